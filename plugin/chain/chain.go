@@ -1,0 +1,97 @@
+// Package chain fetches an answer and, at the same moment, the links of its chain of trust, and has them judged: one walk
+// from the deepest known zone down, one judge ([dnssec.Check]). It joins identical questions, remembers zones, answers and
+// failures, and keeps every client query within its budgets.
+package chain
+
+import (
+	"context"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// Exchanger puts one question to one upstream. It sets RD and DO, asks with EDNS, and follows t for CD and transport.
+//
+// It returns only usable replies: to this question, RCODE NOERROR, NXDOMAIN or YXDOMAIN, not truncated, no referral.
+// Everything else is an error that is a *dnssec.Failure with EDE code 22, 23 or 24 and a sentence that names the upstreams asked
+// and what each did. Lost packets, second copies, TC and failing over to the next upstream after a bad RCODE (S-14) are
+// its business; judging is not. It returns soon after ctx ends, and is safe for concurrent use. The reply belongs to the
+// caller.
+type Exchanger interface {
+	Exchange(ctx context.Context, q dns.Question, t Try) (Reply, error)
+}
+
+// Try says how a question is put.
+type Try struct {
+	N     int      // 0 for the first, then V-14's further tries
+	TCP   bool     // ask over TCP at once
+	CD    bool     // the CD bit to send
+	Avoid []string // upstreams whose reply to this question was judged Bogus or unusable; asked only if there is no other
+}
+
+// Reply is what came back.
+type Reply struct {
+	Msg      *dns.Msg
+	Upstream string // its name as in Try.Avoid
+	Size     int    // octets on the wire (L-11)
+}
+
+// Role says what a question to an upstream is for; it labels metrics.
+type Role string
+
+// The roles of upstream questions.
+const (
+	RoleAnswer Role = "answer" // what the client asked, or the rest of its alias chain
+	RoleLink   Role = "link"   // DS or DNSKEY that a verdict needs
+	RoleWarm   Role = "warm"   // the same, asked ahead on speculation
+	RoleRetry  Role = "retry"  // V-14
+)
+
+// Meter is told what happened, for metrics. Its methods are cheap and safe for concurrent use.
+type Meter interface {
+	Fetch(role Role, failed bool)       // one question to an upstream has ended
+	Limit(name string)                  // a limit of section L was hit: signature_checks, upstream_questions, in_flight, waiting, deadline, ... (L-16)
+	Cache(hit bool)                     // a client question was, or was not, in the cache
+	Checks(signatures, nsec3Hashes int) // work spent on one client query
+	Joined()                            // a question was joined with one in flight (L-13)
+}
+
+// Config is what a Resolver is made of. Anchors, Exchanger, Store and Clock are required.
+type Config struct {
+	Exchanger Exchanger
+	Anchors   map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
+	Store     *Store
+	Clock     func() time.Time
+	Policy    dnssec.Policy
+	Meter     Meter // nil: nothing is counted
+
+	Timeout           time.Duration // a client has its answer by then (L-10); 4.5 s
+	SignatureChecks   int           // L-1; 128
+	UpstreamQuestions int           // L-9; 100
+	Retries           int           // V-14; 2
+	InFlight          int           // client questions at once (L-13); 16384
+	Waiting           int           // clients per question (L-13); 1000
+	MinTTL, MaxTTL    time.Duration // C-5, C-6; 0 and 24 h
+}
+
+// Answer is what a client is told. It is never shared: the caller may change it.
+type Answer struct {
+	Status dnssec.Status
+	Rcode  int      // SERVFAIL if Status is Bogus or Indeterminate
+	Answer []dns.RR // with RRSIGs; TTLs are what is left
+	Ns     []dns.RR // SOA and proofs, with RRSIGs
+	// Notes are the reasons, the gravest first: what made it Bogus or Indeterminate, or the EDE of an Insecure answer.
+	Notes []*dnssec.Failure
+	// Cached: the answer, or failure, was in the cache (a failure then gets EDE 13 beside its own, C-12).
+	Cached bool
+	// Unvalidated is, when Status is Bogus or Indeterminate and a reply came at all, that reply, for CD=1 (V-76).
+	Unvalidated *dns.Msg
+}
+
+// Explanation is the chain of trust of one answer, for people.
+type Explanation struct {
+	Answer *Answer
+	Zones  []*dnssec.Zone // from the anchor down, every zone that the verdict rests on, root first, parents before children
+}

@@ -1,0 +1,29 @@
+package dnssec
+
+import "time"
+
+// Policy is what an operator may choose about judgement. The zero value is not useful: start from [DefaultPolicy].
+type Policy struct {
+	SHA1            bool          // verify algorithms 5 and 7; otherwise they count as unsupported (V-36)
+	NSEC3Iterations int           // above it a denial is Insecure (V-61); 0..150
+	ClockSkew       time.Duration // tolerated before Inception (V-20); 0..3600 s
+}
+
+// DefaultPolicy returns danelaw's defaults.
+func DefaultPolicy() Policy {
+	return Policy{NSEC3Iterations: 50, ClockSkew: 300 * time.Second}
+}
+
+// Check judges for one client query and counts the work of that query: its budgets (L-1..L-7) are spent by everything
+// judged with it, links and answers, first tries and retries alike (L-6). It is not safe for concurrent use.
+type Check struct {
+	Now    time.Time
+	Policy Policy
+	// SignatureChecks is how many signature verifications this query may spend in all; 128 by default (L-1).
+	SignatureChecks int
+	// Yield is called before each 8th signature check, so that one query does not hold a processor (L-7); an error from
+	// it ends the judgement as a limit. Nil means never to yield.
+	Yield func() error
+
+	// spent counters and memos follow; owned by the files that use them
+}
