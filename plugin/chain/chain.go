@@ -64,8 +64,10 @@ type Config struct {
 	Anchors   map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
 	Store     *Store
 	Clock     func() time.Time
-	Policy    dnssec.Policy
-	Meter     Meter // nil: nothing is counted
+	// ValidationTime, if not zero, is the instant at which everything is judged; caches then run from there.
+	ValidationTime time.Time
+	Policy         dnssec.Policy
+	Meter          Meter // nil: nothing is counted
 
 	Timeout           time.Duration // a client has its answer by then (L-10); 4.5 s
 	SignatureChecks   int           // L-1; 128

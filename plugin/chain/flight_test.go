@@ -1,0 +1,240 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// L-13: identical questions are joined, up to `waiting` clients each.
+func TestFlightsJoin(t *testing.T) {
+	table := newFlights(10, 2)
+	first, leads, no := table.join("a")
+	if !leads || no != nil {
+		t.Fatalf("the first client does not lead: %v %v", leads, no)
+	}
+	second, leads, _ := table.join("a")
+	if leads || second != first {
+		t.Fatal("the second client was not joined")
+	}
+	if _, _, no := table.join("a"); no == nil || no.limit != "waiting" {
+		t.Fatalf("the third of at most two clients got in: %v", no)
+	}
+	table.leave(first)
+	if _, _, no := table.join("a"); no != nil {
+		t.Fatalf("a place that was left is not free: %v", no)
+	}
+	first.finish(&Answer{Rcode: dns.RcodeSuccess})
+	table.remove(first)
+	if _, leads, _ := table.join("a"); !leads {
+		t.Fatal("a flight that has ended is still joined")
+	}
+}
+
+// L-13: with the table full, one half runs to its end; in the other the oldest question gives way once it is 200 ms old.
+func TestFlightsYield(t *testing.T) {
+	table := newFlights(4, 10)
+	var all []*flight
+	for i := range 4 {
+		f, _, no := table.join(fmt.Sprint(i))
+		if no != nil {
+			t.Fatalf("question %d of 4 refused: %v", i, no)
+		}
+		all = append(all, f)
+	}
+	if _, _, no := table.join("young"); no == nil || no.limit != "in_flight" {
+		t.Fatalf("full of young questions, yet one more got in: %v", no)
+	}
+	for _, f := range all {
+		f.began = f.began.Add(-time.Second)
+	}
+	cancelled := false
+	all[2].begin(nil, func() { cancelled = true })
+	if _, leads, no := table.join("new"); !leads || no != nil {
+		t.Fatalf("nobody gave way: %v", no)
+	}
+	select {
+	case <-all[2].done:
+	default:
+		t.Fatal("the oldest of the yielding half was not put out")
+	}
+	if a := all[2].answer(); a.Rcode != dns.RcodeServerFailure || !a.Notes[0].Limit() || !cancelled {
+		t.Fatalf("put out with %+v, cancelled %v", a, cancelled)
+	}
+	for _, i := range []int{0, 1, 3} {
+		select {
+		case <-all[i].done:
+			t.Errorf("flight %d was put out", i)
+		default:
+		}
+	}
+}
+
+// L-13: work that goes on after its clients were answered holds no slot.
+func TestFlightsRelease(t *testing.T) {
+	table := newFlights(2, 10)
+	a, _, _ := table.join("a")
+	b, _, _ := table.join("b")
+	table.release(a)
+	table.release(b)
+	for _, key := range []string{"c", "d"} {
+		if _, leads, no := table.join(key); !leads || no != nil {
+			t.Fatalf("%s found no slot: %v", key, no)
+		}
+	}
+	if _, leads, _ := table.join("a"); leads {
+		t.Fatal("background work is no longer joined")
+	}
+	table.remove(a)
+	table.remove(b)
+	if table.running+table.yielding.Len() != 2 {
+		t.Fatalf("slots held: %d running, %d yielding; 2 expected", table.running, table.yielding.Len())
+	}
+}
+
+// L-7: one slot serves cached chains only; expensive work queues in order and yields to the tail.
+func TestSlots(t *testing.T) {
+	s := &slots{free: 1, reserved: 1, queue: newSlots().queue}
+	ctx := context.Background()
+	dear, _ := s.acquire(ctx, false)
+	cheap, err := s.acquire(ctx, true)
+	if err != nil || !cheap.reserved {
+		t.Fatalf("cheap work did not get the reserved slot: %+v %v", cheap, err)
+	}
+	order := make(chan string, 2)
+	enter := func(name string, cheap bool) {
+		before := s.waiting()
+		go func() {
+			if _, err := s.acquire(ctx, cheap); err == nil {
+				order <- name
+			}
+		}()
+		for s.waiting() == before {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	enter("dear", false)
+	enter("cheap", true)
+	s.release(cheap)
+	if got := <-order; got != "cheap" {
+		t.Fatalf("the reserved slot went to %s work", got)
+	}
+	s.release(dear)
+	if got := <-order; got != "dear" {
+		t.Fatalf("the free slot went to %s work", got)
+	}
+}
+
+func (s *slots) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queue.Len()
+}
+
+// L-7, L-10: who waits too long leaves, and takes no slot with him.
+func TestSlotsAbandon(t *testing.T) {
+	s := &slots{free: 1, single: true, queue: newSlots().queue}
+	held, _ := s.acquire(context.Background(), false)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errDeadline)
+	if _, err := s.acquire(ctx, true); !errors.Is(err, dnssec.ErrLimit) {
+		t.Fatalf("error %v is no limit", err)
+	}
+	s.release(held)
+	if s.free != 1 || s.queue.Len() != 0 {
+		t.Fatalf("%d slots free, %d in the queue", s.free, s.queue.Len())
+	}
+}
+
+// C-11: Bogus lives 5 s and doubles to 60 s, network failures 5 s, links 1 s, limits 1 s without doubling (L-6a).
+func TestFailureLives(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	bogus := failure{status: dnssec.Bogus, cause: &dnssec.Failure{Code: 6}}
+	network := failure{cause: &dnssec.Failure{Code: 22}}
+	link := failure{cause: &dnssec.Failure{Code: 22}, link: true}
+	limit := failure{status: dnssec.Bogus, cause: limitFailure(question("x.", 1), "limit")}
+	for _, test := range []struct {
+		name  string
+		f     failure
+		lives []int
+	}{
+		{"bogus", bogus, []int{5, 10, 20, 40, 60, 60}},
+		{"network", network, []int{5, 5, 5}},
+		{"link", link, []int{1, 1}},
+		{"limit", limit, []int{1, 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			failures, now := newFailures(1<<20), start
+			for i, life := range test.lives {
+				failures.add("k", test.f, now)
+				end := now.Add(time.Duration(life) * time.Second)
+				if _, ok := failures.alive("k", end.Add(-1)); !ok {
+					t.Errorf("failure %d ended before %d s", i, life)
+				}
+				if _, ok := failures.alive("k", end); ok {
+					t.Errorf("failure %d lives at %d s", i, life)
+				}
+				now = end
+			}
+		})
+	}
+	t.Run("a long quiet time begins anew", func(t *testing.T) {
+		failures := newFailures(1 << 20)
+		failures.add("k", bogus, start)
+		failures.add("k", bogus, start.Add(time.Hour))
+		if _, ok := failures.alive("k", start.Add(time.Hour+6*time.Second)); ok {
+			t.Error("doubled after an hour of quiet")
+		}
+	})
+	t.Run("forgotten", func(t *testing.T) {
+		failures := newFailures(1 << 20)
+		failures.add("k", bogus, start)
+		failures.forget()
+		if _, ok := failures.alive("k", start); ok {
+			t.Error("still remembered")
+		}
+	})
+}
+
+func TestNotesRoundTrip(t *testing.T) {
+	in := []*dnssec.Failure{{Code: 1, Text: "one"}, {Code: 27, Text: ""}, {Code: 6, Text: "ü"}}
+	out := unpackNotes(packNotes(in))
+	if len(out) != len(in) {
+		t.Fatalf("%d notes of %d", len(out), len(in))
+	}
+	for i := range in {
+		if *in[i] != *out[i] {
+			t.Errorf("note %d: %+v became %+v", i, in[i], out[i])
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"_25._tcp.mx.example.com.": "mx.example.com.", "mx.example.com.": "mx.example.com.",
+		"a._domainkey.example.com.": "example.com.", ".": ".", "_tcp.": ".", "_a.b._c.d.": "d.",
+	} {
+		if got := withoutUnderscore(name); got != want {
+			t.Errorf("withoutUnderscore(%s) = %s, want %s", name, got, want)
+		}
+	}
+	for _, test := range [][3]string{
+		{".", "a.b.c.", "c."}, {"c.", "a.b.c.", "b.c."}, {"b.c.", "a.b.c.", "a.b.c."}, {".", "c.", "c."},
+		{"c.", `a\.x.b.c.`, "b.c."},
+	} {
+		if got := childToward(test[0], test[1]); got != test[2] {
+			t.Errorf("childToward(%s, %s) = %s, want %s", test[0], test[1], got, test[2])
+		}
+	}
+	for name, want := range map[string]string{"a.b.": "b.", "b.": ".", ".": ".", `a\.b.c.`: "c."} {
+		if got := parent(name); got != want {
+			t.Errorf("parent(%s) = %s, want %s", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package chain
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// responseOctets is how many octets of replies one client query may use (L-11).
+const responseOctets = 256 << 10
+
+// query is the work for one client question: what it has asked, found and spent.
+type query struct {
+	r        *Resolver
+	ctx      context.Context
+	question dns.Question
+
+	judging sync.Mutex // one goroutine verifies per client query (L-7)
+	check   *dnssec.Check
+	slot    *slot
+	cold    atomic.Bool // a link had to be fetched: no claim to the reserved slot
+
+	mu      sync.Mutex
+	futures map[exchange]*future
+	replies map[*future]*reply
+	ahead   map[*future]bool // asked on speculation, not needed yet
+	waits   map[*future]int  // being waited for now
+	asked   int              // L-9
+	retried int              // L-9
+	octets  int              // L-11
+	marks   map[string]mark  // what this query learned of names; the store may hold it shorter
+	found   map[string]*dnssec.Zone
+	likely  map[string]bool // names where a zone cut is likely (V-6a)
+	fresh   bool            // an insecure delegation was proven now (C-8)
+}
+
+func (r *Resolver) newQuery(ctx context.Context, q dns.Question) *query {
+	w := &query{
+		r: r, ctx: ctx, question: q,
+		futures: map[exchange]*future{}, replies: map[*future]*reply{}, ahead: map[*future]bool{}, waits: map[*future]int{},
+		marks: map[string]mark{}, found: map[string]*dnssec.Zone{}, likely: map[string]bool{},
+	}
+	w.check = &dnssec.Check{
+		Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Yield: w.yield,
+	}
+	return w
+}
+
+// judge runs f with the check of this query and a verifying slot (L-7).
+func (w *query) judge(f func(c *dnssec.Check)) *dnssec.Failure {
+	w.judging.Lock()
+	defer w.judging.Unlock()
+	var err error
+	if w.slot, err = w.r.slots.acquire(w.ctx, !w.cold.Load()); err != nil {
+		return expired(w.ctx, w.question, "a processor to verify signatures")
+	}
+	defer func() {
+		if w.slot != nil {
+			w.r.slots.release(w.slot)
+		}
+	}()
+	f(w.check)
+	return nil
+}
+
+// yield gives the slot to the next in the queue and waits for another.
+func (w *query) yield() (err error) {
+	w.r.slots.release(w.slot)
+	w.slot, err = w.r.slots.acquire(w.ctx, !w.cold.Load())
+	return err
+}
+
+// limit counts and returns the failure of a limit.
+func (w *query) limit(name, format string, args ...any) *dnssec.Failure {
+	w.r.Meter.Limit(name)
+	return limitFailure(w.question, format, args...)
+}
+
+func (w *query) awaits(f *future, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waits[f] += n; w.waits[f] == 0 {
+		delete(w.waits, f)
+	}
+}
+
+// missing names what the query waits for at this moment.
+func (w *query) missing() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var names []string
+	for f := range w.waits {
+		names = append(names, describe(f.question))
+	}
+	if len(names) == 0 {
+		return "signatures to be verified"
+	}
+	sort.Strings(names)
+	return strings.Join(slices.Compact(names), ", ")
+}
+
+// At implements dnssec.Zones: what the walk has found so far.
+func (w *query) At(name string) *dnssec.Zone {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if z := w.found[name]; z != nil {
+		return z
+	}
+	anchor, _ := w.r.anchor(name)
+	for at := name; at != anchor && at != "."; {
+		at = parent(at)
+		if z := w.found[at]; z != nil && z.Status != dnssec.Secure {
+			return z // holds for all below, unless a nearer anchor is configured (V-11)
+		}
+	}
+	return nil
+}
+
+// resolve fetches, walks and judges until the alias chain ends.
+func (w *query) resolve(q dns.Question) *outcome {
+	if _, limit := w.ask(q, RoleAnswer); limit != nil {
+		return &outcome{parts: []part{failed(limit)}}
+	}
+	w.warm(q)
+	o := &outcome{question: q}
+	for visited := map[string]bool{}; ; {
+		visited[q.Name] = true
+		p := w.part(q)
+		o.parts = append(o.parts, p)
+		o.proven = w.proven()
+		if p.Status <= dnssec.Bogus || p.Next == "" {
+			return o
+		}
+		if q.Name = p.Next; visited[q.Name] {
+			o.parts = append(o.parts, failed(&dnssec.Failure{
+				Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: dns.TypeCNAME, Text: q.Name + ": alias loop",
+			}))
+			return o
+		}
+	}
+}
+
+func (w *query) proven() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fresh
+}
+
+// part resolves one question as far as one reply leads, trying again elsewhere what does not validate (V-14).
+func (w *query) part(q dns.Question) part {
+	got, failure := w.fetch(q, RoleAnswer)
+	var avoid []string
+	var last part
+	for n := 0; ; {
+		if failure != nil {
+			last = failed(failure).with(last.raw)
+		} else if last = w.verdict(q, got); last.Status > dnssec.Bogus {
+			return last
+		}
+		if last.Cause.Limit() || w.chainBroken(last) {
+			return last
+		}
+		if failure == nil {
+			avoid = append(avoid, got.upstream)
+		}
+		n = w.nextTry(n, failure != nil)
+		again := w.again(q, n, avoid)
+		if again == nil {
+			return last
+		}
+		got, failure = w.wait(again)
+	}
+}
+
+// chainBroken reports whether the fault lies in a zone, whose links have had their own tries.
+func (w *query) chainBroken(p part) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, z := range w.found {
+		if z.Cause != nil && z.Status <= dnssec.Bogus && z.Cause == p.Cause {
+			return true
+		}
+	}
+	return false
+}
+
+// verdict judges one reply; if it is Bogus and cached links were used, they are fetched anew and it is judged again
+// (V-14).
+func (w *query) verdict(q dns.Question, got *reply) part {
+	p := w.answer(q, got)
+	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.refreshAll() {
+		return p
+	}
+	return w.answer(q, got)
+}
+
+// answer has the judge name the zones it needs, walks to them, and returns its verdict.
+func (w *query) answer(q dns.Question, got *reply) part {
+	w.hint(got)
+	for {
+		var v dnssec.Verdict
+		if f := w.judge(func(c *dnssec.Check) { v = c.Answer(q, got.Message, w) }); f != nil {
+			return failed(f).with(got.raw)
+		}
+		if len(v.Needs) == 0 {
+			return part{v, got.raw}
+		}
+		w.walkAll(v.Needs)
+	}
+}
+
+// hint takes from a reply where zone cuts are likely: the signers of signed data, the owner of SOA or NS of unsigned
+// (V-6a). Hints choose questions, proofs decide.
+func (w *query) hint(got *reply) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, sets := range [][]*dnssec.RRset{got.Answer, got.Authority} {
+		for _, set := range sets {
+			for _, sig := range set.Sigs {
+				w.likely[dns.CanonicalName(sig.SignerName)] = true
+			}
+			if len(set.Sigs) == 0 && (set.Type == dns.TypeSOA || set.Type == dns.TypeNS) {
+				w.likely[set.Owner] = true
+			}
+		}
+	}
+}

@@ -1,0 +1,240 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// background is how long work may go on after its client was told SERVFAIL: its result fills the cache for the next try
+// (L-10).
+const background = 10 * time.Second
+
+// Resolver answers questions with validated data. It is safe for concurrent use.
+type Resolver struct {
+	Config
+	started time.Time // by Clock
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	flights   *flights // client questions
+	exchanges exchanges
+	building  links
+	slots     *slots
+	warming   atomic.Int64 // speculative questions in flight
+}
+
+// New returns a Resolver; zero numbers in c take the defaults named there.
+func New(c Config) *Resolver {
+	c.setDefaults()
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Resolver{
+		Config: c, started: c.Clock(), ctx: ctx, cancel: cancel,
+		flights:   newFlights(c.InFlight, c.Waiting),
+		exchanges: exchanges{calls: map[exchange]*future{}},
+		building:  links{calls: map[string]*linkCall{}},
+		slots:     newSlots(),
+	}
+}
+
+func (c *Config) setDefaults() {
+	set(&c.Timeout, 4500*time.Millisecond)
+	set(&c.SignatureChecks, 128)
+	set(&c.UpstreamQuestions, 100)
+	set(&c.InFlight, 16384)
+	set(&c.Waiting, 1000)
+	set(&c.MaxTTL, 24*time.Hour)
+	if c.Meter == nil {
+		c.Meter = noMeter{}
+	}
+}
+
+func set[T comparable](p *T, value T) {
+	var zero T
+	if *p == zero {
+		*p = value
+	}
+}
+
+// now is the time by which caches live; it differs from the clock only under a ValidationTime.
+func (r *Resolver) now() time.Time {
+	if r.ValidationTime.IsZero() {
+		return r.Clock()
+	}
+	return r.ValidationTime.Add(r.Clock().Sub(r.started))
+}
+
+// judgedAt is the time at which signatures are judged.
+func (r *Resolver) judgedAt() time.Time {
+	if r.ValidationTime.IsZero() {
+		return r.Clock()
+	}
+	return r.ValidationTime
+}
+
+// Resolve answers q (class IN, RD=1) from the cache or from upstream, within Config.Timeout. It never returns nil.
+func (r *Resolver) Resolve(ctx context.Context, q dns.Question) *Answer {
+	return r.resolve(ctx, q, false)
+}
+
+// Unchecked is Resolve for a client that sets CD (V-76): a remembered failure does not answer it (C-11), so that Answer.Unvalidated
+// is there whenever a reply can be had.
+func (r *Resolver) Unchecked(ctx context.Context, q dns.Question) *Answer {
+	return r.resolve(ctx, q, true)
+}
+
+// Cached answers q from the cache alone; nil if it is not there (RD=0, S-22).
+func (r *Resolver) Cached(q dns.Question) *Answer {
+	q.Name = dns.CanonicalName(q.Name)
+	return r.Store.answer(q, r.now())
+}
+
+func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) *Answer {
+	q.Name = dns.CanonicalName(q.Name)
+	now := r.now()
+	if a := r.Store.answer(q, now); a != nil {
+		r.Meter.Cache(true)
+		return a
+	}
+	if f, ok := r.Store.failures.alive(failureKey(q), now); ok && !(unchecked && f.status == dnssec.Bogus) {
+		r.Meter.Cache(true)
+		a := refusal(f.status, f.cause)
+		a.Cached = true
+		return a
+	}
+	r.Meter.Cache(false)
+	return r.join(ctx, q)
+}
+
+// join waits for the flight of q, which it starts if there is none.
+func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	f, leads, refused := r.flights.join(failureKey(q))
+	if refused != nil {
+		r.Meter.Limit(refused.limit)
+		return refusal(dnssec.Indeterminate, refused.failure(q))
+	}
+	if leads {
+		r.launch(f, q)
+	} else {
+		r.Meter.Joined()
+	}
+	select {
+	case <-f.done:
+		return f.answer()
+	case <-ctx.Done():
+		r.flights.leave(f)
+		r.Meter.Limit("deadline")
+		return refusal(dnssec.Indeterminate, f.late(q, r.Timeout))
+	}
+}
+
+// launch runs the work of a flight in the background.
+func (r *Resolver) launch(f *flight, q dns.Question) {
+	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout), errDeadline)
+	w := r.newQuery(ctx, q)
+	f.begin(w, cancel)
+	timer := time.AfterFunc(r.Timeout, func() { r.flights.release(f) })
+	r.running.Go(func() {
+		defer cancel()
+		defer timer.Stop()
+		defer r.flights.remove(f)
+		f.finish(r.run(w, q))
+	})
+}
+
+// run resolves q, remembers the outcome and survives a panic (S-27).
+func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
+	defer func() {
+		if p := recover(); p != nil {
+			a = refusal(dnssec.Indeterminate, internalError(q, p))
+		}
+	}()
+	o := w.resolve(q)
+	r.Meter.Checks(w.check.Work())
+	a = o.answer(r.judgedAt(), r.MaxTTL)
+	r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
+	return a
+}
+
+// internalError is the failure of one client query that ran into a fault of danelaw's own; the stack is for the log.
+func internalError(q dns.Question, panicked any) *dnssec.Failure {
+	return &dnssec.Failure{
+		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype,
+		Err:  fmt.Errorf("%w: panic: %v\n%s", dnssec.ErrLimit, panicked, debug.Stack()),
+		Text: describe(q) + ": internal error, please report it",
+	}
+}
+
+// Explain answers q past the answer cache and tells the chain it rests on.
+func (r *Resolver) Explain(ctx context.Context, q dns.Question) *Explanation {
+	q.Name = dns.CanonicalName(q.Name)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errDeadline)
+	defer cancel()
+	w := r.newQuery(ctx, q)
+	o := w.resolve(q)
+	return &Explanation{Answer: o.answer(r.judgedAt(), r.MaxTTL), Zones: w.chain()}
+}
+
+// Prime asks for and judges the DNSKEY of every anchor zone (T-13). Nil if at least one could be validated, else the
+// *dnssec.Failure of one that could not.
+func (r *Resolver) Prime(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, background, errDeadline)
+	defer cancel()
+	failure := &dnssec.Failure{Code: dns.ExtendedErrorCodeNotReady, Text: "no trust anchor is configured"}
+	for zone := range r.Anchors {
+		z := r.newQuery(ctx, dns.Question{Name: zone, Qtype: dns.TypeDNSKEY, Qclass: dns.ClassINET}).zone(zone)
+		if z.Status == dnssec.Secure {
+			return nil
+		}
+		failure = z.Cause
+	}
+	return failure
+}
+
+// Close ends background work and waits for it.
+func (r *Resolver) Close() {
+	r.cancel()
+	r.running.Wait()
+}
+
+// anchor returns the closest configured anchor at or above name, which alone decides (V-12).
+func (r *Resolver) anchor(name string) (zone string, ok bool) {
+	for zone = name; ; zone = parent(zone) {
+		if len(r.Anchors[zone]) > 0 {
+			return zone, true
+		}
+		if zone == "." {
+			return "", false
+		}
+	}
+}
+
+// parent returns the name one label shorter; that of the root is the root.
+func parent(name string) string {
+	if i, end := dns.NextLabel(name, 0); !end {
+		return name[i:]
+	}
+	return "."
+}
+
+// typeName returns the mnemonic of an RR type, or TYPEnnn (RFC 3597).
+func typeName(t uint16) string { return dns.Type(t).String() }
+
+// noMeter counts nothing.
+type noMeter struct{}
+
+func (noMeter) Fetch(Role, bool) {}
+func (noMeter) Limit(string)     {}
+func (noMeter) Cache(bool)       {}
+func (noMeter) Checks(_, _ int)  {}
+func (noMeter) Joined()          {}

@@ -1,0 +1,158 @@
+package chain
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/cache"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// Store is what a Resolver remembers: answers, zones and failures. It outlives the Resolver over a reload.
+type Store struct {
+	answers  *cache.Cache
+	marks    *cache.Table[mark]
+	failures *failures
+	entries  sync.Pool // of *cache.Entry
+}
+
+// NewStore returns a Store of at most size octets in all: a quarter is for zones, a sixteenth for failures, the rest for
+// answers.
+func NewStore(size int64) *Store {
+	return &Store{
+		answers:  cache.New(size - size/4 - size/16),
+		marks:    cache.NewTable(size/4, mark.cost),
+		failures: newFailures(size / 16),
+		entries:  sync.Pool{New: func() any { return new(cache.Entry) }},
+	}
+}
+
+// Size returns octets and entries held, for metrics.
+func (s *Store) Size() (octets int64, entries int) {
+	for _, part := range []interface{ Size() (int64, int) }{s.answers, s.marks, s.failures.table} {
+		o, n := part.Size()
+		octets, entries = octets+o, entries+n
+	}
+	return octets, entries
+}
+
+// ForgetFailures drops all remembered failures: the clock was set, or upstream is back (T-14, C-11).
+func (s *Store) ForgetFailures() { s.failures.forget() }
+
+// cost estimates the octets a mark takes: measured at about 600 for a parsed key with its record, beside the zone.
+func (m mark) cost() int64 {
+	const markOctets, zoneOctets, keyOctets = 150, 400, 600
+	if m.zone == nil {
+		return markOctets
+	}
+	return markOctets + zoneOctets + int64(len(m.zone.Keys))*keyOctets
+}
+
+func (s *Store) mark(name string, now time.Time) (mark, bool) {
+	m, ok := s.marks.Get(name)
+	if !ok || !now.Before(m.until) || m.zone != nil && !m.zone.Expires.IsZero() && now.After(m.zone.Expires) {
+		return mark{}, false
+	}
+	return m, true
+}
+
+func (s *Store) setMark(name string, m mark) { s.marks.Put(name, m) }
+
+// mayRefresh notes that the links of name are fetched past the cache now, and reports whether the last time was long
+// enough ago (V-14).
+func (s *Store) mayRefresh(name string, m mark, now time.Time) bool {
+	if !m.tried.IsZero() && now.Sub(m.tried) < refreshEvery {
+		return false
+	}
+	m.tried = now
+	s.setMark(name, m)
+	return true
+}
+
+// flatten notes that the zone signs names below its apex itself (warm).
+func (s *Store) flatten(apex string) {
+	s.marks.Update(apex, func(m mark, ok bool) (mark, bool) {
+		m.flat = true
+		return m, ok
+	})
+}
+
+// answer returns what is cached for q: its own entry, or that its name does not exist (C-4).
+func (s *Store) answer(q dns.Question, now time.Time) *Answer {
+	e := s.entries.Get().(*cache.Entry)
+	defer s.entries.Put(e)
+	if !s.answers.Get(cache.Key{Name: q.Name, Type: q.Qtype}, now, e) &&
+		!s.answers.Get(cache.Key{Name: q.Name}, now, e) {
+		return nil
+	}
+	var m dns.Msg
+	if m.Unpack(e.Wire) != nil {
+		return nil
+	}
+	return &Answer{
+		Status: dnssec.Status(e.Status), Rcode: m.Rcode, Answer: m.Answer, Ns: m.Ns, Notes: unpackNotes(e.Notes), Cached: true,
+	}
+}
+
+// remember keeps what came of q: an answer for its lifetime, a failure briefly.
+func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, least, most time.Duration) {
+	if a.Status <= dnssec.Bogus {
+		s.failures.add(failureKey(q), failure{status: a.Status, cause: a.Notes[0]}, now)
+		return
+	}
+	s.failures.drop(failureKey(q))
+	ttl, expires := o.life()
+	life := min(max(time.Duration(ttl)*time.Second, least), most)
+	if life == 0 || o.last().Denial && ttl == 0 {
+		return // TTL 0, or a denial without SOA (C-3, C-7)
+	}
+	e := &cache.Entry{Status: uint8(a.Status), Proven: o.proven, Stored: now, Life: life, Expires: expires}
+	key := cache.Key{Name: q.Name, Type: q.Qtype}
+	gone := a.Rcode == dns.RcodeNameError && a.Status == dnssec.Secure
+	if gone && o.last().Last == q.Name {
+		key.Type = 0 // a Secure name error is one of the whole name (C-4)
+	}
+	s.put(key, e, a, now)
+	if gone && o.last().Last != q.Name {
+		p := o.last()
+		denial := &Answer{Status: p.Status, Rcode: a.Rcode, Ns: appendSets(nil, p.Authority, seconds(most))}
+		e := *e
+		e.Life, e.Expires = min(time.Duration(p.TTL)*time.Second, most), p.Expires
+		s.put(cache.Key{Name: p.Last}, &e, denial, now)
+	}
+}
+
+// put packs a under key.
+func (s *Store) put(key cache.Key, e *cache.Entry, a *Answer, now time.Time) {
+	m := dns.Msg{Compress: true, Question: []dns.Question{question(key.Name, key.Type)}, Answer: a.Answer, Ns: a.Ns}
+	m.Response, m.Rcode = true, a.Rcode
+	wire, err := m.Pack()
+	if err != nil {
+		return // what cannot be packed was odd, and is answered once
+	}
+	e.Wire, e.Notes = wire, packNotes(a.Notes)
+	s.answers.Put(key, e, now)
+}
+
+// packNotes keeps what of the notes an EDE option and the log need: code and text.
+func packNotes(notes []*dnssec.Failure) (b []byte) {
+	for _, f := range notes {
+		text := f.Text[:min(len(f.Text), 0xffff)]
+		b = binary.BigEndian.AppendUint16(b, f.Code)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
+		b = append(b, text...)
+	}
+	return b
+}
+
+func unpackNotes(b []byte) (notes []*dnssec.Failure) {
+	for len(b) >= 4 {
+		n := int(binary.BigEndian.Uint16(b[2:]))
+		notes = append(notes, &dnssec.Failure{Code: binary.BigEndian.Uint16(b), Text: string(b[4 : 4+n])})
+		b = b[4+n:]
+	}
+	return notes
+}

@@ -1,0 +1,253 @@
+package chain
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// mark is what is known of one name: whether it is a zone cut, and which zone it then is the apex of.
+type mark struct {
+	cut   dnssec.Cut   // never Unproven
+	zone  *dnssec.Zone // of a SignedCut or InsecureCut; Secure or Insecure
+	above string       // of NoCut and NoCutBelow: the apex of the zone it lies in
+	until time.Time    // when the links must be fetched anew; use does not extend it (C-16)
+	tried time.Time    // when they were last fetched past the cache (V-14)
+	flat  bool         // the zone signs names below its apex itself, so cuts there are rare (warm)
+}
+
+// unanchored is the zone of all names that no anchor covers (V-1a).
+var unanchored = &dnssec.Zone{Status: dnssec.Insecure}
+
+// walkAll walks to all names at once.
+func (w *query) walkAll(names []string) {
+	var all sync.WaitGroup
+	for _, name := range names {
+		all.Go(func() { w.find(name) })
+	}
+	all.Wait()
+}
+
+// find walks to name and notes the zone for the judge.
+func (w *query) find(name string) {
+	m := w.guarded(name, func() mark { return mark{zone: w.zone(name)} })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.found[name] = m.zone
+}
+
+// zone returns the zone that name lies in: from the deepest known zone it climbs to where a cut is likely, then goes
+// down label by label (V-6, V-6a), and stops at the first zone that is not Secure.
+func (w *query) zone(name string) *dnssec.Zone {
+	zone, at, ends := w.known(name)
+	if ends {
+		return zone
+	}
+	if cut := w.likelyCut(at, name); cut != "" {
+		if m, ok := w.climb(zone, cut); ok {
+			zone, at, ends = w.enter(m), cut, m.ends()
+		}
+	}
+	for at != name && !ends && zone.Status == dnssec.Secure {
+		at = childToward(at, name)
+		m := w.link(zone, at)
+		zone, ends = w.enter(m), m.ends()
+	}
+	return zone
+}
+
+// ends reports whether m decides for all names below it too.
+func (m mark) ends() bool {
+	return m.cut == dnssec.NoCutBelow || m.zone != nil && m.zone.Status != dnssec.Secure
+}
+
+// enter returns the zone below a name of mark m: that of a cut, else the zone it lies in as it is known now.
+func (w *query) enter(m mark) *dnssec.Zone {
+	if m.zone != nil {
+		return m.zone
+	}
+	return w.zone(m.above)
+}
+
+// known returns the deepest zone known on the way to name and the name down to which that holds; ends if it decides for
+// name.
+func (w *query) known(name string) (zone *dnssec.Zone, at string, ends bool) {
+	anchor, ok := w.r.anchor(name)
+	if !ok {
+		return unanchored, name, true
+	}
+	for at = name; ; at = parent(at) {
+		m, ok := w.mark(at)
+		if !ok && at == anchor {
+			m, ok = w.link(nil, at), true
+		}
+		if ok {
+			zone = w.enter(m)
+			return zone, at, at == name || m.ends() || zone.Status != dnssec.Secure
+		}
+	}
+}
+
+// likelyCut returns the deepest name below at, down to name, where a cut is likely; "" if there is none.
+func (w *query) likelyCut(at, name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ; name != at; name = parent(name) {
+		if w.likely[name] {
+			return name
+		}
+	}
+	return ""
+}
+
+// climb judges the DS of cut by the zone whose signature or SOA is on the reply, with no question for the labels
+// between (V-6a). It answers only what it can prove; else the way down finds out.
+func (w *query) climb(base *dnssec.Zone, cut string) (mark, bool) {
+	got, f := w.fetch(question(cut, dns.TypeDS), RoleLink)
+	if f != nil {
+		return mark{}, false
+	}
+	signers, apex := dnssec.Hint(cut, got.Message)
+	for _, signer := range slices.Concat(signers, []string{apex}) {
+		if signer == "" || signer == cut || !dns.IsSubDomain(base.Name, signer) || !dns.IsSubDomain(signer, cut) {
+			continue // a signer above the deepest known Secure zone proves nothing (V-8)
+		}
+		above := base
+		if signer != base.Name {
+			w.expect(signer)
+			above = w.zone(signer)
+		}
+		if above.Status != dnssec.Secure {
+			return mark{cut: dnssec.InsecureCut, zone: above}, true
+		}
+		if d := w.delegation(above, cut, got); d.Cut != dnssec.Unproven {
+			return w.link(above, cut), true
+		}
+	}
+	return mark{}, false
+}
+
+// expect notes that name is likely to be a zone cut.
+func (w *query) expect(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.likely[name] = true
+}
+
+// delegation judges a DS reply; a limit makes it Unproven.
+func (w *query) delegation(above *dnssec.Zone, name string, got *reply) (d dnssec.Delegation) {
+	if f := w.judge(func(c *dnssec.Check) { d = c.Delegation(above, name, got.Message) }); f != nil {
+		return dnssec.Delegation{Name: name, Cause: f}
+	}
+	return d
+}
+
+// mark returns what is known of name and still holds.
+func (w *query) mark(name string) (mark, bool) {
+	w.mu.Lock()
+	m, ok := w.marks[name]
+	w.mu.Unlock()
+	if ok {
+		return m, true
+	}
+	return w.r.Store.mark(name, w.r.now())
+}
+
+// learn keeps m for name, in this query and beyond.
+func (w *query) learn(name string, m mark) mark {
+	if most := w.r.now().Add(w.r.MaxTTL); m.until.After(most) {
+		m.until = most
+	}
+	w.note(name, m)
+	w.r.Store.setMark(name, m)
+	return m
+}
+
+// note keeps m for this query, however short it lives.
+func (w *query) note(name string, m mark) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.marks[name] = m
+	w.fresh = w.fresh || m.cut == dnssec.InsecureCut
+}
+
+// noted reports whether name was learned in this query and not from the cache.
+func (w *query) noted(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, ok := w.marks[name]
+	return ok
+}
+
+// chain returns every zone found on the way to those that the verdict rests on, parents before children.
+func (w *query) chain() []*dnssec.Zone {
+	w.mu.Lock()
+	names := make([]string, 0, len(w.found))
+	for _, z := range w.found {
+		names = append(names, z.Name)
+	}
+	w.mu.Unlock()
+	zones := map[string]*dnssec.Zone{}
+	for _, name := range names {
+		w.collect(zones, name)
+	}
+	var chain []*dnssec.Zone
+	for _, z := range zones {
+		chain = append(chain, z)
+	}
+	slices.SortFunc(chain, func(a, b *dnssec.Zone) int {
+		return compareLabels(dns.SplitDomainName(a.Name), dns.SplitDomainName(b.Name))
+	})
+	return chain
+}
+
+// collect adds the zones from name up to its anchor.
+func (w *query) collect(zones map[string]*dnssec.Zone, name string) {
+	anchor, ok := w.r.anchor(name)
+	for ; ok; name = parent(name) {
+		w.mu.Lock()
+		z := w.found[name]
+		w.mu.Unlock()
+		if z == nil || z.Name != name {
+			m, _ := w.mark(name)
+			z = m.zone
+		}
+		if z != nil {
+			zones[z.Name] = z
+		}
+		if name == anchor {
+			return
+		}
+	}
+}
+
+// compareLabels orders names from the right, parents first.
+func compareLabels(a, b []string) int {
+	slices.Reverse(a)
+	slices.Reverse(b)
+	return slices.Compare(a, b)
+}
+
+// childToward returns the name one label longer than ancestor on the way to name.
+func childToward(ancestor, name string) string {
+	labels := dns.CountLabel(name) - dns.CountLabel(ancestor) - 1
+	at := 0
+	for range labels {
+		at, _ = dns.NextLabel(name, at)
+	}
+	return name[at:]
+}
+
+func question(name string, qtype uint16) dns.Question {
+	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+}
+
+// isReverse reports whether name is in the reverse trees, where cuts are not at every label.
+func isReverse(name string) bool {
+	return strings.HasSuffix(name, ".in-addr.arpa.") || strings.HasSuffix(name, ".ip6.arpa.")
+}

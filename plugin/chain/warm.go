@@ -1,0 +1,90 @@
+package chain
+
+import (
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// The bounds of speculation: it must not become an amplifier (L-9).
+const (
+	warmPerQuery = 6  // questions
+	warmCuts     = 2  // unknown cuts below the deepest known zone
+	warmInFlight = 64 // questions of all client queries
+)
+
+// warm asks for the links of the chain that are not cached, at the same moment as for the answer. It only fills a cache:
+// what it asks can never change a verdict.
+func (w *query) warm(q dns.Question) {
+	for _, link := range w.speculate(q) {
+		if w.r.warming.Load() >= warmInFlight || w.r.flights.busy() {
+			return
+		}
+		w.ask(link, RoleWarm)
+	}
+}
+
+// speculate lists the links worth asking for.
+func (w *query) speculate(q dns.Question) (links []dns.Question) {
+	name := q.Name
+	if q.Qtype == dns.TypeDS {
+		name = parent(name)
+	}
+	name = withoutUnderscore(name)
+	at, m, ok := w.deepest(name)
+	if !ok || m.ends() || m.flat || isReverse(name) {
+		return nil
+	}
+	if m.zone == nil && m.above == "" {
+		links = append(links, question(at, dns.TypeDNSKEY)) // an anchor whose keys are not known yet
+	}
+	for range warmCuts {
+		if at == name {
+			break
+		}
+		at = childToward(at, name)
+		links = append(links, question(at, dns.TypeDS), question(at, dns.TypeDNSKEY))
+	}
+	return links[:min(len(links), warmPerQuery)]
+}
+
+// deepest returns the deepest name at or above name of which something is known, down to the anchor, of which the mark
+// is empty if nothing is.
+func (w *query) deepest(name string) (at string, m mark, ok bool) {
+	anchor, ok := w.r.anchor(name)
+	if !ok {
+		return "", mark{}, false
+	}
+	for at = name; ; at = parent(at) {
+		if m, ok := w.mark(at); ok {
+			return at, w.apexOf(m), true
+		}
+		if at == anchor {
+			return at, mark{}, true
+		}
+	}
+}
+
+// apexOf returns the mark of the zone that a no-cut lies in, else m itself.
+func (w *query) apexOf(m mark) mark {
+	if m.cut == dnssec.NoCut {
+		if apex, ok := w.mark(m.above); ok {
+			return apex
+		}
+	}
+	return m
+}
+
+// withoutUnderscore returns the longest ancestor-or-self of name that has no label beginning with an underscore: nobody
+// delegates at or below such labels.
+func withoutUnderscore(name string) string {
+	rest := name
+	for at, end := 0, name == "."; !end; at, end = dns.NextLabel(name, at) {
+		if strings.HasPrefix(name[at:], "_") {
+			rest = parent(name[at:])
+		}
+	}
+	return rest
+}
