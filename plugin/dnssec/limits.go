@@ -26,4 +26,5 @@ type Check struct {
 	Yield func() error
 
 	// spent counters and memos follow; owned by the files that use them
+	hashes hashes
 }

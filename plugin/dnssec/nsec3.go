@@ -1,0 +1,229 @@
+package dnssec
+
+import (
+	"crypto/sha1"
+	"encoding/base32"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// maxHashes is how many names may be hashed for one client query (L-4). At the default iteration limit that is 5,100 rounds
+// of SHA-1, about what PowerDNS and Unbound allow (CVE-2023-50868).
+const maxHashes = 100
+
+// optOut is the only flag of an NSEC3 (RFC 5155 section 3.1.2.1).
+const optOut = 1
+
+// nsec3 is one validated NSEC3. Owner and next are raw hashes: base32hex keeps their order, but raw octets need no thought
+// about case (V-58, V-63).
+type nsec3 struct {
+	record
+	owner, next string
+	optOut      bool
+}
+
+// nsec3Set is the validated NSEC3 of one parameter set (V-60). The hash algorithm is always SHA-1, as there is no other
+// (V-59).
+type nsec3Set struct {
+	iterations uint16
+	salt       string // raw octets
+	list       []nsec3
+}
+
+// admitNSEC3 adds an NSEC3 to its parameter set in the evidence, or says what is wrong with it.
+func (e *evidence) admitNSEC3(rr *dns.NSEC3, r record) string {
+	label, parent := splitFirst(r.set.Owner)
+	owner, okOwner := decodeHash(label)
+	next, okNext := decodeHash(rr.NextDomain)
+	salt, err := hex.DecodeString(strings.TrimPrefix(rr.Salt, "-"))
+	switch {
+	case rr.Hash != dns.SHA1:
+		return fmt.Sprintf("has the unknown hash algorithm %d", rr.Hash)
+	case rr.Flags&^optOut != 0:
+		return fmt.Sprintf("has the unknown flags %d", rr.Flags)
+	case !okOwner || parent != e.zone.Name:
+		return "does not have a hash directly below the apex as its owner"
+	case int(r.sig.Labels) != dns.CountLabel(r.set.Owner):
+		return "was made from a wildcard"
+	case !okNext || err != nil:
+		return "has a next hash or salt that cannot be read"
+	case !ascending(r.types):
+		return "has a type bit map out of order"
+	}
+	set := e.nsec3Set(rr.Iterations, string(salt))
+	set.list = append(set.list, nsec3{r, owner, next, rr.Flags == optOut})
+	return ""
+}
+
+// nsec3Set returns the set of these parameters, made if it is new, and keeps the sets in their order.
+func (e *evidence) nsec3Set(iterations uint16, salt string) *nsec3Set {
+	want := nsec3Set{iterations: iterations, salt: salt}
+	i, found := slices.BinarySearchFunc(e.nsec3, want, compareSets)
+	if !found {
+		e.nsec3 = slices.Insert(e.nsec3, i, want)
+	}
+	return &e.nsec3[i]
+}
+
+// splitFirst returns the first label of name and the rest.
+func splitFirst(name string) (label, parent string) {
+	if next, end := dns.NextLabel(name, 0); !end {
+		return name[:next-1], name[next:]
+	}
+	return strings.TrimSuffix(name, "."), "."
+}
+
+// decodeHash reads a SHA-1 hash in base32hex without padding, in any case (RFC 4648 section 7).
+func decodeHash(s string) (hash string, ok bool) {
+	b, err := base32.HexEncoding.DecodeString(strings.ToUpper(s))
+	return string(b), err == nil && len(b) == sha1.Size
+}
+
+// covers says that n shows that no name with the hash h exists. The last of a chain wraps, and a chain of one covers all but
+// itself (V-63).
+func (n *nsec3) covers(h string) bool {
+	if n.owner < n.next {
+		return n.owner < h && h < n.next
+	}
+	return n.owner < h || h < n.next
+}
+
+// nsec3Chain is the denier of one parameter set of the zone named apex.
+type nsec3Chain struct {
+	check *Check
+	apex  string
+	set   *nsec3Set
+}
+
+func (ch nsec3Chain) nodes(name string) []finding {
+	h, ok := ch.hash(name)
+	var found []finding
+	for i := range ch.set.list {
+		if n := &ch.set.list[i]; ok && n.owner == h {
+			found = append(found, finding{name: name, record: &n.record, used: []*record{&n.record}})
+		}
+	}
+	return found
+}
+
+// gaps looks for the deepest ancestor of name that has an NSEC3 (V-52). If that is a delegation or DNAME, the name is not
+// this zone's to deny.
+func (ch nsec3Chain) gaps(name string) []finding {
+	for ancestor := name; ancestor != ch.apex; {
+		_, ancestor = splitFirst(ancestor)
+		node, ok := first(ch.nodes(ancestor))
+		if !ok {
+			continue
+		}
+		if node.record.occludes(ancestor, ch.apex) {
+			return nil
+		}
+		found := ch.absent(name, ancestor)
+		for i, cover := range found {
+			found[i] = node.and(cover)
+		}
+		return found
+	}
+	return nil
+}
+
+func (ch nsec3Chain) absent(name, encloser string) []finding {
+	h, ok := ch.hash(suffix(name, dns.CountLabel(encloser)+1))
+	var found []finding
+	for i := range ch.set.list {
+		if n := &ch.set.list[i]; ok && n.covers(h) {
+			found = append(found, finding{name: encloser, optOut: n.optOut, used: []*record{&n.record}})
+		}
+	}
+	return found
+}
+
+func (ch nsec3Chain) hash(name string) (string, bool) {
+	return ch.check.hashes.of(hashed{ch.set.iterations, ch.set.salt, name})
+}
+
+// hashes remembers and counts the hashes of one client query (L-4, L-5).
+type hashes struct {
+	known   map[hashed]string
+	refused bool // since it was last cleared, a hash was refused for want of budget
+}
+
+// hashed is a name with the parameters under which it is hashed.
+type hashed struct {
+	iterations uint16
+	salt       string
+	name       string
+}
+
+// of returns the hash of h, or not ok if that is one too many.
+func (hs *hashes) of(h hashed) (hash string, ok bool) {
+	if hash, ok = hs.known[h]; ok {
+		return hash, true
+	}
+	if len(hs.known) == maxHashes {
+		hs.refused = true
+		return "", false
+	}
+	hash, ok = h.sum()
+	if ok {
+		if hs.known == nil {
+			hs.known = make(map[hashed]string)
+		}
+		hs.known[h] = hash
+	}
+	return hash, ok
+}
+
+// sum is IH(salt, name, iterations) of RFC 5155 section 5. It is not ok for what is no name.
+func (h hashed) sum() (hash string, ok bool) {
+	var buf [255 + 255]byte // the longest name and salt
+	n, err := dns.PackDomainName(h.name, buf[:255], 0, nil, false)
+	if err != nil {
+		return "", false
+	}
+	x := sha1.Sum(append(buf[:n], h.salt...))
+	for range h.iterations {
+		x = sha1.Sum(append(append(buf[:0], x[:]...), h.salt...))
+	}
+	return string(x[:]), true
+}
+
+// over says that the iterations of set are beyond the policy: it is never hashed with (V-61).
+func (c *Check) over(set *nsec3Set) bool { return int(set.iterations) > c.Policy.NSEC3Iterations }
+
+// overLimit returns the first set beyond the policy, or nil.
+func (c *Check) overLimit(e *evidence) *nsec3Set {
+	for i := range e.nsec3 {
+		if set := &e.nsec3[i]; c.over(set) {
+			return set
+		}
+	}
+	return nil
+}
+
+func (set *nsec3Set) records() []*record {
+	var rs []*record
+	for i := range set.list {
+		rs = append(rs, &set.list[i].record)
+	}
+	return rs
+}
+
+func (c *Check) tooManyIterations(zone string, set *nsec3Set) *Failure {
+	return &Failure{
+		Code: dns.ExtendedErrorCodeUnsupportedNSEC3IterValue, Zone: zone, Type: dns.TypeNSEC3,
+		Text: fmt.Sprintf("the NSEC3 of %s uses %d iterations, more than the %d allowed", zone, set.iterations,
+			c.Policy.NSEC3Iterations),
+	}
+}
+
+func tooManyHashes(zone, name string) *Failure {
+	return &Failure{
+		Code: dns.ExtendedErrorCodeOther, Zone: zone, Owner: name, Type: dns.TypeNSEC3, Err: ErrLimit,
+		Text: fmt.Sprintf("%s: a proof about %s needs more than the %d NSEC3 hashes allowed to one query", zone, name, maxHashes),
+	}
+}
