@@ -1,0 +1,266 @@
+package dnssec
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// denialNow is the time of the tests of proofs, whose signatures end a day later.
+var denialNow = time.Date(2026, 11, 20, 4, 0, 0, 0, time.UTC)
+
+func denialCheck() *Check {
+	return &Check{Now: denialNow, Policy: DefaultPolicy(), SignatureChecks: 128}
+}
+
+// rrs reads records in zone-file form, one a string, with a TTL of 3600 unless they say otherwise.
+func rrs(t testing.TB, lines ...string) []dns.RR {
+	t.Helper()
+	var out []dns.RR
+	for _, line := range lines {
+		rr, err := dns.NewRR(line)
+		if err != nil || rr == nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		out = append(out, rr)
+	}
+	return out
+}
+
+// validated makes a set of one record as if zone had signed it and the signature had held.
+func validated(zone string, rr dns.RR) *RRset {
+	owner := dns.CanonicalName(rr.Header().Name)
+	sig := &dns.RRSIG{
+		TypeCovered: rr.Header().Rrtype, SignerName: zone, Labels: uint8(dns.CountLabel(owner)),
+		Expiration: uint32(denialNow.Add(24 * time.Hour).Unix()),
+	}
+	if strings.HasPrefix(owner, "*.") {
+		sig.Labels--
+	}
+	return &RRset{
+		Owner: owner, Type: rr.Header().Rrtype, RRs: []dns.RR{rr}, Sigs: []*dns.RRSIG{sig}, TTL: rr.Header().Ttl,
+	}
+}
+
+// admitted gathers evidence from sets whose first signature is taken to hold: gather without the cryptography.
+func admitted(zone string, sets ...*RRset) *evidence {
+	e := &evidence{zone: &Zone{Name: zone, Status: Secure}}
+	for _, set := range e.candidates(sets) {
+		e.miss(e.admit(set, set.Sigs[0]))
+	}
+	return e
+}
+
+func setsOf(t testing.TB, zone string, lines ...string) []*RRset {
+	t.Helper()
+	var sets []*RRset
+	for _, rr := range rrs(t, lines...) {
+		sets = append(sets, validated(zone, rr))
+	}
+	return sets
+}
+
+// ask puts a question in words to the evidence: "nodata NAME TYPE", "nxdomain NAME", "expansion NAME LABELS" or
+// "nods NAME". The answer in words is the status, the cut of a "nods", and the EDE code of the cause if there is one.
+func ask(c *Check, e *evidence, question string) (string, proof) {
+	var p proof
+	var words []string
+	f := append(strings.Fields(question), "")
+	switch name := f[1]; f[0] {
+	case "nodata":
+		p = c.nodata(e, name, dns.StringToType[f[2]])
+	case "nxdomain":
+		p = c.nameError(e, name)
+	case "expansion":
+		labels, _ := strconv.Atoi(f[2])
+		p = c.expansion(e, name, labels)
+	case "nods":
+		var cut Cut
+		cut, p = c.noDS(e, name)
+		words = []string{[]string{"unproven", "signed", "insecure cut", "no cut", "no cut below"}[cut]}
+	default:
+		panic(question)
+	}
+	words = slices.Insert(words, 0, p.status.String())
+	if p.cause != nil {
+		words = append(words, fmt.Sprint("EDE ", p.cause.Code))
+	}
+	return strings.Join(words, ", "), p
+}
+
+// denialCase is one proof: its world, its question, and the answer, as ask puts them.
+type denialCase struct {
+	name     string
+	zone     string // example. if empty
+	records  []string
+	question string
+	want     string
+}
+
+func runDenials(t *testing.T, cases []denialCase) {
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			zone := tc.zone
+			if zone == "" {
+				zone = "example."
+			}
+			got, p := ask(denialCheck(), admitted(zone, setsOf(t, zone, tc.records...)...), tc.question)
+			if got != tc.want {
+				t.Errorf("%s: %s (%v), want %s", tc.question, got, p.cause, tc.want)
+			}
+		})
+	}
+}
+
+// Never halves of two kinds: one NSEC that denies the name and one NSEC3 that denies the wildcard are no proof (V-50g), nor
+// are halves of two parameter sets (V-60).
+func TestProofsAreOfOneKind(t *testing.T) {
+	nsec := []string{"example. NSEC m.example. NS SOA RRSIG NSEC", "m.example. NSEC z.example. A RRSIG NSEC"}
+	zone := map[string]string{"example.": "NS SOA RRSIG"}
+	for _, host := range []string{"a", "b", "c", "d", "e", "ee"} {
+		zone[host+".example."] = "A RRSIG"
+	}
+	plain, salted := nsec3Lines("example.", 0, "-", 0, zone), nsec3Lines("example.", 0, "ab", 0, zone)
+	const encloser = 6 // where nsec3Lines puts example., the closest encloser of x.example.
+	unproven := "Bogus, EDE 12"
+	runDenials(t, []denialCase{
+		{"whole NSEC", "", nsec, "nxdomain x.example.", "Secure"},
+		{"whole NSEC3", "", plain, "nxdomain x.example.", "Secure"},
+		{"both whole", "", slices.Concat(nsec, plain), "nxdomain x.example.", "Secure"},
+		{"half NSEC", "", nsec[1:], "nxdomain x.example.", unproven},
+		{"half NSEC3", "", plain[:encloser], "nxdomain x.example.", unproven},
+		{"the other half NSEC3", "", plain[encloser:], "nxdomain x.example.", unproven},
+		{"half NSEC, half NSEC3", "", slices.Concat(nsec[1:], plain[:encloser]), "nxdomain x.example.", unproven},
+		{"half NSEC, whole NSEC3", "", slices.Concat(nsec[1:], plain), "nxdomain x.example.", "Secure"},
+		{"halves of two NSEC3 sets", "", slices.Concat(plain[:encloser], salted[encloser:]), "nxdomain x.example.", unproven},
+		{"half of one set, another whole", "", slices.Concat(plain[:encloser], salted), "nxdomain x.example.", "Secure"},
+	})
+}
+
+// The sentence of a failure names zone, owner and type (issue: every failure carries an EDE code and a sentence).
+func TestDenialSentences(t *testing.T) {
+	over := nsec3Lines("example.", 2500, "-", 0, map[string]string{"example.": "NS SOA RRSIG"})
+	for _, tc := range []struct {
+		records  []string
+		question string
+		want     Failure
+	}{
+		{nil, "nodata _25._tcp.mx.example. TLSA", Failure{Code: 12, Zone: "example.", Owner: "_25._tcp.mx.example.",
+			Text: "example.: no NSEC or NSEC3 in the reply proves that _25._tcp.mx.example. TLSA does not exist"}},
+		{nil, "nxdomain a.example.", Failure{Code: 12, Zone: "example.", Owner: "a.example.",
+			Text: "example.: no NSEC or NSEC3 in the reply proves that a.example. does not exist"}},
+		{nil, "expansion a.b.example. 1", Failure{Code: 12, Zone: "example.", Owner: "a.b.example.",
+			Text: "example.: no NSEC or NSEC3 in the reply proves that a.b.example. does not exist, " +
+				"so that *.example. may answer for it"}},
+		{nil, "nods b.example.", Failure{Code: 12, Zone: "example.", Owner: "b.example.",
+			Text: "example.: no NSEC or NSEC3 in the reply proves that b.example. DS does not exist"}},
+		{over, "nods b.example.", Failure{Code: 27, Zone: "example.", Type: dns.TypeNSEC3,
+			Text: "the NSEC3 of example. uses 2500 iterations, more than the 50 allowed"}},
+		{[]string{"a.example. NSEC b.test. A RRSIG NSEC"}, "nodata a.example. MX",
+			Failure{Code: 6, Zone: "example.", Owner: "a.example.", Type: dns.TypeNSEC,
+				Text: "example.: the NSEC at a.example. names b.test. as the next name, which is outside of the zone"}},
+	} {
+		_, p := ask(denialCheck(), admitted("example.", setsOf(t, "example.", tc.records...)...), tc.question)
+		if p.cause == nil || *p.cause != tc.want {
+			t.Errorf("%s: %+v, want %+v", tc.question, p.cause, tc.want)
+		}
+	}
+}
+
+// A proof tells the smallest TTL and the earliest Expiration of what it rests on, and nothing of other records (C-1, C-2);
+// a signature may end beyond the turn of the 32-bit clock (V-19).
+func TestProofLifetime(t *testing.T) {
+	sets := setsOf(t, "example.", "example. 300 NSEC m.example. NS SOA RRSIG NSEC", "m.example. 600 NSEC z.example. A RRSIG NSEC",
+		"z.example. 1 NSEC example. A RRSIG NSEC")
+	sets[1].Sigs[0].Expiration = uint32(denialNow.Add(time.Hour).Unix())
+	sets[2].Sigs[0].Expiration = uint32(denialNow.Add(time.Minute).Unix())
+	_, p := ask(denialCheck(), admitted("example.", sets...), "nxdomain x.example.")
+	if want := []*RRset{sets[1], sets[0]}; !slices.Equal(p.used, want) {
+		t.Errorf("used %v, want %v", p.used, want)
+	}
+	if want := denialNow.Add(time.Hour); p.ttl != 300 || !p.expires.Equal(want) {
+		t.Errorf("ttl %d until %v, want 300 until %v", p.ttl, p.expires, want)
+	}
+
+	c := denialCheck()
+	c.Now = time.Date(2106, 2, 7, 0, 0, 0, 0, time.UTC) // the counter turns at 06:28:16
+	end := c.Now.Add(24 * time.Hour)
+	if got := c.expiration(&dns.RRSIG{Expiration: uint32(end.Unix())}); !got.Equal(end) {
+		t.Errorf("expires %v, want %v", got, end)
+	}
+}
+
+// A reply with more than 16 records of one kind is a limit, not a fault (L-5, L-12), unless the first 16 prove it.
+func TestTooManyDenialRecords(t *testing.T) {
+	records := []string{"example. NSEC a.example. NS SOA RRSIG NSEC"}
+	for i := range 20 {
+		records = append(records, fmt.Sprintf("k%02d.example. NSEC k%02d.example. A RRSIG NSEC", i, i+1))
+	}
+	e := admitted("example.", setsOf(t, "example.", records...)...)
+	if len(e.nsec) != maxDenialRecords {
+		t.Errorf("%d records used, want %d", len(e.nsec), maxDenialRecords)
+	}
+	got, p := ask(denialCheck(), e, "nodata k19.example. MX")
+	if got != "Indeterminate, EDE 0" || !errors.Is(p.cause, ErrLimit) {
+		t.Errorf("%s (%v), want a limit", got, p.cause)
+	}
+	if got, _ := ask(denialCheck(), e, "nodata k00.example. MX"); got != "Secure" {
+		t.Errorf("a proof by one of the first records: %s", got)
+	}
+}
+
+// Sets that are no single validated record of this zone are no evidence.
+func TestInadmissibleSets(t *testing.T) {
+	two := setsOf(t, "example.", "a.example. NSEC b.example. A RRSIG NSEC")[0]
+	two.RRs = append(two.RRs, rrs(t, "a.example. NSEC c.example. A RRSIG NSEC")...)
+	foreign := setsOf(t, "example.", "a.example. NSEC b.example. A RRSIG NSEC")[0]
+	foreign.Sigs[0].SignerName = "a.example."
+	outside := setsOf(t, "example.", "a.test. NSEC b.example. A RRSIG NSEC")[0]
+	disorder := setsOf(t, "example.", "a.example. NSEC b.example. A RRSIG NSEC")[0]
+	disorder.RRs[0].(*dns.NSEC).TypeBitMap = []uint16{dns.TypeNSEC, dns.TypeA}
+	for _, tc := range []struct {
+		name string
+		set  *RRset
+		want string
+	}{
+		{"two NSEC at one owner", two, "Bogus, EDE 6"},
+		{"signed by another zone", foreign, "Bogus, EDE 12"},
+		{"owner outside of the zone (V-50e)", outside, "Bogus, EDE 12"},
+		{"bit map out of order (V-50f)", disorder, "Bogus, EDE 6"},
+	} {
+		if got, p := ask(denialCheck(), admitted("example.", tc.set), "nodata a.example. MX"); got != tc.want {
+			t.Errorf("%s: %s (%v), want %s", tc.name, got, p.cause, tc.want)
+		}
+	}
+}
+
+// A limit found while gathering comes before any fault of the data, whichever came first (L-12).
+func TestLimitsComeFirst(t *testing.T) {
+	fault, limit := &Failure{Text: "a fault"}, &Failure{Text: "a limit", Err: ErrLimit}
+	for _, order := range [][]*Failure{{fault, limit}, {limit, fault}, {nil, fault, limit, limit}} {
+		e := &evidence{zone: &Zone{Name: "example."}}
+		for _, f := range order {
+			e.miss(f)
+		}
+		if e.lack != limit {
+			t.Errorf("%v: %v", order, e.lack)
+		}
+	}
+}
+
+// Nothing is proven about names that are not in the zone.
+func TestOutOfZoneNames(t *testing.T) {
+	records := []string{"b.example. NSEC b.example. NS SOA RRSIG NSEC"}
+	for _, question := range []string{"nodata a.example. MX", "nxdomain c.example.", "nods example.", "expansion x.c.example. 1"} {
+		got, _ := ask(denialCheck(), admitted("b.example.", setsOf(t, "b.example.", records...)...), question)
+		if !strings.HasPrefix(got, "Bogus") {
+			t.Errorf("%s: %s", question, got)
+		}
+	}
+}
