@@ -1,0 +1,114 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+)
+
+// carrier puts one question to one upstream in its way.
+type carrier interface {
+	// ask returns the reply to q, whatever its RCODE. The error is a *fault, or that of ctx.
+	ask(ctx context.Context, q query) (chain.Reply, error)
+	close()
+}
+
+// upstream is one place to ask, and what is known of it.
+type upstream struct {
+	name    string
+	carrier carrier
+	lossy   bool // a question may vanish without a sign: worth sending again while one is outstanding
+	health  health
+	meter   Meter
+	clock   func() time.Time
+}
+
+func newUpstream(name string, c carrier, lossy bool, config Config) *upstream {
+	return &upstream{
+		name: name, carrier: c, lossy: lossy, meter: config.Meter, clock: config.Clock,
+		health: health{changed: func(fit, alive bool) { config.Meter.State(name, fit, alive) }},
+	}
+}
+
+// fromAddress returns the upstream at an address.
+func fromAddress(a Address, config Config) *upstream {
+	name := a.String()
+	switch a.Transport {
+	case TLS:
+		return newUpstream(name, newTLS(a, tlsConfig(config)), false, config)
+	case HTTPS:
+		return newUpstream(name, newWeb(a, tlsConfig(config)), false, config)
+	default:
+		mismatched := func() { config.Meter.Mismatched(name) }
+		return newUpstream(name, &datagram{server: a.Server, stream: newTCP(a), mismatched: mismatched}, true, config)
+	}
+}
+
+// ask puts q once, and learns from what happens. It returns usable replies only; the error is a *fault, or that of ctx.
+func (u *upstream) ask(ctx context.Context, q query) (chain.Reply, error) {
+	u.meter.Asked(u.name)
+	begun := u.clock()
+	reply, err := u.carry(ctx, q)
+	if reply.Upstream = u.name; err == nil {
+		err = usable(q.Question, reply.Msg)
+	}
+	u.learn(err, begun)
+	return reply, err
+}
+
+// carry survives a panic over what came from outside (S-27).
+func (u *upstream) carry(ctx context.Context, q query) (reply chain.Reply, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &fault{Invalid, "met an internal error of danelaw, please report it", fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	return u.carrier.ask(ctx, q)
+}
+
+// learn draws the conclusions from one attempt.
+func (u *upstream) learn(err error, begun time.Time) {
+	now := u.clock()
+	took := now.Sub(begun)
+	f, failed := errors.AsType[*fault](err)
+	switch {
+	case err == nil:
+		u.health.heard(took)
+		u.meter.Answered(u.name, took)
+	case !failed:
+		u.givenUp(err, took, now)
+	case f.reason == Timeout:
+		u.health.missing(now)
+	case f.reason == Network:
+		u.health.broke(now)
+	default: // a reply all the same: one odd name says nothing about an upstream (S-14)
+		u.health.heard(took)
+	}
+	if failed {
+		u.meter.Failed(u.name, f.reason)
+	}
+}
+
+// givenUp: the question was answered by another, or time is up.
+func (u *upstream) givenUp(err error, took time.Duration, now time.Time) {
+	if took >= firstCopy {
+		u.health.missing(now)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		u.meter.Failed(u.name, Timeout)
+	}
+}
+
+// wants reports whether sending it one more copy of q makes sense while n are outstanding.
+func (u *upstream) wants(q query, n int) bool { return n == 0 || u.lossy && !q.tcp }
+
+// question is an IN question.
+func question(name string, qtype uint16) dns.Question {
+	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+}

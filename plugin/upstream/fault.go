@@ -1,0 +1,107 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// Reason says in one word why an attempt at an upstream brought nothing usable. It labels metrics.
+type Reason string
+
+// The reasons.
+const (
+	Timeout Reason = "timeout" // no reply in time
+	Network Reason = "network" // a socket, TLS or HTTP error
+	Refusal Reason = "rcode"   // an RCODE that is no answer (S-14), or a referral
+	Invalid Reason = "invalid" // a reply that cannot be read, or to another question
+)
+
+// code is the Extended DNS Error for a reason (S-15).
+func (r Reason) code() uint16 {
+	switch r {
+	case Network:
+		return dns.ExtendedErrorCodeNetworkError
+	case Invalid:
+		return dns.ExtendedErrorCodeInvalidData
+	default:
+		return dns.ExtendedErrorCodeNoReachableAuthority
+	}
+}
+
+// fault is why an attempt at one upstream brought nothing usable.
+type fault struct {
+	reason Reason
+	text   string // what the upstream did: the end of a sentence that begins with its name
+	err    error  // may be nil
+}
+
+func (f *fault) Error() string { return f.text }
+func (f *fault) Unwrap() error { return f.err }
+
+func faultf(r Reason, format string, args ...any) *fault {
+	return &fault{reason: r, text: fmt.Sprintf(format, args...)}
+}
+
+// unreachable makes a fault of an error on the way to an upstream; text says what could not be done.
+func unreachable(text string, err error) *fault {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+		return &fault{Timeout, text + ": no reply", err}
+	}
+	return &fault{Network, text + ": " + concise(err), err}
+}
+
+// concise leaves out what net's errors say of addresses: the sentence names the upstream already.
+func concise(err error) string {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "connection closed"
+	}
+	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
+		return sys.Err.Error()
+	}
+	return err.Error()
+}
+
+// ErrUpstream is wrapped by every failure of [Set.Exchange]: it is the way to the data that failed and not the data.
+var ErrUpstream = errors.New("no usable reply from upstream")
+
+// outcome is what one upstream did in the end.
+type outcome struct {
+	upstream string
+	fault    *fault // nil: nothing came
+}
+
+func (o outcome) did() *fault {
+	if o.fault == nil {
+		return faultf(Timeout, "sent no reply in time")
+	}
+	return o.fault
+}
+
+// describe names a question in a sentence.
+func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
+
+// failure makes one failure of what each upstream asked did.
+func failure(q dns.Question, outcomes []outcome) *dnssec.Failure {
+	texts := make([]string, len(outcomes))
+	codes := make([]uint16, len(outcomes))
+	for i, o := range outcomes {
+		texts[i], codes[i] = o.upstream+" "+o.did().text, o.did().reason.code()
+	}
+	f := &dnssec.Failure{
+		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: ErrUpstream,
+		Text: describe(q) + ": " + strings.Join(texts, "; "),
+	}
+	if codes = slices.Compact(codes); len(codes) == 1 {
+		f.Code = codes[0]
+	}
+	return f
+}

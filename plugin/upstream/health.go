@@ -1,0 +1,107 @@
+package upstream
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// firstCopy is how long the first copy of a question is waited for before the second goes out. Twice the smoothed
+	// round trip, if that is more, but no more than lastCopy.
+	firstCopy = 400 * time.Millisecond
+	lastCopy  = 2 * time.Second
+	// maxMissed questions in a row without any reply, and an upstream counts as dead. One name whose servers are dead
+	// must not look so: it is asked for in few copies, and other questions are answered meanwhile.
+	maxMissed = 4
+	// A dead upstream is tried again after firstBackoff, and then ever less often.
+	firstBackoff = time.Second
+	lastBackoff  = time.Minute
+)
+
+// health is what questions and the fitness test have taught of one upstream.
+type health struct {
+	changed func(fit, alive bool) // is told of each change; not called concurrently
+
+	mu      sync.Mutex
+	unfit   bool
+	missed  int           // questions without reply since the last one
+	backoff time.Duration // 0: alive
+	again   time.Time     // when it is tried again, if dead
+	rtt     time.Duration // smoothed; 0 while unknown
+}
+
+// heard notes a reply of any kind.
+func (h *health) heard(took time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.missed = 0
+	if h.rtt == 0 {
+		h.rtt = took
+	}
+	h.rtt += (took - h.rtt) / 8 // RFC 6298 section 2.3
+	if h.backoff > 0 {
+		h.backoff = 0
+		h.report()
+	}
+}
+
+// missing notes that a question was given up without a reply.
+func (h *health) missing(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.missed++; h.missed >= maxMissed {
+		h.die(now)
+	}
+}
+
+// broke notes that it cannot be reached at all.
+func (h *health) broke(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.die(now)
+}
+
+func (h *health) die(now time.Time) {
+	if h.backoff == 0 {
+		h.backoff, h.again = firstBackoff, now.Add(firstBackoff)
+		h.report()
+	}
+}
+
+// judged notes the outcome of the fitness test.
+func (h *health) judged(fit bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.unfit == fit {
+		h.unfit = !fit
+		h.report()
+	}
+}
+
+func (h *health) report() { h.changed(!h.unfit, h.backoff == 0) }
+
+// failing reports whether others are to be asked first.
+func (h *health) failing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.unfit || h.backoff > 0
+}
+
+// due reports whether a dead upstream is to be tried again now. Who is told so tries it.
+func (h *health) due(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.backoff == 0 || now.Before(h.again) {
+		return false
+	}
+	h.backoff = min(2*h.backoff, lastBackoff)
+	h.again = now.Add(h.backoff)
+	return true
+}
+
+// patience is how long to wait before a question is sent once more.
+func (h *health) patience() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return min(max(firstCopy, 2*h.rtt), lastCopy)
+}

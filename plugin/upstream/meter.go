@@ -1,0 +1,20 @@
+package upstream
+
+import "time"
+
+// Meter is told what happens at each upstream, for metrics. Its methods are cheap and safe for concurrent use.
+type Meter interface {
+	Asked(upstream string)                        // a question, or a copy of one, is put to it
+	Answered(upstream string, took time.Duration) // a usable reply came
+	Failed(upstream string, reason Reason)        // no usable reply came, and not because another was quicker
+	Mismatched(upstream string)                   // a datagram came that matched no question (S-7)
+	State(upstream string, fit, alive bool)       // its state has changed: fit by S-13, alive as questions find it
+}
+
+type noMeter struct{}
+
+func (noMeter) Asked(string)                   {}
+func (noMeter) Answered(string, time.Duration) {}
+func (noMeter) Failed(string, Reason)          {}
+func (noMeter) Mismatched(string)              {}
+func (noMeter) State(string, bool, bool)       {}

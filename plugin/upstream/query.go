@@ -1,0 +1,124 @@
+package upstream
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// query is one question as it is put.
+type query struct {
+	dns.Question
+	tcp  bool   // over TCP at once
+	cd   bool   // the CD bit
+	size uint16 // the EDNS size to advertise (S-1)
+}
+
+// message is the query with RD, DO and EDNS set (V-73).
+func (q query) message(id uint16, options ...dns.EDNS0) *dns.Msg {
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}, Option: options}
+	opt.SetUDPSize(q.size)
+	opt.SetDo()
+	return &dns.Msg{
+		MsgHdr:   dns.MsgHdr{Id: id, RecursionDesired: true, CheckingDisabled: q.cd},
+		Question: []dns.Question{q.Question},
+		Extra:    []dns.RR{opt},
+	}
+}
+
+// pack returns the query in wire format.
+func (q query) pack(id uint16, options ...dns.EDNS0) ([]byte, error) {
+	wire, err := q.message(id, options...).Pack()
+	if err != nil {
+		return nil, &fault{Invalid, "cannot be asked: " + err.Error(), err}
+	}
+	return wire, nil
+}
+
+// paddingBlock is what the size of an encrypted query is a multiple of (RFC 8467 section 4.1).
+const paddingBlock = 128
+
+// padded is pack for encrypted transports.
+func (q query) padded(id uint16) ([]byte, error) {
+	padding := &dns.EDNS0_PADDING{}
+	rest := q.message(id, padding).Len() % paddingBlock
+	padding.Padding = make([]byte, (paddingBlock-rest)%paddingBlock)
+	return q.pack(id, padding)
+}
+
+// randomID comes from a CSPRNG, as do ports (S-6, RFC 5452 section 9.2).
+func randomID() uint16 {
+	var b [2]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint16(b[:])
+}
+
+// matches reports whether wire is a reply to the query asked: same ID, QR set, opcode QUERY and the same question, octet
+// for octet (S-6).
+func matches(wire, asked []byte) bool {
+	end, err := nameEnd(asked, headerSize, len(asked))
+	if err != nil || len(wire) < end+questionFixed {
+		return false
+	}
+	const qrAndOpcode = 0xF8
+	return bytes.Equal(wire[:2], asked[:2]) && wire[2]&qrAndOpcode == 0x80 && binary.BigEndian.Uint16(wire[4:]) == 1 &&
+		bytes.Equal(wire[headerSize:end+questionFixed], asked[headerSize:end+questionFixed])
+}
+
+// truncated reports whether the TC bit of a message is set.
+func truncated(wire []byte) bool { return wire[2]&2 != 0 }
+
+// usable returns nil for a reply that can be judged, and what is wrong with any other (S-14).
+func usable(q dns.Question, m *dns.Msg) error {
+	switch {
+	case m.Truncated:
+		return faultf(Invalid, "truncated its reply over TCP")
+	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError && m.Rcode != dns.RcodeYXDomain:
+		return faultf(Refusal, "answered %s%s", rcodeName(m.Rcode), extendedErrors(m))
+	case referral(q, m):
+		return faultf(Refusal, "answered with a referral; it must be a recursive resolver, or authoritative for the name")
+	}
+	return nil
+}
+
+// referral reports whether m only names other servers: from one that neither is authoritative nor recurses.
+func referral(q dns.Question, m *dns.Msg) bool {
+	if m.Rcode != dns.RcodeSuccess || len(m.Answer) > 0 || m.Authoritative || m.RecursionAvailable {
+		return false
+	}
+	above := false
+	for _, rr := range m.Ns {
+		switch rr.Header().Rrtype {
+		case dns.TypeSOA:
+			return false
+		case dns.TypeNS:
+			above = above || dns.IsSubDomain(rr.Header().Name, q.Name)
+		}
+	}
+	return above
+}
+
+func rcodeName(rcode int) string {
+	if name, ok := dns.RcodeToString[rcode]; ok {
+		return name
+	}
+	return fmt.Sprintf("RCODE %d", rcode)
+}
+
+// extendedErrors carries the reasons that an upstream gave into our sentence (S-15). They are quoted, as anyone may have
+// written them.
+func extendedErrors(m *dns.Msg) string {
+	var b strings.Builder
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if ede, ok := o.(*dns.EDNS0_EDE); ok {
+				fmt.Fprintf(&b, " (EDE %d %.100q)", ede.InfoCode, ede.ExtraText)
+			}
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,213 @@
+// Package upstream puts questions to upstreams: over UDP with TCP where UDP does not do, over TLS, over HTTPS, or through
+// the next plugin of the CoreDNS chain. It implements [chain.Exchanger] and judges nothing: whatever transport brought it,
+// a reply is evidence and no more (S-12).
+//
+// What it promises of an address (a port and an ID for each question, copies of lost questions, the choice of another
+// upstream for V-14, the fitness test S-13) it cannot promise of the next plugin, which chooses its upstreams and its
+// sockets itself: there, Try.Avoid has no effect, replies are trusted to answer the question sent, truncation is retried
+// as best the plugin can, and the fitness test finds the plugin fit as a whole or not at all.
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// Bounds of the EDNS size, in octets (S-1).
+const (
+	minEDNSSize     = 512
+	defaultEDNSSize = 1232 // RFC 9715 section 3.1: passes every path unfragmented
+	maxEDNSSize     = datagramSize
+)
+
+// Route sends the questions for names at and below From to the upstreams To, in order of preference. The longest From wins.
+type Route struct {
+	From string
+	To   []Address
+}
+
+// Config is what a [Set] is made of.
+type Config struct {
+	Routes   []Route
+	Next     plugin.Handler   // is asked for names that no route covers; nil: these fail
+	RootCAs  *x509.CertPool   // vouch for TLS and HTTPS upstreams; nil: the system's
+	EDNSSize uint16           // octets to advertise, 512..4096; 0: 1232 (S-1)
+	Clock    func() time.Time // for certificates, round trips and backoff; nil: time.Now
+	Meter    Meter            // nil: nothing is counted
+}
+
+// Set is all upstreams. It is safe for concurrent use.
+type Set struct {
+	size      uint16
+	clock     func() time.Time
+	routes    []route // longest From first
+	upstreams []*upstream
+	ctx       context.Context // of probes
+	cancel    context.CancelFunc
+}
+
+var _ chain.Exchanger = (*Set)(nil)
+
+type route struct {
+	from      string
+	upstreams []*upstream
+}
+
+// New returns the Set for a configuration; an error names what is wrong in it. Nothing is asked yet.
+func New(c Config) (*Set, error) {
+	c.EDNSSize = cmp.Or(c.EDNSSize, defaultEDNSSize)
+	if c.EDNSSize < minEDNSSize || c.EDNSSize > maxEDNSSize {
+		return nil, fmt.Errorf("EDNS size %d: give one of %d to %d octets", c.EDNSSize, minEDNSSize, maxEDNSSize)
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Meter == nil {
+		c.Meter = noMeter{}
+	}
+	s := &Set{size: c.EDNSSize, clock: c.Clock}
+	if err := s.addRoutes(c); err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// addRoutes makes the upstreams; the same address in two routes is one upstream.
+func (s *Set) addRoutes(c Config) error {
+	known := map[Address]*upstream{}
+	for _, r := range c.Routes {
+		from := dns.CanonicalName(r.From)
+		if _, ok := dns.IsDomainName(from); !ok || r.From == "" || len(r.To) == 0 {
+			return fmt.Errorf("upstream %q: give a domain name and at least one address", r.From)
+		}
+		if slices.ContainsFunc(s.routes, func(o route) bool { return o.from == from }) {
+			return fmt.Errorf("upstream %s is given twice: put its addresses in one", from)
+		}
+		s.routes = append(s.routes, route{from, s.fromAddresses(r.To, known, c)})
+	}
+	slices.SortStableFunc(s.routes, func(a, b route) int { return dns.CountLabel(b.from) - dns.CountLabel(a.from) })
+	if _, covered := s.route("."); !covered && c.Next != nil {
+		next := &below{c.Next}
+		u := newUpstream(next.name(), next, true, c)
+		s.upstreams = append(s.upstreams, u)
+		s.routes = append(s.routes, route{".", []*upstream{u}})
+	}
+	return nil
+}
+
+func (s *Set) fromAddresses(to []Address, known map[Address]*upstream, c Config) []*upstream {
+	var upstreams []*upstream
+	for _, a := range to {
+		u := known[a]
+		if u == nil {
+			u = fromAddress(a, c)
+			known[a] = u
+			s.upstreams = append(s.upstreams, u)
+		}
+		if !slices.Contains(upstreams, u) {
+			upstreams = append(upstreams, u)
+		}
+	}
+	return upstreams
+}
+
+// route returns the upstreams for a name.
+func (s *Set) route(name string) ([]*upstream, bool) {
+	for _, r := range s.routes {
+		if dns.IsSubDomain(r.from, name) {
+			return r.upstreams, true
+		}
+	}
+	return nil, false
+}
+
+// responsible returns the upstreams for a question. DS is data of the parent (V-8), so the parent's upstreams are asked.
+func (s *Set) responsible(q dns.Question) ([]*upstream, bool) {
+	if next, end := dns.NextLabel(q.Name, 0); q.Qtype == dns.TypeDS && q.Name != "." {
+		if end {
+			return s.route(".")
+		}
+		return s.route(q.Name[next:])
+	}
+	return s.route(q.Name)
+}
+
+// Exchange implements [chain.Exchanger].
+func (s *Set) Exchange(ctx context.Context, q dns.Question, t chain.Try) (chain.Reply, error) {
+	upstreams, ok := s.responsible(q)
+	if !ok {
+		return chain.Reply{}, &dnssec.Failure{
+			Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: ErrUpstream,
+			Text: describe(q) + ": there is no upstream to ask and no plugin below",
+		}
+	}
+	query := query{Question: q, tcp: t.TCP, cd: t.CD, size: s.size}
+	first, reserve := order(upstreams, t.Avoid)
+	s.probe(query, upstreams)
+	reply, outcomes := run(ctx, query, first)
+	if reply.Msg == nil && len(reserve) > 0 && ctx.Err() == nil {
+		var more []outcome
+		reply, more = run(ctx, query, reserve)
+		outcomes = append(outcomes, more...)
+	}
+	if reply.Msg == nil {
+		return chain.Reply{}, failure(q, outcomes)
+	}
+	return reply, nil
+}
+
+// order sorts upstreams: as given, the failing ones after the others. Those to avoid are a reserve, asked when all others
+// have failed; if all others are failing already there is no reason to wait for that.
+func order(upstreams []*upstream, avoid []string) (first, reserve []*upstream) {
+	var failing []*upstream
+	for _, u := range upstreams {
+		switch {
+		case slices.Contains(avoid, u.name):
+			reserve = append(reserve, u)
+		case u.health.failing():
+			failing = append(failing, u)
+		default:
+			first = append(first, u)
+		}
+	}
+	if len(first) == 0 {
+		return append(failing, reserve...), nil
+	}
+	return append(first, failing...), reserve
+}
+
+// probeTimeout is how long a dead upstream has to show that it lives.
+const probeTimeout = 3 * time.Second
+
+// probe puts q also to those dead upstreams that are to be tried again. Their replies do not count; nobody waits for them.
+func (s *Set) probe(q query, upstreams []*upstream) {
+	for _, u := range upstreams {
+		if u.health.due(s.clock()) {
+			go func() {
+				ctx, cancel := context.WithTimeout(s.ctx, probeTimeout)
+				defer cancel()
+				u.ask(ctx, q)
+			}()
+		}
+	}
+}
+
+// Close closes all kept connections and ends what is under way; questions asked later fail.
+func (s *Set) Close() error {
+	s.cancel()
+	for _, u := range s.upstreams {
+		u.carrier.close()
+	}
+	return nil
+}

@@ -1,0 +1,341 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+)
+
+// patience is how long a kept connection is waited for.
+type patience struct {
+	dial    time.Duration // until it is open, the TLS handshake included
+	write   time.Duration // until one question is on its way
+	silence time.Duration // with questions outstanding and nothing heard: the peer, or a NAT box on the way, has forgotten it
+	idle    time.Duration // with none outstanding: RFC 7766 section 6.2.3 asks for some seconds
+}
+
+var usualPatience = patience{dial: 3 * time.Second, write: 2 * time.Second, silence: 3 * time.Second, idle: 10 * time.Second}
+
+const (
+	maxOutstanding = 128     // questions on one connection
+	maxConns       = 16      // connections to one upstream
+	idsPerConn     = 1 << 16 // a connection that has used all is left
+)
+
+// errBusy ends a question for want of room; L-12 makes SERVFAIL of it.
+var errBusy = faultf(Network, "has too many questions outstanding (%d)", maxConns*maxOutstanding)
+
+var errClosed = faultf(Network, "is no longer asked: shutting down")
+
+// stream asks one server over kept connections, TCP or TLS, with many questions outstanding on each (RFC 7766 section 6.2).
+type stream struct {
+	over     string // "TCP" or "TLS", for sentences
+	connect  func(context.Context) (net.Conn, error)
+	pack     func(q query) ([]byte, error)
+	patience patience
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	mu     sync.Mutex
+	conns  []*conn // open or being opened, oldest first
+	opened int     // in all
+}
+
+func newStream(over string, pack func(query) ([]byte, error), connect func(context.Context) (net.Conn, error)) *stream {
+	s := &stream{over: over, connect: connect, pack: pack, patience: usualPatience}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	return s
+}
+
+// newTCP returns the stream for plain questions.
+func newTCP(a Address) *stream {
+	pack := func(q query) ([]byte, error) { return q.pack(0) }
+	return newStream("TCP", pack, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", a.Server.String())
+	})
+}
+
+// newTLS returns the stream for questions under the strict profile (S-9, RFC 8310 section 5): there is no way from here
+// to cleartext.
+func newTLS(a Address, config *tls.Config) *stream {
+	config.ServerName = a.Name
+	config.NextProtos = []string{"dot"}
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(maxConns)
+	dialer := &tls.Dialer{Config: config}
+	pack := func(q query) ([]byte, error) { return q.padded(0) }
+	return newStream("TLS", pack, func(ctx context.Context) (net.Conn, error) {
+		return dialer.DialContext(ctx, "tcp", a.Server.String())
+	})
+}
+
+// ask puts q on a connection. If that is lost before the reply has come it is put once more, on a new one (S-5).
+func (s *stream) ask(ctx context.Context, q query) (chain.Reply, error) {
+	wire, err := s.pack(q)
+	if err != nil {
+		return chain.Reply{}, err
+	}
+	raw, err := s.once(ctx, wire, 0)
+	if gone, ok := errors.AsType[*lost](err); ok {
+		raw, err = s.once(ctx, wire, gone.conn)
+	}
+	if gone, ok := errors.AsType[*lost](err); ok {
+		err = unreachable("failed over "+s.over, gone.err)
+	}
+	if err != nil {
+		return chain.Reply{}, err
+	}
+	return received(raw)
+}
+
+// once puts a question on a connection opened after the one with number after.
+func (s *stream) once(ctx context.Context, wire []byte, after int) ([]byte, error) {
+	c, k, err := s.place(wire, after)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.await(ctx, k)
+	if err == nil && !matches(raw, k.framed[2:]) {
+		return nil, faultf(Invalid, "replied to another question over %s", s.over)
+	}
+	return raw, err
+}
+
+// place finds room for a question, on a new connection if need be. Questions that come while a connection is being opened
+// share it.
+func (s *stream) place(wire []byte, after int) (*conn, *call, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = slices.DeleteFunc(s.conns, func(c *conn) bool { return c.ctx.Err() != nil })
+	for _, c := range s.conns {
+		if c.number <= after {
+			continue
+		}
+		if k := c.take(wire); k != nil {
+			return c, k, nil
+		}
+	}
+	switch {
+	case s.ctx.Err() != nil:
+		return nil, nil, errClosed
+	case len(s.conns) >= maxConns:
+		return nil, nil, errBusy
+	}
+	s.opened++
+	c := newConn(s.ctx, s.opened, s.patience)
+	k := c.take(wire)
+	s.conns = append(s.conns, c)
+	go c.run(s)
+	return c, k, nil
+}
+
+func (s *stream) close() { s.cancel(errClosed) }
+
+// conn is one connection and the questions outstanding on it. Its context ends with it; the cause says why.
+type conn struct {
+	number   int // in the order of opening
+	patience patience
+	ctx      context.Context
+	end      context.CancelCauseFunc
+	queue    chan []byte // questions to write
+
+	mu       sync.Mutex
+	waiting  map[uint16]*call
+	firstID  uint16
+	taken    int         // IDs used; none is used twice, so that late replies to questions given up match nothing
+	watch    *time.Timer // nil until the connection is open
+	deadline time.Time   // before it the watch does nothing
+}
+
+// call is a question outstanding.
+type call struct {
+	id     uint16
+	framed []byte // the message with its two octets of length
+	reply  chan []byte
+}
+
+// lost is the end of a connection that had been open: its questions may be put again elsewhere.
+type lost struct {
+	conn int // its number
+	err  error
+}
+
+func (l *lost) Error() string { return l.err.Error() }
+
+var (
+	errIdle   = errors.New("idle")
+	errSilent = fmt.Errorf("silent: %w", os.ErrDeadlineExceeded)
+)
+
+func newConn(ctx context.Context, number int, p patience) *conn {
+	c := &conn{
+		number: number, patience: p, queue: make(chan []byte, maxOutstanding),
+		waiting: map[uint16]*call{}, firstID: randomID(),
+	}
+	c.ctx, c.end = context.WithCancelCause(ctx)
+	return c
+}
+
+// take queues a question under an ID of this connection; nil if there is no room.
+func (c *conn) take(wire []byte) *call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil || c.taken == idsPerConn || len(c.waiting) >= maxOutstanding {
+		return nil
+	}
+	k := &call{id: c.firstID + uint16(c.taken), reply: make(chan []byte, 1)}
+	k.framed = binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(wire)), uint16(len(wire)))
+	k.framed = append(binary.BigEndian.AppendUint16(k.framed, k.id), wire[2:]...)
+	select {
+	case c.queue <- k.framed:
+	default: // full of questions given up and not yet written
+		return nil
+	}
+	c.taken++
+	c.waiting[k.id] = k
+	if len(c.waiting) == 1 {
+		c.rewind()
+	}
+	return k
+}
+
+// await waits for the reply to k.
+func (c *conn) await(ctx context.Context, k *call) (raw []byte, err error) {
+	defer c.leave(k)
+	select {
+	case raw = <-k.reply:
+		return raw, nil
+	case <-c.ctx.Done():
+		err = context.Cause(c.ctx)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	select {
+	case raw = <-k.reply: // it came just before the end
+		return raw, nil
+	default:
+		return nil, err
+	}
+}
+
+// leave gives up a question, or notes that it is answered.
+func (c *conn) leave(k *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, outstanding := c.waiting[k.id]; outstanding {
+		delete(c.waiting, k.id)
+		if len(c.waiting) == 0 {
+			c.rewind()
+		}
+	}
+}
+
+// deliver hands a reply to its question; one to no question outstanding is ignored.
+func (c *conn) deliver(raw []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := binary.BigEndian.Uint16(raw)
+	if k := c.waiting[id]; k != nil {
+		delete(c.waiting, id)
+		k.reply <- raw
+	}
+	c.rewind()
+}
+
+// rewind sets the watch anew, by what the connection waits for from now on. c.mu is held.
+func (c *conn) rewind() {
+	if c.watch == nil {
+		return
+	}
+	d := c.patience.idle
+	if len(c.waiting) > 0 {
+		d = c.patience.silence
+	}
+	c.deadline = time.Now().Add(d)
+	c.watch.Reset(d)
+}
+
+// expire is run by the watch.
+func (c *conn) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case time.Now().Before(c.deadline): // it was rewound as it rang
+	case len(c.waiting) > 0:
+		c.end(&lost{c.number, errSilent})
+	default:
+		c.end(errIdle)
+	}
+}
+
+// run opens the connection and serves it until it ends.
+func (c *conn) run(s *stream) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.patience.dial)
+	nc, err := s.connect(ctx)
+	cancel()
+	if err != nil {
+		c.end(unreachable("could not be reached over "+s.over, err))
+		return
+	}
+	context.AfterFunc(c.ctx, func() { nc.Close() })
+	c.mu.Lock()
+	c.watch = time.AfterFunc(c.patience.silence, c.expire)
+	c.rewind()
+	c.mu.Unlock()
+	defer c.watch.Stop()
+	go c.read(nc)
+	c.write(nc)
+}
+
+// write sends each question in one piece (RFC 7766 section 8).
+func (c *conn) write(nc net.Conn) {
+	for {
+		select {
+		case framed := <-c.queue:
+			nc.SetWriteDeadline(time.Now().Add(c.patience.write))
+			if _, err := nc.Write(framed); err != nil {
+				c.end(&lost{c.number, err})
+				return
+			}
+		case <-c.ctx.Done():
+			return
+		}
+	}
+}
+
+// read delivers replies, in whatever order they come.
+func (c *conn) read(nc net.Conn) {
+	r := bufio.NewReader(nc)
+	for {
+		raw, err := readFramed(r)
+		if err != nil {
+			c.end(&lost{c.number, err})
+			return
+		}
+		c.deliver(raw)
+	}
+}
+
+// readFramed reads one message and the two octets of length before it.
+func readFramed(r io.Reader) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	raw := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if len(raw) < headerSize {
+		return nil, errShort
+	}
+	_, err := io.ReadFull(r, raw)
+	return raw, err
+}
