@@ -1,9 +1,18 @@
 package dnssec
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
+)
+
+const (
+	maxAliases  = 11 // CNAME and DNAME links per client query (L-8), as Unbound and BIND
+	maxANYTypes = 24 // in an ANY answer (V-70), as Unbound
+	maxSigners  = 4  // zones that may have signed one RRset; two zones of one name line occur (V-7)
 )
 
 // Zones gives the judge what the walk has found. At(name) is the zone in which name lies (its Name may be shorter than
@@ -32,10 +41,390 @@ type Verdict struct {
 	Last    string     // the last name of the alias chain; QNAME if there is none
 }
 
+// judgement is the work on one Verdict.
+type judgement struct {
+	*Check
+	reply *Message
+	zones Zones
+	qtype uint16
+	names []string // of the alias chain so far
+	v     Verdict
+}
+
 // Answer judges the reply to q. See [Verdict] for the protocol with the walk.
-func (c *Check) Answer(q dns.Question, reply *Message, zones Zones) Verdict { panic("unbuilt") }
+func (c *Check) Answer(q dns.Question, reply *Message, zones Zones) Verdict {
+	j := &judgement{Check: c, reply: reply, zones: zones, qtype: q.Qtype}
+	j.v = Verdict{Status: Secure, TTL: mostPositive, Last: dns.CanonicalName(q.Name)}
+	for j.follow() {
+	}
+	if len(j.v.Needs) > 0 {
+		slices.Sort(j.v.Needs)
+		return Verdict{Needs: slices.Compact(j.v.Needs)}
+	}
+	if j.v.Status <= Bogus {
+		j.v.Rcode = dns.RcodeServerFailure
+	}
+	return j.v
+}
+
+// follow judges what the reply holds for the last name of the chain so far, and reports whether an alias leads on.
+func (j *judgement) follow() bool {
+	name := j.v.Last
+	for _, dname := range dnamesAbove(j.reply.Answer, name) {
+		if outcome := j.settle(dname); outcome.status > Bogus || outcome.pending || !j.signedAt(name) {
+			return j.rename(dname, outcome)
+		}
+	}
+	data, cname := j.dataAt(name), find(j.reply.Answer, name, dns.TypeCNAME)
+	switch {
+	case len(data) > 0:
+		j.answered(data, cname)
+	case cname != nil:
+		return j.alias(cname)
+	default:
+		j.denied(name)
+	}
+	return false
+}
+
+// signedAt says whether the reply has signed records of name itself, beside which a DNAME above that does not validate need
+// not count (V-15a).
+func (j *judgement) signedAt(name string) bool {
+	return slices.ContainsFunc(j.reply.Answer, func(s *RRset) bool { return s.Owner == name && len(s.Sigs) > 0 })
+}
+
+// dataAt returns the sets of name that answer the question.
+func (j *judgement) dataAt(name string) []*RRset {
+	var data []*RRset
+	for _, set := range j.reply.Answer {
+		if set.Owner == name && (set.Type == j.qtype || j.qtype == dns.TypeANY && set.Type != dns.TypeRRSIG) {
+			data = append(data, set)
+		}
+	}
+	return data
+}
+
+// answered judges the data at the end of the chain.
+func (j *judgement) answered(data []*RRset, cname *RRset) {
+	if len(data) > maxANYTypes {
+		j.fail(Indeterminate, &Failure{
+			Code: dns.ExtendedErrorCodeOther, Owner: j.v.Last, Type: j.qtype, Err: ErrLimit,
+			Text: fmt.Sprintf("%s ANY: %d types in the answer, more than the %d allowed", j.v.Last, len(data), maxANYTypes),
+		})
+		return
+	}
+	for _, set := range data {
+		outcome := j.settle(set)
+		if set.Type == dns.TypeRRSIG { // never Secure as a set, and never Bogus for want of a signature (V-25, V-71)
+			outcome = j.signatures(set, outcome)
+		}
+		if outcome.status == Secure && j.contradicts(set, cname) {
+			outcome = settled{status: Bogus, cause: contradiction(set)}
+		}
+		j.take(set, outcome)
+	}
+}
+
+// signatures is the outcome for an answer of RRSIGs: that of their zone, but Insecure at best.
+func (j *judgement) signatures(set *RRset, outcome settled) settled {
+	if z := j.zones.At(set.Owner); z != nil && z.Status > Bogus {
+		return settled{status: Insecure, notes: outcome.notes}
+	}
+	return outcome
+}
+
+// contradicts says whether one owner has an alias beside the data asked for, or two aliases (V-67); a reply to ANY may look
+// as it likes.
+func (j *judgement) contradicts(set, cname *RRset) bool {
+	if j.qtype == dns.TypeANY {
+		return false
+	}
+	return cname != nil && set.Type != dns.TypeCNAME || set.Type == dns.TypeCNAME && len(set.RRs) > 1
+}
+
+func contradiction(set *RRset) *Failure {
+	return &Failure{
+		Code: dns.ExtendedErrorCodeDNSBogus, Owner: set.Owner, Type: dns.TypeCNAME,
+		Text: set.Owner + ": a CNAME stands beside other data or another CNAME",
+	}
+}
+
+// alias judges a CNAME and goes to its target.
+func (j *judgement) alias(cname *RRset) bool {
+	outcome := j.settle(cname)
+	if outcome.status == Secure && len(cname.RRs) > 1 {
+		outcome = settled{status: Bogus, cause: contradiction(cname)}
+	}
+	j.take(cname, outcome)
+	return j.goTo(cname.RRs[0].(*dns.CNAME).Target)
+}
+
+// rename judges a DNAME above the last name and goes where it leads. The CNAME beside it is unsigned, and must be what the
+// DNAME makes of the name (V-66).
+func (j *judgement) rename(dname *RRset, outcome settled) bool {
+	name := j.v.Last
+	if outcome.expanded {
+		outcome = settled{status: Bogus, cause: &Failure{
+			Code: dns.ExtendedErrorCodeDNSBogus, Zone: outcome.zone, Owner: dname.Owner, Type: dns.TypeDNAME,
+			Text: dname.Owner + ": the DNAME was made from a wildcard",
+		}}
+	}
+	j.take(dname, outcome)
+	target, ok := substitute(name, dname.Owner, dname.RRs[0].(*dns.DNAME).Target)
+	if !ok {
+		j.v.Rcode = dns.RcodeYXDomain
+		return false
+	}
+	cname := find(j.reply.Answer, name, dns.TypeCNAME)
+	if cname != nil && (len(cname.RRs) > 1 || dns.CanonicalName(cname.RRs[0].(*dns.CNAME).Target) != dns.CanonicalName(target)) &&
+		outcome.status == Secure {
+		j.fail(Bogus, &Failure{
+			Code: dns.ExtendedErrorCodeDNSBogus, Zone: outcome.zone, Owner: name, Type: dns.TypeCNAME,
+			Text: fmt.Sprintf("%s: the CNAME is not what the DNAME at %s makes of the name", name, dname.Owner),
+		})
+		return false
+	}
+	j.v.Answer = append(j.v.Answer, synthesised(name, target, dname, cname))
+	if j.qtype == dns.TypeCNAME || j.qtype == dns.TypeANY {
+		return false
+	}
+	return j.goTo(target)
+}
+
+// substitute puts target in the place of owner at the end of name; not ok if the result is too long for a name (RFC 6672
+// section 2.2).
+func substitute(name, owner, target string) (string, bool) {
+	prefix := strings.TrimSuffix(name, owner)
+	if owner == "." {
+		prefix = name
+	}
+	if target == "." {
+		return prefix, true
+	}
+	renamed := prefix + target
+	_, ok := dns.IsDomainName(renamed)
+	return renamed, ok
+}
+
+// synthesised is the CNAME that a DNAME makes: with the smaller TTL of both, and without signatures.
+func synthesised(name, target string, dname, cname *RRset) *RRset {
+	ttl := dname.TTL
+	if cname != nil {
+		ttl = min(ttl, cname.TTL)
+	}
+	owner := name
+	if cname != nil {
+		owner = cname.RRs[0].Header().Name // in the case that was asked
+	}
+	return &RRset{Owner: name, Type: dns.TypeCNAME, TTL: ttl, RRs: []dns.RR{&dns.CNAME{
+		Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: ttl}, Target: target,
+	}}}
+}
+
+// goTo makes the target of an alias the last name of the chain, within the limit on links and without loops.
+func (j *judgement) goTo(target string) bool {
+	from := j.v.Last
+	target = dns.CanonicalName(target)
+	if j.work.aliases == nil {
+		j.work.aliases = map[string]bool{}
+	}
+	j.work.aliases[from] = true
+	if len(j.work.aliases) > maxAliases {
+		j.fail(Indeterminate, &Failure{
+			Code: dns.ExtendedErrorCodeOther, Owner: from, Type: dns.TypeCNAME, Err: ErrLimit,
+			Text: fmt.Sprintf("%s: the alias chain is longer than %d links", from, maxAliases),
+		})
+		return false
+	}
+	j.v.Last = target
+	if j.names = append(j.names, from); slices.Contains(j.names, target) {
+		j.fail(Bogus, &Failure{
+			Code: dns.ExtendedErrorCodeOther, Owner: from, Type: dns.TypeCNAME, Text: from + ": the aliases go in a circle",
+		})
+		return false
+	}
+	return j.v.Status > Bogus
+}
+
+// settled is the status of one RRset.
+type settled struct {
+	pending  bool // the walk has to go on first
+	status   Status
+	zone     string // that signed it or that it lies in
+	expanded bool   // from a wildcard
+	proof    proof  // of that expansion
+	expires  time.Time
+	cause    *Failure
+	notes    []*Failure
+}
+
+// settle finds the status of one RRset (V-7): Secure by the keys of a Secure zone that signed it; else what the walk to its
+// owner says. Insecure never comes from a Signer's Name.
+func (j *judgement) settle(set *RRset) settled {
+	signers := signersOf(set)
+	zones, pending := j.zonesAt(signers)
+	if pending {
+		return settled{pending: true}
+	}
+	var cause *Failure
+	for i, z := range zones {
+		if z.Status != Secure || z.Name != signers[i] {
+			continue
+		}
+		sig, failure := j.verify(set, z)
+		if failure == nil {
+			outcome := j.held(set, sig, z)
+			if outcome.status > Bogus || outcome.cause.Limit() {
+				return outcome
+			}
+			failure = outcome.cause
+		}
+		if failure.Limit() {
+			return settled{status: Indeterminate, cause: failure}
+		}
+		if cause == nil {
+			cause = failure
+		}
+	}
+	return j.byWalk(set.Owner, set.Type, func(z *Zone) *Failure {
+		if cause == nil {
+			cause = j.unsigned(set, z.Name)
+		}
+		return cause
+	})
+}
+
+// held is the outcome for a set whose signature holds: Secure, but data from a wildcard needs the proof that nothing closer
+// exists (V-49).
+func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
+	s := settled{status: Secure, zone: z.Name, expires: earlier(z.Expires, j.expiration(sig))}
+	if int(sig.Labels) == signedLabels(set.Owner) {
+		return s
+	}
+	s.expanded = true
+	s.proof = j.expansion(j.gather(z, j.reply.Authority), set.Owner, int(sig.Labels))
+	s.status, s.cause = s.proof.status, s.proof.cause
+	s.expires = earlier(s.expires, s.proof.expires)
+	if s.status == Insecure && s.cause != nil {
+		s.notes, s.cause = []*Failure{s.cause}, nil
+	}
+	return s
+}
+
+// byWalk is the outcome for what no signature vouches for: Insecure below a proven insecure delegation, Bogus in a signed
+// zone (V-13), with what blame says of it.
+func (j *judgement) byWalk(owner string, t uint16, blame func(*Zone) *Failure) settled {
+	if t == dns.TypeDS && owner != "." { // parent-side data
+		_, owner = splitFirst(owner)
+	}
+	zones, pending := j.zonesAt([]string{owner})
+	if pending {
+		return settled{pending: true}
+	}
+	switch z := zones[0]; z.Status {
+	case Insecure:
+		s := settled{status: Insecure, zone: z.Name, expires: z.Expires}
+		if z.Cause != nil {
+			s.notes = []*Failure{z.Cause}
+		}
+		return s
+	case Secure:
+		return settled{status: Bogus, zone: z.Name, cause: blame(z)}
+	default:
+		return settled{status: z.Status, zone: z.Name, cause: z.Cause}
+	}
+}
+
+// zonesAt returns the zones at all names, or notes which of them the walk has to go to.
+func (j *judgement) zonesAt(names []string) (zones []*Zone, pending bool) {
+	for _, name := range names {
+		z := j.zones.At(name)
+		if z == nil {
+			j.v.Needs = append(j.v.Needs, name)
+			pending = true
+		}
+		zones = append(zones, z)
+	}
+	return zones, pending
+}
+
+// signersOf returns the zones that may have signed set and say they did, deepest first (V-7).
+func signersOf(set *RRset) []string {
+	var signers []string
+	for _, sig := range set.Sigs {
+		if signer := dns.CanonicalName(sig.SignerName); maySign(signer, set) {
+			signers = append(signers, signer)
+		}
+	}
+	return deepestFirst(signers)
+}
+
+// deepestFirst sorts ancestors of one name, without duplicates, and keeps a few.
+func deepestFirst(names []string) []string {
+	slices.SortFunc(names, func(a, b string) int { return dns.CountLabel(b) - dns.CountLabel(a) })
+	names = slices.Compact(names)
+	return names[:min(len(names), maxSigners)]
+}
+
+// take adds a settled set, with the proof it needed, to the verdict.
+func (j *judgement) take(set *RRset, s settled) {
+	if s.pending {
+		return
+	}
+	if s.status <= Bogus {
+		j.fail(s.status, s.cause)
+		return
+	}
+	j.v.Status = j.v.Status.Join(s.status)
+	j.v.Answer = append(j.v.Answer, set)
+	j.v.TTL = min(j.v.TTL, set.TTL)
+	if s.expanded {
+		j.rest(s.proof, min(s.proof.ttl, j.v.TTL))
+	}
+	j.v.Expires = earlier(j.v.Expires, s.expires)
+	j.note(s.notes)
+}
+
+// rest adds the records of a proof, and shortens the verdict's life to theirs.
+func (j *judgement) rest(p proof, ttl uint32) {
+	for _, set := range p.used {
+		if !slices.Contains(j.v.Authority, set) {
+			j.v.Authority = append(j.v.Authority, set)
+		}
+	}
+	j.v.TTL = min(j.v.TTL, ttl)
+	j.v.Expires = earlier(j.v.Expires, p.expires)
+}
+
+func (j *judgement) note(notes []*Failure) {
+	for _, f := range notes {
+		if !slices.Contains(j.v.Notes, f) {
+			j.v.Notes = append(j.v.Notes, f)
+		}
+	}
+}
+
+// fail makes the verdict a failure; the first cause stays, unless a limit comes.
+func (j *judgement) fail(status Status, cause *Failure) {
+	j.v.Status = j.v.Status.Join(status)
+	if j.v.Cause == nil || cause.Limit() {
+		j.v.Cause = cause
+	}
+}
 
 // Hint returns the names that the reply to a DS question at name suggests as the zone above: the signers of its records
 // that are strict ancestors of name, deepest first, then the owner of its SOA or NS (V-6a). Hints choose questions,
 // proofs decide.
-func Hint(name string, reply *Message) (signers []string, apex string) { panic("unbuilt") }
+func Hint(name string, reply *Message) (signers []string, apex string) {
+	for _, set := range slices.Concat(reply.Answer, reply.Authority) {
+		for _, sig := range set.Sigs {
+			if signer := dns.CanonicalName(sig.SignerName); signer != name && dns.IsSubDomain(signer, name) {
+				signers = append(signers, signer)
+			}
+		}
+		if (set.Type == dns.TypeSOA || set.Type == dns.TypeNS) && dns.IsSubDomain(set.Owner, name) && len(set.Owner) > len(apex) {
+			apex = set.Owner
+		}
+	}
+	return deepestFirst(signers), apex
+}

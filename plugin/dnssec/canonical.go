@@ -1,4 +1,144 @@
 package dnssec
 
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
 // compareNames orders canonical names as RFC 4034 section 6.1 does (V-31): negative if a sorts before b.
-func compareNames(a, b string) int { panic("unbuilt") }
+func compareNames(a, b string) int {
+	as, bs := dns.Split(a), dns.Split(b)
+	for i, j := len(as)-1, len(bs)-1; i >= 0 && j >= 0; i, j = i-1, j-1 {
+		if c := bytes.Compare(firstLabel(a[as[i]:]), firstLabel(b[bs[j]:])); c != 0 {
+			return c
+		}
+	}
+	return len(as) - len(bs)
+}
+
+// firstLabel returns the octets of the first label of a name.
+func firstLabel(name string) []byte {
+	label, _ := splitFirst(name)
+	if !strings.Contains(label, `\`) {
+		return []byte(label)
+	}
+	wire := wireName(label + ".")
+	return wire[1 : len(wire)-1]
+}
+
+// wireName returns a name in uncompressed wire form, in the case it has. What is no name gives the root.
+func wireName(name string) []byte {
+	buf := make([]byte, len(name)+2)
+	n, err := dns.PackDomainName(name, buf, 0, nil, false)
+	if err != nil {
+		return []byte{0}
+	}
+	return buf[:n]
+}
+
+// signedLabels is the number of labels of an owner as the Labels field of an RRSIG counts them: the root and a leading
+// asterisk do not count (RFC 4034 section 3.1.3).
+func signedLabels(owner string) int {
+	return dns.CountLabel(strings.TrimPrefix(owner, "*."))
+}
+
+// namesIn says where the domain names stand in the RDATA of the types of which the canonical form has them in lower case (V-28,
+// RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1): the octets before the first, and how many there are. HINFO
+// and NSEC, which RFC 4034 lists too, are not among them. All others are opaque (V-29, RFC 3597 section 7).
+var namesIn = map[uint16]struct{ skip, count int }{
+	dns.TypeNS: {0, 1}, dns.TypeMD: {0, 1}, dns.TypeMF: {0, 1}, dns.TypeCNAME: {0, 1}, dns.TypeSOA: {0, 2},
+	dns.TypeMB: {0, 1}, dns.TypeMG: {0, 1}, dns.TypeMR: {0, 1}, dns.TypePTR: {0, 1}, dns.TypeMINFO: {0, 2},
+	dns.TypeMX: {2, 1}, dns.TypeRP: {0, 2}, dns.TypeAFSDB: {2, 1}, dns.TypeRT: {2, 1}, dns.TypeSIG: {18, 1},
+	dns.TypePX: {2, 2}, dns.TypeNXT: {0, 1}, dns.TypeKX: {2, 1}, dns.TypeSRV: {6, 1}, dns.TypeDNAME: {0, 1},
+	dns.TypeRRSIG: {18, 1},
+}
+
+const typeA6 = 38 // RFC 2874; the DNS library does not know it
+
+// canonicalRDATA returns the RDATA of rr in canonical form, or nil if it cannot be packed.
+func canonicalRDATA(rr dns.RR) []byte {
+	buf := make([]byte, dns.Len(rr)+16)
+	end, err := dns.PackRR(rr, buf, 0, nil, false)
+	if err != nil {
+		return nil
+	}
+	owner := skipName(buf)
+	rdata := buf[owner+10 : end : end] // type, class, TTL, RDLENGTH
+	lowerNames(rr.Header().Rrtype, rdata)
+	return rdata
+}
+
+func lowerNames(t uint16, rdata []byte) {
+	where, ok := namesIn[t]
+	switch t {
+	case dns.TypeNAPTR:
+		where.skip, where.count, ok = skipStrings(rdata, 4, 3), 1, true
+	case typeA6:
+		where.skip, where.count, ok = skipSuffix(rdata), 1, true
+	}
+	for ; ok && where.count > 0 && where.skip < len(rdata); where.count-- {
+		where.skip += lowerName(rdata[where.skip:])
+	}
+}
+
+// skipStrings returns the offset behind n character-strings that begin at the given one.
+func skipStrings(rdata []byte, at, n int) int {
+	for ; n > 0 && at < len(rdata); n-- {
+		at += 1 + int(rdata[at])
+	}
+	return at
+}
+
+// skipSuffix returns the offset of the prefix name of an A6 (RFC 2874 section 3.1).
+func skipSuffix(rdata []byte) int {
+	if len(rdata) == 0 || rdata[0] == 0 || rdata[0] > 128 {
+		return len(rdata)
+	}
+	return 1 + (128-int(rdata[0])+7)/8
+}
+
+// lowerName makes the uncompressed name at the start of wire lower-case and returns its length.
+func lowerName(wire []byte) int {
+	n := skipName(wire)
+	for i, b := range wire[:n] {
+		if 'A' <= b && b <= 'Z' { // a length octet is at most 63, below 'A'
+			wire[i] = b + 'a' - 'A'
+		}
+	}
+	return n
+}
+
+// skipName returns the length of the uncompressed name at the start of wire.
+func skipName(wire []byte) int {
+	at := 0
+	for at < len(wire) && wire[at] != 0 {
+		at += 1 + int(wire[at])
+	}
+	return min(at+1, len(wire))
+}
+
+// signedPrefix is the part of the signed data that stands before every record: owner, type, class and Original TTL (RFC 4034
+// section 3.1.8.1). The owner of wildcard-expanded data is the wildcard (V-32).
+func signedPrefix(set *RRset, sig *dns.RRSIG) []byte {
+	b := wireName(signedOwner(set.Owner, sig))
+	b = append(b, byte(set.Type>>8), byte(set.Type), 0, dns.ClassINET)
+	return append(b, byte(sig.OrigTtl>>24), byte(sig.OrigTtl>>16), byte(sig.OrigTtl>>8), byte(sig.OrigTtl))
+}
+
+// signedData is what the signature in sig is made over (RFC 4034 section 3.1.8.1).
+func signedData(set *RRset, sig *dns.RRSIG) []byte {
+	fields := *sig
+	fields.Signature = ""
+	data := canonicalRDATA(&fields)
+	prefix := signedPrefix(set, sig)
+	data = slices.Grow(data, len(set.rdata)*(len(prefix)+64))
+	for _, rdata := range set.rdata {
+		data = append(data, prefix...)
+		data = append(data, byte(len(rdata)>>8), byte(len(rdata)))
+		data = append(data, rdata...)
+	}
+	return data
+}

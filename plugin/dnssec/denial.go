@@ -327,8 +327,12 @@ func (c *Check) rest(status Status, used []*record, cause *Failure) proof {
 // expiration returns the end of validity of sig as the time nearest to now that its 32 bits may mean (RFC 4034 section
 // 3.1.5).
 func (c *Check) expiration(sig *dns.RRSIG) time.Time {
+	return c.near(sig.Expiration)
+}
+
+func (c *Check) near(t uint32) time.Time {
 	now := c.Now.Unix()
-	return time.Unix(now+int64(int32(sig.Expiration-uint32(now))), 0).UTC()
+	return time.Unix(now+int64(int32(t-uint32(now))), 0).UTC()
 }
 
 func unproven(f *Failure) proof {

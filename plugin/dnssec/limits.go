@@ -25,6 +25,6 @@ type Check struct {
 	// it ends the judgement as a limit. Nil means never to yield.
 	Yield func() error
 
-	// spent counters and memos follow; owned by the files that use them
-	hashes hashes
+	work   work   // signatures and aliases
+	hashes hashes // NSEC3
 }

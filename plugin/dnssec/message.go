@@ -1,16 +1,27 @@
 package dnssec
 
-import "github.com/miekg/dns"
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// maxRRs is how many records an RRset may have (L-11): a real SPF host has over 260 TXT records.
+const maxRRs = 1024
 
 // RRset is all records of one owner, class IN and type in one section of a reply, with the RRSIGs that cover them.
 type RRset struct {
 	Owner string // canonical: lower-case FQDN in miekg's presentation form
 	Type  uint16
 	RRs   []dns.RR     // duplicates removed, in canonical order (V-26, V-30); owner case as received
-	Sigs  []*dns.RRSIG // RRSIGs with this owner and Type Covered; none is judged yet
+	Sigs  []*dns.RRSIG // RRSIGs with this owner and Type Covered, duplicates removed, in canonical order
 	// TTL is the smallest received TTL of the set, and after a successful verification also at most the TTL of the
 	// RRSIG and its Original TTL (V-21, C-1). Seconds.
 	TTL uint32
+
+	rdata [][]byte // canonical RDATA of each record
 }
 
 // Message is a reply sorted into RRsets, in order of first appearance. The additional section is not kept: nothing in it
@@ -21,7 +32,101 @@ type Message struct {
 	Authority []*RRset
 }
 
-// Group sorts m into RRsets. Records of a class other than IN are dropped. The error is a *Failure of code 0 that wraps
-// [ErrLimit] when m has more than 1024 records in one RRset (L-11). RRSIGs that cover nothing present become an RRset of type RRSIG
-// only if the question asks for RRSIG or ANY; an empty RRset is no RRset.
-func Group(m *dns.Msg) (*Message, error) { panic("unbuilt") }
+// Group sorts m into RRsets. Records of a class other than IN, and such as cannot be packed, are dropped. RRSIGs that cover
+// nothing present become an RRset of type RRSIG if the question asks for RRSIG or ANY. The error is a *Failure of code 0 that
+// wraps [ErrLimit] when m has more than 1024 records in one RRset (L-11).
+func Group(m *dns.Msg) (*Message, error) {
+	keep := len(m.Question) == 1 && (m.Question[0].Qtype == dns.TypeRRSIG || m.Question[0].Qtype == dns.TypeANY)
+	answer, err := section(m.Answer, keep)
+	if err != nil {
+		return nil, err
+	}
+	authority, err := section(m.Ns, false)
+	if err != nil {
+		return nil, err
+	}
+	return &Message{Rcode: m.Rcode, Answer: answer, Authority: authority}, nil
+}
+
+// setKey names one RRset of a section.
+type setKey struct {
+	owner string
+	rtype uint16
+}
+
+// section sorts one section.
+func section(rrs []dns.RR, keepSigs bool) ([]*RRset, error) {
+	var sets []*RRset
+	byKey := map[setKey]*RRset{}
+	add := func(rr dns.RR, key setKey) {
+		set := byKey[key]
+		if set == nil {
+			set = &RRset{Owner: key.owner, Type: key.rtype, TTL: rr.Header().Ttl}
+			byKey[key] = set
+			sets = append(sets, set)
+		}
+		set.RRs = append(set.RRs, rr)
+		set.TTL = min(set.TTL, rr.Header().Ttl)
+	}
+	for _, rr := range rrs {
+		if h := rr.Header(); h.Class == dns.ClassINET && h.Rrtype != dns.TypeRRSIG && h.Rrtype != dns.TypeOPT {
+			add(rr, setKey{dns.CanonicalName(h.Name), h.Rrtype})
+		}
+	}
+	for _, rr := range rrs {
+		sig, ok := rr.(*dns.RRSIG)
+		if !ok || sig.Hdr.Class != dns.ClassINET {
+			continue
+		}
+		owner := dns.CanonicalName(sig.Hdr.Name)
+		if set := byKey[setKey{owner, sig.TypeCovered}]; set != nil && sig.TypeCovered != dns.TypeRRSIG {
+			set.Sigs = append(set.Sigs, sig)
+		} else if keepSigs {
+			add(rr, setKey{owner, dns.TypeRRSIG})
+		}
+	}
+	return slices.DeleteFunc(sets, func(s *RRset) bool { return !s.canonicalise() }), tooLarge(sets)
+}
+
+// tooLarge returns the failure of L-11, if any of sets is over the limit.
+func tooLarge(sets []*RRset) error {
+	for _, set := range sets {
+		if len(set.RRs) > maxRRs {
+			return &Failure{
+				Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: ErrLimit,
+				Text: fmt.Sprintf("%s %s: %d records in one RRset, more than the %d allowed", set.Owner, dns.Type(set.Type),
+					len(set.RRs), maxRRs),
+			}
+		}
+	}
+	return nil
+}
+
+// canonicalise puts records and signatures in canonical order, without duplicates and without what cannot be packed, and
+// reports whether anything is left.
+func (s *RRset) canonicalise() bool {
+	s.RRs, s.rdata = sortRRs(s.RRs)
+	s.Sigs, _ = sortRRs(s.Sigs)
+	return len(s.RRs) > 0
+}
+
+// sortRRs orders records by their canonical RDATA (V-30) and removes duplicates (V-26).
+func sortRRs[R dns.RR](rrs []R) ([]R, [][]byte) {
+	type packed struct {
+		rr    R
+		rdata []byte
+	}
+	all := make([]packed, 0, len(rrs))
+	for _, rr := range rrs {
+		if rdata := canonicalRDATA(rr); rdata != nil {
+			all = append(all, packed{rr, rdata})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b packed) int { return bytes.Compare(a.rdata, b.rdata) })
+	all = slices.CompactFunc(all, func(a, b packed) bool { return bytes.Equal(a.rdata, b.rdata) })
+	sorted, rdatas := make([]R, len(all)), make([][]byte, len(all))
+	for i, p := range all {
+		sorted[i], rdatas[i] = p.rr, p.rdata
+	}
+	return sorted, rdatas
+}

@@ -1,8 +1,241 @@
 package dnssec
 
-import "github.com/miekg/dns"
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// The work that one RRset may cost (L-1..L-3, KeyTrap).
+const (
+	maxChecks     = 8 // signature checks per RRset; Unbound's figure
+	maxFailures   = 4 // failed ones
+	maxColliding  = 4 // keys with one tag and algorithm
+	yieldInterval = 8 // checks between two yields (L-7)
+)
+
+// verified is the outcome of one verification.
+type verified struct {
+	sig     *dns.RRSIG
+	failure *Failure
+}
+
+// attempt identifies a verification: the same set may be judged with the keys of several zones, or of one before and after
+// they were fetched anew.
+type attempt struct {
+	set  *RRset
+	zone *Zone
+}
+
+// spent is the work done on one RRset, whoever signed it (L-1, L-3).
+type spent struct{ checks, failed int }
+
+// work is what a client query has spent, and what it need not do again.
+type work struct {
+	signatures int
+	outcomes   map[attempt]verified
+	sets       map[*RRset]*spent
+	aliases    map[string]bool // followed (L-8)
+}
+
+// Work returns how many signatures were checked and names hashed so far.
+func (c *Check) Work() (signatures, nsec3Hashes int) { return c.work.signatures, len(c.hashes.known) }
 
 // verify judges one RRset with the keys of a Secure zone as Signer's Name (V-15a..V-24, V-27..V-32, L-1..L-3). It returns
 // the RRSIG that verified, the first in the fixed order of L-3, and cuts set.TTL to it (V-21). The outcome is memoised in
 // c, so asking again costs nothing.
-func (c *Check) verify(set *RRset, zone *Zone) (*dns.RRSIG, *Failure) { panic("unbuilt") }
+func (c *Check) verify(set *RRset, zone *Zone) (*dns.RRSIG, *Failure) {
+	key := attempt{set, zone}
+	if v, ok := c.work.outcomes[key]; ok {
+		return v.sig, v.failure
+	}
+	var v verified
+	v.sig, v.failure = c.verifyWith(set, zone.Name, zone.Keys)
+	if c.work.outcomes == nil {
+		c.work.outcomes = map[attempt]verified{}
+	}
+	c.work.outcomes[key] = v
+	return v.sig, v.failure
+}
+
+// verifyWith is verify with the keys given.
+func (c *Check) verifyWith(set *RRset, signer string, keys []*Key) (*dns.RRSIG, *Failure) {
+	worst := complaint{failure: c.unsigned(set, signer)}
+	for _, sig := range bySigner(set.Sigs, signer) {
+		if f := c.admissible(set, sig); f != nil {
+			worst.hear(admissibility, f)
+			continue
+		}
+		grade, f := c.tryKeys(set, sig, keys)
+		if f == nil {
+			set.TTL = min(set.TTL, sig.OrigTtl, sig.Hdr.Ttl)
+			return sig, nil
+		}
+		if f.Limit() {
+			return nil, f
+		}
+		worst.hear(grade, f)
+	}
+	return nil, worst.failure
+}
+
+// bySigner returns the RRSIGs with the Signer's Name, those with more Labels first: a signature of the owner itself comes
+// before one of a wildcard, which needs a proof besides. Beyond that they are in canonical order (L-3).
+func bySigner(sigs []*dns.RRSIG, signer string) []*dns.RRSIG {
+	own := slices.DeleteFunc(slices.Clone(sigs), func(s *dns.RRSIG) bool { return dns.CanonicalName(s.SignerName) != signer })
+	slices.SortStableFunc(own, func(a, b *dns.RRSIG) int { return int(b.Labels) - int(a.Labels) })
+	return own
+}
+
+// The grades of complaints about signatures: of several the highest is told.
+const (
+	missing       = iota // no RRSIG at all
+	admissibility        // one that cannot be for this RRset, or not now
+	keyless              // one by a key that the zone does not have
+	wrong                // one that does not verify
+)
+
+// complaint keeps the most telling reason why a set did not verify.
+type complaint struct {
+	grade   int
+	failure *Failure
+}
+
+func (w *complaint) hear(grade int, f *Failure) {
+	if grade > w.grade {
+		w.grade, w.failure = grade, f
+	}
+}
+
+// admissible holds an RRSIG against all that needs no cryptography (RFC 4035 section 5.3.1).
+func (c *Check) admissible(set *RRset, sig *dns.RRSIG) *Failure {
+	signer := dns.CanonicalName(sig.SignerName)
+	switch labels := int(sig.Labels); {
+	case set.Type == dns.TypeRRSIG: // V-25
+		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "covers RRSIGs, which nothing can")
+	case !maySign(signer, set): // V-7, V-16
+		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "is not by a zone that may sign it")
+	case labels > signedLabels(set.Owner): // V-17
+		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus,
+			fmt.Sprintf("has %d labels, more than its owner", labels))
+	case labels < dns.CountLabel(signer): // V-18
+		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus,
+			fmt.Sprintf("has %d labels, fewer than its signer", labels))
+	}
+	return c.timely(set, sig)
+}
+
+// maySign says whether a zone may sign a set at all: one at or above its owner; for DNSKEY and SOA the one of which the
+// owner is the apex, for DS one strictly above (V-7, V-8).
+func maySign(signer string, set *RRset) bool {
+	switch set.Type {
+	case dns.TypeDNSKEY, dns.TypeSOA:
+		return signer == set.Owner
+	case dns.TypeDS:
+		return signer != set.Owner && dns.IsSubDomain(signer, set.Owner)
+	}
+	return dns.IsSubDomain(signer, set.Owner)
+}
+
+// timely holds the validity period against the time, in serial arithmetic on 32 bits (V-19, V-20, RFC 1982).
+func (c *Check) timely(set *RRset, sig *dns.RRSIG) *Failure {
+	now := uint32(c.Now.Unix())
+	skew := uint32(c.Policy.ClockSkew / time.Second)
+	switch {
+	case int32(sig.Expiration-sig.Inception) < 0:
+		return sigFailure(set, sig, dns.ExtendedErrorCodeSignatureExpiredBeforeValid,
+			"expires "+date(c.expiration(sig))+" before it becomes valid "+date(c.near(sig.Inception)))
+	case int32(sig.Expiration-now) < 0:
+		return sigFailure(set, sig, dns.ExtendedErrorCodeSignatureExpired, "expired "+date(c.expiration(sig)))
+	case int32(now+skew-sig.Inception) < 0:
+		return sigFailure(set, sig, dns.ExtendedErrorCodeSignatureNotYetValid,
+			"becomes valid only "+date(c.near(sig.Inception))+"; it is "+date(c.Now.UTC())+" here, check this host's clock")
+	}
+	return nil
+}
+
+// date is how a sentence tells a time.
+func date(t time.Time) string { return t.Format("2006-01-02 15:04 MST") }
+
+// tryKeys verifies sig with every key that it may be by (V-24).
+func (c *Check) tryKeys(set *RRset, sig *dns.RRSIG, keys []*Key) (grade int, f *Failure) {
+	grade, f = keyless, sigFailure(set, sig, dns.ExtendedErrorCodeDNSKEYMissing, "is by a key that the zone does not have")
+	tried := 0
+	for _, key := range keys {
+		if key.Tag != sig.KeyTag || key.RR.Algorithm != sig.Algorithm || tried == maxColliding {
+			continue
+		}
+		tried++
+		if limit := c.spend(set); limit != nil {
+			return wrong, limit
+		}
+		signature, err := base64.StdEncoding.DecodeString(sig.Signature)
+		if err == nil && key.public.verify(signedData(set, sig), signature) {
+			return grade, nil
+		}
+		c.spentOn(set).failed++
+		grade, f = wrong, sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "does not verify: the signature is wrong")
+	}
+	return grade, f
+}
+
+func (c *Check) spentOn(set *RRset) *spent {
+	if c.work.sets == nil {
+		c.work.sets = map[*RRset]*spent{}
+	}
+	if c.work.sets[set] == nil {
+		c.work.sets[set] = &spent{}
+	}
+	return c.work.sets[set]
+}
+
+// spend takes one signature check from the budgets (L-1, L-3, L-7).
+func (c *Check) spend(set *RRset) *Failure {
+	s := c.spentOn(set)
+	switch {
+	case c.work.signatures >= c.SignatureChecks:
+		return c.exhausted(set, fmt.Sprintf("needs more than %d signature checks (limit signature_checks)", c.SignatureChecks))
+	case s.checks >= maxChecks || s.failed >= maxFailures:
+		// Not a limit of the query: a reply that spends this is a bad reply, and another upstream may have a good one.
+		return &Failure{
+			Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type,
+			Text: fmt.Sprintf("%s %s: gave up after %d signature checks, %d of them failed", set.Owner, dns.Type(set.Type),
+				s.checks, s.failed),
+		}
+	}
+	if c.Yield != nil && c.work.signatures%yieldInterval == 0 && c.work.signatures > 0 {
+		if err := c.Yield(); err != nil {
+			return c.exhausted(set, "waited too long for a processor to verify signatures")
+		}
+	}
+	c.work.signatures++
+	s.checks++
+	return nil
+}
+
+func (c *Check) exhausted(set *RRset, what string) *Failure {
+	return &Failure{
+		Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: ErrLimit,
+		Text: fmt.Sprintf("%s %s: %s", set.Owner, dns.Type(set.Type), what),
+	}
+}
+
+// unsigned is the complaint about a set that has no RRSIG by the zone at all (V-13).
+func (c *Check) unsigned(set *RRset, signer string) *Failure {
+	return &Failure{
+		Code: dns.ExtendedErrorCodeRRSIGsMissing, Zone: signer, Owner: set.Owner, Type: set.Type,
+		Text: fmt.Sprintf("%s: %s %s came without an RRSIG of the zone", signer, set.Owner, dns.Type(set.Type)),
+	}
+}
+
+// sigFailure is the complaint about one RRSIG.
+func sigFailure(set *RRset, sig *dns.RRSIG, code uint16, what string) *Failure {
+	zone := dns.CanonicalName(sig.SignerName)
+	return &Failure{
+		Code: code, Zone: zone, Owner: set.Owner, Type: set.Type, KeyTag: sig.KeyTag,
+		Text: fmt.Sprintf("%s: the RRSIG over %s %s (key %d) %s", zone, set.Owner, dns.Type(set.Type), sig.KeyTag, what),
+	}
+}

@@ -1,6 +1,8 @@
 package dnssec
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -14,7 +16,7 @@ type Zone struct {
 	Until   time.Time // when the links it was made from must be fetched anew (C-16): Check.Now plus their smallest TTL
 	Expires time.Time // the earliest Expiration of any signature it rests on, up to the anchor (C-2)
 	Cause   *Failure  // why it is not Secure; for Insecure the EDE to report (1, 2, 27), or nil when there is none
-	Ties    Tie       // how it is tied to the zone above, for people
+	Tie     Tie       // how it is tied to the zone above, for people
 }
 
 // Tie is the proof by which a zone hangs from its parent, or from an anchor, for people to read.
@@ -29,6 +31,7 @@ type Tie struct {
 // Cut says what an answer to a DS question proves about the delegation at a name.
 type Cut uint8
 
+// What may be proven.
 const (
 	Unproven    Cut = iota // nothing follows from it; the cause says why
 	SignedCut              // Secure DS with at least one entry of supported algorithm and digest
@@ -47,16 +50,295 @@ type Delegation struct {
 	Cause   *Failure
 }
 
+// The ceilings on lifetimes, in seconds (C-4, C-5): those of Unbound and PowerDNS.
+const (
+	mostPositive = 86400
+	mostNegative = 3600
+)
+
+const maxDS = 8 // per zone (L-2), PowerDNS's figure
+
 // Anchor returns the delegation that a configured trust anchor stands for: it never ends by itself.
-func Anchor(zone string, ds []*dns.DS) Delegation { panic("unbuilt") }
+func Anchor(zone string, ds []*dns.DS) Delegation {
+	return Delegation{Name: zone, Cut: SignedCut, DS: ds}
+}
 
 // Delegation judges the reply to the question DS at name with the keys of parent, the deepest Secure zone strictly above
 // name that is known. Only what parent itself signed counts (V-8).
-func (c *Check) Delegation(parent *Zone, name string, reply *Message) Delegation { panic("unbuilt") }
+func (c *Check) Delegation(parent *Zone, name string, reply *Message) Delegation {
+	d := Delegation{Name: name, Expires: parent.Expires}
+	if set := find(reply.Answer, name, dns.TypeDS); set != nil {
+		c.signedCut(&d, parent, set)
+		return d
+	}
+	if aliases := aliasesAt(reply.Answer, name); len(aliases) > 0 {
+		c.aliasCut(&d, parent, name, aliases, reply)
+		return d
+	}
+	cut, p := c.noDS(c.gather(parent, reply.Authority), name)
+	d.Cut, d.Cause = cut, p.cause
+	c.bound(&d, min(p.ttl, mostNegative), p.expires)
+	return d
+}
+
+// bound shortens the life of d to that of what it rests on.
+func (c *Check) bound(d *Delegation, ttl uint32, expires time.Time) {
+	d.Until = c.Now.Add(time.Duration(min(ttl, mostPositive)) * time.Second)
+	d.Expires = earlier(d.Expires, expires)
+}
+
+// signedCut judges a DS RRset.
+func (c *Check) signedCut(d *Delegation, parent *Zone, set *RRset) {
+	sig, failure := c.verify(set, parent)
+	if failure == nil && int(sig.Labels) < signedLabels(set.Owner) {
+		failure = sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "is a wildcard's, which cannot delegate")
+	}
+	if failure != nil {
+		d.Cause = failure
+		return
+	}
+	c.bound(d, set.TTL, c.expiration(sig))
+	d.DS, d.Cut, d.Cause = c.usable(set)
+}
+
+// usable filters a Secure DS RRset by V-38 and V-39, in its fixed order.
+func (c *Check) usable(set *RRset) ([]*dns.DS, Cut, *Failure) {
+	var kept []*dns.DS
+	strong, malformed := false, false
+	cause := unsupportedDigest(set)
+	for _, rr := range set.RRs {
+		ds := rr.(*dns.DS)
+		switch hash, known := digests[ds.DigestType]; {
+		case !c.Policy.supported(ds.Algorithm):
+			cause = unsupportedAlgorithm(set, ds.Algorithm)
+		case !known:
+		case len(ds.Digest) != 2*hash.Size():
+			malformed = true
+		default:
+			kept = append(kept, ds)
+			strong = strong || ds.DigestType != dns.SHA1
+		}
+	}
+	switch {
+	case len(kept) == 0 && malformed:
+		return nil, Unproven, &Failure{
+			Code: dns.ExtendedErrorCodeDNSBogus, Zone: set.Owner, Owner: set.Owner, Type: dns.TypeDS,
+			Text: set.Owner + ": no DS has a digest of the length of its digest type",
+		}
+	case len(kept) == 0:
+		return nil, InsecureCut, cause
+	case strong: // RFC 4509 section 3
+		kept = slices.DeleteFunc(kept, func(ds *dns.DS) bool { return ds.DigestType == dns.SHA1 })
+	}
+	return kept[:min(len(kept), maxDS)], SignedCut, nil
+}
+
+func unsupportedDigest(set *RRset) *Failure {
+	return &Failure{
+		Code: dns.ExtendedErrorCodeUnsupportedDSDigestType, Zone: set.Owner, Owner: set.Owner, Type: dns.TypeDS,
+		Text: set.Owner + ": no DS has a supported digest type, so the zone counts as unsigned",
+	}
+}
+
+func unsupportedAlgorithm(set *RRset, algorithm uint8) *Failure {
+	return &Failure{
+		Code: dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm, Zone: set.Owner, Owner: set.Owner, Type: dns.TypeDS,
+		Text: fmt.Sprintf("%s: signed with algorithm %d only, which is not supported, so the zone counts as unsigned",
+			set.Owner, algorithm),
+	}
+}
+
+// aliasesAt returns the DNAMEs above name and the CNAME at it, DNAMEs first (V-66, V-68).
+func aliasesAt(sets []*RRset, name string) []*RRset {
+	aliases := dnamesAbove(sets, name)
+	if cname := find(sets, name, dns.TypeCNAME); cname != nil {
+		aliases = append(aliases, cname)
+	}
+	return aliases
+}
+
+// aliasCut judges a DS question that an alias answers: no zone begins there (V-68). Targets do not matter.
+func (c *Check) aliasCut(d *Delegation, parent *Zone, name string, aliases []*RRset, reply *Message) {
+	for _, set := range aliases {
+		sig, failure := c.verify(set, parent)
+		if failure != nil {
+			if d.Cause == nil || set.Type == dns.TypeCNAME && len(set.Sigs) > 0 {
+				d.Cause = failure
+			}
+			continue
+		}
+		c.bound(d, set.TTL, c.expiration(sig))
+		expanded := int(sig.Labels) < signedLabels(set.Owner)
+		switch {
+		case set.Type == dns.TypeCNAME && expanded:
+			p := c.expansion(c.gather(parent, reply.Authority), name, int(sig.Labels))
+			if d.Cause = p.cause; p.status < Insecure {
+				continue
+			}
+			c.bound(d, min(set.TTL, p.ttl), p.expires)
+			d.Cut = NoCut
+			if p.status == Insecure { // an opt-out cover: there may be an unsigned delegation after all (V-51)
+				d.Cut = InsecureCut
+			}
+		case set.Type == dns.TypeCNAME:
+			d.Cut, d.Cause = NoCut, nil
+		case expanded:
+			d.Cause = sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "is a wildcard's, which no DNAME may be")
+			continue
+		default:
+			d.Cut, d.Cause = NoCutBelow, nil
+		}
+		return
+	}
+}
 
 // Apex judges the reply to the question DNSKEY at d.Name, whose DS are d.DS (V-2..V-5, V-41). d.Cut must be SignedCut.
 // The result is Secure, or Bogus or Indeterminate with a Cause. (An Insecure zone is made by [InsecureZone].)
-func (c *Check) Apex(d Delegation, reply *Message) *Zone { panic("unbuilt") }
+func (c *Check) Apex(d Delegation, reply *Message) *Zone {
+	set := find(reply.Answer, d.Name, dns.TypeDNSKEY)
+	if set == nil {
+		return BogusZone(d.Name, noKey(d, "the reply has no DNSKEY, but there is a DS"))
+	}
+	var cause complaint
+	for _, ds := range d.DS {
+		sig, failure := c.entryPoint(set, ds, &cause)
+		if failure.Limit() {
+			return BogusZone(d.Name, failure)
+		}
+		if sig != nil {
+			return c.secureZone(d, set, sig, ds)
+		}
+	}
+	if cause.failure == nil {
+		cause.failure = noKey(d, "no DNSKEY matches the DS")
+	}
+	return BogusZone(d.Name, cause.failure)
+}
+
+// The grades of complaints about keys that a DS names.
+const (
+	notZoneKey = iota + 1
+	unparsable
+	unverified
+)
+
+// entryPoint looks for a key that ds names and that signed the DNSKEY RRset itself; it returns that signature.
+func (c *Check) entryPoint(set *RRset, ds *dns.DS, cause *complaint) (*dns.RRSIG, *Failure) {
+	tried := 0
+	for _, rr := range set.RRs {
+		key := rr.(*dns.DNSKEY)
+		if tried == maxColliding || !matches(ds, key) {
+			continue
+		}
+		tried++
+		if !zoneKey(key) {
+			cause.hear(notZoneKey, unfit(set, key))
+			continue
+		}
+		parsed, err := parseKey(key)
+		if err != nil {
+			c.spentOn(set).failed++ // L-3
+			cause.hear(unparsable, &Failure{
+				Code: dns.ExtendedErrorCodeDNSBogus, Zone: set.Owner, Owner: set.Owner, Type: set.Type, KeyTag: ds.KeyTag,
+				Text: fmt.Sprintf("%s: the DNSKEY with key tag %d cannot be used: %v", set.Owner, ds.KeyTag, err),
+			})
+			continue
+		}
+		sig, failure := c.verifyWith(set, set.Owner, []*Key{parsed})
+		if failure == nil || failure.Limit() {
+			return sig, failure
+		}
+		cause.hear(unverified, failure)
+	}
+	return nil, nil
+}
+
+func unfit(set *RRset, key *dns.DNSKEY) *Failure {
+	return &Failure{
+		Code: dns.ExtendedErrorCodeNoZoneKeyBitSet, Zone: set.Owner, Owner: set.Owner, Type: set.Type, KeyTag: key.KeyTag(),
+		Text: fmt.Sprintf("%s: the DNSKEY with key tag %d that the DS names is no usable zone key (flags %d, protocol %d)",
+			set.Owner, key.KeyTag(), key.Flags, key.Protocol),
+	}
+}
+
+func noKey(d Delegation, what string) *Failure {
+	ds := d.DS[0]
+	return &Failure{
+		Code: dns.ExtendedErrorCodeDNSKEYMissing, Zone: d.Name, Owner: d.Name, Type: dns.TypeDNSKEY, KeyTag: ds.KeyTag,
+		Text: fmt.Sprintf("%s: %s (key tag %d, algorithm %d, digest type %d)", d.Name, what, ds.KeyTag, ds.Algorithm,
+			ds.DigestType),
+	}
+}
+
+// secureZone makes the zone whose DNSKEY RRset sig has authenticated. Keys that cannot be used are left out.
+func (c *Check) secureZone(d Delegation, set *RRset, sig *dns.RRSIG, ds *dns.DS) *Zone {
+	z := &Zone{
+		Name: d.Name, Status: Secure,
+		Until:   earlier(d.Until, c.Now.Add(time.Duration(min(set.TTL, mostPositive))*time.Second)),
+		Expires: earlier(d.Expires, c.expiration(sig)),
+		Tie: Tie{
+			DS: d.DS, KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, Digest: ds.DigestType,
+			Inception: sig.Inception, Expiration: sig.Expiration,
+		},
+	}
+	for _, rr := range set.RRs {
+		key := rr.(*dns.DNSKEY)
+		if !zoneKey(key) || !c.Policy.supported(key.Algorithm) {
+			continue
+		}
+		if parsed, err := parseKey(key); err == nil {
+			z.Keys = append(z.Keys, parsed)
+		}
+	}
+	return z
+}
 
 // InsecureZone returns the zone below an InsecureCut.
-func InsecureZone(d Delegation) *Zone { panic("unbuilt") }
+func InsecureZone(d Delegation) *Zone {
+	return &Zone{Name: d.Name, Status: Insecure, Until: d.Until, Expires: d.Expires, Cause: d.Cause}
+}
+
+// BogusZone returns the zone below a link that could not be had or proven: Indeterminate if it could not be had, which is what a
+// limit and the EDE codes 5, 14, 22, 23 and 24 say, else Bogus.
+func BogusZone(name string, cause *Failure) *Zone {
+	z := &Zone{Name: name, Status: Bogus, Cause: cause}
+	switch cause.Code {
+	case dns.ExtendedErrorCodeDNSSECIndeterminate, dns.ExtendedErrorCodeNotReady,
+		dns.ExtendedErrorCodeNoReachableAuthority, dns.ExtendedErrorCodeNetworkError, dns.ExtendedErrorCodeInvalidData:
+		z.Status = Indeterminate
+	}
+	if cause.Limit() {
+		z.Status = Indeterminate
+	}
+	return z
+}
+
+// earlier returns the earlier of two times, of which the zero one means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// find returns the set of owner and type, or nil.
+func find(sets []*RRset, owner string, t uint16) *RRset {
+	for _, set := range sets {
+		if set.Type == t && set.Owner == owner {
+			return set
+		}
+	}
+	return nil
+}
+
+// dnamesAbove returns the DNAMEs whose owner is a strict ancestor of name, deepest first (V-66).
+func dnamesAbove(sets []*RRset, name string) []*RRset {
+	var above []*RRset
+	for _, set := range sets {
+		if set.Type == dns.TypeDNAME && set.Owner != name && dns.IsSubDomain(set.Owner, name) {
+			above = append(above, set)
+		}
+	}
+	slices.SortFunc(above, func(a, b *RRset) int { return len(b.Owner) - len(a.Owner) })
+	return above
+}

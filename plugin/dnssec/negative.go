@@ -1,0 +1,165 @@
+package dnssec
+
+import (
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// denied judges that the reply has nothing for the last name of the chain: by the proofs of the zones that signed its denial
+// records, else by the walk to the name (V-50h). After an alias a reply that does not speak of the target at all is
+// not a denial: the question is asked on (V-64, V-65).
+func (j *judgement) denied(name string) {
+	aliased := len(j.v.Answer) > 0 || len(j.v.Needs) > 0
+	if aliased && !j.speaksOf(name) {
+		j.v.Next = name
+		return
+	}
+	d, pending := j.disproof(name)
+	if pending {
+		return
+	}
+	if d.status > Bogus {
+		j.deny(name, d)
+		return
+	}
+	if d.cause.Limit() {
+		j.fail(Indeterminate, d.cause)
+		return
+	}
+	signed := false
+	walked := j.byWalk(name, j.qtype, func(z *Zone) *Failure {
+		signed = true
+		if d.zone == nil { // none signed a denial record: what is it that the zone lacks?
+			return j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause
+		}
+		return d.cause
+	})
+	switch {
+	case walked.pending:
+	case walked.status == Insecure:
+		j.deny(name, denial{proof: proof{status: Insecure}, rcode: j.plainRcode()})
+		j.v.Expires = earlier(j.v.Expires, walked.expires)
+		j.note(walked.notes)
+	case aliased && signed:
+		j.v.Next = name
+	default:
+		j.fail(walked.status, walked.cause)
+	}
+}
+
+// speaksOf says whether the authority section has a SOA or denial records of a zone that name may be in.
+func (j *judgement) speaksOf(name string) bool {
+	return slices.ContainsFunc(j.reply.Authority, func(s *RRset) bool {
+		return s.Type == dns.TypeSOA && dns.IsSubDomain(s.Owner, name)
+	}) || len(j.deniers(name)) > 0
+}
+
+// deniers returns the signers of the denial records whose zones name may be in, deepest first. Of DS only zones strictly above
+// have a say, but for the root's (V-8, V-9).
+func (j *judgement) deniers(name string) []string {
+	var signers []string
+	for _, set := range j.reply.Authority {
+		if set.Type != dns.TypeNSEC && set.Type != dns.TypeNSEC3 {
+			continue
+		}
+		for _, signer := range signersOf(set) {
+			if dns.IsSubDomain(signer, name) && (j.qtype != dns.TypeDS || signer != name || name == ".") {
+				signers = append(signers, signer)
+			}
+		}
+	}
+	return deepestFirst(signers)
+}
+
+// denial is a proof with the RCODE that it proves.
+type denial struct {
+	proof
+	rcode int
+	zone  *Zone
+}
+
+// disproof tries the proofs of every zone that signed denial records. What is proven decides about the RCODE, not the
+// reply's (V-48a); where both hold, as below an opt-out cover, the reply's is kept.
+func (j *judgement) disproof(name string) (denial, bool) {
+	signers := j.deniers(name)
+	zones, pending := j.zonesAt(signers)
+	if pending {
+		return denial{}, true
+	}
+	best := denial{proof: proof{status: Bogus}}
+	for i, z := range zones {
+		if z.Status != Secure || z.Name != signers[i] {
+			continue
+		}
+		e := j.gather(z, j.reply.Authority)
+		nodata := denial{j.nodata(e, name, j.qtype), dns.RcodeSuccess, z}
+		gone := denial{j.nameError(e, name), dns.RcodeNameError, z}
+		first, second := nodata, gone
+		if j.reply.Rcode == dns.RcodeNameError && gone.status == nodata.status {
+			first, second = gone, nodata
+		}
+		for _, d := range []denial{first, second} {
+			if d.status > best.status || d.status <= Bogus && best.status <= Bogus && (best.zone == nil || d.cause.Limit()) {
+				best = d
+			}
+		}
+	}
+	return best, false
+}
+
+// plainRcode is the RCODE of a reply that proves nothing and need not.
+func (j *judgement) plainRcode() int {
+	if j.reply.Rcode == dns.RcodeNameError {
+		return dns.RcodeNameError
+	}
+	return dns.RcodeSuccess
+}
+
+// deny adds a denial to the verdict, with the SOA that gives it its lifetime (C-3).
+func (j *judgement) deny(name string, d denial) {
+	ttl, pending := j.negativeTTL(name, d.status)
+	if pending {
+		return
+	}
+	j.v.Denial, j.v.Rcode = true, d.rcode
+	j.v.Status = j.v.Status.Join(d.status)
+	for _, set := range d.used {
+		set.TTL = min(set.TTL, ttl) // RFC 9077 section 3
+	}
+	if len(d.used) > 0 {
+		ttl = min(ttl, d.ttl)
+	}
+	j.rest(d.proof, ttl)
+	if d.zone != nil {
+		j.v.Expires = earlier(j.v.Expires, d.zone.Expires)
+	}
+	if d.cause != nil {
+		j.note([]*Failure{d.cause})
+	}
+}
+
+// negativeTTL returns min(SOA TTL, SOA MINIMUM), at most an hour (C-3, C-4), and puts the SOA into the verdict; 0 without a
+// SOA. One that does not validate where it should is left out and its TTL unused (V-50i).
+func (j *judgement) negativeTTL(name string, status Status) (uint32, bool) {
+	for _, set := range j.reply.Authority {
+		if set.Type != dns.TypeSOA || !dns.IsSubDomain(set.Owner, name) {
+			continue
+		}
+		outcome := settled{status: Insecure}
+		if status == Secure {
+			outcome = j.settle(set)
+		}
+		if outcome.pending {
+			return 0, true
+		}
+		if outcome.status < status {
+			continue
+		}
+		set.TTL = min(set.TTL, set.RRs[0].(*dns.SOA).Minttl, mostNegative)
+		j.v.Authority = append(j.v.Authority, set)
+		j.v.Expires = earlier(j.v.Expires, outcome.expires)
+		return set.TTL, false
+	}
+	return 0, false
+}
