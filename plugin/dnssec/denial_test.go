@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // denialNow is the time of the tests of proofs, whose signatures end a day later.
@@ -262,5 +264,226 @@ func TestOutOfZoneNames(t *testing.T) {
 		if !strings.HasPrefix(got, "Bogus") {
 			t.Errorf("%s: %s", question, got)
 		}
+	}
+}
+
+// signer is a zone of the tests with a key of its own.
+type signer struct {
+	zone *Zone
+	key  *zones.Key
+	now  time.Time
+}
+
+// newSigner makes a Secure zone with a fresh P-256 key.
+func newSigner(t *testing.T, apex string, now time.Time) signer {
+	t.Helper()
+	key, err := zones.NewKey(apex, dns.ECDSAP256SHA256, 257)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := parseKey(key.DNSKEY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer{&Zone{Name: apex, Status: Secure, Keys: []*Key{parsed}}, key, now}
+}
+
+func (s signer) signature(t *testing.T, set []dns.RR) *dns.RRSIG {
+	t.Helper()
+	sig, err := s.key.Sign(set, s.now.Add(-time.Hour), s.now.Add(24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sig
+}
+
+// sign returns the records, each a set of its own, with their signatures.
+func (s signer) sign(t *testing.T, lines ...string) []dns.RR {
+	t.Helper()
+	var out []dns.RR
+	for _, rr := range rrs(t, lines...) {
+		out = append(out, rr, s.signature(t, []dns.RR{rr}))
+	}
+	return out
+}
+
+func (s signer) check() *Check {
+	return &Check{Now: s.now, Policy: DefaultPolicy(), SignatureChecks: 128}
+}
+
+// gather validates before anything is used: what is unsigned, signed by another zone or changed is no evidence, and the
+// sentence says what it was (V-13, V-15a); each record costs one signature check, and a second use none.
+func TestGather(t *testing.T) {
+	example, child := newSigner(t, "example.", denialNow), newSigner(t, "b.example.", denialNow)
+	records := []string{"example. NSEC b.example. NS SOA RRSIG NSEC", "b.example. NSEC m.example. A RRSIG NSEC"}
+	good := example.sign(t, records...)
+	changed := example.sign(t, records...)
+	changed[2].(*dns.NSEC).NextDomain = "z.example."
+	expired := signer{example.zone, example.key, denialNow.Add(-48 * time.Hour)}.sign(t, records...)
+	for _, row := range []struct {
+		name    string
+		records []dns.RR
+		want    string
+	}{
+		{"good", good, "Secure"},
+		{"V-13 stripped", slices.DeleteFunc(slices.Clone(good), func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG }),
+			"Bogus, EDE 10"},
+		{"one stripped", good[:3], "Bogus, EDE 10"},
+		{"one absent", good[:2], "Bogus, EDE 12"},
+		{"one changed", changed, "Bogus, EDE 6"},
+		{"one changed beside the good", slices.Concat(changed[2:], good[:2]), "Bogus, EDE 6"},
+		{"expired", expired, "Bogus, EDE 7"},
+		{"signed by the child", child.sign(t, "b.example. NSEC m.b.example. A RRSIG NSEC"), "Bogus, EDE 12"},
+	} {
+		c := example.check()
+		m := reply(t, nxdomain, nil, row.records)
+		got, p := ask(c, c.gather(example.zone, m.Authority), "nxdomain c.example.")
+		if got != row.want {
+			t.Errorf("%s: %s (%v), want %s", row.name, got, p.cause, row.want)
+		}
+	}
+}
+
+// X-13 V-58: the NSEC3 of a child whose first label equals a hash of the parent is no proof of the parent.
+func TestChildNSEC3IsNoParentProof(t *testing.T) {
+	parent, child := newSigner(t, "example.", denialNow), newSigner(t, "b.example.", denialNow)
+	line := nsec3Lines("example.", 0, "-", 0, map[string]string{"example.": "NS SOA RRSIG", "b.example.": "NS"})[0]
+	in := func(zone string) string { return strings.Replace(line, ".example.", "."+zone, 1) }
+	for _, row := range []struct {
+		name    string
+		records []dns.RR
+		want    Cut
+	}{
+		{"the parent's own", parent.sign(t, in("example.")), InsecureCut},
+		{"the child's", child.sign(t, in("b.example.")), Unproven},
+		{"the child's, owner in the parent", child.sign(t, in("example.")), Unproven},
+		{"the parent's, owner in the child", parent.sign(t, in("b.example.")), Unproven},
+	} {
+		d := parent.check().Delegation(parent.zone, "b.example.", reply(t, 0, nil, row.records))
+		if d.Cut != row.want {
+			t.Errorf("%s: %v (%v), want %v", row.name, d.Cut, d.Cause, row.want)
+		}
+	}
+}
+
+// The order of records and sections changes nothing (L-3): a whole reply in every order of its authority.
+func TestDenialOrder(t *testing.T) {
+	s := newSigner(t, "example.", denialNow)
+	lines := nsec3Lines("example.", 1, "ab", 1, map[string]string{"example.": "NS SOA RRSIG", "w.example.": "", "*.w.example.": "A RRSIG",
+		"m.example.": "A RRSIG"})
+	lines = append(lines, "example. NSEC m.example. NS SOA RRSIG NSEC", "m.example. NSEC *.w.example. A RRSIG NSEC")
+	records := s.sign(t, lines...)
+	var want string
+	for turn := range records {
+		turned := slices.Concat(records[turn:], records[:turn])
+		if turn%2 == 1 {
+			slices.Reverse(turned)
+		}
+		c := s.check()
+		e := c.gather(s.zone, reply(t, 0, nil, turned).Authority)
+		var got []string
+		for _, question := range []string{"nxdomain n.example.", "nodata b.w.example. MX", "nods k.example.", "nods b.w.example."} {
+			verdict, p := ask(c, e, question)
+			got = append(got, verdict)
+			for _, set := range p.used {
+				got = append(got, set.Owner)
+			}
+		}
+		if all := strings.Join(got, "; "); want == "" {
+			want = all
+		} else if all != want {
+			t.Fatalf("turned by %d: %s, want %s", turn, all, want)
+		}
+	}
+}
+
+// Whole replies of a signed zone example. with the unsigned child child.example., whose denials are proven, or not, as the
+// checklist has it.
+func TestDenialReplies(t *testing.T) {
+	s := newSigner(t, "example.", denialNow)
+	walked := zoneMap{".": {Name: ".", Status: Insecure}, "example.": s.zone,
+		"child.example.": {Name: "child.example.", Status: Insecure}}
+	const nxdomain = dns.RcodeNameError
+	apex, cover := "example. NSEC a.example. NS SOA RRSIG NSEC", "a.example. NSEC m.example. A RRSIG NSEC"
+	hosts := map[string]string{"example.": "NS SOA RRSIG", "a.example.": "A RRSIG"}
+	for _, row := range []struct {
+		name, question string
+		rcode          int
+		records        []string
+		want           Status
+		wantRcode      int
+		code           uint16
+	}{
+		{"name error", "b.example. A", nxdomain, []string{apex, cover}, Secure, nxdomain, 0},
+		{"V-48a name error under NOERROR", "b.example. A", 0, []string{apex, cover}, Secure, nxdomain, 0},
+		{"X-14 V-48a NXDOMAIN over an empty non-terminal", "b.example. A", nxdomain,
+			[]string{apex, "a.example. NSEC x.b.example. A RRSIG NSEC"}, Secure, 0, 0},
+		{"V-48a NODATA under NXDOMAIN", "a.example. MX", nxdomain, []string{apex, cover}, Secure, 0, 0},
+		{"X-14 V-69 compact denial with NXDOMAIN and another next name", "b.example. A", nxdomain,
+			[]string{"b.example. NSEC b.b.example. RRSIG NSEC NXNAME"}, Secure, 0, 0},
+		{"V-69 compact denial of what it has", "b.example. A", nxdomain,
+			[]string{"b.example. NSEC b.b.example. A RRSIG NSEC NXNAME"}, Bogus, 0, 12},
+		{"X-14 V-50h parent NSEC in the NODATA of an unsigned child", "mx.child.example. TLSA", 0,
+			[]string{"child.example. NSEC d.example. NS RRSIG NSEC"}, Insecure, 0, 0},
+		{"V-50h the same at the child's apex", "child.example. TLSA", 0,
+			[]string{"child.example. NSEC d.example. NS RRSIG NSEC"}, Insecure, 0, 0},
+		{"V-50h the same for DS is the parent's own denial", "child.example. DS", 0,
+			[]string{"child.example. NSEC d.example. NS RRSIG NSEC"}, Secure, 0, 0},
+		{"X-13 V-50a NSEC of a delegation for a name below it", "mx.d.example. A", nxdomain,
+			[]string{apex, "d.example. NSEC m.example. NS DS RRSIG NSEC"}, Bogus, 0, 12},
+		{"V-50d next name out of zone", "b.example. A", nxdomain, []string{apex, "a.example. NSEC m.test. A RRSIG NSEC"}, Bogus, 0, 6},
+		{"X-13 V-46 NSEC at the name for ANY", "a.example. ANY", 0, []string{cover}, Bogus, 0, 12},
+		{"X-14 V-54 opt-out empty non-terminal", "b.example. A", 0, nsec3Lines("example.", 0, "-", 1, hosts), Insecure, 0, 0},
+		{"V-54 the same without opt-out is a name error", "b.example. A", 0, nsec3Lines("example.", 0, "-", 0, hosts),
+			Secure, nxdomain, 0},
+		{"X-13 V-60 over-limit NSEC3 beside a proof", "b.example. A", nxdomain,
+			slices.Concat(nsec3Lines("example.", 2500, "-", 0, hosts), nsec3Lines("example.", 0, "-", 0, hosts)), Secure, nxdomain, 0},
+		{"V-61 over-limit NSEC3 alone", "b.example. A", nxdomain, nsec3Lines("example.", 51, "-", 0, hosts), Insecure, nxdomain, 27},
+		{"V-59 unknown flags only", "b.example. A", nxdomain, nsec3Lines("example.", 0, "-", 2, hosts), Bogus, 0, 6},
+	} {
+		f := strings.Fields(row.question)
+		q := dns.Question{Name: f[0], Qtype: dns.StringToType[f[1]], Qclass: dns.ClassINET}
+		v := s.check().Answer(q, reply(t, row.rcode, nil, s.sign(t, row.records...)), walked)
+		if v.Status != row.want || row.want >= Insecure && v.Rcode != row.wantRcode || len(v.Needs) > 0 {
+			t.Errorf("%s: %v, rcode %d (%v), want %v, %d; needs %v", row.name, v.Status, v.Rcode, v.Cause, row.want, row.wantRcode, v.Needs)
+		}
+		told := append(slices.Clone(v.Notes), v.Cause)
+		if row.code != 0 && !slices.ContainsFunc(told, func(f *Failure) bool { return f != nil && f.Code == row.code }) {
+			t.Errorf("%s: told %v, want EDE %d", row.name, told, row.code)
+		}
+	}
+}
+
+// X-13 V-61: 65535 iterations on the DS path make an insecure delegation with EDE 27, but only by a record that validates;
+// and one of them with a wrong signature never lets an unsigned delegation in.
+func TestIterationsOnTheDSPath(t *testing.T) {
+	s, other := newSigner(t, "example.", denialNow), newSigner(t, "example.", denialNow)
+	lines := nsec3Lines("example.", 51, "-", 0, map[string]string{"example.": "NS SOA RRSIG", "u.example.": "NS"})
+	for i := range lines { // of the hashes nothing is ever read
+		lines[i] = strings.Replace(lines[i], " 51 - ", " 65535 - ", 1)
+	}
+	d := s.check().Delegation(s.zone, "u.example.", reply(t, 0, nil, s.sign(t, lines...)))
+	if d.Cut != InsecureCut || d.Cause == nil || d.Cause.Code != dns.ExtendedErrorCodeUnsupportedNSEC3IterValue {
+		t.Errorf("cut %v (%v), want an insecure one with EDE 27", d.Cut, d.Cause)
+	}
+	d = s.check().Delegation(s.zone, "u.example.", reply(t, 0, nil, other.sign(t, lines...)))
+	if d.Cut != Unproven || d.Cause == nil {
+		t.Errorf("by the wrong key: cut %v (%v)", d.Cut, d.Cause)
+	}
+}
+
+// X-13, L-5, L-6: of 500 NSEC3 in one denial 16 are validated, and the reply is SERVFAIL by a limit.
+func TestFiveHundredSignedNSEC3(t *testing.T) {
+	s := newSigner(t, "example.", denialNow)
+	hosts := map[string]string{"example.": "NS SOA RRSIG"}
+	for i := range 499 {
+		hosts[fmt.Sprintf("n%d.example.", i)] = "A RRSIG"
+	}
+	m := reply(t, dns.RcodeNameError, nil, s.sign(t, nsec3Lines("example.", 50, "-", 0, hosts)...))
+	c := s.check()
+	v := c.Answer(dns.Question{Name: "b.example.", Qtype: dns.TypeA, Qclass: dns.ClassINET}, m, zoneMap{".": s.zone, "example.": s.zone})
+	signatures, names := c.Work()
+	if v.Status != Indeterminate || !v.Cause.Limit() || signatures > maxDenialRecords || names > maxHashes {
+		t.Errorf("%v (%v) after %d signatures and %d hashes", v.Status, v.Cause, signatures, names)
 	}
 }

@@ -2,14 +2,11 @@ package dnssec
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
-
-	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // rfcZone is the example zone of an RFC with the signatures printed there.
@@ -256,7 +253,7 @@ func TestChildApexIsNoDSProof(t *testing.T) {
 		if p := c.nodata(e, "example.", dns.TypeDS); p.status != Bogus {
 			t.Errorf("%s denies DS: %v", row.proof, p.status)
 		}
-		root := signedRoot(t, row.zone.now)
+		root := newSigner(t, ".", row.zone.now)
 		if d := c.Delegation(root.zone, "example.", m); d.Cut != Unproven {
 			t.Errorf("%s is taken for the parent's: %v", row.proof, d.Cut)
 		}
@@ -269,7 +266,7 @@ func TestRFCZonesWithoutSHA1(t *testing.T) {
 		zone rfcZone
 		rows []rfcRow
 	}{{rfc4035, rows4035}, {rfc5155, rows5155}} {
-		root := signedRoot(t, world.zone.now)
+		root := newSigner(t, ".", world.zone.now)
 		check := func() *Check {
 			c := world.zone.check()
 			c.Policy = DefaultPolicy()
@@ -288,138 +285,6 @@ func TestRFCZonesWithoutSHA1(t *testing.T) {
 			if v := check().Answer(row.ask(), m, walked); v.Status != Insecure || len(v.Needs) > 0 {
 				t.Errorf("%s %s: %v (%v), needs %v", world.zone.file, row.name, v.Status, v.Cause, v.Needs)
 			}
-		}
-	}
-}
-
-// signer is a zone of the tests with a key of its own.
-type signer struct {
-	zone *Zone
-	key  *zones.Key
-	now  time.Time
-}
-
-func signedRoot(t *testing.T, now time.Time) signer { return newSigner(t, ".", now) }
-
-// newSigner makes a Secure zone with a fresh P-256 key.
-func newSigner(t *testing.T, apex string, now time.Time) signer {
-	t.Helper()
-	key, err := zones.NewKey(apex, dns.ECDSAP256SHA256, 257)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := parseKey(key.DNSKEY)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer{&Zone{Name: apex, Status: Secure, Keys: []*Key{parsed}}, key, now}
-}
-
-func (s signer) signature(t *testing.T, set []dns.RR) *dns.RRSIG {
-	t.Helper()
-	sig, err := s.key.Sign(set, s.now.Add(-time.Hour), s.now.Add(24*time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sig
-}
-
-// sign returns the records, each a set of its own, with their signatures.
-func (s signer) sign(t *testing.T, lines ...string) []dns.RR {
-	t.Helper()
-	var out []dns.RR
-	for _, rr := range rrs(t, lines...) {
-		out = append(out, rr, s.signature(t, []dns.RR{rr}))
-	}
-	return out
-}
-
-func (s signer) check() *Check {
-	return &Check{Now: s.now, Policy: DefaultPolicy(), SignatureChecks: 128}
-}
-
-// gather validates before anything is used: what is unsigned, signed by another zone or changed is no evidence, and the
-// sentence says what it was (V-13, V-15a); each record costs one signature check, and a second use none.
-func TestGather(t *testing.T) {
-	example, child := newSigner(t, "example.", denialNow), newSigner(t, "b.example.", denialNow)
-	records := []string{"example. NSEC b.example. NS SOA RRSIG NSEC", "b.example. NSEC m.example. A RRSIG NSEC"}
-	good := example.sign(t, records...)
-	changed := example.sign(t, records...)
-	changed[2].(*dns.NSEC).NextDomain = "z.example."
-	expired := signer{example.zone, example.key, denialNow.Add(-48 * time.Hour)}.sign(t, records...)
-	for _, row := range []struct {
-		name    string
-		records []dns.RR
-		want    string
-	}{
-		{"good", good, "Secure"},
-		{"V-13 stripped", slices.DeleteFunc(slices.Clone(good), func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG }),
-			"Bogus, EDE 10"},
-		{"one stripped", good[:3], "Bogus, EDE 10"},
-		{"one absent", good[:2], "Bogus, EDE 12"},
-		{"one changed", changed, "Bogus, EDE 6"},
-		{"one changed beside the good", slices.Concat(changed[2:], good[:2]), "Bogus, EDE 6"},
-		{"expired", expired, "Bogus, EDE 7"},
-		{"signed by the child", child.sign(t, "b.example. NSEC m.b.example. A RRSIG NSEC"), "Bogus, EDE 12"},
-	} {
-		c := example.check()
-		m := reply(t, nxdomain, nil, row.records)
-		got, p := ask(c, c.gather(example.zone, m.Authority), "nxdomain c.example.")
-		if got != row.want {
-			t.Errorf("%s: %s (%v), want %s", row.name, got, p.cause, row.want)
-		}
-	}
-}
-
-// X-13 V-58: the NSEC3 of a child whose first label equals a hash of the parent is no proof of the parent.
-func TestChildNSEC3IsNoParentProof(t *testing.T) {
-	parent, child := newSigner(t, "example.", denialNow), newSigner(t, "b.example.", denialNow)
-	line := nsec3Lines("example.", 0, "-", 0, map[string]string{"example.": "NS SOA RRSIG", "b.example.": "NS"})[0]
-	in := func(zone string) string { return strings.Replace(line, ".example.", "."+zone, 1) }
-	for _, row := range []struct {
-		name    string
-		records []dns.RR
-		want    Cut
-	}{
-		{"the parent's own", parent.sign(t, in("example.")), InsecureCut},
-		{"the child's", child.sign(t, in("b.example.")), Unproven},
-		{"the child's, owner in the parent", child.sign(t, in("example.")), Unproven},
-		{"the parent's, owner in the child", parent.sign(t, in("b.example.")), Unproven},
-	} {
-		d := parent.check().Delegation(parent.zone, "b.example.", reply(t, 0, nil, row.records))
-		if d.Cut != row.want {
-			t.Errorf("%s: %v (%v), want %v", row.name, d.Cut, d.Cause, row.want)
-		}
-	}
-}
-
-// The order of records and sections changes nothing (L-3): a whole reply in every order of its authority.
-func TestDenialOrder(t *testing.T) {
-	s := newSigner(t, "example.", denialNow)
-	lines := nsec3Lines("example.", 1, "ab", 1, map[string]string{"example.": "NS SOA RRSIG", "w.example.": "", "*.w.example.": "A RRSIG",
-		"m.example.": "A RRSIG"})
-	lines = append(lines, "example. NSEC m.example. NS SOA RRSIG NSEC", "m.example. NSEC *.w.example. A RRSIG NSEC")
-	records := s.sign(t, lines...)
-	var want string
-	for turn := range records {
-		turned := slices.Concat(records[turn:], records[:turn])
-		if turn%2 == 1 {
-			slices.Reverse(turned)
-		}
-		c := s.check()
-		e := c.gather(s.zone, reply(t, 0, nil, turned).Authority)
-		var got []string
-		for _, question := range []string{"nxdomain n.example.", "nodata b.w.example. MX", "nods k.example.", "nods b.w.example."} {
-			verdict, p := ask(c, e, question)
-			got = append(got, verdict)
-			for _, set := range p.used {
-				got = append(got, set.Owner)
-			}
-		}
-		if all := strings.Join(got, "; "); want == "" {
-			want = all
-		} else if all != want {
-			t.Fatalf("turned by %d: %s, want %s", turn, all, want)
 		}
 	}
 }
