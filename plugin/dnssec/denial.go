@@ -9,8 +9,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// maxDenialRecords is how many NSEC, and how many NSEC3, of one zone are used of one reply (L-5). The longest alias chain
-// (L-8) of wildcard answers within one zone needs 14.
+// maxDenialRecords is how many NSEC, and how many NSEC3, of one zone are used of one reply (L-5). The longest alias
+// chain (L-8) of wildcard answers within one zone needs 14.
 const maxDenialRecords = 16
 
 // evidence is what one reply holds of one signer's denial records, validated. Records that are inadmissible or do not
@@ -31,7 +31,8 @@ type proof struct {
 	expires time.Time // the earliest Expiration of the signatures of used
 }
 
-// record is what NSEC and NSEC3 have in common: the set and the signature by which it holds, and the types of its owner.
+// record is what NSEC and NSEC3 have in common: the set and the signature by which it holds, and the types of its
+// owner.
 type record struct {
 	set   *RRset
 	sig   *dns.RRSIG
@@ -40,8 +41,8 @@ type record struct {
 
 func (r *record) has(t uint16) bool { return slices.Contains(r.types, t) }
 
-// occludes says that names below owner are not this zone's to deny: they lie beyond a delegation (V-50a, RFC 6840 section
-// 4.1) or a DNAME (V-50b).
+// occludes says that names below owner are not this zone's to deny: they lie beyond a delegation (V-50a, RFC 6840
+// section 4.1) or a DNAME (V-50b).
 func (r *record) occludes(owner, apex string) bool {
 	return r.has(dns.TypeDNAME) || r.delegates(owner, apex)
 }
@@ -119,8 +120,8 @@ func (c *Check) gather(zone *Zone, sets []*RRset) *evidence {
 	return e
 }
 
-// candidates returns the sets that may be denial records of the zone, in a fixed order, so that neither the order of the
-// reply nor what a budget cuts off changes a verdict (L-3).
+// candidates returns the sets that may be denial records of the zone, in a fixed order, so that neither the order of
+// the reply nor what a budget cuts off changes a verdict (L-3).
 func (e *evidence) candidates(sets []*RRset) []*RRset {
 	var kept []*RRset
 	for _, t := range []uint16{dns.TypeNSEC, dns.TypeNSEC3} {
@@ -169,7 +170,8 @@ func ascending(types []uint16) bool {
 	return true
 }
 
-// miss keeps the first reason why a record is no evidence, unless a limit is hit: that comes before any fault of the data.
+// miss keeps the first reason why a record is no evidence, unless a limit is hit: that comes before any fault of the
+// data.
 func (e *evidence) miss(f *Failure) {
 	if f != nil && (e.lack == nil || f.Limit() && !e.lack.Limit()) {
 		e.lack = f
@@ -225,8 +227,8 @@ func (c *Check) noDS(e *evidence, name string) (Cut, proof) {
 	return cut, p
 }
 
-// findNodata looks for a record of qname itself, then for one of the wildcard that answers for it, and is content with an
-// opt-out cover, below which there may be an unsigned delegation or nothing (V-54).
+// findNodata looks for a record of qname itself, then for one of the wildcard that answers for it, and is content with
+// an opt-out cover, below which there may be an unsigned delegation or nothing (V-54).
 func findNodata(d denier, apex, qname string, qtype uint16) (finding, bool) {
 	lacking := func(name string) (finding, bool) {
 		return first(slices.DeleteFunc(d.nodes(name), func(f finding) bool { return !f.record.lacks(qtype, name, apex) }))
@@ -261,9 +263,9 @@ func first(fs []finding) (finding, bool) {
 	return fs[0], true
 }
 
-// prove tries one denier after the other: the first Secure proof wins, else the first one by opt-out. If there is none, the
-// records over the iteration limit make the denial Insecure (V-60, V-61), unless a budget ended the search: work that is
-// refused must never buy a downgrade (L-12).
+// prove tries one denier after the other: the first Secure proof wins, else the first one by opt-out. If there is none,
+// the records over the iteration limit make the denial Insecure (V-60, V-61), unless a budget ended the search: work
+// that is refused must never buy a downgrade (L-12).
 func (c *Check) prove(e *evidence, name, goal string, find func(denier) (finding, bool)) (finding, proof) {
 	c.hashes.refused = false
 	var weak *finding

@@ -120,8 +120,8 @@ func runDenials(t *testing.T, cases []denialCase) {
 	}
 }
 
-// Never halves of two kinds: one NSEC that denies the name and one NSEC3 that denies the wildcard are no proof (V-50g), nor
-// are halves of two parameter sets (V-60).
+// Never halves of two kinds: one NSEC that denies the name and one NSEC3 that denies the wildcard are no proof (V-50g),
+// nor are halves of two parameter sets (V-60).
 func TestProofsAreOfOneKind(t *testing.T) {
 	nsec := []string{"example. NSEC m.example. NS SOA RRSIG NSEC", "m.example. NSEC z.example. A RRSIG NSEC"}
 	zone := map[string]string{"example.": "NS SOA RRSIG"}
@@ -175,11 +175,11 @@ func TestDenialSentences(t *testing.T) {
 	}
 }
 
-// A proof tells the smallest TTL and the earliest Expiration of what it rests on, and nothing of other records (C-1, C-2);
-// a signature may end beyond the turn of the 32-bit clock (V-19).
+// A proof tells the smallest TTL and the earliest Expiration of what it rests on, and nothing of other records (C-1,
+// C-2); a signature may end beyond the turn of the 32-bit clock (V-19).
 func TestProofLifetime(t *testing.T) {
-	sets := setsOf(t, "example.", "example. 300 NSEC m.example. NS SOA RRSIG NSEC", "m.example. 600 NSEC z.example. A RRSIG NSEC",
-		"z.example. 1 NSEC example. A RRSIG NSEC")
+	sets := setsOf(t, "example.", "example. 300 NSEC m.example. NS SOA RRSIG NSEC",
+		"m.example. 600 NSEC z.example. A RRSIG NSEC", "z.example. 1 NSEC example. A RRSIG NSEC")
 	sets[1].Sigs[0].Expiration = uint32(denialNow.Add(time.Hour).Unix())
 	sets[2].Sigs[0].Expiration = uint32(denialNow.Add(time.Minute).Unix())
 	_, p := ask(denialCheck(), admitted("example.", sets...), "nxdomain x.example.")
@@ -259,7 +259,9 @@ func TestLimitsComeFirst(t *testing.T) {
 // Nothing is proven about names that are not in the zone.
 func TestOutOfZoneNames(t *testing.T) {
 	records := []string{"b.example. NSEC b.example. NS SOA RRSIG NSEC"}
-	for _, question := range []string{"nodata a.example. MX", "nxdomain c.example.", "nods example.", "expansion x.c.example. 1"} {
+	for _, question := range []string{
+		"nodata a.example. MX", "nxdomain c.example.", "nods example.", "expansion x.c.example. 1",
+	} {
 		got, _ := ask(denialCheck(), admitted("b.example.", setsOf(t, "b.example.", records...)...), question)
 		if !strings.HasPrefix(got, "Bogus") {
 			t.Errorf("%s: %s", question, got)
@@ -326,8 +328,7 @@ func TestGather(t *testing.T) {
 		want    string
 	}{
 		{"good", good, "Secure"},
-		{"V-13 stripped", slices.DeleteFunc(slices.Clone(good), func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG }),
-			"Bogus, EDE 10"},
+		{"V-13 stripped", []dns.RR{good[0], good[2]}, "Bogus, EDE 10"},
 		{"one stripped", good[:3], "Bogus, EDE 10"},
 		{"one absent", good[:2], "Bogus, EDE 12"},
 		{"one changed", changed, "Bogus, EDE 6"},
@@ -369,8 +370,9 @@ func TestChildNSEC3IsNoParentProof(t *testing.T) {
 // The order of records and sections changes nothing (L-3): a whole reply in every order of its authority.
 func TestDenialOrder(t *testing.T) {
 	s := newSigner(t, "example.", denialNow)
-	lines := nsec3Lines("example.", 1, "ab", 1, map[string]string{"example.": "NS SOA RRSIG", "w.example.": "", "*.w.example.": "A RRSIG",
-		"m.example.": "A RRSIG"})
+	lines := nsec3Lines("example.", 1, "ab", 1, map[string]string{
+		"example.": "NS SOA RRSIG", "w.example.": "", "*.w.example.": "A RRSIG", "m.example.": "A RRSIG",
+	})
 	lines = append(lines, "example. NSEC m.example. NS SOA RRSIG NSEC", "m.example. NSEC *.w.example. A RRSIG NSEC")
 	records := s.sign(t, lines...)
 	var want string
@@ -382,7 +384,9 @@ func TestDenialOrder(t *testing.T) {
 		c := s.check()
 		e := c.gather(s.zone, reply(t, 0, nil, turned).Authority)
 		var got []string
-		for _, question := range []string{"nxdomain n.example.", "nodata b.w.example. MX", "nods k.example.", "nods b.w.example."} {
+		for _, question := range []string{
+			"nxdomain n.example.", "nodata b.w.example. MX", "nods k.example.", "nods b.w.example.",
+		} {
 			verdict, p := ask(c, e, question)
 			got = append(got, verdict)
 			for _, set := range p.used {
@@ -397,8 +401,8 @@ func TestDenialOrder(t *testing.T) {
 	}
 }
 
-// Whole replies of a signed zone example. with the unsigned child child.example., whose denials are proven, or not, as the
-// checklist has it.
+// Whole replies of a signed zone example. with the unsigned child child.example., whose denials are proven, or not, as
+// the checklist has it.
 func TestDenialReplies(t *testing.T) {
 	s := newSigner(t, "example.", denialNow)
 	walked := zoneMap{".": {Name: ".", Status: Insecure}, "example.": s.zone,
@@ -431,21 +435,25 @@ func TestDenialReplies(t *testing.T) {
 			[]string{"child.example. NSEC d.example. NS RRSIG NSEC"}, Secure, 0, 0},
 		{"X-13 V-50a NSEC of a delegation for a name below it", "mx.d.example. A", nxdomain,
 			[]string{apex, "d.example. NSEC m.example. NS DS RRSIG NSEC"}, Bogus, 0, 12},
-		{"V-50d next name out of zone", "b.example. A", nxdomain, []string{apex, "a.example. NSEC m.test. A RRSIG NSEC"}, Bogus, 0, 6},
+		{"V-50d next name out of zone", "b.example. A", nxdomain,
+			[]string{apex, "a.example. NSEC m.test. A RRSIG NSEC"}, Bogus, 0, 6},
 		{"X-13 V-46 NSEC at the name for ANY", "a.example. ANY", 0, []string{cover}, Bogus, 0, 12},
 		{"X-14 V-54 opt-out empty non-terminal", "b.example. A", 0, nsec3Lines("example.", 0, "-", 1, hosts), Insecure, 0, 0},
 		{"V-54 the same without opt-out is a name error", "b.example. A", 0, nsec3Lines("example.", 0, "-", 0, hosts),
 			Secure, nxdomain, 0},
 		{"X-13 V-60 over-limit NSEC3 beside a proof", "b.example. A", nxdomain,
-			slices.Concat(nsec3Lines("example.", 2500, "-", 0, hosts), nsec3Lines("example.", 0, "-", 0, hosts)), Secure, nxdomain, 0},
-		{"V-61 over-limit NSEC3 alone", "b.example. A", nxdomain, nsec3Lines("example.", 51, "-", 0, hosts), Insecure, nxdomain, 27},
+			slices.Concat(nsec3Lines("example.", 2500, "-", 0, hosts), nsec3Lines("example.", 0, "-", 0, hosts)),
+			Secure, nxdomain, 0},
+		{"V-61 over-limit NSEC3 alone", "b.example. A", nxdomain, nsec3Lines("example.", 51, "-", 0, hosts),
+			Insecure, nxdomain, 27},
 		{"V-59 unknown flags only", "b.example. A", nxdomain, nsec3Lines("example.", 0, "-", 2, hosts), Bogus, 0, 6},
 	} {
 		f := strings.Fields(row.question)
 		q := dns.Question{Name: f[0], Qtype: dns.StringToType[f[1]], Qclass: dns.ClassINET}
 		v := s.check().Answer(q, reply(t, row.rcode, nil, s.sign(t, row.records...)), walked)
 		if v.Status != row.want || row.want >= Insecure && v.Rcode != row.wantRcode || len(v.Needs) > 0 {
-			t.Errorf("%s: %v, rcode %d (%v), want %v, %d; needs %v", row.name, v.Status, v.Rcode, v.Cause, row.want, row.wantRcode, v.Needs)
+			t.Errorf("%s: %v, rcode %d (%v), want %v, %d; needs %v", row.name, v.Status, v.Rcode, v.Cause, row.want,
+				row.wantRcode, v.Needs)
 		}
 		told := append(slices.Clone(v.Notes), v.Cause)
 		if row.code != 0 && !slices.ContainsFunc(told, func(f *Failure) bool { return f != nil && f.Code == row.code }) {
@@ -454,8 +462,8 @@ func TestDenialReplies(t *testing.T) {
 	}
 }
 
-// X-13 V-61: 65535 iterations on the DS path make an insecure delegation with EDE 27, but only by a record that validates;
-// and one of them with a wrong signature never lets an unsigned delegation in.
+// X-13 V-61: 65535 iterations on the DS path make an insecure delegation with EDE 27, but only by a record that
+// validates; and one of them with a wrong signature never lets an unsigned delegation in.
 func TestIterationsOnTheDSPath(t *testing.T) {
 	s, other := newSigner(t, "example.", denialNow), newSigner(t, "example.", denialNow)
 	lines := nsec3Lines("example.", 51, "-", 0, map[string]string{"example.": "NS SOA RRSIG", "u.example.": "NS"})
@@ -481,7 +489,8 @@ func TestFiveHundredSignedNSEC3(t *testing.T) {
 	}
 	m := reply(t, dns.RcodeNameError, nil, s.sign(t, nsec3Lines("example.", 50, "-", 0, hosts)...))
 	c := s.check()
-	v := c.Answer(dns.Question{Name: "b.example.", Qtype: dns.TypeA, Qclass: dns.ClassINET}, m, zoneMap{".": s.zone, "example.": s.zone})
+	q := dns.Question{Name: "b.example.", Qtype: dns.TypeA, Qclass: dns.ClassINET}
+	v := c.Answer(q, m, zoneMap{"example.": s.zone})
 	signatures, names := c.Work()
 	if v.Status != Indeterminate || !v.Cause.Limit() || signatures > maxDenialRecords || names > maxHashes {
 		t.Errorf("%v (%v) after %d signatures and %d hashes", v.Status, v.Cause, signatures, names)

@@ -39,8 +39,8 @@ func (n *nsec) covers(name, apex string) bool {
 		!(n.occludes(n.owner, apex) && dns.IsSubDomain(n.owner, name))
 }
 
-// encloser returns the longest ancestor of name that its covering NSEC shows to exist: name itself, if the next name lies
-// below it (V-47, V-48).
+// encloser returns the longest ancestor of name that its covering NSEC shows to exist: name itself, if the next name
+// lies below it (V-47, V-48).
 func (n *nsec) encloser(name string) string {
 	return suffix(name, max(dns.CompareDomainName(name, n.owner), dns.CompareDomainName(name, n.next)))
 }

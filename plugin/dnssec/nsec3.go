@@ -11,15 +11,15 @@ import (
 	"github.com/miekg/dns"
 )
 
-// maxHashes is how many names may be hashed for one client query (L-4). At the default iteration limit that is 5,100 rounds
-// of SHA-1, about what PowerDNS and Unbound allow (CVE-2023-50868).
+// maxHashes is how many names may be hashed for one client query (L-4). At the default iteration limit that is 5,100
+// rounds of SHA-1, about what PowerDNS and Unbound allow (CVE-2023-50868).
 const maxHashes = 100
 
 // optOut is the only flag of an NSEC3 (RFC 5155 section 3.1.2.1).
 const optOut = 1
 
-// nsec3 is one validated NSEC3. Owner and next are raw hashes: base32hex keeps their order, but raw octets need no thought
-// about case (V-58, V-63).
+// nsec3 is one validated NSEC3. Owner and next are raw hashes: base32hex keeps their order, but raw octets need no
+// thought about case (V-58, V-63).
 type nsec3 struct {
 	record
 	owner, next string
@@ -83,8 +83,8 @@ func decodeHash(s string) (hash string, ok bool) {
 	return string(b), err == nil && len(b) == sha1.Size
 }
 
-// covers says that n shows that no name with the hash h exists. The last of a chain wraps, and a chain of one covers all but
-// itself (V-63).
+// covers says that n shows that no name with the hash h exists. The last of a chain wraps, and a chain of one covers
+// all but itself (V-63).
 func (n *nsec3) covers(h string) bool {
 	if n.owner < n.next {
 		return n.owner < h && h < n.next
@@ -110,8 +110,8 @@ func (ch nsec3Chain) nodes(name string) []finding {
 	return found
 }
 
-// gaps looks for the deepest ancestor of name that has an NSEC3 (V-52). If that is a delegation or DNAME, the name is not
-// this zone's to deny.
+// gaps looks for the deepest ancestor of name that has an NSEC3 (V-52). If that is a delegation or DNAME, the name is
+// not this zone's to deny.
 func (ch nsec3Chain) gaps(name string) []finding {
 	for ancestor := name; ancestor != ch.apex; {
 		_, ancestor = splitFirst(ancestor)
@@ -224,6 +224,7 @@ func (c *Check) tooManyIterations(zone string, set *nsec3Set) *Failure {
 func tooManyHashes(zone, name string) *Failure {
 	return &Failure{
 		Code: dns.ExtendedErrorCodeOther, Zone: zone, Owner: name, Type: dns.TypeNSEC3, Err: ErrLimit,
-		Text: fmt.Sprintf("%s: a proof about %s needs more than the %d NSEC3 hashes allowed to one query", zone, name, maxHashes),
+		Text: fmt.Sprintf("%s: a proof about %s needs more than the %d NSEC3 hashes allowed to one query", zone, name,
+			maxHashes),
 	}
 }
