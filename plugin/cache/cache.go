@@ -1,8 +1,16 @@
-// Package cache keeps validated answers as packed DNS messages in memory that is bounded in octets. It knows nothing of
+// Package cache keeps validated answers as packed DNS messages in memory that is bounded in octets (L-15). It knows nothing of
 // DNSSEC: status, lifetime and notes are its user's.
+//
+// Answers lie outside Go's heap where the system allows it, since the collector lets the heap grow to a multiple of what lives
+// in it. What must lie in the heap, the index of a Cache and all of a Table, is charged by that multiple at GOGC=100, so that
+// a bound given here is one on the memory of the process. With a greater GOGC it takes more, with a smaller one less.
 package cache
 
-import "time"
+import (
+	"hash/maphash"
+	"math"
+	"time"
+)
 
 // Key names one cached answer.
 type Key struct {
@@ -22,45 +30,74 @@ type Entry struct {
 }
 
 // Cache is a bounded, sharded store of Entries. It is safe for concurrent use.
-type Cache struct{}
+type Cache struct {
+	hash   func(Key) uint64
+	shift  uint // the bits of a hash above it choose the shard
+	shards []*shard
+}
 
 // New returns a cache that holds at most size octets of answers, its own bookkeeping included.
-func New(size int64) *Cache { panic("unbuilt") }
+func New(size int64) *Cache {
+	// The greatest answer of 64 KiB must fit into a shard many times over, or it would drive out all others.
+	const leastShard = 512 << 10
+	n, shift := shardCount(size, leastShard)
+	c := &Cache{hash: seededHash(), shift: shift, shards: make([]*shard, n)}
+	for i := range c.shards {
+		c.shards[i] = newShard(size / int64(n))
+	}
+	return c
+}
+
+// seededHash returns a hash that nobody outside can foresee, so nobody can have keys fall together.
+func seededHash() func(Key) uint64 {
+	seed := maphash.MakeSeed()
+	return func(k Key) uint64 {
+		const odd = 0x9e3779b97f4a7c15 // spreads the types of one name over all shards (Knuth, TAOCP 6.4)
+		return maphash.String(seed, k.Name) ^ uint64(k.Type)*odd
+	}
+}
 
 // Get fills e with the entry of k if it is still alive at now: e.Wire and e.Notes are copies in e's own memory, which
 // is reused, and every TTL in e.Wire has been counted down by the whole seconds since Stored (C-7). An entry whose
-// Stored is later than now is not alive (C-18).
-func (c *Cache) Get(k Key, now time.Time, e *Entry) bool { panic("unbuilt") }
+// Stored is later than now is not alive (C-18), nor one in the second in which it ends: a TTL of 0 is not reused.
+// Otherwise e is left as it is.
+func (c *Cache) Get(k Key, now time.Time, e *Entry) bool {
+	s, h := c.shard(k)
+	return s.get(h, k, now.Unix(), e)
+}
 
-// Put stores e, unless one that is still alive at now and better is there already (C-8). It copies what it keeps. An entry that is no
-// DNS message or larger than a shard may hold is not stored.
-func (c *Cache) Put(k Key, e *Entry, now time.Time) { panic("unbuilt") }
+// Put stores e, unless one that is still alive at now and better is there already (C-8). It copies what it keeps. An entry that is
+// not alive at now, is no DNS message or is larger than a shard may hold is not stored.
+func (c *Cache) Put(k Key, e *Entry, now time.Time) {
+	ttls, ok := ttlOffsets(e.Wire)
+	if !ok || len(k.Name) > math.MaxUint16 || len(e.Notes) > math.MaxUint16 {
+		return
+	}
+	r := newRecord(k, e, ttls)
+	if !r.alive(now.Unix()) {
+		return
+	}
+	s, h := c.shard(k)
+	s.put(h, k, r, e.Proven, now.Unix())
+}
 
 // Remove forgets k.
-func (c *Cache) Remove(k Key) { panic("unbuilt") }
+func (c *Cache) Remove(k Key) {
+	s, h := c.shard(k)
+	s.remove(h, k)
+}
 
-// Size returns the octets in use and the number of entries.
-func (c *Cache) Size() (octets int64, entries int) { panic("unbuilt") }
+// Size returns the octets held, memory that waits to be used again included, and the number of entries.
+func (c *Cache) Size() (octets int64, entries int) {
+	for _, s := range c.shards {
+		o, n := s.size()
+		octets, entries = octets+o, entries+n
+	}
+	return octets, entries
+}
 
-// Table is a sharded map from names to parsed objects, bounded by the octets that cost says each takes beside its key; the least recently used go
-// first. It is safe for concurrent use. Lifetimes are its user's business.
-type Table[V any] struct{}
-
-// NewTable returns a table of at most size octets.
-func NewTable[V any](size int64, cost func(V) int64) *Table[V] { panic("unbuilt") }
-
-// Get returns what is stored under key.
-func (t *Table[V]) Get(key string) (V, bool) { panic("unbuilt") }
-
-// Put stores v under key.
-func (t *Table[V]) Put(key string, v V) { panic("unbuilt") }
-
-// Update puts what f makes of the value under key (the zero V and false if there is none), in one step; if f returns false the
-// key is removed.
-func (t *Table[V]) Update(key string, f func(old V, ok bool) (V, bool)) { panic("unbuilt") }
-
-// Remove forgets key.
-func (t *Table[V]) Remove(key string) { panic("unbuilt") }
-
-// Size returns the octets in use and the number of entries.
-func (t *Table[V]) Size() (octets int64, entries int) { panic("unbuilt") }
+// shard returns where k belongs, and its hash there, which is short to keep the index small.
+func (c *Cache) shard(k Key) (s *shard, hash uint32) {
+	h := c.hash(k)
+	return c.shards[h>>c.shift], uint32(h)
+}
