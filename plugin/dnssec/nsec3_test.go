@@ -332,6 +332,9 @@ func TestNSEC3HashBudget(t *testing.T) {
 	if got := askOf(t, c, "nxdomain b.example.", records...); got != "Indeterminate, EDE 0" {
 		t.Errorf("with nothing left: %s", got)
 	}
+	if got := askOf(t, c, "nxdomain b.example."); got != "Bogus, EDE 12" {
+		t.Errorf("a proof that asks for no hash when none is left: %s", got)
+	}
 	c = denialCheck()
 	for range 200 {
 		if got := askOf(t, c, "nxdomain a.b.example.", records...); got != "Secure" {

@@ -69,6 +69,7 @@ func TestNSECNodata(t *testing.T) {
 		{"V-50a delegation for its own type", "", at("NS RRSIG NSEC"), "nodata a.example. MX", unproven},
 		{"V-50a delegation for DS", "", at("NS RRSIG NSEC"), "nodata a.example. DS", "Secure"},
 		{"V-50a delegation with DS for DS", "", at("NS DS RRSIG NSEC"), "nodata a.example. DS", unproven},
+		{"V-50a NS beside SOA is no delegation", "", at("NS SOA RRSIG NSEC"), "nodata a.example. MX", "Secure"},
 		{"V-50a the apex is no delegation", "", []string{"example. NSEC c.example. NS SOA RRSIG NSEC"},
 			"nodata example. TLSA", "Secure"},
 		{"V-50c apex for its own DS", "", []string{"example. NSEC c.example. NS SOA RRSIG NSEC"},
