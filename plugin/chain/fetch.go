@@ -83,7 +83,7 @@ func (w *query) ask(q dns.Question, role Role) (*future, *dnssec.Failure) {
 		return f, nil
 	}
 	if role != RoleWarm && w.asked >= w.r.UpstreamQuestions {
-		return nil, w.limit("upstream_questions", "needs more than %d upstream questions (limit upstream_questions)", w.r.UpstreamQuestions)
+		return nil, w.tooMany()
 	}
 	f, joined := w.r.start(q, Try{CD: true}, role)
 	switch {
@@ -95,6 +95,11 @@ func (w *query) ask(q dns.Question, role Role) (*future, *dnssec.Failure) {
 	}
 	w.futures[key] = f
 	return f, nil
+}
+
+func (w *query) tooMany() *dnssec.Failure {
+	return w.limit("upstream_questions", "needs more than %d upstream questions (limit upstream_questions)",
+		w.r.UpstreamQuestions)
 }
 
 // fetch returns the reply to the first try for q, grouped for this client query.
@@ -163,7 +168,9 @@ func (w *query) sort(f *future) (*reply, *dnssec.Failure) {
 	}
 	if w.ahead[f] {
 		delete(w.ahead, f)
-		w.asked++
+		if w.asked++; w.asked > w.r.UpstreamQuestions {
+			return nil, w.tooMany()
+		}
 	}
 	if w.octets += f.reply.Size; w.octets > responseOctets {
 		return nil, w.limit("response_octets", "the replies needed are over %d octets", responseOctets)

@@ -120,6 +120,9 @@ func (w *query) build(above *dnssec.Zone, name string, first int) mark {
 		m, failure := w.judgeLink(&above, name, got)
 		if failure == nil {
 			w.r.Store.failures.drop(linkKey(name))
+			if first > 0 {
+				m.tried = w.r.now()
+			}
 			return w.learn(name, m)
 		}
 		if cause = failure; cause.Limit() {
@@ -186,7 +189,11 @@ func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply) (mar
 	}
 	d := w.delegation(*above, name, got.ds)
 	if d.Cut == dnssec.Unproven && !d.Cause.Limit() {
-		if z := w.refresh(*above); z != nil && z.Status == dnssec.Secure {
+		z := w.refresh(*above)
+		if z != nil && z.Status == dnssec.Insecure {
+			return mark{cut: dnssec.InsecureCut, zone: z, until: z.Until}, nil
+		}
+		if z != nil {
 			*above = z
 			d = w.delegation(z, name, got.ds)
 		}
@@ -230,18 +237,26 @@ func unfetched(name string, qtype uint16, why *dnssec.Failure) *dnssec.Failure {
 // reports whether any of them is another now (V-14).
 func (w *query) refreshAll() bool {
 	w.mu.Lock()
-	found := maps.Clone(w.found)
+	used := map[*dnssec.Zone]bool{}
+	for _, z := range w.found {
+		used[z] = true
+	}
 	w.mu.Unlock()
 	changed := false
-	for name, old := range found {
-		if z := w.refresh(old); z != nil {
-			w.mu.Lock()
-			delete(w.found, name)
-			w.mu.Unlock()
+	for old := range used {
+		if w.refresh(old) != nil {
+			w.forget(old)
 			changed = true
 		}
 	}
 	return changed
+}
+
+// forget makes the judge ask again for the names in a zone that is out of date.
+func (w *query) forget(old *dnssec.Zone) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.found, func(_ string, z *dnssec.Zone) bool { return z == old })
 }
 
 // refresh returns a newer state of a zone that was taken from the cache: one that another query has learned meanwhile, or
@@ -250,8 +265,8 @@ func (w *query) refreshAll() bool {
 func (w *query) refresh(old *dnssec.Zone) *dnssec.Zone {
 	name := old.Name
 	anchor, anchored := w.r.anchor(name)
-	if !anchored || w.noted(name) {
-		return nil
+	if m, own := w.noted(name); own || !anchored {
+		return m.newer(old)
 	}
 	var above *dnssec.Zone
 	if anchor != name {
@@ -269,9 +284,17 @@ func (w *query) refresh(old *dnssec.Zone) *dnssec.Zone {
 		}
 		return w.build(above, name, 1)
 	})
-	if m.failed() || m.zone == nil || m.zone == old {
+	z := m.newer(old)
+	if z != nil {
+		w.note(name, m)
+	}
+	return z
+}
+
+// newer returns the proven zone of m if it is another than old.
+func (m mark) newer(old *dnssec.Zone) *dnssec.Zone {
+	if m.failed() || m.zone == old {
 		return nil
 	}
-	w.note(name, m)
 	return m.zone
 }

@@ -162,6 +162,7 @@ func (w *query) part(q dns.Question) part {
 		if failure != nil {
 			last = failed(failure).with(last.raw)
 		} else if last = w.verdict(q, got); last.Status > dnssec.Bogus {
+			w.flatten(last.Answer)
 			return last
 		}
 		if last.Cause.Limit() || w.chainBroken(last) {
@@ -176,6 +177,19 @@ func (w *query) part(q dns.Question) part {
 			return last
 		}
 		got, failure = w.wait(again)
+	}
+}
+
+// flatten notes which zones sign names below their apex themselves; registries' zones, where every name is a cut, have
+// at most one label.
+func (w *query) flatten(sets []*dnssec.RRset) {
+	for _, set := range sets {
+		for _, sig := range set.Sigs {
+			signer := dns.CanonicalName(sig.SignerName)
+			if set.Type != dns.TypeDS && signer != set.Owner && dns.CountLabel(signer) > 1 {
+				w.r.Store.flatten(signer)
+			}
+		}
 	}
 }
 

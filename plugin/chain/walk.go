@@ -149,10 +149,7 @@ func (w *query) delegation(above *dnssec.Zone, name string, got *reply) (d dnsse
 
 // mark returns what is known of name and still holds.
 func (w *query) mark(name string) (mark, bool) {
-	w.mu.Lock()
-	m, ok := w.marks[name]
-	w.mu.Unlock()
-	if ok {
+	if m, ok := w.noted(name); ok {
 		return m, true
 	}
 	return w.r.Store.mark(name, w.r.now())
@@ -176,12 +173,12 @@ func (w *query) note(name string, m mark) {
 	w.fresh = w.fresh || m.cut == dnssec.InsecureCut
 }
 
-// noted reports whether name was learned in this query and not from the cache.
-func (w *query) noted(name string) bool {
+// noted returns what was learned of name in this query and not from the cache.
+func (w *query) noted(name string) (mark, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, ok := w.marks[name]
-	return ok
+	m, ok := w.marks[name]
+	return m, ok
 }
 
 // chain returns every zone found on the way to those that the verdict rests on, parents before children.
