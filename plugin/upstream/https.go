@@ -21,6 +21,10 @@ import (
 
 const dnsMessage = "application/dns-message" // RFC 8484 section 6
 
+// maxHTTPConns is the number of connections: net/http would open one for each question that comes while the first is being
+// opened. Over HTTP/2, which RFC 8484 section 5.2 takes for the minimum, one carries all of them.
+const maxHTTPConns = 1
+
 // web asks one server over HTTPS (S-10, RFC 8484).
 type web struct {
 	url       string
@@ -38,7 +42,7 @@ func newWeb(a Address, config *tls.Config) *web {
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    usualPatience.dial,
 		IdleConnTimeout:        usualPatience.idle,
-		MaxConnsPerHost:        maxConns,
+		MaxConnsPerHost:        maxHTTPConns,
 		MaxResponseHeaderBytes: 16 << 10,
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true, // a configured dialer switches it off
@@ -51,7 +55,7 @@ func newWeb(a Address, config *tls.Config) *web {
 }
 
 func (w *web) ask(ctx context.Context, q query) (chain.Reply, error) {
-	wire, err := q.padded(0) // RFC 8484 section 4.1: ID 0
+	wire, err := q.padded() // RFC 8484 section 4.1: ID 0
 	if err != nil {
 		return chain.Reply{}, err
 	}

@@ -42,13 +42,16 @@ func (q query) pack(id uint16, options ...dns.EDNS0) ([]byte, error) {
 // paddingBlock is what the size of an encrypted query is a multiple of (RFC 8467 section 4.1).
 const paddingBlock = 128
 
-// padded is pack for encrypted transports.
-func (q query) padded(id uint16) ([]byte, error) {
+// padded returns the query for an encrypted transport, with ID 0.
+func (q query) padded() ([]byte, error) {
 	padding := &dns.EDNS0_PADDING{}
-	rest := q.message(id, padding).Len() % paddingBlock
+	rest := q.message(0, padding).Len() % paddingBlock
 	padding.Padding = make([]byte, (paddingBlock-rest)%paddingBlock)
-	return q.pack(id, padding)
+	return q.pack(0, padding)
 }
+
+// unpadded returns the query for TCP, with ID 0.
+func (q query) unpadded() ([]byte, error) { return q.pack(0) }
 
 // randomID comes from a CSPRNG, as do ports (S-6, RFC 5452 section 9.2).
 func randomID() uint16 {
@@ -103,6 +106,9 @@ func referral(q dns.Question, m *dns.Msg) bool {
 }
 
 func rcodeName(rcode int) string {
+	if rcode == dns.RcodeBadVers { // miekg calls 16 by its other name, which is for TSIG
+		return "BADVERS"
+	}
 	if name, ok := dns.RcodeToString[rcode]; ok {
 		return name
 	}

@@ -60,8 +60,7 @@ func newStream(over string, pack func(query) ([]byte, error), connect func(conte
 
 // newTCP returns the stream for plain questions.
 func newTCP(a Address) *stream {
-	pack := func(q query) ([]byte, error) { return q.pack(0) }
-	return newStream("TCP", pack, func(ctx context.Context) (net.Conn, error) {
+	return newStream("TCP", query.unpadded, func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", a.Server.String())
 	})
 }
@@ -73,8 +72,7 @@ func newTLS(a Address, config *tls.Config) *stream {
 	config.NextProtos = []string{"dot"}
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(maxConns)
 	dialer := &tls.Dialer{Config: config}
-	pack := func(q query) ([]byte, error) { return q.padded(0) }
-	return newStream("TLS", pack, func(ctx context.Context) (net.Conn, error) {
+	return newStream("TLS", query.padded, func(ctx context.Context) (net.Conn, error) {
 		return dialer.DialContext(ctx, "tcp", a.Server.String())
 	})
 }

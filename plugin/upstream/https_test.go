@@ -1,0 +1,216 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// dohServer answers HTTPS requests as its handler does; the DNS message asked is in asked, the good reply to it in reply.
+func dohServer(t testing.TB, name string, handle func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg)) (*Set, *atomic.Int32) {
+	t.Helper()
+	ca := newCA(t)
+	config := ca.config(t, name)
+	config.NextProtos = []string{"h2", "http/1.1"}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	connections := new(atomic.Int32)
+	server := &http.Server{
+		TLSConfig: config,
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				connections.Add(1)
+			}
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			m, reply := new(dns.Msg), new(dns.Msg)
+			if err != nil || m.Unpack(body) != nil {
+				t.Errorf("the question %x cannot be read", body)
+				return
+			}
+			reply.SetReply(m)
+			reply.RecursionAvailable = true
+			reply.SetEdns0(1232, true)
+			reply.Answer = []dns.RR{newRR(t, m.Question[0].Name+" 300 IN MX 10 mail.example.com.")}
+			handle(w, r, body, reply)
+		}),
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.ServeTLS(l, "", "") })
+	t.Cleanup(func() {
+		server.Close()
+		serving.Wait()
+	})
+	address := Address{HTTPS, l.Addr().(*net.TCPAddr).AddrPort(), "doh.example", "/dns-query"}
+	return newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.pool}), connections
+}
+
+func writeMessage(t testing.TB, w http.ResponseWriter, m *dns.Msg) {
+	w.Header().Set("Content-Type", dnsMessage)
+	w.Write(packed(t, m))
+}
+
+// S-10: what goes out, by name to the configured address and past any proxy; and TTLs come less the Age.
+func TestHTTPS(t *testing.T) {
+	leakless(t)
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+	for header, ttl := range map[string]uint32{"": 300, "0": 300, "100": 200, "301": 0, "4294967296": 0, "99999999999999999999": 0, "-1": 300, "x": 300} {
+		set, _ := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
+			host, _, _ := strings.Cut(r.Host, ":")
+			if r.Method != http.MethodPost || r.URL.Path != "/dns-query" || host != "doh.example" || r.TLS.ServerName != "doh.example" ||
+				r.Header.Get("Content-Type") != dnsMessage || r.Header.Get("Accept") != dnsMessage || r.ProtoMajor != 2 {
+				t.Errorf("request %s %v %v", r.Proto, r.URL, r.Header)
+			}
+			if r.Header.Get("User-Agent") != "" || r.Header.Get("Idempotency-Key") != "" {
+				t.Errorf("header tells too much: %v", r.Header)
+			}
+			if asked[0] != 0 || asked[1] != 0 || len(asked)%paddingBlock != 0 {
+				t.Errorf("ID %x, %d octets; want 0 and a multiple of %d", asked[:2], len(asked), paddingBlock)
+			}
+			w.Header().Set("Age", header)
+			writeMessage(t, w, reply)
+		})
+		reply := wantMX(t, set)
+		if got := reply.Msg.Answer[0].Header().Ttl; got != ttl {
+			t.Errorf("Age %q: TTL %d, want %d", header, got, ttl)
+		}
+		if opt := reply.Msg.IsEdns0(); opt == nil || !opt.Do() {
+			t.Errorf("Age %q: OPT is now %v", header, opt)
+		}
+	}
+}
+
+// Parallel questions share one HTTP/2 connection.
+func TestHTTPSPipelining(t *testing.T) {
+	leakless(t)
+	var all sync.WaitGroup
+	all.Add(100)
+	set, connections := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
+		all.Done()
+		all.Wait()
+		writeMessage(t, w, reply)
+	})
+	for _, err := range parallel(t, set, 100) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// S-9, S-10: each fault of the service is an error that names it, and no question goes to a server without the name.
+func TestHTTPSRefused(t *testing.T) {
+	leakless(t)
+	write := func(change func(h http.Header, m *dns.Msg)) func(http.ResponseWriter, *http.Request, []byte, *dns.Msg) {
+		return func(w http.ResponseWriter, _ *http.Request, _ []byte, m *dns.Msg) {
+			w.Header().Set("Content-Type", dnsMessage)
+			change(w.Header(), m)
+			w.Write(packed(t, m))
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		code   uint16
+		text   string
+		handle func(http.ResponseWriter, *http.Request, []byte, *dns.Msg)
+	}{
+		{"other.example", dns.ExtendedErrorCodeNetworkError, "certificate is valid for other.example, not doh.example",
+			func(http.ResponseWriter, *http.Request, []byte, *dns.Msg) { t.Error("a question was sent") }},
+		{"doh.example", dns.ExtendedErrorCodeNetworkError, "answered with HTTP status 503",
+			func(w http.ResponseWriter, _ *http.Request, _ []byte, _ *dns.Msg) { w.WriteHeader(503) }},
+		{"doh.example", dns.ExtendedErrorCodeNetworkError, "answered with HTTP status 302",
+			func(w http.ResponseWriter, _ *http.Request, _ []byte, _ *dns.Msg) {
+				w.Header().Set("Location", "https://doh.example/elsewhere")
+				w.WriteHeader(302)
+			}},
+		{"doh.example", dns.ExtendedErrorCodeInvalidData, `content of type "text/html" instead of application/dns-message`,
+			write(func(h http.Header, _ *dns.Msg) { h.Set("Content-Type", "text/html; charset=utf-8") })},
+		{"doh.example", dns.ExtendedErrorCodeInvalidData, "replied to another question over HTTPS",
+			write(func(_ http.Header, m *dns.Msg) { m.Question[0].Name = "example.net." })},
+		{"doh.example", dns.ExtendedErrorCodeNoReachableAuthority, "answered SERVFAIL",
+			write(func(_ http.Header, m *dns.Msg) { m.Rcode = dns.RcodeServerFailure })},
+		{"doh.example", dns.ExtendedErrorCodeInvalidData, "more than 65535 octets",
+			func(w http.ResponseWriter, _ *http.Request, _ []byte, m *dns.Msg) {
+				w.Header().Set("Content-Type", dnsMessage)
+				w.Write(append(packed(t, m), bytes.Repeat([]byte{0}, 70000)...))
+			}},
+		{"doh.example", dns.ExtendedErrorCodeNetworkError, "failed over HTTPS",
+			func(w http.ResponseWriter, _ *http.Request, _ []byte, m *dns.Msg) { // cut in mid-answer
+				w.Header().Set("Content-Type", dnsMessage)
+				w.Header().Set("Content-Length", "1000")
+				w.Write(packed(t, m))
+				panic(http.ErrAbortHandler)
+			}},
+	} {
+		set, _ := dohServer(t, tt.name, tt.handle)
+		_, err := exchange(t, set)
+		wantFailure(t, err, tt.code, tt.text)
+	}
+}
+
+// A kept connection that the server has closed meanwhile is no failure, though the method is POST.
+func TestHTTPSReconnects(t *testing.T) {
+	leakless(t)
+	var closing atomic.Bool
+	set, connections := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, _ []byte, reply *dns.Msg) {
+		if closing.CompareAndSwap(true, false) {
+			w.Header().Set("Connection", "close") // GOAWAY in HTTP/2
+		}
+		writeMessage(t, w, reply)
+	})
+	for i := range 4 {
+		closing.Store(i%2 == 0)
+		wantMX(t, set)
+	}
+	if n := connections.Load(); n < 2 {
+		t.Errorf("%d connections, want more than one", n)
+	}
+}
+
+// The end of the context ends a request that hangs.
+func TestHTTPSHangs(t *testing.T) {
+	leakless(t)
+	arrived := make(chan struct{})
+	set, _ := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, _ []byte, _ *dns.Msg) {
+		close(arrived)
+		<-r.Context().Done()
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := overTCP(ctx, set, "example.com.")
+		ended <- err
+	}()
+	<-arrived
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("no error")
+	}
+}
+
+// A service at an address where nobody listens.
+func TestHTTPSUnreachable(t *testing.T) {
+	leakless(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := Address{HTTPS, netip.MustParseAddrPort(l.Addr().String()), "doh.example", "/dns-query"}
+	l.Close()
+	_, err = exchange(t, rootSet(t, address))
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, address.String()+" failed over HTTPS: connection refused")
+}

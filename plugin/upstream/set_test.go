@@ -1,0 +1,350 @@
+package upstream
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// S-14: an RCODE that is no answer sends the question to the next upstream at once, once to each.
+func TestBadRcodeGoesToTheNext(t *testing.T) {
+	leakless(t)
+	referral := func(a *asked) {
+		m := a.reply()
+		m.RecursionAvailable = false
+		m.Ns = []dns.RR{newRR(t, "com. 300 IN NS a.gtld-servers.net.")}
+		a.write(m)
+	}
+	for name, tt := range map[string]struct {
+		handle func(*asked)
+		text   string
+	}{
+		"SERVFAIL": {func(a *asked) { a.rcode(dns.RcodeServerFailure) }, "answered SERVFAIL"},
+		"FORMERR":  {func(a *asked) { a.rcode(dns.RcodeFormatError) }, "answered FORMERR"},
+		"NOTIMP":   {func(a *asked) { a.rcode(dns.RcodeNotImplemented) }, "answered NOTIMP"},
+		"REFUSED":  {func(a *asked) { a.rcode(dns.RcodeRefused) }, "answered REFUSED"},
+		"BADVERS":  {func(a *asked) { a.rcode(dns.RcodeBadVers) }, "answered BADVERS"},
+		"unknown":  {func(a *asked) { a.rcode(3841) }, "answered RCODE 3841"},
+		"referral": {referral, "answered with a referral"},
+	} {
+		bad, good := serve(t, tt.handle), serve(t, func(a *asked) { a.answer(theMX(t)) })
+		if reply := wantMX(t, rootSet(t, bad.plain(), good.plain())); reply.Upstream != good.addr.String() {
+			t.Errorf("%s: reply from %s", name, reply.Upstream)
+		}
+		if n := len(bad.got("udp")); n == 0 {
+			t.Errorf("%s: the first was not asked", name)
+		}
+		both := rootSet(t, bad.plain(), serve(t, tt.handle).plain())
+		_, err := exchange(t, both)
+		wantFailure(t, err, dns.ExtendedErrorCodeNoReachableAuthority, bad.addr.String()+" "+tt.text, "; 127.0.0.1:")
+	}
+}
+
+// S-15: the sentence tells what each upstream did, and the reason that one gave.
+func TestFailureSentence(t *testing.T) {
+	leakless(t)
+	talkative := serve(t, func(a *asked) {
+		m := a.reply()
+		m.Rcode = dns.RcodeServerFailure
+		m.IsEdns0().Option = []dns.EDNS0{
+			&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeSignatureExpired, ExtraText: "expired\nlong ago"},
+			&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: strings.Repeat("x", 400)},
+		}
+		a.write(m)
+	})
+	gone := closedPort(t)
+	_, err := exchange(t, rootSet(t, talkative.plain(), gone))
+	wantFailure(t, err, dns.ExtendedErrorCodeNoReachableAuthority,
+		talkative.addr.String()+` answered SERVFAIL (EDE 7 "expired\nlong ago") (EDE 0 "`+strings.Repeat("x", 100)+`"); `,
+		gone.String()+" failed over UDP: connection refused")
+	_, err = exchange(t, rootSet(t, gone))
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError)
+}
+
+// closedPort is a port on loopback where nobody listens.
+func closedPort(t testing.TB) Address {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return Address{Server: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+}
+
+// V-14: an upstream to avoid is asked only if there is no other that works.
+func TestAvoid(t *testing.T) {
+	leakless(t)
+	handle := func(a *asked) { a.answer(theMX(t)) }
+	bogus, fine := serve(t, handle), serve(t, handle)
+	refusing := serve(t, func(a *asked) { a.rcode(dns.RcodeRefused) })
+	slow := serve(t, func(a *asked) {
+		if a.n > 0 { // its first reply is lost: a second copy must go to itself
+			handle(a)
+		}
+	})
+	for name, tt := range map[string]struct {
+		to   []Address
+		want *server
+	}{
+		"another works":     {[]Address{bogus.plain(), fine.plain()}, fine},
+		"another is slow":   {[]Address{bogus.plain(), slow.plain()}, slow},
+		"the other refuses": {[]Address{refusing.plain(), bogus.plain()}, bogus},
+		"there is no other": {[]Address{bogus.plain()}, bogus},
+		"the other is gone": {[]Address{bogus.plain(), closedPort(t)}, bogus},
+	} {
+		reply, err := rootSet(t, tt.to...).Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{N: 1, CD: true, Avoid: []string{bogus.addr.String()}})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if reply.Upstream != tt.want.addr.String() {
+			t.Errorf("%s: reply from %s, want %s", name, reply.Upstream, tt.want.addr)
+		}
+	}
+}
+
+// testClock is moved by hand.
+type testClock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *testClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *testClock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// An upstream goes away: after one question it is asked last. It returns: it is tried again in time, at nobody's cost, and
+// is the first again.
+func TestUpstreamGoesAwayAndReturns(t *testing.T) {
+	leakless(t)
+	place := closedPort(t)
+	second := serve(t, func(a *asked) { a.answer(theMX(t)) })
+	clock, meter := &testClock{now: time.Now()}, new(counts)
+	set := newSet(t, Config{Routes: []Route{{".", []Address{place, second.plain()}}}, Clock: clock.Now, Meter: meter})
+	from := func(want netip.AddrPort) {
+		t.Helper()
+		if reply := wantMX(t, set); reply.Upstream != want.String() {
+			t.Errorf("reply from %s, want %s", reply.Upstream, want)
+		}
+	}
+	from(second.addr)
+	if meter.alive.Load() || meter.changed.Load() != 1 || meter.reason.Load() != Network {
+		t.Errorf("the meter was told of %d changes, alive %v, reason %v", meter.changed.Load(), meter.alive.Load(), meter.reason.Load())
+	}
+	before := meter.failed.Load()
+	from(second.addr)
+	if meter.failed.Load() != before {
+		t.Error("the dead upstream was asked again")
+	}
+
+	first := revive(t, place, func(a *asked) { a.answer(theMX(t)) })
+	from(second.addr) // not due yet
+	if len(first.got("udp")) != 0 {
+		t.Error("the dead upstream was tried before its time")
+	}
+	clock.Advance(firstBackoff)
+	from(second.addr) // and the first is tried on the side
+	eventually(t, "the first upstream to be found alive", meter.alive.Load)
+	from(first.addr)
+}
+
+// revive serves at a place where nobody listened.
+func revive(t testing.TB, place Address, handle func(*asked)) *server {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", place.Server.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, handle, pc, l, "tcp")
+	s.addr = place.Server
+	return s
+}
+
+// With one upstream only, that it was dead a moment ago keeps nobody from asking it.
+func TestOnlyUpstreamReturns(t *testing.T) {
+	leakless(t)
+	place := closedPort(t)
+	set := rootSet(t, place)
+	if _, err := exchange(t, set); err == nil {
+		t.Fatal("no error")
+	}
+	revive(t, place, func(a *asked) { a.answer(theMX(t)) })
+	wantMX(t, set)
+}
+
+// Backoff doubles up to its bound, any reply ends it, and only silence in a row counts.
+func TestHealth(t *testing.T) {
+	changes := 0
+	h := health{changed: func(bool, bool) { changes++ }}
+	now := time.Now()
+	for range maxMissed - 1 {
+		h.missing(now)
+	}
+	h.heard(time.Millisecond)
+	for range maxMissed - 1 {
+		h.missing(now)
+	}
+	if h.failing() || h.due(now) || changes != 0 {
+		t.Error("dead though it was heard in between")
+	}
+	h.missing(now)
+	if !h.failing() || h.due(now) || changes != 1 {
+		t.Errorf("alive after %d questions without reply", maxMissed)
+	}
+	for wait := firstBackoff; wait < 4*lastBackoff; wait *= 2 {
+		now = now.Add(min(wait, lastBackoff))
+		if h.due(now.Add(-1)) || !h.due(now) || h.due(now) {
+			t.Errorf("not due once %v later", wait)
+		}
+		h.broke(now)
+	}
+	if h.heard(0); h.failing() || changes != 2 {
+		t.Error("dead though it was heard")
+	}
+	h.judged(true)
+	h.judged(false)
+	h.judged(false)
+	if !h.failing() || h.due(now.Add(lastBackoff)) || changes != 3 {
+		t.Error("unfit is not failing, or tried again before the next fitness test")
+	}
+}
+
+// The second copy waits for twice the smoothed round trip, within bounds.
+func TestPatience(t *testing.T) {
+	h := health{changed: func(bool, bool) {}}
+	for _, tt := range []struct{ rtt, want time.Duration }{
+		{0, firstCopy}, {10 * time.Millisecond, firstCopy}, {300 * time.Millisecond, 600 * time.Millisecond}, {time.Minute, lastCopy},
+	} {
+		for range 200 {
+			h.heard(tt.rtt)
+		}
+		if got := h.patience(); got > tt.want || got < tt.want*9/10 {
+			t.Errorf("round trips of %v: patience %v, want %v", tt.rtt, got, tt.want)
+		}
+	}
+}
+
+// The longest FROM wins, whatever the order; DS is asked above the cut, as it is data of the parent (V-8).
+func TestRoutes(t *testing.T) {
+	leakless(t)
+	handle := func(a *asked) { answerOwn(t, a) }
+	root, corp, lab := serve(t, handle), serve(t, handle), serve(t, handle)
+	set := newSet(t, Config{Routes: []Route{
+		{"Corp.Example", []Address{corp.plain()}},
+		{".", []Address{root.plain()}},
+		{"lab.corp.example.", []Address{lab.plain(), lab.plain()}},
+	}})
+	for _, tt := range []struct {
+		name  string
+		qtype uint16
+		want  *server
+	}{
+		{".", dns.TypeMX, root}, {".", dns.TypeDS, root}, {"example.", dns.TypeMX, root}, {"example.", dns.TypeDS, root},
+		{"notcorp.example.", dns.TypeMX, root},
+		{"corp.example.", dns.TypeMX, corp}, {"corp.example.", dns.TypeDNSKEY, corp}, {"corp.example.", dns.TypeDS, root},
+		{"a.corp.example.", dns.TypeDS, corp}, {"lab.corp.example.", dns.TypeDS, corp},
+		{"lab.corp.example.", dns.TypeMX, lab}, {"x.y.lab.corp.example.", dns.TypeMX, lab}, {"x.lab.corp.example.", dns.TypeDS, lab},
+	} {
+		reply, err := set.Exchange(ctxFor(t, longEnough), question(tt.name, tt.qtype), chain.Try{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply.Upstream != tt.want.addr.String() {
+			t.Errorf("%s %s went to %s, want %s", tt.name, dns.Type(tt.qtype), reply.Upstream, tt.want.addr)
+		}
+	}
+}
+
+// A name that nobody is responsible for.
+func TestNoRoute(t *testing.T) {
+	leakless(t)
+	set := newSet(t, Config{Routes: []Route{{"example.net", []Address{{}}}}})
+	_, err := exchange(t, set)
+	wantFailure(t, err, dns.ExtendedErrorCodeNoReachableAuthority, "there is no upstream to ask and no plugin below")
+}
+
+// Each fault of a configuration is an error that names it.
+func TestNewErrors(t *testing.T) {
+	to := []Address{{}}
+	for _, tt := range []struct {
+		config Config
+		text   string
+	}{
+		{Config{EDNSSize: 511}, "EDNS size 511: give one of 512 to 4096"},
+		{Config{EDNSSize: 4097}, "EDNS size 4097"},
+		{Config{Routes: []Route{{"", to}}}, `upstream ""`},
+		{Config{Routes: []Route{{"a..b", to}}}, `upstream "a..b"`},
+		{Config{Routes: []Route{{".", nil}}}, "at least one address"},
+		{Config{Routes: []Route{{"example", to}, {"Example.", to}}}, "upstream example. is given twice"},
+	} {
+		if _, err := New(tt.config); err == nil || !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("%+v: got %v, want %q", tt.config, err, tt.text)
+		}
+	}
+}
+
+// The same address in two routes is one upstream with one state.
+func TestSharedUpstream(t *testing.T) {
+	leakless(t)
+	a := Address{}
+	set := newSet(t, Config{Routes: []Route{{".", []Address{a}}, {"example", []Address{a}}}})
+	if n := len(set.upstreams); n != 1 {
+		t.Errorf("%d upstreams, want 1", n)
+	}
+}
+
+// S-27: a panic over one reply fails that question only.
+func TestPanicIsContained(t *testing.T) {
+	leakless(t)
+	set := newSet(t, Config{Routes: []Route{{".", []Address{{}}}}})
+	set.upstreams[0].carrier = panicking{}
+	_, err := exchange(t, set)
+	wantFailure(t, err, dns.ExtendedErrorCodeInvalidData, "met an internal error of danelaw")
+}
+
+type panicking struct{ carrier }
+
+func (panicking) close() {}
+
+// Equal codes are kept, different ones are EDE 22 (S-15).
+func TestFailureCode(t *testing.T) {
+	network, invalid := faultf(Network, "a"), faultf(Invalid, "b")
+	for _, tt := range []struct {
+		faults []*fault
+		want   uint16
+	}{
+		{[]*fault{network}, 23}, {[]*fault{network, network}, 23}, {[]*fault{invalid}, 24}, {[]*fault{nil}, 22}, {[]*fault{network, invalid}, 22},
+		{[]*fault{network, invalid, network}, 22}, {[]*fault{faultf(Refusal, "c"), nil}, 22},
+	} {
+		var outcomes []outcome
+		for _, f := range tt.faults {
+			outcomes = append(outcomes, outcome{"192.0.2.1:53", f})
+		}
+		if f := failure(mxQuestion, outcomes); f.Code != tt.want {
+			t.Errorf("%q is EDE %d, want %d", f.Text, f.Code, tt.want)
+		}
+	}
+	var f *dnssec.Failure = failure(mxQuestion, slices.Repeat([]outcome{{"192.0.2.1:53", network}}, 2))
+	if f.Text != "example.com. MX: 192.0.2.1:53 a; 192.0.2.1:53 a" {
+		t.Errorf("got %q", f.Text)
+	}
+}

@@ -1,0 +1,429 @@
+package upstream
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+)
+
+// overTCP asks for the MX of a name over TCP.
+func overTCP(ctx context.Context, s *Set, name string) (chain.Reply, error) {
+	return s.Exchange(ctx, question(name, dns.TypeMX), chain.Try{TCP: true, CD: true})
+}
+
+// parallel asks for n names at once over TCP and returns the errors; each answer must be its own.
+func parallel(t testing.TB, s *Set, n int) []error {
+	ctx := ctxFor(t, longEnough)
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			name := fmt.Sprintf("n%d.example.com.", i)
+			reply, err := overTCP(ctx, s, name)
+			if err == nil && (len(reply.Msg.Answer) != 1 || reply.Msg.Answer[0].Header().Name != name) {
+				err = fmt.Errorf("%s got %v", name, reply.Msg)
+			}
+			errs[i] = err
+		})
+	}
+	all.Wait()
+	return errs
+}
+
+// answerOwn answers with an MX for the name asked.
+func answerOwn(t testing.TB, a *asked) {
+	a.answer(newRR(t, a.msg.Question[0].Name+" 300 IN MX 10 mail.example.com."))
+}
+
+// gather holds n questions back until all have come, and then answers them, the last first.
+func gather(t testing.TB, n int) func(*asked) {
+	var mu sync.Mutex
+	var held []*asked
+	return func(a *asked) {
+		mu.Lock()
+		defer mu.Unlock()
+		if held = append(held, a); len(held) < n {
+			return
+		}
+		for _, h := range slices.Backward(held) {
+			answerOwn(t, h)
+		}
+	}
+}
+
+// S-5, S-9: questions share one connection, and their answers may come in any order.
+func TestPipelining(t *testing.T) {
+	leakless(t)
+	for name, server := range map[string]func(testing.TB, func(*asked)) (*server, *Set){"TCP": tcpServer, "TLS": tlsServer} {
+		s, set := server(t, gather(t, 6))
+		for _, err := range parallel(t, set, 6) {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if n := s.connections(); n != 1 {
+			t.Errorf("%s: %d connections, want 1", name, n)
+		}
+	}
+}
+
+func tcpServer(t testing.TB, handle func(*asked)) (*server, *Set) {
+	s := serve(t, handle)
+	return s, rootSet(t, s.plain())
+}
+
+// tlsServer is a DoT server with a certificate for dot.example.
+func tlsServer(t testing.TB, handle func(*asked)) (*server, *Set) {
+	ca := newCA(t)
+	s := serveTLS(t, ca.config(t, "dot.example"), handle)
+	return s, newSet(t, Config{Routes: []Route{{".", []Address{{TLS, s.addr, "dot.example", ""}}}}, RootCAs: ca.pool})
+}
+
+func serveTLS(t testing.TB, config *tls.Config, handle func(*asked)) *server {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, handle, nil, l, "tls")
+}
+
+// testCA is a CA of the test's own.
+type testCA struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+	pool *x509.CertPool
+}
+
+func newCA(t testing.TB) *testCA {
+	ca := &testCA{pool: x509.NewCertPool()}
+	ca.cert, ca.key = issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true}, nil)
+	ca.pool.AddCert(ca.cert)
+	return ca
+}
+
+// config is that of a server with a certificate for name.
+func (ca *testCA) config(t testing.TB, name string) *tls.Config {
+	cert, key := issue(t, &x509.Certificate{DNSNames: []string{name}}, ca)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}, NextProtos: []string{"dot"}}
+}
+
+// issue signs a certificate that is valid for an hour; by itself if ca is nil.
+func issue(t testing.TB, template *x509.Certificate, ca *testCA) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, signer := template, key
+	if ca != nil {
+		parent, signer = ca.cert, ca.key
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+// S-9: ALPN "dot", TLS 1.2 or better, queries padded to 128, the name verified; nothing is ever sent in clear.
+func TestTLSAsSent(t *testing.T) {
+	leakless(t)
+	s, set := tlsServer(t, func(a *asked) { a.answer(theMX(t)) })
+	wantMX(t, set)
+	q := s.got("tls")[0]
+	if len(q.wire)%paddingBlock != 0 || cookieOf(q.msg) != "" {
+		t.Errorf("the query has %d octets, cookie %q", len(q.wire), cookieOf(q.msg))
+	}
+	s.mu.Lock()
+	state := s.conns[0].(*tls.Conn).ConnectionState()
+	s.mu.Unlock()
+	if state.NegotiatedProtocol != "dot" || state.ServerName != "dot.example" || state.Version < tls.VersionTLS12 {
+		t.Errorf("negotiated %q for %q in version %x", state.NegotiatedProtocol, state.ServerName, state.Version)
+	}
+}
+
+// S-9: a server that does not prove its name, or offers old TLS or none, gets no question.
+func TestTLSRefused(t *testing.T) {
+	leakless(t)
+	ca, otherCA := newCA(t), newCA(t)
+	old := ca.config(t, "dot.example")
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	for name, tt := range map[string]struct {
+		config *tls.Config
+		clock  func() time.Time
+		text   string
+	}{
+		"another name":    {ca.config(t, "other.example"), time.Now, "certificate is valid for other.example, not dot.example"},
+		"another CA":      {otherCA.config(t, "dot.example"), time.Now, "certificate signed by unknown authority"},
+		"TLS 1.1":         {old, time.Now, "protocol version"},
+		"no TLS":          {nil, time.Now, "could not be reached over TLS"},
+		"a clock in 1970": {ca.config(t, "dot.example"), func() time.Time { return time.Unix(0, 0) }, "not yet valid"}, // T-14
+		"a clock in 2100": {ca.config(t, "dot.example"), func() time.Time { return time.Unix(4102444800, 0) }, "expired"},
+	} {
+		handle := func(a *asked) { a.answer(theMX(t)) }
+		var s *server
+		if tt.config == nil {
+			s = serve(t, func(a *asked) { a.answer(theMX(t)) })
+		} else {
+			s = serveTLS(t, tt.config, handle)
+		}
+		address := Address{TLS, s.addr, "dot.example", ""}
+		set := newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.pool, Clock: tt.clock})
+		_, err := exchange(t, set)
+		code := dns.ExtendedErrorCodeNetworkError
+		if tt.config == nil { // it waits for the rest of a very long message
+			code = dns.ExtendedErrorCodeNoReachableAuthority
+		}
+		wantFailure(t, err, code, tt.text, address.String())
+		if len(s.got("tls"))+len(s.got("tcp"))+len(s.got("udp")) != 0 {
+			t.Errorf("%s: a question was sent", name)
+		}
+	}
+}
+
+// S-5: a kept connection that has been reset is no failure: the question goes to a new one, once.
+func TestResetIsRetriedOnce(t *testing.T) {
+	leakless(t)
+	s, set := tcpServer(t, func(a *asked) { answerOwn(t, a) })
+	if _, err := overTCP(ctxFor(t, longEnough), set, "example.com."); err != nil {
+		t.Fatal(err)
+	}
+	s.hangUp()
+	for _, err := range parallel(t, set, 6) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+
+	s, set = tcpServer(t, func(a *asked) { a.close() })
+	_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "failed over TCP: connection ")
+	if n := len(s.got("tcp")); n != 2 {
+		t.Errorf("asked %d times, want 2", n)
+	}
+}
+
+// A connection cut in mid-answer: all questions outstanding on it go to one new connection.
+func TestCutInMidAnswer(t *testing.T) {
+	leakless(t)
+	for name, server := range map[string]func(testing.TB, func(*asked)) (*server, *Set){"TCP": tcpServer, "TLS": tlsServer} {
+		all := make(chan struct{}, 6)
+		s, set := server(t, func(a *asked) {
+			if a.conn > 1 {
+				answerOwn(t, a)
+				return
+			}
+			if all <- struct{}{}; len(all) < cap(all) {
+				return
+			}
+			m := a.reply()
+			wire := packed(t, m)
+			a.sendRaw(append([]byte{0, byte(len(wire))}, wire[:len(wire)/2]...))
+			a.close()
+		})
+		for _, err := range parallel(t, set, 6) {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if n := s.connections(); n != 2 {
+			t.Errorf("%s: %d connections, want 2", name, n)
+		}
+	}
+}
+
+// Replies to no question outstanding, and late ones, are ignored; one to another question under the right ID is not usable.
+func TestStreamMismatches(t *testing.T) {
+	leakless(t)
+	_, set := tcpServer(t, func(a *asked) {
+		m := a.reply()
+		m.Id ^= 0x8000 // far from those of the other questions
+		a.write(m)
+		answerOwn(t, a)
+		answerOwn(t, a)
+	})
+	for _, err := range parallel(t, set, 6) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	_, set = tcpServer(t, func(a *asked) {
+		a.msg.Question[0].Name = "example.net."
+		answerOwn(t, a)
+	})
+	_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+	wantFailure(t, err, dns.ExtendedErrorCodeInvalidData, "replied to another question over TCP")
+	_, set = tcpServer(t, func(a *asked) { a.truncate() })
+	_, err = set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+	wantFailure(t, err, dns.ExtendedErrorCodeInvalidData, "truncated its reply over TCP")
+	_, set = tcpServer(t, func(a *asked) { a.send([]byte("short")) })
+	_, err = set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "failed over TCP: "+errShort.Error())
+}
+
+// The end of one question's context leaves the connection to the others.
+func TestOneQuestionGivenUp(t *testing.T) {
+	leakless(t)
+	release := make(chan struct{})
+	s, set := tcpServer(t, func(a *asked) {
+		if a.msg.Question[0].Name == "slow.example.com." {
+			<-release
+		}
+		answerOwn(t, a)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	given := make(chan error)
+	go func() {
+		_, err := overTCP(ctx, set, "slow.example.com.")
+		given <- err
+	}()
+	eventually(t, "the slow question", func() bool { return len(s.got("tcp")) == 1 })
+	cancel()
+	if err := <-given; err == nil {
+		t.Error("no error")
+	}
+	close(release) // the late reply matches nothing
+	if _, err := overTCP(ctxFor(t, longEnough), set, "example.com."); err != nil {
+		t.Error(err)
+	}
+	if n := s.connections(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// plainStream returns a stream to s with the given patience.
+func plainStream(t testing.TB, s *server, p patience) *stream {
+	c := newTCP(s.plain())
+	c.patience = p
+	t.Cleanup(c.close)
+	return c
+}
+
+var theQuery = query{Question: mxQuestion, tcp: true, size: defaultEDNSSize}
+
+// A connection on which nothing comes back any more is left, as its peer may have forgotten it, and the question asked
+// on a new one.
+func TestSilentConnection(t *testing.T) {
+	leakless(t)
+	s := serve(t, func(a *asked) {
+		if a.conn > 1 {
+			a.answer(theMX(t))
+		}
+	})
+	p := usualPatience
+	p.silence = 50 * time.Millisecond
+	if _, err := plainStream(t, s, p).ask(ctxFor(t, longEnough), theQuery); err != nil {
+		t.Error(err)
+	}
+
+	s = serve(t, func(*asked) {})
+	_, err := plainStream(t, s, p).ask(ctxFor(t, longEnough), theQuery)
+	if f, ok := errors.AsType[*fault](err); !ok || f.reason != Timeout || len(s.got("tcp")) != 2 {
+		t.Errorf("got %v after %d questions, want a timeout after 2", err, len(s.got("tcp")))
+	}
+}
+
+// RFC 7766 section 6.2.3: an idle connection is closed, and the next question opens another.
+func TestIdleConnectionIsClosed(t *testing.T) {
+	leakless(t)
+	s := serve(t, func(a *asked) { a.answer(theMX(t)) })
+	p := usualPatience
+	p.idle = time.Millisecond
+	c := plainStream(t, s, p)
+	for range 2 {
+		if _, err := c.ask(ctxFor(t, longEnough), theQuery); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the connection to be closed", func() bool { return c.conns[0].ctx.Err() != nil })
+	}
+	if n := s.connections(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+}
+
+// Who cannot be reached is a timeout or a network error, never a wait for ever.
+func TestDialFails(t *testing.T) {
+	leakless(t)
+	hang := newStream("TCP", query.unpadded, func(ctx context.Context) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	hang.patience.dial = time.Millisecond
+	defer hang.close()
+	_, err := hang.ask(ctxFor(t, longEnough), theQuery)
+	if f, ok := errors.AsType[*fault](err); !ok || f.reason != Timeout || f.text != "could not be reached over TCP: no reply" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// L-12: a connection takes its share, then another is opened, up to a bound; beyond it a question fails at once.
+func TestRoomOnConnections(t *testing.T) {
+	leakless(t)
+	hang := newStream("TCP", query.unpadded, func(ctx context.Context) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	defer hang.close()
+	wire, err := theQuery.pack(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[uint16]bool{}
+	for i := range maxConns * maxOutstanding {
+		c, k, err := hang.place(wire, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := 1 + i/maxOutstanding; c.number != want {
+			t.Fatalf("question %d is on connection %d, want %d", i, c.number, want)
+		}
+		if c.number == 1 {
+			ids[k.id] = true
+		}
+	}
+	if len(ids) != maxOutstanding {
+		t.Errorf("%d IDs for %d questions", len(ids), maxOutstanding)
+	}
+	if _, _, err := hang.place(wire, 0); err != errBusy {
+		t.Errorf("got %v, want %v", err, errBusy)
+	}
+}
+
+// After Close nothing is asked, and what is outstanding ends.
+func TestClose(t *testing.T) {
+	leakless(t)
+	s, set := tcpServer(t, func(*asked) {})
+	ended := make(chan error)
+	go func() {
+		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+		ended <- err
+	}()
+	eventually(t, "the question", func() bool { return len(s.got("tcp")) == 1 })
+	set.Close()
+	wantFailure(t, <-ended, dns.ExtendedErrorCodeNetworkError, "shutting down")
+	_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "shutting down")
+}
