@@ -2,23 +2,147 @@
 package trustanchors
 
 import (
+	"bytes"
+	"embed"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
+//go:embed root.ds root-anchors.xml
+var files embed.FS
+
 // Set is a set of trust anchors by canonical zone name. DNSKEY anchors are kept as their SHA-256 DS.
 type Set map[string][]*dns.DS
 
 // Embedded returns the anchors of the root zone that are built in (T-1), as root.ds has them.
-func Embedded() Set { panic("unbuilt") }
+func Embedded() Set {
+	const file = "root.ds"
+	content, err := files.ReadFile(file)
+	if err != nil {
+		panic(err)
+	}
+	set, _, err := parse(file, content, time.Time{}, false)
+	if err != nil {
+		panic(err)
+	}
+	return set
+}
 
 // Load reads anchors from a file: DS and DNSKEY records in zone-file form, or IANA's root-anchors.xml (RFC 9718, T-12) of which
 // the entries valid at now are taken. Unsupported entries (algorithm, digest) are left out and told in warnings; a malformed one, or a
 // zone of which none is left, is an error that names file and line (T-15). sha1 says whether algorithms 5 and 7 count as supported.
 func Load(file string, now time.Time, sha1 bool) (set Set, warnings []string, err error) {
-	panic("unbuilt")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("trust anchors cannot be read: %w", err)
+	}
+	return parse(file, content, now, sha1)
 }
 
 // Merge adds the anchors of o to s.
-func (s Set) Merge(o Set) { panic("unbuilt") }
+func (s Set) Merge(o Set) {
+	for _, anchors := range o {
+		for _, ds := range anchors {
+			s.add(ds)
+		}
+	}
+}
+
+// add adds ds unless it is there already; a file may have one key as DS and as DNSKEY.
+func (s Set) add(ds *dns.DS) {
+	zone := ds.Hdr.Name
+	same := func(o *dns.DS) bool {
+		return o.KeyTag == ds.KeyTag && o.Algorithm == ds.Algorithm && o.DigestType == ds.DigestType && o.Digest == ds.Digest
+	}
+	if !slices.ContainsFunc(s[zone], same) {
+		s[zone] = append(s[zone], ds)
+	}
+}
+
+// parse is Load for the content of file, whose first character tells its form.
+func parse(file string, content []byte, now time.Time, sha1 bool) (Set, []string, error) {
+	r := &reader{file: file, sha1: sha1, set: Set{}, rejected: map[string]rejection{}}
+	var err error
+	if bytes.HasPrefix(bytes.TrimSpace(content), []byte("<")) {
+		err = r.xml(content, now)
+	} else {
+		err = r.records(content)
+	}
+	if err == nil {
+		err = r.complete()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.set, r.warnings, nil
+}
+
+// reader gathers the anchors of a file.
+type reader struct {
+	file     string
+	sha1     bool
+	set      Set
+	rejected map[string]rejection // the last one of each zone
+	warnings []string
+}
+
+// rejection says why a well-formed entry is not used.
+type rejection struct {
+	line   int
+	reason string
+}
+
+// fault is an error that names the place and ends in what to do.
+func (r *reader) fault(line int, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %s", r.file, line, fmt.Sprintf(format, args...))
+}
+
+// complete reports an error unless every zone named has an anchor (T-15).
+func (r *reader) complete() error {
+	for _, zone := range slices.Sorted(maps.Keys(r.rejected)) {
+		if last := r.rejected[zone]; len(r.set[zone]) == 0 {
+			return r.fault(last.line, "no usable trust anchor is left for %s: %s; add a current one", zone, last.reason)
+		}
+	}
+	if len(r.set) == 0 {
+		return fmt.Errorf("%s: there is no trust anchor in it; it needs DS or DNSKEY records, or IANA's root-anchors.xml", r.file)
+	}
+	return nil
+}
+
+// anchor takes ds, whose owner is canonical, if it is well-formed and supported.
+func (r *reader) anchor(line int, ds *dns.DS) error {
+	if err := checkDigest(ds); err != nil {
+		return r.fault(line, "%v", err)
+	}
+	if reason := r.unsupported(ds); reason != "" {
+		r.rejected[ds.Hdr.Name] = rejection{line, reason}
+		r.warnings = append(r.warnings, fmt.Sprintf("%s:%d: trust anchor %d of %s is left out: %s", r.file, line, ds.KeyTag, ds.Hdr.Name, reason))
+		return nil
+	}
+	r.set.add(ds)
+	return nil
+}
+
+// unsupported says what of ds is not supported (V-34..V-38), if anything is.
+func (r *reader) unsupported(ds *dns.DS) string {
+	switch a := ds.Algorithm; {
+	case isSHA1(a) && !r.sha1:
+		return fmt.Sprintf("algorithm %d (%s) is not supported unless the option sha1 says `verify`", a, dns.AlgorithmToString[a])
+	case !isSHA1(a) && !slices.Contains([]uint8{8, 10, 13, 14, 15, 16}, a):
+		return fmt.Sprintf("algorithm %d is not supported", a)
+	case digestOctets[ds.DigestType] == 0:
+		return fmt.Sprintf("digest type %d is not supported", ds.DigestType)
+	}
+	return ""
+}
+
+// isSHA1 says whether an algorithm signs SHA-1 digests (V-36).
+func isSHA1(algorithm uint8) bool {
+	return algorithm == dns.RSASHA1 || algorithm == dns.RSASHA1NSEC3SHA1
+}

@@ -17,11 +17,12 @@ type exchange struct {
 	qtype uint16
 }
 
-// future is the reply to one upstream question, once done is closed. The message is shared: nobody changes it.
+// future is the reply to one upstream question, once done is closed. It is shared: nobody changes it any more.
 type future struct {
 	question dns.Question
 	done     chan struct{}
 	reply    Reply
+	message  *dnssec.Message
 	err      error
 }
 
@@ -68,7 +69,9 @@ func (r *Resolver) launchExchange(q dns.Question, t Try, role Role, ended func()
 				f.err = fmt.Errorf("panic: %v", p)
 			}
 		}()
-		f.reply, f.err = r.Exchanger.Exchange(ctx, q, t)
+		if f.reply, f.err = r.Exchanger.Exchange(ctx, q, t); f.err == nil {
+			f.message, f.err = dnssec.Group(f.reply.Msg)
+		}
 		r.Meter.Fetch(role, f.err != nil)
 	})
 	return f
@@ -144,7 +147,7 @@ type reply struct {
 	upstream string
 }
 
-// wait waits for f and sorts its message for this query, once.
+// wait waits for f and takes its reply for this query.
 func (w *query) wait(f *future) (*reply, *dnssec.Failure) {
 	w.awaits(f, +1)
 	defer w.awaits(f, -1)
@@ -156,11 +159,11 @@ func (w *query) wait(f *future) (*reply, *dnssec.Failure) {
 	if f.err != nil {
 		return nil, asFailure(f.question, f.err)
 	}
-	return w.sort(f)
+	return w.accept(f)
 }
 
-// sort groups the message of f, which counts towards the octets of this query (L-11).
-func (w *query) sort(f *future) (*reply, *dnssec.Failure) {
+// accept makes the reply of f one of this query, which pays for it: a question of its own (L-9), the octets (L-11).
+func (w *query) accept(f *future) (*reply, *dnssec.Failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if got := w.replies[f]; got != nil {
@@ -175,11 +178,7 @@ func (w *query) sort(f *future) (*reply, *dnssec.Failure) {
 	if w.octets += f.reply.Size; w.octets > responseOctets {
 		return nil, w.limit("response_octets", "the replies needed are over %d octets", responseOctets)
 	}
-	m, err := dnssec.Group(f.reply.Msg)
-	if err != nil {
-		return nil, asFailure(f.question, err)
-	}
-	got := &reply{m, f.reply.Msg, f.reply.Upstream}
+	got := &reply{f.message.Clone(), f.reply.Msg, f.reply.Upstream}
 	w.replies[f] = got
 	return got, nil
 }

@@ -227,6 +227,9 @@ func (w *query) judgeKeys(d dnssec.Delegation, got *linkReply) (mark, *dnssec.Fa
 
 // unfetched is the failure of a chain that lacks a link (EDE 5); the reason stays within.
 func unfetched(name string, qtype uint16, why *dnssec.Failure) *dnssec.Failure {
+	if why.Limit() {
+		return why
+	}
 	return &dnssec.Failure{
 		Code: dns.ExtendedErrorCodeDNSSECIndeterminate, Zone: name, Owner: name, Type: qtype, Err: why,
 		Text: fmt.Sprintf("%s: the chain of trust could not be fetched: %s", name, why.Text),

@@ -211,12 +211,13 @@ func (k ed448Key) verify(data, signature []byte) bool {
 	return ed448.Verify(ed448.PublicKey(k), data, signature, "")
 }
 
-// matches says whether the DS is the digest of the DNSKEY (RFC 4034 section 5.1.4). Its digest type is a supported one.
-func matches(ds *dns.DS, key *dns.DNSKEY) bool {
+// matches says whether the DS is the digest of the DNSKEY, of which the RDATA is given (RFC 4034 section 5.1.4). Its digest
+// type is a supported one.
+func matches(ds *dns.DS, key *dns.DNSKEY, rdata []byte) bool {
 	if ds.KeyTag != key.KeyTag() || ds.Algorithm != key.Algorithm {
 		return false
 	}
-	data := append(wireName(dns.CanonicalName(key.Hdr.Name)), canonicalRDATA(key)...)
+	data := append(wireName(dns.CanonicalName(key.Hdr.Name)), rdata...)
 	return fmt.Sprintf("%X", digest(digests[ds.DigestType], data)) == strings.ToUpper(ds.Digest)
 }
 

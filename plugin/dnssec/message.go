@@ -32,7 +32,7 @@ type Message struct {
 	Authority []*RRset
 }
 
-// Group sorts m into RRsets. Records of a class other than IN, and such as cannot be packed, are dropped. RRSIGs that cover
+// Group sorts m into RRsets; it must not run while another goroutine uses m. Records of a class other than IN, and such as cannot be packed, are dropped. RRSIGs that cover
 // nothing present become an RRset of type RRSIG if the question asks for RRSIG or ANY. The error is a *Failure of code 0 that
 // wraps [ErrLimit] when m has more than 1024 records in one RRset (L-11).
 func Group(m *dns.Msg) (*Message, error) {
@@ -46,6 +46,22 @@ func Group(m *dns.Msg) (*Message, error) {
 		return nil, err
 	}
 	return &Message{Rcode: m.Rcode, Answer: answer, Authority: authority}, nil
+}
+
+// Clone returns m for another [Check] to judge. Records are shared, and judging does not change them; what it does change, the
+// TTLs of sets, is the clone's own.
+func (m *Message) Clone() *Message {
+	return &Message{Rcode: m.Rcode, Answer: cloneSets(m.Answer), Authority: cloneSets(m.Authority)}
+}
+
+func cloneSets(sets []*RRset) []*RRset {
+	all := make([]RRset, len(sets))
+	clones := make([]*RRset, len(sets))
+	for i, set := range sets {
+		all[i] = *set
+		clones[i] = &all[i]
+	}
+	return clones
 }
 
 // setKey names one RRset of a section.

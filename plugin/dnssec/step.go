@@ -225,9 +225,9 @@ const (
 // entryPoint looks for a key that ds names and that signed the DNSKEY RRset itself; it returns that signature.
 func (c *Check) entryPoint(set *RRset, ds *dns.DS, cause *complaint) (*dns.RRSIG, *Failure) {
 	tried := 0
-	for _, rr := range set.RRs {
+	for i, rr := range set.RRs {
 		key := rr.(*dns.DNSKEY)
-		if tried == maxColliding || !matches(ds, key) {
+		if tried == maxColliding || !matches(ds, key, set.rdata[i]) {
 			continue
 		}
 		tried++
