@@ -1,0 +1,303 @@
+// Package danelaw is the CoreDNS plugin: it answers clients with what plugin/chain has validated, and decides what of that
+// they may see (AD, DO, CD, EDNS errors, size). Its options are described in README.md.
+//
+// In a Corefile it needs no more than its directive. A program puts a [Handler] made by [New] on a socket of its own, and
+// one that wants to look at a Corefile without serving it uses [Load].
+package danelaw
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/trustanchors"
+)
+
+const pluginName = "danelaw"
+
+var log = clog.NewWithPlugin(pluginName)
+
+// Config is what a Handler is made of. Start from [Defaults]; Anchors, and Routes or Next, have to be added.
+type Config struct {
+	// Block names the server block in metrics and tells its memory from that of others: a Handler with the same Block
+	// and the same judgement takes over what the one before it remembers.
+	Block string
+	Next  plugin.Handler   // answers private zones, and everything that no route covers; may be nil
+	Clock func() time.Time // nil: time.Now
+
+	Routes  []upstream.Route
+	RootCAs *x509.CertPool // for upstreams over TLS and HTTPS; nil: the system's
+
+	Anchors        trustanchors.Set
+	Private        []string // canonical zone names: passed to Next as they are
+	Policy         dnssec.Policy
+	ValidationTime time.Time // judge as if it were then; zero: now
+
+	AllowClients []netip.Prefix // all others are refused
+	ADClients    []netip.Prefix // who may receive AD (V-78)
+	IgnoreCD     bool
+
+	CacheSize      int64         // octets
+	MinTTL, MaxTTL time.Duration // of the cache (C-5, C-6)
+
+	Timeout           time.Duration // L-10
+	SignatureChecks   int           // L-1
+	UpstreamQuestions int           // L-9
+	Retries           int           // V-14
+	InFlight          int           // L-13
+	Waiting           int           // L-13
+	EDNSSize          uint16        // S-1, octets
+}
+
+// Defaults returns the configuration of a Corefile that says nothing.
+func Defaults() Config {
+	return Config{
+		Clock:   time.Now,
+		Anchors: trustanchors.Embedded(), Policy: dnssec.DefaultPolicy(),
+		AllowClients: loopback(), ADClients: loopback(),
+		CacheSize: 64 << 20, MaxTTL: 24 * time.Hour,
+		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2, InFlight: 16384,
+		Waiting: 1000, EDNSSize: 1232,
+	}
+}
+
+func loopback() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+}
+
+// resolver is what a Handler asks; a *chain.Resolver is one.
+type resolver interface {
+	Resolve(ctx context.Context, q dns.Question) *chain.Answer
+	Unchecked(ctx context.Context, q dns.Question) *chain.Answer
+	Cached(q dns.Question) *chain.Answer
+}
+
+// Handler answers the clients of one server block. It implements plugin.Handler and ready.Readiness.
+type Handler struct {
+	Config
+	resolver  resolver
+	private   zones
+	local     zones // configured in some other way: no special names (S-18)
+	meter     *meter
+	readiness *readiness
+	upstreams upstreamStates
+	failures  flood // of log lines
+
+	generation *instance // the load of a Corefile that it comes from, if any
+	resolving  *chain.Resolver
+	set        *upstream.Set
+	memory     *memory
+	stop       context.CancelFunc
+	running    sync.WaitGroup
+	closing    sync.Once
+}
+
+// New returns a Handler that answers; the error says what its configuration lacks. [Handler.Start] has it tell whether it
+// is ready, [Handler.Close] ends it.
+func New(c Config) (*Handler, error) {
+	h := &Handler{Config: c}
+	if err := h.open(); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// open makes what answers: nothing of it asks or runs yet.
+func (h *Handler) open() (err error) {
+	if h.Clock == nil {
+		h.Clock = time.Now
+	}
+	if err := h.lacks(); err != nil {
+		return err
+	}
+	h.meter = newMeter(h.Block)
+	h.set, err = upstream.New(upstream.Config{
+		Routes: h.Routes, Next: h.Next, RootCAs: h.RootCAs, EDNSSize: h.EDNSSize, Clock: h.Clock, Meter: upstreamMeter{h},
+	})
+	if err != nil {
+		return err
+	}
+	h.memory = acquire(h.Config)
+	h.resolving = chain.New(chain.Config{
+		Exchanger: h.set, Anchors: h.Anchors, Store: h.memory.Store, Clock: h.Clock, ValidationTime: h.ValidationTime,
+		Policy: h.Policy, Meter: h.meter,
+		Timeout: h.Timeout, SignatureChecks: h.SignatureChecks, UpstreamQuestions: h.UpstreamQuestions, Retries: h.Retries,
+		InFlight: h.InFlight, Waiting: h.Waiting, MinTTL: h.MinTTL, MaxTTL: h.MaxTTL,
+	})
+	h.resolver = h.resolving
+	h.prepare()
+	h.readiness = newReadiness(h.Config, h.set, h.resolving, h.memory, &h.upstreams)
+	return nil
+}
+
+// prepare makes what is looked up per question.
+func (h *Handler) prepare() {
+	h.private, h.local = zones{}, zones{}
+	h.private.add(h.Private...)
+	for _, r := range h.Routes {
+		h.local.add(dns.CanonicalName(r.From))
+	}
+	for zone := range h.Anchors {
+		h.local.add(zone)
+	}
+	delete(h.local, ".")
+}
+
+// lacks returns what is missing for any answer at all.
+func (h *Handler) lacks() error {
+	switch {
+	case h.Next == nil && len(h.Routes) == 0:
+		return errors.New("there is nobody to ask: add `upstream . ADDRESS...`, or a plugin such as forward below danelaw")
+	case h.Next == nil && len(h.Private) > 0:
+		return fmt.Errorf("private %s needs a plugin below danelaw that answers it, such as forward", h.Private[0])
+	case len(h.Anchors) == 0:
+		return errors.New("there is no trust anchor: add `trust_anchor embedded`")
+	}
+	covered := zones{}
+	for _, r := range h.Routes {
+		covered.add(dns.CanonicalName(r.From))
+	}
+	for zone := range h.Anchors {
+		if h.Next == nil && !covered.cover(zone) {
+			return fmt.Errorf("there is nobody to ask for the trust anchor of %s: add `upstream %[1]s ADDRESS...`, "+
+				"or a plugin such as forward below danelaw", zone)
+		}
+	}
+	return nil
+}
+
+// Start has the Handler find out, again and again, whether it can do its work (S-13, T-13, T-14).
+func (h *Handler) Start() {
+	ctx, stop := context.WithCancel(context.Background())
+	h.stop = stop
+	h.running.Go(func() { h.readiness.run(ctx) })
+	live.add(h)
+}
+
+// Close ends the Handler: questions in flight are answered SERVFAIL. It may be called twice.
+func (h *Handler) Close() {
+	h.closing.Do(func() {
+		live.remove(h)
+		if h.stop != nil {
+			h.stop()
+		}
+		h.running.Wait()
+		h.resolving.Close()
+		h.set.Close()
+		h.memory.release()
+	})
+}
+
+// Resolver returns what the Handler asks.
+func (h *Handler) Resolver() *chain.Resolver { return h.resolving }
+
+// Ready implements ready.Readiness: anchors, clock and an upstream were found in order, once (S-25).
+func (h *Handler) Ready() bool { return h.readiness.Ready() }
+
+// Name implements plugin.Handler.
+func (h *Handler) Name() string { return pluginName }
+
+// ServeDNS implements plugin.Handler. Every reply is written here, so it never returns an RCODE that would make the server
+// write another.
+func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (rcode int, err error) {
+	q := newQuery(w, r)
+	defer func() {
+		if p := recover(); p != nil { // S-27: CoreDNS's own recover sends no EDE
+			log.Errorf("%s: panic: %v\n%s", q, p, debug.Stack())
+			h.meter.panics.Inc()
+			rcode, err = h.send(q, crash(q)), nil
+		}
+	}()
+	return h.serve(ctx, q)
+}
+
+func (h *Handler) serve(ctx context.Context, q *query) (int, error) {
+	switch {
+	case q.Response: // S-22
+		return dns.RcodeSuccess, nil
+	case !contains(h.AllowClients, q.client):
+		return h.send(q, refused(dns.ExtendedErrorCodeProhibited, "%s is not in allow_clients", q.client)), nil
+	case q.malformed():
+		return h.send(q, reply{verdict: invalid, rcode: dns.RcodeFormatError}), nil
+	case h.private.cover(q.name()):
+		return h.pass(ctx, q)
+	}
+	return h.send(q, h.reply(ctx, q)), nil
+}
+
+// pass leaves a private name to the plugins below: what they say is not validated and gets no AD (S-21).
+func (h *Handler) pass(ctx context.Context, q *query) (int, error) {
+	defer h.meter.replied(passed, q.begun)
+	return plugin.NextOrFailure(pluginName, h.Next, ctx, unauthenticated{q.w}, q.Msg)
+}
+
+// reply decides what the client is told.
+func (h *Handler) reply(ctx context.Context, q *query) reply {
+	if re, ok := unsupported(q); ok {
+		return re
+	}
+	if re, ok := h.special(q.question()); ok {
+		return re
+	}
+	if !q.RecursionDesired { // S-22
+		if a := h.resolver.Cached(q.question()); a != nil {
+			return h.answer(q, a)
+		}
+		return refused(dns.ExtendedErrorCodeNotAuthoritative, "not in the cache, and the query does not ask for recursion")
+	}
+	if q.CheckingDisabled && !h.IgnoreCD {
+		return h.answer(q, h.resolver.Unchecked(ctx, q.question()))
+	}
+	return h.answer(q, h.resolver.Resolve(ctx, q.question()))
+}
+
+// contains reports whether one of the prefixes holds the address.
+func contains(prefixes []netip.Prefix, a netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// zones is a set of canonical zone names.
+type zones map[string]struct{}
+
+func (z zones) add(names ...string) {
+	for _, name := range names {
+		z[name] = struct{}{}
+	}
+}
+
+// cover reports whether the canonical name is one of the zones or lies in one.
+func (z zones) cover(name string) bool {
+	_, ok := z.closest(name)
+	return ok
+}
+
+// closest returns the deepest of the zones that holds the canonical name.
+func (z zones) closest(name string) (string, bool) {
+	if len(z) == 0 {
+		return "", false
+	}
+	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
+		if _, ok := z[name[off:]]; ok {
+			return name[off:], true
+		}
+	}
+	_, ok := z["."]
+	return ".", ok
+}

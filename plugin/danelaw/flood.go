@@ -1,0 +1,42 @@
+package danelaw
+
+import (
+	"sync"
+	"time"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// linesPerSecond is how many failures are logged in one second: enough for every broken domain of a mail host, and little
+// enough for a disk when thousands are asked for.
+const linesPerSecond = 10
+
+// flood logs failures, but not every one of a flood.
+type flood struct {
+	mu      sync.Mutex
+	second  time.Time
+	logged  int
+	skipped int
+}
+
+// log writes the sentence of a failed query.
+func (f *flood) log(q *query, notes []*dnssec.Failure) {
+	now, skipped := time.Now(), 0
+	f.mu.Lock()
+	if now.Sub(f.second) >= time.Second {
+		skipped = f.skipped
+		f.second, f.logged, f.skipped = now, 0, 0
+	}
+	f.logged++
+	quiet := f.logged > linesPerSecond
+	if quiet {
+		f.skipped++
+	}
+	f.mu.Unlock()
+	if skipped > 0 {
+		log.Warningf("%d more failures were not logged", skipped)
+	}
+	if !quiet && len(notes) > 0 {
+		log.Warningf("%s from %s: SERVFAIL: %v", q, q.client, notes[0])
+	}
+}

@@ -1,0 +1,124 @@
+package danelaw
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+)
+
+// Blocks are the server blocks of a Corefile that hold danelaw, made up but not served.
+type Blocks []*block
+
+// block is one of them.
+type block struct {
+	zones    []string
+	config   *dnsserver.Config
+	setup    *setting
+	handlers []plugin.Handler // from the last to the first
+	started  []plugin.Handler
+}
+
+// loading collects the blocks that are set up while Load runs.
+var loading struct {
+	sync.Mutex
+	active bool
+	blocks Blocks
+}
+
+// Load runs every setup of a Corefile, and all checks that starting it would make, without listening and without asking
+// anything: for -validate, check and doctor. Errors are those of a start. Never call it in a process that serves: some
+// plugins keep what their setup leaves behind (ready its list). The blocks must be closed.
+func Load(corefile caddy.Input) (Blocks, error) {
+	loading.Lock()
+	defer loading.Unlock()
+	loading.active, loading.blocks = true, nil
+	defer func() { loading.active, loading.blocks = false, nil }()
+	if err := caddy.ValidateAndExecuteDirectives(corefile, nil, true); err != nil {
+		return nil, err
+	}
+	blocks := loading.blocks
+	for i, b := range blocks {
+		if err := b.open(); err != nil {
+			blocks[:i].Close()
+			return nil, err
+		}
+	}
+	return blocks, nil
+}
+
+// load notes a block that is being set up, if Load asked for it.
+func load(c *caddy.Controller, s *setting) {
+	if !loading.active {
+		return
+	}
+	b := &block{config: dnsserver.GetConfig(c), setup: s}
+	for _, key := range c.ServerBlockKeys { // transport://zone:port by now
+		_, zone, _ := strings.Cut(key, "://")
+		if hosts, _, err := plugin.SplitHostPort(zone); err == nil {
+			b.zones = append(b.zones, dns.CanonicalName(hosts[0]))
+		}
+	}
+	loading.blocks = append(loading.blocks, b)
+}
+
+// open makes the chain of handlers of the block as the server would.
+func (b *block) open() error {
+	var next plugin.Handler
+	for _, p := range slices.Backward(b.config.Plugin) {
+		next = p(next)
+		b.handlers = append(b.handlers, next)
+	}
+	return b.setup.open(b.handlers)
+}
+
+// Close ends all blocks.
+func (b Blocks) Close() {
+	for _, block := range b {
+		block.setup.handler.Close()
+		for _, h := range block.started {
+			if stopper, ok := h.(interface{ OnShutdown() error }); ok {
+				stopper.OnShutdown()
+			}
+		}
+	}
+}
+
+// Handler returns the Handler of the block that owns a name, ready to be asked.
+func (b Blocks) Handler(name string) (*Handler, error) {
+	name = dns.CanonicalName(name)
+	var owner *block
+	labels := -1
+	for _, block := range b {
+		for _, zone := range block.zones {
+			if n := dns.CountLabel(zone); dns.IsSubDomain(zone, name) && n > labels {
+				owner, labels = block, n
+			}
+		}
+	}
+	if owner == nil {
+		return nil, fmt.Errorf("%s: no server block with danelaw serves this name", name)
+	}
+	return owner.setup.handler, owner.start()
+}
+
+// start starts the plugins below danelaw that cannot be asked otherwise (forward).
+func (b *block) start() error {
+	for _, h := range b.handlers[len(b.started):] {
+		if h == plugin.Handler(b.setup.handler) {
+			break
+		}
+		if starter, ok := h.(interface{ OnStartup() error }); ok {
+			if err := starter.OnStartup(); err != nil {
+				return plugin.Error(h.Name(), err)
+			}
+		}
+		b.started = append(b.started, h)
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package danelaw
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+)
+
+// memory is what outlives a reload: the cache, and that danelaw has once been ready.
+type memory struct {
+	*chain.Store
+	ready atomic.Bool
+	key   string
+	uses  int // under memories
+}
+
+// memories holds the memory of every server block in use, by block and judgement: what was judged otherwise is no answer.
+// The old Handler of a block ends after the new one has begun, so what one block needs is never freed by a reload.
+var memories = struct {
+	sync.Mutex
+	byKey map[string]*memory
+}{byKey: map[string]*memory{}}
+
+// acquire returns the memory for a configuration; it must be released.
+func acquire(c Config) *memory {
+	key := c.judgement()
+	memories.Lock()
+	defer memories.Unlock()
+	m := memories.byKey[key]
+	if m == nil {
+		m = &memory{Store: chain.NewStore(c.CacheSize), key: key}
+		memories.byKey[key] = m
+	}
+	m.uses++
+	return m
+}
+
+// release gives it back.
+func (m *memory) release() {
+	memories.Lock()
+	defer memories.Unlock()
+	if m.uses--; m.uses == 0 {
+		delete(memories.byKey, m.key)
+	}
+}
+
+// judgement spells out everything by which cached verdicts would differ, and the size, which cannot change in use.
+func (c Config) judgement() string {
+	parts := []string{c.Block, fmt.Sprint(c.CacheSize), fmt.Sprintf("%+v", c.Policy), c.ValidationTime.String()}
+	for _, set := range c.Anchors {
+		for _, ds := range set {
+			parts = append(parts, ds.String())
+		}
+	}
+	for _, zone := range c.Private {
+		parts = append(parts, "private "+zone)
+	}
+	slices.Sort(parts[4:])
+	return strings.Join(parts, "\n")
+}
+
+// handlers are those that serve, oldest first. During a reload a block has two.
+type handlers struct {
+	sync.Mutex
+	all []*Handler
+}
+
+var live handlers
+
+func (l *handlers) add(h *Handler) {
+	l.Lock()
+	defer l.Unlock()
+	l.all = append(l.all, h)
+}
+
+func (l *handlers) remove(h *Handler) {
+	l.Lock()
+	defer l.Unlock()
+	l.all = slices.DeleteFunc(l.all, func(o *Handler) bool { return o == h })
+}
+
+// keep closes all that belong to another load of a Corefile: to one that failed.
+func (l *handlers) keep(generation *instance) {
+	l.Lock()
+	all := slices.Clone(l.all)
+	l.Unlock()
+	for _, h := range all {
+		if h.generation != generation {
+			h.Close()
+		}
+	}
+}
+
+// newest returns the latest Handler of each block.
+func (l *handlers) newest() map[string]*Handler {
+	l.Lock()
+	defer l.Unlock()
+	byBlock := map[string]*Handler{}
+	for _, h := range l.all {
+		byBlock[h.Block] = h
+	}
+	return byBlock
+}

@@ -1,0 +1,237 @@
+package danelaw
+
+import (
+	"maps"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+)
+
+// The counters and histograms. Every label takes few values: block and to are those of the Corefile, all others are
+// constants of the program.
+var (
+	responses       = counter("responses_total", "Counter of replies by verdict.", "verdict")
+	extendedErrors  = counter("extended_errors_total", "Counter of Extended DNS Errors told to clients.", "code")
+	cacheHits       = counter("cache_hits_total", "Counter of questions answered from the cache.")
+	cacheMisses     = counter("cache_misses_total", "Counter of questions that were not in the cache.")
+	joined          = counter("joined_total", "Counter of questions that waited for the same question in flight.")
+	fetches         = counter("fetches_total", "Counter of questions to upstreams by use and end.", "role", "result")
+	limitHits       = counter("limits_total", "Counter of limits hit.", "limit")
+	signatureChecks = counter("signature_checks_total", "Counter of signatures verified.")
+	nsec3Hashes     = counter("nsec3_hashes_total", "Counter of names hashed for NSEC3.")
+	panics          = counter("panics_total", "Counter of queries that ran into a fault of danelaw.")
+
+	upstreamQuestions  = counter("upstream_questions_total", "Counter of questions sent, copies included.", "to")
+	upstreamFailures   = counter("upstream_failures_total", "Counter of questions without a usable reply.", "to", "reason")
+	upstreamMismatches = counter("upstream_mismatches_total", "Counter of datagrams that matched no question.", "to")
+
+	responseDuration = histogram("response_duration_seconds", "Histogram of the time a reply took.", "verdict")
+	upstreamDuration = histogram("upstream_reply_duration_seconds", "Histogram of the time a usable reply took.", "to")
+)
+
+// blockLabel names the server block.
+const blockLabel = "block"
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: name, Help: help,
+	}, append([]string{blockLabel}, labels...))
+}
+
+func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	return promauto.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: name, Help: help,
+		Buckets: plugin.TimeBuckets, NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
+	}, append([]string{blockLabel}, labels...))
+}
+
+// meter counts for one server block. What is counted for each query is looked up once.
+type meter struct {
+	block                     string
+	responses                 map[verdict]prometheus.Counter
+	durations                 map[verdict]prometheus.Observer
+	hits, misses, joined      prometheus.Counter
+	signatures, nsec3, panics prometheus.Counter
+}
+
+var _ chain.Meter = (*meter)(nil)
+
+func newMeter(block string) *meter {
+	m := &meter{
+		block: block, responses: map[verdict]prometheus.Counter{}, durations: map[verdict]prometheus.Observer{},
+		hits: cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block), joined: joined.WithLabelValues(block),
+		signatures: signatureChecks.WithLabelValues(block), nsec3: nsec3Hashes.WithLabelValues(block),
+		panics: panics.WithLabelValues(block),
+	}
+	for _, v := range []verdict{secure, insecure, bogus, indeterminate, local, passed, denied, invalid} {
+		m.responses[v] = responses.WithLabelValues(block, string(v))
+		m.durations[v] = responseDuration.WithLabelValues(block, string(v))
+	}
+	return m
+}
+
+// replied counts one reply.
+func (m *meter) replied(v verdict, begun time.Time) {
+	m.responses[v].Inc()
+	m.durations[v].Observe(time.Since(begun).Seconds())
+}
+
+// told counts one Extended DNS Error.
+func (m *meter) told(code uint16) {
+	extendedErrors.WithLabelValues(m.block, strconv.Itoa(int(code))).Inc()
+}
+
+// Fetch implements chain.Meter.
+func (m *meter) Fetch(role chain.Role, failed bool) {
+	result := "reply"
+	if failed {
+		result = "failure"
+	}
+	fetches.WithLabelValues(m.block, string(role), result).Inc()
+}
+
+// Limit implements chain.Meter.
+func (m *meter) Limit(name string) { limitHits.WithLabelValues(m.block, name).Inc() }
+
+// Cache implements chain.Meter.
+func (m *meter) Cache(hit bool) {
+	if hit {
+		m.hits.Inc()
+	} else {
+		m.misses.Inc()
+	}
+}
+
+// Checks implements chain.Meter.
+func (m *meter) Checks(signatures, nsec3Hashes int) {
+	m.signatures.Add(float64(signatures))
+	m.nsec3.Add(float64(nsec3Hashes))
+}
+
+// Joined implements chain.Meter.
+func (m *meter) Joined() { m.joined.Inc() }
+
+// upstreamMeter counts what the upstreams of a Handler do, and keeps their states.
+type upstreamMeter struct{ *Handler }
+
+var _ upstream.Meter = upstreamMeter{}
+
+// Asked implements upstream.Meter.
+func (m upstreamMeter) Asked(to string) { upstreamQuestions.WithLabelValues(m.Block, to).Inc() }
+
+// Answered implements upstream.Meter.
+func (m upstreamMeter) Answered(to string, took time.Duration) {
+	upstreamDuration.WithLabelValues(m.Block, to).Observe(took.Seconds())
+}
+
+// Failed implements upstream.Meter.
+func (m upstreamMeter) Failed(to string, reason upstream.Reason) {
+	upstreamFailures.WithLabelValues(m.Block, to, string(reason)).Inc()
+}
+
+// Mismatched implements upstream.Meter.
+func (m upstreamMeter) Mismatched(to string) { upstreamMismatches.WithLabelValues(m.Block, to).Inc() }
+
+// State implements upstream.Meter. What failed while an upstream was away is worth another try now (C-11).
+func (m upstreamMeter) State(to string, fit, alive bool) {
+	old := m.upstreams.set(to, upstreamState{fit, alive})
+	if alive && !old.alive {
+		m.memory.ForgetFailures()
+	}
+}
+
+// upstreamState is what is known of an upstream.
+type upstreamState struct{ fit, alive bool }
+
+// upstreamStates are those of all upstreams of a Handler. One of which nothing was heard is in order.
+type upstreamStates struct {
+	mu sync.Mutex
+	by map[string]upstreamState
+}
+
+// set replaces the state of an upstream and returns the old one.
+func (u *upstreamStates) set(to string, s upstreamState) upstreamState {
+	u.seen(to)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	old := u.by[to]
+	u.by[to] = s
+	return old
+}
+
+// seen notes that there is such an upstream.
+func (u *upstreamStates) seen(to string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, ok := u.by[to]; ok {
+		return
+	}
+	if u.by == nil {
+		u.by = map[string]upstreamState{}
+	}
+	u.by[to] = upstreamState{fit: true, alive: true}
+}
+
+func (u *upstreamStates) all() map[string]upstreamState {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return maps.Clone(u.by)
+}
+
+// gauges show the Handlers that serve as they are when asked.
+type gauges struct{ ready, octets, entries, fit, alive *prometheus.Desc }
+
+func newGauges() gauges {
+	gauge := func(name, help string, labels ...string) *prometheus.Desc {
+		name = prometheus.BuildFQName(plugin.Namespace, pluginName, name)
+		return prometheus.NewDesc(name, help, append([]string{blockLabel}, labels...), nil)
+	}
+	return gauges{
+		ready:   gauge("ready", "1 once anchors, clock and an upstream were found in order."),
+		octets:  gauge("cache_size_bytes", "Octets held by the cache: answers, zones and failures."),
+		entries: gauge("cache_entries", "Entries held by the cache: answers, zones and failures."),
+		fit:     gauge("upstream_fit", "1 if the upstream has passed the fitness test, or has not been tested yet.", "to"),
+		alive:   gauge("upstream_alive", "1 if the upstream answers.", "to"),
+	}
+}
+
+func init() { prometheus.MustRegister(newGauges()) }
+
+// Describe implements prometheus.Collector.
+func (g gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{g.ready, g.octets, g.entries, g.fit, g.alive} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g gauges) Collect(to chan<- prometheus.Metric) {
+	for block, h := range live.newest() {
+		show := func(d *prometheus.Desc, value float64, labels ...string) {
+			labels = append([]string{block}, labels...)
+			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+		}
+		octets, entries := h.memory.Size()
+		show(g.ready, truth(h.Ready()))
+		show(g.octets, float64(octets))
+		show(g.entries, float64(entries))
+		for upstream, s := range h.upstreams.all() {
+			show(g.fit, truth(s.fit), upstream)
+			show(g.alive, truth(s.alive), upstream)
+		}
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,72 @@
+package danelaw
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
+)
+
+// query is one message of a client.
+type query struct {
+	*dns.Msg
+	w      dns.ResponseWriter
+	client netip.Addr // of the transport; the zero one if it has none
+	udp    bool
+	opt    *dns.OPT // nil if there is none
+	begun  time.Time
+}
+
+func newQuery(w dns.ResponseWriter, r *dns.Msg) *query {
+	state := request.Request{W: w, Req: r}
+	return &query{
+		Msg: r, w: w, client: address(w.RemoteAddr()), udp: state.Proto() == "udp", opt: r.IsEdns0(), begun: time.Now(),
+	}
+}
+
+func address(a net.Addr) netip.Addr {
+	if a == nil {
+		return netip.Addr{}
+	}
+	if u, ok := a.(interface{ AddrPort() netip.AddrPort }); ok { // *net.UDPAddr, *net.TCPAddr
+		return u.AddrPort().Addr().Unmap().WithZone("")
+	}
+	p, _ := netip.ParseAddrPort(a.String())
+	return p.Addr().Unmap().WithZone("")
+}
+
+// maxOptions is how many EDNS options one OPT may hold (L-14).
+const maxOptions = 32
+
+// malformed reports what no answer can be given to: there is no single question, or EDNS is broken (S-2, S-22).
+func (q *query) malformed() bool {
+	opts := 0
+	for _, rr := range q.Extra {
+		if rr.Header().Rrtype == dns.TypeOPT {
+			opts++
+		}
+	}
+	return len(q.Question) != 1 || opts > 1 || opts == 1 && (q.opt.Hdr.Name != "." || len(q.opt.Option) > maxOptions)
+}
+
+// name is the canonical name asked for.
+func (q *query) name() string { return dns.CanonicalName(q.Question[0].Name) }
+
+// question is what is asked, with the canonical name.
+func (q *query) question() dns.Question {
+	return dns.Question{Name: q.name(), Qtype: q.Question[0].Qtype, Qclass: q.Question[0].Qclass}
+}
+
+func (q *query) dnssecOK() bool { return q.opt != nil && q.opt.Do() }
+
+// String names the query in the log.
+func (q *query) String() string {
+	if len(q.Question) != 1 {
+		return "query without a question"
+	}
+	return describe(q.Question[0])
+}
+
+func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }

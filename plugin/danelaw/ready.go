@@ -1,0 +1,228 @@
+package danelaw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+)
+
+const (
+	// fitEvery is the interval of the fitness test (S-13).
+	fitEvery = 10 * time.Minute
+	// Until the first success all is tried again after firstRetry, doubled up to lastRetry: started before the network,
+	// danelaw must become ready with it (T-13).
+	firstRetry = time.Second
+	lastRetry  = time.Minute
+	// tick is how often the clock is looked at (T-14).
+	tick = time.Second
+	// jump is by how much the clock must differ from the time that has passed to count as set.
+	jump = 2 * time.Second
+)
+
+// fitter tests upstreams; an *upstream.Set is one.
+type fitter interface {
+	Fit(ctx context.Context, zones []string) []upstream.Report
+}
+
+// primer tries the trust anchors; a *chain.Resolver is one.
+type primer interface {
+	Prime(ctx context.Context) error
+}
+
+// readiness finds out whether danelaw can do its work: the clock is not before the build date (T-14), an upstream is fit
+// for validation (S-13), and the key of an anchor could be validated (T-13). It only reports: questions are judged on
+// their own evidence, ready or not (S-13a).
+type readiness struct {
+	clock   func() time.Time
+	built   time.Time // zero: the clock does not matter, as validation_time is set
+	zones   []string  // of the anchors
+	fit     fitter
+	prime   primer
+	memory  *memory
+	states  *upstreamStates
+	early   atomic.Bool // the clock is before the build date
+	again   chan struct{}
+	reports map[string]string // by upstream: what was logged last
+
+	obstacle atomic.Pointer[dnssec.Failure] // why it is not ready
+}
+
+func newReadiness(c Config, f fitter, p primer, m *memory, s *upstreamStates) *readiness {
+	r := &readiness{
+		clock: c.Clock, built: BuildDate(), zones: slices.Sorted(maps.Keys(c.Anchors)), fit: f, prime: p, memory: m, states: s,
+		again: make(chan struct{}, 1), reports: map[string]string{},
+	}
+	if !c.ValidationTime.IsZero() {
+		r.built = time.Time{}
+	}
+	r.obstruct(errors.New("danelaw has just been started"))
+	r.early.Store(r.clock().Before(r.built))
+	return r
+}
+
+// Ready reports whether all was in order once. It stays so: losing the upstream would otherwise take all replicas out of
+// service at once, with their cached answers (S-25).
+func (r *readiness) Ready() bool { return r.memory.ready.Load() }
+
+// run looks at everything until ctx ends.
+func (r *readiness) run(ctx context.Context) {
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		r.watch(ctx)
+	}()
+	defer func() { <-watched }()
+	for retry := firstRetry; ; {
+		wait := retry
+		if r.attempt(ctx) {
+			wait, retry = fitEvery, firstRetry
+		} else {
+			retry = min(2*retry, lastRetry)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.again:
+			retry = firstRetry
+		case <-time.After(wait):
+		}
+	}
+}
+
+// attempt tests upstreams and, until it is ready, anchors. It reports whether there is time for the next one.
+func (r *readiness) attempt(ctx context.Context) (passed bool) {
+	defer survive()
+	fit := r.test(ctx)
+	if r.Ready() {
+		return fit
+	}
+	switch {
+	case !fit:
+		r.obstruct(errors.New("no upstream is fit for validation"))
+	case r.early.Load():
+		r.obstruct(r.clockFailure())
+	default:
+		if err := r.prime.Prime(ctx); err != nil {
+			r.obstruct(err)
+			return false
+		}
+		r.memory.ready.Store(true)
+		log.Info("ready: trust anchor, clock and upstream are in order")
+		return true
+	}
+	return false
+}
+
+// survive ends a panic in a goroutine of ours (S-27).
+func survive() {
+	if p := recover(); p != nil {
+		log.Errorf("panic in the background: %v\n%s", p, debug.Stack())
+	}
+}
+
+// obstruct notes, and logs once, why danelaw is not ready.
+func (r *readiness) obstruct(why error) {
+	old := r.obstacle.Swap(&dnssec.Failure{Code: dns.ExtendedErrorCodeNotReady, Text: "not ready: " + why.Error()})
+	if old != nil && old.Text != r.obstacle.Load().Text {
+		log.Warning(r.obstacle.Load().Text)
+	}
+}
+
+// test tests all upstreams and reports whether one is fit.
+func (r *readiness) test(ctx context.Context) bool {
+	fit := false
+	for _, report := range r.fit.Fit(ctx, r.zones) {
+		fit = fit || report.Fit
+		r.states.seen(report.Upstream)
+		if ctx.Err() == nil {
+			r.log(report)
+		}
+	}
+	return fit
+}
+
+// log tells what failed at an upstream, and when it recovers: once, not at every test.
+func (r *readiness) log(report upstream.Report) {
+	state := fmt.Sprint(report.Fit, len(report.Faults))
+	if old, known := r.reports[report.Upstream]; old == state || !known && report.Fit && len(report.Faults) == 0 {
+		r.reports[report.Upstream] = state
+		return
+	}
+	r.reports[report.Upstream] = state
+	faults := strings.Join(report.Faults, "; ")
+	switch {
+	case faults == "":
+		log.Infof("upstream %s is fit for validation again", report.Upstream)
+	case report.Fit:
+		log.Warningf("upstream %s is fit for validation, but not for all trust anchors: %s", report.Upstream, faults)
+	default:
+		log.Warningf("upstream %s is not fit for validation, and asked last: %s", report.Upstream, faults)
+	}
+}
+
+// watch looks at the clock until ctx ends. When it has been set, failures of the time before are forgotten (T-14).
+func (r *readiness) watch(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	shown, passed := r.clock(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now, at := r.clock(), time.Now()
+		r.look(now, now.Round(0).Sub(shown.Round(0))-at.Sub(passed))
+		shown, passed = now, at
+	}
+}
+
+// look draws the conclusions from the time that the clock shows and the step it made.
+func (r *readiness) look(now time.Time, step time.Duration) {
+	r.early.Store(now.Before(r.built))
+	if step.Abs() < jump {
+		return
+	}
+	log.Infof("the clock was set by %v; it is %s now", step.Round(time.Second), now.UTC().Format(time.RFC3339))
+	r.memory.ForgetFailures()
+	select {
+	case r.again <- struct{}{}:
+	default: // an attempt is due already
+	}
+}
+
+// clockFailure says what is wrong with the clock.
+func (r *readiness) clockFailure() error {
+	return fmt.Errorf("check this host's clock: it is %s, which is before danelaw was built (%s)",
+		r.clock().UTC().Format(time.RFC3339), r.built.Format(time.RFC3339))
+}
+
+// explain returns the reasons of a SERVFAIL, with those that lie in danelaw not being ready: the clock makes signatures
+// not yet valid (T-14), an anchor could not be tried (T-13).
+func (r *readiness) explain(notes []*dnssec.Failure) []*dnssec.Failure {
+	notes = slices.Clone(notes)
+	if len(notes) == 0 {
+		return nil
+	}
+	f := notes[0]
+	if r.early.Load() && f.Code == dns.ExtendedErrorCodeSignatureNotYetValid {
+		clocked := *f
+		clocked.Text = r.clockFailure().Error() + "; " + f.Text
+		notes[0] = &clocked
+	}
+	if r.Ready() || f.Type != dns.TypeDNSKEY || !slices.Contains(r.zones, f.Zone) {
+		return notes
+	}
+	return slices.Insert(notes, 1, r.obstacle.Load())
+}

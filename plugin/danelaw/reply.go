@@ -1,0 +1,257 @@
+package danelaw
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// verdict labels replies in metrics.
+type verdict string
+
+const (
+	secure        verdict = "secure"
+	insecure      verdict = "insecure"
+	bogus         verdict = "bogus"
+	indeterminate verdict = "indeterminate"
+	local         verdict = "local"   // a special name (S-18)
+	passed        verdict = "private" // left to the plugins below
+	denied        verdict = "refused" // the client, the type, or RD=0
+	invalid       verdict = "invalid" // no query that can be answered
+)
+
+// reply is what a client is told, whatever its transport.
+type reply struct {
+	verdict    verdict
+	rcode      int
+	answer, ns []dns.RR // with RRSIGs and proofs
+	secure     bool     // worth AD
+	truncated  bool     // ask again over TCP
+	notes      []*dnssec.Failure
+}
+
+// refused is the reply to what danelaw does not answer.
+func refused(ede uint16, format string, args ...any) reply {
+	why := &dnssec.Failure{Code: ede, Text: fmt.Sprintf(format, args...)}
+	return reply{verdict: denied, rcode: dns.RcodeRefused, notes: []*dnssec.Failure{why}}
+}
+
+// crash is the reply to a query that ran into a fault of danelaw's own (S-27).
+func crash(q *query) reply {
+	return reply{verdict: indeterminate, rcode: dns.RcodeServerFailure, notes: []*dnssec.Failure{{
+		Code: dns.ExtendedErrorCodeOther, Text: q.String() + ": internal error, please report it",
+	}}}
+}
+
+// unsupported answers the queries that are no question for data.
+func unsupported(q *query) (reply, bool) {
+	question := q.Question[0]
+	switch {
+	case q.Opcode != dns.OpcodeQuery: // S-22; NOTIFY, CoreDNS answers the others
+		return reply{verdict: invalid, rcode: dns.RcodeNotImplemented}, true
+	case question.Qclass != dns.ClassINET: // V-15; CoreDNS lets them through when a plugin such as chaos is loaded
+		return refused(dns.ExtendedErrorCodeNotSupported, "class %s is not served", dns.Class(question.Qclass)), true
+	case question.Qtype == dns.TypeNXNAME: // V-69b
+		return reply{verdict: invalid, rcode: dns.RcodeFormatError, notes: []*dnssec.Failure{{
+			Code: dns.ExtendedErrorCodeInvalidQueryType, Text: "NXNAME is no type that can be asked for",
+		}}}, true
+	case question.Qtype >= dns.TypeTKEY && question.Qtype <= dns.TypeMAILA || question.Qtype == dns.TypeOPT: // V-71
+		return refused(dns.ExtendedErrorCodeNotSupported, "type %s is not served", dns.Type(question.Qtype)), true
+	case question.Qtype == dns.TypeANY && q.udp && !q.client.IsLoopback(): // V-70: no amplifier
+		return reply{verdict: denied, truncated: true}, true
+	}
+	return reply{}, false
+}
+
+// answer turns what the resolver found into a reply.
+func (h *Handler) answer(q *query, a *chain.Answer) reply {
+	re := reply{verdict: verdicts[a.Status], rcode: a.Rcode, answer: a.Answer, ns: a.Ns, notes: a.Notes}
+	if a.Status > dnssec.Bogus {
+		re.secure = a.Status == dnssec.Secure && len(a.Answer)+len(a.Ns) > 0 // V-77
+		return re
+	}
+	notes := h.readiness.explain(a.Notes)
+	if re.notes = notes; a.Cached { // C-12
+		re.notes = slices.Insert(notes, min(2, len(notes)), &dnssec.Failure{Code: dns.ExtendedErrorCodeCachedError})
+	}
+	if raw := a.Unvalidated; raw != nil && q.CheckingDisabled && !h.IgnoreCD { // V-76
+		re.rcode, re.answer, re.ns = raw.Rcode, raw.Answer, raw.Ns
+	}
+	if re.rcode == dns.RcodeServerFailure && !a.Cached { // what is cached was told when it happened
+		h.failures.log(q, notes)
+	}
+	return re
+}
+
+var verdicts = map[dnssec.Status]verdict{
+	dnssec.Secure: secure, dnssec.Insecure: insecure, dnssec.Bogus: bogus, dnssec.Indeterminate: indeterminate,
+}
+
+// send writes a reply in the form that the client and its transport can take, and returns what ServeDNS has to.
+func (h *Handler) send(q *query, re reply) int {
+	m := h.message(q, re)
+	h.meter.replied(re.verdict, q.begun)
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			h.meter.told(o.(*dns.EDNS0_EDE).InfoCode)
+		}
+	}
+	_ = q.w.WriteMsg(m) // a client that has gone
+	return dns.RcodeSuccess
+}
+
+// message makes the DNS message of a reply.
+func (h *Handler) message(q *query, re reply) *dns.Msg {
+	m := new(dns.Msg)
+	m.Id, m.Response, m.Opcode = q.Id, true, q.Opcode
+	m.RecursionDesired, m.CheckingDisabled, m.RecursionAvailable = q.RecursionDesired, q.CheckingDisabled, true
+	m.Question = q.Question[:min(1, len(q.Question))]
+	m.Rcode, m.Truncated, m.Compress = re.rcode, re.truncated, true
+	m.Answer, m.Ns = re.answer, re.ns
+	m.AuthenticatedData = re.secure && h.wantsAD(q)
+	if !q.dnssecOK() {
+		m.Answer, m.Ns = strip(q, m.Answer), strip(q, m.Ns)
+	}
+	if q.opt != nil {
+		m.Extra = []dns.RR{h.opt(q, re.notes)}
+	}
+	fit(m, h.room(q))
+	return m
+}
+
+// wantsAD reports whether the client understands AD (V-74) and may believe it (V-78).
+func (h *Handler) wantsAD(q *query) bool {
+	return (q.dnssecOK() || q.AuthenticatedData) && contains(h.ADClients, q.client)
+}
+
+// strip takes out what only a validator wants, unless it is what was asked for (V-75, RFC 4035 section 3.2.1).
+func strip(q *query, rrs []dns.RR) []dns.RR {
+	return slices.DeleteFunc(rrs, func(rr dns.RR) bool {
+		switch t := rr.Header().Rrtype; t {
+		case dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3:
+			return t != q.Question[0].Qtype
+		}
+		return false
+	})
+}
+
+// loopbackSize is the EDNS size for clients on this host, where nothing gets fragmented (S-1).
+const loopbackSize = 4096
+
+// size is the EDNS size that danelaw offers to a client.
+func (h *Handler) size(q *query) uint16 {
+	if q.client.IsLoopback() {
+		return loopbackSize
+	}
+	return h.EDNSSize
+}
+
+// room is how many octets a reply may have (S-1).
+func (h *Handler) room(q *query) int {
+	switch {
+	case !q.udp:
+		return math.MaxUint16
+	case q.opt == nil:
+		return dns.MinMsgSize
+	default:
+		return int(min(max(q.opt.UDPSize(), dns.MinMsgSize), h.size(q)))
+	}
+}
+
+// maxNotes is how many Extended DNS Errors one reply carries (S-15).
+const maxNotes = 3
+
+// opt is the OPT of a reply, with DO as in the query (RFC 3225 section 3).
+func (h *Handler) opt(q *query, notes []*dnssec.Failure) *dns.OPT {
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	opt.SetUDPSize(h.size(q))
+	opt.SetDo(q.dnssecOK())
+	for _, f := range notes[:min(maxNotes, len(notes))] {
+		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: f.Code, ExtraText: cut(f.Text)})
+	}
+	return opt
+}
+
+// maxText is how many octets of text an Extended DNS Error has (S-15).
+const maxText = 255
+
+// cut makes text valid UTF-8 of at most maxText octets.
+func cut(text string) string {
+	text = strings.ToValidUTF8(text, "?")
+	if len(text) <= maxText {
+		return text
+	}
+	end := maxText
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
+}
+
+// fit makes m no larger than size: first by leaving out Extended DNS Errors, the last first (S-15), then by whole RRsets,
+// the last first, with TC (S-3). A message of which nothing is left vouches for nothing (V-77).
+func fit(m *dns.Msg, size int) {
+	if opt := m.IsEdns0(); opt != nil {
+		for len(opt.Option) > 0 && m.Len() > size {
+			opt.Option = opt.Option[:len(opt.Option)-1]
+		}
+	}
+	for m.Len() > size && len(m.Answer)+len(m.Ns) > 0 {
+		m.Truncated = true
+		if len(m.Ns) > 0 {
+			m.Ns = withoutLast(m.Ns)
+		} else {
+			m.Answer = withoutLast(m.Answer)
+		}
+	}
+	if m.Truncated && len(m.Answer)+len(m.Ns) == 0 {
+		m.AuthenticatedData = false
+	}
+}
+
+// withoutLast returns rrs without those of the RRset, and its signatures, that the last one is of.
+func withoutLast(rrs []dns.RR) []dns.RR {
+	last := setOf(rrs[len(rrs)-1])
+	return slices.DeleteFunc(rrs, func(rr dns.RR) bool { return setOf(rr) == last })
+}
+
+// rrset names the RRset that a record belongs to.
+type rrset struct {
+	owner  string
+	rrtype uint16
+}
+
+func setOf(rr dns.RR) rrset {
+	set := rrset{dns.CanonicalName(rr.Header().Name), rr.Header().Rrtype}
+	if sig, ok := rr.(*dns.RRSIG); ok {
+		set.rrtype = sig.TypeCovered
+	}
+	return set
+}
+
+// unauthenticated clears AD in what the plugins below write for a private name (S-21).
+type unauthenticated struct{ dns.ResponseWriter }
+
+// WriteMsg implements dns.ResponseWriter. The message may be shared with the plugin that wrote it.
+func (w unauthenticated) WriteMsg(m *dns.Msg) error {
+	plain := *m
+	plain.AuthenticatedData = false
+	return w.ResponseWriter.WriteMsg(&plain)
+}
+
+// Write implements dns.ResponseWriter.
+func (w unauthenticated) Write(wire []byte) (int, error) {
+	const flags, ad = 3, 0x20
+	if len(wire) > flags {
+		wire = slices.Clone(wire)
+		wire[flags] &^= ad
+	}
+	return w.ResponseWriter.Write(wire)
+}

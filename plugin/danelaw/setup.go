@@ -1,0 +1,251 @@
+package danelaw
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/danelaw-dns/danelaw/trustanchors"
+)
+
+func init() { plugin.Register(pluginName, setup) }
+
+// setting is the directive of one server block as it is read.
+type setting struct {
+	Config
+	root    string            // relative files are there
+	at      map[string]string // file:line of each option, "" for the directive
+	current string            // the option being read
+	times   int               // how often it was there, this time included
+	anchors []string          // FILE or embedded
+	ca      string
+	limited []string // names of limits set
+	handler *Handler
+}
+
+func setup(c *caddy.Controller) error {
+	s, err := parse(c)
+	if err != nil {
+		return plugin.Error(pluginName, err)
+	}
+	s.Block = blockName(c)
+	s.handler = new(Handler)
+	config := dnsserver.GetConfig(c)
+	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
+		s.Next = next
+		return s.handler
+	})
+	load(c, s)
+	c.OnStartup(func() error {
+		if err := s.open(config.Handlers()); err != nil {
+			return err
+		}
+		s.handler.Start()
+		return nil
+	})
+	generation := generationOf(c)
+	s.handler.generation = generation
+	c.OnRestartFailed(func() error { live.keep(generation); return nil })
+	c.OnShutdown(func() error { s.handler.Close(); return nil })
+	return nil
+}
+
+// open has the Handler made, now that the plugins around it are known.
+func (s *setting) open(around []plugin.Handler) error {
+	for _, h := range around {
+		if h.Name() == "cache" { // S-26
+			return plugin.Error(pluginName, s.errorAt("", "the plugin cache is in the same server block: remove it, as danelaw has a "+
+				"cache of its own; above danelaw it loses errors and AD, below it repeats bad replies"))
+		}
+	}
+	s.handler.Config = s.Config
+	if err := s.handler.open(); err != nil {
+		return plugin.Error(pluginName, s.errorAt("", "%v", err))
+	}
+	return nil
+}
+
+// instance is what the server blocks of one load of a Corefile have in common.
+type instance struct{ names []string }
+
+func generationOf(c *caddy.Controller) *instance {
+	type key struct{}
+	i, ok := c.Get(key{}).(*instance)
+	if !ok {
+		i = &instance{}
+		c.Set(key{}, i)
+	}
+	return i
+}
+
+// blockName names a server block by its keys, the second one with the same keys (views) by its number too.
+func blockName(c *caddy.Controller) string {
+	i := generationOf(c)
+	name := strings.Join(c.ServerBlockKeys, " ")
+	i.names = append(i.names, name)
+	if n := count(i.names, name); n > 1 {
+		return fmt.Sprintf("%s #%d", name, n)
+	}
+	return name
+}
+
+func count(names []string, name string) (n int) {
+	for _, other := range names {
+		if other == name {
+			n++
+		}
+	}
+	return n
+}
+
+// parse reads the directive.
+func parse(c *caddy.Controller) (*setting, error) {
+	s := &setting{Config: Defaults(), root: dnsserver.GetConfig(c).Root, at: map[string]string{}}
+	seen := map[string]int{}
+	for c.Next() {
+		if s.at[""] != "" {
+			return nil, c.Errf("danelaw is there twice, the first time at %s: put all options into one", s.at[""])
+		}
+		s.at[""] = position(c)
+		if args := c.RemainingArgs(); len(args) > 0 {
+			return nil, c.Errf("danelaw %q: put options into a block, danelaw { ... }", strings.Join(args, " "))
+		}
+		for c.NextBlock() {
+			s.current = c.Val()
+			seen[s.current]++
+			s.times = seen[s.current]
+			if err := s.option(c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s, s.finish()
+}
+
+func position(c *caddy.Controller) string { return fmt.Sprintf("%s:%d", c.File(), c.Line()) }
+
+// first reports whether the option being read is there for the first time.
+func (s *setting) first() bool { return s.times == 1 }
+
+// option reads one option.
+func (s *setting) option(c *caddy.Controller) error {
+	o, known := optionNamed(s.current)
+	if !known {
+		return c.Errf("danelaw has no option %q: it has %s", s.current, optionNames())
+	}
+	if !s.first() && !o.repeats {
+		return c.Errf("%s is there twice, the first time at %s: keep one of the two", o.name, s.at[o.name])
+	}
+	if s.first() {
+		s.at[o.name] = position(c)
+	}
+	args := c.RemainingArgs()
+	err := errors.New("it takes no block")
+	if !c.NextArg() { // else that was a {
+		err = o.set(s, args)
+	}
+	if err != nil {
+		line := strings.Join(append([]string{o.name}, args...), " ")
+		return c.Errf("%s: %v: write %s %s, with %s", line, err, o.name, o.args, o.allowed)
+	}
+	return nil
+}
+
+// errorAt is an error in the form of c.Errf, at an option that was read before.
+func (s *setting) errorAt(option, format string, args ...any) error {
+	return fmt.Errorf("%s - Error during parsing: %s", s.at[option], fmt.Sprintf(format, args...))
+}
+
+// finish does what needs all options.
+func (s *setting) finish() error {
+	if err := s.loadAnchors(); err != nil {
+		return err
+	}
+	if err := s.loadCA(); err != nil {
+		return err
+	}
+	if local := netip.MustParseAddr("127.0.0.1"); !contains(s.AllowClients, local) {
+		log.Warningf("%s: allow_clients leaves out %s: programs of this host are refused", s.at["allow_clients"], local)
+	}
+	return nil
+}
+
+func addAnchors(s *setting, args []string) error {
+	if len(args) == 0 {
+		return errArgs
+	}
+	for _, arg := range args {
+		if slices.Contains(s.anchors, arg) {
+			return fmt.Errorf("%q is there twice", arg)
+		}
+		s.anchors = append(s.anchors, arg)
+	}
+	return nil
+}
+
+// loadAnchors reads the trust anchors. They must be read with a clock before the build date too, or danelaw would not even
+// start where it only has to wait (T-14).
+func (s *setting) loadAnchors() error {
+	if len(s.anchors) == 0 {
+		return nil
+	}
+	now := s.ValidationTime
+	if now.IsZero() {
+		if now = s.Clock(); now.Before(BuildDate()) {
+			now = BuildDate()
+		}
+	}
+	s.Anchors = trustanchors.Set{}
+	for _, anchor := range s.anchors {
+		if anchor == "embedded" {
+			s.Anchors.Merge(trustanchors.Embedded())
+			continue
+		}
+		set, warnings, err := trustanchors.Load(s.path(anchor), now, s.Policy.SHA1)
+		if err != nil {
+			return s.errorAt("trust_anchor", "trust_anchor %s: %v: mend the file, or write `trust_anchor embedded`", anchor, err)
+		}
+		for _, w := range warnings {
+			log.Warningf("trust_anchor %s: %s", anchor, w)
+		}
+		s.Anchors.Merge(set)
+	}
+	return nil
+}
+
+func setUpstreamCA(s *setting, args []string) (err error) {
+	s.ca, err = one(args)
+	return err
+}
+
+func (s *setting) loadCA() error {
+	if s.ca == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(s.path(s.ca))
+	s.RootCAs = x509.NewCertPool()
+	if err == nil && !s.RootCAs.AppendCertsFromPEM(pem) {
+		err = errors.New("there is no certificate in it")
+	}
+	if err != nil {
+		return s.errorAt("upstream_ca", "upstream_ca %s: %v: name a file of PEM certificates", s.ca, err)
+	}
+	return nil
+}
+
+// path returns where a file is, as other plugins find theirs.
+func (s *setting) path(file string) string {
+	if filepath.IsAbs(file) || s.root == "" {
+		return file
+	}
+	return filepath.Join(s.root, file)
+}

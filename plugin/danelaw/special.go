@@ -1,0 +1,127 @@
+package danelaw
+
+import (
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// specialTTL is how long a local answer may be kept (RFC 6303 section 3).
+const specialTTL = 10800
+
+// kind says what is answered for a special zone.
+type kind uint8
+
+const (
+	nothing   kind = iota // no name exists, nor the zone itself
+	empty                 // an empty zone: its apex exists
+	noData                // every name exists and has no data
+	localhost             // every name has the loopback addresses
+)
+
+// specials are the names that are answered here (S-18); asked upstream they would leak, fail or take seconds.
+var specials = specialZones()
+
+func specialZones() map[string]kind {
+	zones := map[string]kind{
+		"localhost.": localhost, // RFC 6761 section 6.3
+		"invalid.":   nothing,   // RFC 6761 section 6.4
+		"test.":      nothing,   // RFC 6761 section 6.2
+		"onion.":     nothing,   // RFC 7686 section 2
+		"local.":     nothing,   // RFC 6762 section 22.1
+		"alt.":       nothing,   // RFC 9476 section 3.2
+
+		"home.arpa.":     empty,  // RFC 8375 section 4
+		"service.arpa.":  empty,  // RFC 9665 section 10.1
+		"resolver.arpa.": noData, // RFC 9462 section 4: the sign that there is no designated resolver
+	}
+	for _, reverse := range reverseZones() {
+		zones[reverse] = empty
+	}
+	return zones
+}
+
+// reverseZones are those of RFC 6303 section 4 and RFC 7793.
+func reverseZones() []string {
+	zones := []string{
+		"10.in-addr.arpa.", "168.192.in-addr.arpa.", // RFC 1918
+		"0.in-addr.arpa.", "127.in-addr.arpa.", "254.169.in-addr.arpa.", "255.255.255.255.in-addr.arpa.",
+		"2.0.192.in-addr.arpa.", "100.51.198.in-addr.arpa.", "113.0.203.in-addr.arpa.", // documentation
+		"d.f.ip6.arpa.", "8.e.f.ip6.arpa.", "9.e.f.ip6.arpa.", "a.e.f.ip6.arpa.", "b.e.f.ip6.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa.",
+		strings.Repeat("0.", 32) + "ip6.arpa.", loopback6,
+	}
+	for i := 16; i <= 31; i++ {
+		zones = append(zones, fmt.Sprintf("%d.172.in-addr.arpa.", i))
+	}
+	for i := 64; i <= 127; i++ {
+		zones = append(zones, fmt.Sprintf("%d.100.in-addr.arpa.", i))
+	}
+	return zones
+}
+
+const loopback4 = "1.0.0.127.in-addr.arpa."
+
+var loopback6 = "1." + strings.Repeat("0.", 31) + "ip6.arpa."
+
+// special answers q if its name is special and not configured. Such an answer is local: not validated, never AD (S-19).
+func (h *Handler) special(q dns.Question) (reply, bool) {
+	zone, kind, ok := specialZone(q.Name)
+	if !ok || h.local.cover(q.Name) {
+		return reply{}, false
+	}
+	if q.Qtype == dns.TypeDS && q.Name == zone && dns.IsSubDomain("arpa.", zone) {
+		return reply{}, false // its insecurity is provable upstream (S-19, RFC 8375 section 4)
+	}
+	re := reply{verdict: local, answer: specialRecords(q, zone, kind)}
+	if len(re.answer) > 0 {
+		return re, true
+	}
+	if !specialExists(q.Name, zone, kind) {
+		re.rcode = dns.RcodeNameError
+	}
+	re.ns = []dns.RR{soa(zone)}
+	return re, true
+}
+
+func specialZone(name string) (zone string, k kind, ok bool) {
+	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
+		if k, ok := specials[name[off:]]; ok {
+			return name[off:], k, true
+		}
+	}
+	return "", nothing, false
+}
+
+func specialExists(name, zone string, k kind) bool {
+	return k == noData || k == localhost || k == empty && name == zone ||
+		dns.IsSubDomain(name, loopback4) // it, and the empty non-terminals above
+}
+
+// specialRecords are the records that exist (S-20, RFC 6303 section 3).
+func specialRecords(q dns.Question, zone string, k kind) []dns.RR {
+	head := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: specialTTL}
+	apex := q.Name == zone && k != nothing
+	switch {
+	case q.Qtype == dns.TypeA && k == localhost:
+		return []dns.RR{&dns.A{Hdr: head, A: net.IPv4(127, 0, 0, 1)}}
+	case q.Qtype == dns.TypeAAAA && k == localhost:
+		return []dns.RR{&dns.AAAA{Hdr: head, AAAA: net.IPv6loopback}}
+	case q.Qtype == dns.TypePTR && (q.Name == loopback4 || q.Name == loopback6):
+		return []dns.RR{&dns.PTR{Hdr: head, Ptr: "localhost."}}
+	case q.Qtype == dns.TypeSOA && apex:
+		return []dns.RR{soa(zone)}
+	case q.Qtype == dns.TypeNS && apex && k == empty:
+		return []dns.RR{&dns.NS{Hdr: head, Ns: zone}}
+	}
+	return nil
+}
+
+// soa is that of RFC 6303 section 3.
+func soa(zone string) dns.RR {
+	return &dns.SOA{
+		Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: specialTTL},
+		Ns:  zone, Mbox: "nobody.invalid.", Serial: 1, Refresh: 3600, Retry: 1200, Expire: 604800, Minttl: specialTTL,
+	}
+}
