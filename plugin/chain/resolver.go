@@ -147,8 +147,9 @@ func (r *Resolver) launch(f *flight, q dns.Question) {
 	r.running.Go(func() {
 		defer cancel()
 		defer timer.Stop()
-		defer r.flights.remove(f)
-		f.finish(r.run(w, q))
+		a := r.run(w, q)
+		r.flights.remove(f) // what was remembered serves those who come now
+		f.finish(a)
 	})
 }
 
