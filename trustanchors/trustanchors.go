@@ -115,18 +115,15 @@ func (r *reader) complete() error {
 	return nil
 }
 
-// anchor takes ds, whose owner is canonical, if it is well-formed and supported.
-func (r *reader) anchor(line int, ds *dns.DS) error {
-	if err := checkDigest(ds); err != nil {
-		return r.fault(line, "%v", err)
-	}
+// anchor takes ds, which is well-formed and whose owner is canonical, if it is supported.
+func (r *reader) anchor(line int, ds *dns.DS) {
 	if reason := r.unsupported(ds); reason != "" {
 		r.rejected[ds.Hdr.Name] = rejection{line, reason}
-		r.warnings = append(r.warnings, fmt.Sprintf("%s:%d: trust anchor %d of %s is left out: %s", r.file, line, ds.KeyTag, ds.Hdr.Name, reason))
-		return nil
+		r.warnings = append(r.warnings, fmt.Sprintf("%s:%d: trust anchor %d of %s is left out: %s",
+			r.file, line, ds.KeyTag, ds.Hdr.Name, reason))
+		return
 	}
 	r.set.add(ds)
-	return nil
 }
 
 // unsupported says what of ds is not supported (V-34..V-38), if anything is.
