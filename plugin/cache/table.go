@@ -7,8 +7,9 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Table is a sharded map from names to parsed objects, bounded by the octets that cost says each takes beside its key; the least recently used go
-// first. It is safe for concurrent use. Lifetimes are its user's business.
+// Table is a sharded map from names to parsed objects, bounded by the octets that cost says each takes beside its key and
+// its place in the index, all times 2.5 (see the package doc); the least recently used go first. It is safe for concurrent
+// use. Lifetimes are its user's business.
 type Table[V any] struct {
 	seed   maphash.Seed
 	shift  uint // the bits of a hash above it choose the shard
