@@ -58,7 +58,7 @@ func (u *upstream) ask(ctx context.Context, q query) (chain.Reply, error) {
 	if reply.Upstream = u.name; err == nil {
 		err = usable(q.Question, reply.Msg)
 	}
-	u.learn(err, begun)
+	u.learn(q, err, begun)
 	return reply, err
 }
 
@@ -73,7 +73,7 @@ func (u *upstream) carry(ctx context.Context, q query) (reply chain.Reply, err e
 }
 
 // learn draws the conclusions from one attempt.
-func (u *upstream) learn(err error, begun time.Time) {
+func (u *upstream) learn(q query, err error, begun time.Time) {
 	now := u.clock()
 	took := now.Sub(begun)
 	f, failed := errors.AsType[*fault](err)
@@ -82,7 +82,8 @@ func (u *upstream) learn(err error, begun time.Time) {
 		u.health.heard(took)
 		u.meter.Answered(u.name, took)
 	case !failed:
-		u.givenUp(err, took, now)
+		u.givenUp(q, err, took, now)
+	case f.reason == Busy: // says nothing about the upstream
 	case f.reason == Timeout:
 		u.health.missing(now)
 	case f.reason == Network:
@@ -95,8 +96,11 @@ func (u *upstream) learn(err error, begun time.Time) {
 	}
 }
 
-// givenUp: the question was answered by another, or time is up.
-func (u *upstream) givenUp(err error, took time.Duration, now time.Time) {
+// givenUp: the question was answered by another, or time is up. Copies do not count for themselves.
+func (u *upstream) givenUp(q query, err error, took time.Duration, now time.Time) {
+	if q.again {
+		return
+	}
 	if took >= firstCopy {
 		u.health.missing(now)
 	}

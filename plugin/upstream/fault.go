@@ -23,6 +23,7 @@ const (
 	Network Reason = "network" // a socket, TLS or HTTP error
 	Refusal Reason = "rcode"   // an RCODE that is no answer (S-14), or a referral
 	Invalid Reason = "invalid" // a reply that cannot be read, or to another question
+	Busy    Reason = "busy"    // our own bound on questions outstanding (L-16)
 )
 
 // code is the Extended DNS Error for a reason (S-15).
@@ -32,6 +33,8 @@ func (r Reason) code() uint16 {
 		return dns.ExtendedErrorCodeNetworkError
 	case Invalid:
 		return dns.ExtendedErrorCodeInvalidData
+	case Busy:
+		return dns.ExtendedErrorCodeOther
 	default:
 		return dns.ExtendedErrorCodeNoReachableAuthority
 	}
@@ -70,7 +73,8 @@ func concise(err error) string {
 	return err.Error()
 }
 
-// ErrUpstream is wrapped by every failure of [Set.Exchange]: it is the way to the data that failed and not the data.
+// ErrUpstream is wrapped by every failure of [Set.Exchange]: it is the way to the data that failed and not the data. Beside
+// it stand the errors met on that way, [dnssec.ErrLimit] among them if a bound of ours was hit.
 var ErrUpstream = errors.New("no usable reply from upstream")
 
 // outcome is what one upstream did in the end.
@@ -93,11 +97,14 @@ func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).S
 func failure(q dns.Question, outcomes []outcome) *dnssec.Failure {
 	texts := make([]string, len(outcomes))
 	codes := make([]uint16, len(outcomes))
+	errs := []error{ErrUpstream}
 	for i, o := range outcomes {
-		texts[i], codes[i] = o.upstream+" "+o.did().text, o.did().reason.code()
+		did := o.did()
+		texts[i], codes[i] = o.upstream+" "+did.text, did.reason.code()
+		errs = append(errs, did.err)
 	}
 	f := &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: ErrUpstream,
+		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: errors.Join(errs...),
 		Text: describe(q) + ": " + strings.Join(texts, "; "),
 	}
 	if codes = slices.Compact(codes); len(codes) == 1 {

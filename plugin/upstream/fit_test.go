@@ -84,7 +84,7 @@ func TestFit(t *testing.T) {
 			t.Errorf("%s: got %+v", name, reports)
 			continue
 		}
-		if set.upstreams[0].health.failing() == reports[0].Fit {
+		if fit, _ := set.upstreams[0].health.state(); fit != reports[0].Fit {
 			t.Errorf("%s: the report was not heeded", name)
 		}
 		for _, a := range slices.Concat(s.got("udp"), s.got("tcp")) {
@@ -127,10 +127,10 @@ func TestFitOneZoneIsEnough(t *testing.T) {
 	}
 }
 
-// S-13: an upstream that strips is named, asked last, and first again as soon as it passes.
+// S-13: an upstream that strips is named, asked only when the others fail, and first again as soon as it passes.
 func TestUnfitIsAskedLast(t *testing.T) {
 	leakless(t)
-	var strips atomic.Bool
+	var strips, refuses atomic.Bool
 	whole, stripped := signedZone(t), signedZone(t, "RRSIG DNSKEY")
 	first := serve(t, func(a *asked) {
 		switch {
@@ -143,19 +143,23 @@ func TestUnfitIsAskedLast(t *testing.T) {
 		}
 	})
 	second := serve(t, func(a *asked) {
-		if a.msg.Question[0].Qtype == dns.TypeMX {
+		switch {
+		case a.msg.Question[0].Qtype != dns.TypeMX:
+			whole(a)
+		case refuses.Load():
+			a.rcode(dns.RcodeRefused)
+		case a.n%2 == 0: // a lost packet: the second copy must not go to the unfit one
 			a.answer(theMX(t))
-			return
 		}
-		whole(a)
 	})
 	meter := new(counts)
 	set := newSet(t, Config{Routes: []Route{{".", []Address{first.plain(), second.plain()}}}, Meter: meter})
 	for _, tt := range []struct {
-		strips bool
-		want   *server
-	}{{true, second}, {false, first}} {
+		strips, refuses bool
+		want            *server
+	}{{true, false, second}, {true, true, first}, {false, false, first}} {
 		strips.Store(tt.strips)
+		refuses.Store(tt.refuses)
 		reports := set.Fit(ctxFor(t, longEnough), []string{"."})
 		if len(reports) != 2 || reports[0].Fit == tt.strips || !reports[1].Fit || reports[0].Upstream != first.addr.String() {
 			t.Fatalf("got %+v", reports)
@@ -163,8 +167,10 @@ func TestUnfitIsAskedLast(t *testing.T) {
 		if meter.fit.Load() == tt.strips {
 			t.Error("the meter was not told")
 		}
-		if reply := wantMX(t, set); reply.Upstream != tt.want.addr.String() {
-			t.Errorf("strips %v: reply from %s", tt.strips, reply.Upstream)
+		for range 2 {
+			if reply := wantMX(t, set); reply.Upstream != tt.want.addr.String() {
+				t.Errorf("%+v: reply from %s", tt, reply.Upstream)
+			}
 		}
 	}
 }

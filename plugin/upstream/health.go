@@ -10,8 +10,8 @@ const (
 	// round trip, if that is more, but no more than lastCopy.
 	firstCopy = 400 * time.Millisecond
 	lastCopy  = 2 * time.Second
-	// maxMissed questions in a row without any reply, and an upstream counts as dead. One name whose servers are dead
-	// must not look so: it is asked for in few copies, and other questions are answered meanwhile.
+	// maxMissed questions in a row without any reply, and an upstream counts as dead. Fewer may all have been about names
+	// whose own servers are dead.
 	maxMissed = 4
 	// A dead upstream is tried again after firstBackoff, and then ever less often.
 	firstBackoff = time.Second
@@ -80,11 +80,11 @@ func (h *health) judged(fit bool) {
 
 func (h *health) report() { h.changed(!h.unfit, h.backoff == 0) }
 
-// failing reports whether others are to be asked first.
-func (h *health) failing() bool {
+// state reports the outcome of the last fitness test, and whether questions are answered.
+func (h *health) state() (fit, alive bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.unfit || h.backoff > 0
+	return !h.unfit, h.backoff == 0
 }
 
 // due reports whether a dead upstream is to be tried again now. Who is told so tries it.

@@ -16,6 +16,8 @@ type query struct {
 	tcp  bool   // over TCP at once
 	cd   bool   // the CD bit
 	size uint16 // the EDNS size to advertise (S-1)
+	// again: it is outstanding at the same upstream already, and this is one more copy.
+	again bool
 }
 
 // message is the query with RD, DO and EDNS set (V-73).

@@ -59,10 +59,12 @@ func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcom
 
 // start sends a copy to the upstream with the given index.
 func (r *race) start(ctx context.Context, index int) {
+	q := r.query
+	q.again = r.running[index] > 0
 	r.last = index
 	r.running[index]++
 	go func() {
-		reply, err := r.field[index].ask(ctx, r.query)
+		reply, err := r.field[index].ask(ctx, q)
 		f, failed := errors.AsType[*fault](err)
 		if err != nil && !failed {
 			return // ctx has ended, and with it the race

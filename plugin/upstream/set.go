@@ -167,24 +167,29 @@ func (s *Set) Exchange(ctx context.Context, q dns.Question, t chain.Try) (chain.
 	return reply, nil
 }
 
-// order sorts upstreams: as given, the failing ones after the others. Those to avoid are a reserve, asked when all others
-// have failed; if all others are failing already there is no reason to wait for that.
+// order sorts upstreams: as given, the dead after the others. Those to avoid and, after them, the unfit (S-13) are a
+// reserve, asked when all others have failed: were they to get the second copy of a question that takes long, their useless
+// reply would win. If nobody else is alive there is no reason to wait.
 func order(upstreams []*upstream, avoid []string) (first, reserve []*upstream) {
-	var failing []*upstream
+	var dead, unfit []*upstream
 	for _, u := range upstreams {
+		fit, alive := u.health.state()
 		switch {
 		case slices.Contains(avoid, u.name):
 			reserve = append(reserve, u)
-		case u.health.failing():
-			failing = append(failing, u)
+		case !fit:
+			unfit = append(unfit, u)
+		case !alive:
+			dead = append(dead, u)
 		default:
 			first = append(first, u)
 		}
 	}
+	reserve = append(reserve, unfit...)
 	if len(first) == 0 {
-		return append(failing, reserve...), nil
+		return append(dead, reserve...), nil
 	}
-	return append(first, failing...), reserve
+	return append(first, dead...), reserve
 }
 
 // probeTimeout is how long a dead upstream has to show that it lives.

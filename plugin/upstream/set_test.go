@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"slices"
@@ -12,7 +13,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
-	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
 // S-14: an RCODE that is no answer sends the question to the next upstream at once, once to each.
@@ -203,11 +203,11 @@ func TestHealth(t *testing.T) {
 	for range maxMissed - 1 {
 		h.missing(now)
 	}
-	if h.failing() || h.due(now) || changes != 0 {
+	if _, alive := h.state(); !alive || h.due(now) || changes != 0 {
 		t.Error("dead though it was heard in between")
 	}
 	h.missing(now)
-	if !h.failing() || h.due(now) || changes != 1 {
+	if _, alive := h.state(); alive || h.due(now) || changes != 1 {
 		t.Errorf("alive after %d questions without reply", maxMissed)
 	}
 	for wait := firstBackoff; wait < 4*lastBackoff; wait *= 2 {
@@ -217,14 +217,15 @@ func TestHealth(t *testing.T) {
 		}
 		h.broke(now)
 	}
-	if h.heard(0); h.failing() || changes != 2 {
+	h.heard(0)
+	if _, alive := h.state(); !alive || changes != 2 {
 		t.Error("dead though it was heard")
 	}
 	h.judged(true)
 	h.judged(false)
 	h.judged(false)
-	if !h.failing() || h.due(now.Add(lastBackoff)) || changes != 3 {
-		t.Error("unfit is not failing, or tried again before the next fitness test")
+	if fit, alive := h.state(); fit || !alive || h.due(now.Add(lastBackoff)) || changes != 3 {
+		t.Error("unfit is not told, or taken for dead")
 	}
 }
 
@@ -325,6 +326,53 @@ type panicking struct{ carrier }
 
 func (panicking) close() {}
 
+// A question without reply counts once, however many copies of it there are; several in a row make an upstream dead.
+func TestMissedQuestionsCountOnce(t *testing.T) {
+	leakless(t)
+	clock := &testClock{now: time.Now()}
+	silent := serve(t, func(*asked) { clock.Advance(firstCopy) })
+	meter := new(counts)
+	set := newSet(t, Config{Routes: []Route{{".", []Address{silent.plain()}}}, Clock: clock.Now, Meter: meter})
+	for i := range maxMissed {
+		if meter.changed.Load() != 0 {
+			t.Errorf("dead after %d questions", i)
+		}
+		before := len(silent.got("udp"))
+		ctx, cancel := context.WithTimeout(t.Context(), longEnough)
+		ended := make(chan error)
+		go func() {
+			_, err := set.Exchange(ctx, mxQuestion, chain.Try{})
+			ended <- err
+		}()
+		eventually(t, "two copies", func() bool { return len(silent.got("udp")) >= before+2 })
+		cancel()
+		wantFailure(t, <-ended, dns.ExtendedErrorCodeNoReachableAuthority)
+		eventually(t, "the question to be noted", func() bool { return missed(set.upstreams[0]) == i+1 })
+	}
+	eventually(t, "the upstream to count as dead", func() bool { return meter.changed.Load() == 1 && !meter.alive.Load() })
+}
+
+// missed tells how many questions in a row are noted as missed.
+func missed(u *upstream) int {
+	u.health.mu.Lock()
+	defer u.health.mu.Unlock()
+	return u.health.missed
+}
+
+// L-12, L-6a: our own bound is a limit, and no fault of the upstream.
+func TestBusyIsALimit(t *testing.T) {
+	f := failure(mxQuestion, []outcome{{"192.0.2.1:53", errBusy}})
+	if !f.Limit() || f.Code != dns.ExtendedErrorCodeOther || !strings.Contains(f.Text, "192.0.2.1:53 has 2048 questions outstanding") {
+		t.Errorf("got %+v", f)
+	}
+	meter := new(counts)
+	set := newSet(t, Config{Routes: []Route{{".", []Address{{}}}}, Meter: meter})
+	set.upstreams[0].learn(theQuery, errBusy, time.Now())
+	if _, alive := set.upstreams[0].health.state(); !alive || meter.reason.Load() != Busy {
+		t.Errorf("alive %v, counted as %v", alive, meter.reason.Load())
+	}
+}
+
 // Equal codes are kept, different ones are EDE 22 (S-15).
 func TestFailureCode(t *testing.T) {
 	network, invalid := faultf(Network, "a"), faultf(Invalid, "b")
@@ -343,7 +391,7 @@ func TestFailureCode(t *testing.T) {
 			t.Errorf("%q is EDE %d, want %d", f.Text, f.Code, tt.want)
 		}
 	}
-	var f *dnssec.Failure = failure(mxQuestion, slices.Repeat([]outcome{{"192.0.2.1:53", network}}, 2))
+	f := failure(mxQuestion, slices.Repeat([]outcome{{"192.0.2.1:53", network}}, 2))
 	if f.Text != "example.com. MX: 192.0.2.1:53 a; 192.0.2.1:53 a" {
 		t.Errorf("got %q", f.Text)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
 // patience is how long a kept connection is waited for.
@@ -34,7 +35,7 @@ const (
 )
 
 // errBusy ends a question for want of room; L-12 makes SERVFAIL of it.
-var errBusy = faultf(Network, "has too many questions outstanding (%d)", maxConns*maxOutstanding)
+var errBusy = &fault{Busy, fmt.Sprintf("has %d questions outstanding already", maxConns*maxOutstanding), dnssec.ErrLimit}
 
 var errClosed = faultf(Network, "is no longer asked: shutting down")
 
