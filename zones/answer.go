@@ -1,56 +1,66 @@
 package zones
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
 )
 
-// Answer is the authoritative reply to q, with RRSIGs and denial records if do is set. A name at or below a delegation is
-// answered with a referral, but for DS at the delegation itself.
+// maxAliases bounds how many aliases of one zone an answer follows.
+const maxAliases = 16
+
+// Answer is the authoritative reply to q, with RRSIGs and denial records if do is set; nil where a fault makes it a SERVFAIL. A
+// name at or below a delegation is answered with a referral, but for DS at the delegation itself. The reply is the caller's.
 func (z *Zone) Answer(q dns.Question, do bool) *dns.Msg {
-	r := &response{zone: z, do: do, msg: new(dns.Msg)}
-	r.msg.SetQuestion(q.Name, q.Qtype)
-	r.msg.Response, r.msg.Authoritative = true, true
-	r.msg.Question[0] = q
-	r.answer(dns.CanonicalName(q.Name), q.Qtype)
+	m := z.respond(q, do)
 	if z.Reply != nil {
-		return z.Reply(q, r.msg)
+		return z.Reply(q, m)
 	}
+	return m
+}
+
+// respond is Answer without faults of replies.
+func (z *Zone) respond(q dns.Question, do bool) *dns.Msg {
+	r := &response{zone: z, do: do, msg: new(dns.Msg)}
+	r.msg.Response, r.msg.Authoritative = true, true
+	r.msg.Question = []dns.Question{q}
+	r.answer(dns.CanonicalName(q.Name), q.Qtype)
 	return r.msg
 }
 
 // response is the reply being made.
 type response struct {
-	zone *Zone
-	do   bool
-	msg  *dns.Msg
+	zone   *Zone
+	do     bool
+	msg    *dns.Msg
+	linked []*rrset // denial records that msg has already
 }
 
 // answer adds what the zone has for name, following aliases as far as they stay within it.
 func (r *response) answer(name string, t uint16) {
-	z := r.zone
-	for range 16 {
-		if !dns.IsSubDomain(z.Name, name) {
+	seen := []string{}
+	for name != "" && !slices.Contains(seen, name) && len(seen) < maxAliases && dns.IsSubDomain(r.zone.Name, name) {
+		if cut := r.zone.cut(name); cut != "" && !(cut == name && t == dns.TypeDS) {
+			if len(seen) == 0 {
+				r.refer(cut)
+			}
 			return
 		}
-		if cut := z.cut(name); cut != "" && !(cut == name && t == dns.TypeDS) {
-			r.refer(cut)
-			return
-		}
-		target := ""
-		switch dname := z.dname(name); {
-		case dname != "":
-			target = r.dname(name, dname, t)
-		case z.exists(name):
-			target = r.node(name, name, t)
-		default:
-			target = r.wildcard(name, t)
-		}
-		if target == "" {
-			return
-		}
-		name = dns.CanonicalName(target)
+		seen = append(seen, name)
+		name = r.step(name, t)
+	}
+}
+
+// step adds what the zone has for one name; it returns the target of an alias to be followed.
+func (r *response) step(name string, t uint16) (target string) {
+	switch dname := r.zone.dname(name); {
+	case dname != "":
+		return r.dname(name, dname, t)
+	case r.zone.exists(name):
+		return r.node(name, name, t)
+	default:
+		return r.wildcard(name, t)
 	}
 }
 
@@ -59,10 +69,11 @@ func (r *response) put(section *[]dns.RR, set *rrset, owner string) {
 	for _, rr := range set.rrs {
 		*section = append(*section, renamed(rr, owner))
 	}
-	if r.do {
-		for _, sig := range set.sigs {
-			*section = append(*section, renamed(sig, owner))
-		}
+	if !r.do {
+		return
+	}
+	for _, sig := range set.sigs {
+		*section = append(*section, renamed(sig, owner))
 	}
 }
 
@@ -74,28 +85,59 @@ func renamed(rr dns.RR, owner string) dns.RR {
 
 // node answers from what owner has, under the name asked; it returns the target of an alias to be followed.
 func (r *response) node(owner, name string, t uint16) (target string) {
-	n := r.zone.nodes[owner]
-	if t == dns.TypeANY && len(n) > 0 {
-		for _, set := range n {
-			r.put(&r.msg.Answer, set, name)
-		}
-		return ""
+	sets, alias := r.zone.nodes[owner].asked(t)
+	for _, set := range sets {
+		r.put(&r.msg.Answer, r.expanded(set, owner, name), name)
 	}
-	if set := n[t]; set != nil {
-		r.put(&r.msg.Answer, set, name)
-		return ""
-	}
-	if alias := n[dns.TypeCNAME]; alias != nil {
-		r.put(&r.msg.Answer, alias, name)
-		return alias.rrs[0].(*dns.CNAME).Target
-	}
-	r.soa()
-	if owner == name {
+	switch {
+	case alias:
+		return dns.CanonicalName(sets[0].rrs[0].(*dns.CNAME).Target)
+	case len(sets) > 0:
+	case owner == name:
+		r.soa()
 		r.deny(func() { r.nodata(name) })
-	} else {
+	default:
+		r.soa()
 		r.deny(func() { r.wildcardNodata(name, owner) })
 	}
 	return ""
+}
+
+// asked returns the sets that answer type t: those of the type, or a CNAME to be followed.
+func (n node) asked(t uint16) (sets []*rrset, alias bool) {
+	for has, set := range n {
+		switch {
+		case t == dns.TypeANY || t == has:
+			sets = append(sets, set)
+		case t == dns.TypeRRSIG && len(set.sigs) > 0:
+			sets = append(sets, &rrset{rrs: set.sigs})
+		}
+	}
+	if cname := n[dns.TypeCNAME]; len(sets) == 0 && cname != nil {
+		return []*rrset{cname}, true
+	}
+	return sets, false
+}
+
+// expanded is set as it stands in the answer for name: one made from a wildcard is signed as such, but with compact denial
+// for name itself, so that it needs no proof that nothing closer exists.
+func (r *response) expanded(set *rrset, owner, name string) *rrset {
+	if owner == name || !r.zone.config.Compact {
+		return set
+	}
+	own := &rrset{}
+	for _, rr := range set.rrs {
+		own.rrs = append(own.rrs, renamed(rr, name))
+	}
+	r.sign(own)
+	return own
+}
+
+// sign signs a set made for this reply.
+func (r *response) sign(set *rrset) {
+	if err := r.zone.signSet(set); err != nil {
+		r.msg.Rcode = dns.RcodeServerFailure
+	}
 }
 
 // dname answers by the DNAME above name.
@@ -103,7 +145,7 @@ func (r *response) dname(name, owner string, t uint16) string {
 	set := r.zone.set(owner, dns.TypeDNAME)
 	r.put(&r.msg.Answer, set, owner)
 	to := set.rrs[0].(*dns.DNAME)
-	target := strings.TrimSuffix(name, owner) + to.Target
+	target := strings.TrimSuffix(name, owner) + strings.TrimPrefix(to.Target, ".")
 	if _, ok := dns.IsDomainName(target); !ok {
 		r.msg.Rcode = dns.RcodeYXDomain
 		return ""
@@ -114,20 +156,19 @@ func (r *response) dname(name, owner string, t uint16) string {
 	if t == dns.TypeCNAME {
 		return ""
 	}
-	return target
+	return dns.CanonicalName(target)
 }
 
 // wildcard answers for a name that does not exist: from the wildcard at its closest encloser, or with a name error.
 func (r *response) wildcard(name string, t uint16) string {
-	wild := "*." + r.zone.encloser(name)
-	if r.zone.nodes[wild] == nil {
+	wild := child("*", r.zone.encloser(name))
+	if !r.zone.exists(wild) {
 		r.msg.Rcode = dns.RcodeNameError
 		r.soa()
 		r.deny(func() { r.nameError(name) })
 		return ""
 	}
-	n := r.zone.nodes[wild]
-	if n[t] != nil || n[dns.TypeCNAME] != nil {
+	if sets, _ := r.zone.nodes[wild].asked(t); len(sets) > 0 {
 		r.deny(func() { r.nextCloser(name) })
 	}
 	return r.node(wild, name, t)
@@ -144,134 +185,11 @@ func (r *response) refer(cut string) {
 	r.deny(func() { r.nodata(cut) })
 }
 
-func (r *response) soa() { r.put(&r.msg.Ns, r.zone.set(r.zone.Name, dns.TypeSOA), r.zone.Name) }
-
-// deny runs a proof if the client wants one and the zone has one.
-func (r *response) deny(proof func()) {
-	if r.do && !r.zone.config.Unsigned {
-		proof()
+// soa adds the SOA of a denial, whose TTL is that of the denial (RFC 2308 section 3).
+func (r *response) soa() {
+	first := len(r.msg.Ns)
+	r.put(&r.msg.Ns, r.zone.set(r.zone.Name, dns.TypeSOA), r.zone.Name)
+	for _, rr := range r.msg.Ns[first:] {
+		rr.Header().Ttl = r.zone.negativeTTL()
 	}
-}
-
-// nodata proves that name, which exists, has no more than its bit map says.
-func (r *response) nodata(name string) {
-	switch z := r.zone; {
-	case z.config.Compact:
-		r.compact(name, z.types(name, dns.TypeNSEC, dns.TypeRRSIG))
-	case z.config.NSEC3 == nil:
-		r.link(z.at(canonicalOrder(name)))
-	case z.matches(name):
-		r.link(z.at(z.hash(name)))
-	default: // an unsigned delegation under opt-out, or what leads to such only
-		r.closestEncloser(name)
-	}
-}
-
-// wildcardNodata proves that name does not exist and what the wildcard that stands in for it has.
-func (r *response) wildcardNodata(name, wild string) {
-	if r.zone.config.Compact {
-		r.compact(name, r.zone.types(wild, dns.TypeNSEC, dns.TypeRRSIG))
-		return
-	}
-	r.nextCloser(name)
-	if r.zone.config.NSEC3 == nil {
-		r.link(r.zone.at(canonicalOrder(wild)))
-		return
-	}
-	r.closestEncloser(name)
-	r.link(r.zone.at(r.zone.hash(wild)))
-}
-
-// nextCloser proves that name does not exist; the closest encloser is known from elsewhere.
-func (r *response) nextCloser(name string) {
-	z := r.zone
-	switch {
-	case z.config.Compact: // a made-up answer needs no proof: it is signed for the name itself
-	case z.config.NSEC3 == nil:
-		r.link(z.at(canonicalOrder(name)))
-	default:
-		r.link(z.at(z.hash(below(z.encloser(name), name))))
-	}
-}
-
-// nameError proves that neither name nor a wildcard for it exists.
-func (r *response) nameError(name string) {
-	z := r.zone
-	if z.config.Compact {
-		r.msg.Rcode = dns.RcodeSuccess
-		r.compact(name, []uint16{dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNXNAME})
-		return
-	}
-	encloser := z.encloser(name)
-	if z.config.NSEC3 == nil {
-		r.link(z.at(canonicalOrder(name)))
-		r.link(z.at(canonicalOrder("*." + encloser)))
-		return
-	}
-	r.closestEncloser(name)
-	r.link(z.at(z.hash("*." + encloser)))
-}
-
-// closestEncloser proves with NSEC3 that name does not exist but its closest provable encloser does (RFC 5155 section 7.2.1).
-func (r *response) closestEncloser(name string) {
-	z := r.zone
-	encloser := name
-	for encloser == name || !z.matches(encloser) {
-		encloser = parent(encloser)
-	}
-	r.link(z.at(z.hash(encloser)))
-	r.link(z.at(z.hash(below(encloser, name))))
-}
-
-// matches says whether the chain has an NSEC3 for name.
-func (z *Zone) matches(name string) bool {
-	h := z.hash(name)
-	return z.at(h).place == h
-}
-
-// at returns the link whose place is the given one, or that covers it.
-func (z *Zone) at(place string) link {
-	found := z.chain[len(z.chain)-1] // the last wraps around
-	for _, l := range z.chain {
-		if l.place > place {
-			break
-		}
-		found = l
-	}
-	return found
-}
-
-// link adds a denial record to the authority section, once.
-func (r *response) link(l link) {
-	t := dns.TypeNSEC
-	if r.zone.config.NSEC3 != nil {
-		t = dns.TypeNSEC3
-	}
-	for _, rr := range r.msg.Ns {
-		if rr.Header().Rrtype == t && rr.Header().Name == l.owner {
-			return
-		}
-	}
-	if set := r.zone.set(l.owner, t); set != nil {
-		r.put(&r.msg.Ns, set, l.owner)
-	}
-}
-
-// compact signs an NSEC for name on the spot (RFC 9824).
-func (r *response) compact(name string, types []uint16) {
-	rrs := []dns.RR{&dns.NSEC{Hdr: r.zone.header(name, dns.TypeNSEC), NextDomain: `\000.` + name, TypeBitMap: types}}
-	sigs, err := r.zone.signatures(rrs)
-	if err != nil {
-		r.msg.Rcode = dns.RcodeServerFailure
-		return
-	}
-	r.put(&r.msg.Ns, &rrset{rrs, sigs}, name)
-}
-
-// below returns the name one label longer than ancestor on the way to name.
-func below(ancestor, name string) string {
-	for parent(name) != ancestor {
-		name = parent(name)
-	}
-	return name
 }

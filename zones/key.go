@@ -1,13 +1,16 @@
 // Package zones is danelaw's lab: a small signed mail internet that is built in memory from zone files, broken on
-// purpose in named places, and served on loopback by authoritative servers and a plain recursor. It is imported by the
-// lab command, by bench and by tests only.
+// purpose in named places, and served on loopback by authoritative servers and a plain recursor ([Start]). Its parts serve
+// tests without sockets: [Parse] and [Zone.Sign] make one zone, [Build] a tree of them with a [Fault] here and there.
+//
+// It is imported by the lab command, by bench and by tests only. Its keys are short and its files are trusted: it is no
+// signer for real zones.
 package zones
 
 import (
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"time"
 
@@ -21,30 +24,57 @@ type Key struct {
 	signer crypto.Signer
 }
 
-// NewKey makes a fresh key for zone. Flags are 256 or 257 (RFC 4034 section 2.1.1); algorithms are 5, 7, 8, 10, 13, 14,
-// 15 and 16.
+// bits are the key sizes of the algorithms that the DNS library signs with. RSA is as short as Go allows.
+var bits = map[uint8]int{
+	dns.RSASHA1: 1024, dns.RSASHA1NSEC3SHA1: 1024, dns.RSASHA256: 1024, dns.RSASHA512: 1024,
+	dns.ECDSAP256SHA256: 256, dns.ECDSAP384SHA384: 384, dns.ED25519: 256,
+}
+
+// NewKey makes a fresh key for zone. Flags are those of RFC 4034 section 2.1.1, usually 256 or 257. Algorithms 5, 7, 8, 10,
+// 13, 14, 15 and 16 are real; under any other number the key is one that no validator can use.
 func NewKey(zone string, algorithm uint8, flags uint16) (*Key, error) {
-	k := &dns.DNSKEY{
+	k := &Key{DNSKEY: &dns.DNSKEY{
 		Hdr:   dns.RR_Header{Name: dns.CanonicalName(zone), Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
 		Flags: flags, Protocol: 3, Algorithm: algorithm,
+	}}
+	if bits[algorithm] == 0 {
+		return k, k.generateForeign()
 	}
-	if algorithm == dns.ED448 {
-		public, private, err := ed448.GenerateKey(rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		k.PublicKey = base64.StdEncoding.EncodeToString(public)
-		return &Key{k, ed448Signer{private}}, nil
-	}
-	bits := map[uint8]int{5: 1024, 7: 1024, 8: 1024, 10: 1024, 13: 256, 14: 384, 15: 256}[algorithm]
-	if bits == 0 {
-		return nil, fmt.Errorf("no signer for algorithm %d", algorithm)
-	}
-	private, err := k.Generate(bits)
+	private, err := k.DNSKEY.Generate(bits[algorithm])
 	if err != nil {
 		return nil, err
 	}
-	return &Key{k, private.(crypto.Signer)}, nil
+	k.signer = private.(crypto.Signer)
+	return k, nil
+}
+
+// generateForeign makes the key for an algorithm that the DNS library does not know.
+func (k *Key) generateForeign() error {
+	var public []byte
+	if k.DNSKEY.Algorithm == dns.ED448 {
+		key, private, err := ed448.GenerateKey(rand.Reader)
+		if err != nil {
+			return err
+		}
+		public = key
+		k.signer = foreignSigner{dns.ED448, func(m []byte) []byte { return ed448.Sign(private, m, "") }}
+	} else {
+		key, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return err
+		}
+		public = key
+		k.signer = foreignSigner{k.DNSKEY.Algorithm, func(m []byte) []byte { return ed25519.Sign(private, m) }}
+	}
+	k.DNSKEY.PublicKey = base64.StdEncoding.EncodeToString(public)
+	return nil
+}
+
+// as returns the same RSA key for another zone, RSA algorithm or purpose.
+func (k *Key) as(zone string, algorithm uint8, flags uint16) *Key {
+	key := *k.DNSKEY
+	key.Hdr.Name, key.Algorithm, key.Flags = zone, algorithm, flags
+	return &Key{&key, k.signer}
 }
 
 // DS returns the DS of the key with the given digest type (1, 2 or 4).
@@ -58,24 +88,46 @@ func (k *Key) Sign(rrset []dns.RR, inception, expiration time.Time) (*dns.RRSIG,
 		Algorithm: k.DNSKEY.Algorithm, KeyTag: k.DNSKEY.KeyTag(), SignerName: k.DNSKEY.Hdr.Name,
 		Inception: uint32(inception.Unix()), Expiration: uint32(expiration.Unix()),
 	}
-	if sig.Algorithm != dns.ED448 {
+	if bits[sig.Algorithm] != 0 {
 		return sig, sig.Sign(k.signer, rrset)
 	}
-	// The DNS library knows no Ed448. It hands the data to be signed whole to an Ed25519 signer, so it may make up
-	// that data, and our signer mends the one octet that differs.
+	// The library hands the data to be signed whole to an Ed25519 signer, so it may make up that data, and our signer mends
+	// the one octet that differs.
 	sig.Algorithm = dns.ED25519
 	err := sig.Sign(k.signer, rrset)
-	sig.Algorithm = dns.ED448
+	sig.Algorithm = k.DNSKEY.Algorithm
 	return sig, err
 }
 
-// ed448Signer signs the RRSIG data of algorithm 15 as that of algorithm 16.
-type ed448Signer struct{ private ed448.PrivateKey }
+// foreignSigner signs the RRSIG data of algorithm 15 as that of another algorithm.
+type foreignSigner struct {
+	algorithm uint8
+	sign      func(message []byte) []byte
+}
 
-func (s ed448Signer) Public() crypto.PublicKey { return s.private.Public() }
+func (s foreignSigner) Public() crypto.PublicKey { return nil }
 
-func (s ed448Signer) Sign(_ io.Reader, message []byte, _ crypto.SignerOpts) ([]byte, error) {
+func (s foreignSigner) Sign(_ io.Reader, message []byte, _ crypto.SignerOpts) ([]byte, error) {
 	const algorithmOffset = 2 // after Type Covered, RFC 4034 section 3.1
-	message[algorithmOffset] = dns.ED448
-	return ed448.Sign(s.private, message, ""), nil
+	message[algorithmOffset] = s.algorithm
+	return s.sign(message), nil
+}
+
+// ring makes the keys of a world. RSA keys take long to make, so one serves all its zones.
+type ring struct{ rsa *Key }
+
+func (r *ring) key(zone string, algorithm uint8, flags uint16) (*Key, error) {
+	switch algorithm {
+	case dns.RSASHA1, dns.RSASHA1NSEC3SHA1, dns.RSASHA256, dns.RSASHA512:
+	default:
+		return NewKey(zone, algorithm, flags)
+	}
+	if r.rsa == nil {
+		k, err := NewKey(zone, algorithm, flags)
+		if err != nil {
+			return nil, err
+		}
+		r.rsa = k
+	}
+	return r.rsa.as(zone, algorithm, flags), nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Server answers one question for the zones it serves; nil if it does not answer.
+// Server answers one question for the zones it serves; nil if it fails. The reply belongs to the caller.
 type Server func(q dns.Question) *dns.Msg
 
 // Recursor is a plain recursor that validates nothing: it asks the server of the deepest zone it knows, follows aliases
@@ -27,99 +27,130 @@ type cached struct {
 	since time.Time
 }
 
-// maxHops bounds how many zones one alias chain may lead through.
-const maxHops = 16
+const (
+	maxHops   = 16    // zones that one alias chain may lead through
+	maxCached = 10000 // replies; when they are that many all are forgotten
+)
 
-// Resolve answers q as a recursor does for a client that sets DO and CD. The case of the question is kept.
+// Resolve answers q as a recursor does for a client that sets DO; CD makes no difference to one that does not validate. The case
+// of the question is kept.
 func (r *Recursor) Resolve(q dns.Question) *dns.Msg {
 	reply := new(dns.Msg)
 	reply.Response, reply.RecursionDesired, reply.RecursionAvailable = true, true, true
 	reply.Question = []dns.Question{q}
-	name := dns.CanonicalName(q.Name)
-	for range maxHops {
-		m := r.ask(dns.Question{Name: name, Qtype: q.Qtype, Qclass: q.Qclass})
-		if m == nil {
-			reply.Rcode, reply.Answer, reply.Ns = dns.RcodeServerFailure, nil, nil
-			return reply
-		}
-		reply.Rcode = m.Rcode
-		reply.Answer = append(reply.Answer, m.Answer...)
-		reply.Ns = append(reply.Ns, m.Ns...)
-		target := follow(reply.Answer, name, q.Qtype)
-		if target == "" || hasSOA(m.Ns) {
-			break
-		}
-		name = target
+	if !r.gather(reply, dns.CanonicalName(q.Name), q) {
+		reply.Rcode, reply.Answer, reply.Ns = dns.RcodeServerFailure, nil, nil
 	}
 	restoreCase(reply, q.Name)
 	return reply
 }
 
-// follow returns the name at which the aliases that begin at name leave the answer, or "" if they end in data or there are none.
+// gather collects the replies of the zones through which aliases lead; false if one of them fails.
+func (r *Recursor) gather(reply *dns.Msg, name string, q dns.Question) bool {
+	asked := []string{}
+	for name != "" && !slices.Contains(asked, name) {
+		if len(asked) == maxHops {
+			return false
+		}
+		asked = append(asked, name)
+		m := r.ask(dns.Question{Name: name, Qtype: q.Qtype, Qclass: q.Qclass})
+		if m == nil {
+			return false
+		}
+		reply.Rcode = m.Rcode
+		reply.Answer = append(reply.Answer, m.Answer...)
+		reply.Ns = append(reply.Ns, m.Ns...)
+		if hasType(m.Ns, dns.TypeSOA) {
+			return true
+		}
+		name = follow(m.Answer, name, q.Qtype)
+	}
+	return true
+}
+
+// follow returns the name at which the aliases that begin at name leave the answer, or "" if there are none or they end in
+// data.
 func follow(answer []dns.RR, name string, t uint16) string {
-	if t == dns.TypeCNAME || t == dns.TypeANY || t == dns.TypeDS {
+	if t == dns.TypeCNAME || t == dns.TypeANY {
 		return ""
 	}
-	for start := name; ; {
-		next := ""
+	end := name
+	for range answer {
 		for _, rr := range answer {
-			if dns.CanonicalName(rr.Header().Name) != name {
-				continue
-			}
-			if rr.Header().Rrtype == t {
+			switch alias, ok := rr.(*dns.CNAME); {
+			case dns.CanonicalName(rr.Header().Name) != end:
+			case rr.Header().Rrtype == t:
 				return ""
-			}
-			if alias, ok := rr.(*dns.CNAME); ok {
-				next = dns.CanonicalName(alias.Target)
+			case ok:
+				end = dns.CanonicalName(alias.Target)
 			}
 		}
-		switch {
-		case next == "" && name == start:
-			return ""
-		case next == "" || next == start:
-			return name
-		}
-		name = next
 	}
+	if end == name {
+		return ""
+	}
+	return end
 }
 
-func hasSOA(rrs []dns.RR) bool {
-	return slices.ContainsFunc(rrs, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
+func hasType(rrs []dns.RR, t uint16) bool {
+	return slices.ContainsFunc(rrs, func(rr dns.RR) bool { return rr.Header().Rrtype == t })
 }
 
-// restoreCase writes the owner as it was asked, which is what compression makes of it in a real reply (0x20).
+// restoreCase writes owners as the name was asked, which is what compression makes of them in a real reply (0x20).
 func restoreCase(m *dns.Msg, name string) {
-	for _, rr := range m.Answer {
+	for _, rr := range slices.Concat(m.Answer, m.Ns) {
 		if strings.EqualFold(rr.Header().Name, name) {
 			rr.Header().Name = name
 		}
 	}
 }
 
-// ask returns the reply of the server in charge, or a cached one with its TTLs counted down.
+// ask returns the reply of the server in charge, or a cached one with its TTLs counted down; nil if there is no usable one.
 func (r *Recursor) ask(q dns.Question) *dns.Msg {
 	now := r.Clock()
-	r.mu.Lock()
-	c, ok := r.cache[q]
-	r.mu.Unlock()
-	if age := now.Sub(c.since); ok && age >= 0 && age < lifetime(c.msg) {
-		return aged(c.msg, uint32(age/time.Second))
+	if m := r.cached(q, now); m != nil {
+		return m
 	}
 	server := r.Servers[r.inCharge(q)]
 	if server == nil {
 		return nil
 	}
 	m := server(q)
-	if m == nil || m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError && m.Rcode != dns.RcodeYXDomain {
+	if m == nil || !usable(m) {
 		return nil
 	}
+	r.keep(q, cached{m, now})
+	return aged(m, 0)
+}
+
+// usable says whether m is an answer; a referral is none, as the recursor knows all servers itself.
+func usable(m *dns.Msg) bool {
+	switch m.Rcode {
+	case dns.RcodeSuccess:
+		return len(m.Answer) > 0 || hasType(m.Ns, dns.TypeSOA) || !hasType(m.Ns, dns.TypeNS)
+	case dns.RcodeNameError, dns.RcodeYXDomain:
+		return true
+	}
+	return false
+}
+
+func (r *Recursor) cached(q dns.Question, now time.Time) *dns.Msg {
+	r.mu.Lock()
+	c, ok := r.cache[q]
+	r.mu.Unlock()
+	if age := now.Sub(c.since); ok && age >= 0 && age < lifetime(c.msg) {
+		return aged(c.msg, uint32(age/time.Second))
+	}
+	return nil
+}
+
+func (r *Recursor) keep(q dns.Question, c cached) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cache == nil {
+	if r.cache == nil || len(r.cache) == maxCached {
 		r.cache = map[dns.Question]cached{}
 	}
-	r.cache[q] = cached{m, now}
-	return aged(m, 0)
+	r.cache[q] = c
 }
 
 // inCharge returns the zone to be asked: the deepest one, but for DS the one above.
@@ -134,7 +165,7 @@ func (r *Recursor) inCharge(q dns.Question) string {
 	return name
 }
 
-// lifetime is the smallest TTL of a message.
+// lifetime is the smallest TTL of a message, at most an hour.
 func lifetime(m *dns.Msg) time.Duration {
 	least := uint32(3600)
 	for _, rr := range slices.Concat(m.Answer, m.Ns) {

@@ -1,8 +1,8 @@
 package zones
 
 import (
+	"embed"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,13 +10,20 @@ import (
 	"github.com/miekg/dns"
 )
 
+// internet holds the zone files of the lab and its table.
+//
+//go:embed internet
+var internet embed.FS
+
 // Config says how a zone is signed. The zero value, with the times filled in, is an ECDSA P-256 key and NSEC.
 type Config struct {
 	Unsigned              bool
 	Algorithms            []uint8 // one key of each; default 13
 	Flags                 uint16  // of the keys; default 257
+	Split                 bool    // a zone-signing key beside each
 	NSEC3                 *NSEC3  // nil: NSEC
 	Compact               bool    // compact denial of existence (RFC 9824) instead of a chain
+	Digests               []uint8 // of the DS in the zone above; default 2
 	Inception, Expiration time.Time
 	Keys                  []*Key // instead of fresh ones
 }
@@ -31,7 +38,7 @@ type NSEC3 struct {
 // Zone is an authoritative zone in memory, signed or not. Change it only before it is served.
 type Zone struct {
 	Name string
-	Keys []*Key
+	Keys []*Key // where some have the SEP flag and some have not, those sign the DNSKEY RRset and these all others
 	// Reply, if set, may spoil a reply before it is sent: the faults that no zone file can carry. Nil stands for SERVFAIL.
 	Reply func(q dns.Question, m *dns.Msg) *dns.Msg
 
@@ -40,7 +47,7 @@ type Zone struct {
 	chain  []link          // the denial records in their order
 }
 
-// node is what one owner has, by type.
+// node is what one owner has, by type. NSEC3 belong to no node: their owners do not exist (RFC 5155 section 7.2.8).
 type node map[uint16]*rrset
 
 type rrset struct {
@@ -48,19 +55,26 @@ type rrset struct {
 	sigs []dns.RR
 }
 
-// link is one NSEC or NSEC3 of the chain: its owner and its place in the order, which is the owner or its hash.
-type link struct{ place, owner string }
+// link is one NSEC or NSEC3 of the chain: its place in the order, which is the owner or its hash, and the record.
+type link struct {
+	place []string
+	owner string
+	set   *rrset
+}
 
-// Parse reads a zone in zone-file form; name is its apex and origin. Nothing is signed yet.
+// Parse reads a zone in zone-file form; name is its apex and origin. $INCLUDE finds the files of the lab, such as mail.zone.
+// Nothing is signed yet.
 func Parse(name, text string) (*Zone, error) {
 	z := &Zone{Name: dns.CanonicalName(name), nodes: map[string]node{}}
-	p := dns.NewZoneParser(strings.NewReader(text), z.Name, z.Name+"zone")
+	p := dns.NewZoneParser(strings.NewReader(text), z.Name, "internet/"+z.Name)
 	p.SetDefaultTTL(3600)
+	p.SetIncludeAllowed(true)
+	p.SetIncludeFS(internet)
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
 		z.Add(rr)
 	}
 	if err := p.Err(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("zone %s: %w", z.Name, err)
 	}
 	if z.set(z.Name, dns.TypeSOA) == nil {
 		return nil, fmt.Errorf("zone %s has no SOA", z.Name)
@@ -84,12 +98,33 @@ func (z *Zone) Add(rrs ...dns.RR) {
 	}
 }
 
-// Remove takes an RRset out of the zone.
+// Remove takes an RRset out of a zone that is not signed yet.
 func (z *Zone) Remove(owner string, t uint16) {
 	delete(z.nodes[owner], t)
 	if len(z.nodes[owner]) == 0 {
 		delete(z.nodes, owner)
 	}
+}
+
+// Records returns a copy of the RRset of owner and type; none if there is none.
+func (z *Zone) Records(owner string, t uint16) (rrs []dns.RR) {
+	if set := z.set(dns.CanonicalName(owner), t); set != nil {
+		for _, rr := range set.rrs {
+			rrs = append(rrs, dns.Copy(rr))
+		}
+	}
+	return rrs
+}
+
+// Owners returns the names that have records of type t, sorted.
+func (z *Zone) Owners(t uint16) (owners []string) {
+	for owner, n := range z.nodes {
+		if n[t] != nil {
+			owners = append(owners, owner)
+		}
+	}
+	slices.Sort(owners)
+	return owners
 }
 
 // Edit changes records and signatures of one RRset of a signed zone; what f returns takes their place.
@@ -99,100 +134,21 @@ func (z *Zone) Edit(owner string, t uint16, f func(rrs, sigs []dns.RR) (newRRs, 
 	}
 }
 
+// Spoil adds f to what is done to replies: it comes after those added before, unless one of them made it a SERVFAIL.
+func (z *Zone) Spoil(f func(q dns.Question, m *dns.Msg) *dns.Msg) {
+	before := z.Reply
+	z.Reply = func(q dns.Question, m *dns.Msg) *dns.Msg {
+		if before != nil {
+			m = before(q, m)
+		}
+		if m == nil {
+			return nil
+		}
+		return f(q, m)
+	}
+}
+
 func (z *Zone) set(owner string, t uint16) *rrset { return z.nodes[owner][t] }
-
-// Sign makes keys, the denial chain and all signatures, anew if it was signed before.
-func (z *Zone) Sign(c Config) error {
-	z.unsign()
-	z.config = c
-	if c.Unsigned {
-		return nil
-	}
-	if err := z.makeKeys(); err != nil {
-		return err
-	}
-	for _, k := range z.Keys {
-		z.Add(k.DNSKEY)
-	}
-	if c.NSEC3 != nil {
-		z.hashedChain()
-	} else if !c.Compact {
-		z.plainChain()
-	}
-	return z.signAll()
-}
-
-// unsign removes what Sign made.
-func (z *Zone) unsign() {
-	z.chain, z.Keys = nil, nil
-	for owner, n := range z.nodes {
-		for _, set := range n {
-			set.sigs = nil
-		}
-		for _, t := range []uint16{dns.TypeDNSKEY, dns.TypeNSEC, dns.TypeNSEC3, dns.TypeNSEC3PARAM} {
-			z.Remove(owner, t)
-		}
-	}
-}
-
-func (z *Zone) makeKeys() error {
-	if z.Keys = slices.Clone(z.config.Keys); len(z.Keys) > 0 {
-		return nil
-	}
-	algorithms, flags := z.config.Algorithms, z.config.Flags
-	if len(algorithms) == 0 {
-		algorithms = []uint8{dns.ECDSAP256SHA256}
-	}
-	if flags == 0 {
-		flags = dns.ZONE | dns.SEP
-	}
-	for _, algorithm := range algorithms {
-		key, err := NewKey(z.Name, algorithm, flags)
-		if err != nil {
-			return err
-		}
-		z.Keys = append(z.Keys, key)
-	}
-	return nil
-}
-
-// DS returns the DS records for the parent zone, of one digest type.
-func (z *Zone) DS(digest uint8) []*dns.DS {
-	var all []*dns.DS
-	for _, k := range z.Keys {
-		all = append(all, k.DS(digest))
-	}
-	return all
-}
-
-// signAll signs every authoritative RRset.
-func (z *Zone) signAll() error {
-	for owner, n := range z.nodes {
-		for t, set := range n {
-			if !z.authoritative(owner, t) {
-				continue
-			}
-			sigs, err := z.signatures(set.rrs)
-			if err != nil {
-				return err
-			}
-			set.sigs = sigs
-		}
-	}
-	return nil
-}
-
-// signatures returns an RRSIG of every key.
-func (z *Zone) signatures(rrs []dns.RR) (sigs []dns.RR, err error) {
-	for _, k := range z.Keys {
-		sig, err := k.Sign(rrs, z.config.Inception, z.config.Expiration)
-		if err != nil {
-			return nil, fmt.Errorf("signing %s %s: %w", rrs[0].Header().Name, dns.Type(rrs[0].Header().Rrtype), err)
-		}
-		sigs = append(sigs, sig)
-	}
-	return sigs, nil
-}
 
 // cut returns the delegation at or above name; "" if there is none.
 func (z *Zone) cut(name string) (cut string) {
@@ -245,17 +201,6 @@ func (z *Zone) encloser(name string) string {
 	return name
 }
 
-// owners returns the names that belong into the denial chain: not those below a delegation or DNAME.
-func (z *Zone) owners() []string {
-	return slices.Sorted(func(yield func(string) bool) {
-		for owner := range maps.Keys(z.nodes) {
-			if cut := z.cut(owner); (cut == "" || cut == owner) && z.dname(owner) == "" && !yield(owner) {
-				return
-			}
-		}
-	})
-}
-
 // types returns the type bit map of an owner.
 func (z *Zone) types(owner string, more ...uint16) []uint16 {
 	types := more
@@ -268,7 +213,7 @@ func (z *Zone) types(owner string, more ...uint16) []uint16 {
 	return slices.Compact(types)
 }
 
-// negativeTTL is the TTL of denial records (RFC 9077).
+// negativeTTL is the TTL of denials and their records (RFC 2308 section 5, RFC 9077).
 func (z *Zone) negativeTTL() uint32 {
 	soa := z.set(z.Name, dns.TypeSOA).rrs[0].(*dns.SOA)
 	return min(soa.Hdr.Ttl, soa.Minttl)
@@ -278,67 +223,18 @@ func (z *Zone) header(owner string, t uint16) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: t, Class: dns.ClassINET, Ttl: z.negativeTTL()}
 }
 
-// plainChain makes the NSEC records.
-func (z *Zone) plainChain() {
-	for _, owner := range z.owners() {
-		z.chain = append(z.chain, link{canonicalOrder(owner), owner})
+// canonicalOrder turns a name into its labels from the right, whose order is that of RFC 4034 section 6.1.
+func canonicalOrder(name string) (labels []string) {
+	wire := make([]byte, 256)
+	end, err := dns.PackDomainName(name, wire, 0, nil, false)
+	if err != nil {
+		panic(err) // it came from a parsed message or zone file
 	}
-	slices.SortFunc(z.chain, func(a, b link) int { return strings.Compare(a.place, b.place) })
-	for i, l := range z.chain {
-		next := z.chain[(i+1)%len(z.chain)].owner
-		z.Add(&dns.NSEC{
-			Hdr: z.header(l.owner, dns.TypeNSEC), NextDomain: next, TypeBitMap: z.types(l.owner, dns.TypeNSEC, dns.TypeRRSIG),
-		})
+	for off := 0; off < end-1; off += 1 + int(wire[off]) {
+		labels = append(labels, string(wire[off+1:off+1+int(wire[off])]))
 	}
-}
-
-// hashedChain makes the NSEC3 records; empty non-terminals have one, unsigned delegations under opt-out none.
-func (z *Zone) hashedChain() {
-	p := z.config.NSEC3
-	var flags uint8
-	if p.OptOut {
-		flags = 1
-	}
-	z.Add(&dns.NSEC3PARAM{
-		Hdr: z.header(z.Name, dns.TypeNSEC3PARAM), Hash: dns.SHA1, Iterations: p.Iterations, Salt: p.Salt,
-		SaltLength: uint8(len(p.Salt) / 2),
-	})
-	hashed := map[string]string{} // hash to name
-	for _, owner := range z.owners() {
-		if p.OptOut && z.cut(owner) == owner && z.set(owner, dns.TypeDS) == nil {
-			continue
-		}
-		for name := owner; ; name = parent(name) {
-			hashed[z.hash(name)] = name
-			if name == z.Name {
-				break
-			}
-		}
-	}
-	places := slices.Sorted(maps.Keys(hashed))
-	for i, h := range places {
-		owner := strings.ToLower(h) + "." + strings.TrimPrefix(z.Name, ".")
-		types := z.types(hashed[h])
-		if len(types) > 0 && (z.cut(hashed[h]) == "" || slices.Contains(types, dns.TypeDS)) {
-			types = z.types(hashed[h], dns.TypeRRSIG)
-		}
-		z.Add(&dns.NSEC3{
-			Hdr: z.header(owner, dns.TypeNSEC3), Hash: dns.SHA1, Flags: flags, Iterations: p.Iterations, Salt: p.Salt,
-			SaltLength: uint8(len(p.Salt) / 2), HashLength: 20, NextDomain: places[(i+1)%len(places)], TypeBitMap: types,
-		})
-		z.chain = append(z.chain, link{h, owner})
-	}
-}
-
-func (z *Zone) hash(name string) string {
-	return dns.HashName(name, dns.SHA1, z.config.NSEC3.Iterations, z.config.NSEC3.Salt)
-}
-
-// canonicalOrder turns a name into a string that sorts as the name does (RFC 4034 section 6.1).
-func canonicalOrder(name string) string {
-	labels := dns.SplitDomainName(name)
 	slices.Reverse(labels)
-	return strings.Join(labels, "\x00")
+	return labels
 }
 
 // parent returns the name one label shorter; that of the root is the root.
@@ -348,3 +244,14 @@ func parent(name string) string {
 	}
 	return "."
 }
+
+// below returns the name one label longer than ancestor on the way to name.
+func below(ancestor, name string) string {
+	for parent(name) != ancestor {
+		name = parent(name)
+	}
+	return name
+}
+
+// child returns the name with label in front.
+func child(label, name string) string { return label + "." + strings.TrimPrefix(name, ".") }
