@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -46,7 +47,11 @@ var Faults = map[string]Fault{
 // FaultNames returns the names of [Faults], sorted.
 func FaultNames() []string { return slices.Sorted(maps.Keys(Faults)) }
 
-func inThePast(c *Config) { c.Inception, c.Expiration = c.Inception.Add(-validity), c.Inception }
+// inThePast ends the signatures two days ago: Unbound forgives a day.
+func inThePast(c *Config) {
+	c.Expiration = c.Inception.Add(-48 * time.Hour)
+	c.Inception = c.Expiration.Add(-validity)
+}
 
 func inTheFuture(c *Config) { c.Inception, c.Expiration = c.Expiration, c.Expiration.Add(validity) }
 

@@ -29,7 +29,7 @@ const validity = 14 * 24 * time.Hour
 // that zone gets its NS, glue and DS (an unsigned one no DS).
 func Build(now time.Time, plans ...Plan) (*World, error) {
 	w := &World{zones: map[string]*Zone{}}
-	if err := w.parse(plans); err != nil {
+	if err := w.parse(plans, now); err != nil {
 		return nil, err
 	}
 	keys := new(ring)
@@ -38,7 +38,7 @@ func Build(now time.Time, plans ...Plan) (*World, error) {
 	})
 	for _, p := range deepestFirst {
 		z := w.zones[dns.CanonicalName(p.Name)]
-		if err := z.sign(p.signing(now), keys); err != nil {
+		if err := z.sign(z.config, keys); err != nil {
 			return nil, err
 		}
 		if above := w.above(z.Name); above != nil {
@@ -50,7 +50,7 @@ func Build(now time.Time, plans ...Plan) (*World, error) {
 }
 
 // parse reads all zones before the first is signed, as parents take records of their children.
-func (w *World) parse(plans []Plan) error {
+func (w *World) parse(plans []Plan, now time.Time) error {
 	for _, p := range plans {
 		z, err := Parse(p.Name, p.Text)
 		if err != nil {
@@ -62,6 +62,7 @@ func (w *World) parse(plans []Plan) error {
 		if w.zones[z.Name] != nil {
 			return fmt.Errorf("zone %s is there twice", z.Name)
 		}
+		z.config = p.signing(now)
 		w.zones[z.Name] = z
 	}
 	return nil
@@ -102,6 +103,9 @@ func (z *Zone) delegate(child *Zone, fault Fault) {
 		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			z.Add(child.Records(ns.(*dns.NS).Ns, t)...)
 		}
+	}
+	if z.config.Unsigned {
+		return
 	}
 	for _, ds := range child.delegationSigners(fault) {
 		z.Add(ds)
