@@ -68,28 +68,28 @@ func (r *Recursor) gather(reply *dns.Msg, name string, q dns.Question) bool {
 	return true
 }
 
-// follow returns the name at which the aliases that begin at name leave the answer, or "" if there are none or they end in
-// data.
+// follow returns the name at which the aliases that begin at name leave the answer; "" if there are none, or they end in data
+// or go in a circle.
 func follow(answer []dns.RR, name string, t uint16) string {
 	if t == dns.TypeCNAME || t == dns.TypeANY {
 		return ""
 	}
-	end := name
-	for range answer {
-		for _, rr := range answer {
-			switch alias, ok := rr.(*dns.CNAME); {
-			case dns.CanonicalName(rr.Header().Name) != end:
-			case rr.Header().Rrtype == t:
-				return ""
-			case ok:
-				end = dns.CanonicalName(alias.Target)
-			}
+	seen := []string{}
+	for end := name; !slices.Contains(seen, end); {
+		seen = append(seen, end)
+		i := slices.IndexFunc(answer, func(rr dns.RR) bool {
+			h := rr.Header()
+			return dns.CanonicalName(h.Name) == end && (h.Rrtype == t || h.Rrtype == dns.TypeCNAME)
+		})
+		if i < 0 && end != name {
+			return end
 		}
+		if i < 0 || answer[i].Header().Rrtype == t {
+			return ""
+		}
+		end = dns.CanonicalName(answer[i].(*dns.CNAME).Target)
 	}
-	if end == name {
-		return ""
-	}
-	return end
+	return ""
 }
 
 func hasType(rrs []dns.RR, t uint16) bool {

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -72,49 +73,57 @@ func parseEntry(line string) (*entry, error) {
 	return e, e.verdict.parseVerdict(strings.Fields(columns[4]))
 }
 
-// parse reads how a zone is signed: algorithm numbers and the words below, some with a value after a colon.
+// parse reads how a zone is signed, from the words that the table's comment explains.
 func (c *Config) parse(words []string) error {
 	for _, word := range words {
-		key, value, _ := strings.Cut(word, ":")
-		n, err := strconv.ParseUint(value, 10, 16)
-		if algorithm, isNumber := strconv.ParseUint(key, 10, 8); isNumber == nil {
-			c.Algorithms = append(c.Algorithms, uint8(algorithm))
-			continue
-		}
-		switch key {
-		case "unsigned":
-			c.Unsigned, err = true, nil
-		case "split":
-			c.Split, err = true, nil
-		case "compact":
-			c.Compact, err = true, nil
-		case "nsec":
-			c.NSEC3, err = nil, nil
-		case "nsec3":
-			c.NSEC3 = &NSEC3{Iterations: uint16(n)}
-		case "salt":
-			c.NSEC3.Salt, err = value, nil
-		case "opt-out":
-			c.NSEC3.OptOut, err = true, nil
-		case "flags":
-			c.Flags = uint16(n)
-		case "digest":
-			c.Digests = append(c.Digests, uint8(n))
-		default:
-			err = fmt.Errorf("unknown word")
-		}
-		if err != nil {
+		if err := c.parseWord(word); err != nil {
 			return fmt.Errorf("signing %q: %w", word, err)
 		}
 	}
 	return nil
 }
 
+func (c *Config) parseWord(word string) error {
+	key, value, _ := strings.Cut(word, ":")
+	if algorithm, err := strconv.ParseUint(key, 10, 8); err == nil {
+		c.Algorithms = append(c.Algorithms, uint8(algorithm))
+		return nil
+	}
+	switch word {
+	case "nsec":
+	case "compact":
+		c.Compact = true
+	case "split":
+		c.Split = true
+	case "unsigned":
+		c.Unsigned = true
+	default:
+		return c.parseValue(key, value)
+	}
+	return nil
+}
+
+func (c *Config) parseValue(key, value string) error {
+	number, salt, _ := strings.Cut(value, ":")
+	n, err := strconv.ParseUint(number, 10, 16)
+	switch key {
+	case "nsec3", "opt-out":
+		c.NSEC3 = &NSEC3{Iterations: uint16(n), Salt: salt, OptOut: key == "opt-out"}
+	case "flags":
+		c.Flags = uint16(n)
+	case "digest":
+		c.Digests = append(c.Digests, uint8(n))
+	default:
+		return errors.New("unknown word")
+	}
+	return err
+}
+
 // addQuestion reads a line below a zone: name, type, verdict, RCODE.
 func (e *entry) addQuestion(line string) error {
 	fields := strings.Fields(line)
 	if len(fields) < 4 {
-		return fmt.Errorf("a question has a name, a type, a verdict and an RCODE")
+		return errors.New("a question has a name, a type, a verdict and an RCODE")
 	}
 	q := Question{Name: e.name, Type: dns.StringToType[fields[1]]}
 	if fields[0] != "@" {

@@ -151,20 +151,19 @@ func (v *validator) holds(sig *dns.RRSIG, set []dns.RR, keys []*dns.DNSKEY) bool
 	})
 }
 
-// verifyEd448 verifies what the DNS library cannot (RFC 8080). Names in the set are in lower case and no wildcard's.
+// verifyEd448 verifies what the DNS library cannot (RFC 8080). Names in the set are in lower case.
 func verifyEd448(key *dns.DNSKEY, sig *dns.RRSIG, set []dns.RR) bool {
 	unsigned := *sig
 	unsigned.Signature = ""
 	data := rdata(&unsigned)
-	records := make([][]byte, len(set))
-	for i, rr := range set {
+	set = slices.SortedFunc(slices.Values(set), func(a, b dns.RR) int { return bytes.Compare(rdata(a), rdata(b)) })
+	for _, rr := range set {
 		rr = dns.Copy(rr)
 		rr.Header().Ttl = sig.OrigTtl
-		records[i] = packed(rr)
-	}
-	slices.SortFunc(records, bytes.Compare) // owners, types and TTLs are equal; RDATA lengths come before RDATA, so all of one length
-	for _, r := range records {
-		data = append(data, r...)
+		if owner := rr.Header().Name; int(sig.Labels) < dns.CountLabel(owner) && owner[0] != '*' {
+			rr.Header().Name = wildcard(suffix(owner, int(sig.Labels)))
+		}
+		data = append(data, packed(rr)...)
 	}
 	public, _ := base64.StdEncoding.DecodeString(key.PublicKey)
 	signature, _ := base64.StdEncoding.DecodeString(sig.Signature)

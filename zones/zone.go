@@ -170,12 +170,8 @@ func (z *Zone) dname(name string) string {
 	return ""
 }
 
-// authoritative says whether the zone answers for an RRset itself: not for glue, for a delegation's NS, nor for what a DNAME
-// occludes.
+// authoritative says whether the zone answers for an RRset itself: not for glue, nor for a delegation's NS.
 func (z *Zone) authoritative(owner string, t uint16) bool {
-	if z.dname(owner) != "" {
-		return false
-	}
 	cut := z.cut(owner)
 	return cut == "" || cut == owner && (t == dns.TypeDS || t == dns.TypeNSEC)
 }
