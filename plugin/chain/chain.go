@@ -72,7 +72,7 @@ type Config struct {
 	Timeout           time.Duration // a client has its answer by then (L-10); 4.5 s
 	SignatureChecks   int           // L-1; 128
 	UpstreamQuestions int           // L-9; 100
-	Retries           int           // V-14; 2
+	Retries           int           // V-14; 0 for none, danelaw takes 2
 	InFlight          int           // client questions at once (L-13); 16384
 	Waiting           int           // clients per question (L-13); 1000
 	MinTTL, MaxTTL    time.Duration // C-5, C-6; 0 and 24 h

@@ -208,21 +208,11 @@ func (r *readiness) clockFailure() error {
 		r.clock().UTC().Format(time.RFC3339), r.built.Format(time.RFC3339))
 }
 
-// explain returns the reasons of a SERVFAIL, with those that lie in danelaw not being ready: the clock makes signatures
-// not yet valid (T-14), an anchor could not be tried (T-13).
+// explain returns the reasons of a SERVFAIL, with the one that lies in danelaw if the answer rests on an anchor that it
+// could not try yet (T-13).
 func (r *readiness) explain(notes []*dnssec.Failure) []*dnssec.Failure {
-	notes = slices.Clone(notes)
-	if len(notes) == 0 {
-		return nil
+	if r.Ready() || len(notes) == 0 || notes[0].Type != dns.TypeDNSKEY || !slices.Contains(r.zones, notes[0].Zone) {
+		return slices.Clone(notes)
 	}
-	f := notes[0]
-	if r.early.Load() && f.Code == dns.ExtendedErrorCodeSignatureNotYetValid {
-		clocked := *f
-		clocked.Text = r.clockFailure().Error() + "; " + f.Text
-		notes[0] = &clocked
-	}
-	if r.Ready() || f.Type != dns.TypeDNSKEY || !slices.Contains(r.zones, f.Zone) {
-		return notes
-	}
-	return slices.Insert(notes, 1, r.obstacle.Load())
+	return slices.Insert(slices.Clone(notes), 1, r.obstacle.Load())
 }

@@ -1,0 +1,324 @@
+package danelaw
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/caddy"
+
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/trustanchors"
+)
+
+// read parses a directive with the given option lines, the first of which is line 2 of Testfile.
+func read(t *testing.T, lines ...string) (*setting, error) {
+	t.Helper()
+	return parse(caddy.NewTestController("dns", "danelaw {\n"+strings.Join(lines, "\n")+"\n}"))
+}
+
+func mustParse(t *testing.T, address string) upstream.Address {
+	t.Helper()
+	a, err := upstream.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func networks(prefixes ...string) (ps []netip.Prefix) {
+	for _, p := range prefixes {
+		ps = append(ps, netip.MustParsePrefix(p))
+	}
+	return ps
+}
+
+// TestOptions: a Corefile with these lines differs from the defaults in this, and in nothing else.
+func TestOptions(t *testing.T) {
+	quad9 := mustParse(t, "tls://9.9.9.9%dns.quad9.net")
+	for _, tt := range []struct {
+		lines []string
+		want  func(c *Config)
+	}{
+		{nil, func(c *Config) {}},
+		{[]string{"upstream . 192.0.2.1 tls://9.9.9.9%dns.quad9.net"}, func(c *Config) {
+			c.Routes = []upstream.Route{{From: ".", To: []upstream.Address{mustParse(t, "192.0.2.1:53"), quad9}}}
+		}},
+		{[]string{"upstream . 192.0.2.1", "upstream Corp.Example 192.0.2.2:5300"}, func(c *Config) {
+			c.Routes = []upstream.Route{
+				{From: ".", To: []upstream.Address{mustParse(t, "192.0.2.1")}},
+				{From: "corp.example.", To: []upstream.Address{mustParse(t, "192.0.2.2:5300")}},
+			}
+		}},
+		{[]string{"trust_anchor embedded"}, func(c *Config) {}},
+		{[]string{"private Corp.Example cluster.local.", "private 10.0.0.0/8 fd00::/8"}, func(c *Config) {
+			c.Private = []string{"corp.example.", "cluster.local.", "10.in-addr.arpa.", "d.f.ip6.arpa."}
+		}},
+		{[]string{"sha1 unsupported"}, func(c *Config) {}},
+		{[]string{"sha1 verify"}, func(c *Config) { c.Policy.SHA1 = true }},
+		{[]string{"nsec3_iterations 0"}, func(c *Config) { c.Policy.NSEC3Iterations = 0 }},
+		{[]string{"nsec3_iterations 150"}, func(c *Config) { c.Policy.NSEC3Iterations = 150 }},
+		{[]string{"clock_skew 0s"}, func(c *Config) { c.Policy.ClockSkew = 0 }},
+		{[]string{"clock_skew 3600s"}, func(c *Config) { c.Policy.ClockSkew = time.Hour }},
+		{[]string{"validation_time 2026-11-20T04:00:00Z"}, func(c *Config) {
+			c.ValidationTime = time.Date(2026, 11, 20, 4, 0, 0, 0, time.UTC)
+		}},
+		{[]string{"allow_clients 10.0.0.0/8 ::1", "allow_clients 127.0.0.1"}, func(c *Config) {
+			c.AllowClients = networks("10.0.0.0/8", "::1/128", "127.0.0.1/32")
+		}},
+		{[]string{"ad_clients 169.254.20.0/24"}, func(c *Config) { c.ADClients = networks("169.254.20.0/24") }},
+		{[]string{"ignore_cd on"}, func(c *Config) { c.IgnoreCD = true }},
+		{[]string{"ignore_cd off"}, func(c *Config) {}},
+		{[]string{"cache 1MiB"}, func(c *Config) { c.CacheSize = 1 << 20 }},
+		{[]string{"cache 1.5GiB"}, func(c *Config) { c.CacheSize = 3 << 29 }},
+		{[]string{"cache_ttl 60s 168h"}, func(c *Config) { c.MinTTL, c.MaxTTL = time.Minute, 168*time.Hour }},
+		{[]string{"cache_ttl 0s 1s"}, func(c *Config) { c.MinTTL, c.MaxTTL = 0, time.Second }},
+		{[]string{"timeout 1s"}, func(c *Config) { c.Timeout = time.Second }},
+		{[]string{"timeout 30s"}, func(c *Config) { c.Timeout = 30 * time.Second }},
+		{[]string{"limit signature_checks 64", "limit upstream_questions 50", "limit retries 0", "limit in_flight 100", "limit waiting 10"},
+			func(c *Config) {
+				c.SignatureChecks, c.UpstreamQuestions, c.Retries, c.InFlight, c.Waiting = 64, 50, 0, 100, 10
+			}},
+		{[]string{"edns_size 512"}, func(c *Config) { c.EDNSSize = 512 }},
+		{[]string{"edns_size 4096"}, func(c *Config) { c.EDNSSize = 4096 }},
+	} {
+		s, err := read(t, tt.lines...)
+		if err != nil {
+			t.Errorf("%q: %v", tt.lines, err)
+			continue
+		}
+		want := Defaults()
+		tt.want(&want)
+		want.Clock, s.Clock = nil, nil
+		if !reflect.DeepEqual(s.Config, want) {
+			t.Errorf("%q:\n got %+v\nwant %+v", tt.lines, s.Config, want)
+		}
+	}
+}
+
+// TestDefaults: an operator who says nothing gets what the design promises.
+func TestDefaults(t *testing.T) {
+	c := Defaults()
+	if len(c.Anchors["."]) != 2 || c.Policy.SHA1 || c.Policy.NSEC3Iterations != 50 || c.Policy.ClockSkew != 300*time.Second {
+		t.Errorf("judgement: %+v %+v", c.Anchors, c.Policy)
+	}
+	if !reflect.DeepEqual(c.AllowClients, networks("127.0.0.0/8", "::1/128")) || !reflect.DeepEqual(c.AllowClients, c.ADClients) || c.IgnoreCD {
+		t.Errorf("clients: %v %v %v", c.AllowClients, c.ADClients, c.IgnoreCD)
+	}
+	got := []any{c.CacheSize, c.MinTTL, c.MaxTTL, c.Timeout, c.SignatureChecks, c.UpstreamQuestions, c.Retries, c.InFlight, c.Waiting, c.EDNSSize}
+	want := []any{int64(64 << 20), time.Duration(0), 24 * time.Hour, 4500 * time.Millisecond, 128, 100, 2, 16384, 1000, uint16(1232)}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("limits: %v, want %v", got, want)
+	}
+}
+
+// TestMalformedOptions: every error names file and line, the value, and what to write instead.
+func TestMalformedOptions(t *testing.T) {
+	const addresses, zonesAllowed, networksAllowed = "ADDR[:PORT]", "domain names or networks", "such as 127.0.0.0/8 ::1"
+	for _, tt := range []struct {
+		lines []string
+		at    int // line of Testfile
+		want  []string
+	}{
+		{[]string{"upstream"}, 2, []string{"upstream: wrong number", "write upstream FROM TO...", addresses}},
+		{[]string{"upstream ."}, 2, []string{"upstream .: wrong number", addresses}},
+		{[]string{"upstream . resolver.example"}, 2, []string{`"resolver.example"`, addresses}},
+		{[]string{"upstream . quic://9.9.9.9%dns.quad9.net"}, 2, []string{"quic://9.9.9.9", "QUIC", addresses}},
+		{[]string{"upstream . tls://9.9.9.9"}, 2, []string{"tls://9.9.9.9", "append"}},
+		{[]string{"upstream a..b 192.0.2.1"}, 2, []string{`"a..b" is not a domain name`, addresses}},
+		{[]string{"upstream corp.example:53 192.0.2.1"}, 2, []string{`"corp.example:53" is not a domain name`, addresses}},
+		{[]string{"upstream . 192.0.2.1 192.0.2.1:53"}, 2, []string{`"192.0.2.1:53" is there twice`}},
+		{[]string{"upstream . 192.0.2.1", "upstream . 192.0.2.2"}, 3, []string{". has its upstreams already", "one line"}},
+		{[]string{"upstream . 192.0.2.1 {", "}"}, 2, []string{"takes no block", "write upstream FROM TO..."}},
+		{[]string{"upstream_ca"}, 2, []string{"upstream_ca: wrong number", "write upstream_ca FILE"}},
+		{[]string{"upstream_ca a b"}, 2, []string{"upstream_ca a b: wrong number"}},
+		{[]string{"sha1 verify", "upstream_ca /nonexistent"}, 3, []string{"/nonexistent", "no such file", "PEM certificates"}},
+		{[]string{"upstream_ca testdata/empty.pem"}, 2, []string{"testdata/empty.pem", "no certificate in it", "PEM certificates"}},
+		{[]string{"trust_anchor"}, 2, []string{"trust_anchor: wrong number", "root-anchors.xml"}},
+		{[]string{"trust_anchor embedded embedded"}, 2, []string{`"embedded" is there twice`}},
+		{[]string{"ignore_cd on", "trust_anchor /nonexistent"}, 3, []string{"trust_anchor /nonexistent", "mend the file, or write `trust_anchor embedded`"}},
+		{[]string{"private"}, 2, []string{"private: wrong number", zonesAllowed}},
+		{[]string{"private ."}, 2, []string{`"." would leave nothing to validate`, zonesAllowed}},
+		{[]string{"private a..b"}, 2, []string{`"a..b" is not a domain name`, zonesAllowed}},
+		{[]string{"private corp.example:53"}, 2, []string{`"corp.example:53" is not a domain name`, zonesAllowed}},
+		{[]string{"private a.example", "private A.example."}, 3, []string{"a.example. is there twice", zonesAllowed}},
+		{[]string{"sha1"}, 2, []string{"sha1: wrong number", "`unsupported` or `verify`"}},
+		{[]string{"sha1 yes"}, 2, []string{`"yes" is neither`, "`unsupported` or `verify`"}},
+		{[]string{"sha1 verify", "sha1 verify"}, 3, []string{"sha1 is there twice", "Testfile:2", "keep one"}},
+		{[]string{"nsec3_iterations"}, 2, []string{"wrong number", "from 0 to 150"}},
+		{[]string{"nsec3_iterations 151"}, 2, []string{"151 is out of range", "from 0 to 150"}},
+		{[]string{"nsec3_iterations -1"}, 2, []string{"-1 is out of range", "from 0 to 150"}},
+		{[]string{"nsec3_iterations many"}, 2, []string{`"many" is not a whole number`, "from 0 to 150"}},
+		{[]string{"clock_skew 3601s"}, 2, []string{`"3601s" is out of range`, "0s to 3600s"}},
+		{[]string{"clock_skew -1s"}, 2, []string{`"-1s" is out of range`, "0s to 3600s"}},
+		{[]string{"clock_skew 300"}, 2, []string{`"300" is not a duration with its unit`, "0s to 3600s"}},
+		{[]string{"validation_time"}, 2, []string{"wrong number", "2026-11-20T04:00:00Z"}},
+		{[]string{"validation_time yesterday"}, 2, []string{`"yesterday" is not a time`, "2026-11-20T04:00:00Z"}},
+		{[]string{"allow_clients"}, 2, []string{"wrong number", networksAllowed}},
+		{[]string{"allow_clients everybody"}, 2, []string{`"everybody" is not a network`, networksAllowed}},
+		{[]string{"allow_clients 10.1.2.3/8"}, 2, []string{`"10.1.2.3/8" has bits set beyond its mask`, "10.0.0.0/8"}},
+		{[]string{"allow_clients ::ffff:10.0.0.0/104"}, 2, []string{"::ffff:10.0.0.0/104", "write it as IPv4"}},
+		{[]string{"ad_clients"}, 2, []string{"wrong number", networksAllowed}},
+		{[]string{"ad_clients 127.0.0.1", "ad_clients 256.0.0.0/8"}, 3, []string{`"256.0.0.0/8" is not a network`, networksAllowed}},
+		{[]string{"ignore_cd"}, 2, []string{"wrong number", "`on` or `off`"}},
+		{[]string{"ignore_cd true"}, 2, []string{`"true" is neither`, "`on` or `off`"}},
+		{[]string{"cache"}, 2, []string{"wrong number", "64MiB"}},
+		{[]string{"cache 64"}, 2, []string{`"64" is not a number with one of the units`, "64MiB"}},
+		{[]string{"cache 64MB"}, 2, []string{`"64MB" is not a number with one of the units`, "64MiB"}},
+		{[]string{"cache NaNMiB"}, 2, []string{`"NaNMiB" is not a number`, "64MiB"}},
+		{[]string{"cache 1023KiB"}, 2, []string{`"1023KiB" is out of range`, "1MiB to 1TiB"}},
+		{[]string{"cache 2TiB"}, 2, []string{`"2TiB" is out of range`, "1MiB to 1TiB"}},
+		{[]string{"cache -1GiB"}, 2, []string{`"-1GiB" is out of range`, "1MiB to 1TiB"}},
+		{[]string{"cache_ttl 5s"}, 2, []string{"wrong number", "0s 24h"}},
+		{[]string{"cache_ttl 61s 24h"}, 2, []string{`"61s" is out of range`, "0s to 60s"}},
+		{[]string{"cache_ttl 0s 169h"}, 2, []string{`"169h" is out of range`, "1s to 168h"}},
+		{[]string{"cache_ttl 0s 0s"}, 2, []string{`"0s" is out of range`, "1s to 168h"}},
+		{[]string{"cache_ttl 60s 30s"}, 2, []string{"60s is more than the greatest, 30s"}},
+		{[]string{"timeout 999ms"}, 2, []string{`"999ms" is out of range`, "1s to 30s"}},
+		{[]string{"timeout 31s"}, 2, []string{`"31s" is out of range`, "1s to 30s"}},
+		{[]string{"timeout 4"}, 2, []string{`"4" is not a duration with its unit`, "1s to 30s"}},
+		{[]string{"limit"}, 2, []string{"wrong number", "signature_checks 16..1024"}},
+		{[]string{"limit queries 5"}, 2, []string{`no limit "queries"`, "upstream_questions", "retries", "in_flight", "waiting"}},
+		{[]string{"limit signature_checks 15"}, 2, []string{"15 is out of range", "signature_checks 16..1024"}},
+		{[]string{"limit upstream_questions 1001"}, 2, []string{"1001 is out of range", "upstream_questions 16..1000"}},
+		{[]string{"limit retries 11"}, 2, []string{"11 is out of range", "retries 0..10"}},
+		{[]string{"limit in_flight x"}, 2, []string{`"x" is not a whole number`, "in_flight 16.."}},
+		{[]string{"limit waiting 0"}, 2, []string{"0 is out of range", "waiting 1.."}},
+		{[]string{"limit retries 1", "limit waiting 10", "limit retries 2"}, 4, []string{"retries is there twice"}},
+		{[]string{"edns_size 511"}, 2, []string{"511 is out of range", "512 to 4096"}},
+		{[]string{"edns_size 4097"}, 2, []string{"4097 is out of range", "512 to 4096"}},
+		{[]string{"edns_size big"}, 2, []string{`"big" is not a whole number`, "512 to 4096"}},
+		{[]string{"ignore_cd on", "prefetch on"}, 3, []string{`no option "prefetch"`, "it has upstream,", "edns_size"}},
+	} {
+		_, err := read(t, tt.lines...)
+		if err == nil {
+			t.Errorf("%q is accepted", tt.lines)
+			continue
+		}
+		for _, want := range append(tt.want, fmt.Sprintf("Testfile:%d ", tt.at)) {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: the error lacks %q: %v", tt.lines, want, err)
+			}
+		}
+	}
+}
+
+// TestMalformedDirective: the directive stands once, without values.
+func TestMalformedDirective(t *testing.T) {
+	for input, want := range map[string][]string{
+		"danelaw on":                              {"Testfile:1", `"on"`, "danelaw { ... }"},
+		"danelaw { \n sha1 verify \n}\n\ndanelaw": {"Testfile:5", "twice", "Testfile:1"},
+	} {
+		_, err := parse(caddy.NewTestController("dns", input))
+		for _, want := range want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: the error lacks %q: %v", input, want, err)
+			}
+		}
+	}
+}
+
+// TestEveryOptionIsTested: no option is without a good and a malformed line above.
+func TestEveryOptionIsTested(t *testing.T) {
+	source, err := os.ReadFile("setup_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, bad, _ := strings.Cut(string(source), "func TestMalformedOptions")
+	for _, o := range options {
+		if o.name == "upstream_ca" { // a good one needs a file, see TestFiles
+			continue
+		}
+		if line := regexp.MustCompile(`"` + o.name + `\b`); !line.MatchString(good) || !line.MatchString(bad) {
+			t.Errorf("option %s is not tested", o.name)
+		}
+	}
+}
+
+// TestFiles: what options name is read, relative to root, and their order does not matter.
+func TestFiles(t *testing.T) {
+	anchors := filepath.Join(t.TempDir(), "anchors")
+	content := "example. DS 60485 5 1 2BB183AF5F22588179A53B0A98631FAD1A292118\n" // X-1: SHA-1 throughout
+	if err := os.WriteFile(anchors, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := read(t, "trust_anchor "+anchors, "sha1 verify", "upstream_ca testdata/ca.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Anchors["example."]) != 1 || len(s.Anchors) != 1 {
+		t.Errorf("anchors are %v, want that of the file alone", s.Anchors)
+	}
+	if s.RootCAs == nil {
+		t.Error("upstream_ca is not used")
+	}
+	if s, err = read(t, "trust_anchor embedded "+anchors, "sha1 verify"); err != nil {
+		t.Fatal(err)
+	}
+	if want := len(trustanchors.Embedded()) + 1; len(s.Anchors) != want {
+		t.Errorf("anchors are %v, want both", s.Anchors)
+	}
+	if _, err = read(t, "trust_anchor "+anchors); err == nil || !strings.Contains(err.Error(), "Testfile:2") || !strings.Contains(err.Error(), anchors) {
+		t.Errorf("an anchor that is supported with sha1 verify only: %v (T-15)", err)
+	}
+}
+
+// documented returns the options that a text has in its danelaw block, commented out (#option, without space) or not.
+func documented(text string) (names []string) {
+	block := regexp.MustCompile(`(?ms)^\s*danelaw \{$(.*?)^\s*\}$`).FindStringSubmatch(text)
+	if block == nil {
+		return nil
+	}
+	for _, line := range regexp.MustCompile(`(?m)^\s*#?(\w+)`).FindAllStringSubmatch(block[1], -1) {
+		names = append(names, line[1])
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// TestDocumentation: parser, README.md and Corefile.example know the same options.
+func TestDocumentation(t *testing.T) {
+	var want []string
+	for _, o := range options {
+		want = append(want, o.name)
+	}
+	slices.Sort(want)
+	for _, file := range []string{"README.md", "../../Corefile.example"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got := documented(string(text)); !slices.Equal(got, want) {
+			t.Errorf("%s has the options\n%v, the parser\n%v", file, got, want)
+		}
+	}
+}
+
+// TestREADMEOptions: README.md gives each option's values as the parser's errors do, and every limit and metric.
+func TestREADMEOptions(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range options {
+		if !regexp.MustCompile(`(?m)^    ` + regexp.QuoteMeta(o.name+" "+o.args) + `$`).Match(readme) {
+			t.Errorf("README.md lacks the line %q", o.name+" "+o.args)
+		}
+		if !strings.Contains(string(readme), "\n* `"+o.name+"`") {
+			t.Errorf("README.md does not describe %s", o.name)
+		}
+	}
+	for _, l := range limits {
+		if !strings.Contains(string(readme), "`"+l.name+"`") {
+			t.Errorf("README.md does not describe the limit %s", l.name)
+		}
+	}
+}
