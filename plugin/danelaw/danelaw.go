@@ -88,8 +88,8 @@ type resolver interface {
 type Handler struct {
 	Config
 	resolver  resolver
-	private   zones
-	local     zones // configured in some other way: no special names (S-18)
+	private   zoneSet
+	local     zoneSet // configured in some other way: no special names (S-18)
 	meter     *meter
 	readiness *readiness
 	upstreams upstreamStates
@@ -144,7 +144,7 @@ func (h *Handler) open() (err error) {
 
 // prepare makes what is looked up per question.
 func (h *Handler) prepare() {
-	h.private, h.local = zones{}, zones{}
+	h.private, h.local = zoneSet{}, zoneSet{}
 	h.private.add(h.Private...)
 	for _, r := range h.Routes {
 		h.local.add(dns.CanonicalName(r.From))
@@ -165,7 +165,7 @@ func (h *Handler) lacks() error {
 	case len(h.Anchors) == 0:
 		return errors.New("there is no trust anchor: add `trust_anchor embedded`")
 	}
-	covered := zones{}
+	covered := zoneSet{}
 	for _, r := range h.Routes {
 		covered.add(dns.CanonicalName(r.From))
 	}
@@ -273,23 +273,23 @@ func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-// zones is a set of canonical zone names.
-type zones map[string]struct{}
+// zoneSet is a set of canonical zone names.
+type zoneSet map[string]struct{}
 
-func (z zones) add(names ...string) {
+func (z zoneSet) add(names ...string) {
 	for _, name := range names {
 		z[name] = struct{}{}
 	}
 }
 
 // cover reports whether the canonical name is one of the zones or lies in one.
-func (z zones) cover(name string) bool {
+func (z zoneSet) cover(name string) bool {
 	_, ok := z.closest(name)
 	return ok
 }
 
 // closest returns the deepest of the zones that holds the canonical name.
-func (z zones) closest(name string) (string, bool) {
+func (z zoneSet) closest(name string) (string, bool) {
 	if len(z) == 0 {
 		return "", false
 	}

@@ -62,12 +62,18 @@ func unsupported(q *query) (reply, bool) {
 		return reply{verdict: invalid, rcode: dns.RcodeFormatError, notes: []*dnssec.Failure{{
 			Code: dns.ExtendedErrorCodeInvalidQueryType, Text: "NXNAME is no type that can be asked for",
 		}}}, true
-	case question.Qtype >= dns.TypeTKEY && question.Qtype <= dns.TypeMAILA || question.Qtype == dns.TypeOPT: // V-71
+	case meta(question.Qtype): // V-71
 		return refused(dns.ExtendedErrorCodeNotSupported, "type %s is not served", dns.Type(question.Qtype)), true
 	case question.Qtype == dns.TypeANY && q.udp && !q.client.IsLoopback(): // V-70: no amplifier
 		return reply{verdict: denied, truncated: true}, true
 	}
 	return reply{}, false
+}
+
+// meta reports whether t is no type of data. Type 0 is the one that stands for all types of a name in the cache (C-4): a
+// denial of it must not become one of everything.
+func meta(t uint16) bool {
+	return t == dns.TypeNone || t == dns.TypeOPT || t >= dns.TypeTKEY && t <= dns.TypeMAILA
 }
 
 // answer turns what the resolver found into a reply.

@@ -213,7 +213,7 @@ func TestMalformedOptions(t *testing.T) {
 // TestMalformedDirective: the directive stands once, without values.
 func TestMalformedDirective(t *testing.T) {
 	for input, want := range map[string][]string{
-		"danelaw on":                              {"Testfile:1", `"on"`, "danelaw { ... }"},
+		"danelaw on": {"Testfile:1", `"on"`, "danelaw { ... }"},
 		"danelaw { \n sha1 verify \n}\n\ndanelaw": {"Testfile:5", "twice", "Testfile:1"},
 	} {
 		_, err := parse(caddy.NewTestController("dns", input))
