@@ -231,6 +231,8 @@ func (h *Handler) serve(ctx context.Context, q *query) (int, error) {
 		return h.send(q, refused(dns.ExtendedErrorCodeProhibited, "%s is not in allow_clients", q.client)), nil
 	case q.malformed():
 		return h.send(q, reply{verdict: invalid, rcode: dns.RcodeFormatError}), nil
+	case q.foreign():
+		return h.send(q, reply{verdict: invalid, rcode: dns.RcodeBadVers}), nil
 	case h.private.cover(q.name()):
 		return h.pass(ctx, q)
 	}

@@ -3,6 +3,7 @@ package danelaw
 import (
 	"bytes"
 	"context"
+	golog "log"
 	"maps"
 	"net"
 	"net/netip"
@@ -15,8 +16,7 @@ import (
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
-
-	golog "log"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
@@ -315,6 +315,35 @@ func (b *logbook) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// metric returns the value of a metric of danelaw, the sum of those that have the given labels and values; of a histogram the
+// number of observations.
+func metric(t testing.TB, name string, labels ...string) (sum float64) {
+	t.Helper()
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "coredns_danelaw_"+name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			has := map[string]string{}
+			for _, l := range m.GetLabel() {
+				has[l.GetName()] = l.GetValue()
+			}
+			same := true
+			for i := 0; i < len(labels); i += 2 {
+				same = same && has[labels[i]] == labels[i+1]
+			}
+			if same {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return sum
 }
 
 // eventually waits until ok holds.

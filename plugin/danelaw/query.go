@@ -3,6 +3,7 @@ package danelaw
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/coredns/coredns/request"
@@ -43,13 +44,23 @@ const maxOptions = 32
 // malformed reports what no answer can be given to: there is no single question, or EDNS is broken (S-2, S-22).
 func (q *query) malformed() bool {
 	opts := 0
-	for _, rr := range q.Extra {
+	for _, rr := range slices.Concat(q.Answer, q.Ns, q.Extra) {
 		if rr.Header().Rrtype == dns.TypeOPT {
 			opts++
 		}
 	}
-	return len(q.Question) != 1 || opts > 1 || opts == 1 && (q.opt.Hdr.Name != "." || len(q.opt.Option) > maxOptions)
+	switch {
+	case len(q.Question) != 1 || opts > 1:
+		return true
+	case q.opt == nil:
+		return opts > 0 // in another section (RFC 6891 section 6.1.1)
+	default:
+		return q.opt.Hdr.Name != "." || len(q.opt.Option) > maxOptions
+	}
 }
+
+// foreign reports a version of EDNS that danelaw does not speak (S-2). CoreDNS answers it, other servers leave it to us.
+func (q *query) foreign() bool { return q.opt != nil && q.opt.Version() != 0 }
 
 // name is the canonical name asked for.
 func (q *query) name() string { return dns.CanonicalName(q.Question[0].Name) }

@@ -109,8 +109,20 @@ func (h *Handler) send(q *query, re reply) int {
 			h.meter.told(o.(*dns.EDNS0_EDE).InfoCode)
 		}
 	}
-	_ = q.w.WriteMsg(m) // a client that has gone
+	if err := q.w.WriteMsg(m); err != nil {
+		h.unwritten(q, m, err)
+	}
 	return dns.RcodeSuccess
+}
+
+// unwritten says SERVFAIL in the place of a reply that cannot be packed, so that no client is left waiting. Other errors
+// mean that it has gone.
+func (h *Handler) unwritten(q *query, m *dns.Msg, err error) {
+	if _, unpacked := m.Pack(); unpacked == nil {
+		return
+	}
+	log.Errorf("%s: the reply cannot be packed: %v", q, err)
+	_ = q.w.WriteMsg(h.message(q, crash(q)))
 }
 
 // message makes the DNS message of a reply.
