@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/miekg/dns"
@@ -145,6 +146,11 @@ type reply struct {
 	*dnssec.Message
 	raw      *dns.Msg // shared
 	upstream string
+}
+
+// signed reports whether there is any signature in the reply.
+func (r *reply) signed() bool {
+	return slices.ContainsFunc(slices.Concat(r.Answer, r.Authority), func(s *dnssec.RRset) bool { return len(s.Sigs) > 0 })
 }
 
 // wait waits for f and takes its reply for this query.

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -56,6 +57,8 @@ var unsigned = map[string]bool{"insecure.com.": true, "8.b.d.0.1.0.0.2.ip6.arpa.
 
 // world is a signed tree behind a recursor that does not cache, so that what changes is seen at once.
 type world struct {
+	texts      map[string]string
+	unsigned   map[string]bool
 	mu         sync.Mutex
 	zones      map[string]*zones.Zone
 	expiration time.Time
@@ -65,9 +68,12 @@ type world struct {
 
 func newWorld(t *testing.T, now *clock) *world {
 	t.Helper()
-	w := &world{zones: map[string]*zones.Zone{}, expiration: now.Now().Add(7 * 24 * time.Hour), keys: map[string][]*zones.Key{}}
+	w := &world{
+		texts: maps.Clone(texts), unsigned: maps.Clone(unsigned), zones: map[string]*zones.Zone{},
+		expiration: now.Now().Add(7 * 24 * time.Hour), keys: map[string][]*zones.Key{},
+	}
 	w.config = zones.Config{Inception: now.Now().Add(-time.Hour), Expiration: w.expiration}
-	for name := range texts {
+	for name := range w.texts {
 		w.newKey(t, name)
 	}
 	w.build(t)
@@ -87,13 +93,13 @@ func (w *world) newKey(t *testing.T, name string) {
 func (w *world) build(t *testing.T) {
 	t.Helper()
 	built := map[string]*zones.Zone{}
-	for name, text := range texts {
+	for name, text := range w.texts {
 		z, err := zones.Parse(name, text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for child := range texts {
-			if child != name && parentZone(child) == name && len(w.keys[child]) > 0 && !unsigned[child] {
+		for child := range w.texts {
+			if child != name && w.parentZone(child) == name && len(w.keys[child]) > 0 && !w.unsigned[child] {
 				ds := w.keys[child][0].DS(dns.SHA256)
 				if child == "nokey.com." {
 					ds = w.keys["."][0].DS(dns.SHA256)
@@ -104,7 +110,7 @@ func (w *world) build(t *testing.T) {
 			}
 		}
 		c := w.config
-		c.Keys, c.Unsigned = w.keys[name], unsigned[name] || len(w.keys[name]) == 0
+		c.Keys, c.Unsigned = w.keys[name], w.unsigned[name] || len(w.keys[name]) == 0
 		if err := z.Sign(c); err != nil {
 			t.Fatal(err)
 		}
@@ -135,10 +141,22 @@ func withoutSigs(rrs []dns.RR) (kept []dns.RR) {
 	return kept
 }
 
-func parentZone(name string) string {
-	for name = parent(name); texts[name] == ""; name = parent(name) {
+func (w *world) parentZone(name string) string {
+	for name = parent(name); w.texts[name] == ""; name = parent(name) {
 	}
 	return name
+}
+
+// add puts zones into the world, each signed by a key of its own; their delegations must stand in the zones above.
+func (w *world) add(t *testing.T, zones map[string]string) {
+	t.Helper()
+	for name, text := range zones {
+		w.texts[name] = text
+		if w.keys[name] == nil {
+			w.newKey(t, name)
+		}
+	}
+	w.build(t)
 }
 
 // roll replaces the key of a zone at once, DS and signatures included.

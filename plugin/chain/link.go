@@ -1,8 +1,10 @@
 package chain
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +38,7 @@ func (w *query) link(above *dnssec.Zone, name string) mark {
 		if f, ok := w.r.Store.failures.alive(linkKey(name), w.r.now()); ok {
 			return broken(name, f.cause)
 		}
-		m := w.build(above, name, 0)
+		m := w.build(above, name, 0, anything)
 		if m.failed() && !m.zone.Cause.Limit() {
 			w.r.Store.failures.add(linkKey(name), failure{status: m.zone.Status, cause: m.zone.Cause, link: true}, w.r.now())
 		}
@@ -106,33 +108,36 @@ func broken(name string, cause *dnssec.Failure) mark {
 // failed reports whether nothing was proven.
 func (m mark) failed() bool { return m.zone != nil && m.zone.Status <= dnssec.Bogus }
 
-// build fetches and judges the links of name, beginning with try first, and again elsewhere if they do not validate
-// (V-14).
-func (w *query) build(above *dnssec.Zone, name string, first int) mark {
+// build fetches and judges the links of name from the n-th try on, and again elsewhere if they do not validate (V-14) or
+// what they prove is not enough. It returns, and keeps, the last proof there was.
+func (w *query) build(above *dnssec.Zone, name string, n int, enough func(mark) bool) mark {
 	w.cold.Store(true)
-	cause := &dnssec.Failure{}
+	best := broken(name, &dnssec.Failure{})
 	var avoid []string
-	for n := first; ; {
+	for {
 		got, spent := w.fetchLink(name, above == nil, n, avoid)
 		if spent {
-			break
+			return w.learn(name, best)
 		}
 		m, failure := w.judgeLink(&above, name, got)
-		if failure == nil {
-			w.r.Store.failures.drop(linkKey(name))
-			if first > 0 {
-				m.tried = w.r.now()
-			}
+		switch {
+		case failure == nil && enough(m):
 			return w.learn(name, m)
+		case failure == nil:
+			best = m
+		case best.failed():
+			best = broken(name, failure)
 		}
-		if cause = failure; cause.Limit() {
-			return broken(name, cause)
+		if failure.Limit() {
+			return best
 		}
 		avoid = append(avoid, got.upstreams()...)
 		n = w.nextTry(n, got.dsFailed != nil || got.keysFailed != nil)
 	}
-	return broken(name, cause)
 }
+
+// anything is enough for a name of which nothing is known.
+func anything(mark) bool { return true }
 
 // linkReply is what came for DS and DNSKEY of one name in one try.
 type linkReply struct {
@@ -178,8 +183,8 @@ func (w *query) fetchLink(name string, anchor bool, n int, avoid []string) (*lin
 	return l, false
 }
 
-// judgeLink judges what came. If the signature on the DS does not validate with cached keys of the zone above, those are
-// fetched anew, and above replaced.
+// judgeLink judges what came. If it does not validate with what is cached of the zone above, that is fetched anew, and above
+// replaced.
 func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply) (mark, *dnssec.Failure) {
 	if *above == nil {
 		return w.judgeKeys(dnssec.Anchor(name, w.r.Anchors[name]), got)
@@ -189,7 +194,7 @@ func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply) (mar
 	}
 	d := w.delegation(*above, name, got.ds)
 	if d.Cut == dnssec.Unproven && !d.Cause.Limit() {
-		z := w.refresh(*above)
+		z := w.newer(*above, parent(name))
 		if z != nil && z.Status == dnssec.Insecure {
 			return mark{cut: dnssec.InsecureCut, zone: z, until: z.Until}, nil
 		}
@@ -206,7 +211,7 @@ func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply) (mar
 	case dnssec.InsecureCut:
 		return mark{cut: d.Cut, zone: dnssec.InsecureZone(d), until: d.Until}, nil
 	default:
-		return mark{cut: d.Cut, above: (*above).Name, until: d.Until}, nil
+		return mark{cut: d.Cut, above: (*above).Name, until: earlier(d.Until, d.Expires)}, nil
 	}
 }
 
@@ -236,23 +241,28 @@ func unfetched(name string, qtype uint16, why *dnssec.Failure) *dnssec.Failure {
 	}
 }
 
-// refreshAll fetches anew the links of every zone that was taken from the cache, at most once in 30 s for each, and
-// reports whether any of them is another now (V-14).
-func (w *query) refreshAll() bool {
-	w.mu.Lock()
-	used := map[*dnssec.Zone]bool{}
-	for _, z := range w.found {
-		used[z] = true
-	}
-	w.mu.Unlock()
+// refreshAll fetches anew what was taken from the cache on the way to owner, whose records do not validate, and reports
+// whether any of it is another now (V-14).
+func (w *query) refreshAll(owner string) bool {
 	changed := false
-	for old := range used {
-		if w.refresh(old) != nil {
-			w.forget(old)
+	for name, z := range w.wayTo(owner) {
+		if w.newer(z, name) != nil {
+			w.forget(z)
 			changed = true
 		}
 	}
 	return changed
+}
+
+// wayTo returns the Secure zones found for names at and above owner.
+func (w *query) wayTo(owner string) map[string]*dnssec.Zone {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	found := maps.Clone(w.found)
+	maps.DeleteFunc(found, func(name string, z *dnssec.Zone) bool {
+		return z.Status != dnssec.Secure || !dns.IsSubDomain(name, owner)
+	})
+	return found
 }
 
 // forget makes the judge ask again for the names in a zone that is out of date.
@@ -262,42 +272,90 @@ func (w *query) forget(old *dnssec.Zone) {
 	maps.DeleteFunc(w.found, func(_ string, z *dnssec.Zone) bool { return z == old })
 }
 
+// newer returns the zone of name if it is another than the cached one that was taken for it: the keys are others, or there
+// is a cut where there was none. Nil if nothing is newer.
+func (w *query) newer(old *dnssec.Zone, name string) *dnssec.Zone {
+	zone := cmp.Or(w.refresh(old), old)
+	if zone.Status == dnssec.Secure {
+		w.recut(zone, name)
+	}
+	zone = w.zone(name)
+	if zone.Status <= dnssec.Bogus || zone.Name == old.Name && sameKeys(zone, old) {
+		return nil
+	}
+	return zone
+}
+
 // refresh returns a newer state of a zone that was taken from the cache: one that another query has learned meanwhile, or
-// what its links, fetched past the cache, prove. The cached ones are replaced only by such as validate. It returns nil
-// when the zone is new already, was refreshed within 30 s, or nothing better came.
+// what its links, fetched past the cache, prove. It returns nil when the zone is new already, was refreshed within 30 s,
+// or nothing else came.
 func (w *query) refresh(old *dnssec.Zone) *dnssec.Zone {
 	name := old.Name
 	anchor, anchored := w.r.anchor(name)
-	if m, own := w.noted(name); own || !anchored {
-		return m.newer(old)
-	}
-	var above *dnssec.Zone
-	if anchor != name {
-		if above = w.zone(parent(name)); above.Status != dnssec.Secure {
-			return nil
+	m, own := w.noted(name)
+	if !own && anchored {
+		var above *dnssec.Zone
+		if anchor != name {
+			if above = w.zone(parent(name)); above.Status != dnssec.Secure {
+				return nil
+			}
 		}
+		m = w.renew(above, name, mark{cut: dnssec.SignedCut, zone: old})
 	}
-	m := w.joined(name, func() mark {
-		m, ok := w.r.Store.mark(name, w.r.now())
-		if !ok || m.zone != old {
-			return m
-		}
-		if !w.r.Store.mayRefresh(name, m, w.r.now()) {
-			return mark{}
-		}
-		return w.build(above, name, 1)
-	})
-	z := m.newer(old)
-	if z != nil {
-		w.note(name, m)
-	}
-	return z
-}
-
-// newer returns the proven zone of m if it is another than old.
-func (m mark) newer(old *dnssec.Zone) *dnssec.Zone {
-	if m.failed() || m.zone == old {
+	if m.zone == nil || m.failed() || sameKeys(m.zone, old) {
 		return nil
 	}
 	return m.zone
+}
+
+// recut fetches anew the cached proofs that there is no cut between a zone and name. When one of them holds no longer, what
+// is known of the names below is forgotten.
+func (w *query) recut(zone *dnssec.Zone, name string) {
+	changed := false
+	for at := zone.Name; at != name; {
+		at = childToward(at, name)
+		old, ok := w.r.Store.mark(at, w.r.now())
+		if _, own := w.noted(at); !ok || own || old.zone != nil {
+			continue
+		}
+		if changed {
+			w.r.Store.marks.Remove(at)
+			continue
+		}
+		m := w.renew(zone, at, old)
+		changed = !m.failed() && m.cut != dnssec.Unproven && m.cut != old.cut
+	}
+}
+
+// renew fetches the links of name past the cache, at most once in 30 s, unless another query has done so meanwhile. The
+// cached ones are replaced only by such as validate. An upstream may hold the same old ones, so if nothing has changed
+// another is asked. The zero mark says that there is nothing new.
+func (w *query) renew(above *dnssec.Zone, name string, old mark) mark {
+	m := w.joined(name, func() mark {
+		if m, ok := w.r.Store.mark(name, w.r.now()); !ok || !m.same(old) {
+			return m
+		}
+		if !w.r.Store.mayRefresh(name, w.r.now()) {
+			return mark{}
+		}
+		return w.build(above, name, 1, func(m mark) bool { return !m.same(old) })
+	})
+	if !m.failed() && m.cut != dnssec.Unproven {
+		w.note(name, m)
+	}
+	return m
+}
+
+// same reports whether two marks let the same records validate.
+func (m mark) same(o mark) bool {
+	if m.zone == nil || o.zone == nil {
+		return m.zone == o.zone && m.cut == o.cut
+	}
+	return sameKeys(m.zone, o.zone)
+}
+
+func sameKeys(a, b *dnssec.Zone) bool {
+	return a.Status == b.Status && slices.EqualFunc(a.Keys, b.Keys, func(a, b *dnssec.Key) bool {
+		return a.RR.Flags == b.RR.Flags && a.RR.Algorithm == b.RR.Algorithm && a.RR.PublicKey == b.RR.PublicKey
+	})
 }

@@ -165,7 +165,7 @@ func (w *query) part(q dns.Question) part {
 			w.flatten(last.Answer)
 			return last
 		}
-		if last.Cause.Limit() || w.chainBroken(last) {
+		if last.Cause.Limit() || failure == nil && w.chainBroken(last, got) {
 			return last
 		}
 		if failure == nil {
@@ -193,8 +193,13 @@ func (w *query) flatten(sets []*dnssec.RRset) {
 	}
 }
 
-// chainBroken reports whether the fault lies in a zone, whose links have had their own tries.
-func (w *query) chainBroken(p part) bool {
+// chainBroken reports whether the fault lies in a zone, whose links have had their own tries: another reply would need them
+// too. That does not hold of a reply without signatures, which may be stripped: it leads the walk to names that another
+// does not.
+func (w *query) chainBroken(p part, got *reply) bool {
+	if !got.signed() {
+		return false
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, z := range w.found {
@@ -209,7 +214,7 @@ func (w *query) chainBroken(p part) bool {
 // (V-14).
 func (w *query) verdict(q dns.Question, got *reply) part {
 	p := w.answer(q, got)
-	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.refreshAll() {
+	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.refreshAll(p.Cause.Owner) {
 		return p
 	}
 	return w.answer(q, got)

@@ -11,6 +11,10 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
+// nameError is the type under which a Secure name error of a whole name is kept (C-4). No type of data has that number, and
+// answers to questions for it are not kept.
+const nameError = dns.TypeNone
+
 // Store is what a Resolver remembers: answers, zones and failures. It outlives the Resolver over a reload.
 type Store struct {
 	answers  *cache.Cache
@@ -59,17 +63,24 @@ func (s *Store) mark(name string, now time.Time) (mark, bool) {
 	return m, true
 }
 
-func (s *Store) setMark(name string, m mark) { s.marks.Put(name, m) }
+// setMark keeps m for name. What was learned beside the links outlives them.
+func (s *Store) setMark(name string, m mark) {
+	s.marks.Update(name, func(old mark, _ bool) (mark, bool) {
+		m.tried, m.flat = old.tried, old.flat
+		return m, true
+	})
+}
 
 // mayRefresh notes that the links of name are fetched past the cache now, and reports whether the last time was long
 // enough ago (V-14).
-func (s *Store) mayRefresh(name string, m mark, now time.Time) bool {
-	if !m.tried.IsZero() && now.Sub(m.tried) < refreshEvery {
-		return false
-	}
-	m.tried = now
-	s.setMark(name, m)
-	return true
+func (s *Store) mayRefresh(name string, now time.Time) (may bool) {
+	s.marks.Update(name, func(m mark, ok bool) (mark, bool) {
+		if may = ok && now.Sub(m.tried).Abs() >= refreshEvery; may { // the clock may have been set back
+			m.tried = now
+		}
+		return m, ok
+	})
+	return may
 }
 
 // flatten notes that the zone signs names below its apex itself (warm).
@@ -85,7 +96,7 @@ func (s *Store) answer(q dns.Question, now time.Time) *Answer {
 	e := s.entries.Get().(*cache.Entry)
 	defer s.entries.Put(e)
 	if !s.answers.Get(cache.Key{Name: q.Name, Type: q.Qtype}, now, e) &&
-		!s.answers.Get(cache.Key{Name: q.Name}, now, e) {
+		!s.answers.Get(cache.Key{Name: q.Name, Type: nameError}, now, e) {
 		return nil
 	}
 	var m dns.Msg
@@ -104,6 +115,9 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 		return
 	}
 	s.failures.drop(failureKey(q))
+	if q.Qtype == nameError {
+		return
+	}
 	ttl, expires := o.life()
 	life := min(max(time.Duration(ttl)*time.Second, least), most)
 	if life == 0 || o.last().Denial && ttl == 0 {
@@ -113,7 +127,7 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 	key := cache.Key{Name: q.Name, Type: q.Qtype}
 	gone := a.Rcode == dns.RcodeNameError && a.Status == dnssec.Secure
 	if gone && o.last().Last == q.Name {
-		key.Type = 0 // a Secure name error is one of the whole name (C-4)
+		key.Type = nameError
 	}
 	s.put(key, e, a, now)
 	if gone && o.last().Last != q.Name {
@@ -121,7 +135,7 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 		denial := &Answer{Status: p.Status, Rcode: a.Rcode, Ns: appendSets(nil, p.Authority, seconds(most))}
 		e := *e
 		e.Life, e.Expires = min(time.Duration(p.TTL)*time.Second, most), p.Expires
-		s.put(cache.Key{Name: p.Last}, &e, denial, now)
+		s.put(cache.Key{Name: p.Last, Type: nameError}, &e, denial, now)
 	}
 }
 

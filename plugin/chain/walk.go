@@ -56,9 +56,28 @@ func (w *query) zone(name string) *dnssec.Zone {
 	for at != name && !ends && zone.Status == dnssec.Secure {
 		at = childToward(at, name)
 		m := w.link(zone, at)
+		if m.failed() {
+			m, at = w.past(zone, m, at, name)
+		}
 		zone, ends = w.enter(m), m.ends()
 	}
 	return zone
+}
+
+// past finds a cut below a name whose links cannot be had, if that is none: servers that fail on DS of empty names are no
+// obstacle where the zone above has signed what lies further down. As deep as speculation goes is deep enough.
+func (w *query) past(zone *dnssec.Zone, failed mark, at, name string) (mark, string) {
+	below := at
+	for range warmCuts {
+		if below == name || failed.zone.Cause.Limit() {
+			break
+		}
+		below = childToward(below, name)
+		if m, ok := w.climb(zone, below); ok && !m.failed() {
+			return m, below
+		}
+	}
+	return failed, at
 }
 
 // ends reports whether m decides for all names below it too.
@@ -122,8 +141,12 @@ func (w *query) climb(base *dnssec.Zone, cut string) (mark, bool) {
 			w.expect(signer)
 			above = w.zone(signer)
 		}
-		if above.Status != dnssec.Secure {
+		switch above.Status {
+		case dnssec.Secure:
+		case dnssec.Insecure:
 			return mark{cut: dnssec.InsecureCut, zone: above}, true
+		default:
+			continue // a hint that leads astray costs questions and no more
 		}
 		if d := w.delegation(above, cut, got); d.Cut != dnssec.Unproven {
 			return w.link(above, cut), true
@@ -155,12 +178,16 @@ func (w *query) mark(name string) (mark, bool) {
 	return w.r.Store.mark(name, w.r.now())
 }
 
-// learn keeps m for name, in this query and beyond.
+// learn keeps m for name, in this query and beyond, if it was proven.
 func (w *query) learn(name string, m mark) mark {
+	if m.failed() {
+		return m
+	}
 	if most := w.r.now().Add(w.r.MaxTTL); m.until.After(most) {
 		m.until = most
 	}
 	w.note(name, m)
+	w.r.Store.failures.drop(linkKey(name))
 	w.r.Store.setMark(name, m)
 	return m
 }

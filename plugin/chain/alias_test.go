@@ -1,0 +1,193 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// aliasZones puts n zones into the world, z0.com. and so on; the name `link` of each is an alias of that in the next one, and
+// that of the last has an address.
+func aliasZones(t *testing.T, w *world, n int) {
+	t.Helper()
+	added := map[string]string{}
+	for i := range n {
+		zone, record := fmt.Sprintf("z%d.com.", i), "link A 192.0.2.1"
+		if i < n-1 {
+			record = fmt.Sprintf("link CNAME link.z%d.com.", i+1)
+		}
+		added[zone] = "@ SOA ns. h. 1 7200 3600 86400 300\n@ NS ns.\n" + record
+		w.texts["com."] += fmt.Sprintf("\nz%d NS ns.", i)
+	}
+	w.add(t, added)
+}
+
+// L-8, L-1, L-9: a cold chain of 11 aliases in as many zones fits into all budgets, one of 12 is over the limit; whether
+// upstream follows it or leaves all but the first link to us (V-65).
+func TestLongestChain(t *testing.T) {
+	for _, test := range []struct {
+		zones  int
+		status dnssec.Status
+		rcode  int
+	}{{12, dnssec.Secure, dns.RcodeSuccess}, {13, dnssec.Indeterminate, dns.RcodeServerFailure}} {
+		for _, followed := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%d zones, followed %v", test.zones, followed), func(t *testing.T) {
+				r, u, _ := setup(t, nil)
+				aliasZones(t, u.world, test.zones)
+				if !followed {
+					u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+						reply := u.reply(q)
+						reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
+						return reply, nil, true
+					})
+				}
+				a := ask(r, "link.z0.com.", dns.TypeA)
+				expect(t, a, test.status, test.rcode)
+				if test.status != dnssec.Secure && !a.Notes[0].Limit() {
+					t.Errorf("notes %s", notes(a))
+				}
+				if n := len(u.questions()); n > 60 {
+					t.Errorf("%d questions", n)
+				}
+			})
+		}
+	}
+}
+
+// V-67: aliases in a circle are SERVFAIL, within one zone and over two replies.
+func TestAliasLoop(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.texts["example.com."] += "\na CNAME b\nb CNAME a\nself CNAME self"
+	u.world.build(t)
+	for _, name := range []string{"a.example.com.", "self.example.com."} {
+		if a := ask(r, name, dns.TypeA); a.Rcode != dns.RcodeServerFailure {
+			t.Errorf("%s: %v %s", name, a.Status, notes(a))
+		}
+	}
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
+		return reply, nil, true
+	})
+	if a := ask(r, "b.example.com.", dns.TypeAAAA); a.Rcode != dns.RcodeServerFailure {
+		t.Errorf("over two replies: %v %s", a.Status, notes(a))
+	}
+	expect(t, ask(r, "a.example.com.", dns.TypeCNAME), dnssec.Secure, dns.RcodeSuccess)
+}
+
+// V-64, V-65: the result of a chain is its weakest link, whoever follows it; a direct CNAME question is judged by its own link.
+func TestWeakestLink(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.texts["example.com."] += "\ntobogus CNAME mx.stripped.com.\nback CNAME back.insecure.com."
+	u.world.texts["insecure.com."] += "\nback CNAME mx.example.com."
+	u.world.build(t)
+	for _, test := range []struct {
+		name   string
+		status dnssec.Status
+	}{
+		{"tobogus.example.com.", dnssec.Bogus},
+		{"back.example.com.", dnssec.Insecure}, // the end is Secure again
+	} {
+		if a := ask(r, test.name, dns.TypeA); a.Status != test.status {
+			t.Errorf("%s: %v, want %v; %s", test.name, a.Status, test.status, notes(a))
+		}
+		expect(t, ask(r, test.name, dns.TypeCNAME), dnssec.Secure, dns.RcodeSuccess)
+	}
+}
+
+// C-4, RFC 6604: the name error at the end of a chain is kept for the chain's last name, for every type if the whole chain
+// is Secure, and for no other name.
+func TestNameErrorOfTheLastName(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	expect(t, ask(r, "dangling.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	u.forget()
+	a := ask(r, "gone.example.com.", dns.TypeTLSA)
+	expect(t, a, dnssec.Secure, dns.RcodeNameError)
+	if !a.Cached || len(u.questions()) != 0 || len(a.Answer) != 0 || len(a.Ns) == 0 {
+		t.Errorf("cached %v, asked %v, answer %v, authority %v", a.Cached, u.questions(), a.Answer, a.Ns)
+	}
+	if b := r.Cached(question("dangling.example.com.", dns.TypeAAAA)); b != nil {
+		t.Errorf("the alias itself is denied: %+v", b)
+	}
+}
+
+// V-66, C-4, L-8: DNAME: Secure by the DNAME's signature, by its own zone; nothing is asked about cuts below it.
+func TestDNAME(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.texts["example.com."] += "\nold DNAME deep.co.uk."
+	u.world.build(t)
+	a := ask(r, "mx.old.example.com.", dns.TypeA)
+	expect(t, a, dnssec.Secure, dns.RcodeSuccess)
+	var types []string
+	for _, rr := range a.Answer {
+		types = append(types, typeName(rr.Header().Rrtype))
+	}
+	if got := strings.Join(types, " "); got != "DNAME RRSIG CNAME A RRSIG" {
+		t.Errorf("answer %s", got)
+	}
+	expect(t, ask(r, "nothing.old.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		for _, rr := range reply.Msg.Answer {
+			if cname, ok := rr.(*dns.CNAME); ok {
+				cname.Target = "mx.insecure.com."
+			}
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "mx.old.example.com.", dns.TypeAAAA), dnssec.Bogus, dns.RcodeServerFailure)
+}
+
+// V-68: the walk takes a Secure CNAME for no cut, and a Secure DNAME above for none at or below; an alias that does not
+// validate is not taken for that.
+func TestWalkThroughAliases(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.texts["example.com."] += "\nold DNAME deep.co.uk."
+	u.world.build(t)
+	walk := func(name string) *dnssec.Zone {
+		return r.newQuery(context.Background(), question(name, dns.TypeA)).zone(name)
+	}
+	for _, name := range []string{"x.alias.example.com.", "a.b.old.example.com."} {
+		if z := walk(name); z.Name != "example.com." || z.Status != dnssec.Secure {
+			t.Errorf("%s lies in %s %v", name, z.Name, z.Status)
+		}
+	}
+	if m, _ := r.Store.mark("a.old.example.com.", r.now()); m.cut != dnssec.Unproven {
+		t.Errorf("below a DNAME: %+v", m)
+	}
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if q.Qtype == dns.TypeDS && q.Name == "outward.example.com." {
+			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
+		}
+		return reply, nil, true
+	})
+	if z := walk("outward.example.com."); z.Status > dnssec.Bogus {
+		t.Errorf("an unsigned CNAME was believed: %+v", z)
+	}
+	expect(t, ask(r, "alias.example.com.", dns.TypeDS), dnssec.Secure, dns.RcodeSuccess)
+}
+
+// V-67: an unsigned CNAME at the apex beside SOA, NS and MX is common in unsigned zones, and no failure there.
+func TestApexCNAME(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if describe(q) == "insecure.com. A" {
+			rr, _ := dns.NewRR("insecure.com. 300 IN CNAME mx.insecure.com.")
+			reply = u.reply(question("mx.insecure.com.", dns.TypeA))
+			reply.Msg.Question = []dns.Question{q}
+			reply.Msg.Answer = append([]dns.RR{rr}, reply.Msg.Answer...)
+		}
+		return reply, nil, true
+	})
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeMX, dns.TypeSOA, dns.TypeA} {
+		expect(t, ask(r, "insecure.com.", qtype), dnssec.Insecure, dns.RcodeSuccess)
+	}
+}

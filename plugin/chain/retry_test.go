@@ -1,0 +1,155 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// V-14: a zone that is new below a name known for no cut is found when its first answer does not validate.
+func TestNewDelegation(t *testing.T) {
+	for _, signed := range []bool{true, false} {
+		t.Run(fmt.Sprint("signed ", signed), func(t *testing.T) {
+			r, u, _ := setup(t, nil)
+			r.newQuery(context.Background(), question(".", dns.TypeNS)).zone("mx.mx.example.com.")
+			if m, _ := r.Store.mark("mx.example.com.", r.now()); m.cut != dnssec.NoCut {
+				t.Fatalf("mark %+v, want NoCut", m)
+			}
+			u.world.texts["example.com."] = `@ SOA ns. h. 1 7200 3600 86400 300
+@ NS ns.
+mx NS ns.`
+			u.world.unsigned["mx.example.com."] = !signed
+			u.world.add(t, map[string]string{"mx.example.com.": mailZone})
+			want := dnssec.Secure
+			if !signed {
+				want = dnssec.Insecure
+			}
+			expect(t, ask(r, "mx.mx.example.com.", dns.TypeA), want, dns.RcodeSuccess)
+		})
+	}
+}
+
+// V-14: an upstream that strips signatures leads the walk to a name whose DS nobody answers; another upstream's reply needs no
+// such link.
+func TestStrippedReplyNeedsLinks(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
+		switch describe(q) {
+		case "mx.example.com. DS", "mx.example.com. DNSKEY":
+			return Reply{}, refusedByAll, true
+		case "mx.example.com. A":
+			if !slices.Contains(try.Avoid, "bad") {
+				reply := u.reply(q)
+				reply.Msg.Answer, reply.Upstream = withoutSigs(reply.Msg.Answer), "bad"
+				return reply, nil, true
+			}
+		}
+		return Reply{}, nil, false
+	})
+	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+}
+
+// V-14: after a roll the first upstream still holds the old keys, which validate, and gives the new answer; the links are asked
+// of another.
+func TestUpstreamHoldsOldKeys(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	old := map[string]Reply{}
+	for _, qtype := range []uint16{dns.TypeDS, dns.TypeDNSKEY} {
+		q := question("example.com.", qtype)
+		old[describe(q)] = u.reply(q)
+	}
+	u.world.roll(t, "example.com.")
+	u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if !slices.Contains(try.Avoid, "stale") {
+			if o, ok := old[describe(q)]; ok {
+				reply.Msg = o.Msg.Copy()
+			}
+			reply.Upstream = "stale"
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+}
+
+// V-14, L-9: zones of other links of an alias chain are not fetched anew, so that the tries last for the link that fails.
+func TestRefreshWhereItFails(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	aliasZones(t, u.world, 6)
+	for i := range 6 {
+		expect(t, ask(r, fmt.Sprintf("known.z%d.com.", i), dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
+	}
+	u.forget()
+	u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
+		if describe(q) == "link.z5.com. A" && try.CD {
+			reply = corrupt(reply)
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "link.z0.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	for i := range 5 {
+		if slices.Contains(u.questions(), fmt.Sprintf("z%d.com. DNSKEY", i)) {
+			t.Errorf("z%d.com. was fetched anew: %v", i, u.questions())
+		}
+	}
+}
+
+// V-14, C-8: links that do not validate replace none that are cached; the 30 s between two tries do not depend on a clock
+// that is set back.
+func TestRefreshKeepsWhatValidates(t *testing.T) {
+	r, u, now := setup(t, nil)
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		return corrupt(u.reply(q)), nil, true
+	})
+	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Bogus, dns.RcodeServerFailure)
+	u.setRule(nil)
+	now.advance(bogusMost)
+	u.forget()
+	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	if n := len(u.questions()); n != 1 {
+		t.Errorf("the chain was lost: asked %v", u.questions())
+	}
+	now.advance(-time.Hour)
+	if !r.Store.mayRefresh("example.com.", r.now()) {
+		t.Error("a clock set back forbids to refresh")
+	}
+}
+
+// V-14: how often a reply that does not validate is asked for again, and how: the last time with CD=0 over TCP.
+func TestRetriesAreCounted(t *testing.T) {
+	for _, test := range []struct {
+		retries, tries int
+		last           Try
+	}{
+		{0, 1, Try{CD: true}},
+		{1, 2, Try{N: 1, TCP: true}},
+		{2, 3, Try{N: 2, TCP: true}},
+		{3, 4, Try{N: 3, TCP: true}},
+	} {
+		r, u, _ := setup(t, func(c *Config) { c.Retries = test.retries })
+		a := ask(r, "stripped.com.", dns.TypeMX)
+		expect(t, a, dnssec.Bogus, dns.RcodeServerFailure)
+		u.mu.Lock()
+		var tries []Try
+		for i, q := range u.asked {
+			if q == "stripped.com. MX" {
+				tries = append(tries, u.tries[i])
+			}
+		}
+		u.mu.Unlock()
+		last := tries[len(tries)-1]
+		if len(tries) != test.tries || last.N != test.last.N || last.TCP != test.last.TCP || last.CD != test.last.CD {
+			t.Errorf("limit retries %d: tries %+v", test.retries, tries)
+		}
+	}
+}

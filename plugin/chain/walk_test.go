@@ -1,0 +1,189 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// refusedByAll is what comes of a question that no upstream answers.
+var refusedByAll = &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority, Text: "SERVFAIL from all"}
+
+// V-6a: a hostile hint only costs questions: a DS reply that carries a signature of a name between, whose own links cannot
+// be had, is judged by the zone that did sign it.
+func TestHintLeadsAstray(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		switch describe(q) {
+		case "co.uk. DS", "co.uk. DNSKEY":
+			return Reply{}, refusedByAll, true
+		case "deep.co.uk. DS":
+			reply := u.reply(q)
+			sig := reply.Msg.Answer[len(reply.Msg.Answer)-1].(*dns.RRSIG)
+			forged := dns.Copy(sig).(*dns.RRSIG)
+			forged.SignerName = "co.uk."
+			reply.Msg.Answer = append(reply.Msg.Answer, forged)
+			return reply, nil, true
+		}
+		return Reply{}, nil, false
+	})
+	expect(t, ask(r, "deep.co.uk.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+}
+
+// V-6, V-8: an intermediate label whose DS nobody answers is no obstacle for an insecure delegation below it that the zone
+// above has signed, even if the reply gives no hint.
+func TestIntermediateLabelFails(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.unsigned["deep.co.uk."] = true
+	u.world.build(t)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		return Reply{}, refusedByAll, q.Name == "co.uk."
+	})
+	expect(t, ask(r, "mx.deep.co.uk.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
+}
+
+// V-6a: without any hint the walk goes down label by label, and stops at the insecure cut: PTR of 34 labels, and a reply as
+// recursors give it that leave out the authority section.
+func TestLongReverseNameWithoutHints(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if q.Qtype == dns.TypePTR {
+			reply.Msg.Ns = nil
+		}
+		return reply, nil, true
+	})
+	name, _ := dns.ReverseAddr("2001:db8::1")
+	expect(t, ask(r, name, dns.TypePTR), dnssec.Insecure, dns.RcodeSuccess)
+	for _, q := range u.questions() {
+		if strings.HasSuffix(q, " DS") && len(q) > len("8.b.d.0.1.0.0.2.ip6.arpa. DS") {
+			t.Errorf("asked %s, below the insecure cut", q)
+		}
+	}
+}
+
+// V-6a, L-9: a signed PTR of 34 labels, cold, costs the links of the zones above it only.
+func TestLongSignedReverseName(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.unsigned = map[string]bool{}
+	u.world.build(t)
+	name, _ := dns.ReverseAddr("2001:db8::1")
+	expect(t, ask(r, name, dns.TypePTR), dnssec.Secure, dns.RcodeSuccess)
+	if n := len(u.questions()); n > 8 {
+		t.Errorf("%d questions: %v", n, u.questions())
+	}
+}
+
+// V-11: below an insecure delegation no question of the chain is needed, cold, without hints and with servers that answer
+// none below the cut.
+func TestColdBelowInsecure(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		if strings.HasSuffix(q.Name, ".insecure.com.") && q.Qtype != dns.TypeTLSA {
+			return Reply{}, refusedByAll, true
+		}
+		reply := u.reply(q)
+		if q.Qtype == dns.TypeTLSA {
+			reply.Msg.Ns = nil
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "_25._tcp.mx.insecure.com.", dns.TypeTLSA), dnssec.Insecure, dns.RcodeSuccess)
+}
+
+// V-11, V-12: signatures below an insecure delegation are worth nothing, unless an anchor is configured there.
+func TestIsland(t *testing.T) {
+	for _, anchored := range []bool{false, true} {
+		t.Run(fmt.Sprint("anchored ", anchored), func(t *testing.T) {
+			r, u, _ := setup(t, nil)
+			u.world.texts["insecure.com."] += "\nisland NS ns."
+			u.world.add(t, map[string]string{"island.insecure.com.": mailZone})
+			want := dnssec.Insecure
+			if anchored {
+				r.Anchors["island.insecure.com."] = u.world.ds("island.insecure.com.")
+				want = dnssec.Secure
+			}
+			expect(t, ask(r, "island.insecure.com.", dns.TypeMX), want, dns.RcodeSuccess)
+			expect(t, ask(r, "insecure.com.", dns.TypeMX), dnssec.Insecure, dns.RcodeSuccess)
+			expect(t, ask(r, "mx.island.insecure.com.", dns.TypeAAAA), want, dns.RcodeSuccess)
+		})
+	}
+}
+
+// V-10: an unsigned delegation without the proof that it is one is Bogus, not Insecure, and its answers with it.
+func TestUnprovenDelegation(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if describe(q) == "insecure.com. DS" {
+			reply.Msg.Ns = slices.DeleteFunc(reply.Msg.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNSEC })
+		}
+		return reply, nil, true
+	})
+	a := ask(r, "insecure.com.", dns.TypeMX)
+	expect(t, a, dnssec.Bogus, dns.RcodeServerFailure)
+	if a.Notes[0].Code != dns.ExtendedErrorCodeNSECMissing {
+		t.Errorf("notes %s", notes(a))
+	}
+}
+
+// V-8: a DS denial from above a known Secure cut proves nothing: here the root, of a zone below com.
+func TestDenialFromAbove(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		switch {
+		case describe(q) == "example.com. DS":
+			reply.Msg.Answer = nil
+			reply.Msg.Ns = u.reply(question("nosuchtld.", dns.TypeDS)).Msg.Ns
+		case q.Name == "example.com.":
+			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+}
+
+// V-50h, X-14: the NODATA of an unsigned zone that carries the parent's signed NSEC is Insecure.
+func TestParentsDenial(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if q.Qtype == dns.TypeTLSA {
+			reply.Msg.Rcode = dns.RcodeSuccess
+			reply.Msg.Ns = append(reply.Msg.Ns, u.reply(question("insecure.com.", dns.TypeDS)).Msg.Ns...)
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "_443._tcp.mx.insecure.com.", dns.TypeTLSA), dnssec.Insecure, dns.RcodeSuccess)
+}
+
+// V-9: DS of the root is answered from the root's own denial, with one round and no walk above it.
+func TestRootDS(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	expect(t, ask(r, ".", dns.TypeDS), dnssec.Secure, dns.RcodeSuccess)
+	if n := len(u.questions()); n > 2 {
+		t.Errorf("asked %v", u.questions())
+	}
+}
+
+// V-13: signatures stripped from a DS question's answer are Bogus by the zone above.
+func TestStrippedDS(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if q.Qtype == dns.TypeDS && q.Name != "com." {
+			reply.Msg.Answer, reply.Msg.Ns = withoutSigs(reply.Msg.Answer), withoutSigs(reply.Msg.Ns)
+		}
+		return reply, nil, true
+	})
+	for _, name := range []string{"example.com.", "insecure.com."} {
+		expect(t, ask(r, name, dns.TypeDS), dnssec.Bogus, dns.RcodeServerFailure)
+	}
+}
