@@ -42,12 +42,16 @@ func wireName(name string) []byte {
 // signedLabels is the number of labels of an owner as the Labels field of an RRSIG counts them: the root and a leading
 // asterisk do not count (RFC 4034 section 3.1.3).
 func signedLabels(owner string) int {
-	return dns.CountLabel(strings.TrimPrefix(owner, "*."))
+	labels := dns.CountLabel(owner)
+	if strings.HasPrefix(owner, "*.") {
+		labels--
+	}
+	return labels
 }
 
-// namesIn says where the domain names stand in the RDATA of the types of which the canonical form has them in lower case (V-28,
-// RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1): the octets before the first, and how many there are. HINFO
-// and NSEC, which RFC 4034 lists too, are not among them. All others are opaque (V-29, RFC 3597 section 7).
+// namesIn says where the domain names stand in the RDATA of the types of which the canonical form has them in lower case
+// (V-28, RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1): the octets before the first, and how many there are.
+// HINFO and NSEC, which RFC 4034 lists too, are not among them. All others are opaque (V-29, RFC 3597 section 7).
 var namesIn = map[uint16]struct{ skip, count int }{
 	dns.TypeNS: {0, 1}, dns.TypeMD: {0, 1}, dns.TypeMF: {0, 1}, dns.TypeCNAME: {0, 1}, dns.TypeSOA: {0, 2},
 	dns.TypeMB: {0, 1}, dns.TypeMG: {0, 1}, dns.TypeMR: {0, 1}, dns.TypePTR: {0, 1}, dns.TypeMINFO: {0, 2},
@@ -120,8 +124,8 @@ func skipName(wire []byte) int {
 	return min(at+1, len(wire))
 }
 
-// signedPrefix is the part of the signed data that stands before every record: owner, type, class and Original TTL (RFC 4034
-// section 3.1.8.1). The owner of wildcard-expanded data is the wildcard (V-32).
+// signedPrefix is the part of the signed data that stands before every record: owner, type, class and Original TTL (RFC
+// 4034 section 3.1.8.1). The owner of wildcard-expanded data is the wildcard (V-32).
 func signedPrefix(set *RRset, sig *dns.RRSIG) []byte {
 	b := wireName(signedOwner(set.Owner, sig))
 	b = append(b, byte(set.Type>>8), byte(set.Type), 0, dns.ClassINET)

@@ -2,6 +2,7 @@ package dnssec
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -32,9 +33,10 @@ type Message struct {
 	Authority []*RRset
 }
 
-// Group sorts m into RRsets; it must not run while another goroutine uses m. Records of a class other than IN, and such as cannot be packed, are dropped. RRSIGs that cover
-// nothing present become an RRset of type RRSIG if the question asks for RRSIG or ANY. The error is a *Failure of code 0 that
-// wraps [ErrLimit] when m has more than 1024 records in one RRset (L-11).
+// Group sorts m into RRsets; it must not run while another goroutine uses m. Records of a class other than IN, and such as
+// cannot be packed, are dropped. RRSIGs that cover nothing present become an RRset of type RRSIG if the question asks for
+// RRSIG or ANY. The error is a *Failure of code 0 that wraps [ErrLimit] when m has more than 1024 records in one RRset
+// (L-11).
 func Group(m *dns.Msg) (*Message, error) {
 	keep := len(m.Question) == 1 && (m.Question[0].Qtype == dns.TypeRRSIG || m.Question[0].Qtype == dns.TypeANY)
 	answer, err := section(m.Answer, keep)
@@ -48,8 +50,8 @@ func Group(m *dns.Msg) (*Message, error) {
 	return &Message{Rcode: m.Rcode, Answer: answer, Authority: authority}, nil
 }
 
-// Clone returns m for another [Check] to judge. Records are shared, and judging does not change them; what it does change, the
-// TTLs of sets, is the clone's own.
+// Clone returns m for another [Check] to judge. Records are shared, and judging does not change them; what it does change,
+// the TTLs of sets, is the clone's own.
 func (m *Message) Clone() *Message {
 	return &Message{Rcode: m.Rcode, Answer: cloneSets(m.Answer), Authority: cloneSets(m.Authority)}
 }
@@ -101,7 +103,8 @@ func section(rrs []dns.RR, keepSigs bool) ([]*RRset, error) {
 			add(rr, setKey{owner, dns.TypeRRSIG})
 		}
 	}
-	return slices.DeleteFunc(sets, func(s *RRset) bool { return !s.canonicalise() }), tooLarge(sets)
+	sets = slices.DeleteFunc(sets, func(s *RRset) bool { return !s.canonicalise() })
+	return sets, tooLarge(sets)
 }
 
 // tooLarge returns the failure of L-11, if any of sets is over the limit.
@@ -126,7 +129,8 @@ func (s *RRset) canonicalise() bool {
 	return len(s.RRs) > 0
 }
 
-// sortRRs orders records by their canonical RDATA (V-30) and removes duplicates (V-26).
+// sortRRs orders records by their canonical RDATA (V-30) and removes duplicates (V-26): the one with the smallest TTL stays,
+// whichever came first (L-3).
 func sortRRs[R dns.RR](rrs []R) ([]R, [][]byte) {
 	type packed struct {
 		rr    R
@@ -138,7 +142,9 @@ func sortRRs[R dns.RR](rrs []R) ([]R, [][]byte) {
 			all = append(all, packed{rr, rdata})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b packed) int { return bytes.Compare(a.rdata, b.rdata) })
+	slices.SortStableFunc(all, func(a, b packed) int {
+		return cmp.Or(bytes.Compare(a.rdata, b.rdata), cmp.Compare(a.rr.Header().Ttl, b.rr.Header().Ttl))
+	})
 	all = slices.CompactFunc(all, func(a, b packed) bool { return bytes.Equal(a.rdata, b.rdata) })
 	sorted, rdatas := make([]R, len(all)), make([][]byte, len(all))
 	for i, p := range all {

@@ -1,0 +1,151 @@
+package dnssec
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// forger is a Secure zone of the tests whose private key is at hand, so that it can make signatures that hold although no
+// honest signer makes them.
+type forger struct {
+	zone    *Zone
+	dnskey  *dns.DNSKEY
+	private *ecdsa.PrivateKey
+}
+
+func newForger(t testing.TB, apex string) forger {
+	t.Helper()
+	key := &dns.DNSKEY{
+		Hdr:   dns.RR_Header{Name: apex, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
+		Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256,
+	}
+	private, err := key.Generate(256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := parseKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return forger{&Zone{Name: apex, Status: Secure, Keys: []*Key{parsed}}, key, private.(*ecdsa.PrivateKey)}
+}
+
+// edit changes an RRSIG before it is signed.
+type edit func(*dns.RRSIG)
+
+// rrsig signs records of one set after the edits, which may break any rule.
+func (f forger) rrsig(t testing.TB, set []dns.RR, edits ...edit) *dns.RRSIG {
+	t.Helper()
+	h := set[0].Header()
+	owner := dns.CanonicalName(h.Name)
+	sig := &dns.RRSIG{
+		Hdr:         dns.RR_Header{Name: h.Name, Rrtype: dns.TypeRRSIG, Class: dns.ClassINET, Ttl: h.Ttl},
+		TypeCovered: h.Rrtype, Algorithm: f.dnskey.Algorithm, Labels: uint8(signedLabels(owner)), OrigTtl: h.Ttl,
+		Inception: at(-time.Hour), Expiration: at(24 * time.Hour), KeyTag: f.dnskey.KeyTag(), SignerName: f.zone.Name,
+	}
+	for _, e := range edits {
+		e(sig)
+	}
+	sorted := &RRset{Owner: owner, Type: h.Rrtype, RRs: slices.Clone(set)}
+	sorted.canonicalise()
+	digest := digest(crypto.SHA256, signedData(sorted, sig))
+	r, s, err := ecdsa.Sign(rand.Reader, f.private, digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var octets [64]byte
+	r.FillBytes(octets[:32])
+	s.FillBytes(octets[32:])
+	sig.Signature = base64.StdEncoding.EncodeToString(octets[:])
+	return sig
+}
+
+// set returns the lines as one RRset with its signature.
+func (f forger) set(t testing.TB, lines ...string) []dns.RR {
+	t.Helper()
+	set := rrs(t, lines...)
+	return append(set, f.rrsig(t, set))
+}
+
+// each returns every line as an RRset of its own with its signature.
+func (f forger) each(t testing.TB, lines ...string) []dns.RR {
+	t.Helper()
+	var out []dns.RR
+	for _, line := range lines {
+		out = append(out, f.set(t, line)...)
+	}
+	return out
+}
+
+// at is a time before or after that of the tests, as an RRSIG has it.
+func at(after time.Duration) uint32 { return uint32(denialNow.Add(after).Unix()) }
+
+// renamed gives records another owner, as the expansion of a wildcard does.
+func renamed(owner string, records []dns.RR) []dns.RR {
+	for _, rr := range records {
+		rr.Header().Name = owner
+	}
+	return records
+}
+
+// spoil changes one octet of a signature.
+func spoil(sig *dns.RRSIG) *dns.RRSIG {
+	octets, _ := base64.StdEncoding.DecodeString(sig.Signature)
+	octets[len(octets)-1] ^= 1
+	spoilt := *sig
+	spoilt.Signature = base64.StdEncoding.EncodeToString(octets)
+	return &spoilt
+}
+
+// asked is the question in words: "NAME TYPE".
+func asked(words string) dns.Question {
+	f := strings.Fields(words)
+	return dns.Question{Name: f[0], Qtype: dns.StringToType[f[1]], Qclass: dns.ClassINET}
+}
+
+// replyTo groups a reply to a question in words.
+func replyTo(t testing.TB, question string, rcode int, answer, authority []dns.RR) *Message {
+	t.Helper()
+	m, err := Group(&dns.Msg{
+		MsgHdr: dns.MsgHdr{Rcode: rcode}, Question: []dns.Question{asked(question)}, Answer: answer, Ns: authority,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// told puts a verdict in words: what it needs, or the status, the RCODE if it is not NOERROR or SERVFAIL for a failure,
+// where the chain goes on, and the EDE codes of cause and notes.
+func told(v Verdict) string {
+	if len(v.Needs) > 0 {
+		return "needs " + strings.Join(v.Needs, " ")
+	}
+	words := []string{v.Status.String()}
+	switch {
+	case v.Status <= Bogus && v.Rcode != dns.RcodeServerFailure, v.Status > Bogus && v.Rcode != dns.RcodeSuccess:
+		words = append(words, dns.RcodeToString[v.Rcode])
+	}
+	if v.Denial {
+		words = append(words, "denial")
+	}
+	if v.Next != "" {
+		words = append(words, "next "+v.Next)
+	}
+	if v.Cause != nil {
+		words = append(words, fmt.Sprint("EDE ", v.Cause.Code))
+	}
+	for _, note := range v.Notes {
+		words = append(words, fmt.Sprint("note ", note.Code))
+	}
+	return strings.Join(words, ", ")
+}
