@@ -77,9 +77,10 @@ func parsePublic(algorithm uint8, octets []byte) (publicKey, error) {
 		return parseECDSA(elliptic.P384(), crypto.SHA384, octets)
 	case dns.ED25519:
 		return parseEd(octets, ed25519.PublicKeySize, func(o []byte) publicKey { return ed25519Key(o) })
-	default:
+	case dns.ED448:
 		return parseEd(octets, ed448.PublicKeySize, func(o []byte) publicKey { return ed448Key(o) })
 	}
+	return nil, fmt.Errorf("algorithm %d, which is not supported", algorithm) // only an anchor that nobody sieved names it
 }
 
 func digest(hash crypto.Hash, data []byte) []byte {
@@ -88,8 +89,8 @@ func digest(hash crypto.Hash, data []byte) []byte {
 	return h.Sum(nil)
 }
 
-// parseRSA reads the form of RFC 3110 section 2, within the bounds of V-42. The standard library verifies moduli from 1024
-// bits and exponents below 2^31, [smallRSA] the rest (V-43).
+// parseRSA reads the form of RFC 3110 section 2, within the bounds of V-42. The standard library verifies moduli from
+// 1024 bits and exponents below 2^31, [smallRSA] the rest (V-43).
 func parseRSA(hash crypto.Hash, octets []byte, leastBits int) (publicKey, error) {
 	exponent, modulus, err := splitRSA(octets)
 	if err != nil {
@@ -132,8 +133,8 @@ func (k rsaKey) verify(data, signature []byte) bool {
 	return rsa.VerifyPKCS1v15(k.key, k.hash, digest(k.hash, data), signature) == nil
 }
 
-// smallRSA verifies where the standard library refuses to: moduli of 512 to 1023 bits and exponents of 2^31 and more (V-43).
-// All it works on is public.
+// smallRSA verifies where the standard library refuses to: moduli of 512 to 1023 bits and exponents of 2^31 and more
+// (V-43). All it works on is public.
 type smallRSA struct {
 	hash crypto.Hash
 	n, e *big.Int
@@ -211,14 +212,14 @@ func (k ed448Key) verify(data, signature []byte) bool {
 	return ed448.Verify(ed448.PublicKey(k), data, signature, "")
 }
 
-// matches says whether the DS is the digest of the DNSKEY, of which the RDATA is given (RFC 4034 section 5.1.4). Its digest
-// type is a supported one.
+// matches says whether the DS is the digest of the DNSKEY, of which the RDATA is given (RFC 4034 section 5.1.4).
 func matches(ds *dns.DS, key *dns.DNSKEY, rdata []byte) bool {
-	if ds.KeyTag != key.KeyTag() || ds.Algorithm != key.Algorithm {
+	hash, known := digests[ds.DigestType]
+	if !known || ds.KeyTag != key.KeyTag() || ds.Algorithm != key.Algorithm {
 		return false
 	}
 	data := append(wireName(dns.CanonicalName(key.Hdr.Name)), rdata...)
-	return fmt.Sprintf("%X", digest(digests[ds.DigestType], data)) == strings.ToUpper(ds.Digest)
+	return fmt.Sprintf("%X", digest(hash, data)) == strings.ToUpper(ds.Digest)
 }
 
 // digests are the supported DS digest types (V-38).
