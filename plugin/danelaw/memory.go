@@ -83,13 +83,13 @@ func (l *handlers) remove(h *Handler) {
 	l.all = slices.DeleteFunc(l.all, func(o *Handler) bool { return o == h })
 }
 
-// keep closes all that belong to another load of a Corefile: to one that failed.
+// keep closes all that belong to another load of a Corefile: to one that failed. Those of no Corefile are their program's.
 func (l *handlers) keep(generation *instance) {
 	l.Lock()
 	all := slices.Clone(l.all)
 	l.Unlock()
 	for _, h := range all {
-		if h.generation != generation {
+		if h.generation != nil && h.generation != generation {
 			h.Close()
 		}
 	}

@@ -47,7 +47,7 @@ func TestReady(t *testing.T) {
 	}
 	h.Start()
 	eventually(t, 5*time.Second, "ready", h.Ready)
-	p.become(silent)
+	p.become(servfail)
 	h.readiness.attempt(context.Background())
 	if !h.Ready() {
 		t.Error("not ready any more without an upstream (S-25)")
