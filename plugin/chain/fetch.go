@@ -12,10 +12,11 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// exchange identifies an upstream question that may be joined with another in flight.
+// exchange identifies a try for an upstream question; the first may be joined with another in flight.
 type exchange struct {
 	name  string
 	qtype uint16
+	try   int
 }
 
 // future is the reply to one upstream question, once done is closed. It is shared: nobody changes it any more.
@@ -25,6 +26,9 @@ type future struct {
 	reply    Reply
 	message  *dnssec.Message
 	err      error
+
+	users  int // client queries that have asked it, under exchanges.mu
+	cancel context.CancelFunc
 }
 
 // exchanges are the first tries in flight, of all client queries (L-13).
@@ -33,56 +37,93 @@ type exchanges struct {
 	calls map[exchange]*future
 }
 
-// start returns the future of q and whether it was there already. It runs under the resolver and not under the client
-// query that happened to ask first: others may wait for it.
+// start returns the future of q and whether it was there already; nil if it is speculation and there is enough of that. It
+// runs under the resolver and not under the client query that happened to ask first: others may wait for it.
 func (r *Resolver) start(q dns.Question, t Try, role Role) (f *future, joined bool) {
-	if t.N > 0 {
-		return r.launchExchange(q, t, role, func() {}), false
-	}
-	key := exchange{q.Name, q.Qtype}
+	key := exchange{q.Name, q.Qtype, t.N}
 	r.exchanges.mu.Lock()
 	defer r.exchanges.mu.Unlock()
-	if f := r.exchanges.calls[key]; f != nil {
+	if f := r.exchanges.calls[key]; f != nil && t.N == 0 {
+		f.users++
 		return f, true
 	}
-	f = r.launchExchange(q, t, role, func() {
-		r.exchanges.mu.Lock()
-		defer r.exchanges.mu.Unlock()
-		delete(r.exchanges.calls, key)
-	})
-	r.exchanges.calls[key] = f
+	if role == RoleWarm && r.warming.Load() >= warmInFlight {
+		return nil, false
+	}
+	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout), errDeadline)
+	f = &future{question: q, done: make(chan struct{}), users: 1, cancel: cancel}
+	if t.N == 0 {
+		r.exchanges.calls[key] = f
+	}
+	if role == RoleWarm {
+		r.warming.Add(1)
+	}
+	if !r.running.start(func() { r.exchange(ctx, f, t, role) }) {
+		f.err = errClosed
+		r.ended(f, role)
+	}
 	return f, false
 }
 
-func (r *Resolver) launchExchange(q dns.Question, t Try, role Role, ended func()) *future {
-	f := &future{question: q, done: make(chan struct{})}
-	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout), errDeadline)
-	if role == RoleWarm {
-		r.warming.Add(1)
-		ended = func(ended func()) func() { return func() { r.warming.Add(-1); ended() } }(ended)
-	}
-	r.running.Go(func() {
-		defer cancel()
-		defer close(f.done)
-		defer ended()
-		defer func() {
-			if p := recover(); p != nil { // S-27
-				f.err = fmt.Errorf("panic: %v", p)
-			}
-		}()
-		if f.reply, f.err = r.Exchanger.Exchange(ctx, q, t); f.err == nil {
-			f.message, f.err = dnssec.Group(f.reply.Msg)
+// exchange asks upstream for f.
+func (r *Resolver) exchange(ctx context.Context, f *future, t Try, role Role) {
+	defer func() {
+		r.exchanges.mu.Lock()
+		defer r.exchanges.mu.Unlock()
+		r.ended(f, role)
+	}()
+	defer func() {
+		if p := recover(); p != nil { // S-27
+			f.err = fmt.Errorf("panic: %v", p)
 		}
-		r.Meter.Fetch(role, f.err != nil)
-	})
-	return f
+	}()
+	if f.reply, f.err = r.Exchanger.Exchange(ctx, f.question, t); f.err == nil {
+		f.message, f.err = dnssec.Group(f.reply.Msg)
+	}
+	r.Meter.Fetch(role, f.err != nil)
+}
+
+// ended hands out the outcome of f; exchanges.mu is held.
+func (r *Resolver) ended(f *future, role Role) {
+	if role == RoleWarm {
+		r.warming.Add(-1)
+	}
+	r.exchanges.drop(f)
+	f.cancel()
+	close(f.done)
+}
+
+// drop makes f one that is not joined any more.
+func (e *exchanges) drop(f *future) {
+	if key := (exchange{f.question.Name, f.question.Qtype, 0}); e.calls[key] == f {
+		delete(e.calls, key)
+	}
+}
+
+// leave ends f if no other client query has asked it.
+func (e *exchanges) leave(f *future) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if f.users--; f.users == 0 {
+		e.drop(f)
+		f.cancel()
+	}
+}
+
+// abandon gives up all that w has asked. Questions put out by newer ones would else pile up behind them (L-13, L-15).
+func (w *query) abandon() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range w.futures {
+		w.r.exchanges.leave(f)
+	}
 }
 
 // ask starts a first try for q on behalf of w, unless w has done so already.
 func (w *query) ask(q dns.Question, role Role) (*future, *dnssec.Failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	key := exchange{q.Name, q.Qtype}
+	key := exchange{q.Name, q.Qtype, 0}
 	if f := w.futures[key]; f != nil {
 		return f, nil
 	}
@@ -91,6 +132,8 @@ func (w *query) ask(q dns.Question, role Role) (*future, *dnssec.Failure) {
 	}
 	f, joined := w.r.start(q, Try{CD: true}, role)
 	switch {
+	case f == nil:
+		return nil, nil
 	case joined: // another query's, and on its account
 	case role == RoleWarm:
 		w.ahead[f] = true // counted when it turns out to be needed
@@ -138,6 +181,7 @@ func (w *query) again(q dns.Question, n int, avoid []string) *future {
 	w.retried++
 	last := n == w.r.Retries
 	f, _ := w.r.start(q, Try{N: n, CD: !last, TCP: last, Avoid: avoid}, RoleRetry)
+	w.futures[exchange{q.Name, q.Qtype, n}] = f
 	return f
 }
 

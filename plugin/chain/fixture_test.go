@@ -63,6 +63,7 @@ type world struct {
 	zones      map[string]*zones.Zone
 	expiration time.Time
 	config     zones.Config
+	expire     map[string]time.Time // for zones whose signatures do not live as long as the others'
 	keys       map[string][]*zones.Key
 }
 
@@ -70,7 +71,7 @@ func newWorld(t *testing.T, now *clock) *world {
 	t.Helper()
 	w := &world{
 		texts: maps.Clone(texts), unsigned: maps.Clone(unsigned), zones: map[string]*zones.Zone{},
-		expiration: now.Now().Add(7 * 24 * time.Hour), keys: map[string][]*zones.Key{},
+		expiration: now.Now().Add(7 * 24 * time.Hour), expire: map[string]time.Time{}, keys: map[string][]*zones.Key{},
 	}
 	w.config = zones.Config{Inception: now.Now().Add(-time.Hour), Expiration: w.expiration}
 	for name := range w.texts {
@@ -111,6 +112,9 @@ func (w *world) build(t *testing.T) {
 		}
 		c := w.config
 		c.Keys, c.Unsigned = w.keys[name], w.unsigned[name] || len(w.keys[name]) == 0
+		if expire, ok := w.expire[name]; ok {
+			c.Expiration = expire
+		}
 		if err := z.Sign(c); err != nil {
 			t.Fatal(err)
 		}

@@ -183,8 +183,15 @@ func (f *flight) answer() *Answer {
 	return f.result.clone()
 }
 
-// late is what a client is told whose time is up while the work goes on.
-func (f *flight) late(q dns.Question, after time.Duration) *dnssec.Failure {
+// late reports whether the flight ended because its time was up.
+func (f *flight) late() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.result.Status == dnssec.Indeterminate && errors.Is(f.result.Notes[0], errDeadline)
+}
+
+// overdue is what a client is told whose time is up while the work goes on.
+func (f *flight) overdue(q dns.Question, after time.Duration) *dnssec.Failure {
 	f.mu.Lock()
 	w := f.work
 	f.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,48 +100,86 @@ func TestFlightsRelease(t *testing.T) {
 	}
 }
 
-// L-7: one slot serves cached chains only; expensive work queues in order and yields to the tail.
+// slotsFor is the slots of a machine with so many processors.
+func slotsFor(t *testing.T, processors int) *slots {
+	before := runtime.GOMAXPROCS(processors)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+	return newSlots()
+}
+
+// turn is what one in the queue got.
+type turn struct {
+	name string
+	slot *slot
+}
+
+// enter queues up, and sends the turn when it comes.
+func (s *slots) enter(order chan turn, name string, isCheap bool) {
+	before := s.inQueue()
+	go func() {
+		if got, err := s.acquire(context.Background(), isCheap); err == nil {
+			order <- turn{name, got}
+		}
+	}()
+	for s.inQueue() == before {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (s *slots) inQueue() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting[dear].Len() + s.waiting[cheap].Len()
+}
+
+// L-7: with several processors one slot serves cached chains only; the others serve all in the order of arrival.
 func TestSlots(t *testing.T) {
-	s := &slots{free: 1, reserved: 1, queue: newSlots().queue}
+	s := slotsFor(t, 2)
 	ctx := context.Background()
 	dear, _ := s.acquire(ctx, false)
 	cheap, err := s.acquire(ctx, true)
 	if err != nil || !cheap.reserved {
 		t.Fatalf("cheap work did not get the reserved slot: %+v %v", cheap, err)
 	}
-	order := make(chan string, 2)
-	enter := func(name string, cheap bool) {
-		before := s.waiting()
-		go func() {
-			if _, err := s.acquire(ctx, cheap); err == nil {
-				order <- name
-			}
-		}()
-		for s.waiting() == before {
-			time.Sleep(time.Millisecond)
+	order := make(chan turn)
+	for _, name := range []string{"dear 1", "cheap 1", "dear 2", "cheap 2", "cheap 3"} {
+		s.enter(order, name, strings.HasPrefix(name, "cheap"))
+	}
+	for _, test := range []struct {
+		slot *slot
+		want string
+	}{{cheap, "cheap 1"}, {dear, "dear 1"}, {dear, "dear 2"}, {dear, "cheap 2"}, {cheap, "cheap 3"}} {
+		s.release(test.slot)
+		if got := <-order; got.name != test.want || got.slot != test.slot {
+			t.Fatalf("the slot %+v went to %s, want %s", test.slot, got.name, test.want)
 		}
 	}
-	enter("dear", false)
-	enter("cheap", true)
-	s.release(cheap)
-	if got := <-order; got != "cheap" {
-		t.Fatalf("the reserved slot went to %s work", got)
-	}
 	s.release(dear)
-	if got := <-order; got != "dear" {
-		t.Fatalf("the free slot went to %s work", got)
+	s.release(cheap)
+	if s.free != 1 || s.reserved != 1 {
+		t.Errorf("%d free and %d reserved slots at the end", s.free, s.reserved)
 	}
 }
 
-func (s *slots) waiting() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.queue.Len()
+// L-7: with one processor cached chains go before the others, and among themselves in the order of arrival.
+func TestSingleSlot(t *testing.T) {
+	s := slotsFor(t, 1)
+	held, _ := s.acquire(context.Background(), true)
+	order := make(chan turn)
+	for _, name := range []string{"dear 1", "cheap 1", "cheap 2", "dear 2"} {
+		s.enter(order, name, strings.HasPrefix(name, "cheap"))
+	}
+	for _, want := range []string{"cheap 1", "cheap 2", "dear 1", "dear 2"} {
+		s.release(held)
+		if got := <-order; got.name != want {
+			t.Fatalf("the slot went to %s, want %s", got.name, want)
+		}
+	}
 }
 
 // L-7, L-10: who waits too long leaves, and takes no slot with him.
 func TestSlotsAbandon(t *testing.T) {
-	s := &slots{free: 1, single: true, queue: newSlots().queue}
+	s := slotsFor(t, 1)
 	held, _ := s.acquire(context.Background(), false)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(errDeadline)
@@ -147,8 +187,8 @@ func TestSlotsAbandon(t *testing.T) {
 		t.Fatalf("error %v is no limit", err)
 	}
 	s.release(held)
-	if s.free != 1 || s.queue.Len() != 0 {
-		t.Fatalf("%d slots free, %d in the queue", s.free, s.queue.Len())
+	if s.free != 1 || s.inQueue() != 0 {
+		t.Fatalf("%d slots free, %d in the queue", s.free, s.inQueue())
 	}
 }
 

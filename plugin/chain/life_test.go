@@ -2,6 +2,9 @@ package chain
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,5 +36,363 @@ func TestNoCutExpires(t *testing.T) {
 	}
 	if _, ok := r.Store.mark("mx.example.com.", u.world.expiration.Add(time.Second)); ok {
 		t.Error("still held for no cut when the proof has expired")
+	}
+}
+
+// C-2: no verdict outlives a signature of the chain, whichever zone of it made that: the root, the parent, the zone itself or
+// that of an alias's target, and for Insecure answers the one that proved the insecure delegation. It makes no difference
+// whether the chain was cached before.
+func TestLifeOfTheWholeChain(t *testing.T) {
+	const rest = 100 * time.Second
+	for _, test := range []struct {
+		name  string
+		qtype uint16
+		zones string // that the answer rests on
+	}{
+		{"example.com.", dns.TypeMX, ". com. example.com."},
+		{"mx.example.com.", dns.TypeAAAA, ". com. example.com."},
+		{"nothing.example.com.", dns.TypeA, ". com. example.com."},
+		{"far.example.com.", dns.TypeA, ". com. example.com. uk. deep.co.uk."},
+		{"star.wild.example.com.", dns.TypeTXT, ". com. example.com."},
+		{"insecure.com.", dns.TypeMX, ". com."},
+		{"nothing.insecure.com.", dns.TypeA, ". com."},
+		{"outward.example.com.", dns.TypeA, ". com. example.com."},
+	} {
+		for _, short := range strings.Fields(test.zones) {
+			for _, warmed := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s %s %s %v", test.name, typeName(test.qtype), short, warmed), func(t *testing.T) {
+					r, u, now := setup(t, nil)
+					u.world.texts["example.com."] += "\nfar CNAME mx.deep.co.uk.\n*.wild TXT wild"
+					u.world.expire[short] = now.Now().Add(rest)
+					u.world.build(t)
+					if warmed {
+						for _, name := range []string{"example.com.", "insecure.com.", "deep.co.uk."} {
+							ask(r, name, dns.TypeSOA)
+						}
+					}
+					q := question(test.name, test.qtype)
+					a := r.Resolve(context.Background(), q)
+					if a.Status < dnssec.Insecure {
+						t.Fatalf("%v %s", a.Status, notes(a))
+					}
+					for _, rr := range slices.Concat(a.Answer, a.Ns) {
+						if ttl := rr.Header().Ttl; ttl > uint32(rest/time.Second) {
+							t.Errorf("TTL %d of %s, %v before a signature ends", ttl, rr.Header().Name, rest)
+						}
+					}
+					now.advance(rest - time.Second)
+					if r.Cached(q) == nil {
+						t.Error("not cached to its end")
+					}
+					now.advance(2 * time.Second)
+					if r.Cached(q) != nil {
+						t.Error("cached past the end of a signature")
+					}
+					if a := r.Resolve(context.Background(), q); a.Status > dnssec.Bogus {
+						t.Errorf("%v with a signature of the chain expired", a.Status)
+					}
+				})
+			}
+		}
+	}
+}
+
+// withTTLs sets every TTL of the answer.
+func withTTLs(r Reply, ttl uint32) Reply {
+	for _, rr := range r.Msg.Answer {
+		rr.Header().Ttl = ttl
+	}
+	return r
+}
+
+// C-1, C-5, C-6, C-7: how long a positive answer lives, and what TTL is told at first.
+func TestPositiveLife(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		ttl      uint32 // in the zone and as received
+		received uint32
+		least    time.Duration
+		told     uint32
+		lives    time.Duration
+	}{
+		{"as signed", 3600, 3600, 0, 3600, time.Hour},
+		{"counted down by upstream", 3600, 100, 0, 100, 100 * time.Second},
+		{"above the signed one", 3600, 80000, 0, 3600, time.Hour},
+		{"with the top bit", 3600, 1<<31 + 5, 0, 3600, time.Hour},
+		{"more than a day", 604800, 604800, 0, 86400, 24 * time.Hour},
+		{"zero", 3600, 0, 0, 0, 0},
+		{"below the floor", 3600, 5, time.Minute, 5, time.Minute},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, u, now := setup(t, func(c *Config) { c.MinTTL = test.least })
+			u.world.texts["example.com."] += fmt.Sprintf("\nlong %d A 192.0.2.1", test.ttl)
+			u.world.build(t)
+			u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+				if q.Name != "long.example.com." || q.Qtype != dns.TypeA {
+					return Reply{}, nil, false
+				}
+				return withTTLs(u.reply(q), test.received), nil, true
+			})
+			q := question("long.example.com.", dns.TypeA)
+			a := r.Resolve(context.Background(), q)
+			expect(t, a, dnssec.Secure, dns.RcodeSuccess)
+			if ttl := a.Answer[0].Header().Ttl; ttl != test.told {
+				t.Errorf("TTL %d, want %d", ttl, test.told)
+			}
+			if test.lives > 0 {
+				now.advance(test.lives - time.Second)
+				if r.Cached(q) == nil {
+					t.Errorf("not cached until %v", test.lives)
+				}
+				now.advance(time.Second)
+			}
+			if r.Cached(q) != nil {
+				t.Errorf("still cached at %v", test.lives)
+			}
+		})
+	}
+}
+
+// C-6: the floor never outlives a signature.
+func TestFloorAndExpiration(t *testing.T) {
+	r, u, now := setup(t, func(c *Config) { c.MinTTL = time.Minute })
+	u.world.expire["example.com."] = now.Now().Add(30 * time.Second)
+	u.world.build(t)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		return withTTLs(u.reply(q), 5), nil, true
+	})
+	q := question("example.com.", dns.TypeMX)
+	expect(t, r.Resolve(context.Background(), q), dnssec.Secure, dns.RcodeSuccess)
+	now.advance(29 * time.Second)
+	if r.Cached(q) == nil {
+		t.Error("the floor does not hold")
+	}
+	now.advance(2 * time.Second)
+	if r.Cached(q) != nil {
+		t.Error("the floor outlives the signature")
+	}
+}
+
+// C-3, C-4: how long a denial lives: min(SOA TTL, SOA MINIMUM), an hour at most, and not at all without a SOA.
+func TestNegativeLife(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		soa   string
+		strip bool
+		lives time.Duration
+	}{
+		{"minimum", "@ 3600 SOA ns. h. 1 7200 3600 86400 300", false, 300 * time.Second},
+		{"TTL", "@ 200 SOA ns. h. 1 7200 3600 86400 300", false, 200 * time.Second},
+		{"a day", "@ 86400 SOA ns. h. 1 7200 3600 86400 86400", false, time.Hour},
+		{"no SOA", "@ 3600 SOA ns. h. 1 7200 3600 86400 300", true, 0},
+	} {
+		for _, zone := range []string{"example.com.", "insecure.com."} {
+			for _, prefix := range []string{"mx.", "nothing."} {
+				t.Run(test.name+" "+prefix+zone, func(t *testing.T) {
+					r, u, now := setup(t, func(c *Config) { c.MinTTL = 30 * time.Second })
+					_, rest, _ := strings.Cut(u.world.texts[zone], "\n")
+					u.world.texts[zone] = test.soa + "\n" + rest
+					u.world.build(t)
+					q := question(prefix+zone, dns.TypeAAAA)
+					u.setRule(func(_ context.Context, asked dns.Question, _ Try) (Reply, error, bool) {
+						reply := u.reply(asked)
+						if test.strip && asked == q {
+							reply.Msg.Ns = slices.DeleteFunc(reply.Msg.Ns, func(rr dns.RR) bool {
+								sig, ok := rr.(*dns.RRSIG)
+								return rr.Header().Rrtype == dns.TypeSOA || ok && sig.TypeCovered == dns.TypeSOA
+							})
+						}
+						return reply, nil, true
+					})
+					a := r.Resolve(context.Background(), q)
+					if a.Status < dnssec.Insecure || len(a.Answer) > 0 {
+						t.Fatalf("%v %s", a.Status, notes(a))
+					}
+					if test.lives > 0 {
+						now.advance(test.lives - time.Second)
+						if r.Cached(q) == nil {
+							t.Errorf("not cached until %v", test.lives)
+						}
+						now.advance(time.Second)
+					}
+					if r.Cached(q) != nil {
+						t.Errorf("still cached at %v", test.lives)
+					}
+				})
+			}
+		}
+	}
+}
+
+// C-8: what is Secure is not replaced by an Insecure answer while it lives, unless the insecure delegation was proven now;
+// Insecure is replaced by Secure.
+func TestSecureStays(t *testing.T) {
+	q := question("example.com.", dns.TypeMX)
+	set := func(status dnssec.Status, host string) *outcome {
+		rr, _ := dns.NewRR("example.com. 300 IN MX 10 " + host)
+		v := dnssec.Verdict{Status: status, TTL: 300, Last: q.Name, Answer: []*dnssec.RRset{
+			{Owner: q.Name, Type: dns.TypeMX, TTL: 300, RRs: []dns.RR{rr}},
+		}}
+		return &outcome{question: q, parts: []part{{Verdict: v}}}
+	}
+	secure, insecure, proven := set(dnssec.Secure, "s."), set(dnssec.Insecure, "i."), set(dnssec.Insecure, "p.")
+	proven.proven = true
+	for _, test := range []struct {
+		name         string
+		before, then *outcome
+		replaced     bool
+	}{
+		{"Insecure after Secure", secure, insecure, false},
+		{"proven Insecure after Secure", secure, proven, true},
+		{"Secure after Insecure", insecure, secure, true},
+		{"Insecure after Insecure", insecure, proven, true},
+		{"Secure after Secure", secure, set(dnssec.Secure, "t."), true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, _, now := setup(t, nil)
+			for _, o := range []*outcome{test.before, test.then} {
+				r.Store.remember(q, o, o.answer(now.Now(), r.MaxTTL), now.Now(), 0, r.MaxTTL)
+			}
+			want := test.before
+			if test.replaced {
+				want = test.then
+			}
+			if a := r.Cached(q); a.Answer[0].String() != want.parts[0].Answer[0].RRs[0].String() || a.Status != want.status() {
+				t.Errorf("%v %v", a.Status, a.Answer)
+			}
+		})
+	}
+}
+
+// C-8: whatever else a reply carries, nothing of it answers a question.
+func TestOnlyTheAnswerIsKept(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if q.Qtype == dns.TypeMX {
+			other := u.reply(question("mx.example.com.", dns.TypeA)).Msg.Answer
+			forged, _ := dns.NewRR("mx.insecure.com. 3600 IN A 203.0.113.1")
+			reply.Msg.Extra = append(reply.Msg.Extra, append(other, forged)...)
+			reply.Msg.Ns = append(reply.Msg.Ns, other...)
+			reply.Msg.Answer = append(reply.Msg.Answer, forged)
+		}
+		return reply, nil, true
+	})
+	a := ask(r, "example.com.", dns.TypeMX)
+	expect(t, a, dnssec.Secure, dns.RcodeSuccess)
+	if len(a.Answer) != 2 || len(a.Ns) != 0 {
+		t.Errorf("answer %v, authority %v", a.Answer, a.Ns)
+	}
+	for _, name := range []string{"mx.example.com.", "mx.insecure.com."} {
+		if a := r.Cached(question(name, dns.TypeA)); a != nil {
+			t.Errorf("%s is cached: %v", name, a.Answer)
+		}
+	}
+}
+
+// C-15: what was made from a wildcard answers for its own name only, and carries the proof for that.
+func TestWildcard(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.texts["example.com."] += "\n*.wild TXT wild\nreal.wild A 192.0.2.7"
+	u.world.build(t)
+	for _, name := range []string{"a.wild.example.com.", "b.wild.example.com."} {
+		u.forget()
+		for range 2 {
+			a := ask(r, name, dns.TypeTXT)
+			expect(t, a, dnssec.Secure, dns.RcodeSuccess)
+			if a.Answer[0].Header().Name != name || len(a.Ns) == 0 {
+				t.Errorf("%s: answer %v, authority %v", name, a.Answer, a.Ns)
+			}
+		}
+		if n := u.count(name + " TXT"); n != 1 {
+			t.Errorf("%s asked %d times", name, n)
+		}
+	}
+	t.Run("replayed under another name", func(t *testing.T) {
+		expanded := u.reply(question("a.wild.example.com.", dns.TypeTXT)).Msg
+		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			if q.Qtype != dns.TypeTXT {
+				return Reply{}, nil, false
+			}
+			m := expanded.Copy()
+			for _, rr := range m.Answer {
+				rr.Header().Name = q.Name
+			}
+			return Reply{Msg: m, Upstream: "bad"}, nil, true
+		})
+		expect(t, ask(r, "real.wild.example.com.", dns.TypeTXT), dnssec.Bogus, dns.RcodeServerFailure)
+	})
+}
+
+// C-16: DS and DNSKEY are fetched anew when their TTL is over, however often they are used meanwhile; so a delegation that was
+// taken away ends with it.
+func TestChainIsRenewedInTime(t *testing.T) {
+	r, u, now := setup(t, nil)
+	for minute := 0; minute < 60; minute += 5 {
+		expect(t, ask(r, fmt.Sprintf("n%d.example.com.", minute), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+		if asked := u.questions(); slices.Contains(asked, "example.com. DS") != (minute == 0) {
+			t.Errorf("after %d minutes: asked %v", minute, asked)
+		}
+		u.forget()
+		now.advance(5 * time.Minute)
+	}
+	u.world.unsign(t, "example.com.")
+	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
+	if !slices.Contains(u.questions(), "example.com. DS") {
+		t.Errorf("not fetched anew: %v", u.questions())
+	}
+}
+
+// C-11: a Bogus answer is remembered for 5 s, then for twice as long; clients that are answered from memory do not count.
+// A success ends it.
+func TestBogusIsRemembered(t *testing.T) {
+	r, u, now := setup(t, nil)
+	for _, life := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second} {
+		u.forget()
+		for range 10 {
+			expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+		}
+		if n := u.count("stripped.com. MX"); n != 3 {
+			t.Errorf("asked %d times, want 3 tries", n)
+		}
+		now.advance(life - time.Second)
+		u.forget()
+		a := ask(r, "stripped.com.", dns.TypeMX)
+		if !a.Cached || a.Notes[0].Code != dns.ExtendedErrorCodeRRSIGsMissing || len(u.questions()) > 0 {
+			t.Errorf("%v before its end: cached %v, %s, asked %v", life, a.Cached, notes(a), u.questions())
+		}
+		now.advance(time.Second)
+	}
+	u.world.zones["stripped.com."].Reply = nil
+	expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	if _, ok := r.Store.failures.alive(failureKey(question("stripped.com.", dns.TypeMX)), now.Now()); ok {
+		t.Error("the failure outlives a success")
+	}
+}
+
+// Answers are the client's own: changing one changes neither another client's nor the cache's.
+func TestAnswersAreNotShared(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	_, release := hold(u)
+	answers := make(chan *Answer)
+	for range 2 {
+		go func() { answers <- ask(r, "example.com.", dns.TypeMX) }()
+	}
+	eventually(t, "both wait", func() bool {
+		r.flights.mu.Lock()
+		defer r.flights.mu.Unlock()
+		f := r.flights.byKey[failureKey(question("example.com.", dns.TypeMX))]
+		return f != nil && f.waiting == 2
+	})
+	release()
+	a, b := <-answers, <-answers
+	for _, rr := range a.Answer {
+		rr.Header().Ttl, rr.Header().Name = 1, "changed."
+	}
+	a.Answer[0].(*dns.MX).Mx = "changed."
+	for _, other := range []*Answer{b, ask(r, "example.com.", dns.TypeMX)} {
+		if mx := other.Answer[0].(*dns.MX); mx.Mx != "mx.example.com." || mx.Hdr.Ttl < 1000 || mx.Hdr.Name != "example.com." {
+			t.Errorf("changed: %v", mx)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -23,7 +24,7 @@ type Resolver struct {
 	started time.Time // by Clock
 	ctx     context.Context
 	cancel  context.CancelFunc
-	running sync.WaitGroup
+	running crew
 
 	flights   *flights // client questions
 	exchanges exchanges
@@ -114,27 +115,32 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 	return r.join(ctx, q)
 }
 
-// join waits for the flight of q, which it starts if there is none.
+// join waits for the flight of q, which it starts if there is none. One that ran out of time while this client has some left
+// is begun anew, by one of those who waited for it (L-6a).
 func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	f, leads, refused := r.flights.join(failureKey(q))
-	if refused != nil {
-		r.Meter.Limit(refused.limit)
-		return refusal(dnssec.Indeterminate, refused.failure(q))
-	}
-	if leads {
-		r.launch(f, q)
-	} else {
-		r.Meter.Joined()
-	}
-	select {
-	case <-f.done:
-		return f.answer()
-	case <-ctx.Done():
-		r.flights.leave(f)
-		r.Meter.Limit("deadline")
-		return refusal(dnssec.Indeterminate, f.late(q, r.Timeout))
+	for {
+		f, leads, refused := r.flights.join(failureKey(q))
+		if refused != nil {
+			r.Meter.Limit(refused.limit)
+			return refusal(dnssec.Indeterminate, refused.failure(q))
+		}
+		if leads {
+			r.launch(f, q)
+		} else {
+			r.Meter.Joined()
+		}
+		select {
+		case <-f.done:
+			if leads || !f.late() || r.ctx.Err() != nil {
+				return f.answer()
+			}
+		case <-ctx.Done():
+			r.flights.leave(f)
+			r.Meter.Limit("deadline")
+			return refusal(dnssec.Indeterminate, f.overdue(q, r.Timeout))
+		}
 	}
 }
 
@@ -144,13 +150,22 @@ func (r *Resolver) launch(f *flight, q dns.Question) {
 	w := r.newQuery(ctx, q)
 	f.begin(w, cancel)
 	timer := time.AfterFunc(r.Timeout, func() { r.flights.release(f) })
-	r.running.Go(func() {
+	started := r.running.start(func() {
 		defer cancel()
 		defer timer.Stop()
 		a := r.run(w, q)
+		if ctx.Err() != nil {
+			w.abandon()
+		}
 		r.flights.remove(f) // what was remembered serves those who come now
 		f.finish(a)
 	})
+	if !started {
+		cancel()
+		timer.Stop()
+		r.flights.remove(f)
+		f.finish(refusal(dnssec.Indeterminate, asFailure(q, errClosed)))
+	}
 }
 
 // run resolves q, remembers the outcome and survives a panic (S-27).
@@ -202,10 +217,37 @@ func (r *Resolver) Prime(ctx context.Context) error {
 	return failure
 }
 
-// Close ends background work and waits for it.
+// Close ends background work and waits for it. Questions asked later fail.
 func (r *Resolver) Close() {
 	r.cancel()
-	r.running.Wait()
+	r.running.close()
+}
+
+var errClosed = errors.New("shutting down")
+
+// crew is the work in the background. A sync.WaitGroup alone must not be added to while it is waited for.
+type crew struct {
+	mu     sync.Mutex
+	closed bool
+	work   sync.WaitGroup
+}
+
+// start runs f, unless the crew is closed.
+func (c *crew) start(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.work.Go(f)
+	}
+	return !c.closed
+}
+
+// close waits for all work, and lets no more begin.
+func (c *crew) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.work.Wait()
 }
 
 // anchor returns the closest configured anchor at or above name, which alone decides (V-12).

@@ -3,6 +3,7 @@ package chain
 import (
 	"container/list"
 	"context"
+	"math"
 	"runtime"
 	"sync"
 )
@@ -15,12 +16,19 @@ type slots struct {
 	free     int // slots for anybody
 	reserved int // free slots for cheap work only: 0 or 1
 	single   bool
-	queue    *list.List // of *waiter
+	waiting  [2]*list.List // of *waiter, in order of arrival: dear work and cheap work
+	arrivals uint64
 }
 
+// The queues of slots.
+const (
+	dear = iota
+	cheap
+)
+
 type waiter struct {
-	cheap bool
-	ready chan *slot
+	arrival uint64
+	ready   chan *slot
 }
 
 // slot is the right to verify.
@@ -28,54 +36,53 @@ type slot struct{ reserved bool }
 
 func newSlots() *slots {
 	n := runtime.GOMAXPROCS(0)
+	s := &slots{free: n - 1, reserved: 1, waiting: [2]*list.List{list.New(), list.New()}}
 	if n == 1 {
-		return &slots{free: 1, single: true, queue: list.New()}
+		s.free, s.reserved, s.single = 1, 0, true
 	}
-	return &slots{free: n - 1, reserved: 1, queue: list.New()}
+	return s
 }
 
 // acquire waits for a slot; the error is ctx's.
-func (s *slots) acquire(ctx context.Context, cheap bool) (*slot, error) {
+func (s *slots) acquire(ctx context.Context, isCheap bool) (*slot, error) {
 	s.mu.Lock()
-	if got := s.take(cheap); got != nil {
+	if got := s.take(isCheap); got != nil {
 		s.mu.Unlock()
 		return got, nil
 	}
-	w := &waiter{cheap, make(chan *slot, 1)}
-	place := s.enqueue(w)
+	queue := s.waiting[dear]
+	if isCheap {
+		queue = s.waiting[cheap]
+	}
+	s.arrivals++
+	w := &waiter{s.arrivals, make(chan *slot, 1)}
+	place := queue.PushBack(w)
 	s.mu.Unlock()
 	select {
 	case got := <-w.ready:
 		return got, nil
 	case <-ctx.Done():
-		s.abandon(w, place)
+		s.abandon(w, queue, place)
 		return nil, context.Cause(ctx)
 	}
 }
 
-func (s *slots) take(cheap bool) *slot {
+func (s *slots) take(isCheap bool) *slot {
 	switch {
 	case s.free > 0:
 		s.free--
 		return &slot{}
-	case cheap && s.reserved > 0:
+	case isCheap && s.reserved > 0:
 		s.reserved--
 		return &slot{reserved: true}
 	}
 	return nil
 }
 
-func (s *slots) enqueue(w *waiter) *list.Element {
-	if s.single && w.cheap {
-		return s.queue.PushFront(w)
-	}
-	return s.queue.PushBack(w)
-}
-
 // abandon takes a waiter out of the queue; a slot it was given in the same moment goes on to the next.
-func (s *slots) abandon(w *waiter, place *list.Element) {
+func (s *slots) abandon(w *waiter, queue *list.List, place *list.Element) {
 	s.mu.Lock()
-	s.queue.Remove(place)
+	queue.Remove(place)
 	s.mu.Unlock()
 	select {
 	case got := <-w.ready:
@@ -84,20 +91,33 @@ func (s *slots) abandon(w *waiter, place *list.Element) {
 	}
 }
 
-// release gives a slot back: to the first in the queue whom it may serve, or to the store of free ones.
+// release gives a slot back: to the next whom it may serve, or to the store of free ones.
 func (s *slots) release(got *slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for e := s.queue.Front(); e != nil; e = e.Next() {
-		if w := e.Value.(*waiter); w.cheap || !got.reserved {
-			s.queue.Remove(e)
-			w.ready <- got
-			return
-		}
-	}
-	if got.reserved {
+	switch queue := s.next(got); {
+	case queue != nil:
+		queue.Remove(queue.Front()).(*waiter).ready <- got
+	case got.reserved:
 		s.reserved++
-	} else {
+	default:
 		s.free++
 	}
+}
+
+// next returns the queue whose first waiter a slot goes to; nil if there is none.
+func (s *slots) next(got *slot) *list.List {
+	first := [2]uint64{math.MaxUint64, math.MaxUint64} // arrivals
+	for i, queue := range s.waiting {
+		if e := queue.Front(); e != nil {
+			first[i] = e.Value.(*waiter).arrival
+		}
+	}
+	switch {
+	case first[cheap] < math.MaxUint64 && (got.reserved || s.single || first[cheap] < first[dear]):
+		return s.waiting[cheap]
+	case first[dear] < math.MaxUint64 && !got.reserved:
+		return s.waiting[dear]
+	}
+	return nil
 }

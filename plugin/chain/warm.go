@@ -19,7 +19,7 @@ const (
 // what it asks can never change a verdict.
 func (w *query) warm(q dns.Question) {
 	for _, link := range w.speculate(q) {
-		if w.r.warming.Load() >= warmInFlight || w.r.flights.busy() {
+		if w.r.flights.busy() {
 			return
 		}
 		w.ask(link, RoleWarm)

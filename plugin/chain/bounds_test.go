@@ -1,0 +1,233 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// eventually waits until ok holds, however slow the machine is.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 20000 {
+		if ok() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("never: " + what)
+}
+
+// hold makes the upstream keep all questions back until they are released or given up; it counts those outstanding.
+func hold(u *upstream) (outstanding *atomic.Int64, release func()) {
+	outstanding = new(atomic.Int64)
+	gate := make(chan struct{})
+	u.setRule(func(ctx context.Context, _ dns.Question, _ Try) (Reply, error, bool) {
+		outstanding.Add(1)
+		defer outstanding.Add(-1)
+		select {
+		case <-gate:
+			return Reply{}, nil, false
+		case <-ctx.Done():
+			return Reply{}, ctx.Err(), true
+		}
+	})
+	return outstanding, sync.OnceFunc(func() { close(gate) })
+}
+
+// L-9: however many client queries there are, no more than 64 questions are in flight on speculation.
+func TestSpeculationIsBounded(t *testing.T) {
+	const clients = 200
+	r, u, _ := setup(t, nil)
+	_, release := hold(u)
+	var all sync.WaitGroup
+	for i := range clients {
+		all.Go(func() {
+			if a := ask(r, fmt.Sprintf("a.tld%d.", i), dns.TypeA); a.Rcode != dns.RcodeNameError {
+				t.Errorf("%v %s", a.Status, notes(a))
+			}
+		})
+	}
+	eventually(t, "all answers asked for", func() bool { return u.count(" A") == clients })
+	eventually(t, "speculation", func() bool { return r.warming.Load() == warmInFlight })
+	time.Sleep(10 * time.Millisecond)
+	if n := u.count(" DS") + u.count(" DNSKEY"); n != warmInFlight {
+		t.Errorf("%d links asked for ahead, at most %d allowed", n, warmInFlight)
+	}
+	release()
+	all.Wait()
+	eventually(t, "no speculation at the end", func() bool { return r.warming.Load() == 0 })
+}
+
+// L-9: speculation ends while the table of client questions is half full.
+func TestNoSpeculationUnderLoad(t *testing.T) {
+	r, u, _ := setup(t, func(c *Config) { c.InFlight = 2 })
+	outstanding, release := hold(u)
+	defer release()
+	go ask(r, "example.com.", dns.TypeMX)
+	eventually(t, "the answer is asked for", func() bool { return outstanding.Load() > 0 })
+	if got := u.questions(); len(got) != 1 {
+		t.Errorf("asked %v with one of two places taken", got)
+	}
+}
+
+// L-9: speculation never goes to or below a label that begins with an underscore, whatever the hints.
+func TestNoSpeculationBelowUnderscore(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	for _, name := range []string{"_25._tcp.mx.example.com.", "x._domainkey.example.com.", "_dmarc.com.", "_tcp."} {
+		ask(r, name, dns.TypeTXT)
+	}
+	for _, q := range u.questions() {
+		if strings.HasPrefix(q, "_") && !strings.HasSuffix(q, " TXT") || strings.Contains(q, "._") && !strings.HasSuffix(q, " TXT") {
+			t.Errorf("asked %s", q)
+		}
+	}
+}
+
+// L-6a: a flight that ran out of time is begun anew for a client who joined it late and has time left.
+func TestLateFlightIsTakenOver(t *testing.T) {
+	r, _, _ := setup(t, nil)
+	q := question("example.com.", dns.TypeMX)
+	first, leads, _ := r.flights.join(failureKey(q))
+	if !leads {
+		t.Fatal("there was a flight already")
+	}
+	answers := make(chan *Answer)
+	const clients = 3
+	for range clients {
+		go func() { answers <- r.Resolve(context.Background(), q) }()
+	}
+	eventually(t, "all have joined", func() bool {
+		r.flights.mu.Lock()
+		defer r.flights.mu.Unlock()
+		return first.waiting == 1+clients
+	})
+	r.flights.remove(first)
+	first.finish(refusal(dnssec.Indeterminate, first.overdue(q, r.Timeout)))
+	for range clients {
+		expect(t, <-answers, dnssec.Secure, dns.RcodeSuccess)
+	}
+}
+
+// L-6a: whoever builds a link and hits a limit leaves it to one of those who wait for it.
+func TestLinkIsTakenOver(t *testing.T) {
+	r, u, _ := setup(t, func(c *Config) { c.UpstreamQuestions = 3 })
+	poor := r.newQuery(context.Background(), question("example.com.", dns.TypeMX))
+	call, leads := r.building.join("com.")
+	if !leads {
+		t.Fatal("com. is being built already")
+	}
+	r.UpstreamQuestions = 100
+	answer := make(chan *Answer)
+	go func() { answer <- ask(r, "example.com.", dns.TypeMX) }()
+	eventually(t, "the answer is asked for", func() bool { return u.count("example.com. MX") == 1 })
+	r.building.finish("com.", call, broken("com.", poor.tooMany()))
+	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
+}
+
+// L-13, L-15: what a question put out by a newer one has asked ends with it; what others have joined goes on.
+func TestPutOutQuestionsLeaveNothing(t *testing.T) {
+	r, u, _ := setup(t, func(c *Config) { c.InFlight = 4 })
+	outstanding, release := hold(u)
+	answers := make(chan *Answer, 5)
+	begin := func(i int) {
+		go func() { answers <- ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA) }()
+		eventually(t, "it is asked", func() bool { return u.count(fmt.Sprintf("n%d.example.com. A", i)) == 1 })
+	}
+	for i := range 4 {
+		begin(i)
+	}
+	joined := u.questions()[len(u.questions())-1]
+	before := outstanding.Load()
+	r.flights.mu.Lock()
+	for e := r.flights.yielding.Front(); e != nil; e = e.Next() {
+		e.Value.(*flight).began = time.Now().Add(-time.Second)
+	}
+	r.flights.mu.Unlock()
+	begin(4)
+	a := <-answers
+	if !errors.Is(a.Notes[0], errYielded) {
+		t.Fatalf("%v %s", a.Status, notes(a))
+	}
+	eventually(t, "its question has ended, "+joined+" has not", func() bool { return outstanding.Load() == before })
+	release()
+	for range 4 {
+		expect(t, <-answers, dnssec.Secure, dns.RcodeNameError)
+	}
+}
+
+// An upstream question is given up only when all who asked it have gone, and is not joined then.
+func TestLeaveExchange(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	outstanding, release := hold(u)
+	defer release()
+	q := question("example.com.", dns.TypeMX)
+	first, _ := r.start(q, Try{CD: true}, RoleAnswer)
+	second, joined := r.start(q, Try{CD: true}, RoleAnswer)
+	if !joined || first != second {
+		t.Fatal("the second was not joined")
+	}
+	r.exchanges.leave(first)
+	select {
+	case <-first.done:
+		t.Fatal("ended with one who still waits")
+	case <-time.After(5 * time.Millisecond):
+	}
+	r.exchanges.leave(first)
+	if third, joined := r.start(q, Try{CD: true}, RoleAnswer); joined || third == first {
+		t.Error("what was given up is joined")
+	}
+	<-first.done
+	eventually(t, "only the third is outstanding", func() bool { return outstanding.Load() == 1 })
+}
+
+// S-27: a resolver may be closed while it is asked, and asked when it is closed: that is SERVFAIL at once.
+func TestClosed(t *testing.T) {
+	r, _, _ := setup(t, nil)
+	var all sync.WaitGroup
+	for i := range 50 {
+		all.Go(func() { ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA) })
+		if i == 25 {
+			all.Go(r.Close)
+		}
+	}
+	all.Wait()
+	a := ask(r, "example.com.", dns.TypeMX)
+	expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
+	w := r.newQuery(context.Background(), question("example.com.", dns.TypeMX))
+	if _, failure := w.fetch(w.question, RoleAnswer); !errors.Is(failure, errClosed) {
+		t.Errorf("fetched from a closed resolver: %v", failure)
+	}
+	if n := len(r.flights.byKey) + len(r.exchanges.calls); n != 0 {
+		t.Errorf("%d flights and questions are left", n)
+	}
+}
+
+// A client that leaves early costs nobody the answer: the work goes on and fills the cache.
+func TestClientLeaves(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	outstanding, release := hold(u)
+	ctx, cancel := context.WithCancel(context.Background())
+	gone := make(chan *Answer)
+	q := question("example.com.", dns.TypeMX)
+	go func() { gone <- r.Resolve(ctx, q) }()
+	eventually(t, "it is asked", func() bool { return outstanding.Load() > 0 })
+	stays := make(chan *Answer)
+	go func() { stays <- r.Resolve(context.Background(), q) }()
+	cancel()
+	<-gone
+	release()
+	expect(t, <-stays, dnssec.Secure, dns.RcodeSuccess)
+	if r.Cached(q) == nil {
+		t.Error("not cached")
+	}
+}
