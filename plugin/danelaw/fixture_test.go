@@ -3,6 +3,7 @@ package danelaw
 import (
 	"bytes"
 	"context"
+	"fmt"
 	golog "log"
 	"maps"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,12 +45,15 @@ func upstreamAt(t testing.TB, hostport string) upstream.Address {
 	return a
 }
 
+// configs counts them, so that each has a memory and metrics of its own.
+var configs atomic.Int64
+
 // config is a configuration with the anchor of the lab, which asks the given upstreams, or the lab's recursor. Its cache is its
 // own.
 func config(t testing.TB, upstreams ...string) Config {
 	t.Helper()
 	c := Defaults()
-	c.Block = t.Name()
+	c.Block = fmt.Sprintf("%s %d", t.Name(), configs.Add(1))
 	c.Anchors = trustanchors.Set{".": lab().DS()}
 	if len(upstreams) == 0 {
 		upstreams = []string{lab().Addr()}
