@@ -89,7 +89,15 @@ func serve(t testing.TB, h *Handler) string {
 func listen(t testing.TB, handler dns.Handler) string {
 	t.Helper()
 	pc, l := freePort(t)
-	for _, s := range []*dns.Server{{PacketConn: pc}, {Listener: l, MaxTCPQueries: -1}} {
+	serveOn(t, handler, pc, l)
+	return pc.LocalAddr().String()
+}
+
+// serveOn serves handler on the given sockets until the test ends.
+func serveOn(t testing.TB, handler dns.Handler, pc net.PacketConn, l net.Listener) []*dns.Server {
+	t.Helper()
+	servers := []*dns.Server{{PacketConn: pc}, {Listener: l, MaxTCPQueries: -1}}
+	for _, s := range servers {
 		started, ended := make(chan struct{}), make(chan struct{})
 		s.Handler, s.NotifyStartedFunc = handler, func() { close(started) }
 		go func() {
@@ -102,7 +110,7 @@ func listen(t testing.TB, handler dns.Handler) string {
 			<-ended
 		})
 	}
-	return pc.LocalAddr().String()
+	return servers
 }
 
 // freePort opens a port for both transports.

@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ type proxy struct {
 	tamper  tamper
 	asked   []*dns.Msg // what danelaw sent, in the order of arrival
 	network []string   // over which transport
+	servers []*dns.Server
 }
 
 // tamper returns the reply to be sent instead of r, nil for none. n counts the messages that arrived before q.
@@ -51,7 +53,9 @@ func withoutType(rrs []dns.RR, t uint16) (kept []dns.RR) {
 func between(t testing.TB, how tamper) *proxy {
 	t.Helper()
 	p := &proxy{t: t, tamper: how}
-	p.addr = listen(t, p)
+	pc, l := freePort(t)
+	p.addr = pc.LocalAddr().String()
+	p.serveOn(pc, l)
 	return p
 }
 
@@ -86,4 +90,32 @@ func (p *proxy) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	if r = how(network, n, q, r); r != nil {
 		w.WriteMsg(r) //nolint:errcheck // the test has ended
 	}
+}
+
+// vanish closes the sockets; what it returns opens them again at the same port.
+func (p *proxy) vanish() (returns func()) {
+	p.mu.Lock()
+	servers := p.servers
+	p.mu.Unlock()
+	for _, s := range servers {
+		s.Shutdown() //nolint:errcheck // the sockets are loopback's
+	}
+	return func() {
+		pc, err := net.ListenPacket("udp4", p.addr)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		l, err := net.Listen("tcp4", p.addr)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.serveOn(pc, l)
+	}
+}
+
+func (p *proxy) serveOn(pc net.PacketConn, l net.Listener) {
+	servers := serveOn(p.t, p, pc, l)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.servers = servers
 }
