@@ -153,7 +153,9 @@ func TestSupportedAlgorithms(t *testing.T) {
 	}
 }
 
-func utc(year int, month time.Month, day int) time.Time { return time.Date(year, month, day, 12, 0, 0, 0, time.UTC) }
+func utc(year int, month time.Month, day int) time.Time {
+	return time.Date(year, month, day, 12, 0, 0, 0, time.UTC)
+}
 
 // X-9a, X-10: published signatures, each good, and Bogus with one octet of signature, data or key changed, or
 // with a signature or a key of another length (V-34, V-43, V-44).

@@ -23,8 +23,8 @@ type verified struct {
 	failure *Failure
 }
 
-// attempt identifies a verification: the same set may be judged with the keys of several zones, or of one before and after
-// they were fetched anew.
+// attempt identifies a verification: the same set may be judged with the keys of several zones, or of one before and
+// after they were fetched anew.
 type attempt struct {
 	set  *RRset
 	zone *Zone
@@ -93,8 +93,8 @@ func bySigner(sigs []*dns.RRSIG, signer string) []*dns.RRSIG {
 // The grades of complaints about signatures: of several the highest is told.
 const (
 	missing       = iota // no RRSIG at all
-	admissibility        // one that cannot be for this RRset, or not now
 	keyless              // one by a key that the zone does not have
+	admissibility        // one that cannot be for this RRset, or not now
 	wrong                // one that does not verify
 )
 

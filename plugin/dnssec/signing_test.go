@@ -149,3 +149,5 @@ func told(v Verdict) string {
 	}
 	return strings.Join(words, ", ")
 }
+
+func toBase64(octets []byte) string { return base64.StdEncoding.EncodeToString(octets) }

@@ -13,7 +13,7 @@ type Zone struct {
 	Name    string // the apex, canonical
 	Status  Status
 	Keys    []*Key    // if Secure: every usable zone key of the trusted DNSKEY RRset, parsed once (V-3, V-4)
-	Until   time.Time // when the links it was made from must be fetched anew (C-16): Check.Now plus their smallest TTL
+	Until   time.Time // when its links must be fetched anew (C-16): the end of the shortest of their lives (C-1)
 	Expires time.Time // the earliest Expiration of any signature it rests on, up to the anchor (C-2)
 	Cause   *Failure  // why it is not Secure; for Insecure the EDE to report (1, 2, 27), or nil when there is none
 	Tie     Tie       // how it is tied to the zone above, for people
@@ -83,8 +83,13 @@ func (c *Check) Delegation(parent *Zone, name string, reply *Message) Delegation
 
 // bound shortens the life of d to that of what it rests on.
 func (c *Check) bound(d *Delegation, ttl uint32, expires time.Time) {
-	d.Until = c.Now.Add(time.Duration(min(ttl, mostPositive)) * time.Second)
+	d.Until = c.until(ttl, expires)
 	d.Expires = earlier(d.Expires, expires)
+}
+
+// until returns when records of the TTL must be fetched anew, whose signatures end at expires (C-1, C-5).
+func (c *Check) until(ttl uint32, expires time.Time) time.Time {
+	return earlier(c.Now.Add(time.Duration(min(ttl, mostPositive))*time.Second), expires)
 }
 
 // signedCut judges a DS RRset.
@@ -231,33 +236,40 @@ func (c *Check) entryPoint(set *RRset, ds *dns.DS, cause *complaint) (*dns.RRSIG
 			continue
 		}
 		tried++
-		if !zoneKey(key) {
-			cause.hear(notZoneKey, unfit(set, key))
-			continue
-		}
-		parsed, err := parseKey(key)
-		if err != nil {
-			c.spentOn(set).failed++ // L-3
-			cause.hear(unparsable, &Failure{
-				Code: dns.ExtendedErrorCodeDNSBogus, Zone: set.Owner, Owner: set.Owner, Type: set.Type, KeyTag: ds.KeyTag,
-				Text: fmt.Sprintf("%s: the DNSKEY with key tag %d cannot be used: %v", set.Owner, ds.KeyTag, err),
-			})
-			continue
-		}
-		sig, failure := c.verifyWith(set, set.Owner, []*Key{parsed})
+		sig, grade, failure := c.selfSigned(set, key)
 		if failure == nil || failure.Limit() {
 			return sig, failure
 		}
-		cause.hear(unverified, failure)
+		cause.hear(grade, failure)
 	}
 	return nil, nil
 }
 
-func unfit(set *RRset, key *dns.DNSKEY) *Failure {
+// selfSigned returns the signature of key over the DNSKEY RRset that it is in, else the complaint and its grade.
+func (c *Check) selfSigned(set *RRset, key *dns.DNSKEY) (*dns.RRSIG, int, *Failure) {
+	if !zoneKey(key) {
+		return nil, notZoneKey, keyFailure(set, key, dns.ExtendedErrorCodeNoZoneKeyBitSet,
+			fmt.Sprintf("the DNSKEY with key tag %d that the DS names is no usable zone key (flags %d, protocol %d)",
+				key.KeyTag(), key.Flags, key.Protocol))
+	}
+	parsed, err := parseKey(key)
+	if err != nil {
+		c.spentOn(set).failed++ // L-3
+		return nil, unparsable, keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
+			fmt.Sprintf("the DNSKEY with key tag %d cannot be used: %v", key.KeyTag(), err))
+	}
+	sig, failure := c.verifyWith(set, set.Owner, []*Key{parsed})
+	if failure != nil && failure.Code == dns.ExtendedErrorCodeDNSKEYMissing { // it is there, but none of the RRSIGs is by it
+		failure = keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
+			fmt.Sprintf("the DNSKEY RRset is not signed by the key that the DS names (key tag %d)", key.KeyTag()))
+	}
+	return sig, unverified, failure
+}
+
+// keyFailure is the complaint about a key that the DS names (V-41).
+func keyFailure(set *RRset, key *dns.DNSKEY, code uint16, what string) *Failure {
 	return &Failure{
-		Code: dns.ExtendedErrorCodeNoZoneKeyBitSet, Zone: set.Owner, Owner: set.Owner, Type: set.Type, KeyTag: key.KeyTag(),
-		Text: fmt.Sprintf("%s: the DNSKEY with key tag %d that the DS names is no usable zone key (flags %d, protocol %d)",
-			set.Owner, key.KeyTag(), key.Flags, key.Protocol),
+		Code: code, Zone: set.Owner, Owner: set.Owner, Type: set.Type, KeyTag: key.KeyTag(), Text: set.Owner + ": " + what,
 	}
 }
 
@@ -274,7 +286,7 @@ func noKey(d Delegation, what string) *Failure {
 func (c *Check) secureZone(d Delegation, set *RRset, sig *dns.RRSIG, ds *dns.DS) *Zone {
 	z := &Zone{
 		Name: d.Name, Status: Secure,
-		Until:   earlier(d.Until, c.Now.Add(time.Duration(min(set.TTL, mostPositive))*time.Second)),
+		Until:   earlier(d.Until, c.until(set.TTL, c.expiration(sig))),
 		Expires: earlier(d.Expires, c.expiration(sig)),
 		Tie: Tie{
 			DS: d.DS, KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, Digest: ds.DigestType,
@@ -298,8 +310,8 @@ func InsecureZone(d Delegation) *Zone {
 	return &Zone{Name: d.Name, Status: Insecure, Until: d.Until, Expires: d.Expires, Cause: d.Cause}
 }
 
-// BogusZone returns the zone below a link that could not be had or proven: Indeterminate if it could not be had, which is what a
-// limit and the EDE codes 5, 14, 22, 23 and 24 say, else Bogus.
+// BogusZone returns the zone below a link that could not be had or proven: Indeterminate if it could not be had, which is
+// what a limit and the EDE codes 5, 14, 22, 23 and 24 say, else Bogus.
 func BogusZone(name string, cause *Failure) *Zone {
 	z := &Zone{Name: name, Status: Bogus, Cause: cause}
 	switch cause.Code {
