@@ -93,7 +93,7 @@ func (j *judgement) signedAt(name string) bool {
 	return slices.ContainsFunc(j.reply.Answer, func(s *RRset) bool { return s.Owner == name && len(s.Sigs) > 0 })
 }
 
-// dataAt returns the sets of name that answer the question.
+// dataAt returns the sets of name that answer the question, by type (L-3).
 func (j *judgement) dataAt(name string) []*RRset {
 	var data []*RRset
 	for _, set := range j.reply.Answer {
@@ -101,6 +101,7 @@ func (j *judgement) dataAt(name string) []*RRset {
 			data = append(data, set)
 		}
 	}
+	slices.SortFunc(data, func(a, b *RRset) int { return int(a.Type) - int(b.Type) })
 	return data
 }
 
@@ -176,19 +177,25 @@ func (j *judgement) rename(dname *RRset, outcome settled) bool {
 		return false
 	}
 	cname := find(j.reply.Answer, name, dns.TypeCNAME)
-	if cname != nil && (len(cname.RRs) > 1 || dns.CanonicalName(cname.RRs[0].(*dns.CNAME).Target) != dns.CanonicalName(target)) &&
-		outcome.status == Secure {
+	if outcome.status == Secure && cname != nil && !leadsTo(cname, target) {
 		j.fail(Bogus, &Failure{
 			Code: dns.ExtendedErrorCodeDNSBogus, Zone: outcome.zone, Owner: name, Type: dns.TypeCNAME,
 			Text: fmt.Sprintf("%s: the CNAME is not what the DNAME at %s makes of the name", name, dname.Owner),
 		})
 		return false
 	}
-	j.v.Answer = append(j.v.Answer, synthesised(name, target, dname, cname))
+	made := synthesised(name, target, dname, cname)
+	j.v.Answer = append(j.v.Answer, made)
+	j.v.TTL = min(j.v.TTL, made.TTL)
 	if j.qtype == dns.TypeCNAME || j.qtype == dns.TypeANY {
 		return false
 	}
 	return j.goTo(target)
+}
+
+// leadsTo says whether the set is one CNAME with this target.
+func leadsTo(cname *RRset, target string) bool {
+	return len(cname.RRs) == 1 && dns.CanonicalName(cname.RRs[0].(*dns.CNAME).Target) == dns.CanonicalName(target)
 }
 
 // substitute puts target in the place of owner at the end of name; not ok if the result is too long for a name (RFC 6672
@@ -201,20 +208,17 @@ func substitute(name, owner, target string) (string, bool) {
 	if target == "." {
 		return prefix, true
 	}
-	renamed := prefix + target
-	_, ok := dns.IsDomainName(renamed)
-	return renamed, ok
+	var longest [255]byte
+	_, err := dns.PackDomainName(prefix+target, longest[:], 0, nil, false)
+	return prefix + target, err == nil
 }
 
 // synthesised is the CNAME that a DNAME makes: with the smaller TTL of both, and without signatures.
 func synthesised(name, target string, dname, cname *RRset) *RRset {
-	ttl := dname.TTL
-	if cname != nil {
-		ttl = min(ttl, cname.TTL)
-	}
-	owner := name
+	owner, ttl := name, dname.TTL
 	if cname != nil {
 		owner = cname.RRs[0].Header().Name // in the case that was asked
+		ttl = min(ttl, cname.TTL)
 	}
 	return &RRset{Owner: name, Type: dns.TypeCNAME, TTL: ttl, RRs: []dns.RR{&dns.CNAME{
 		Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: ttl}, Target: target,
@@ -271,19 +275,12 @@ func (j *judgement) settle(set *RRset) settled {
 		if z.Status != Secure || z.Name != signers[i] {
 			continue
 		}
-		sig, failure := j.verify(set, z)
-		if failure == nil {
-			outcome := j.held(set, sig, z)
-			if outcome.status > Bogus || outcome.cause.Limit() {
-				return outcome
-			}
-			failure = outcome.cause
-		}
-		if failure.Limit() {
-			return settled{status: Indeterminate, cause: failure}
+		outcome := j.signedBy(set, z)
+		if outcome.status > Bogus || outcome.cause.Limit() {
+			return outcome
 		}
 		if cause == nil {
-			cause = failure
+			cause = outcome.cause
 		}
 	}
 	return j.byWalk(set.Owner, set.Type, func(z *Zone) *Failure {
@@ -292,6 +289,31 @@ func (j *judgement) settle(set *RRset) settled {
 		}
 		return cause
 	})
+}
+
+// signedBy is the outcome for a set by the keys of z: of the signatures that hold, the first one that needs no proof, or has
+// it, counts (V-49).
+func (j *judgement) signedBy(set *RRset, z *Zone) settled {
+	var unproven *settled
+	for labels := anyLabels; ; {
+		sig, failure := j.verifyBelow(set, z, labels)
+		switch {
+		case failure.Limit():
+			return settled{status: Indeterminate, cause: failure}
+		case failure != nil && unproven != nil:
+			return *unproven
+		case failure != nil:
+			return settled{status: Bogus, cause: failure}
+		}
+		outcome := j.held(set, sig, z)
+		if outcome.status > Bogus || outcome.cause.Limit() {
+			return outcome
+		}
+		if unproven == nil {
+			unproven = &outcome
+		}
+		labels = int(sig.Labels)
+	}
 }
 
 // held is the outcome for a set whose signature holds: Secure, but data from a wildcard needs the proof that nothing closer

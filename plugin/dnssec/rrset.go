@@ -26,8 +26,9 @@ type verified struct {
 // attempt identifies a verification: the same set may be judged with the keys of several zones, or of one before and
 // after they were fetched anew.
 type attempt struct {
-	set  *RRset
-	zone *Zone
+	set    *RRset
+	zone   *Zone
+	labels int
 }
 
 // spent is the work done on one RRset, whoever signed it (L-1, L-3).
@@ -44,16 +45,24 @@ type work struct {
 // Work returns how many signatures were checked and names hashed so far.
 func (c *Check) Work() (signatures, nsec3Hashes int) { return c.work.signatures, len(c.hashes.known) }
 
+// anyLabels lets verifyBelow use every RRSIG: the field has eight bits.
+const anyLabels = 256
+
 // verify judges one RRset with the keys of a Secure zone as Signer's Name (V-15a..V-24, V-27..V-32, L-1..L-3). It returns
 // the RRSIG that verified, the first in the fixed order of L-3, and cuts set.TTL to it (V-21). The outcome is memoised in
 // c, so asking again costs nothing.
 func (c *Check) verify(set *RRset, zone *Zone) (*dns.RRSIG, *Failure) {
-	key := attempt{set, zone}
+	return c.verifyBelow(set, zone, anyLabels)
+}
+
+// verifyBelow is verify with the RRSIGs of fewer than the given number of Labels only.
+func (c *Check) verifyBelow(set *RRset, zone *Zone, labels int) (*dns.RRSIG, *Failure) {
+	key := attempt{set, zone, labels}
 	if v, ok := c.work.outcomes[key]; ok {
 		return v.sig, v.failure
 	}
 	var v verified
-	v.sig, v.failure = c.verifyWith(set, zone.Name, zone.Keys)
+	v.sig, v.failure = c.verifyWith(set, bySigner(set.Sigs, zone.Name, labels), zone)
 	if c.work.outcomes == nil {
 		c.work.outcomes = map[attempt]verified{}
 	}
@@ -61,15 +70,15 @@ func (c *Check) verify(set *RRset, zone *Zone) (*dns.RRSIG, *Failure) {
 	return v.sig, v.failure
 }
 
-// verifyWith is verify with the keys given.
-func (c *Check) verifyWith(set *RRset, signer string, keys []*Key) (*dns.RRSIG, *Failure) {
-	worst := complaint{failure: c.unsigned(set, signer)}
-	for _, sig := range bySigner(set.Sigs, signer) {
+// verifyWith tries the RRSIGs in turn with the keys of the zone.
+func (c *Check) verifyWith(set *RRset, sigs []*dns.RRSIG, zone *Zone) (*dns.RRSIG, *Failure) {
+	worst := complaint{failure: c.unsigned(set, zone.Name)}
+	for _, sig := range sigs {
 		if f := c.admissible(set, sig); f != nil {
 			worst.hear(admissibility, f)
 			continue
 		}
-		grade, f := c.tryKeys(set, sig, keys)
+		grade, f := c.tryKeys(set, sig, zone.Keys)
 		if f == nil {
 			set.TTL = min(set.TTL, sig.OrigTtl, sig.Hdr.Ttl)
 			return sig, nil
@@ -82,10 +91,13 @@ func (c *Check) verifyWith(set *RRset, signer string, keys []*Key) (*dns.RRSIG, 
 	return nil, worst.failure
 }
 
-// bySigner returns the RRSIGs with the Signer's Name, those with more Labels first: a signature of the owner itself comes
-// before one of a wildcard, which needs a proof besides. Beyond that they are in canonical order (L-3).
-func bySigner(sigs []*dns.RRSIG, signer string) []*dns.RRSIG {
-	own := slices.DeleteFunc(slices.Clone(sigs), func(s *dns.RRSIG) bool { return dns.CanonicalName(s.SignerName) != signer })
+// bySigner returns the RRSIGs with the Signer's Name and fewer than the given number of Labels, those with more Labels
+// first: a signature of the owner itself comes before one of a wildcard, which needs a proof besides. Beyond that they are
+// in canonical order (L-3).
+func bySigner(sigs []*dns.RRSIG, signer string, labels int) []*dns.RRSIG {
+	own := slices.DeleteFunc(slices.Clone(sigs), func(s *dns.RRSIG) bool {
+		return int(s.Labels) >= labels || dns.CanonicalName(s.SignerName) != signer
+	})
 	slices.SortStableFunc(own, func(a, b *dns.RRSIG) int { return int(b.Labels) - int(a.Labels) })
 	return own
 }

@@ -258,7 +258,7 @@ func (c *Check) selfSigned(set *RRset, key *dns.DNSKEY) (*dns.RRSIG, int, *Failu
 		return nil, unparsable, keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
 			fmt.Sprintf("the DNSKEY with key tag %d cannot be used: %v", key.KeyTag(), err))
 	}
-	sig, failure := c.verifyWith(set, set.Owner, []*Key{parsed})
+	sig, failure := c.verifyWith(set, bySigner(set.Sigs, set.Owner, anyLabels), &Zone{Name: set.Owner, Keys: []*Key{parsed}})
 	if failure != nil && failure.Code == dns.ExtendedErrorCodeDNSKEYMissing { // it is there, but none of the RRSIGs is by it
 		failure = keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
 			fmt.Sprintf("the DNSKEY RRset is not signed by the key that the DS names (key tag %d)", key.KeyTag()))
@@ -345,12 +345,17 @@ func find(sets []*RRset, owner string, t uint16) *RRset {
 
 // dnamesAbove returns the DNAMEs whose owner is a strict ancestor of name, deepest first (V-66).
 func dnamesAbove(sets []*RRset, name string) []*RRset {
-	var above []*RRset
+	return slices.DeleteFunc(setsOver(sets, dns.TypeDNAME, name), func(s *RRset) bool { return s.Owner == name })
+}
+
+// setsOver returns the sets of a type whose owner is name or an ancestor of it, deepest first.
+func setsOver(sets []*RRset, t uint16, name string) []*RRset {
+	var over []*RRset
 	for _, set := range sets {
-		if set.Type == dns.TypeDNAME && set.Owner != name && dns.IsSubDomain(set.Owner, name) {
-			above = append(above, set)
+		if set.Type == t && dns.IsSubDomain(set.Owner, name) {
+			over = append(over, set)
 		}
 	}
-	slices.SortFunc(above, func(a, b *RRset) int { return len(b.Owner) - len(a.Owner) })
-	return above
+	slices.SortFunc(over, func(a, b *RRset) int { return len(b.Owner) - len(a.Owner) })
+	return over
 }
