@@ -1,0 +1,71 @@
+// Command danelaw is a DNSSEC-validating resolver for mail servers: a daemon, a lab of signed and broken domains to try it on,
+// and commands that explain what it sees. `danelaw help` lists them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v3"
+)
+
+// Exit codes.
+const (
+	exitFailure = 1 // it did not work, or the answer is a failure
+	exitUsage   = 2 // the command line is wrong
+)
+
+func main() {
+	ctx, restore := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, restore) // a second Ctrl-C ends at once
+	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// run is main with everything it touches given; it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := command(stdout, stderr).Run(ctx, args)
+	if err == nil {
+		return 0
+	}
+	code := exitFailure
+	if errors.As(err, new(usageError)) {
+		code = exitUsage
+	}
+	if !errors.Is(err, errTold) {
+		fmt.Fprintln(stderr, "danelaw:", err)
+	}
+	return code
+}
+
+// errTold is a failure that the command has told by itself.
+var errTold = errors.New("told")
+
+// usageError is an error of the command line.
+type usageError struct{ error }
+
+// command is the whole command line.
+func command(stdout, stderr io.Writer) *cli.Command {
+	root := &cli.Command{
+		Name:  "danelaw",
+		Usage: "a DNSSEC-validating resolver for mail servers",
+		UsageText: "danelaw [serve] [options]       answer the mail server of this host\n" +
+			"danelaw COMMAND [options] ...   see below; danelaw COMMAND -help tells more",
+		DefaultCommand: "serve",
+		Commands:       []*cli.Command{serveCommand(), labCommand(), checkCommand(), versionCommand()},
+		Writer:         stdout,
+		ErrWriter:      stderr,
+		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run does that
+	}
+	for _, c := range append(root.Commands, root) {
+		c.HideHelpCommand = c != root
+		c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
+			return usageError{fmt.Errorf("%w; see %s -help", err, c.FullName())}
+		}
+	}
+	return root
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+// asDanelaw makes the test binary be danelaw.
+const asDanelaw = "DANELAW_TEST_BE_DANELAW"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asDanelaw) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// patience is how long anything may take on a machine that is busy with something else.
+const patience = time.Minute
+
+// process is a danelaw of its own.
+type process struct {
+	*exec.Cmd
+	out, err output
+	ended    chan struct{}
+	tmp      string // its directory for temporary files
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// start runs danelaw with the arguments until the test ends.
+func start(t *testing.T, stdin io.Reader, args ...string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{}), tmp: t.TempDir()}
+	p.Env = append(os.Environ(), asDanelaw+"=1", "TMPDIR="+p.tmp)
+	p.Stdin, p.Stdout, p.Stderr = stdin, &p.out, &p.err
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		p.Process.Kill()
+		<-p.ended
+		if t.Failed() {
+			t.Logf("%v wrote\n%s\n%s", args, &p.out, &p.err)
+		}
+	})
+	return p
+}
+
+// end waits for the end and returns the exit code.
+func (p *process) end(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		t.Fatal("danelaw does not end")
+	}
+	return p.ProcessState.ExitCode()
+}
+
+// terminate sends SIGTERM and returns the exit code.
+func (p *process) terminate(t *testing.T) int {
+	t.Helper()
+	p.Process.Signal(syscall.SIGTERM)
+	return p.end(t)
+}
+
+// eventually waits for something to become true.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain waited for %s", what)
+		}
+	}
+}
+
+// says waits until danelaw has written a text.
+func (p *process) says(t *testing.T, o *output, text string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%q", text), func() bool { return strings.Contains(o.String(), text) })
+}
+
+// here runs a command in this process.
+func here(args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(context.Background(), append([]string{"danelaw"}, args...), &out, &err)
+	return code, out.String(), err.String()
+}
+
+// newPort returns a port that is free.
+func newPort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// newLab starts a lab.
+func newLab(t *testing.T) *zones.Lab {
+	t.Helper()
+	lab, err := zones.Start(zones.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(lab.Close)
+	return lab
+}
+
+// write makes a file.
+func write(t *testing.T, file, text string) string {
+	t.Helper()
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(t.TempDir(), file)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// anchors makes a file with the trust anchor of a lab.
+func anchors(t *testing.T, lab *zones.Lab) string {
+	t.Helper()
+	return write(t, "root.ds", lab.DS()[0].String()+"\n")
+}
+
+// corefile is one for a danelaw that asks an upstream, with some more options.
+func corefile(port int, upstream, anchors string, options ...string) string {
+	return fmt.Sprintf(".:%d {\n bind 127.0.0.1\n danelaw {\n upstream . %s\n trust_anchor %s\n %s\n }\n}\n", port, upstream,
+		anchors, strings.Join(options, "\n"))
+}
+
+// ask puts a question with DO, over TCP if the reply is truncated.
+func ask(t *testing.T, port int, name string, qtype uint16) *dns.Msg {
+	t.Helper()
+	m, err := exchange(port, name, qtype)
+	if err != nil {
+		t.Fatalf("%s %s: %v", name, dns.Type(qtype), err)
+	}
+	return m
+}
+
+func exchange(port int, name string, qtype uint16) (*dns.Msg, error) {
+	query := new(dns.Msg).SetQuestion(name, qtype)
+	query.SetEdns0(1232, true)
+	at := fmt.Sprintf("127.0.0.1:%d", port)
+	m, _, err := (&dns.Client{Timeout: patience}).Exchange(query, at)
+	if err == nil && m.Truncated {
+		m, _, err = (&dns.Client{Net: "tcp", Timeout: patience}).Exchange(query, at)
+	}
+	return m, err
+}
+
+// errorsOf returns the Extended DNS Errors of a reply.
+func errorsOf(m *dns.Msg) (all []*dns.EDNS0_EDE) {
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if ede, ok := o.(*dns.EDNS0_EDE); ok {
+				all = append(all, ede)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+)
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "answer the mail server of this host (the default)",
+		Description: "Without -conf danelaw listens on 127.0.0.1 and, where there is IPv6, ::1, and asks the nameservers of\n" +
+			"/etc/resolv.conf. SIGTERM and Ctrl-C end it once the questions in flight are answered; SIGUSR1 reads the\n" +
+			"Corefile anew and keeps the cache.",
+		Flags: []cli.Flag{
+			confFlag(),
+			upstreamFlag(),
+			&cli.IntFlag{Name: "port", Value: 53, Usage: "listen on port `N` where the Corefile names none", Validator: checkPort},
+			&cli.BoolFlag{Name: "validate", Usage: "check the configuration, without listening or asking anything, and exit"},
+			&cli.BoolFlag{Name: "print-default-config", Usage: "print the Corefile that is used without -conf, and exit"},
+			&cli.BoolFlag{Name: "quiet", Usage: "do not say on which addresses danelaw listens"},
+		},
+		Action: serve,
+	}
+}
+
+func confFlag() cli.Flag {
+	return &cli.StringFlag{Name: "conf", Usage: "take the Corefile `FILE`, or stdin"}
+}
+
+func upstreamFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "upstream", Usage: "without -conf: ask `ADDR`, such as 192.0.2.53 or tls://9.9.9.9%dns.quad9.net"}
+}
+
+func checkPort(port int) error {
+	if port < 1 || port > 65535 {
+		return fmt.Errorf("%d is no port, they go from 1 to 65535", port)
+	}
+	return nil
+}
+
+func serve(ctx context.Context, c *cli.Command) error {
+	if c.Args().Present() {
+		return unknownCommand(c)
+	}
+	dnsserver.Port = fmt.Sprint(c.Int("port"))
+	if c.Bool("print-default-config") {
+		d, err := newDefaults(c.Int("port"), c.StringSlice("upstream"))
+		if err == nil {
+			_, err = io.WriteString(c.Root().Writer, d.corefile())
+		}
+		return err
+	}
+	src, err := configuration(c, !c.Bool("validate"))
+	if err != nil {
+		return err
+	}
+	if c.Bool("validate") {
+		return validate(src, c.Root().Writer)
+	}
+	said := c.Root().ErrWriter
+	if c.Bool("quiet") {
+		said = io.Discard
+	}
+	return daemon(ctx, src, func(i *caddy.Instance) { fmt.Fprintln(said, "danelaw listens on", strings.Join(addresses(i), ", ")) })
+}
+
+func unknownCommand(c *cli.Command) error {
+	var names []string
+	for _, other := range c.Root().Commands {
+		names = append(names, other.Name)
+	}
+	return usageError{fmt.Errorf("%q is no command; there are %s", c.Args().First(), strings.Join(names, ", "))}
+}
+
+// configuration returns the Corefile that the flags -conf, -upstream and -port ask for; toServe says that it is to be served
+// here and now.
+func configuration(c *cli.Command, toServe bool) (*source, error) {
+	upstreams := c.StringSlice("upstream")
+	if c.IsSet("conf") {
+		if len(upstreams) > 0 {
+			return nil, usageError{errors.New("-upstream is for the default configuration; with -conf write it into the Corefile")}
+		}
+		return openSource(c.String("conf"))
+	}
+	if err := checkUpstreams(upstreams); err != nil {
+		return nil, err
+	}
+	d, err := newDefaults(max(c.Int("port"), 1), upstreams)
+	if err != nil {
+		return nil, err
+	}
+	if toServe {
+		d.leaveOutTaken(c.Root().ErrWriter)
+	}
+	return fixedSource("the default configuration", d.corefile()), nil
+}
+
+// validate runs all checks of a start.
+func validate(src *source, to io.Writer) error {
+	input, err := src.Load(serverType)
+	if err != nil {
+		return err
+	}
+	blocks, err := danelaw.Load(input)
+	if err != nil {
+		return err
+	}
+	blocks.Close()
+	if len(blocks) == 0 {
+		return fmt.Errorf("%s: no server block has the directive danelaw", src.name)
+	}
+	fmt.Fprintf(to, "%s is valid\n", src.name)
+	return nil
+}
+
+// daemon serves until ctx ends; up is called once it answers.
+func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
+	caddy.RegisterCaddyfileLoader("danelaw", src) // for the plugin reload
+	reloads := make(chan os.Signal, 1)
+	signal.Notify(reloads, syscall.SIGUSR1)
+	defer signal.Stop(reloads)
+	input, err := src.Load(serverType)
+	if err != nil {
+		return err
+	}
+	i, err := caddy.Start(input)
+	if err != nil {
+		return explainStart(err)
+	}
+	defer stop()
+	if err := shared(i); err != nil {
+		return err
+	}
+	up(i)
+	for {
+		select {
+		case <-reloads:
+			reload(src)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// addresses lists where an instance listens.
+func addresses(i *caddy.Instance) (all []string) {
+	for _, s := range i.Servers() {
+		for _, a := range []net.Addr{s.LocalAddr(), s.Addr()} {
+			if a != nil && !slices.Contains(all, a.String()) {
+				all = append(all, a.String())
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// reload reads the Corefile anew. What is wrong with it is logged, by caddy too, and the old one stays.
+func reload(src *source) {
+	if src.file == "" {
+		log.Printf("[WARNING] SIGUSR1: %s cannot be read again: it is kept; start with -conf FILE to have one that can", src.name)
+		return
+	}
+	input, err := src.Load(serverType)
+	if err != nil {
+		log.Printf("[ERROR] SIGUSR1: %v: the configuration is kept", err)
+		return
+	}
+	for _, i := range caddy.Instances() { // not the one of the start: the plugin reload may have replaced it
+		if _, err := i.Restart(input); err != nil {
+			log.Printf("[ERROR] SIGUSR1: %v: the configuration is kept", explainStart(err))
+		}
+	}
+}
+
+// stop ends all service: no new questions, those in flight are answered, then the plugins end.
+func stop() {
+	for _, i := range caddy.Instances() {
+		err := i.Stop()
+		for _, err := range append(i.ShutdownCallbacks(), err) {
+			if err != nil {
+				log.Printf("[ERROR] while stopping: %v", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,369 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+// serving starts danelaw with a Corefile that asks a lab.
+func serving(t *testing.T, lab *zones.Lab, upstream string, options ...string) (p *process, port int, file string) {
+	t.Helper()
+	port = newPort(t)
+	file = write(t, "Corefile", corefile(port, upstream, anchors(t, lab), options...))
+	p = start(t, nil, "serve", "-conf", file)
+	p.says(t, &p.err, fmt.Sprintf("danelaw listens on 127.0.0.1:%d\n", port))
+	return p, port, file
+}
+
+// TestReload: SIGUSR1 takes the Corefile as it is now, under load, without a lost query, and keeps the cache; a broken one
+// is named and the old one stays.
+func TestReload(t *testing.T) {
+	lab := newLab(t)
+	p, port, file := serving(t, lab, lab.Addr())
+	first := ask(t, port, "good.dane.", dns.TypeMX)
+	var lost, asked atomic.Int64
+	stopped := make(chan struct{})
+	var clients sync.WaitGroup
+	for n := range 8 {
+		clients.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stopped:
+					return
+				default:
+				}
+				asked.Add(1)
+				m, err := exchange(port, fmt.Sprintf("n%d-%d.good.dane.", n, i%50), dns.TypeA)
+				if err != nil || m.Rcode != dns.RcodeNameError || !m.AuthenticatedData {
+					lost.Add(1)
+				}
+			}
+		})
+	}
+	reload := func(text, log string) {
+		before := strings.Count(p.err.String(), log)
+		write(t, file, text)
+		p.Process.Signal(syscall.SIGUSR1)
+		eventually(t, log, func() bool { return strings.Count(p.err.String(), log) > before })
+	}
+	good := corefile(port, lab.Addr(), anchors(t, lab))
+	for range 5 {
+		reload(good, "Reloading complete")
+	}
+	reload(strings.Replace(good, "upstream", "upstraem", 1), file+":4 - Error during parsing: danelaw has no option \"upstraem\"")
+	reload(strings.Replace(good, "bind 127.0.0.1", "bind 192.0.2.200", 1), "this host has no such address")
+	eventually(t, "a thousand queries", func() bool { return asked.Load() > 1000 })
+	close(stopped)
+	clients.Wait()
+	reload(corefile(port, "127.0.0.1:9", anchors(t, lab)), "Reloading complete") // nobody there: what is answered now was cached
+	if m := ask(t, port, "good.dane.", dns.TypeMX); len(m.Answer) != len(first.Answer) || !m.AuthenticatedData {
+		t.Errorf("the cache did not live on: %v", m)
+	}
+	if m := ask(t, port, "good.nsec3.", dns.TypeMX); m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("the new upstream is not used: %v", m)
+	}
+	if lost.Load() > 0 || asked.Load() == 0 {
+		t.Errorf("%d of %d queries were lost or wrong", lost.Load(), asked.Load())
+	}
+	os.Remove(file)
+	p.Process.Signal(syscall.SIGUSR1)
+	p.says(t, &p.err, "the Corefile cannot be read")
+	if code := p.terminate(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestDrain: SIGTERM answers what was asked before.
+func TestDrain(t *testing.T) {
+	lab := newLab(t)
+	held, let := slowProxy(t, lab.Addr())
+	p, port, _ := serving(t, lab, held.addr)
+	replies := make(chan *dns.Msg, 1)
+	go func() {
+		m, _ := exchange(port, "good.dane.", dns.TypeMX)
+		replies <- m
+	}()
+	<-held.first
+	p.Process.Signal(syscall.SIGTERM)
+	eventually(t, "the port to be closed", func() bool {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	let()
+	if m := <-replies; m == nil || !m.AuthenticatedData {
+		t.Errorf("the query in flight is not answered: %v", m)
+	}
+	if code := p.end(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// proxy hands queries on to an upstream over UDP once it is let.
+type proxy struct {
+	addr  string
+	first chan struct{} // closed when the first query about good.dane is here
+}
+
+func slowProxy(t *testing.T, to string) (*proxy, func()) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, gate := &proxy{conn.LocalAddr().String(), make(chan struct{})}, make(chan struct{})
+	var once sync.Once
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		if r.Question[0].Name == "good.dane." { // not the test of fitness
+			once.Do(func() { close(p.first) })
+		}
+		<-gate
+		if m, _, err := (&dns.Client{Net: "tcp", Timeout: patience}).Exchange(r, to); err == nil {
+			w.WriteMsg(m)
+		}
+	})}
+	go server.ActivateAndServe()
+	let := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(func() {
+		let() // Shutdown waits for all
+		server.Shutdown()
+	})
+	return p, let
+}
+
+// TestStdin: a Corefile may come from stdin; SIGUSR1 then keeps it and says so. -quiet is quiet.
+func TestStdin(t *testing.T) {
+	lab := newLab(t)
+	port := newPort(t)
+	p := start(t, strings.NewReader(corefile(port, lab.Addr(), anchors(t, lab))), "-conf", "stdin", "-quiet")
+	eventually(t, "an answer", func() bool {
+		m, err := exchange(port, "good.dane.", dns.TypeMX)
+		return err == nil && m.AuthenticatedData
+	})
+	p.Process.Signal(syscall.SIGUSR1)
+	p.says(t, &p.err, "stdin cannot be read again: it is kept")
+	if m := ask(t, port, "good.nsec3.", dns.TypeMX); !m.AuthenticatedData {
+		t.Errorf("after SIGUSR1: %v", m)
+	}
+	if strings.Contains(p.err.String(), "listens") {
+		t.Error("it is not quiet")
+	}
+}
+
+// TestReloadPlugin: with the plugin reload a changed file is taken without a signal.
+func TestReloadPlugin(t *testing.T) {
+	lab := newLab(t)
+	port := newPort(t)
+	with := func(upstream string) string {
+		return strings.Replace(corefile(port, upstream, anchors(t, lab)), "bind", "reload 2s 1s\n bind", 1)
+	}
+	file := write(t, "Corefile", with("127.0.0.1:9"))
+	p := start(t, nil, "-conf", file)
+	p.says(t, &p.err, "listens")
+	write(t, file, with(lab.Addr()))
+	p.says(t, &p.err, "Reloading complete")
+	eventually(t, "an answer", func() bool {
+		m, err := exchange(port, "good.dane.", dns.TypeMX)
+		return err == nil && m.AuthenticatedData
+	})
+}
+
+// TestDefault: without a Corefile danelaw listens on loopback and asks whom -upstream names; it does without ready where the port
+// is taken, and a second one on the same port is an error.
+func TestDefault(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:8181")
+	if err == nil {
+		defer l.Close() // else another program has it, which does as well
+	}
+	lab := newLab(t)
+	port := newPort(t)
+	p := start(t, nil, "-port", fmt.Sprint(port), "-upstream", lab.Addr())
+	p.says(t, &p.err, fmt.Sprintf("danelaw listens on 127.0.0.1:%d", port))
+	if want := "goes without ready: 127.0.0.1:8181 is in use by"; !strings.Contains(p.err.String(), want) {
+		t.Errorf("it does not say %q", want)
+	}
+	if m := ask(t, port, "good.dane.", dns.TypeMX); m.Rcode != dns.RcodeServerFailure || len(errorsOf(m)) == 0 {
+		t.Errorf("the lab's root is not the real one, but: %v", m)
+	}
+	second := start(t, nil, "-port", fmt.Sprint(port), "-upstream", lab.Addr())
+	if code := second.end(t); code != exitFailure || !strings.Contains(second.err.String(), fmt.Sprintf("(process %d)", p.Process.Pid)) {
+		t.Errorf("exit code %d, %s", code, &second.err)
+	}
+	p.Process.Signal(syscall.SIGUSR1)
+	p.says(t, &p.err, "the default configuration cannot be read again")
+}
+
+// TestValidate: the checks of a start, without one.
+func TestValidate(t *testing.T) {
+	good := corefile(53, "192.0.2.1", "embedded")
+	for _, tt := range []struct {
+		name, corefile string
+		code           int
+		want           string
+	}{
+		{"good", good, 0, "is valid"},
+		{"option", strings.Replace(good, "upstream", "upstraem", 1), 1, `Corefile:4 - Error during parsing: danelaw has no option "upstraem"`},
+		{"plugin", strings.Replace(good, "bind", "bidn", 1), 1, "Corefile:2 - Error during parsing: Unknown directive 'bidn'"},
+		{"cache", strings.Replace(good, "bind", "cache\n bind", 1), 1, "Corefile:2 - Error during parsing: Unknown directive 'cache'"},
+		{"nobody to ask", ". {\n danelaw\n}\n", 1, "there is nobody to ask"},
+		{"no danelaw", ". {\n forward . 192.0.2.1\n}\n", 1, "no server block has the directive danelaw"},
+		{"anchor", strings.Replace(good, "embedded", "/nowhere/root.ds", 1), 1, "/nowhere/root.ds"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			code, out, stderr := here("-validate", "-conf", write(t, "Corefile", tt.corefile))
+			if code != tt.code || !strings.Contains(out+stderr, tt.want) {
+				t.Errorf("exit code %d, want %d and %q:\n%s%s", code, tt.code, tt.want, out, stderr)
+			}
+		})
+	}
+}
+
+// TestPrintDefaultConfig: what is printed is valid, and is what the flags ask for.
+func TestPrintDefaultConfig(t *testing.T) {
+	code, out, stderr := here("-print-default-config", "-port", "5353", "-upstream", "tls://9.9.9.9%dns.quad9.net", "-upstream", "192.0.2.1")
+	for _, want := range []string{".:5353 {", "bind 127.0.0.1", "ready 127.0.0.1:8181", "prometheus 127.0.0.1:9153",
+		"upstream . tls://9.9.9.9%dns.quad9.net 192.0.2.1\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("lacks %q", want)
+		}
+	}
+	if code != 0 || stderr != "" {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	if code, out, stderr := here("-validate", "-conf", write(t, "Corefile", out)); code != 0 {
+		t.Errorf("it is not valid: %s%s", out, stderr)
+	}
+}
+
+// TestExampleIsValid: so is Corefile.example.
+func TestExampleIsValid(t *testing.T) {
+	if code, out, stderr := here("-validate", "-conf", "../../Corefile.example"); code != 0 {
+		t.Errorf("%s%s", out, stderr)
+	}
+}
+
+// TestSystemUpstreams: the nameservers of resolv.conf are asked, but never danelaw itself.
+func TestSystemUpstreams(t *testing.T) {
+	for _, tt := range []struct {
+		name, conf, resolved string
+		port                 int
+		want, failure        string
+	}{
+		{"two", "nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch example.net\n", "", 53, "192.0.2.1 [2001:db8::1]", ""},
+		{"link-local", "nameserver fe80::1%eth0\n", "", 53, "[fe80::1%eth0]", ""},
+		{"danelaw itself", "nameserver 127.0.0.1\noptions trust-ad\n", "", 53, "", "names only 127.0.0.1, which is danelaw itself"},
+		{"danelaw itself over IPv6", "nameserver ::1\n", "", 53, "", "names only ::1, which is danelaw itself"},
+		{"danelaw itself first", "nameserver 127.0.0.1\nnameserver 192.0.2.1\n", "", 53, "192.0.2.1", ""},
+		{"another at the usual port", "nameserver 127.0.0.1\n", "", 5300, "127.0.0.1", ""},
+		{"none", "search example.net\n", "", 53, "", "names no nameserver"},
+		{"a name", "nameserver resolver.example\n", "", 53, "", `"resolver.example" is not an IP address`},
+		{"systemd-resolved", "nameserver 127.0.0.53\n", "nameserver 192.0.2.7\n", 53, "192.0.2.7", ""},
+		{"a stub alone", "nameserver 127.0.0.53\n", "", 53, "127.0.0.53", ""},
+		{"no file", "", "", 53, "", "no such file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, err := newDefaults(tt.port, []string{"unused"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Bind = append(d.Bind[:1], netip.IPv6Loopback())
+			files := [2]string{t.TempDir() + "/none", t.TempDir() + "/none"}
+			for i, text := range []string{tt.conf, tt.resolved} {
+				if text != "" {
+					files[i] = write(t, "resolv.conf", text)
+				}
+			}
+			got, err := d.systemUpstreams(files[0], files[1])
+			if strings.Join(got, " ") != tt.want || (err == nil) != (tt.failure == "") {
+				t.Fatalf("%q, %v", got, err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), tt.failure) || !strings.Contains(err.Error(), "danelaw -upstream")) {
+				t.Errorf("the error lacks %q or the remedy: %v", tt.failure, err)
+			}
+		})
+	}
+}
+
+// TestUsage: a wrong command line is told with exit code 2.
+func TestUsage(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"serv", `"serv" is no command; there are serve, lab, check, version`},
+		{"-prot 53", "-prot; see danelaw serve -help"},
+		{"-port 0", "0 is no port"},
+		{"-port x", "port"},
+		{"-upstream resolver.example", `"resolver.example"`},
+		{"-upstream 192.0.2.1 -conf Corefile", "-upstream is for the default configuration"},
+		{"lab now", `"now"`},
+		{"lab -port 70000", "70000 is no port"},
+		{"check", "takes a name"},
+		{"check a b c", "takes a name"},
+		{"check a..b", `"a..b" is not a domain name`},
+		{"check good.dane MMX", `"MMX" is not a type`},
+		{"check good.dane TYPE70000", `"TYPE70000" is not a type`},
+		{"check -lab -conf Corefile good.dane", "-lab has a configuration of its own"},
+		{"check -server", "see danelaw check -help"},
+	} {
+		code, out, stderr := here(strings.Fields(tt.args)...)
+		if code != exitUsage || !strings.Contains(stderr, tt.want) || out != "" {
+			t.Errorf("%s: exit code %d, %q; %s", tt.args, code, stderr, out)
+		}
+	}
+}
+
+// TestHelp: every command has a help that names its options.
+func TestHelp(t *testing.T) {
+	for args, want := range map[string][]string{
+		"-help":         {"serve", "lab", "check", "version"},
+		"help":          {"serve", "lab", "check", "version"},
+		"serve -help":   {"conf", "port", "validate", "print-default-config", "quiet", "upstream", "SIGUSR1"},
+		"lab -help":     {"port", "json"},
+		"check -help":   {"conf", "lab", "upstream", "NAME [TYPE]", "Exit codes"},
+		"help check":    {"NAME [TYPE]"},
+		"version -help": {"version"},
+	} {
+		code, out, stderr := here(strings.Fields(args)...)
+		for _, want := range want {
+			if code != 0 || stderr != "" || !strings.Contains(out, want) {
+				t.Errorf("%s: exit code %d, lacks %q: %s%s", args, code, want, out, stderr)
+			}
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	code, out, _ := here("version")
+	for _, want := range []string{"danelaw ", "built 20", "CoreDNS v1.", "go1.", "20326, 38696"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("lacks %q: %s", want, out)
+		}
+	}
+}
+
+// TestSecondSignal: Ctrl-C while a query is in flight waits for it, twice does not.
+func TestSecondSignal(t *testing.T) {
+	lab := newLab(t)
+	held, _ := slowProxy(t, lab.Addr())
+	p, port, _ := serving(t, lab, held.addr, "timeout 30s")
+	go exchange(port, "good.dane.", dns.TypeMX)
+	<-held.first
+	p.Process.Signal(syscall.SIGINT)
+	time.Sleep(100 * time.Millisecond) // until the first is handled; if it is not, the second one is the first
+	p.Process.Signal(syscall.SIGINT)
+	if code := p.end(t); code != -1 { // by the signal
+		t.Errorf("exit code %d", code)
+	}
+}
