@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/miekg/dns"
 
@@ -21,9 +22,9 @@ type Reason string
 const (
 	Timeout Reason = "timeout" // no reply in time
 	Network Reason = "network" // a socket, TLS or HTTP error
-	Refusal Reason = "rcode"   // an RCODE that is no answer (S-14), or a referral
+	Refusal Reason = "rcode"   // an RCODE or HTTP status that is no answer (S-14), or a referral
 	Invalid Reason = "invalid" // a reply that cannot be read, or to another question
-	Busy    Reason = "busy"    // our own bound on questions outstanding (L-16)
+	Busy    Reason = "busy"    // our own bound on questions outstanding, or this host's on sockets (L-16)
 )
 
 // code is the Extended DNS Error for a reason (S-15).
@@ -56,10 +57,19 @@ func faultf(r Reason, format string, args ...any) *fault {
 
 // unreachable makes a fault of an error on the way to an upstream; text says what could not be done.
 func unreachable(text string, err error) *fault {
+	if exhausted(err) {
+		return &fault{Busy, text + ": " + concise(err), errors.Join(err, dnssec.ErrLimit)}
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
 		return &fault{Timeout, text + ": no reply", err}
 	}
 	return &fault{Network, text + ": " + concise(err), err}
+}
+
+// exhausted reports whether this host has run out of sockets or memory for them: that is no fault of an upstream.
+func exhausted(err error) bool {
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRINUSE},
+		func(e error) bool { return errors.Is(err, e) })
 }
 
 // concise leaves out what net's errors say of addresses: the sentence names the upstream already.

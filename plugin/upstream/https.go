@@ -110,7 +110,7 @@ func acceptable(response *http.Response, raw, asked []byte) error {
 	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	switch {
 	case response.StatusCode != http.StatusOK:
-		return faultf(Network, "answered with HTTP status %d", response.StatusCode)
+		return faultf(Refusal, "answered with HTTP status %d", response.StatusCode) // gateways do so for a name that takes long
 	case media != dnsMessage:
 		return faultf(Invalid, "answered with content of type %.40q instead of %s", media, dnsMessage)
 	case len(raw) > math.MaxUint16:

@@ -130,9 +130,9 @@ func TestHTTPSRefused(t *testing.T) {
 	}{
 		{"other.example", dns.ExtendedErrorCodeNetworkError, "certificate is valid for other.example, not doh.example",
 			func(http.ResponseWriter, *http.Request, []byte, *dns.Msg) { t.Error("a question was sent") }},
-		{"doh.example", dns.ExtendedErrorCodeNetworkError, "answered with HTTP status 503",
+		{"doh.example", dns.ExtendedErrorCodeNoReachableAuthority, "answered with HTTP status 503",
 			func(w http.ResponseWriter, _ *http.Request, _ []byte, _ *dns.Msg) { w.WriteHeader(503) }},
-		{"doh.example", dns.ExtendedErrorCodeNetworkError, "answered with HTTP status 302",
+		{"doh.example", dns.ExtendedErrorCodeNoReachableAuthority, "answered with HTTP status 302",
 			func(w http.ResponseWriter, _ *http.Request, _ []byte, _ *dns.Msg) {
 				w.Header().Set("Location", "https://doh.example/elsewhere")
 				w.WriteHeader(302)
@@ -159,6 +159,20 @@ func TestHTTPSRefused(t *testing.T) {
 		set, _ := dohServer(t, tt.name, tt.handle)
 		_, err := exchange(t, set)
 		wantFailure(t, err, tt.code, tt.text)
+	}
+}
+
+// S-14: an HTTP status other than 200 for one odd name says nothing about the service, which stays alive.
+func TestHTTPSStatusForOneName(t *testing.T) {
+	leakless(t)
+	set, _ := dohServer(t, "doh.example", func(w http.ResponseWriter, _ *http.Request, _ []byte, _ *dns.Msg) { w.WriteHeader(504) })
+	for range maxMissed {
+		if _, err := exchange(t, set); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	if fit, alive := set.upstreams[0].health.state(); !fit || !alive {
+		t.Errorf("fit %v, alive %v", fit, alive)
 	}
 }
 

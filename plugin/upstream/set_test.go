@@ -4,9 +4,11 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -370,6 +372,25 @@ func TestBusyIsALimit(t *testing.T) {
 	set.upstreams[0].learn(theQuery, errBusy, time.Now())
 	if _, alive := set.upstreams[0].health.state(); !alive || meter.reason.Load() != Busy {
 		t.Errorf("alive %v, counted as %v", alive, meter.reason.Load())
+	}
+}
+
+// L-12, L-6a: that this host has no more sockets is a limit, and kills no upstream.
+func TestOutOfSocketsIsALimit(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRINUSE} {
+		err := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}
+		f := unreachable("could not be asked over UDP", err)
+		set := newSet(t, Config{Routes: []Route{{".", []Address{{}}}}})
+		set.upstreams[0].learn(theQuery, f, time.Now())
+		if _, alive := set.upstreams[0].health.state(); !alive || f.reason != Busy {
+			t.Errorf("%v: alive %v, counted as %v", errno, alive, f.reason)
+		}
+		if of := failure(mxQuestion, []outcome{{"192.0.2.1:53", f}}); !of.Limit() || !strings.Contains(of.Text, errno.Error()) {
+			t.Errorf("%v: %+v", errno, of)
+		}
+	}
+	if f := unreachable("failed", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}); f.reason != Network {
+		t.Errorf("connection refused counts as %v", f.reason)
 	}
 }
 
