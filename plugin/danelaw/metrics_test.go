@@ -1,12 +1,16 @@
 package danelaw
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -37,5 +41,142 @@ func TestMetricsDocumented(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("README.md has\n%s\nthe program\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestMetrics: what happens is counted, under the block's name and with the labels that README.md gives.
+func TestMetrics(t *testing.T) {
+	p := between(t, honest)
+	c := config(t, p.addr)
+	h := started(t, c)
+	eventually(t, 5*time.Second, "ready", h.Ready)
+	server := serve(t, h)
+	now := func(name string, labels ...string) float64 {
+		return metric(t, name, append(labels, "block", c.Block)...)
+	}
+	fits := now("upstream_questions_total", "to", p.addr)
+	if fits < 4 { // the fitness test alone asks four
+		t.Errorf("%v questions upstream", fits)
+	}
+	for range 2 {
+		ask(t, server, secureMX, dns.TypeMX, withDO)
+		ask(t, server, insecureMX, dns.TypeMX, withDO)
+		ask(t, server, bogusMX, dns.TypeMX, withDO)
+		ask(t, server, "_25._tcp.mx.tlsa-servfail.dane.", dns.TypeTLSA, withDO)
+		ask(t, server, "localhost.", dns.TypeA, withDO)
+		ask(t, server, secureMX, dns.TypeAXFR, withDO)
+		ask(t, server, secureMX, dns.TypeNXNAME, withDO)
+		ask(t, server, "_25._tcp.mx.iterations.dane.", dns.TypeTLSA, withDO)
+	}
+	for _, tt := range []struct {
+		name   string
+		labels []string
+		want   float64
+	}{
+		{"responses_total", []string{"verdict", "secure"}, 2}, {"responses_total", []string{"verdict", "insecure"}, 4},
+		{"responses_total", []string{"verdict", "bogus"}, 2}, {"responses_total", []string{"verdict", "indeterminate"}, 2},
+		{"responses_total", []string{"verdict", "local"}, 2}, {"responses_total", []string{"verdict", "refused"}, 2},
+		{"responses_total", []string{"verdict", "invalid"}, 2}, {"responses_total", []string{"verdict", "private"}, 0},
+		{"response_duration_seconds", []string{"verdict", "secure"}, 2}, {"response_duration_seconds", nil, 16},
+		{"extended_errors_total", []string{"code", "7"}, 2}, {"extended_errors_total", []string{"code", "22"}, 2},
+		{"extended_errors_total", []string{"code", "13"}, 2}, {"extended_errors_total", []string{"code", "21"}, 2},
+		{"extended_errors_total", []string{"code", "30"}, 2}, {"extended_errors_total", []string{"code", "27"}, 2},
+		{"cache_hits_total", nil, 5}, {"cache_misses_total", nil, 5},
+		{"ready", nil, 1}, {"upstream_fit", []string{"to", p.addr}, 1}, {"upstream_alive", []string{"to", p.addr}, 1},
+		{"panics_total", nil, 0}, {"upstream_mismatches_total", nil, 0}, {"joined_total", nil, now("joined_total")},
+	} {
+		if got := now(tt.name, tt.labels...); got != tt.want {
+			t.Errorf("%s%v is %v, want %v", tt.name, tt.labels, got, tt.want)
+		}
+	}
+	octets, entries := h.memory.Size()
+	if got := now("cache_size_bytes"); got != float64(octets) || octets == 0 {
+		t.Errorf("cache_size_bytes is %v, %d octets are held", got, octets)
+	}
+	if got := now("cache_entries"); got != float64(entries) || entries == 0 {
+		t.Errorf("cache_entries is %v, %d are held", got, entries)
+	}
+	for _, name := range []string{"signature_checks_total", "fetches_total", "upstream_reply_duration_seconds"} {
+		if now(name) < 5 {
+			t.Errorf("%s is %v", name, now(name))
+		}
+	}
+	for _, role := range []string{"answer", "link", "warm", "retry"} {
+		if now("fetches_total", "role", role) == 0 && role != "link" { // links are mostly asked ahead
+			t.Errorf("no fetches of role %s", role)
+		}
+	}
+	if now("fetches_total", "result", "failure") == 0 || now("upstream_failures_total", "to", p.addr, "reason", "rcode") == 0 {
+		t.Error("the failures of upstream are not counted")
+	}
+	h.Close()
+	if now("ready") != 0 || now("upstream_fit") != 0 {
+		t.Error("gauges of a handler that is closed")
+	}
+}
+
+// TestMetricsCardinality: clients cannot make metrics: labels have few values whatever is asked.
+func TestMetricsCardinality(t *testing.T) {
+	c := config(t)
+	h := open(t, c)
+	series := func() int {
+		families, err := prometheus.DefaultGatherer.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, f := range families {
+			if strings.HasPrefix(f.GetName(), "coredns_danelaw_") {
+				n += len(f.GetMetric())
+			}
+		}
+		return n
+	}
+	all := func(round int) {
+		for i := range uint16(300) {
+			w := from(fmt.Sprintf("127.0.%d.1:%d", i%200, 1024+i))
+			w.ask(t, h, fmt.Sprintf("n%d-%d.dane.", round, i), i, withDO)
+			w.ask(t, h, fmt.Sprintf("N%d-%d.expired.dane.", round, i), dns.TypeMX, withDO)
+			w.ask(t, h, fmt.Sprintf("n%d-%d.localhost.", round, i), i)
+		}
+	}
+	all(1)
+	before := series()
+	all(2)
+	if after := series(); after != before {
+		t.Errorf("%d series, then %d", before, after)
+	}
+}
+
+// TestUpstreamStates: an upstream of which nothing was heard is in order, and one that comes back makes failures be forgotten (C-11).
+func TestUpstreamStates(t *testing.T) {
+	h := open(t, config(t))
+	m := upstreamMeter{h}
+	q := dns.Question{Name: bogusMX, Qtype: dns.TypeMX, Qclass: dns.ClassINET}
+	cached := func() bool {
+		h.resolver.Resolve(context.Background(), q)
+		return h.resolver.Resolve(context.Background(), q).Cached
+	}
+	for _, tt := range []struct{ fit, alive, cached bool }{
+		{true, false, true}, {false, false, true}, {false, true, false}, {true, true, true},
+	} {
+		if !cached() {
+			t.Fatal("a failure is not cached")
+		}
+		m.State("192.0.2.1:53", tt.fit, tt.alive)
+		if got := h.resolver.Resolve(context.Background(), q).Cached; got != tt.cached {
+			t.Errorf("%+v: cached %v", tt, got)
+		}
+		if s := h.upstreams.all()["192.0.2.1:53"]; s != (upstreamState{tt.fit, tt.alive}) {
+			t.Errorf("%+v: %+v", tt, s)
+		}
+	}
+	m.Mismatched("192.0.2.1:53")
+	if n := metric(t, "upstream_mismatches_total", "block", h.Block, "to", "192.0.2.1:53"); n != 1 {
+		t.Errorf("%v mismatches", n)
+	}
+	h.upstreams.seen("192.0.2.2:53")
+	if s := h.upstreams.all()["192.0.2.2:53"]; !s.fit || !s.alive {
+		t.Errorf("of which nothing was heard: %+v", s)
 	}
 }
