@@ -6,8 +6,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// denied judges that the reply has nothing for the last name of the chain: by the proofs of the zones that signed its denial
-// records, else by the walk to the name (V-50h). After an alias a reply that does not speak of the target at all is
+// denied judges that the reply has nothing for the last name of the chain: by the proofs of the zones that signed its
+// denial records, else by the walk to the name (V-50h). After an alias a reply that does not speak of the target at all is
 // not a denial: the question is asked on (V-64, V-65).
 func (j *judgement) denied(name string) {
 	aliased := len(j.v.Answer) > 0 || len(j.v.Needs) > 0
@@ -38,7 +38,7 @@ func (j *judgement) denied(name string) {
 	switch {
 	case walked.pending:
 	case walked.status == Insecure:
-		j.deny(name, denial{proof: proof{status: Insecure}, rcode: j.plainRcode()})
+		j.deny(name, denial{proof: proof{status: Insecure}, rcode: j.reply.Rcode})
 		j.v.Expires = earlier(j.v.Expires, walked.expires)
 		j.note(walked.notes)
 	case aliased && signed:
@@ -55,8 +55,8 @@ func (j *judgement) speaksOf(name string) bool {
 	}) || len(j.deniers(name)) > 0
 }
 
-// deniers returns the signers of the denial records whose zones name may be in, deepest first. Of DS only zones strictly above
-// have a say, but for the root's (V-8, V-9).
+// deniers returns the signers of the denial records whose zones name may be in, deepest first. Of DS only zones strictly
+// above have a say, but for the root's (V-8, V-9).
 func (j *judgement) deniers(name string) []string {
 	var signers []string
 	for _, set := range j.reply.Authority {
@@ -100,7 +100,7 @@ func (j *judgement) disproof(name string) (denial, bool) {
 			first, second = gone, nodata
 		}
 		for _, d := range []denial{first, second} {
-			if d.status > best.status || d.status <= Bogus && best.status <= Bogus && (best.zone == nil || d.cause.Limit()) {
+			if d.outdoes(best) {
 				best = d
 			}
 		}
@@ -108,22 +108,19 @@ func (j *judgement) disproof(name string) (denial, bool) {
 	return best, false
 }
 
-// plainRcode is the RCODE of a reply that proves nothing and need not.
-func (j *judgement) plainRcode() int {
-	if j.reply.Rcode == dns.RcodeNameError {
-		return dns.RcodeNameError
+// outdoes says whether d counts rather than best: what is proven best, else a limit, else the first complaint.
+func (d denial) outdoes(best denial) bool {
+	if d.status > Bogus || best.status > Bogus {
+		return d.status > best.status
 	}
-	return dns.RcodeSuccess
+	return best.zone == nil || d.cause.Limit() && !best.cause.Limit()
 }
 
 // deny adds a denial to the verdict, with the SOA that gives it its lifetime (C-3).
 func (j *judgement) deny(name string, d denial) {
-	ttl, pending := j.negativeTTL(name, d.status)
-	if pending {
-		return
-	}
 	j.v.Denial, j.v.Rcode = true, d.rcode
 	j.v.Status = j.v.Status.Join(d.status)
+	ttl := j.negativeTTL(name, d)
 	for _, set := range d.used {
 		set.TTL = min(set.TTL, ttl) // RFC 9077 section 3
 	}
@@ -139,27 +136,29 @@ func (j *judgement) deny(name string, d denial) {
 	}
 }
 
-// negativeTTL returns min(SOA TTL, SOA MINIMUM), at most an hour (C-3, C-4), and puts the SOA into the verdict; 0 without a
-// SOA. One that does not validate where it should is left out and its TTL unused (V-50i).
-func (j *judgement) negativeTTL(name string, status Status) (uint32, bool) {
-	for _, set := range j.reply.Authority {
-		if set.Type != dns.TypeSOA || !dns.IsSubDomain(set.Owner, name) {
+// negativeTTL returns min(SOA TTL, SOA MINIMUM), at most an hour (C-3, C-4), and puts the SOA into the verdict; 0 without
+// one that may be used.
+func (j *judgement) negativeTTL(name string, d denial) uint32 {
+	for _, soa := range setsOver(j.reply.Authority, dns.TypeSOA, name) {
+		if !j.vouched(soa, d) {
 			continue
 		}
-		outcome := settled{status: Insecure}
-		if status == Secure {
-			outcome = j.settle(set)
-		}
-		if outcome.pending {
-			return 0, true
-		}
-		if outcome.status < status {
-			continue
-		}
-		set.TTL = min(set.TTL, set.RRs[0].(*dns.SOA).Minttl, mostNegative)
-		j.v.Authority = append(j.v.Authority, set)
-		j.v.Expires = earlier(j.v.Expires, outcome.expires)
-		return set.TTL, false
+		soa.TTL = min(soa.TTL, soa.RRs[0].(*dns.SOA).Minttl, mostNegative)
+		j.v.Authority = append(j.v.Authority, soa)
+		return soa.TTL
 	}
-	return 0, false
+	return 0
+}
+
+// vouched says whether a SOA may give d its life (V-50i): that of the zone which denies if it validates, and any beside a
+// denial that is Insecure, as the zone of the name may be an unsigned one.
+func (j *judgement) vouched(soa *RRset, d denial) bool {
+	if d.zone == nil || soa.Owner != d.zone.Name {
+		return d.status == Insecure
+	}
+	sig, failure := j.verify(soa, d.zone)
+	if failure == nil {
+		j.v.Expires = earlier(j.v.Expires, j.expiration(sig))
+	}
+	return failure == nil
 }

@@ -148,6 +148,7 @@ func TestDelegations(t *testing.T) {
 		{"V-68 both fail, the CNAME's is told", slices.Concat(badDNAME, append(rrs(t, "a.example. CNAME else.test."),
 			parent.set(t, cname)[1])), nil, "unproven, EDE 6"},
 		{"V-66 DNAME from a wildcard", renamed("example.", root.set(t, "*. 3600 DNAME elsewhere.test.")), nil, "unproven, EDE 10"},
+		{"V-7 DNAME above the zone that signed it", parent.set(t, ". 3600 DNAME elsewhere.test."), nil, "unproven, EDE 6"},
 		{"DNAME at the name itself", parent.set(t, "a.example. 3600 DNAME elsewhere.test."), nil, "unproven, EDE 12"},
 		{"targets do not matter", slices.Concat(parent.set(t, cname), rrs(t, "elsewhere.test. DS 1 13 2 AB")), nil, "no cut"},
 	} {
