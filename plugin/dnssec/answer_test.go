@@ -18,7 +18,7 @@ type tree struct {
 }
 
 func newTree(t testing.TB) tree {
-	w := tree{root: newForger(t, "."), example: newForger(t, "example."), child: newForger(t, "c.example.")}
+	w := tree{forgerOf(t, ".", "tree"), forgerOf(t, "example.", "tree"), forgerOf(t, "c.example.", "tree"), nil}
 	w.zones = zoneMap{
 		".": w.root.zone, "example.": w.example.zone, "c.example.": w.child.zone,
 		"u.example.": InsecureZone(Delegation{Name: "u.example."}),

@@ -279,9 +279,15 @@ type signer struct {
 }
 
 // newSigner makes a Secure zone with a fresh P-256 key.
-func newSigner(t *testing.T, apex string, now time.Time) signer {
+func newSigner(t testing.TB, apex string, now time.Time) signer {
 	t.Helper()
-	key, err := zones.NewKey(apex, dns.ECDSAP256SHA256, 257)
+	return newSignerOf(t, apex, dns.ECDSAP256SHA256, now)
+}
+
+// newSignerOf makes a Secure zone with a fresh key of the algorithm.
+func newSignerOf(t testing.TB, apex string, algorithm uint8, now time.Time) signer {
+	t.Helper()
+	key, err := zones.NewKey(apex, algorithm, 257)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +298,7 @@ func newSigner(t *testing.T, apex string, now time.Time) signer {
 	return signer{&Zone{Name: apex, Status: Secure, Keys: []*Key{parsed}}, key, now}
 }
 
-func (s signer) signature(t *testing.T, set []dns.RR) *dns.RRSIG {
+func (s signer) signature(t testing.TB, set []dns.RR) *dns.RRSIG {
 	t.Helper()
 	sig, err := s.key.Sign(set, s.now.Add(-time.Hour), s.now.Add(24*time.Hour))
 	if err != nil {

@@ -3,6 +3,7 @@ package dnssec
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -24,19 +25,29 @@ type forger struct {
 
 func newForger(t testing.TB, apex string) forger {
 	t.Helper()
-	key := &dns.DNSKEY{
-		Hdr:   dns.RR_Header{Name: apex, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
-		Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256,
-	}
-	private, err := key.Generate(256)
+	return forgerOf(t, apex, rand.Text())
+}
+
+// forgerOf makes the zone's key from a seed: fuzzing runs in several processes, whose zones must have the same keys.
+func forgerOf(t testing.TB, apex, seed string) forger {
+	t.Helper()
+	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), digest(crypto.SHA256, []byte(apex+seed)))
 	if err != nil {
 		t.Fatal(err)
+	}
+	public, err := private.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := &dns.DNSKEY{
+		Hdr:   dns.RR_Header{Name: apex, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
+		Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256, PublicKey: toBase64(public[1:]),
 	}
 	parsed, err := parseKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return forger{&Zone{Name: apex, Status: Secure, Keys: []*Key{parsed}}, key, private.(*ecdsa.PrivateKey)}
+	return forger{&Zone{Name: apex, Status: Secure, Keys: []*Key{parsed}}, key, private}
 }
 
 // edit changes an RRSIG before it is signed.
@@ -65,7 +76,7 @@ func (f forger) rrsig(t testing.TB, set []dns.RR, edits ...edit) *dns.RRSIG {
 	var octets [64]byte
 	r.FillBytes(octets[:32])
 	s.FillBytes(octets[32:])
-	sig.Signature = base64.StdEncoding.EncodeToString(octets[:])
+	sig.Signature = toBase64(octets[:])
 	return sig
 }
 
@@ -102,7 +113,7 @@ func spoil(sig *dns.RRSIG) *dns.RRSIG {
 	octets, _ := base64.StdEncoding.DecodeString(sig.Signature)
 	octets[len(octets)-1] ^= 1
 	spoilt := *sig
-	spoilt.Signature = base64.StdEncoding.EncodeToString(octets)
+	spoilt.Signature = toBase64(octets)
 	return &spoilt
 }
 
@@ -151,3 +162,12 @@ func told(v Verdict) string {
 }
 
 func toBase64(octets []byte) string { return base64.StdEncoding.EncodeToString(octets) }
+
+func fromBase64(t testing.TB, text string) []byte {
+	t.Helper()
+	octets, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return octets
+}

@@ -96,7 +96,7 @@ func (z rfcZone) walked(t *testing.T) zoneMap {
 	return zoneMap{".": {Name: ".", Status: Insecure}, "example.": apex}
 }
 
-func reply(t *testing.T, rcode int, answer, authority []dns.RR) *Message {
+func reply(t testing.TB, rcode int, answer, authority []dns.RR) *Message {
 	t.Helper()
 	m, err := Group(&dns.Msg{MsgHdr: dns.MsgHdr{Rcode: rcode}, Answer: answer, Ns: authority})
 	if err != nil {
