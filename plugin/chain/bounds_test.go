@@ -163,6 +163,10 @@ func TestPutOutQuestionsLeaveNothing(t *testing.T) {
 	for range 4 {
 		expect(t, <-answers, dnssec.Secure, dns.RcodeNameError)
 	}
+	r.Close()
+	if f, ok := r.Store.failures.alive(failureKey(question("n2.example.com.", dns.TypeA)), r.now()); ok {
+		t.Errorf("it is remembered that there was no room: %v", f.cause)
+	}
 }
 
 // An upstream question is given up only when all who asked it have gone, and is not joined then.

@@ -404,6 +404,25 @@ func TestAnchors(t *testing.T) {
 		r.Store.ForgetFailures()
 		expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	})
+	t.Run("one of two primed", func(t *testing.T) { // T-13
+		r, _, _ := setup(t, nil)
+		r.Anchors["example.com."] = r.Anchors["."] // matches nothing there
+		if err := r.Prime(context.Background()); err != nil {
+			t.Errorf("the root's anchor is good: %v", err)
+		}
+	})
+	t.Run("primed when the network comes", func(t *testing.T) { // T-13
+		r, u, now := setup(t, nil)
+		u.setRule(func(context.Context, dns.Question, Try) (Reply, error, bool) { return Reply{}, refusedByAll, true })
+		if err := r.Prime(context.Background()); err == nil {
+			t.Error("primed without an upstream")
+		}
+		u.setRule(nil)
+		now.advance(time.Second)
+		if err := r.Prime(context.Background()); err != nil {
+			t.Errorf("not primed a second later: %v", err)
+		}
+	})
 	t.Run("primed", func(t *testing.T) {
 		r, u, _ := setup(t, nil)
 		if err := r.Prime(context.Background()); err != nil {
@@ -499,6 +518,32 @@ func TestPanic(t *testing.T) {
 	})
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Indeterminate, dns.RcodeServerFailure)
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+}
+
+// S-27: the same for a panic of the judge, over a record that is not of the type it says, in the answer and in a link.
+func TestPanicOfTheJudge(t *testing.T) {
+	for _, bad := range []string{"alias.example.com. A", "com. DNSKEY"} {
+		r, u, _ := setup(t, nil)
+		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			if describe(q) != bad {
+				return Reply{}, nil, false
+			}
+			reply := u.reply(q)
+			for i, rr := range reply.Msg.Answer {
+				if h := rr.Header(); h.Rrtype == dns.TypeCNAME || h.Rrtype == dns.TypeDNSKEY {
+					reply.Msg.Answer[i] = &dns.RFC3597{Hdr: *h, Rdata: "0000"}
+				}
+			}
+			return reply, nil, true
+		})
+		q := question("alias.example.com.", dns.TypeA)
+		for name, a := range map[string]*Answer{"Resolve": r.Resolve(context.Background(), q), "Explain": r.Explain(context.Background(), q).Answer} {
+			if a.Rcode != dns.RcodeServerFailure || !a.Notes[0].Limit() {
+				t.Errorf("%s, %s: %v %s", bad, name, a.Status, notes(a))
+			}
+		}
+		expect(t, ask(r, "deep.co.uk.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	}
 }
 
 // The chain is told from the root down.

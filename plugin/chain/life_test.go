@@ -153,6 +153,29 @@ func TestPositiveLife(t *testing.T) {
 	}
 }
 
+// C-7: TTLs count from when a reply came, not from when the last link of the chain did, which may be seconds later.
+func TestTTLsCountFromTheReply(t *testing.T) {
+	r, u, now := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		if describe(q) == "example.com. DNSKEY" {
+			eventually(t, "all else is there", func() bool { return u.count("") == 6 })
+			now.advance(3 * time.Second)
+		}
+		return Reply{}, nil, false
+	})
+	for _, cached := range []bool{false, true} {
+		a := ask(r, "example.com.", dns.TypeMX)
+		expect(t, a, dnssec.Secure, dns.RcodeSuccess)
+		if ttl := a.Answer[0].Header().Ttl; ttl > 3597 || a.Cached != cached {
+			t.Errorf("TTL %d after 3 s, cached %v", ttl, a.Cached)
+		}
+	}
+	now.advance(3597 * time.Second)
+	if r.Cached(question("example.com.", dns.TypeMX)) != nil {
+		t.Error("cached for more than an hour")
+	}
+}
+
 // C-6: the floor never outlives a signature.
 func TestFloorAndExpiration(t *testing.T) {
 	r, u, now := setup(t, func(c *Config) { c.MinTTL = time.Minute })

@@ -29,7 +29,8 @@ func (p part) with(raw *dns.Msg) part {
 type outcome struct {
 	question dns.Question
 	parts    []part
-	proven   bool // an insecure delegation was proven on the way (C-8)
+	proven   bool   // an insecure delegation was proven on the way (C-8)
+	age      uint32 // whole seconds since its first question was put: no TTL in it is younger (C-7)
 }
 
 // last is the part that decides RCODE and denial (RFC 6604 section 3).
@@ -51,8 +52,11 @@ func (o *outcome) life() (ttl uint32, expires time.Time) {
 		ttl = min(ttl, p.TTL)
 		expires = earlier(expires, p.Expires)
 	}
-	return ttl, expires
+	return aged(ttl, o.age), expires
 }
+
+// aged returns what is left of a TTL.
+func aged(ttl, age uint32) uint32 { return ttl - min(ttl, age) }
 
 // earlier returns the earlier of two times of which the zero one means never.
 func earlier(a, b time.Time) time.Time {
@@ -75,8 +79,8 @@ func (o *outcome) answer(now time.Time, most time.Duration) *Answer {
 		most = max(0, min(most, expires.Sub(now)))
 	}
 	for _, p := range o.parts {
-		a.Answer = appendSets(a.Answer, p.Answer, seconds(most))
-		a.Ns = appendSets(a.Ns, p.Authority, seconds(most))
+		a.Answer = appendSets(a.Answer, p.Answer, o.age, seconds(most))
+		a.Ns = appendSets(a.Ns, p.Authority, o.age, seconds(most))
 		a.Notes = append(a.Notes, p.Notes...)
 		if p.Cause != nil {
 			a.Notes = append(a.Notes, p.Cause)
@@ -94,16 +98,17 @@ func (o *outcome) unvalidated() *dns.Msg {
 	m := raw.Copy()
 	m.Answer = nil
 	for _, p := range o.parts[:len(o.parts)-1] {
-		m.Answer = appendSets(m.Answer, p.Answer, math.MaxUint32)
+		m.Answer = appendSets(m.Answer, p.Answer, 0, math.MaxUint32)
 	}
 	m.Answer = append(m.Answer, raw.Copy().Answer...)
 	return m
 }
 
-// appendSets appends copies of the records of sets with their signatures, TTLs as judged (V-21) and at most the given.
-func appendSets(to []dns.RR, sets []*dnssec.RRset, most uint32) []dns.RR {
+// appendSets appends copies of the records of sets with their signatures, TTLs as judged (V-21), less their age and at most
+// the given.
+func appendSets(to []dns.RR, sets []*dnssec.RRset, age, most uint32) []dns.RR {
 	for _, set := range sets {
-		ttl := min(set.TTL, most)
+		ttl := min(aged(set.TTL, age), most)
 		for _, rr := range set.RRs {
 			to = append(to, withTTL(rr, ttl))
 		}

@@ -162,7 +162,9 @@ func (w *query) part(q dns.Question) part {
 		if failure != nil {
 			last = failed(failure).with(last.raw)
 		} else if last = w.verdict(q, got); last.Status > dnssec.Bogus {
-			w.flatten(last.Answer)
+			if last.Status == dnssec.Secure {
+				w.flatten(last.Answer)
+			}
 			return last
 		}
 		if last.Cause.Limit() || failure == nil && w.chainBroken(last, got) {
@@ -186,7 +188,7 @@ func (w *query) flatten(sets []*dnssec.RRset) {
 	for _, set := range sets {
 		for _, sig := range set.Sigs {
 			signer := dns.CanonicalName(sig.SignerName)
-			if set.Type != dns.TypeDS && signer != set.Owner && dns.CountLabel(signer) > 1 {
+			if set.Type != dns.TypeDS && signer != set.Owner && dns.IsSubDomain(signer, set.Owner) && dns.CountLabel(signer) > 1 {
 				w.r.Store.flatten(signer)
 			}
 		}

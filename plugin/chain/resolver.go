@@ -168,18 +168,30 @@ func (r *Resolver) launch(f *flight, q dns.Question) {
 	}
 }
 
-// run resolves q, remembers the outcome and survives a panic (S-27).
+// run resolves q and remembers the outcome, unless the flight was put out or the resolver closed (L-13).
 func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
-	defer func() {
-		if p := recover(); p != nil {
-			a = refusal(dnssec.Indeterminate, internalError(q, p))
-		}
-	}()
-	o := w.resolve(q)
+	defer rescue(q, &a)
+	o := r.outcome(w, q)
 	r.Meter.Checks(w.check.Work())
 	a = o.answer(r.judgedAt(), r.MaxTTL)
-	r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
+	if a.Status > dnssec.Bogus || !errors.Is(w.ctx.Err(), context.Canceled) {
+		r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
+	}
 	return a
+}
+
+func (r *Resolver) outcome(w *query, q dns.Question) *outcome {
+	asked := r.now()
+	o := w.resolve(q)
+	o.age = seconds(max(0, r.now().Sub(asked)))
+	return o
+}
+
+// rescue, deferred, makes a SERVFAIL of a panic (S-27).
+func rescue(q dns.Question, a **Answer) {
+	if p := recover(); p != nil {
+		*a = refusal(dnssec.Indeterminate, internalError(q, p))
+	}
 }
 
 // internalError is the failure of one client query that ran into a fault of danelaw's own; the stack is for the log.
@@ -192,13 +204,16 @@ func internalError(q dns.Question, panicked any) *dnssec.Failure {
 }
 
 // Explain answers q past the answer cache and tells the chain it rests on.
-func (r *Resolver) Explain(ctx context.Context, q dns.Question) *Explanation {
+func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation) {
 	q.Name = dns.CanonicalName(q.Name)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errDeadline)
 	defer cancel()
+	e = new(Explanation)
+	defer rescue(q, &e.Answer)
 	w := r.newQuery(ctx, q)
-	o := w.resolve(q)
-	return &Explanation{Answer: o.answer(r.judgedAt(), r.MaxTTL), Zones: w.chain()}
+	e.Answer = r.outcome(w, q).answer(r.judgedAt(), r.MaxTTL)
+	e.Zones = w.chain()
+	return e
 }
 
 // Prime asks for and judges the DNSKEY of every anchor zone (T-13). Nil if at least one could be validated, else the

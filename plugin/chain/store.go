@@ -46,13 +46,18 @@ func (s *Store) Size() (octets int64, entries int) {
 // ForgetFailures drops all remembered failures: the clock was set, or upstream is back (T-14, C-11).
 func (s *Store) ForgetFailures() { s.failures.forget() }
 
-// cost estimates the octets a mark takes: measured at about 600 for a parsed key with its record, beside the zone.
+// cost estimates the octets a mark takes: measured at about 600 for a parsed P-256 key with its record, beside the zone.
+// A key is held parsed and in base64, so hostile zones of long keys are charged for them.
 func (m mark) cost() int64 {
-	const markOctets, zoneOctets, keyOctets = 150, 400, 600
+	const markOctets, zoneOctets, keyOctets = 150, 400, 400
 	if m.zone == nil {
 		return markOctets
 	}
-	return markOctets + zoneOctets + int64(len(m.zone.Keys))*keyOctets
+	cost := int64(markOctets + zoneOctets)
+	for _, key := range m.zone.Keys {
+		cost += keyOctets + 2*int64(len(key.RR.PublicKey))
+	}
+	return cost
 }
 
 func (s *Store) mark(name string, now time.Time) (mark, bool) {
@@ -132,9 +137,9 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 	s.put(key, e, a, now)
 	if gone && o.last().Last != q.Name {
 		p := o.last()
-		denial := &Answer{Status: p.Status, Rcode: a.Rcode, Ns: appendSets(nil, p.Authority, seconds(most))}
+		denial := &Answer{Status: p.Status, Rcode: a.Rcode, Ns: appendSets(nil, p.Authority, o.age, seconds(most))}
 		e := *e
-		e.Life, e.Expires = min(time.Duration(p.TTL)*time.Second, most), p.Expires
+		e.Life, e.Expires = min(time.Duration(aged(p.TTL, o.age))*time.Second, most), p.Expires
 		s.put(cache.Key{Name: p.Last, Type: nameError}, &e, denial, now)
 	}
 }
