@@ -1,0 +1,174 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// needs skips a test unless its variable is set, and fails it if a program is missing then.
+func needs(t *testing.T, variable string, programs ...string) {
+	t.Helper()
+	if os.Getenv(variable) == "" {
+		t.Skipf("SKIPPED: set %s=1 to run this", variable)
+	}
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Fatalf("%s is set, but %v", variable, err)
+		}
+	}
+}
+
+// patience is how long anything may take on a busy machine.
+const patience = time.Minute
+
+// build makes a danelaw; each set of flags is built once.
+func build(t *testing.T, flags ...string) string {
+	t.Helper()
+	builds.Lock()
+	defer builds.Unlock()
+	key := strings.Join(flags, " ")
+	if binary, ok := builds.made[key]; ok {
+		return binary
+	}
+	binary := filepath.Join(builds.dir, fmt.Sprint("danelaw-", len(builds.made)))
+	args := append([]string{"build", "-o", binary}, flags...)
+	if out, err := exec.Command("go", append(args, module+"cmd/danelaw")...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	builds.made[key] = binary
+	return binary
+}
+
+var builds = struct {
+	sync.Mutex
+	dir  string
+	made map[string]string
+}{made: map[string]string{}}
+
+func TestMain(m *testing.M) {
+	os.Exit(withBuilds(m))
+}
+
+func withBuilds(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "danelaw-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	builds.dir = dir
+	return m.Run()
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// process is a program that runs until the test ends.
+type process struct {
+	*exec.Cmd
+	out, err output
+}
+
+func start(t *testing.T, program string, args ...string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.Command(program, args...)}
+	p.Stdout, p.Stderr = &p.out, &p.err
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Process.Signal(syscall.SIGTERM)
+		p.Wait()
+		if t.Failed() {
+			t.Logf("%s %v wrote\n%.2000s\n%s", program, args, &p.out, &p.err)
+		}
+	})
+	return p
+}
+
+// eventually waits for something to become true.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain waited for %s", what)
+		}
+	}
+}
+
+// lab is what `danelaw lab -json` tells.
+type lab struct {
+	Address, Recursor string
+	Anchor            struct {
+		DS, DNSKEY []string
+		Delv       string
+	}
+	Domains []struct {
+		Name, Shows string
+		Questions   []question
+	}
+}
+
+type question struct {
+	Name, Type, Status, Rcode, Dig string
+	EDE                            uint16
+}
+
+// host and port of danelaw in the lab.
+func (l *lab) at() (host, port string) {
+	host, port, _ = net.SplitHostPort(l.Address)
+	return host, port
+}
+
+// startLab runs a lab with the danelaw given.
+func startLab(t *testing.T, danelaw string) *lab {
+	t.Helper()
+	p, l := start(t, danelaw, "lab", "-json"), new(lab)
+	eventually(t, "the lab", func() bool { return json.Unmarshal([]byte(p.out.String()), l) == nil })
+	return l
+}
+
+// write makes a file.
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// freePort returns a port of loopback that is free.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}

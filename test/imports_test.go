@@ -1,0 +1,65 @@
+// Package test holds the suites that need the whole product, other programs, or a build. What they need beside Go is said in
+// CONTRIBUTING.md; without their variable they are skipped.
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/danelaw-dns/danelaw/"
+
+// allowed says which packages of ours a package may import, beside what those may.
+var allowed = map[string][]string{
+	"plugin/dnssec":   {},
+	"plugin/cache":    {},
+	"trustanchors":    {},
+	"zones":           {},
+	"plugin/chain":    {"plugin/dnssec", "plugin/cache"},
+	"plugin/upstream": {"plugin/chain"},
+	"plugin/danelaw":  {"plugin/chain", "plugin/upstream", "trustanchors"},
+	"cmd/danelaw":     {"plugin/danelaw", "zones"},
+	"test":            {},
+}
+
+// TestImports: imports run one way, and no package is without its place in that order.
+func TestImports(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Deps", module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Deps       []string
+		}
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if _, known := allowed[name]; !known {
+			t.Errorf("package %s has no place in the order of imports", name)
+		}
+		may := below(name)
+		for _, dep := range p.Deps {
+			if dep, ours := strings.CutPrefix(dep, module); ours && !slices.Contains(may, dep) {
+				t.Errorf("%s must not import %s", name, dep)
+			}
+		}
+	}
+}
+
+// below lists the packages that name may depend on.
+func below(name string) (all []string) {
+	for _, other := range allowed[name] {
+		all = append(append(all, other), below(other)...)
+	}
+	return all
+}
