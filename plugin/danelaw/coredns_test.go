@@ -366,6 +366,68 @@ func TestReadyPlugin(t *testing.T) {
 	}
 }
 
+// TestReadyWhileStarting: ready asks before danelaw has begun, while other plugins start. Then it is not ready, and over a reload as
+// the one that still serves.
+func TestReadyWhileStarting(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	text := blockOf(".:0", optionsFor(t, lab().Addr()), "pause\nready "+addr)
+	begun := false
+	meanwhile = func() {
+		want := map[bool]int{false: http.StatusServiceUnavailable, true: http.StatusOK}[begun]
+		if status, body := get(t, addr); status != want {
+			t.Errorf("while it starts, reload %v: %d %s", begun, status, body)
+		}
+	}
+	c := startCoreDNS(t, text)
+	eventually(t, 10*time.Second, "ready", func() bool { status, _ := get(t, addr); return status == http.StatusOK })
+	begun = true
+	if err := c.reload(text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLameduck: on the final shutdown, CoreDNS runs the callbacks of all plugins before it stops to serve, and health waits in one
+// of its own: until then questions are answered.
+func TestLameduck(t *testing.T) {
+	c := startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr()), ""))
+	for _, f := range c.instance.OnShutdown {
+		if err := f(); err != nil {
+			t.Error(err)
+		}
+	}
+	if r := c.ask(secureMX, dns.TypeMX, withDO); !r.AuthenticatedData {
+		t.Errorf("in the lame duck's time: %s", describes(r))
+	}
+	c.stop()
+	if len(live.all) > 0 {
+		t.Error("it goes on after the end")
+	}
+}
+
+// TestViews: server blocks with the same keys have memories and metrics of their own.
+func TestViews(t *testing.T) {
+	c := startCoreDNS(t,
+		blockOf(".:0", optionsFor(t, lab().Addr(), "ad_clients 192.0.2.0/24"), "view mx {\n expr type() == 'MX'\n}")+
+			blockOf(".:0", optionsFor(t, lab().Addr()), ""))
+	for block, qtype := range map[string]uint16{"dns://.:0": dns.TypeMX, "dns://.:0 #2": dns.TypeNS} {
+		before := metric(t, "responses_total", "block", block)
+		if r := c.ask(secureMX, qtype, withDO); r.Rcode != dns.RcodeSuccess || r.AuthenticatedData != (qtype == dns.TypeNS) {
+			t.Errorf("%s: %s", dns.Type(qtype), describes(r))
+		}
+		if n := metric(t, "responses_total", "block", block) - before; n != 1 {
+			t.Errorf("%v replies of block %s", n, block)
+		}
+	}
+	if len(memories.byKey) != 2 {
+		t.Errorf("%d memories", len(memories.byKey))
+	}
+}
+
 func get(t *testing.T, addr string) (int, string) {
 	t.Helper()
 	r, err := http.Get("http://" + addr + "/ready")

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -95,6 +96,8 @@ type Handler struct {
 	upstreams upstreamStates
 	failures  flood // of log lines
 
+	block      string // as in Config, known before the rest
+	opened     atomic.Bool
 	generation *instance // the load of a Corefile that it comes from, if any
 	resolving  *chain.Resolver
 	set        *upstream.Set
@@ -139,6 +142,7 @@ func (h *Handler) open() (err error) {
 	h.resolver = h.resolving
 	h.prepare()
 	h.readiness = newReadiness(h.Config, h.set, h.resolving, h.memory, &h.upstreams)
+	h.opened.Store(true)
 	return nil
 }
 
@@ -203,8 +207,15 @@ func (h *Handler) Close() {
 // Resolver returns what the Handler asks.
 func (h *Handler) Resolver() *chain.Resolver { return h.resolving }
 
-// Ready implements ready.Readiness: anchors, clock and an upstream were found in order, once (S-25).
-func (h *Handler) Ready() bool { return h.readiness.Ready() }
+// Ready implements ready.Readiness: anchors, clock and an upstream were found in order, once (S-25). While CoreDNS starts, ready
+// may ask before anything is open; in a reload the Handler before still serves then.
+func (h *Handler) Ready() bool {
+	if h.opened.Load() {
+		return h.readiness.Ready()
+	}
+	before := live.newest()[h.block]
+	return before != nil && before.Ready()
+}
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/forward"
@@ -14,13 +15,25 @@ import (
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"
 	_ "github.com/coredns/coredns/plugin/root"
+	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
 )
+
+// meanwhile is what happens in the place of the directive pause: while a CoreDNS starts, between the start of ready and that of
+// danelaw. The plugin kubernetes can take seconds there.
+var meanwhile func()
+
+func init() {
+	plugin.Register("pause", func(c *caddy.Controller) error {
+		c.OnStartup(func() error { meanwhile(); return nil })
+		return nil
+	})
+}
 
 func TestMain(m *testing.M) {
 	clog.Discard()
 	caddy.Quiet, dnsserver.Quiet = true, true
-	if err := dnsserver.SetDirectives([]string{"root", "bind", "ready", "prometheus", "reload", "cache", "danelaw", "forward", "whoami"}); err != nil {
+	if err := dnsserver.SetDirectives([]string{"root", "bind", "ready", "prometheus", "reload", "view", "pause", "cache", "danelaw", "forward", "whoami"}); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

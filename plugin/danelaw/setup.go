@@ -38,7 +38,7 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error(pluginName, err)
 	}
 	s.Block = blockName(c)
-	s.handler = new(Handler)
+	s.handler = &Handler{block: s.Block}
 	config := dnsserver.GetConfig(c)
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		s.Next = next
@@ -52,11 +52,29 @@ func setup(c *caddy.Controller) error {
 		s.handler.Start()
 		return nil
 	})
+	s.endings(c)
+	return nil
+}
+
+// endings has the Handler closed when it serves no more. After a restart that is with OnShutdown. At the end of all, CoreDNS
+// calls that too, but goes on serving until the last OnFinalShutdown: health may wait in its own for clients to go elsewhere.
+func (s *setting) endings(c *caddy.Controller) {
 	generation := generationOf(c)
 	s.handler.generation = generation
-	c.OnRestartFailed(func() error { live.keep(generation); return nil })
-	c.OnShutdown(func() error { s.handler.Close(); return nil })
-	return nil
+	restarting := false
+	c.OnRestart(func() error { restarting = true; return nil })
+	c.OnRestartFailed(func() error {
+		restarting = false
+		live.keep(generation)
+		return nil
+	})
+	c.OnShutdown(func() error {
+		if restarting {
+			s.handler.Close()
+		}
+		return nil
+	})
+	c.OnFinalShutdown(func() error { s.handler.Close(); return nil })
 }
 
 // open has the Handler made, now that the plugins around it are known.
