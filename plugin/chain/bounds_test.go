@@ -194,6 +194,71 @@ func TestLeaveExchange(t *testing.T) {
 	eventually(t, "only the third is outstanding", func() bool { return outstanding.Load() == 1 })
 }
 
+// limits is a Meter that counts limits.
+type limits struct {
+	noMeter
+	mu   sync.Mutex
+	hits map[string]int
+}
+
+func (l *limits) Limit(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hits[name]++
+}
+
+// L-16, L-12: every limit is counted once under its name, is SERVFAIL and says so; nothing of it is kept for more than a second.
+func TestLimitsAreCounted(t *testing.T) {
+	for name, world := range map[string]func(t *testing.T, r *Resolver, u *upstream){
+		"signature_checks":   func(_ *testing.T, r *Resolver, _ *upstream) { r.SignatureChecks = 1 },
+		"upstream_questions": func(_ *testing.T, r *Resolver, _ *upstream) { r.UpstreamQuestions = 2 },
+		"response_octets": func(_ *testing.T, _ *Resolver, u *upstream) {
+			u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+				reply := u.reply(q)
+				reply.Size = responseOctets/2 + 1
+				return reply, nil, true
+			})
+		},
+		"deadline": func(t *testing.T, r *Resolver, u *upstream) {
+			_, release := hold(u)
+			t.Cleanup(release)
+			r.Timeout = time.Millisecond
+		},
+		"in_flight": func(t *testing.T, r *Resolver, _ *upstream) {
+			r.flights = newFlights(1, 1)
+			for _, key := range []string{"a", "b"} {
+				f, _, _ := r.flights.join(key)
+				f.began = time.Now().Add(time.Hour)
+			}
+		},
+		"waiting": func(_ *testing.T, r *Resolver, _ *upstream) {
+			r.flights = newFlights(10, 1)
+			r.flights.join(failureKey(question("link.z0.com.", dns.TypeA)))
+		},
+		"answer": func(t *testing.T, _ *Resolver, u *upstream) { aliasZones(t, u.world, 13) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			meter := &limits{hits: map[string]int{}}
+			r, u, now := setup(t, func(c *Config) { c.Meter = meter })
+			aliasZones(t, u.world, 2)
+			world(t, r, u)
+			a := ask(r, "link.z0.com.", dns.TypeA)
+			expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
+			if !a.Notes[0].Limit() || a.Notes[0].Text == "" {
+				t.Errorf("notes %s", notes(a))
+			}
+			meter.mu.Lock()
+			defer meter.mu.Unlock()
+			if meter.hits[name] != 1 || len(meter.hits) != 1 {
+				t.Errorf("counted %v", meter.hits)
+			}
+			if _, ok := r.Store.failures.alive(failureKey(question("link.z0.com.", dns.TypeA)), now.Now().Add(limitLife)); ok {
+				t.Error("remembered for more than a second")
+			}
+		})
+	}
+}
+
 // S-27: a resolver may be closed while it is asked, and asked when it is closed: that is SERVFAIL at once.
 func TestClosed(t *testing.T) {
 	r, _, _ := setup(t, nil)

@@ -51,8 +51,10 @@ const (
 
 // Meter is told what happened, for metrics. Its methods are cheap and safe for concurrent use.
 type Meter interface {
-	Fetch(role Role, failed bool)       // one question to an upstream has ended
-	Limit(name string)                  // a limit of section L was hit: signature_checks, upstream_questions, in_flight, waiting, deadline, ... (L-16)
+	Fetch(role Role, failed bool) // one question to an upstream has ended
+	// Limit: a limit of section L was hit (L-16): signature_checks, upstream_questions, response_octets, in_flight, waiting,
+	// deadline, or answer for what the judge does not tell apart, such as too long an alias chain; or panic.
+	Limit(name string)
 	Cache(hit bool)                     // a client question was, or was not, in the cache
 	Checks(signatures, nsec3Hashes int) // work spent on one client query
 	Joined()                            // a question was joined with one in flight (L-13)

@@ -301,7 +301,7 @@ func TestJoin(t *testing.T) {
 
 // L-10: the client has its SERVFAIL in time, with a sentence of what is missing; the work goes on and fills the cache.
 func TestDeadline(t *testing.T) {
-	r, u, _ := setup(t, func(c *Config) { c.Timeout = 50 * time.Millisecond })
+	r, u, _ := setup(t, nil)
 	release := make(chan struct{})
 	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
 		if describe(q) == "com. DNSKEY" {
@@ -309,15 +309,24 @@ func TestDeadline(t *testing.T) {
 		}
 		return Reply{}, nil, false
 	})
-	a := ask(r, "example.com.", dns.TypeMX)
+	q := question("example.com.", dns.TypeMX)
+	ctx, cancel := context.WithCancel(context.Background())
+	answer := make(chan *Answer)
+	go func() { answer <- r.Resolve(ctx, q) }()
+	eventually(t, "it waits for the keys of com.", func() bool {
+		r.flights.mu.Lock()
+		f := r.flights.byKey[failureKey(q)]
+		r.flights.mu.Unlock()
+		return f != nil && strings.Contains(f.overdue(q, r.Timeout).Text, "com. DNSKEY")
+	})
+	cancel() // the client's time is up
+	a := <-answer
 	expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
 	if !strings.Contains(a.Notes[0].Text, "com. DNSKEY") || !a.Notes[0].Limit() {
 		t.Errorf("notes %s", notes(a))
 	}
 	close(release)
-	for r.Cached(question("example.com.", dns.TypeMX)) == nil {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "it is cached", func() bool { return r.Cached(q) != nil })
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 }
 
@@ -523,7 +532,8 @@ func TestPanic(t *testing.T) {
 // S-27: the same for a panic of the judge, over a record that is not of the type it says, in the answer and in a link.
 func TestPanicOfTheJudge(t *testing.T) {
 	for _, bad := range []string{"alias.example.com. A", "com. DNSKEY"} {
-		r, u, _ := setup(t, nil)
+		meter := &limits{hits: map[string]int{}}
+		r, u, _ := setup(t, func(c *Config) { c.Meter = meter })
 		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
 			if describe(q) != bad {
 				return Reply{}, nil, false
@@ -543,6 +553,9 @@ func TestPanicOfTheJudge(t *testing.T) {
 			}
 		}
 		expect(t, ask(r, "deep.co.uk.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		if meter.hits["panic"] != 1 { // Explain's is nobody's query
+			t.Errorf("%s: counted %v", bad, meter.hits)
+		}
 	}
 }
 

@@ -145,7 +145,7 @@ func (w *query) ask(q dns.Question, role Role) (*future, *dnssec.Failure) {
 }
 
 func (w *query) tooMany() *dnssec.Failure {
-	return w.limit("upstream_questions", "needs more than %d upstream questions (limit upstream_questions)",
+	return limitFailure(w.question, "upstream_questions", "needs more than %d upstream questions (limit upstream_questions)",
 		w.r.UpstreamQuestions)
 }
 
@@ -226,7 +226,7 @@ func (w *query) accept(f *future) (*reply, *dnssec.Failure) {
 		}
 	}
 	if w.octets += f.reply.Size; w.octets > responseOctets {
-		return nil, w.limit("response_octets", "the replies needed are over %d octets", responseOctets)
+		return nil, limitFailure(w.question, "response_octets", "the replies needed are over %d octets", responseOctets)
 	}
 	got := &reply{f.message.Clone(), f.reply.Msg, f.reply.Upstream}
 	w.replies[f] = got

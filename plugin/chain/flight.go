@@ -17,9 +17,15 @@ import (
 // jostle-timeout).
 const yieldAfter = 200 * time.Millisecond
 
-var (
-	errDeadline = fmt.Errorf("deadline: %w", dnssec.ErrLimit)
-	errYielded  = fmt.Errorf("overload: %w", dnssec.ErrLimit)
+// limited is the limit that a failure is the end of, by its name in metrics (L-16).
+type limited string
+
+func (l limited) Error() string { return string(l) + ": " + dnssec.ErrLimit.Error() }
+func (l limited) Unwrap() error { return dnssec.ErrLimit }
+
+const (
+	errDeadline = limited("deadline")
+	errYielded  = limited("in_flight")
 )
 
 // flight is one client question being worked on, and the clients that wait for it.
@@ -52,10 +58,10 @@ func newFlights(inFlight, waiting int) *flights {
 }
 
 // refused says which limit keeps a question out.
-type refused struct{ limit string }
+type refused struct{ limit limited }
 
 func (e *refused) failure(q dns.Question) *dnssec.Failure {
-	return limitFailure(q, "too many questions in flight (limit %s)", e.limit)
+	return limitFailure(q, e.limit, "too many questions in flight (limit %s)", string(e.limit))
 }
 
 // join returns the flight of key. If leads, the caller has to begin it.
@@ -183,11 +189,11 @@ func (f *flight) answer() *Answer {
 	return f.result.clone()
 }
 
-// late reports whether the flight ended because its time was up.
-func (f *flight) late() bool {
+// failed reports whether the flight, which is done, ended by a limit.
+func (f *flight) failed(by limited) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.result.Status == dnssec.Indeterminate && errors.Is(f.result.Notes[0], errDeadline)
+	return f.result.Status == dnssec.Indeterminate && errors.Is(f.result.Notes[0], by)
 }
 
 // overdue is what a client is told whose time is up while the work goes on.
@@ -206,9 +212,9 @@ func (f *flight) overdue(q dns.Question, after time.Duration) *dnssec.Failure {
 }
 
 // limitFailure is the failure of a client question that hit a limit (L-16).
-func limitFailure(q dns.Question, format string, args ...any) *dnssec.Failure {
+func limitFailure(q dns.Question, l limited, format string, args ...any) *dnssec.Failure {
 	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype, Err: dnssec.ErrLimit,
+		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype, Err: l,
 		Text: fmt.Sprintf("%s %s: ", q.Name, typeName(q.Qtype)) + fmt.Sprintf(format, args...),
 	}
 }

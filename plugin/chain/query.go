@@ -77,12 +77,6 @@ func (w *query) yield() (err error) {
 	return err
 }
 
-// limit counts and returns the failure of a limit.
-func (w *query) limit(name, format string, args ...any) *dnssec.Failure {
-	w.r.Meter.Limit(name)
-	return limitFailure(w.question, format, args...)
-}
-
 func (w *query) awaits(f *future, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -123,7 +123,7 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 	for {
 		f, leads, refused := r.flights.join(failureKey(q))
 		if refused != nil {
-			r.Meter.Limit(refused.limit)
+			r.Meter.Limit(string(refused.limit))
 			return refusal(dnssec.Indeterminate, refused.failure(q))
 		}
 		if leads {
@@ -133,12 +133,15 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 		}
 		select {
 		case <-f.done:
-			if leads || !f.late() || r.ctx.Err() != nil {
+			if f.failed(errYielded) {
+				r.Meter.Limit(string(errYielded))
+			}
+			if leads || !f.failed(errDeadline) || r.ctx.Err() != nil {
 				return f.answer()
 			}
 		case <-ctx.Done():
 			r.flights.leave(f)
-			r.Meter.Limit("deadline")
+			r.Meter.Limit(string(errDeadline))
 			return refusal(dnssec.Indeterminate, f.overdue(q, r.Timeout))
 		}
 	}
@@ -170,6 +173,7 @@ func (r *Resolver) launch(f *flight, q dns.Question) {
 
 // run resolves q and remembers the outcome, unless the flight was put out or the resolver closed (L-13).
 func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
+	defer func() { r.count(w, a) }()
 	defer rescue(q, &a)
 	o := r.outcome(w, q)
 	r.Meter.Checks(w.check.Work())
@@ -178,6 +182,18 @@ func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
 		r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
 	}
 	return a
+}
+
+// count tells the meter which limit ended a query (L-16). Deadlines are counted for each client that they kept waiting.
+func (r *Resolver) count(w *query, a *Answer) {
+	if a.Status > dnssec.Bogus || !a.Notes[0].Limit() || errors.Is(a.Notes[0], errDeadline) {
+		return
+	}
+	name := limited("answer") // its size, or the length of its alias chain
+	if checks, _ := w.check.Work(); !errors.As(a.Notes[0], &name) && checks >= r.SignatureChecks {
+		name = "signature_checks"
+	}
+	r.Meter.Limit(string(name))
 }
 
 func (r *Resolver) outcome(w *query, q dns.Question) *outcome {
@@ -198,7 +214,7 @@ func rescue(q dns.Question, a **Answer) {
 func internalError(q dns.Question, panicked any) *dnssec.Failure {
 	return &dnssec.Failure{
 		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype,
-		Err:  fmt.Errorf("%w: panic: %v\n%s", dnssec.ErrLimit, panicked, debug.Stack()),
+		Err:  fmt.Errorf("%w: %v\n%s", limited("panic"), panicked, debug.Stack()),
 		Text: describe(q) + ": internal error, please report it",
 	}
 }

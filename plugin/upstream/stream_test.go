@@ -335,7 +335,15 @@ func TestSilentConnection(t *testing.T) {
 	})
 	p := usualPatience
 	p.silence = 50 * time.Millisecond
-	if _, err := plainStream(t, s, p).ask(ctxFor(t, longEnough), theQuery); err != nil {
+	c := plainStream(t, s, p)
+	connect := c.connect
+	c.connect = func(ctx context.Context) (net.Conn, error) { // the first connection alone is soon given up
+		c.mu.Lock()
+		c.patience.silence = longEnough
+		c.mu.Unlock()
+		return connect(ctx)
+	}
+	if _, err := c.ask(ctxFor(t, longEnough), theQuery); err != nil {
 		t.Error(err)
 	}
 
