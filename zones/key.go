@@ -33,6 +33,18 @@ var bits = map[uint8]int{
 // NewKey makes a fresh key for zone. Flags are those of RFC 4034 section 2.1.1, usually 256 or 257. Algorithms 5, 7, 8, 10,
 // 13, 14, 15 and 16 are real; under any other number the key is one that no validator can use.
 func NewKey(zone string, algorithm uint8, flags uint16) (*Key, error) {
+	for {
+		k, err := generate(zone, algorithm, flags)
+		if err != nil || k.canSign() {
+			return k, err
+		}
+	}
+}
+
+// canSign reports whether the DNS library signs with the key: it takes key tag 0, which one key of 65,536 has, for a missing one.
+func (k *Key) canSign() bool { return k.DNSKEY.KeyTag() != 0 }
+
+func generate(zone string, algorithm uint8, flags uint16) (*Key, error) {
 	k := &Key{DNSKEY: &dns.DNSKEY{
 		Hdr:   dns.RR_Header{Name: dns.CanonicalName(zone), Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
 		Flags: flags, Protocol: 3, Algorithm: algorithm,
@@ -129,5 +141,8 @@ func (r *ring) key(zone string, algorithm uint8, flags uint16) (*Key, error) {
 		}
 		r.rsa = k
 	}
-	return r.rsa.as(zone, algorithm, flags), nil
+	if k := r.rsa.as(zone, algorithm, flags); k.canSign() {
+		return k, nil
+	}
+	return NewKey(zone, algorithm, flags)
 }

@@ -10,7 +10,8 @@ import (
 	"strings"
 
 	"github.com/coredns/caddy"
-	"github.com/prometheus/procfs"
+	psnet "github.com/shirou/gopsutil/v4/net"
+	"github.com/shirou/gopsutil/v4/process"
 )
 
 // heldBy says who has a socket at an address, " by NAME (process 123)", as far as this process may know it.
@@ -19,7 +20,7 @@ func heldBy(network, address string) string {
 	if err != nil {
 		return ""
 	}
-	names := names(others(sockets(network, addr, overlap)))
+	names := holders(network, addr, overlap)
 	if len(names) == 0 {
 		return fmt.Sprintf(" by a process of another user; as root, `ss -lpn sport = %d` names it", addr.Port())
 	}
@@ -31,57 +32,27 @@ func overlap(a, b netip.Addr) bool { return a == b || a.IsUnspecified() || b.IsU
 
 func same(a, b netip.Addr) bool { return a == b }
 
-// tcpListen is the state of a listening socket in /proc/net/tcp.
-const tcpListen = 0x0A
-
-// sockets returns the inodes of the sockets at an address: on Linux, and none elsewhere.
-func sockets(network string, at netip.AddrPort, match func(a, b netip.Addr) bool) (inodes []uint64) {
-	for _, line := range socketTable(network) {
-		addr, _ := netip.AddrFromSlice(line.LocalAddr)
-		if line.LocalPort == uint64(at.Port()) && match(addr.Unmap(), at.Addr().Unmap()) &&
-			(network == "udp" || line.St == tcpListen) {
-			inodes = append(inodes, line.Inode)
-		}
-	}
-	return inodes
-}
-
-// socketTable returns the kernel's table of sockets; the lines for TCP and UDP are of one type.
-func socketTable(network string) procfs.NetUDP {
-	fs, err := procfs.NewDefaultFS()
+// holders names the processes, this one left out, that have a socket at an address. Of other users' only root is told.
+func holders(network string, at netip.AddrPort, match func(a, b netip.Addr) bool) (names []string) {
+	sockets, err := psnet.Connections(network)
 	if err != nil {
 		return nil
 	}
-	if network == "udp" {
-		v4, _ := fs.NetUDP()
-		v6, _ := fs.NetUDP6()
-		return slices.Concat(v4, v6)
-	}
-	v4, _ := fs.NetTCP()
-	v6, _ := fs.NetTCP6()
-	return procfs.NetUDP(slices.Concat(v4, v6))
-}
-
-// others returns the processes, this one left out, that hold one of the sockets.
-func others(inodes []uint64) (holders []procfs.Proc) {
-	targets := map[string]bool{}
-	for _, inode := range inodes {
-		targets[fmt.Sprintf("socket:[%d]", inode)] = true
-	}
-	all, _ := procfs.AllProcs()
-	for _, p := range all {
-		fds, _ := p.FileDescriptorTargets() // of other users' processes only root is told
-		if p.PID != os.Getpid() && slices.ContainsFunc(fds, func(fd string) bool { return targets[fd] }) {
-			holders = append(holders, p)
+	for _, s := range sockets {
+		addr, _ := netip.ParseAddr(s.Laddr.IP)
+		if s.Laddr.Port != uint32(at.Port()) || !match(addr.Unmap(), at.Addr().Unmap()) || s.Raddr.Port != 0 ||
+			s.Pid == 0 || s.Pid == int32(os.Getpid()) {
+			continue
 		}
-	}
-	return holders
-}
-
-func names(processes []procfs.Proc) (names []string) {
-	for _, p := range processes {
-		name, _ := p.Comm()
-		names = append(names, fmt.Sprintf("%s (process %d)", name, p.PID))
+		name := fmt.Sprintf("process %d", s.Pid)
+		if p, err := process.NewProcess(s.Pid); err == nil {
+			if comm, err := p.Name(); err == nil {
+				name = fmt.Sprintf("%s (process %d)", comm, s.Pid)
+			}
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -123,7 +94,7 @@ func shared(i *caddy.Instance) error {
 			if err != nil {
 				continue
 			}
-			if names := names(others(sockets(a.Network(), addr, same))); len(names) > 0 {
+			if names := holders(a.Network(), addr, same); len(names) > 0 {
 				return taken(a.Network(), addr.String(), " by "+strings.Join(names, ", "))
 			}
 		}

@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 // patience is how long anything may take on a machine that is busy with something else.
 const patience = time.Minute
 
-// process is a danelaw of its own.
-type process struct {
+// child is a danelaw of its own.
+type child struct {
 	*exec.Cmd
 	out, err output
 	ended    chan struct{}
@@ -60,9 +60,9 @@ func (o *output) String() string {
 }
 
 // start runs danelaw with the arguments until the test ends.
-func start(t *testing.T, stdin io.Reader, args ...string) *process {
+func start(t *testing.T, stdin io.Reader, args ...string) *child {
 	t.Helper()
-	p := &process{Cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{}), tmp: t.TempDir()}
+	p := &child{Cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{}), tmp: t.TempDir()}
 	p.Env = append(os.Environ(), asDanelaw+"=1", "TMPDIR="+p.tmp)
 	p.Stdin, p.Stdout, p.Stderr = stdin, &p.out, &p.err
 	if err := p.Start(); err != nil {
@@ -83,7 +83,7 @@ func start(t *testing.T, stdin io.Reader, args ...string) *process {
 }
 
 // end waits for the end and returns the exit code.
-func (p *process) end(t *testing.T) int {
+func (p *child) end(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.ended:
@@ -94,7 +94,7 @@ func (p *process) end(t *testing.T) int {
 }
 
 // terminate sends SIGTERM and returns the exit code.
-func (p *process) terminate(t *testing.T) int {
+func (p *child) terminate(t *testing.T) int {
 	t.Helper()
 	p.Process.Signal(syscall.SIGTERM)
 	return p.end(t)
@@ -111,7 +111,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 // says waits until danelaw has written a text.
-func (p *process) says(t *testing.T, o *output, text string) {
+func (p *child) says(t *testing.T, o *output, text string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%q", text), func() bool { return strings.Contains(o.String(), text) })
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // serving starts danelaw with a Corefile that asks a lab.
-func serving(t *testing.T, lab *zones.Lab, upstream string, options ...string) (p *process, port int, file string) {
+func serving(t *testing.T, lab *zones.Lab, upstream string, options ...string) (p *child, port int, file string) {
 	t.Helper()
 	port = newPort(t)
 	file = write(t, "Corefile", corefile(port, upstream, anchors(t, lab), options...))
