@@ -1,6 +1,7 @@
 package dnssec
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -126,7 +127,9 @@ func (e *evidence) candidates(sets []*RRset) []*RRset {
 	var kept []*RRset
 	for _, t := range []uint16{dns.TypeNSEC, dns.TypeNSEC3} {
 		of := slices.DeleteFunc(slices.Clone(sets), func(s *RRset) bool { return s.Type != t || !e.concerns(s) })
-		slices.SortStableFunc(of, func(a, b *RRset) int { return compareNames(a.Owner, b.Owner) })
+		slices.SortStableFunc(of, func(a, b *RRset) int {
+			return cmp.Or(compareNames(a.Owner, b.Owner), slices.CompareFunc(a.rdata, b.rdata, bytes.Compare))
+		})
 		if len(of) > maxDenialRecords {
 			e.miss(tooManyRecords(e.zone.Name, t, len(of)))
 			of = of[:maxDenialRecords]

@@ -42,6 +42,8 @@ func fuzzReplies(t testing.TB, w tree) []*dns.Msg {
 		m("x.example. A", 0, join(ex("x.example. 60 CNAME a.d.example.", "d.example. 30 DNAME c.example."),
 			rrs(t, "a.d.example. 10 CNAME a.c.example."), w.child.set(t, "a.c.example. 300 A 192.0.2.1")), nil),
 		m("x.example. A", nxdomain, ex("x.example. 60 CNAME b.example."), nsec),
+		m("x.example. AAAA", 0, renamed("x.example.", w.example.set(t, "*.example. 60 CNAME c.example.")),
+			join(nsec, w.child.each(t, "c.example. 60 NSEC a.c.example. NS SOA RRSIG NSEC", "c.example. 60 SOA a. b. 1 2 3 4 5"))),
 		m("a.example. ANY", 0, join(mx, ex("a.example. 60 A 192.0.2.1", "a.example. 60 TXT x y")), nil),
 		m("a.example. RRSIG", 0, mx[2:], nil),
 		m("u.example. A", 0, rrs(t, "u.example. 60 A 192.0.2.1", "u.example. 60 CNAME a.example."), rrs(t, "u.example. 5 SOA a. b. 1 2 3 4 5")),

@@ -66,17 +66,25 @@ func cloneSets(sets []*RRset) []*RRset {
 	return clones
 }
 
-// setKey names one RRset of a section.
+// setKey names one RRset of a section. The NSEC of a child's apex and that of its parent have one owner, and are two sets.
 type setKey struct {
 	owner string
 	rtype uint16
+	apex  bool // an NSEC with the bit of SOA
+}
+
+func keyOf(rr dns.RR) setKey {
+	nsec, ok := rr.(*dns.NSEC)
+	apex := ok && slices.Contains(nsec.TypeBitMap, dns.TypeSOA)
+	return setKey{dns.CanonicalName(rr.Header().Name), rr.Header().Rrtype, apex}
 }
 
 // section sorts one section.
 func section(rrs []dns.RR, keepSigs bool) ([]*RRset, error) {
 	var sets []*RRset
 	byKey := map[setKey]*RRset{}
-	add := func(rr dns.RR, key setKey) {
+	add := func(rr dns.RR) {
+		key := keyOf(rr)
 		set := byKey[key]
 		if set == nil {
 			set = &RRset{Owner: key.owner, Type: key.rtype, TTL: rr.Header().Ttl}
@@ -88,23 +96,30 @@ func section(rrs []dns.RR, keepSigs bool) ([]*RRset, error) {
 	}
 	for _, rr := range rrs {
 		if h := rr.Header(); h.Class == dns.ClassINET && h.Rrtype != dns.TypeRRSIG && h.Rrtype != dns.TypeOPT {
-			add(rr, setKey{dns.CanonicalName(h.Name), h.Rrtype})
+			add(rr)
 		}
 	}
 	for _, rr := range rrs {
 		sig, ok := rr.(*dns.RRSIG)
-		if !ok || sig.Hdr.Class != dns.ClassINET {
-			continue
-		}
-		owner := dns.CanonicalName(sig.Hdr.Name)
-		if set := byKey[setKey{owner, sig.TypeCovered}]; set != nil && sig.TypeCovered != dns.TypeRRSIG {
-			set.Sigs = append(set.Sigs, sig)
-		} else if keepSigs {
-			add(rr, setKey{owner, dns.TypeRRSIG})
+		if ok && sig.Hdr.Class == dns.ClassINET && !attach(sig, byKey) && keepSigs {
+			add(rr)
 		}
 	}
 	sets = slices.DeleteFunc(sets, func(s *RRset) bool { return !s.canonicalise() })
 	return sets, tooLarge(sets)
+}
+
+// attach gives an RRSIG to the sets that it may cover, and reports whether there are any.
+func attach(sig *dns.RRSIG, byKey map[setKey]*RRset) bool {
+	found := false
+	for _, apex := range []bool{false, true} {
+		set := byKey[setKey{dns.CanonicalName(sig.Hdr.Name), sig.TypeCovered, apex}]
+		if set != nil && sig.TypeCovered != dns.TypeRRSIG { // which nothing covers (V-25)
+			set.Sigs = append(set.Sigs, sig)
+			found = true
+		}
+	}
+	return found
 }
 
 // tooLarge returns the failure of L-11, if any of sets is over the limit.

@@ -167,3 +167,37 @@ func TestDenialLimit(t *testing.T) {
 		t.Errorf("%s (%v)", told(v), v.Cause)
 	}
 }
+
+// At a zone cut stand two NSEC, that of the parent and that of the child's apex. A reply may need both: a wildcard alias of
+// the parent, whose proof is the NSEC at the cut, to the apex of the child, which has no such data. They are two sets,
+// each with its signer (V-7, V-64), in any order.
+func TestBothNSECAtACut(t *testing.T) {
+	w := newTree(t)
+	alias := renamed("x.example.", w.example.set(t, "*.example. 60 CNAME c.example."))
+	parent := w.example.set(t, "c.example. 60 NSEC example. NS DS RRSIG NSEC")
+	child := w.child.set(t, "c.example. 60 NSEC a.c.example. NS SOA RRSIG NSEC")
+	for _, row := range []struct {
+		name      string
+		authority []dns.RR
+		want      string
+	}{
+		{"both", join(parent, child), "Secure, denial"},
+		{"both, the other way round", join(child, parent), "Secure, denial"},
+		{"signatures first", []dns.RR{child[1], parent[1], parent[0], child[0]}, "Secure, denial"},
+		{"the parent's only", parent, "Secure, next c.example."},
+		{"the child's only", child, "Bogus, EDE 12"},
+		{"signatures exchanged", []dns.RR{parent[0], w.child.rrsig(t, parent[:1]), child[0], w.example.rrsig(t, child[:1])},
+			"Bogus, EDE 6"},
+	} {
+		m := replyTo(t, "x.example. AAAA", 0, alias, row.authority)
+		v := denialCheck().Answer(asked("x.example. AAAA"), m, w.zones)
+		if got := told(v); got != row.want {
+			t.Errorf("%s: %s (%v), want %s", row.name, got, v.Cause, row.want)
+		}
+	}
+	d := denialCheck().Delegation(w.example.zone, "c.example.", replyTo(t, "c.example. DS", 0, nil,
+		join(child, w.example.set(t, "c.example. 60 NSEC example. NS RRSIG NSEC"))))
+	if got := toldCut(d); got != "insecure cut" {
+		t.Errorf("DS denied beside the child's NSEC: %s (%v)", got, d.Cause)
+	}
+}
