@@ -16,8 +16,8 @@ const (
 )
 
 // Zones gives the judge what the walk has found. At(name) is the zone in which name lies (its Name may be shorter than
-// name: then name is no apex), or nil when the walk has not been to name yet. A zone that is not Secure may be given for
-// every name below it.
+// name: then name is no apex), or nil when the walk has not been to name yet. A zone that is not Secure may be given
+// for every name below it.
 type Zones interface{ At(name string) *Zone }
 
 // Verdict is the judgement of one reply to one question.
@@ -27,7 +27,7 @@ type Verdict struct {
 	Needs []string
 
 	Status    Status
-	Rcode     int      // as proven (V-48a), of the last name of the chain
+	Rcode     int      // as proven (V-48a), else the reply's, of the last name; SERVFAIL if Bogus or Indeterminate
 	Answer    []*RRset // the chain from QNAME in order and the data; nothing else (C-8)
 	Authority []*RRset // the SOA of a denial if it holds (V-50i), then the proofs used
 	// Next, if not empty, is the target at which the alias chain leaves this reply: what is above is judged as far as it
@@ -87,8 +87,8 @@ func (j *judgement) follow() bool {
 	return false
 }
 
-// signedAt says whether the reply has signed records of name itself, beside which a DNAME above that does not validate need
-// not count (V-15a).
+// signedAt says whether the reply has signed records of name itself, beside which a DNAME above that does not validate
+// need not count (V-15a).
 func (j *judgement) signedAt(name string) bool {
 	return slices.ContainsFunc(j.reply.Answer, func(s *RRset) bool { return s.Owner == name && len(s.Sigs) > 0 })
 }
@@ -134,8 +134,8 @@ func (j *judgement) signatures(set *RRset, outcome settled) settled {
 	return outcome
 }
 
-// contradicts says whether one owner has an alias beside the data asked for, or two aliases (V-67); a reply to ANY may look
-// as it likes.
+// contradicts says whether one owner has an alias beside the data asked for, or two aliases (V-67); a reply to ANY may
+// look as it likes.
 func (j *judgement) contradicts(set, cname *RRset) bool {
 	if j.qtype == dns.TypeANY {
 		return false
@@ -160,8 +160,8 @@ func (j *judgement) alias(cname *RRset) bool {
 	return j.goTo(cname.RRs[0].(*dns.CNAME).Target)
 }
 
-// rename judges a DNAME above the last name and goes where it leads. The CNAME beside it is unsigned, and must be what the
-// DNAME makes of the name (V-66).
+// rename judges a DNAME above the last name and goes where it leads. The CNAME beside it is unsigned, and must be what
+// the DNAME makes of the name (V-66).
 func (j *judgement) rename(dname *RRset, outcome settled) bool {
 	name := j.v.Last
 	if outcome.expanded {
@@ -198,8 +198,8 @@ func leadsTo(cname *RRset, target string) bool {
 	return len(cname.RRs) == 1 && dns.CanonicalName(cname.RRs[0].(*dns.CNAME).Target) == dns.CanonicalName(target)
 }
 
-// substitute puts target in the place of owner at the end of name; not ok if the result is too long for a name (RFC 6672
-// section 2.2).
+// substitute puts target in the place of owner at the end of name; not ok if the result is too long for a name (RFC
+// 6672 section 2.2).
 func substitute(name, owner, target string) (string, bool) {
 	prefix := strings.TrimSuffix(name, owner)
 	if owner == "." {
@@ -262,8 +262,8 @@ type settled struct {
 	notes    []*Failure
 }
 
-// settle finds the status of one RRset (V-7): Secure by the keys of a Secure zone that signed it; else what the walk to its
-// owner says. Insecure never comes from a Signer's Name.
+// settle finds the status of one RRset (V-7): Secure by the keys of a Secure zone that signed it; else what the walk to
+// its owner says. Insecure never comes from a Signer's Name.
 func (j *judgement) settle(set *RRset) settled {
 	signers := signersOf(set)
 	zones, pending := j.zonesAt(signers)
@@ -291,8 +291,8 @@ func (j *judgement) settle(set *RRset) settled {
 	})
 }
 
-// signedBy is the outcome for a set by the keys of z: of the signatures that hold, the first one that needs no proof, or has
-// it, counts (V-49).
+// signedBy is the outcome for a set by the keys of z: of the signatures that hold, the first one that needs no proof,
+// or has it, counts (V-49).
 func (j *judgement) signedBy(set *RRset, z *Zone) settled {
 	var unproven *settled
 	for labels := anyLabels; ; {
@@ -316,8 +316,8 @@ func (j *judgement) signedBy(set *RRset, z *Zone) settled {
 	}
 }
 
-// held is the outcome for a set whose signature holds: Secure, but data from a wildcard needs the proof that nothing closer
-// exists (V-49).
+// held is the outcome for a set whose signature holds: Secure, but data from a wildcard needs the proof that nothing
+// closer exists (V-49).
 func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 	s := settled{status: Secure, zone: z.Name, expires: earlier(z.Expires, j.expiration(sig))}
 	if int(sig.Labels) == signedLabels(set.Owner) {
@@ -333,8 +333,8 @@ func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 	return s
 }
 
-// byWalk is the outcome for what no signature vouches for: Insecure below a proven insecure delegation, Bogus in a signed
-// zone (V-13), with what blame says of it.
+// byWalk is the outcome for what no signature vouches for: Insecure below a proven insecure delegation, Bogus in a
+// signed zone (V-13), with what blame says of it.
 func (j *judgement) byWalk(owner string, t uint16, blame func(*Zone) *Failure) settled {
 	if t == dns.TypeDS && owner != "." { // parent-side data
 		_, owner = splitFirst(owner)

@@ -10,8 +10,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// tree is a small internet for answers: the root and example. are signed, so is its child c.example.; u.example. is an unsigned
-// child, b.example. a Bogus one, and i.example. one whose chain could not be had. Nothing covers test.
+// tree is a small internet for answers: the root and example. are signed, so is its child c.example.; u.example. is an
+// unsigned child, b.example. a Bogus one, and i.example. one whose chain could not be had. Nothing covers test.
 type tree struct {
 	root, example, child forger
 	zones                zoneMap
@@ -30,7 +30,8 @@ func newTree(t testing.TB) tree {
 	return w
 }
 
-// answerCase is a reply and the verdict on it in the words of told; answer is the owners and types of the verdict's answer.
+// answerCase is a reply and the verdict on it in the words of told; answer is the owners and types of the verdict's
+// answer.
 type answerCase struct {
 	name, question    string
 	rcode             int

@@ -49,9 +49,10 @@ func signedLabels(owner string) int {
 	return labels
 }
 
-// namesIn says where the domain names stand in the RDATA of the types of which the canonical form has them in lower case
-// (V-28, RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1): the octets before the first, and how many there are.
-// HINFO and NSEC, which RFC 4034 lists too, are not among them. All others are opaque (V-29, RFC 3597 section 7).
+// namesIn says where the domain names stand in the RDATA of the types of which the canonical form has them in lower
+// case (V-28, RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1): the octets before the first, and how many
+// there are. HINFO and NSEC, which RFC 4034 lists too, are not among them. All others are opaque (V-29, RFC 3597
+// section 7).
 var namesIn = map[uint16]struct{ skip, count int }{
 	dns.TypeNS: {0, 1}, dns.TypeMD: {0, 1}, dns.TypeMF: {0, 1}, dns.TypeCNAME: {0, 1}, dns.TypeSOA: {0, 2},
 	dns.TypeMB: {0, 1}, dns.TypeMG: {0, 1}, dns.TypeMR: {0, 1}, dns.TypePTR: {0, 1}, dns.TypeMINFO: {0, 2},

@@ -162,8 +162,8 @@ func TestRecordOrder(t *testing.T) {
 	}
 }
 
-// V-27, V-21: the signed data of a set in mixed case: the RRSIG's RDATA without the signature and with the signer in lower
-// case, then each record with lower-case owner, its Original TTL and its RDATA.
+// V-27, V-21: the signed data of a set in mixed case: the RRSIG's RDATA without the signature and with the signer in
+// lower case, then each record with lower-case owner, its Original TTL and its RDATA.
 func TestSignedData(t *testing.T) {
 	set := reply(t, 0, rrs(t, "WWW.Example. 5 MX 10 B.Example.", "wWw.eXample. 9 MX 1 A.Example."), nil).Answer[0]
 	sig := rrs(t, "www.example. 7 RRSIG MX 13 2 3600 20261121040000 20261119040000 4660 EXAMPLE. AAAA")[0].(*dns.RRSIG)

@@ -2,9 +2,9 @@ package dnssec
 
 import "errors"
 
-// ErrLimit marks a failure as the end of a budget (section L of the limits: work, links, sizes) and not as a fault of the
-// data. Such a failure belongs to the client query that hit it: it is never cached for a link nor handed to a query that
-// has budget left (L-6a).
+// ErrLimit marks a failure as the end of a budget (section L of the limits: work, links, sizes) and not as a fault of
+// the data. Such a failure belongs to the client query that hit it: it is never cached for a link nor handed to a query
+// that has budget left (L-6a).
 var ErrLimit = errors.New("limit reached")
 
 // Failure says in one sentence why data is not Secure, and carries the Extended DNS Error of it (RFC 8914). The same

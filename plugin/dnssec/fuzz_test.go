@@ -10,8 +10,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// fuzzReplies are whole replies of the tree, as messages, which seed the fuzz tests: answers, wildcards, aliases, denials of
-// both kinds, referrals' DS and DNSKEY, each with everything that makes it Secure.
+// fuzzReplies are whole replies of the tree, as messages, which seed the fuzz tests: answers, wildcards, aliases,
+// denials of both kinds, referrals' DS and DNSKEY, each with everything that makes it Secure.
 func fuzzReplies(t testing.TB, w tree) []*dns.Msg {
 	ex := func(lines ...string) []dns.RR { return w.example.each(t, lines...) }
 	soa := "example. 300 SOA a. b. 1 2 3 4 60"
@@ -122,9 +122,9 @@ func honest(t testing.TB, replies []*dns.Msg) map[string]bool {
 	return known
 }
 
-// FuzzMessages puts arbitrary messages to the judge, whose zones have their keys: never a panic, never more work than the
-// budgets allow, and nothing is Secure in them that these zones did not sign, whatever octet of a reply was changed. Keys
-// are parsed from the messages, too.
+// FuzzMessages puts arbitrary messages to the judge, whose zones have their keys: never a panic, never more work than
+// the budgets allow, and nothing is Secure in them that these zones did not sign, whatever octet of a reply was
+// changed. Keys are parsed from the messages, too.
 func FuzzMessages(f *testing.F) {
 	w := newTree(f)
 	replies := fuzzReplies(f, w)
@@ -192,8 +192,8 @@ func (tr trial) verifies(data, signature, key []byte) bool {
 	return err == nil && public.verify(data, signature)
 }
 
-// FuzzChangedOctet changes one octet of the canonical signed data, of the signature or of the key: it never verifies any
-// more.
+// FuzzChangedOctet changes one octet of the canonical signed data, of the signature or of the key: it never verifies
+// any more.
 func FuzzChangedOctet(f *testing.F) {
 	trials := changeTrials(f)
 	for i := range trials {
@@ -230,8 +230,8 @@ func changeTrials(t testing.TB) []trial {
 	return out
 }
 
-// FuzzOrder shuffles and doubles the records of a reply that is good, or is out of order in a way that only a liar's is:
-// neither the verdict nor its cause, its life or its hints depend on the order in which they came (L-3).
+// FuzzOrder shuffles and doubles the records of a reply that is good, or is out of order in a way that only a liar's
+// is: neither the verdict nor its cause, its life or its hints depend on the order in which they came (L-3).
 func FuzzOrder(f *testing.F) {
 	w := newTree(f)
 	replies := fuzzReplies(f, w)

@@ -106,7 +106,8 @@ func TestDSVectors(t *testing.T) {
 	}
 }
 
-// X-11, T-4: REVOKE moves the tag of a root key, and such a key matches neither its old DS nor is it a zone key (V-4, V-5).
+// X-11, T-4: REVOKE moves the tag of a root key, and such a key matches neither its old DS nor is it a zone key (V-4,
+// V-5).
 func TestRevokedRootKeys(t *testing.T) {
 	for line, want := range map[string]uint16{key20326: 20454, key38696: 38824} {
 		key := dnskey(t, line)

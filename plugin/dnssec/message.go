@@ -25,18 +25,18 @@ type RRset struct {
 	rdata [][]byte // canonical RDATA of each record
 }
 
-// Message is a reply sorted into RRsets, in order of first appearance. The additional section is not kept: nothing in it
-// ever answers a question (C-8).
+// Message is a reply sorted into RRsets, in order of first appearance. The additional section is not kept: nothing in
+// it ever answers a question (C-8).
 type Message struct {
 	Rcode     int
 	Answer    []*RRset
 	Authority []*RRset
 }
 
-// Group sorts m into RRsets; it must not run while another goroutine uses m. Records of a class other than IN, and such as
-// cannot be packed, are dropped. RRSIGs that cover nothing present become an RRset of type RRSIG if the question asks for
-// RRSIG or ANY. The error is a *Failure of code 0 that wraps [ErrLimit] when m has more than 1024 records in one RRset
-// (L-11).
+// Group sorts m into RRsets; it must not run while another goroutine uses m. Records of a class other than IN, and such
+// as cannot be packed, are dropped. RRSIGs that cover nothing present become an RRset of type RRSIG if the question
+// asks for RRSIG or ANY. The error is a *Failure of code 0 that wraps [ErrLimit] when m has more than 1024 records in
+// one RRset (L-11).
 func Group(m *dns.Msg) (*Message, error) {
 	keep := len(m.Question) == 1 && (m.Question[0].Qtype == dns.TypeRRSIG || m.Question[0].Qtype == dns.TypeANY)
 	answer, err := section(m.Answer, keep)
@@ -50,8 +50,8 @@ func Group(m *dns.Msg) (*Message, error) {
 	return &Message{Rcode: m.Rcode, Answer: answer, Authority: authority}, nil
 }
 
-// Clone returns m for another [Check] to judge. Records are shared, and judging does not change them; what it does change,
-// the TTLs of sets, is the clone's own.
+// Clone returns m for another [Check] to judge. Records are shared, and judging does not change them; what it does
+// change, the TTLs of sets, is the clone's own.
 func (m *Message) Clone() *Message {
 	return &Message{Rcode: m.Rcode, Answer: cloneSets(m.Answer), Authority: cloneSets(m.Authority)}
 }
@@ -66,7 +66,8 @@ func cloneSets(sets []*RRset) []*RRset {
 	return clones
 }
 
-// setKey names one RRset of a section. The NSEC of a child's apex and that of its parent have one owner, and are two sets.
+// setKey names one RRset of a section. The NSEC of a child's apex and that of its parent have one owner, and are two
+// sets.
 type setKey struct {
 	owner string
 	rtype uint16
@@ -136,16 +137,16 @@ func tooLarge(sets []*RRset) error {
 	return nil
 }
 
-// canonicalise puts records and signatures in canonical order, without duplicates and without what cannot be packed, and
-// reports whether anything is left.
+// canonicalise puts records and signatures in canonical order, without duplicates and without what cannot be packed,
+// and reports whether anything is left.
 func (s *RRset) canonicalise() bool {
 	s.RRs, s.rdata = sortRRs(s.RRs)
 	s.Sigs, _ = sortRRs(s.Sigs)
 	return len(s.RRs) > 0
 }
 
-// sortRRs orders records by their canonical RDATA (V-30) and removes duplicates (V-26): the one with the smallest TTL stays,
-// whichever came first (L-3).
+// sortRRs orders records by their canonical RDATA (V-30) and removes duplicates (V-26): the one with the smallest TTL
+// stays, whichever came first (L-3).
 func sortRRs[R dns.RR](rrs []R) ([]R, [][]byte) {
 	type packed struct {
 		rr    R

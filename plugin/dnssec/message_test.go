@@ -20,8 +20,8 @@ func describe(m *Message) string {
 	return s
 }
 
-// Group sorts sections into sets, in order of appearance; what is not IN, or OPT, or in the additional section, is no part
-// of them (V-16, V-26, C-8).
+// Group sorts sections into sets, in order of appearance; what is not IN, or OPT, or in the additional section, is no
+// part of them (V-16, V-26, C-8).
 func TestGroup(t *testing.T) {
 	const sig = " RRSIG A 13 2 60 20261121000000 20261119000000 1 example. AAAA"
 	for _, row := range []struct {

@@ -7,8 +7,8 @@ import (
 )
 
 // denied judges that the reply has nothing for the last name of the chain: by the proofs of the zones that signed its
-// denial records, else by the walk to the name (V-50h). After an alias a reply that does not speak of the target at all is
-// not a denial: the question is asked on (V-64, V-65).
+// denial records, else by the walk to the name (V-50h). After an alias a reply that does not speak of the target at all
+// is not a denial: the question is asked on (V-64, V-65).
 func (j *judgement) denied(name string) {
 	aliased := len(j.v.Answer) > 0 || len(j.v.Needs) > 0
 	if aliased && !j.speaksOf(name) {
@@ -55,8 +55,8 @@ func (j *judgement) speaksOf(name string) bool {
 	}) || len(j.deniers(name)) > 0
 }
 
-// deniers returns the signers of the denial records whose zones name may be in, deepest first. Of DS only zones strictly
-// above have a say, but for the root's (V-8, V-9).
+// deniers returns the signers of the denial records whose zones name may be in, deepest first. Of DS only zones
+// strictly above have a say, but for the root's (V-8, V-9).
 func (j *judgement) deniers(name string) []string {
 	var signers []string
 	for _, set := range j.reply.Authority {
@@ -136,8 +136,8 @@ func (j *judgement) deny(name string, d denial) {
 	}
 }
 
-// negativeTTL returns min(SOA TTL, SOA MINIMUM), at most an hour (C-3, C-4), and puts the SOA into the verdict; 0 without
-// one that may be used.
+// negativeTTL returns min(SOA TTL, SOA MINIMUM), at most an hour (C-3, C-4), and puts the SOA into the verdict; 0
+// without one that may be used.
 func (j *judgement) negativeTTL(name string, d denial) uint32 {
 	for _, soa := range setsOver(j.reply.Authority, dns.TypeSOA, name) {
 		if !j.vouched(soa, d) {
@@ -150,8 +150,8 @@ func (j *judgement) negativeTTL(name string, d denial) uint32 {
 	return 0
 }
 
-// vouched says whether a SOA may give d its life (V-50i): that of the zone which denies if it validates, and any beside a
-// denial that is Insecure, as the zone of the name may be an unsigned one.
+// vouched says whether a SOA may give d its life (V-50i): that of the zone which denies if it validates, and any beside
+// a denial that is Insecure, as the zone of the name may be an unsigned one.
 func (j *judgement) vouched(soa *RRset, d denial) bool {
 	if d.zone == nil || soa.Owner != d.zone.Name {
 		return d.status == Insecure

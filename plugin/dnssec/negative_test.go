@@ -9,8 +9,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// V-50i, C-3, C-4: which SOA gives a denial its life, and that it never changes the verdict. The authority section is tried
-// in both orders.
+// V-50i, C-3, C-4: which SOA gives a denial its life, and that it never changes the verdict. The authority section is
+// tried in both orders.
 func TestNegativeLifetime(t *testing.T) {
 	w := newTree(t)
 	nodata := w.example.set(t, "a.example. 3600 NSEC b.example. A RRSIG NSEC")
@@ -90,7 +90,8 @@ func TestNegativeExpiry(t *testing.T) {
 	}
 }
 
-// V-48a, V-50h, D-16: a denial is told with the RCODE that is proven; where nothing needs a proof, with that of the reply.
+// V-48a, V-50h, D-16: a denial is told with the RCODE that is proven; where nothing needs a proof, with that of the
+// reply.
 func TestDenialRcodes(t *testing.T) {
 	w := newTree(t)
 	for _, row := range []struct {
@@ -168,9 +169,9 @@ func TestDenialLimit(t *testing.T) {
 	}
 }
 
-// At a zone cut stand two NSEC, that of the parent and that of the child's apex. A reply may need both: a wildcard alias of
-// the parent, whose proof is the NSEC at the cut, to the apex of the child, which has no such data. They are two sets,
-// each with its signer (V-7, V-64), in any order.
+// At a zone cut stand two NSEC, that of the parent and that of the child's apex. A reply may need both: a wildcard
+// alias of the parent, whose proof is the NSEC at the cut, to the apex of the child, which has no such data. They are
+// two sets, each with its signer (V-7, V-64), in any order.
 func TestBothNSECAtACut(t *testing.T) {
 	w := newTree(t)
 	alias := renamed("x.example.", w.example.set(t, "*.example. 60 CNAME c.example."))

@@ -48,9 +48,9 @@ func (c *Check) Work() (signatures, nsec3Hashes int) { return c.work.signatures,
 // anyLabels lets verifyBelow use every RRSIG: the field has eight bits.
 const anyLabels = 256
 
-// verify judges one RRset with the keys of a Secure zone as Signer's Name (V-15a..V-24, V-27..V-32, L-1..L-3). It returns
-// the RRSIG that verified, the first in the fixed order of L-3, and cuts set.TTL to it (V-21). The outcome is memoised in
-// c, so asking again costs nothing.
+// verify judges one RRset with the keys of a Secure zone as Signer's Name (V-15a..V-24, V-27..V-32, L-1..L-3). It
+// returns the RRSIG that verified, the first in the fixed order of L-3, and cuts set.TTL to it (V-21). The outcome is
+// memoised in c, so asking again costs nothing.
 func (c *Check) verify(set *RRset, zone *Zone) (*dns.RRSIG, *Failure) {
 	return c.verifyBelow(set, zone, anyLabels)
 }
@@ -92,8 +92,8 @@ func (c *Check) verifyWith(set *RRset, sigs []*dns.RRSIG, zone *Zone) (*dns.RRSI
 }
 
 // bySigner returns the RRSIGs with the Signer's Name and fewer than the given number of Labels, those with more Labels
-// first: a signature of the owner itself comes before one of a wildcard, which needs a proof besides. Beyond that they are
-// in canonical order (L-3).
+// first: a signature of the owner itself comes before one of a wildcard, which needs a proof besides. Beyond that they
+// are in canonical order (L-3).
 func bySigner(sigs []*dns.RRSIG, signer string, labels int) []*dns.RRSIG {
 	own := slices.DeleteFunc(slices.Clone(sigs), func(s *dns.RRSIG) bool {
 		return int(s.Labels) >= labels || dns.CanonicalName(s.SignerName) != signer

@@ -116,7 +116,8 @@ func TestNothingSignsRRSIG(t *testing.T) {
 	}
 }
 
-// V-19: serial arithmetic across the turns of the signed and unsigned 32-bit clock; Expires is the right date on both sides.
+// V-19: serial arithmetic across the turns of the signed and unsigned 32-bit clock; Expires is the right date on both
+// sides.
 func TestSerialTimes(t *testing.T) {
 	z := newForger(t, "example.")
 	set := rrs(t, "www.example. 3600 A 192.0.2.1")
@@ -235,7 +236,8 @@ func TestCollidingKeys(t *testing.T) {
 	}
 }
 
-// 100 colliding keys and 100 RRSIGs cost four checks (L-3), and in as many sets never more than the query has (L-1).
+// 100 colliding keys and 100 RRSIGs cost four checks (L-3), and in as many sets never more than the query has
+// (L-1).
 func TestKeyTrap(t *testing.T) {
 	z := newForger(t, "example.")
 	zone := &Zone{Name: "example.", Status: Secure, Keys: slices.Repeat(z.collide(t, 4), 25)}
@@ -266,8 +268,8 @@ func TestKeyTrap(t *testing.T) {
 	}
 }
 
-// L-3: a set that fails is given up after four failures or eight checks, whoever is said to have signed it, and keeps its
-// own complaint; that is no limit of the query, as another upstream may have a better reply.
+// L-3: a set that fails is given up after four failures or eight checks, whoever is said to have signed it, and keeps
+// its own complaint; that is no limit of the query, as another upstream may have a better reply.
 func TestGivingUp(t *testing.T) {
 	z := newForger(t, "example.")
 	set := rrs(t, "www.example. 3600 A 192.0.2.1")
@@ -298,8 +300,8 @@ func TestGivingUp(t *testing.T) {
 	}
 }
 
-// A set judged again costs nothing, neither with the same keys nor when it failed; with keys fetched anew it is judged anew
-// on what is left of its budget (L-6, V-14).
+// A set judged again costs nothing, neither with the same keys nor when it failed; with keys fetched anew it is judged
+// anew on what is left of its budget (L-6, V-14).
 func TestJudgedAgain(t *testing.T) {
 	z, other := newForger(t, "example."), newForger(t, "example.")
 	q := asked("www.example. A")

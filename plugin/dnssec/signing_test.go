@@ -15,8 +15,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// forger is a Secure zone of the tests whose private key is at hand, so that it can make signatures that hold although no
-// honest signer makes them.
+// forger is a Secure zone of the tests whose private key is at hand, so that it can make signatures that hold although
+// no honest signer makes them.
 type forger struct {
 	zone    *Zone
 	dnskey  *dns.DNSKEY

@@ -63,8 +63,8 @@ func Anchor(zone string, ds []*dns.DS) Delegation {
 	return Delegation{Name: zone, Cut: SignedCut, DS: ds}
 }
 
-// Delegation judges the reply to the question DS at name with the keys of parent, the deepest Secure zone strictly above
-// name that is known. Only what parent itself signed counts (V-8).
+// Delegation judges the reply to the question DS at name with the keys of parent, the deepest Secure zone strictly
+// above name that is known. Only what parent itself signed counts (V-8).
 func (c *Check) Delegation(parent *Zone, name string, reply *Message) Delegation {
 	d := Delegation{Name: name, Expires: parent.Expires}
 	if set := find(reply.Answer, name, dns.TypeDS); set != nil {
@@ -72,7 +72,7 @@ func (c *Check) Delegation(parent *Zone, name string, reply *Message) Delegation
 		return d
 	}
 	if aliases := aliasesAt(reply.Answer, name); len(aliases) > 0 {
-		c.aliasCut(&d, parent, name, aliases, reply)
+		c.aliasCut(&d, parent, aliases, reply)
 		return d
 	}
 	cut, p := c.noDS(c.gather(parent, reply.Authority), name)
@@ -163,38 +163,45 @@ func aliasesAt(sets []*RRset, name string) []*RRset {
 }
 
 // aliasCut judges a DS question that an alias answers: no zone begins there (V-68). Targets do not matter.
-func (c *Check) aliasCut(d *Delegation, parent *Zone, name string, aliases []*RRset, reply *Message) {
+func (c *Check) aliasCut(d *Delegation, parent *Zone, aliases []*RRset, reply *Message) {
 	for _, set := range aliases {
-		sig, failure := c.verify(set, parent)
-		if failure != nil {
-			if d.Cause == nil || set.Type == dns.TypeCNAME && len(set.Sigs) > 0 {
-				d.Cause = failure
-			}
-			continue
+		cut, cause := c.aliasProves(d, parent, set, reply)
+		if cut != Unproven {
+			d.Cut, d.Cause = cut, cause
+			return
 		}
-		c.bound(d, set.TTL, c.expiration(sig))
-		expanded := int(sig.Labels) < signedLabels(set.Owner)
-		switch {
-		case set.Type == dns.TypeCNAME && expanded:
-			p := c.expansion(c.gather(parent, reply.Authority), name, int(sig.Labels))
-			if d.Cause = p.cause; p.status < Insecure {
-				continue
-			}
-			c.bound(d, min(set.TTL, p.ttl), p.expires)
-			d.Cut = NoCut
-			if p.status == Insecure { // an opt-out cover: there may be an unsigned delegation after all (V-51)
-				d.Cut = InsecureCut
-			}
-		case set.Type == dns.TypeCNAME:
-			d.Cut, d.Cause = NoCut, nil
-		case expanded:
-			d.Cause = sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "is a wildcard's, which no DNAME may be")
-			continue
-		default:
-			d.Cut, d.Cause = NoCutBelow, nil
+		if d.Cause == nil || set.Type == dns.TypeCNAME && len(set.Sigs) > 0 { // an unsigned one may be the DNAME's
+			d.Cause = cause
 		}
-		return
 	}
+}
+
+// aliasProves says what one alias shows about a cut at d.Name, and bounds the life of d if it shows anything.
+func (c *Check) aliasProves(d *Delegation, parent *Zone, set *RRset, reply *Message) (Cut, *Failure) {
+	sig, failure := c.verify(set, parent)
+	expanded := failure == nil && int(sig.Labels) < signedLabels(set.Owner)
+	switch {
+	case failure != nil:
+		return Unproven, failure
+	case set.Type == dns.TypeDNAME && expanded:
+		return Unproven, sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "is a wildcard's, which no DNAME may be")
+	}
+	c.bound(d, set.TTL, c.expiration(sig))
+	switch {
+	case set.Type == dns.TypeDNAME:
+		return NoCutBelow, nil
+	case !expanded:
+		return NoCut, nil
+	}
+	p := c.expansion(c.gather(parent, reply.Authority), set.Owner, int(sig.Labels))
+	c.bound(d, min(set.TTL, p.ttl), p.expires)
+	switch p.status {
+	case Secure:
+		return NoCut, nil
+	case Insecure: // an opt-out cover: there may be an unsigned delegation after all (V-51)
+		return InsecureCut, p.cause
+	}
+	return Unproven, p.cause
 }
 
 // Apex judges the reply to the question DNSKEY at d.Name, whose DS are d.DS (V-2..V-5, V-41). d.Cut must be SignedCut.
@@ -310,8 +317,8 @@ func InsecureZone(d Delegation) *Zone {
 	return &Zone{Name: d.Name, Status: Insecure, Until: d.Until, Expires: d.Expires, Cause: d.Cause}
 }
 
-// BogusZone returns the zone below a link that could not be had or proven: Indeterminate if it could not be had, which is
-// what a limit and the EDE codes 5, 14, 22, 23 and 24 say, else Bogus.
+// BogusZone returns the zone below a link that could not be had or proven: Indeterminate if it could not be had, which
+// is what a limit and the EDE codes 5, 14, 22, 23 and 24 say, else Bogus.
 func BogusZone(name string, cause *Failure) *Zone {
 	z := &Zone{Name: name, Status: Bogus, Cause: cause}
 	switch cause.Code {

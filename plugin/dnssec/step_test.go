@@ -186,8 +186,8 @@ func TestDelegationLimit(t *testing.T) {
 	}
 }
 
-// C-1, C-2, C-4, C-5, C-16: a link lives as long as the shortest TTL and signature of what it rests on, and what is below it
-// no longer than that expires.
+// C-1, C-2, C-4, C-5, C-16: a link lives as long as the shortest TTL and signature of what it rests on, and what is
+// below it no longer than that expires.
 func TestLinkLifetimes(t *testing.T) {
 	parent := newForger(t, "example.")
 	parent.zone.Expires = denialNow.Add(10 * time.Hour)
@@ -419,7 +419,8 @@ func TestApexBudgets(t *testing.T) {
 	}
 }
 
-// V-42: an RSA key out of bounds is skipped and does no harm to others; as the only key its zone is Bogus, not Insecure.
+// V-42: an RSA key out of bounds is skipped and does no harm to others; as the only key its zone is Bogus, not
+// Insecure.
 func TestOutOfBoundsRSAKey(t *testing.T) {
 	n := new(big.Int).SetBit(big.NewInt(1), 4096, 1)
 	huge := &dns.DNSKEY{Hdr: dns.RR_Header{Name: "example.", Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
@@ -436,7 +437,8 @@ func TestOutOfBoundsRSAKey(t *testing.T) {
 	}
 }
 
-// V-1, V-2: from the root's anchor down to data, over three zones of three algorithms; and nothing of it with another anchor.
+// V-1, V-2: from the root's anchor down to data, over three zones of three algorithms; and nothing of it with another
+// anchor.
 func TestChainOfThree(t *testing.T) {
 	names := []string{".", "example.", "a.example."}
 	var keys []*zones.Key
