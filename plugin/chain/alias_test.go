@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -28,6 +29,13 @@ func aliasZones(t *testing.T, w *world, n int) {
 	w.add(t, added)
 }
 
+// firstLinkOnly is the rule of an upstream that follows no alias.
+func (u *upstream) firstLinkOnly(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	reply := u.reply(q)
+	reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
+	return reply, nil, true
+}
+
 // L-8, L-1, L-9: a cold chain of 11 aliases in as many zones fits into all budgets, one of 12 is over the limit; whether
 // upstream follows it or leaves all but the first link to us (V-65).
 func TestLongestChain(t *testing.T) {
@@ -41,11 +49,7 @@ func TestLongestChain(t *testing.T) {
 				r, u, _ := setup(t, nil)
 				aliasZones(t, u.world, test.zones)
 				if !followed {
-					u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-						reply := u.reply(q)
-						reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
-						return reply, nil, true
-					})
+					u.setRule(u.firstLinkOnly)
 				}
 				a := ask(r, "link.z0.com.", dns.TypeA)
 				expect(t, a, test.status, test.rcode)
@@ -70,12 +74,8 @@ func TestAliasLoop(t *testing.T) {
 			t.Errorf("%s: %v %s", name, a.Status, notes(a))
 		}
 	}
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-		reply := u.reply(q)
-		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
-		return reply, nil, true
-	})
-	if a := ask(r, "b.example.com.", dns.TypeAAAA); a.Rcode != dns.RcodeServerFailure {
+	u.setRule(u.firstLinkOnly)
+	if a := ask(r, "b.example.com.", dns.TypeAAAA); a.Rcode != dns.RcodeServerFailure || a.Notes[0].Limit() {
 		t.Errorf("over two replies: %v %s", a.Status, notes(a))
 	}
 	expect(t, ask(r, "a.example.com.", dns.TypeCNAME), dnssec.Secure, dns.RcodeSuccess)
@@ -87,17 +87,51 @@ func TestWeakestLink(t *testing.T) {
 	u.world.texts["example.com."] += "\ntobogus CNAME mx.stripped.com.\nback CNAME back.insecure.com."
 	u.world.texts["insecure.com."] += "\nback CNAME mx.example.com."
 	u.world.build(t)
-	for _, test := range []struct {
-		name   string
-		status dnssec.Status
-	}{
-		{"tobogus.example.com.", dnssec.Bogus},
-		{"back.example.com.", dnssec.Insecure}, // the end is Secure again
-	} {
-		if a := ask(r, test.name, dns.TypeA); a.Status != test.status {
-			t.Errorf("%s: %v, want %v; %s", test.name, a.Status, test.status, notes(a))
+	for _, followed := range []bool{true, false} {
+		if !followed {
+			r.Store = NewStore(1 << 20)
+			u.setRule(u.firstLinkOnly)
 		}
-		expect(t, ask(r, test.name, dns.TypeCNAME), dnssec.Secure, dns.RcodeSuccess)
+		for name, status := range map[string]dnssec.Status{
+			"tobogus.example.com.": dnssec.Bogus,
+			"back.example.com.":    dnssec.Insecure, // the end is Secure again
+		} {
+			if a := ask(r, name, dns.TypeA); a.Status != status {
+				t.Errorf("%s, followed %v: %v, want %v; %s", name, followed, a.Status, status, notes(a))
+			}
+			expect(t, ask(r, name, dns.TypeCNAME), dnssec.Secure, dns.RcodeSuccess)
+		}
+	}
+}
+
+// C-1, C-2, C-4: a chain lives as long as its shortest link; the denial of its last name as long as that itself, if it came in
+// a reply of its own.
+func TestLifeOfChains(t *testing.T) {
+	for _, followed := range []bool{true, false} {
+		r, u, now := setup(t, nil)
+		u.world.texts["example.com."] += "\nbrief 10 CNAME gone\nlong 3600 CNAME brief2\nbrief2 20 CNAME mx"
+		u.world.build(t)
+		gone := 10 * time.Second
+		if !followed {
+			gone = 300 * time.Second
+			u.setRule(u.firstLinkOnly)
+		}
+		expect(t, ask(r, "brief.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+		expect(t, ask(r, "long.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+		for _, test := range []struct {
+			name string
+			ends time.Duration
+		}{{"brief.example.com.", 10 * time.Second}, {"long.example.com.", 20 * time.Second}, {"gone.example.com.", gone}} {
+			now.advance(test.ends - time.Second)
+			if r.Cached(question(test.name, dns.TypeA)) == nil {
+				t.Errorf("%s: not cached a second before its end, followed %v", test.name, followed)
+			}
+			now.advance(time.Second)
+			if r.Cached(question(test.name, dns.TypeA)) != nil {
+				t.Errorf("%s: cached past its end, followed %v", test.name, followed)
+			}
+			now.advance(-test.ends)
+		}
 	}
 }
 
@@ -158,8 +192,11 @@ func TestWalkThroughAliases(t *testing.T) {
 			t.Errorf("%s lies in %s %v", name, z.Name, z.Status)
 		}
 	}
-	if m, _ := r.Store.mark("a.old.example.com.", r.now()); m.cut != dnssec.Unproven {
-		t.Errorf("below a DNAME: %+v", m)
+	walk("c.b.old.example.com.") // what is known of b holds below it
+	for _, q := range u.questions() {
+		if strings.HasSuffix(q, ".b.old.example.com. DS") {
+			t.Errorf("asked %s, below a DNAME", q)
+		}
 	}
 	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
 		reply := u.reply(q)

@@ -120,16 +120,16 @@ func TestLateFlightIsTakenOver(t *testing.T) {
 
 // L-6a: whoever builds a link and hits a limit leaves it to one of those who wait for it.
 func TestLinkIsTakenOver(t *testing.T) {
-	r, u, _ := setup(t, func(c *Config) { c.UpstreamQuestions = 3 })
+	meter := &limits{hits: map[string]int{}}
+	r, _, _ := setup(t, func(c *Config) { c.Meter = meter })
 	poor := r.newQuery(context.Background(), question("example.com.", dns.TypeMX))
 	call, leads := r.building.join("com.")
 	if !leads {
 		t.Fatal("com. is being built already")
 	}
-	r.UpstreamQuestions = 100
 	answer := make(chan *Answer)
 	go func() { answer <- ask(r, "example.com.", dns.TypeMX) }()
-	eventually(t, "the answer is asked for", func() bool { return u.count("example.com. MX") == 1 })
+	eventually(t, "the link is waited for", func() bool { return meter.joined.Load() == 1 })
 	r.building.finish("com.", call, broken("com.", poor.tooMany()))
 	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
 }
@@ -194,12 +194,15 @@ func TestLeaveExchange(t *testing.T) {
 	eventually(t, "only the third is outstanding", func() bool { return outstanding.Load() == 1 })
 }
 
-// limits is a Meter that counts limits.
+// limits is a Meter that counts limits, and what was joined.
 type limits struct {
 	noMeter
-	mu   sync.Mutex
-	hits map[string]int
+	mu     sync.Mutex
+	hits   map[string]int
+	joined atomic.Int64
 }
+
+func (l *limits) Joined() { l.joined.Add(1) }
 
 func (l *limits) Limit(name string) {
 	l.mu.Lock()
@@ -257,6 +260,28 @@ func TestLimitsAreCounted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// L-7: while expensive chains take all other slots, a query whose chain is cached is still verified.
+func TestReservedSlot(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	r.slots = slotsFor(t, 2)
+	held, _ := r.slots.acquire(context.Background(), false)
+	cold := make(chan *Answer)
+	go func() { cold <- ask(r, "deep.co.uk.", dns.TypeMX) }()
+	// The chain of a cold query is not known to be cold before it is walked; then it queues.
+	eventually(t, "the cold query waits", func() bool { return u.count("deep.co.uk. MX") == 1 && r.slots.inQueue() == 1 })
+	for i := range 3 {
+		expect(t, ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	}
+	select {
+	case a := <-cold:
+		t.Errorf("the cold query was verified: %v", a.Status)
+	default:
+	}
+	r.slots.release(held)
+	expect(t, <-cold, dnssec.Secure, dns.RcodeSuccess)
 }
 
 // S-27: a resolver may be closed while it is asked, and asked when it is closed: that is SERVFAIL at once.

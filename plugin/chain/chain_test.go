@@ -504,7 +504,7 @@ func TestValidationTime(t *testing.T) {
 
 // V-76, C-11: CD=1 gets what came, unvalidated, even when the failure is remembered; it poisons nothing.
 func TestUnchecked(t *testing.T) {
-	r, _, _ := setup(t, nil)
+	r, u, _ := setup(t, nil)
 	q := question("stripped.com.", dns.TypeMX)
 	for range 2 {
 		a := r.Unchecked(context.Background(), q)
@@ -514,6 +514,11 @@ func TestUnchecked(t *testing.T) {
 		}
 	}
 	expect(t, r.Resolve(context.Background(), q), dnssec.Bogus, dns.RcodeServerFailure)
+	u.world.zones["stripped.com."].Reply = nil
+	expect(t, r.Unchecked(context.Background(), q), dnssec.Secure, dns.RcodeSuccess)
+	if f, ok := r.Store.failures.alive(failureKey(q), r.now()); ok {
+		t.Errorf("the failure outlives a success: %v", f.cause)
+	}
 }
 
 // S-27: a panic under one query is a SERVFAIL for that query only.

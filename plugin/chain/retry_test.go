@@ -153,3 +153,47 @@ func TestRetriesAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// L-9: further tries are ten at most for one client query, however many links its chain has.
+func TestRetriesPerQuery(t *testing.T) {
+	for n, want := range map[int]dnssec.Status{10: dnssec.Secure, 11: dnssec.Bogus} {
+		r, u, _ := setup(t, nil)
+		aliasZones(t, u.world, n)
+		u.setRule(func(ctx context.Context, q dns.Question, try Try) (Reply, error, bool) {
+			reply, err, _ := u.firstLinkOnly(ctx, q, try)
+			if q.Qtype == dns.TypeA && try.N == 0 {
+				reply = corrupt(reply)
+			}
+			return reply, err, true
+		})
+		if a := ask(r, "link.z0.com.", dns.TypeA); a.Status != want {
+			t.Errorf("%d zones: %v, want %v; %s", n, a.Status, want, notes(a))
+		}
+	}
+}
+
+// S-14, V-14: what no upstream answers has been put to all of them: one more try is made, over TCP with CD=0.
+func TestUnansweredIsTriedOnce(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		return Reply{}, refusedByAll, q.Qtype == dns.TypeMX
+	})
+	q := question("example.com.", dns.TypeMX)
+	expect(t, r.Resolve(context.Background(), q), dnssec.Indeterminate, dns.RcodeServerFailure)
+	if n := u.count(describe(q)); n != 2 {
+		t.Errorf("asked %d times", n)
+	}
+	u.forget()
+	if a := r.Unchecked(context.Background(), q); !a.Cached || len(u.questions()) > 0 { // C-11: only Bogus does not answer CD=1
+		t.Errorf("CD=1 asked %v", u.questions())
+	}
+}
+
+// V-14: with the chain to the signer broken, the answer is not asked for elsewhere: that would need the same chain.
+func TestBrokenChainEndsTries(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	expect(t, ask(r, "nokey.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+	if n := u.count("nokey.com. MX"); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}

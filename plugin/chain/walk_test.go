@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // refusedByAll is what comes of a question that no upstream answers.
@@ -185,5 +187,46 @@ func TestStrippedDS(t *testing.T) {
 	})
 	for _, name := range []string{"example.com.", "insecure.com."} {
 		expect(t, ask(r, name, dns.TypeDS), dnssec.Bogus, dns.RcodeServerFailure)
+	}
+}
+
+// V-8: an opt-out denial that the root did sign, before it delegated com., proves nothing below com. once that is known for a
+// Secure cut: the zone does not become Insecure.
+func TestReplayFromAbove(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.config.NSEC3 = &zones.NSEC3{OptOut: true}
+	u.world.build(t)
+	before, err := zones.Parse(".", strings.Replace(u.world.texts["."], "com NS ns.", "", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := u.world.config
+	c.Keys = u.world.keys["."]
+	if err := before.Sign(c); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		switch {
+		case describe(q) == "example.com. DS":
+			reply.Msg = before.Answer(q, true)
+		case q.Name == "example.com.":
+			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+}
+
+// C-5: what is known of a zone is fetched anew when the longest life that is configured is over.
+func TestMostLifeOfLinks(t *testing.T) {
+	r, u, now := setup(t, func(c *Config) { c.MaxTTL = time.Minute })
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	u.forget()
+	now.advance(time.Minute)
+	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	if !slices.Contains(u.questions(), "example.com. DNSKEY") {
+		t.Errorf("asked %v", u.questions())
 	}
 }
