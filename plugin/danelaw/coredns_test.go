@@ -254,6 +254,23 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReloadForgetsFailures: who mends the configuration need not wait until failures are forgotten.
+func TestReloadForgetsFailures(t *testing.T) {
+	p := between(t, stripped)
+	c := startCoreDNS(t, blockOf(".:0", optionsFor(t, p.addr), ""))
+	for range 3 { // each time for longer (C-11)
+		if r := c.ask(secureMX, dns.TypeMX, withDO); r.Rcode != dns.RcodeServerFailure {
+			t.Errorf("through an upstream that strips signatures: %s", describes(r))
+		}
+	}
+	if err := c.reload(blockOf(".:0", optionsFor(t, lab().Addr()), "")); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.ask(secureMX, dns.TypeMX, withDO); !r.AuthenticatedData {
+		t.Errorf("through another, after a reload: %s", describes(r))
+	}
+}
+
 // TestFailedReload: one that fails leaves the old server as it was, and nothing of the new one.
 func TestFailedReload(t *testing.T) {
 	own := started(t, config(t)) // a program's own, beside CoreDNS

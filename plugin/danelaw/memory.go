@@ -25,7 +25,8 @@ var memories = struct {
 	byKey map[string]*memory
 }{byKey: map[string]*memory{}}
 
-// acquire returns the memory for a configuration; it must be released.
+// acquire returns the memory for a configuration; it must be released. Failures are forgotten: whoever reloads may have mended
+// what they come from.
 func acquire(c Config) *memory {
 	key := c.judgement()
 	memories.Lock()
@@ -35,6 +36,7 @@ func acquire(c Config) *memory {
 		m = &memory{Store: chain.NewStore(c.CacheSize), key: key}
 		memories.byKey[key] = m
 	}
+	m.ForgetFailures()
 	m.uses++
 	return m
 }

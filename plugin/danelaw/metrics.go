@@ -97,8 +97,14 @@ func (m *meter) Fetch(role chain.Role, failed bool) {
 	fetches.WithLabelValues(m.block, string(role), result).Inc()
 }
 
-// Limit implements chain.Meter.
-func (m *meter) Limit(name string) { limitHits.WithLabelValues(m.block, name).Inc() }
+// Limit implements chain.Meter. A panic on the way to an answer ends it as a limit does, but is none.
+func (m *meter) Limit(name string) {
+	if name == "panic" {
+		m.panics.Inc()
+		return
+	}
+	limitHits.WithLabelValues(m.block, name).Inc()
+}
 
 // Cache implements chain.Meter.
 func (m *meter) Cache(hit bool) {

@@ -115,6 +115,16 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// TestMeterLimits: a limit is counted under its name, a panic of the chain as what it is (L-16, S-27).
+func TestMeterLimits(t *testing.T) {
+	m := newMeter(t.Name())
+	m.Limit("nsec3_hashes")
+	m.Limit("panic")
+	if n, p := metric(t, "limits_total", "block", t.Name()), metric(t, "panics_total", "block", t.Name()); n != 1 || p != 1 {
+		t.Errorf("%v limits, %v panics", n, p)
+	}
+}
+
 // TestMetricsCardinality: clients cannot make metrics: labels have few values whatever is asked.
 func TestMetricsCardinality(t *testing.T) {
 	c := config(t)
