@@ -32,6 +32,9 @@ func aliasZones(t *testing.T, w *world, n int) {
 // firstLinkOnly is the rule of an upstream that follows no alias.
 func (u *upstream) firstLinkOnly(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
 	reply := u.reply(q)
+	if len(reply.Msg.Answer) > 0 {
+		reply.Msg.Ns = nil // the denial of the target
+	}
 	reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
 	return reply, nil, true
 }
