@@ -33,7 +33,7 @@ func labCommand() *cli.Command {
 		Description: "All of it runs on 127.0.0.1, in this process, until Ctrl-C, and leaves nothing behind. Every domain shows one thing;\n" +
 			"the table says what, and how to ask for it.",
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "port", Usage: "listen on port `N` (default: 5300 or the next free one)", Validator: checkPort},
+			&cli.IntFlag{Name: "port", Usage: "listen on port `N` (default: 5300 or the next free one)", HideDefault: true, Validator: checkPort},
 			&cli.BoolFlag{Name: "json", Usage: "print addresses, trust anchor, domains and expected verdicts for a program"},
 		},
 		Action: runLab,

@@ -26,6 +26,10 @@ func main() {
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
 
+func init() {
+	cli.VersionPrinter = func(c *cli.Command) { fmt.Fprint(c.Root().Writer, about()) }
+}
+
 // run is main with everything it touches given; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := command(stdout, stderr).Run(ctx, args)
@@ -55,6 +59,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		Usage: "a DNSSEC-validating resolver for mail servers",
 		UsageText: "danelaw [serve] [options]       answer the mail server of this host\n" +
 			"danelaw COMMAND [options] ...   see below; danelaw COMMAND -help tells more",
+		Version:        "see about", // has the flag -version; VersionPrinter prints
 		DefaultCommand: "serve",
 		Commands:       []*cli.Command{serveCommand(), labCommand(), checkCommand(), versionCommand()},
 		Writer:         stdout,

@@ -345,10 +345,12 @@ func TestHelp(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	code, out, _ := here("version")
-	for _, want := range []string{"danelaw ", "built 20", "CoreDNS v1.", "go1.", "20326, 38696"} {
-		if code != 0 || !strings.Contains(out, want) {
-			t.Errorf("lacks %q: %s", want, out)
+	for _, arg := range []string{"version", "-version", "--version", "-v"} {
+		code, out, _ := here(arg)
+		for _, want := range []string{"danelaw ", "built 20", "go1.", "20326, 38696"} {
+			if code != 0 || !strings.Contains(out, want) {
+				t.Errorf("%s: exit code %d, lacks %q: %s", arg, code, want, out)
+			}
 		}
 	}
 }
