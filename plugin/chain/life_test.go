@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // C-4: what is cached for a question of type 0 answers no other question: 0 is the type under which name errors are kept.
@@ -317,6 +318,28 @@ func TestOnlyTheAnswerIsKept(t *testing.T) {
 		if a := r.Cached(question(name, dns.TypeA)); a != nil {
 			t.Errorf("%s is cached: %v", name, a.Answer)
 		}
+	}
+}
+
+// V-48a, C-4, X-14: NXDOMAIN over an empty non-terminal is a NODATA, which is kept for its type and denies nothing below.
+func TestNameErrorOverEmptyName(t *testing.T) {
+	for _, denial := range []*zones.NSEC3{nil, {}} {
+		r, u, _ := setup(t, nil)
+		u.world.config.NSEC3 = denial
+		u.world.texts["example.com."] += "\nx.ent TXT x"
+		u.world.build(t)
+		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			reply := u.reply(q)
+			if q.Name == "ent.example.com." {
+				reply.Msg.Rcode = dns.RcodeNameError
+			}
+			return reply, nil, true
+		})
+		expect(t, ask(r, "ent.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+		if r.Cached(question("ent.example.com.", dns.TypeTLSA)) != nil {
+			t.Error("denied for another type")
+		}
+		expect(t, ask(r, "x.ent.example.com.", dns.TypeTXT), dnssec.Secure, dns.RcodeSuccess)
 	}
 }
 

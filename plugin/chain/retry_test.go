@@ -30,7 +30,11 @@ mx NS ns.`
 			if !signed {
 				want = dnssec.Insecure
 			}
+			u.forget()
 			expect(t, ask(r, "mx.mx.example.com.", dns.TypeA), want, dns.RcodeSuccess)
+			if n := u.count("mx.mx.example.com. A"); n != 1 {
+				t.Errorf("the answer was asked for %d times, though it was good", n)
+			}
 		})
 	}
 }
