@@ -226,8 +226,9 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	q := newQuery(w, r)
 	defer func() {
 		if p := recover(); p != nil { // S-27: CoreDNS's own recover sends no EDE
-			log.Errorf("%s: panic: %v\n%s", q, p, debug.Stack())
-			h.meter.panics.Inc()
+			if h.meter.panics.Inc(); h.failures.open() {
+				log.Errorf("%s: panic: %v\n%s", q, p, debug.Stack())
+			}
 			rcode, err = h.send(q, crash(q)), nil
 		}
 	}()

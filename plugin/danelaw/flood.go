@@ -21,6 +21,13 @@ type flood struct {
 
 // log writes the sentence of a failed query.
 func (f *flood) log(q *query, notes []*dnssec.Failure) {
+	if len(notes) > 0 && f.open() {
+		log.Warningf("%s from %s: SERVFAIL: %v", q, q.client, notes[0])
+	}
+}
+
+// open reports whether one more may be logged now. It tells how many were not in the time before.
+func (f *flood) open() bool {
 	now, skipped := time.Now(), 0
 	f.mu.Lock()
 	if now.Sub(f.second) >= time.Second {
@@ -36,7 +43,5 @@ func (f *flood) log(q *query, notes []*dnssec.Failure) {
 	if skipped > 0 {
 		log.Warningf("%d more failures were not logged", skipped)
 	}
-	if !quiet && len(notes) > 0 {
-		log.Warningf("%s from %s: SERVFAIL: %v", q, q.client, notes[0])
-	}
+	return !quiet
 }

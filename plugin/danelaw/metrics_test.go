@@ -117,10 +117,11 @@ func TestMetrics(t *testing.T) {
 
 // TestMeterLimits: a limit is counted under its name, a panic of the chain as what it is (L-16, S-27).
 func TestMeterLimits(t *testing.T) {
-	m := newMeter(t.Name())
+	block := config(t).Block
+	m := newMeter(block)
 	m.Limit("nsec3_hashes")
 	m.Limit("panic")
-	if n, p := metric(t, "limits_total", "block", t.Name()), metric(t, "panics_total", "block", t.Name()); n != 1 || p != 1 {
+	if n, p := metric(t, "limits_total", "block", block), metric(t, "panics_total", "block", block); n != 1 || p != 1 {
 		t.Errorf("%v limits, %v panics", n, p)
 	}
 }

@@ -121,7 +121,9 @@ func (h *Handler) unwritten(q *query, m *dns.Msg, err error) {
 	if _, unpacked := m.Pack(); unpacked == nil {
 		return
 	}
-	log.Errorf("%s: the reply cannot be packed: %v", q, err)
+	if h.failures.open() {
+		log.Errorf("%s: the reply cannot be packed: %v", q, err)
+	}
 	_ = q.w.WriteMsg(h.message(q, crash(q)))
 }
 

@@ -645,6 +645,19 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// TestPanicFlood: a query that panics, sent again and again, does not fill the disk with stacks.
+func TestPanicFlood(t *testing.T) {
+	h := open(t, config(t))
+	h.resolver = panicking{h.resolver}
+	book := logged(t)
+	for range 5 * linesPerSecond {
+		from("127.0.0.1:5300").ask(t, h, "boom.example.", dns.TypeMX)
+	}
+	if n := strings.Count(book.String(), "panic: boom"); n < 1 || n > 2*linesPerSecond {
+		t.Errorf("%d panics logged", n)
+	}
+}
+
 // panicking is a resolver with a fault.
 type panicking struct{ resolver }
 
@@ -774,7 +787,9 @@ func FuzzServeDNS(f *testing.F) {
 	h := openCanned(f, func(q dns.Question) *chain.Answer {
 		a := &chain.Answer{Status: dnssec.Status(len(q.Name) % 4), Notes: []*dnssec.Failure{{Code: 6, Text: strings.Repeat("ß", 200)}}}
 		for _, rr := range answer {
-			a.Answer = append(a.Answer, dns.Copy(rr))
+			rr = dns.Copy(rr)
+			rr.Header().Name = q.Name
+			a.Answer = append(a.Answer, rr)
 		}
 		return a
 	})
