@@ -221,7 +221,8 @@ func TestSignatureVectors(t *testing.T) {
 		for name, other := range map[string][]byte{
 			"empty": {}, "shorter": signature[1:], "shorter at the end": signature[:len(signature)-1],
 			"longer": append([]byte{0}, signature...), "longer at the end": append(bytes.Clone(signature), 0),
-			"in DER": append([]byte{0x30, byte(len(signature))}, signature...), "all zero": make([]byte, len(signature)),
+			"longer in the middle": slices.Concat(signature[:len(signature)/2], []byte{0}, signature[len(signature)/2:]),
+			"in DER":               append([]byte{0x30, byte(len(signature))}, signature...), "all zero": make([]byte, len(signature)),
 			"all ones": bytes.Repeat([]byte{0xff}, len(signature)),
 		} {
 			if parsed.public.verify(signedData(set, sig), other) {
@@ -382,9 +383,11 @@ func TestSmallRSA(t *testing.T) {
 		}
 		wrong := map[string][]byte{
 			"empty": {}, "cut": good[1:], "with a zero in front": append([]byte{0}, good...), "zero": make([]byte, size),
-			"with the modulus added": new(big.Int).Add(new(big.Int).SetBytes(good), n).FillBytes(make([]byte, size+1)),
-			"the modulus":            n.Bytes(),
-			"over another digest":    pkcs1(n, d, padded(size, row.hash, []byte("other"))),
+			"the modulus":         n.Bytes(),
+			"over another digest": pkcs1(n, d, padded(size, row.hash, []byte("other"))),
+		}
+		if more := new(big.Int).Add(new(big.Int).SetBytes(good), n); more.BitLen() <= 8*size {
+			wrong["with the modulus added"] = more.FillBytes(make([]byte, size))
 		}
 		for i := range right {
 			changed := bytes.Clone(right)
@@ -406,11 +409,16 @@ func TestSmallRSA(t *testing.T) {
 			t.Errorf("%s: crypto/rsa does not verify a good signature", name)
 		}
 	}
-	// RFC 8017 section 9.2 asks for eight octets of padding, which 512 bits with SHA-512 do not have.
-	n, d := rsaPair(t, 512, 3)
-	short := append([]byte{0}, digest(crypto.SHA512, data)[:63]...)
-	if (smallRSA{crypto.SHA512, n, big.NewInt(3)}).verify(data, pkcs1(n, d, short)) {
-		t.Error("verifies without room for the padding")
+	// RFC 8017 section 9.2 asks for eight octets of padding.
+	for bits, want := range map[int]bool{512: false, 744: false, 752: true} {
+		n, d := rsaPair(t, bits, 3)
+		short := append([]byte{0}, digest(crypto.SHA512, data)[:63]...)
+		if bits > 700 {
+			short = padded(bits/8, crypto.SHA512, data)
+		}
+		if got := (smallRSA{crypto.SHA512, n, big.NewInt(3)}).verify(data, pkcs1(n, d, short)); got != want {
+			t.Errorf("%d bits with %d octets of padding: %v", bits, bits/8-86, got)
+		}
 	}
 }
 

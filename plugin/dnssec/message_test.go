@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -45,6 +46,8 @@ func TestGroup(t *testing.T) {
 		{"V-16 signatures of nothing present", "a.example. A", []string{"a.example." + sig, "b.example. 60 A 192.0.2.1"}, nil,
 			"0 b.example. A 1/0 ttl 60; "},
 		{"V-71 RRSIG asked", "a.example. RRSIG", []string{"a.example. 5" + sig}, nil, "0 a.example. RRSIG 1/0 ttl 5; "},
+		{"V-25 an RRSIG over RRSIGs is one of them", "a.example. RRSIG", []string{"a.example. 5" + sig,
+			"a.example. 5" + strings.Replace(sig, "RRSIG A ", "RRSIG RRSIG ", 1)}, nil, "0 a.example. RRSIG 2/0 ttl 5; "},
 		{"V-71 ANY asked", "a.example. ANY", []string{"a.example. 5" + sig}, nil, "0 a.example. RRSIG 1/0 ttl 5; "},
 		{"V-71 RRSIG asked, in authority", "a.example. RRSIG", nil, []string{"a.example." + sig}, ""},
 		{"V-15 class CH", "a.example. A", []string{"a.example. 60 CH A 192.0.2.1", "a.example. 60 CH" + sig}, nil, ""},

@@ -132,6 +132,7 @@ func TestDeniers(t *testing.T) {
 		{"the child about its apex", "c.example. MX", deny(w.child, "NS SOA RRSIG NSEC"), "Secure, denial"},
 		{"V-50a the parent about the child's apex", "c.example. MX", deny(w.example, "NS RRSIG NSEC"), "Bogus, EDE 12"},
 		{"V-8 the child about its own DS", "c.example. DS", deny(w.child, "NS SOA RRSIG NSEC"), "Bogus, EDE 12"},
+		{"V-8 the child about its own DS, hiding its SOA", "c.example. DS", deny(w.child, "NS RRSIG NSEC"), "Bogus, EDE 12"},
 		{"V-8 the parent about DS", "c.example. DS", deny(w.example, "NS RRSIG NSEC"), "Secure, denial"},
 		{"a zone beside", "a.example. MX", newForger(t, "d.example.").set(t, "d.example. NSEC e.d.example. A RRSIG NSEC"), "Bogus, EDE 12"},
 		{"stripped of its RRSIG", "a.example. MX", rrs(t, "a.example. NSEC b.example. A RRSIG NSEC"), "Bogus, EDE 10"},

@@ -104,6 +104,30 @@ func TestSuffixSigner(t *testing.T) {
 	}
 }
 
+// V-7, V-8, V-16: whoever asks, only a zone that may sign a set is believed, though its signature holds and has as many
+// Labels as it should.
+func TestMaySign(t *testing.T) {
+	const ds, keys, soa = " DS 1 13 2 AB", " DNSKEY 256 3 13 AAAA", " SOA a. b. 1 2 3 4 5"
+	for _, row := range []struct {
+		signer, line string
+		want         bool
+	}{
+		{"example.", "example. A 192.0.2.1", true}, {"example.", "a.b.example. A 192.0.2.1", true},
+		{"example.", "badexample. A 192.0.2.1", false}, {"example.", "test. A 192.0.2.1", false},
+		{"a.example.", "b.example. A 192.0.2.1", false},
+		{"example.", "a.example." + ds, true}, {"example.", "a.b.example." + ds, true}, {"example.", "example." + ds, false},
+		{".", "." + ds, false},
+		{"example.", "example." + keys, true}, {"example.", "a.example." + keys, false},
+		{"example.", "example." + soa, true}, {"example.", "a.example." + soa, false},
+	} {
+		z := newForger(t, row.signer)
+		set := reply(t, 0, z.set(t, row.line), nil).Answer[0]
+		if _, f := denialCheck().verify(set, z.zone); (f == nil) != row.want {
+			t.Errorf("%s over %s: %v", row.signer, row.line, f)
+		}
+	}
+}
+
 // V-25: nothing signs RRSIGs, however it came about that a set of them has a signature.
 func TestNothingSignsRRSIG(t *testing.T) {
 	z := newForger(t, "example.")
