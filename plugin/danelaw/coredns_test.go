@@ -383,8 +383,8 @@ func TestReadyPlugin(t *testing.T) {
 	}
 }
 
-// TestReadyWhileStarting: ready asks before danelaw has begun, while other plugins start. Then it is not ready, and over a reload as
-// the one that still serves.
+// TestReadyWhileStarting: ready asks before danelaw has begun, while other plugins start. Then it is not ready, and
+// over a reload as the one that still serves.
 func TestReadyWhileStarting(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -408,8 +408,8 @@ func TestReadyWhileStarting(t *testing.T) {
 	}
 }
 
-// TestLameduck: on the final shutdown, CoreDNS runs the callbacks of all plugins before it stops to serve, and health waits in one
-// of its own: until then questions are answered.
+// TestLameduck: on the final shutdown, CoreDNS runs the callbacks of all plugins before it stops to serve, and health
+// waits in one of its own: until then questions are answered.
 func TestLameduck(t *testing.T) {
 	c := startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr()), ""))
 	for _, f := range c.instance.OnShutdown {
@@ -495,7 +495,8 @@ func inFlight(p *proxy) (n int) {
 	return n
 }
 
-// TestCloseUnderLoad: a Handler that is closed while it is asked answers SERVFAIL, soon, and does not come back to life (S-27).
+// TestCloseUnderLoad: a Handler that is closed while it is asked answers SERVFAIL, soon, and does not come back to life
+// (S-27).
 func TestCloseUnderLoad(t *testing.T) {
 	noLeak(t)
 	c := config(t, between(t, silent).addr)
@@ -530,7 +531,8 @@ func TestCloseUnderLoad(t *testing.T) {
 	}
 }
 
-// TestCachedAfterClose: another Handler of the same block goes on with what the first one knew, failures of the end not among it.
+// TestCachedAfterClose: another Handler of the same block goes on with what the first one knew, failures of the end not
+// among it.
 func TestCachedAfterClose(t *testing.T) {
 	p := between(t, honest)
 	c := config(t, p.addr)

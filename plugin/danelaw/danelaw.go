@@ -1,8 +1,8 @@
-// Package danelaw is the CoreDNS plugin: it answers clients with what plugin/chain has validated, and decides what of that
-// they may see (AD, DO, CD, EDNS errors, size). Its options are described in README.md.
+// Package danelaw is the CoreDNS plugin: it answers clients with what plugin/chain has validated, and decides what of
+// that they may see (AD, DO, CD, EDNS errors, size). Its options are described in README.md.
 //
-// In a Corefile it needs no more than its directive. A program puts a [Handler] made by [New] on a socket of its own, and
-// one that wants to look at a Corefile without serving it uses [Load].
+// In a Corefile it needs no more than its directive. A program puts a [Handler] made by [New] on a socket of its own,
+// and one that wants to look at a Corefile without serving it uses [Load].
 package danelaw
 
 import (
@@ -107,8 +107,8 @@ type Handler struct {
 	closing    sync.Once
 }
 
-// New returns a Handler that answers; the error says what its configuration lacks. [Handler.Start] has it tell whether it
-// is ready, [Handler.Close] ends it.
+// New returns a Handler that answers; the error says what its configuration lacks. [Handler.Start] has it tell whether
+// it is ready, [Handler.Close] ends it.
 func New(c Config) (*Handler, error) {
 	h := &Handler{Config: c}
 	if err := h.open(); err != nil {
@@ -207,8 +207,8 @@ func (h *Handler) Close() {
 // Resolver returns what the Handler asks.
 func (h *Handler) Resolver() *chain.Resolver { return h.resolving }
 
-// Ready implements ready.Readiness: anchors, clock and an upstream were found in order, once (S-25). While CoreDNS starts, ready
-// may ask before anything is open; in a reload the Handler before still serves then.
+// Ready implements ready.Readiness: anchors, clock and an upstream were found in order, once (S-25). While CoreDNS
+// starts, ready may ask before anything is open; in a reload the Handler before still serves then.
 func (h *Handler) Ready() bool {
 	if h.opened.Load() {
 		return h.readiness.Ready()
@@ -220,8 +220,8 @@ func (h *Handler) Ready() bool {
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }
 
-// ServeDNS implements plugin.Handler. Every reply is written here, so it never returns an RCODE that would make the server
-// write another.
+// ServeDNS implements plugin.Handler. Every reply is written here, private names apart, so it never returns an RCODE that
+// would make the server write another.
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (rcode int, err error) {
 	q := newQuery(w, r)
 	defer func() {

@@ -9,8 +9,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 )
 
-// Explain asks q, past the cache of answers, and tells the chain of trust that its answer rests on. The error is for names
-// that are not validated at all: private and special ones.
+// Explain asks q, past the cache of answers, and tells the chain of trust that its answer rests on. The error is for
+// names that are not validated at all: private and special ones.
 func (h *Handler) Explain(ctx context.Context, q dns.Question) (*chain.Explanation, error) {
 	q.Name = dns.CanonicalName(q.Name)
 	if h.private.cover(q.Name) {

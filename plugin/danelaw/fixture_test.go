@@ -48,8 +48,8 @@ func upstreamAt(t testing.TB, hostport string) upstream.Address {
 // configs counts them, so that each has a memory and metrics of its own.
 var configs atomic.Int64
 
-// config is a configuration with the anchor of the lab, which asks the given upstreams, or the lab's recursor. Its cache is its
-// own.
+// config is a configuration with the anchor of the lab, which asks the given upstreams, or the lab's recursor. Its
+// cache is its own.
 func config(t testing.TB, upstreams ...string) Config {
 	t.Helper()
 	c := Defaults()
@@ -330,8 +330,8 @@ func (b *logbook) String() string {
 	return b.text.String()
 }
 
-// metric returns the value of a metric of danelaw, the sum of those that have the given labels and values; of a histogram the
-// number of observations.
+// metric returns the value of a metric of danelaw, the sum of those that have the given labels and values; of a
+// histogram the number of observations.
 func metric(t testing.TB, name string, labels ...string) (sum float64) {
 	t.Helper()
 	families, err := prometheus.DefaultGatherer.Gather()

@@ -7,8 +7,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// linesPerSecond is how many failures are logged in one second: enough for every broken domain of a mail host, and little
-// enough for a disk when thousands are asked for.
+// linesPerSecond is how many failures are logged in one second: enough for every broken domain of a mail host, and
+// little enough for a disk when thousands are asked for.
 const linesPerSecond = 10
 
 // flood logs failures, but not every one of a flood.

@@ -9,8 +9,8 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// TestLab: every question about every domain of the lab is answered as its table says, by a danelaw that knows nothing yet
-// and by one that has just been asked.
+// TestLab: every question about every domain of the lab is answered as its table says, by a danelaw that knows nothing
+// yet and by one that has just been asked.
 func TestLab(t *testing.T) {
 	for _, d := range lab().Domains() {
 		server := serve(t, open(t, config(t)))

@@ -12,8 +12,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// TestLoad: a Corefile that is only looked at gives the Handler of the block that owns a name, ready to be asked, upstreams and
-// forward alike, and listens on nothing.
+// TestLoad: a Corefile that is only looked at gives the Handler of the block that owns a name, ready to be asked,
+// upstreams and forward alike, and listens on nothing.
 func TestLoad(t *testing.T) {
 	noLeak(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0") // a server would find the port taken

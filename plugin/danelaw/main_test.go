@@ -19,8 +19,8 @@ import (
 	_ "github.com/coredns/coredns/plugin/whoami"
 )
 
-// meanwhile is what happens in the place of the directive pause: while a CoreDNS starts, between the start of ready and that of
-// danelaw. The plugin kubernetes can take seconds there.
+// meanwhile is what happens in the place of the directive pause: while a CoreDNS starts, between the start of ready and
+// that of danelaw. The plugin kubernetes can take seconds there.
 var meanwhile func()
 
 func init() {

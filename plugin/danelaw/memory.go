@@ -18,15 +18,16 @@ type memory struct {
 	uses  int // under memories
 }
 
-// memories holds the memory of every server block in use, by block and judgement: what was judged otherwise is no answer.
-// The old Handler of a block ends after the new one has begun, so what one block needs is never freed by a reload.
+// memories holds the memory of every server block in use, by block and judgement: what was judged otherwise is no
+// answer. The old Handler of a block ends after the new one has begun, so what one block needs is never freed by a
+// reload.
 var memories = struct {
 	sync.Mutex
 	byKey map[string]*memory
 }{byKey: map[string]*memory{}}
 
-// acquire returns the memory for a configuration; it must be released. Failures are forgotten: whoever reloads may have mended
-// what they come from.
+// acquire returns the memory for a configuration; it must be released. Failures are forgotten: whoever reloads may have
+// mended what they come from.
 func acquire(c Config) *memory {
 	key := c.judgement()
 	memories.Lock()
@@ -85,7 +86,8 @@ func (l *handlers) remove(h *Handler) {
 	l.all = slices.DeleteFunc(l.all, func(o *Handler) bool { return o == h })
 }
 
-// keep closes all that belong to another load of a Corefile: to one that failed. Those of no Corefile are their program's.
+// keep closes all that belong to another load of a Corefile: to one that failed. Those of no Corefile are their
+// program's.
 func (l *handlers) keep(generation *instance) {
 	l.Lock()
 	all := slices.Clone(l.all)

@@ -159,7 +159,8 @@ func TestMetricsCardinality(t *testing.T) {
 	}
 }
 
-// TestUpstreamStates: an upstream of which nothing was heard is in order, and one that comes back makes failures be forgotten (C-11).
+// TestUpstreamStates: an upstream of which nothing was heard is in order, and one that comes back makes failures be
+// forgotten (C-11).
 func TestUpstreamStates(t *testing.T) {
 	h := open(t, config(t))
 	m := upstreamMeter{h}

@@ -59,7 +59,8 @@ func (q *query) malformed() bool {
 	}
 }
 
-// foreign reports a version of EDNS that danelaw does not speak (S-2). CoreDNS answers it, other servers leave it to us.
+// foreign reports a version of EDNS that danelaw does not speak (S-2). CoreDNS answers it, other servers leave it to
+// us.
 func (q *query) foreign() bool { return q.opt != nil && q.opt.Version() != 0 }
 
 // name is the canonical name asked for.

@@ -40,9 +40,9 @@ type primer interface {
 	Prime(ctx context.Context) error
 }
 
-// readiness finds out whether danelaw can do its work: the clock is not before the build date (T-14), an upstream is fit
-// for validation (S-13), and the key of an anchor could be validated (T-13). It only reports: questions are judged on
-// their own evidence, ready or not (S-13a).
+// readiness finds out whether danelaw can do its work: the clock is not before the build date (T-14), an upstream is
+// fit for validation (S-13), and the key of an anchor could be validated (T-13). It only reports: questions are judged
+// on their own evidence, ready or not (S-13a).
 type readiness struct {
 	clock   func() time.Time
 	built   time.Time // zero: the clock does not matter, as validation_time is set
@@ -71,8 +71,8 @@ func newReadiness(c Config, f fitter, p primer, m *memory, s *upstreamStates) *r
 	return r
 }
 
-// Ready reports whether all was in order once. It stays so: losing the upstream would otherwise take all replicas out of
-// service at once, with their cached answers (S-25).
+// Ready reports whether all was in order once. It stays so: losing the upstream would otherwise take all replicas out
+// of service at once, with their cached answers (S-25).
 func (r *readiness) Ready() bool { return r.memory.ready.Load() }
 
 // run looks at everything until ctx ends.

@@ -32,8 +32,8 @@ func started(t testing.TB, c Config) *Handler {
 	return h
 }
 
-// TestReady: with anchor, clock and upstream in order danelaw is ready at once (T-13, S-13), and stays so when the upstream is
-// lost (S-25). It answers before, too (S-13a).
+// TestReady: with anchor, clock and upstream in order danelaw is ready at once (T-13, S-13), and stays so when the
+// upstream is lost (S-25). It answers before, too (S-13a).
 func TestReady(t *testing.T) {
 	p := between(t, honest)
 	book := logged(t)
@@ -80,8 +80,8 @@ func TestStartsBeforeNetwork(t *testing.T) {
 	}
 }
 
-// TestWrongAnchor: with an anchor that no key of the zone matches danelaw does not become ready, and what rests on that anchor
-// is SERVFAIL with EDE 14 (T-13); what rests on another is answered (S-13a).
+// TestWrongAnchor: with an anchor that no key of the zone matches danelaw does not become ready, and what rests on that
+// anchor is SERVFAIL with EDE 14 (T-13); what rests on another is answered (S-13a).
 func TestWrongAnchor(t *testing.T) {
 	c := config(t)
 	wrong := *lab().DS()[0]
@@ -120,8 +120,8 @@ func TestWrongAnchor(t *testing.T) {
 	eventually(t, 5*time.Second, "ready, as one anchor works", h.Ready)
 }
 
-// TestStrippingUpstream: an upstream that strips signatures is named in the log and danelaw is not ready (S-13), all is Bogus
-// (V-13); but a fit upstream beside it answers everything, and danelaw is ready.
+// TestStrippingUpstream: an upstream that strips signatures is named in the log and danelaw is not ready (S-13), all is
+// Bogus (V-13); but a fit upstream beside it answers everything, and danelaw is ready.
 func TestStrippingUpstream(t *testing.T) {
 	book := logged(t)
 	p := between(t, stripped)
@@ -149,8 +149,8 @@ func TestStrippingUpstream(t *testing.T) {
 	}
 }
 
-// TestWrongClock: a clock that stands in 1970 keeps danelaw from being ready, and the failures say why (T-14). Ten seconds after
-// it is set all is right, failures that were remembered included.
+// TestWrongClock: a clock that stands in 1970 keeps danelaw from being ready, and the failures say why (T-14). Ten
+// seconds after it is set all is right, failures that were remembered included.
 func TestWrongClock(t *testing.T) {
 	book := logged(t)
 	clock := new(dial)
@@ -179,8 +179,8 @@ func TestWrongClock(t *testing.T) {
 	}
 }
 
-// TestClockBeforeBuild: one second before the build date is too early, the date itself is not, and validation_time makes it
-// not matter (T-14).
+// TestClockBeforeBuild: one second before the build date is too early, the date itself is not, and validation_time
+// makes it not matter (T-14).
 func TestClockBeforeBuild(t *testing.T) {
 	for _, tt := range []struct {
 		clock time.Time
@@ -214,8 +214,8 @@ type fitted func() []upstream.Report
 
 func (f fitted) Fit(context.Context, []string) []upstream.Report { return f() }
 
-// TestJump: a step of the clock is one that time passing does not explain, either way; then failures are forgotten and all is
-// tried again.
+// TestJump: a step of the clock is one that time passing does not explain, either way; then failures are forgotten and
+// all is tried again.
 func TestJump(t *testing.T) {
 	h := open(t, config(t))
 	r := h.readiness
@@ -280,7 +280,8 @@ func TestReadinessReports(t *testing.T) {
 	}
 }
 
-// TestReadinessSurvives: a panic in the background ends neither danelaw nor its attempts (S-27), and what failed is told.
+// TestReadinessSurvives: a panic in the background ends neither danelaw nor its attempts (S-27), and what failed is
+// told.
 func TestReadinessSurvives(t *testing.T) {
 	book := logged(t)
 	h := open(t, config(t))

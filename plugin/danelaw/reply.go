@@ -70,8 +70,8 @@ func unsupported(q *query) (reply, bool) {
 	return reply{}, false
 }
 
-// meta reports whether t is no type of data. Type 0 is the one that stands for all types of a name in the cache (C-4): a
-// denial of it must not become one of everything.
+// meta reports whether t is no type of data. Type 0 is the one that stands for all types of a name in the cache (C-4):
+// a denial of it must not become one of everything.
 func meta(t uint16) bool {
 	return t == dns.TypeNone || t == dns.TypeOPT || t >= dns.TypeTKEY && t <= dns.TypeMAILA
 }
@@ -115,8 +115,8 @@ func (h *Handler) send(q *query, re reply) int {
 	return dns.RcodeSuccess
 }
 
-// unwritten says SERVFAIL in the place of a reply that cannot be packed, so that no client is left waiting. Other errors
-// mean that it has gone.
+// unwritten says SERVFAIL in the place of a reply that cannot be packed, so that no client is left waiting. Other
+// errors mean that it has gone.
 func (h *Handler) unwritten(q *query, m *dns.Msg, err error) {
 	if _, unpacked := m.Pack(); unpacked == nil {
 		return
@@ -215,8 +215,8 @@ func cut(text string) string {
 	return text[:end]
 }
 
-// fit makes m no larger than size: first by leaving out Extended DNS Errors, the last first (S-15), then by whole RRsets,
-// the last first, with TC (S-3). A message of which nothing is left vouches for nothing (V-77).
+// fit makes m no larger than size: first by leaving out Extended DNS Errors, the last first (S-15), then by whole
+// RRsets, the last first, with TC (S-3). A message of which nothing is left vouches for nothing (V-77).
 func fit(m *dns.Msg, size int) {
 	if opt := m.IsEdns0(); opt != nil {
 		for len(opt.Option) > 0 && m.Len() > size {

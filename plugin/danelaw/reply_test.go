@@ -26,8 +26,8 @@ const (
 	manyTLSA   = "_25._tcp.mx.large-tlsa.dane."
 )
 
-// TestUpstreamBits: every question upstream has RD, DO and CD, but the last try of V-14, which goes over TCP with CD=0 (V-73).
-// AD of upstream counts for nothing.
+// TestUpstreamBits: every question upstream has RD, DO and CD, but the last try of V-14, which goes over TCP with CD=0
+// (V-73). AD of upstream counts for nothing.
 func TestUpstreamBits(t *testing.T) {
 	p := between(t, func(_ string, _ int, _, r *dns.Msg) *dns.Msg {
 		r.AuthenticatedData = true
@@ -64,8 +64,8 @@ func TestUpstreamBits(t *testing.T) {
 	}
 }
 
-// TestAD: who asks for it, and may have it, gets AD on what is Secure (V-74, V-78), and DO and CD come back as they were sent
-// (V-75, V-76, RFC 3225 section 3).
+// TestAD: who asks for it, and may have it, gets AD on what is Secure (V-74, V-78), and DO and CD come back as they
+// were sent (V-75, V-76, RFC 3225 section 3).
 func TestAD(t *testing.T) {
 	server := server(t)
 	for _, tt := range []struct {
@@ -108,8 +108,8 @@ func TestAD(t *testing.T) {
 	}
 }
 
-// TestADClients: AD goes to those in ad_clients alone, judged by the address of the transport (V-78); all others get the same
-// without. Who is not in allow_clients gets nothing (S-23).
+// TestADClients: AD goes to those in ad_clients alone, judged by the address of the transport (V-78); all others get
+// the same without. Who is not in allow_clients gets nothing (S-23).
 func TestADClients(t *testing.T) {
 	c := config(t)
 	c.AllowClients = networks("127.0.0.0/8", "::1/128", "192.0.2.0/24", "2001:db8::/32", "fe80::/10")
@@ -264,8 +264,8 @@ func TestCase(t *testing.T) {
 	}
 }
 
-// TestSizes: no reply is larger than the client takes (S-1), what does not fit is left out by whole RRsets with TC (S-3), and the
-// same question over TCP gets all.
+// TestSizes: no reply is larger than the client takes (S-1), what does not fit is left out by whole RRsets with TC
+// (S-3), and the same question over TCP gets all.
 func TestSizes(t *testing.T) {
 	c := config(t)
 	c.AllowClients, c.ADClients = networks("0.0.0.0/0"), networks("0.0.0.0/0")
@@ -456,7 +456,8 @@ func TestQueries(t *testing.T) {
 	}
 }
 
-// TestMalformedOPT: an option that runs over the end of its OPT makes a FORMERR (S-2), and a reply gets no reply (S-22).
+// TestMalformedOPT: an option that runs over the end of its OPT makes a FORMERR (S-2), and a reply gets no reply
+// (S-22).
 func TestMalformedOPT(t *testing.T) {
 	server := server(t)
 	wire := pack(t, newMsg(secureMX, dns.TypeMX, func(m *dns.Msg) { m.Extra = []dns.RR{opt(optionsOf(1))} }))
@@ -549,6 +550,43 @@ func TestCachedFailure(t *testing.T) {
 		if r := ask(t, server, bogusMX, dns.TypeMX, withDO); !slices.Equal(edes(r), want) {
 			t.Errorf("question %d: %s, want %v", i+1, describes(r), want)
 		}
+	}
+}
+
+// TestLifetimes: TTLs count down, and what is cached ends with them (C-7), or with its signatures (C-1), by danelaw's
+// own clock.
+func TestLifetimes(t *testing.T) {
+	clock := new(dial)
+	p := between(t, honest)
+	c := config(t, p.addr)
+	c.Clock = clock.now
+	server := serve(t, open(t, c))
+	ttl := func() uint32 {
+		r := ask(t, server, secureMX, dns.TypeMX, withDO)
+		if !r.AuthenticatedData || len(r.Answer) < 2 {
+			t.Fatal(describes(r))
+		}
+		for _, rr := range r.Answer {
+			if rr.Header().Ttl != r.Answer[0].Header().Ttl {
+				t.Errorf("TTLs differ: %v", r.Answer)
+			}
+		}
+		return r.Answer[0].Header().Ttl
+	}
+	first := ttl()
+	clock.offset.Add(int64(100 * time.Second))
+	if second := ttl(); second != first-100 {
+		t.Errorf("TTL %d, and 100 s later %d", first, second)
+	}
+	p.questions()
+	clock.offset.Add(int64(time.Duration(first) * time.Second))
+	ttl()
+	if asked, _ := p.questions(); len(asked) == 0 {
+		t.Error("what has ended is still served")
+	}
+	clock.offset.Add(int64(15 * 24 * time.Hour)) // signatures of the lab last for 14 days
+	if r := ask(t, server, secureMX, dns.TypeMX, withDO); r.Rcode != dns.RcodeServerFailure || edes(r)[0] != dns.ExtendedErrorCodeSignatureExpired {
+		t.Errorf("when the signatures have expired: %s", describes(r))
 	}
 }
 
@@ -668,8 +706,8 @@ func (p panicking) Resolve(ctx context.Context, q dns.Question) *chain.Answer {
 	return p.resolver.Resolve(ctx, q)
 }
 
-// TestUnwritable: an answer that cannot be packed becomes SERVFAIL, as no client may be left without a reply (S-27); a client that
-// has gone gets none.
+// TestUnwritable: an answer that cannot be packed becomes SERVFAIL, as no client may be left without a reply (S-27); a
+// client that has gone gets none.
 func TestUnwritable(t *testing.T) {
 	h := openCanned(t, func(dns.Question) *chain.Answer {
 		return &chain.Answer{Status: dnssec.Secure, Answer: []dns.RR{&dns.TXT{

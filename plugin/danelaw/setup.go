@@ -56,8 +56,9 @@ func setup(c *caddy.Controller) error {
 	return nil
 }
 
-// endings has the Handler closed when it serves no more. After a restart that is with OnShutdown. At the end of all, CoreDNS
-// calls that too, but goes on serving until the last OnFinalShutdown: health may wait in its own for clients to go elsewhere.
+// endings has the Handler closed when it serves no more. After a restart that is with OnShutdown. At the end of all,
+// CoreDNS calls that too, but goes on serving until the last OnFinalShutdown: health may wait in its own for clients to
+// go elsewhere.
 func (s *setting) endings(c *caddy.Controller) {
 	generation := generationOf(c)
 	s.handler.generation = generation
@@ -210,8 +211,8 @@ func addAnchors(s *setting, args []string) error {
 	return nil
 }
 
-// loadAnchors reads the trust anchors. They must be read with a clock before the build date too, or danelaw would not even
-// start where it only has to wait (T-14).
+// loadAnchors reads the trust anchors. They must be read with a clock before the build date too, or danelaw would not
+// even start where it only has to wait (T-14).
 func (s *setting) loadAnchors() error {
 	if len(s.anchors) == 0 {
 		return nil

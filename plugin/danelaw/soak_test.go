@@ -67,7 +67,8 @@ func limited(r *dns.Msg) bool {
 		slices.Contains([]uint16{dns.ExtendedErrorCodeOther, dns.ExtendedErrorCodeNoReachableAuthority, dns.ExtendedErrorCodeDNSSECIndeterminate}, codes[0])
 }
 
-// TestFullCache: a cache of the least size that far more names are asked of stays within its bound, and every answer is right (L-15).
+// TestFullCache: a cache of the least size that far more names are asked of stays within its bound, and every answer is
+// right (L-15).
 func TestFullCache(t *testing.T) {
 	c := config(t)
 	c.CacheSize = 1 << 20
@@ -103,8 +104,8 @@ func TestFullCache(t *testing.T) {
 	}
 }
 
-// TestCrowd: 200 clients with random names: every query is answered, rightly or by a limit, with goroutines and memory in bounds,
-// of which nothing is left afterwards (L-13, L-15).
+// TestCrowd: 200 clients with random names: every query is answered, rightly or by a limit, with goroutines and memory
+// in bounds, of which nothing is left afterwards (L-13, L-15).
 func TestCrowd(t *testing.T) {
 	noLeak(t)
 	const clients = 200
@@ -130,8 +131,8 @@ func TestCrowd(t *testing.T) {
 	})
 	goroutines, heap := watch()
 	t.Logf("%d questions, %d ended by a limit, at most %d goroutines and %d MiB of heap", asked.Load(), limits.Load(), goroutines, heap>>20)
-	// For each client: itself, two of the server, the flight, six questions upstream with two goroutines each, and at most as much
-	// again on the side of the lab, which runs in this process too.
+	// For each client: itself, two of the server, the flight, six questions upstream with two goroutines each, and at
+	// most as much again on the side of the lab, which runs in this process too.
 	if most := clients * 32; goroutines > most {
 		t.Errorf("%d goroutines, want at most %d", goroutines, most)
 	}
@@ -143,8 +144,8 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// watchProcess watches goroutines and heap; what it returns ends that and tells the most there were, of the heap beside what tests
-// before have left.
+// watchProcess watches goroutines and heap; what it returns ends that and tells the most there were, of the heap beside
+// what tests before have left.
 func watchProcess() func() (goroutines int, heap uint64) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	var goroutines int
@@ -173,8 +174,8 @@ func watchProcess() func() (goroutines int, heap uint64) {
 	}
 }
 
-// TestUpstreamAway: while the upstream is away questions get SERVFAIL that says so and what is cached is served; when it is back
-// all is right at once, what had failed included (C-11).
+// TestUpstreamAway: while the upstream is away questions get SERVFAIL that says so and what is cached is served; when
+// it is back all is right at once, what had failed included (C-11).
 func TestUpstreamAway(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -237,9 +238,9 @@ func away(t *testing.T, server string, p *proxy, how tamper, want []uint16, roun
 	}
 }
 
-// TestLossyUpstream: an upstream that loses every third packet makes nothing fail. Each client has a danelaw of its own and asks one
-// question after the other, as a mail server does: what is lost by chance four times in a row, as may happen when many ask at
-// once, is a deferral.
+// TestLossyUpstream: an upstream that loses every third packet makes nothing fail. Each client has a danelaw of its own
+// and asks one question after the other, as a mail server does: what is lost by chance four times in a row, as may
+// happen when many ask at once, is a deferral.
 func TestLossyUpstream(t *testing.T) {
 	const clients = 8
 	domains := slices.Clone(lab().Domains())

@@ -142,7 +142,8 @@ func (s *site) ServeDNS(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (in
 	return dns.RcodeSuccess, w.WriteMsg(m)
 }
 
-// TestPrivate: private zones go to the plugins below as they are, special or not, and come back without AD (S-21, S-18).
+// TestPrivate: private zones go to the plugins below as they are, special or not, and come back without AD (S-21,
+// S-18).
 func TestPrivate(t *testing.T) {
 	below := &site{}
 	c := config(t)
@@ -176,7 +177,8 @@ func TestPrivate(t *testing.T) {
 	}
 }
 
-// TestPrivateFails: the server writes the reply if the plugins below only return an RCODE, and a panic of theirs is caught.
+// TestPrivateFails: the server writes the reply if the plugins below only return an RCODE, and a panic of theirs is
+// caught.
 func TestPrivateFails(t *testing.T) {
 	c := config(t)
 	c.Private = []string{"corp.example."}
@@ -191,7 +193,8 @@ func TestPrivateFails(t *testing.T) {
 	}
 }
 
-// TestConfiguredIsNotSpecial: an upstream or a trust anchor for a zone wins over S-18; an upstream for the root does not.
+// TestConfiguredIsNotSpecial: an upstream or a trust anchor for a zone wins over S-18; an upstream for the root does
+// not.
 func TestConfiguredIsNotSpecial(t *testing.T) {
 	c := config(t)
 	c.Routes = append(c.Routes, upstream.Route{From: "Home.Arpa.", To: c.Routes[0].To}, upstream.Route{From: "test.", To: c.Routes[0].To})
