@@ -25,8 +25,16 @@ type forger struct {
 
 func newForger(t testing.TB, apex string) forger {
 	t.Helper()
-	return forgerOf(t, apex, rand.Text())
+	for {
+		if f := forgerOf(t, apex, rand.Text()); !tags[f.dnskey.KeyTag()] {
+			tags[f.dnskey.KeyTag()] = true
+			return f
+		}
+	}
 }
+
+// tags are those of the keys made so far: no two keys of the tests collide by chance.
+var tags = map[uint16]bool{}
 
 // forgerOf makes the zone's key from a seed: fuzzing runs in several processes, whose zones must have the same keys.
 func forgerOf(t testing.TB, apex, seed string) forger {
