@@ -136,14 +136,17 @@ func (j *judgement) deny(name string, d denial) {
 	}
 }
 
-// negativeTTL returns min(SOA TTL, SOA MINIMUM), at most an hour (C-3, C-4), and puts the SOA into the verdict; 0
-// without one that may be used.
+// negativeLife is how long a SOA lets denials of its zone live: min(SOA TTL, SOA MINIMUM), at most an hour (C-3, C-4).
+func negativeLife(soa *RRset) uint32 { return min(soa.TTL, soa.RRs[0].(*dns.SOA).Minttl, mostNegative) }
+
+// negativeTTL returns the life of a denial by the SOA in the reply, and puts that into the verdict; 0 without one that may
+// be used.
 func (j *judgement) negativeTTL(name string, d denial) uint32 {
 	for _, soa := range setsOver(j.reply.Authority, dns.TypeSOA, name) {
 		if !j.vouched(soa, d) {
 			continue
 		}
-		soa.TTL = min(soa.TTL, soa.RRs[0].(*dns.SOA).Minttl, mostNegative)
+		soa.TTL = negativeLife(soa)
 		j.v.Authority = append(j.v.Authority, soa)
 		return soa.TTL
 	}

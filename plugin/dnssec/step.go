@@ -77,7 +77,11 @@ func (c *Check) Delegation(parent *Zone, name string, reply *Message) Delegation
 	}
 	cut, p := c.noDS(c.gather(parent, reply.Authority), name)
 	d.Cut, d.Cause = cut, p.cause
-	c.bound(&d, min(p.ttl, mostNegative), p.expires)
+	ttl := min(p.ttl, mostNegative)
+	if soa := find(reply.Authority, parent.Name, dns.TypeSOA); soa != nil { // not validated, but it can only shorten
+		ttl = min(ttl, negativeLife(soa))
+	}
+	c.bound(&d, ttl, p.expires)
 	return d
 }
 

@@ -221,6 +221,19 @@ func TestLinkLifetimes(t *testing.T) {
 				d.Expires.Sub(denialNow), row.until, row.expires)
 		}
 	}
+	// A denial lives as the SOA of the zone above says (C-3, RFC 9077); that of another zone says nothing.
+	denial := parent.set(t, "a.example. 3600 NSEC b.example. NS RRSIG NSEC")
+	for line, want := range map[string]time.Duration{
+		"example. 3600 SOA a. b. 1 2 3 4 30":   30 * time.Second,
+		"example. 20 SOA a. b. 1 2 3 4 300":    20 * time.Second,
+		"a.example. 20 SOA a. b. 1 2 3 4 30":   time.Hour,
+		"example. 8000 SOA a. b. 1 2 3 4 8000": time.Hour,
+	} {
+		m := replyTo(t, "a.example. DS", 0, nil, append(rrs(t, line), denial...))
+		if d := denialCheck().Delegation(parent.zone, "a.example.", m); d.Cut != InsecureCut || d.Until.Sub(denialNow) != want {
+			t.Errorf("with %q: %s until %v, want %v", line, toldCut(d), d.Until.Sub(denialNow), want)
+		}
+	}
 	// An expanded alias lives as its proof does.
 	m := replyTo(t, "a.example. DS", 0, renamed("a.example.", parent.set(t, "*.example. 3600 CNAME b.example.")),
 		parent.set(t, "example. 5 NSEC b.example. NS SOA RRSIG NSEC"))
