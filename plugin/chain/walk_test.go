@@ -213,6 +213,8 @@ func TestReplayFromAbove(t *testing.T) {
 			reply.Msg = before.Answer(q, true)
 		case q.Name == "example.com.":
 			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
+			hint, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
+			reply.Msg.Ns = []dns.RR{hint}
 		}
 		return reply, nil, true
 	})
