@@ -308,10 +308,11 @@ func TestExplain(t *testing.T) {
 	h := open(t, config(t))
 	key := &dnssec.Failure{Code: 9, Zone: ".", Type: dns.TypeDNSKEY, Text: "."}
 	other := &dnssec.Failure{Code: 9, Zone: "example.", Type: dns.TypeDNSKEY, Text: "example."}
+	data := &dnssec.Failure{Code: 6, Zone: ".", Type: dns.TypeNS, Text: "."}
 	for _, tt := range []struct {
 		notes []*dnssec.Failure
 		want  int
-	}{{nil, 0}, {[]*dnssec.Failure{other}, 1}, {[]*dnssec.Failure{key}, 2}, {[]*dnssec.Failure{key, other}, 3}} {
+	}{{nil, 0}, {[]*dnssec.Failure{other}, 1}, {[]*dnssec.Failure{data}, 1}, {[]*dnssec.Failure{key}, 2}, {[]*dnssec.Failure{key, other}, 3}} {
 		if got := h.readiness.explain(tt.notes); len(got) != tt.want || tt.want > 1 && got[1].Code != dns.ExtendedErrorCodeNotReady {
 			t.Errorf("%v: %v", tt.notes, got)
 		}

@@ -510,6 +510,9 @@ func TestANY(t *testing.T) {
 	if r := ask(t, server, insecureMX, dns.TypeANY, withDO); r.AuthenticatedData || len(r.Answer) == 0 {
 		t.Errorf("unsigned: %s", describes(r))
 	}
+	if r := exchange(t, "udp", server, newMsg(secureMX, dns.TypeANY, withDO)); r.Truncated || !r.AuthenticatedData {
+		t.Errorf("over UDP, from this host: %s, TC=%v", describes(r), r.Truncated)
+	}
 	r := from("192.0.2.1:53").ask(t, h, secureMX, dns.TypeANY, withDO)
 	if !r.Truncated || r.Rcode != dns.RcodeSuccess || len(r.Answer) > 0 || r.AuthenticatedData {
 		t.Errorf("over UDP, from outside: %s, TC=%v, %d records", describes(r), r.Truncated, len(r.Answer))
