@@ -283,7 +283,8 @@ func (j *judgement) settle(set *RRset) settled {
 			cause = outcome.cause
 		}
 	}
-	return j.byWalk(set.Owner, set.Type, func(z *Zone) *Failure {
+	parentSide := set.Type == dns.TypeDS || set.Type == dns.TypeCNAME && j.qtype == dns.TypeDS
+	return j.byWalk(set.Owner, parentSide, func(z *Zone) *Failure {
 		if cause == nil {
 			cause = j.unsigned(set, z.Name)
 		}
@@ -334,9 +335,9 @@ func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 }
 
 // byWalk is the outcome for what no signature vouches for: Insecure below a proven insecure delegation, Bogus in a
-// signed zone (V-13), with what blame says of it.
-func (j *judgement) byWalk(owner string, t uint16, blame func(*Zone) *Failure) settled {
-	if t == dns.TypeDS && owner != "." { // parent-side data
+// signed zone (V-13), with what blame says of it. What is parentSide lies, where a zone begins, in the one above it.
+func (j *judgement) byWalk(owner string, parentSide bool, blame func(*Zone) *Failure) settled {
+	if parentSide && owner != "." {
 		_, owner = splitFirst(owner)
 	}
 	zones, pending := j.zonesAt([]string{owner})

@@ -99,6 +99,8 @@ func TestZoneOfData(t *testing.T) {
 		{"V-8 DS by the child itself", "c.example. DS", 0, w.child.set(t, "c.example. DS 1 13 2 ABAB"), nil, "Bogus, EDE 10", ""},
 		{"V-13 DS of an unsigned child, stripped: its parent is asked", "u.example. DS", 0, rrs(t, "u.example. DS 1 13 2 ABAB"), nil,
 			"Bogus, EDE 10", ""},
+		{"V-13 DS of an unsigned child, an alias of its apex in the place of the denial", "u.example. DS", 0,
+			rrs(t, "u.example. CNAME a.u.example."), nil, "Bogus, EDE 10", ""},
 		{"V-11 DS below an insecure delegation", "x.u.example. DS", 0, rrs(t, "x.u.example. DS 1 13 2 ABAB"), nil, "Insecure", ""},
 		{"V-9 DS of the root, which cannot be", ". DS", 0, w.root.set(t, ". DS 1 13 2 ABAB"), nil, "Bogus, EDE 10", ""},
 		{"V-9 DS of the root, denied by itself", ". DS", 0, nil, join(w.root.set(t, ". NSEC aaa. NS SOA RRSIG NSEC DNSKEY"),

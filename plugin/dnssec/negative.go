@@ -28,7 +28,7 @@ func (j *judgement) denied(name string) {
 		return
 	}
 	signed := false
-	walked := j.byWalk(name, j.qtype, func(z *Zone) *Failure {
+	walked := j.byWalk(name, j.qtype == dns.TypeDS, func(z *Zone) *Failure {
 		signed = true
 		if d.zone == nil { // none signed a denial record: what is it that the zone lacks?
 			return j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause
