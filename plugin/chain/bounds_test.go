@@ -238,7 +238,7 @@ func TestLimitsAreCounted(t *testing.T) {
 			r.flights = newFlights(10, 1)
 			r.flights.join(failureKey(question("link.z0.com.", dns.TypeA)))
 		},
-		"answer": func(t *testing.T, _ *Resolver, u *upstream) { aliasZones(t, u.world, 13) },
+		"aliases": func(t *testing.T, _ *Resolver, u *upstream) { aliasZones(t, u.world, 13) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			meter := &limits{hits: map[string]int{}}

@@ -17,15 +17,9 @@ import (
 // jostle-timeout).
 const yieldAfter = 200 * time.Millisecond
 
-// limited is the limit that a failure is the end of, by its name in metrics (L-16).
-type limited string
-
-func (l limited) Error() string { return string(l) + ": " + dnssec.ErrLimit.Error() }
-func (l limited) Unwrap() error { return dnssec.ErrLimit }
-
 const (
-	errDeadline = limited("deadline")
-	errYielded  = limited("in_flight")
+	errDeadline = dnssec.LimitError("deadline")
+	errYielded  = dnssec.LimitError("in_flight")
 )
 
 // flight is one client question being worked on, and the clients that wait for it.
@@ -58,7 +52,7 @@ func newFlights(inFlight, waiting int) *flights {
 }
 
 // refused says which limit keeps a question out.
-type refused struct{ limit limited }
+type refused struct{ limit dnssec.LimitError }
 
 func (e *refused) failure(q dns.Question) *dnssec.Failure {
 	return limitFailure(q, e.limit, "too many questions in flight (limit %s)", string(e.limit))
@@ -190,7 +184,7 @@ func (f *flight) answer() *Answer {
 }
 
 // failed reports whether the flight, which is done, ended by a limit.
-func (f *flight) failed(by limited) bool {
+func (f *flight) failed(by dnssec.LimitError) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.result.Status == dnssec.Indeterminate && errors.Is(f.result.Notes[0], by)
@@ -212,7 +206,7 @@ func (f *flight) overdue(q dns.Question, after time.Duration) *dnssec.Failure {
 }
 
 // limitFailure is the failure of a client question that hit a limit (L-16).
-func limitFailure(q dns.Question, l limited, format string, args ...any) *dnssec.Failure {
+func limitFailure(q dns.Question, l dnssec.LimitError, format string, args ...any) *dnssec.Failure {
 	return &dnssec.Failure{
 		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype, Err: l,
 		Text: fmt.Sprintf("%s %s: ", q.Name, typeName(q.Qtype)) + fmt.Sprintf(format, args...),

@@ -199,7 +199,7 @@ func TestFailureLives(t *testing.T) {
 	bogus := failure{status: dnssec.Bogus, cause: &dnssec.Failure{Code: 6}}
 	network := failure{cause: &dnssec.Failure{Code: 22}}
 	link := failure{cause: &dnssec.Failure{Code: 22}, link: true}
-	limit := failure{status: dnssec.Bogus, cause: limitFailure(question("x.", 1), "answer", "limit")}
+	limit := failure{status: dnssec.Bogus, cause: limitFailure(question("x.", 1), "aliases", "limit")}
 	for _, test := range []struct {
 		name  string
 		f     failure

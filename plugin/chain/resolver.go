@@ -189,11 +189,9 @@ func (r *Resolver) count(w *query, a *Answer) {
 	if a.Status > dnssec.Bogus || !a.Notes[0].Limit() || errors.Is(a.Notes[0], errDeadline) {
 		return
 	}
-	name := limited("answer") // its size, or the length of its alias chain
-	if checks, _ := w.check.Work(); !errors.As(a.Notes[0], &name) && checks >= r.SignatureChecks {
-		name = "signature_checks"
+	if limit, ok := errors.AsType[dnssec.LimitError](a.Notes[0]); ok {
+		r.Meter.Limit(string(limit))
 	}
-	r.Meter.Limit(string(name))
 }
 
 func (r *Resolver) outcome(w *query, q dns.Question) *outcome {
@@ -210,11 +208,15 @@ func rescue(q dns.Question, a **Answer) {
 	}
 }
 
+// ErrPanic is wrapped by the failure of a question that ran into a fault of danelaw's own (S-27). The error around it holds
+// the stack.
+const ErrPanic = dnssec.LimitError("panic")
+
 // internalError is the failure of one client query that ran into a fault of danelaw's own; the stack is for the log.
 func internalError(q dns.Question, panicked any) *dnssec.Failure {
 	return &dnssec.Failure{
 		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype,
-		Err:  fmt.Errorf("%w: %v\n%s", limited("panic"), panicked, debug.Stack()),
+		Err:  fmt.Errorf("%w: %v\n%s", ErrPanic, panicked, debug.Stack()),
 		Text: describe(q) + ": internal error, please report it",
 	}
 }

@@ -1,9 +1,11 @@
 package danelaw
 
 import (
+	"errors"
 	"sync"
 	"time"
 
+	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
@@ -19,9 +21,13 @@ type flood struct {
 	skipped int
 }
 
-// log writes the sentence of a failed query.
+// log writes the sentence of a failed query, with the stack if it is a fault of danelaw's own.
 func (f *flood) log(q *query, notes []*dnssec.Failure) {
-	if len(notes) > 0 && f.open() {
+	switch {
+	case len(notes) == 0 || !f.open():
+	case errors.Is(notes[0], chain.ErrPanic):
+		log.Errorf("%s: %v", q, notes[0].Err)
+	default:
 		log.Warningf("%s from %s: SERVFAIL: %v", q, q.client, notes[0])
 	}
 }

@@ -99,7 +99,7 @@ func (m *meter) Fetch(role chain.Role, failed bool) {
 
 // Limit implements chain.Meter. A panic on the way to an answer ends it as a limit does, but is none.
 func (m *meter) Limit(name string) {
-	if name == "panic" {
+	if name == string(chain.ErrPanic) {
 		m.panics.Inc()
 		return
 	}

@@ -699,6 +699,20 @@ func TestPanicFlood(t *testing.T) {
 	}
 }
 
+// TestPanicOfTheChain: the stack of a fault on the way to an answer is in the log, and not in the reply (S-27).
+func TestPanicOfTheChain(t *testing.T) {
+	h := openCanned(t, func(q dns.Question) *chain.Answer {
+		return &chain.Answer{Status: dnssec.Indeterminate, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{{
+			Text: "internal error", Err: fmt.Errorf("%w: boom\nthe stack", chain.ErrPanic),
+		}}}
+	})
+	book := logged(t)
+	r := from("127.0.0.1:5300").ask(t, h, "example.", dns.TypeMX, withDO)
+	if r.Rcode != dns.RcodeServerFailure || strings.Contains(r.String(), "boom") || !strings.Contains(book.String(), "boom\nthe stack") {
+		t.Errorf("reply: %v\nlog: %s", r, book)
+	}
+}
+
 // panicking is a resolver with a fault.
 type panicking struct{ resolver }
 

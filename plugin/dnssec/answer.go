@@ -109,7 +109,7 @@ func (j *judgement) dataAt(name string) []*RRset {
 func (j *judgement) answered(data []*RRset, cname *RRset) {
 	if len(data) > maxANYTypes {
 		j.fail(Indeterminate, &Failure{
-			Code: dns.ExtendedErrorCodeOther, Owner: j.v.Last, Type: j.qtype, Err: ErrLimit,
+			Code: dns.ExtendedErrorCodeOther, Owner: j.v.Last, Type: j.qtype, Err: LimitError("any_types"),
 			Text: fmt.Sprintf("%s ANY: %d types in the answer, more than the %d allowed", j.v.Last, len(data), maxANYTypes),
 		})
 		return
@@ -235,7 +235,7 @@ func (j *judgement) goTo(target string) bool {
 	j.work.aliases[from] = true
 	if len(j.work.aliases) > maxAliases {
 		j.fail(Indeterminate, &Failure{
-			Code: dns.ExtendedErrorCodeOther, Owner: from, Type: dns.TypeCNAME, Err: ErrLimit,
+			Code: dns.ExtendedErrorCodeOther, Owner: from, Type: dns.TypeCNAME, Err: LimitError("aliases"),
 			Text: fmt.Sprintf("%s: the alias chain is longer than %d links", from, maxAliases),
 		})
 		return false

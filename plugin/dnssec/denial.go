@@ -360,7 +360,7 @@ func inadmissible(zone string, set *RRset, reason string) *Failure {
 
 func tooManyRecords(zone string, t uint16, n int) *Failure {
 	return &Failure{
-		Code: dns.ExtendedErrorCodeOther, Zone: zone, Type: t, Err: ErrLimit,
+		Code: dns.ExtendedErrorCodeOther, Zone: zone, Type: t, Err: LimitError("denial_records"),
 		Text: fmt.Sprintf("%s: the reply has %d %s, of which only %d are looked at", zone, n, dns.Type(t), maxDenialRecords),
 	}
 }

@@ -209,7 +209,7 @@ func TestTooManyDenialRecords(t *testing.T) {
 		t.Errorf("%d records used, want %d", len(e.nsec), maxDenialRecords)
 	}
 	got, p := ask(denialCheck(), e, "nodata k19.example. MX")
-	if got != "Indeterminate, EDE 0" || !errors.Is(p.cause, ErrLimit) {
+	if got != "Indeterminate, EDE 0" || !errors.Is(p.cause, LimitError("denial_records")) || !errors.Is(p.cause, ErrLimit) {
 		t.Errorf("%s (%v), want a limit", got, p.cause)
 	}
 	if got, _ := ask(denialCheck(), e, "nodata k00.example. MX"); got != "Secure" {

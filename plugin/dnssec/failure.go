@@ -7,6 +7,15 @@ import "errors"
 // that has budget left (L-6a).
 var ErrLimit = errors.New("limit reached")
 
+// LimitError is an [ErrLimit] by the name of the limit, for metrics (L-16).
+type LimitError string
+
+// Error names the limit.
+func (l LimitError) Error() string { return string(l) + ": " + ErrLimit.Error() }
+
+// Unwrap returns [ErrLimit].
+func (l LimitError) Unwrap() error { return ErrLimit }
+
 // Failure says in one sentence why data is not Secure, and carries the Extended DNS Error of it (RFC 8914). The same
 // value feeds the EDE option, the log, the metric label and the check command.
 type Failure struct {
@@ -16,7 +25,7 @@ type Failure struct {
 	Type   uint16 // its type, 0 if none
 	KeyTag uint16 // the key tag concerned, 0 if none
 	Text   string // a whole sentence, without trailing full stop: zone, record, key tag and date as far as they apply
-	Err    error  // what it wraps, e.g. ErrLimit; may be nil
+	Err    error  // what it wraps, e.g. a LimitError; may be nil
 }
 
 // Error returns the sentence.

@@ -128,7 +128,7 @@ func tooLarge(sets []*RRset) error {
 	for _, set := range sets {
 		if len(set.RRs) > maxRRs {
 			return &Failure{
-				Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: ErrLimit,
+				Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: LimitError("rrset_records"),
 				Text: fmt.Sprintf("%s %s: %d records in one RRset, more than the %d allowed", set.Owner, dns.Type(set.Type),
 					len(set.RRs), maxRRs),
 			}

@@ -94,7 +94,7 @@ func TestLargeSets(t *testing.T) {
 		for _, m := range []*dns.Msg{{Answer: many(n)}, {Ns: many(n)}} {
 			_, err := Group(m)
 			var f *Failure
-			if over != errors.Is(err, ErrLimit) || over && (!errors.As(err, &f) || f.Code != 0 || f.Error() == "") {
+			if over != errors.Is(err, LimitError("rrset_records")) || over && (!errors.As(err, &f) || f.Code != 0 || f.Error() == "") {
 				t.Errorf("%d records: %v", n, err)
 			}
 		}

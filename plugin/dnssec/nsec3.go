@@ -223,7 +223,7 @@ func (c *Check) tooManyIterations(zone string, set *nsec3Set) *Failure {
 
 func tooManyHashes(zone, name string) *Failure {
 	return &Failure{
-		Code: dns.ExtendedErrorCodeOther, Zone: zone, Owner: name, Type: dns.TypeNSEC3, Err: ErrLimit,
+		Code: dns.ExtendedErrorCodeOther, Zone: zone, Owner: name, Type: dns.TypeNSEC3, Err: LimitError("nsec3_hashes"),
 		Text: fmt.Sprintf("%s: a proof about %s needs more than the %d NSEC3 hashes allowed to one query", zone, name,
 			maxHashes),
 	}

@@ -323,7 +323,7 @@ func TestNSEC3HashBudget(t *testing.T) {
 	records := nsec3Lines("example.", 0, "-", 0, zone)
 	c := denialCheck()
 	got, p := ask(c, admitted("example.", setsOf(t, "example.", records...)...), "nxdomain "+deep)
-	if got != "Indeterminate, EDE 0" || !errors.Is(p.cause, ErrLimit) {
+	if got != "Indeterminate, EDE 0" || !errors.Is(p.cause, LimitError("nsec3_hashes")) {
 		t.Fatalf("%s (%v), want a limit", got, p.cause)
 	}
 	if !strings.Contains(p.cause.Text, "100") || p.cause.Zone != "example." {

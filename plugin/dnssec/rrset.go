@@ -2,6 +2,7 @@ package dnssec
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -209,7 +210,8 @@ func (c *Check) spend(set *RRset) *Failure {
 	s := c.spentOn(set)
 	switch {
 	case c.work.signatures >= c.SignatureChecks:
-		return c.exhausted(set, fmt.Sprintf("needs more than %d signature checks (limit signature_checks)", c.SignatureChecks))
+		return c.exhausted(set, LimitError("signature_checks"),
+			fmt.Sprintf("needs more than %d signature checks (limit signature_checks)", c.SignatureChecks))
 	case s.checks >= maxChecks || s.failed >= maxFailures:
 		// Not a limit of the query: a reply that spends this is a bad reply, and another upstream may have a good one.
 		return &Failure{
@@ -220,7 +222,7 @@ func (c *Check) spend(set *RRset) *Failure {
 	}
 	if c.Yield != nil && c.work.signatures%yieldInterval == 0 && c.work.signatures > 0 {
 		if err := c.Yield(); err != nil {
-			return c.exhausted(set, "waited too long for a processor to verify signatures")
+			return c.exhausted(set, errors.Join(ErrLimit, err), "waited too long for a processor to verify signatures")
 		}
 	}
 	c.work.signatures++
@@ -228,9 +230,9 @@ func (c *Check) spend(set *RRset) *Failure {
 	return nil
 }
 
-func (c *Check) exhausted(set *RRset, what string) *Failure {
+func (c *Check) exhausted(set *RRset, limit error, what string) *Failure {
 	return &Failure{
-		Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: ErrLimit,
+		Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: limit,
 		Text: fmt.Sprintf("%s %s: %s", set.Owner, dns.Type(set.Type), what),
 	}
 }

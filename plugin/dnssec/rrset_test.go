@@ -287,7 +287,7 @@ func TestKeyTrap(t *testing.T) {
 	}
 	v = c.Answer(asked("b.example. A"), replyTo(t, "b.example. A", 0, z.set(t, "b.example. A 192.0.2.1"), nil),
 		zoneMap{"example.": z.zone})
-	if told(v) != "Indeterminate, EDE 0" || !errors.Is(v.Cause, ErrLimit) || !strings.Contains(v.Cause.Text, "128") {
+	if told(v) != "Indeterminate, EDE 0" || !errors.Is(v.Cause, LimitError("signature_checks")) || !strings.Contains(v.Cause.Text, "128") {
 		t.Errorf("L-12 with nothing left: %s (%v)", told(v), v.Cause)
 	}
 }

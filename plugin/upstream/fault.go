@@ -58,7 +58,7 @@ func faultf(r Reason, format string, args ...any) *fault {
 // unreachable makes a fault of an error on the way to an upstream; text says what could not be done.
 func unreachable(text string, err error) *fault {
 	if exhausted(err) {
-		return &fault{Busy, text + ": " + concise(err), errors.Join(err, dnssec.ErrLimit)}
+		return &fault{Busy, text + ": " + concise(err), errors.Join(err, errOutstanding)}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
 		return &fault{Timeout, text + ": no reply", err}

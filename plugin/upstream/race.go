@@ -26,7 +26,7 @@ type arrival struct {
 }
 
 // run asks the first at once; the next at once when one fails, each upstream once; and sends a further copy each time
-// the patience, doubled every time, is over: to the next that is still in the race, or to the same if it is alone. If
+// the patience, doubled up to a second, is over: to the next that is still in the race, or to the same if it is alone. If
 // there is no usable reply it returns what each did.
 func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcome) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -47,7 +47,7 @@ func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcom
 			}
 			r.fail(ctx, a)
 		case <-timer.C:
-			patience *= 2
+			patience = max(patience, min(2*patience, steadyCopies))
 			timer.Reset(patience)
 			r.copy(ctx)
 		case <-ctx.Done():

@@ -364,7 +364,7 @@ func missed(u *upstream) int {
 // L-12, L-6a: our own bound is a limit, and no fault of the upstream.
 func TestBusyIsALimit(t *testing.T) {
 	f := failure(mxQuestion, []outcome{{"192.0.2.1:53", errBusy}})
-	if !f.Limit() || f.Code != dns.ExtendedErrorCodeOther || !strings.Contains(f.Text, "192.0.2.1:53 has 2048 questions outstanding") {
+	if !f.Limit() || f.Code != dns.ExtendedErrorCodeOther || !strings.Contains(f.Text, "192.0.2.1:53 has 16384 questions outstanding") {
 		t.Errorf("got %+v", f)
 	}
 	meter := new(counts)

@@ -29,13 +29,16 @@ type patience struct {
 var usualPatience = patience{dial: 3 * time.Second, write: 2 * time.Second, silence: 3 * time.Second, idle: 10 * time.Second}
 
 const (
-	maxOutstanding = 128     // questions on one connection
+	maxOutstanding = 1024    // questions on one connection; on all together as many as client questions at once (L-13)
 	maxConns       = 16      // connections to one upstream
 	idsPerConn     = 1 << 16 // a connection that has used all is left
 )
 
+// errOutstanding is our own bound on questions outstanding, or this host's on sockets (L-16).
+const errOutstanding = dnssec.LimitError("outstanding")
+
 // errBusy ends a question for want of room; L-12 makes SERVFAIL of it.
-var errBusy = &fault{Busy, fmt.Sprintf("has %d questions outstanding already", maxConns*maxOutstanding), dnssec.ErrLimit}
+var errBusy = &fault{Busy, fmt.Sprintf("has %d questions outstanding already", maxConns*maxOutstanding), errOutstanding}
 
 var errClosed = faultf(Network, "is no longer asked: shutting down")
 
