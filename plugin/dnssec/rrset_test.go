@@ -386,6 +386,9 @@ func TestYield(t *testing.T) {
 // Failures and statuses as values.
 func TestValues(t *testing.T) {
 	var none *Failure
+	if name := LimitError("aliases").Error(); name != "aliases: limit reached" {
+		t.Errorf("the limit is called %q", name)
+	}
 	limit := &Failure{Text: "a limit", Err: ErrLimit}
 	if none.Limit() || !limit.Limit() || !errors.Is(limit, ErrLimit) || limit.Error() != "a limit" || (&Failure{}).Limit() {
 		t.Error("limits are not told from faults")
