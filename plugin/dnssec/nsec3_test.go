@@ -345,12 +345,20 @@ func TestNSEC3HashBudget(t *testing.T) {
 		t.Errorf("%d names hashed, want 3", n)
 	}
 	over := nsec3Lines("example.", 500, "-", 0, zone)
-	optOut := nsec3Lines("example.", 1, "-", 1, zone)
-	for name, more := range map[string][]string{"over-limit": over, "opt-out": optOut} {
+	for name, more := range map[string][]string{"over-limit": over, "opt-out": nsec3Lines("example.", 1, "-", 1, zone)} {
 		got := askOf(t, denialCheck(), "nods "+deep, slices.Concat(records, more)...)
 		if !strings.HasPrefix(got, "Indeterminate") {
 			t.Errorf("spent beside an %s record: %s", name, got)
 		}
+	}
+	// A cover by opt-out is found, and the budget ends while a better proof is looked for.
+	half := strings.Repeat("a.", 60) + "example."
+	optOut, better := nsec3Lines("example.", 0, "-", 1, zone), nsec3Lines("example.", 1, "-", 0, zone)
+	if got := askOf(t, denialCheck(), "nods "+half, optOut...); got != "Insecure, insecure cut" {
+		t.Errorf("an opt-out cover alone: %s", got)
+	}
+	if got := askOf(t, denialCheck(), "nods "+half, slices.Concat(optOut, better)...); !strings.HasPrefix(got, "Indeterminate") {
+		t.Errorf("spent after an opt-out cover: %s", got)
 	}
 	// The candidates end at the apex: labels of the apex are not hashed.
 	c = denialCheck()

@@ -366,17 +366,17 @@ func TestYield(t *testing.T) {
 	c := denialCheck()
 	c.Yield = func() error { yields++; return nil }
 	for i := range 20 {
-		if v := ask(c, i); told(v) != "Secure" || yields != i/yieldInterval {
+		if v := ask(c, i); told(v) != "Secure" || yields != i/8 {
 			t.Errorf("check %d: %s after %d yields", i, told(v), yields)
 		}
 	}
 	c = denialCheck()
 	c.Yield = func() error { return errors.New("too late") }
-	for i := range yieldInterval {
+	for i := range 8 {
 		ask(c, i)
 	}
 	for i := range 2 {
-		v := ask(c, yieldInterval+i)
+		v := ask(c, 8+i)
 		if told(v) != "Indeterminate, EDE 0" || !v.Cause.Limit() {
 			t.Errorf("%s (%v)", told(v), v.Cause)
 		}
