@@ -134,6 +134,38 @@ func TestLinkIsTakenOver(t *testing.T) {
 	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
 }
 
+// L-6a: a link that its builder could not afford is built by one of those who waited for it.
+func TestLimitIsNotHandedOn(t *testing.T) {
+	meter := &limits{hits: map[string]int{}}
+	r, _, _ := setup(t, func(c *Config) { c.Meter = meter })
+	w := r.newQuery(context.Background(), question("example.com.", dns.TypeMX))
+	root := w.zone(".")
+	call, _ := r.building.join("com.")
+	built := make(chan mark)
+	go func() { built <- w.link(root, "com.") }()
+	eventually(t, "the link is waited for", func() bool { return meter.joined.Load() == 1 })
+	r.building.finish("com.", call, broken("com.", w.tooMany()))
+	if m := <-built; m.failed() {
+		t.Errorf("handed on: %v", m.zone.Cause)
+	}
+}
+
+// L-13: work that goes on after its client was told SERVFAIL holds no slot.
+func TestBackgroundHoldsNoSlot(t *testing.T) {
+	r, u, _ := setup(t, func(c *Config) { c.InFlight = 2 })
+	_, release := hold(u)
+	defer release()
+	r.Timeout = time.Millisecond
+	for _, name := range []string{"a.example.com.", "b.example.com."} {
+		expect(t, ask(r, name, dns.TypeA), dnssec.Indeterminate, dns.RcodeServerFailure)
+	}
+	eventually(t, "no slot is held, and both go on", func() bool {
+		r.flights.mu.Lock()
+		defer r.flights.mu.Unlock()
+		return r.flights.running+r.flights.yielding.Len() == 0 && len(r.flights.byKey) == 2
+	})
+}
+
 // L-13, L-15: what a question put out by a newer one has asked ends with it; what others have joined goes on.
 func TestPutOutQuestionsLeaveNothing(t *testing.T) {
 	r, u, _ := setup(t, func(c *Config) { c.InFlight = 4 })
@@ -259,6 +291,18 @@ func TestLimitsAreCounted(t *testing.T) {
 				t.Error("remembered for more than a second")
 			}
 		})
+	}
+}
+
+// L-9: a cold chain of three zones takes six questions; with one less it fails, asked ahead or not.
+func TestUpstreamQuestionsAreCounted(t *testing.T) {
+	for _, inFlight := range []int{0, 2} { // 2: nothing is asked ahead
+		for questions, want := range map[int]dnssec.Status{6: dnssec.Secure, 5: dnssec.Indeterminate} {
+			r, _, _ := setup(t, func(c *Config) { c.UpstreamQuestions, c.InFlight = questions, inFlight })
+			if a := ask(r, "example.com.", dns.TypeMX); a.Status != want {
+				t.Errorf("%d questions allowed, %d in flight: %v, want %v; %s", questions, inFlight, a.Status, want, notes(a))
+			}
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -77,6 +78,23 @@ func TestFlightsYield(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// L-13: a question is put out from its 200 ms on and not before.
+func TestFlightsYieldByAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newFlights(2, 10)
+		table.join("runs to its end")
+		table.join("yields")
+		time.Sleep(200*time.Millisecond - 1)
+		if _, _, no := table.join("new"); no == nil {
+			t.Error("put out too early")
+		}
+		time.Sleep(1)
+		if _, _, no := table.join("new"); no != nil {
+			t.Errorf("not put out: %v", no)
+		}
+	})
 }
 
 // L-13: work that goes on after its clients were answered holds no slot.

@@ -107,6 +107,22 @@ func TestRefreshWhereItFails(t *testing.T) {
 	}
 }
 
+// L-6: links that are fetched anew, and the second verdict with them, are paid from what the first has left.
+func TestRefreshRefillsNothing(t *testing.T) {
+	for checks, want := range map[int]dnssec.Status{5: dnssec.Secure, 4: dnssec.Indeterminate} {
+		r, u, _ := setup(t, nil)
+		aliasZones(t, u.world, 2)
+		for i := range 2 {
+			expect(t, ask(r, fmt.Sprintf("known.z%d.com.", i), dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
+		}
+		u.world.roll(t, "z1.com.")
+		r.SignatureChecks = checks
+		if a := ask(r, "link.z0.com.", dns.TypeA); a.Status != want {
+			t.Errorf("%d checks allowed: %v, want %v; %s", checks, a.Status, want, notes(a))
+		}
+	}
+}
+
 // V-14, C-8: links that do not validate replace none that are cached; the 30 s between two tries do not depend on a clock
 // that is set back.
 func TestRefreshKeepsWhatValidates(t *testing.T) {
