@@ -144,6 +144,8 @@ func TestNextMisbehaves(t *testing.T) {
 		"nothing at all":         {func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { return dns.RcodeSuccess, nil }, invalid, "wrote no reply"},
 		"a panic":                {func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { panic("oh dear") }, network, "panicked: oh dear"},
 		"another question":       {write(func(m *dns.Msg) { m.Question[0].Name = "example.net." }), invalid, "replied to another question"},
+		"another type":           {write(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeTXT }), invalid, "replied to another question"},
+		"another class":          {write(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }), invalid, "replied to another question"},
 		"no question":            {write(func(m *dns.Msg) { m.Question = nil }), invalid, "replied to another question"},
 		"a query":                {write(func(m *dns.Msg) { m.Response = false }), invalid, "replied to another question"},
 		"REFUSED":                {write(func(m *dns.Msg) { m.Rcode = dns.RcodeRefused }), refusal, "answered REFUSED"},
