@@ -72,6 +72,7 @@ func (r *response) put(section *[]dns.RR, set *rrset, owner string) {
 	if !r.do {
 		return
 	}
+	set.sign()
 	for _, sig := range set.sigs {
 		*section = append(*section, renamed(sig, owner))
 	}
@@ -106,6 +107,9 @@ func (r *response) node(owner, name string, t uint16) (target string) {
 // asked returns the sets that answer type t: those of the type, or a CNAME to be followed.
 func (n node) asked(t uint16) (sets []*rrset, alias bool) {
 	for has, set := range n {
+		if t == dns.TypeRRSIG {
+			set.sign()
+		}
 		switch {
 		case t == dns.TypeANY || t == has:
 			sets = append(sets, set)

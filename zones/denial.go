@@ -13,6 +13,19 @@ func (r *response) deny(proof func()) {
 	}
 }
 
+// Proof returns the SOA and the records by which the zone denies that name is there or, if it is, that it has more than its bit
+// map says. Of names at or below a delegation that is not the zone's to say: what validators must not fall for.
+func (z *Zone) Proof(name string) []dns.RR {
+	r := &response{zone: z, do: true, msg: new(dns.Msg)}
+	r.soa()
+	if name = dns.CanonicalName(name); z.exists(name) {
+		r.deny(func() { r.nodata(name) })
+	} else {
+		r.deny(func() { r.nameError(name) })
+	}
+	return r.msg.Ns
+}
+
 // nodata proves that name, which exists, has no more than its bit map says.
 func (r *response) nodata(name string) {
 	switch z := r.zone; {

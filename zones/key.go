@@ -8,10 +8,16 @@ package zones
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"io"
+	"math/big"
+	"slices"
 	"time"
 
 	"github.com/cloudflare/circl/sign/ed448"
@@ -45,10 +51,7 @@ func NewKey(zone string, algorithm uint8, flags uint16) (*Key, error) {
 func (k *Key) canSign() bool { return k.DNSKEY.KeyTag() != 0 }
 
 func generate(zone string, algorithm uint8, flags uint16) (*Key, error) {
-	k := &Key{DNSKEY: &dns.DNSKEY{
-		Hdr:   dns.RR_Header{Name: dns.CanonicalName(zone), Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
-		Flags: flags, Protocol: 3, Algorithm: algorithm,
-	}}
+	k := &Key{DNSKEY: newDNSKEY(zone, algorithm, flags)}
 	if bits[algorithm] == 0 {
 		return k, k.generateForeign()
 	}
@@ -58,6 +61,14 @@ func generate(zone string, algorithm uint8, flags uint16) (*Key, error) {
 	}
 	k.signer = private.(crypto.Signer)
 	return k, nil
+}
+
+// newDNSKEY is the record of a key that is still to come.
+func newDNSKEY(zone string, algorithm uint8, flags uint16) *dns.DNSKEY {
+	return &dns.DNSKEY{
+		Hdr:   dns.RR_Header{Name: dns.CanonicalName(zone), Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
+		Flags: flags, Protocol: 3, Algorithm: algorithm,
+	}
 }
 
 // generateForeign makes the key for an algorithm that the DNS library does not know.
@@ -80,6 +91,40 @@ func (k *Key) generateForeign() error {
 	}
 	k.DNSKEY.PublicKey = base64.StdEncoding.EncodeToString(public)
 	return nil
+}
+
+// KeyFrom makes the key of a zone from a private key that is there already: of *rsa.PrivateKey, *ecdsa.PrivateKey,
+// ed25519.PrivateKey or ed448.PrivateKey the one that the algorithm asks for. Under a number without an algorithm it is an Ed25519
+// key that no validator can use, as from [NewKey].
+func KeyFrom(zone string, algorithm uint8, flags uint16, private crypto.Signer) (*Key, error) {
+	k := &Key{DNSKEY: newDNSKEY(zone, algorithm, flags), signer: private}
+	var public []byte
+	switch key := private.(type) {
+	case *rsa.PrivateKey:
+		exponent := big.NewInt(int64(key.E)).Bytes() // RFC 3110 section 2
+		public = slices.Concat([]byte{byte(len(exponent))}, exponent, key.N.Bytes())
+	case *ecdsa.PrivateKey:
+		point, err := key.PublicKey.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		public = point[1:] // RFC 6605 section 4: without the octet that says it is uncompressed
+	case ed25519.PrivateKey:
+		public = key.Public().(ed25519.PublicKey)
+		if bits[algorithm] == 0 {
+			k.signer = foreignSigner{algorithm, func(m []byte) []byte { return ed25519.Sign(key, m) }}
+		}
+	case ed448.PrivateKey:
+		public = key.Public().(ed448.PublicKey)
+		k.signer = foreignSigner{algorithm, func(m []byte) []byte { return ed448.Sign(key, m, "") }}
+	default:
+		return nil, fmt.Errorf("no zone is signed with a %T", private)
+	}
+	k.DNSKEY.PublicKey = base64.StdEncoding.EncodeToString(public)
+	if !k.canSign() {
+		return nil, errors.New("the DNS library does not sign with a key of tag 0")
+	}
+	return k, nil
 }
 
 // as returns the same RSA key for another zone, RSA algorithm or purpose.

@@ -90,7 +90,7 @@ func (l *Lab) listen(clock func() time.Time) error {
 		}
 	}
 	var err error
-	l.recursor, err = l.serve(r.serve)
+	l.recursor, err = l.serve(r.Answer)
 	return err
 }
 

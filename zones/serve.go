@@ -42,6 +42,15 @@ func listen(answer answerer) (*listener, error) {
 	return l, nil
 }
 
+// Listen serves answer on a free port of 127.0.0.1, over UDP and TCP, until end is called. A nil reply stands for SERVFAIL.
+func Listen(answer func(q dns.Question, do bool) *dns.Msg) (addr string, end func() error, err error) {
+	l, err := listen(answer)
+	if err != nil {
+		return "", nil, err
+	}
+	return l.addr, l.close, nil
+}
+
 // freePort opens a port for both transports: what the system hands out for one may be taken for the other.
 func freePort() (packets net.PacketConn, stream net.Listener, err error) {
 	for range portTries {
@@ -170,9 +179,9 @@ func plain(m *dns.Msg) *dns.Msg {
 	return m
 }
 
-// serve is the answerer of a recursor: without DO signatures and proofs are left out unless they were asked for (RFC 4035
+// Answer is [Recursor.Resolve] for a client that may not set DO: without DO signatures and proofs are left out unless they were asked for (RFC 4035
 // section 3.2.1).
-func (r *Recursor) serve(q dns.Question, do bool) *dns.Msg {
+func (r *Recursor) Answer(q dns.Question, do bool) *dns.Msg {
 	m := r.Resolve(q)
 	if !do {
 		unasked := func(rr dns.RR) bool {

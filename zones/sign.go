@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/miekg/dns"
 )
@@ -38,7 +39,7 @@ func (z *Zone) unsign() {
 	z.chain, z.Keys = nil, nil
 	for owner, n := range z.nodes {
 		for _, set := range n {
-			set.sigs = nil
+			set.sigs, set.late = nil, nil
 		}
 		for _, t := range []uint16{dns.TypeDNSKEY, dns.TypeNSEC, dns.TypeNSEC3PARAM} {
 			z.Remove(owner, t)
@@ -96,16 +97,28 @@ func (z *Zone) signAll() error {
 			if t == dns.TypeNSEC || !z.authoritative(owner, t) {
 				continue
 			}
-			if err := z.signSet(set); err != nil {
+			if err := z.signNowOrLate(set); err != nil {
 				return err
 			}
 		}
 	}
 	for _, l := range z.chain {
-		if err := z.signSet(l.set); err != nil {
+		if err := z.signNowOrLate(l.set); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (z *Zone) signNowOrLate(set *rrset) error {
+	if !z.config.Lazy {
+		return z.signSet(set)
+	}
+	set.late = sync.OnceFunc(func() {
+		if err := z.signSet(set); err != nil {
+			panic(err) // the same keys have signed before
+		}
+	})
 	return nil
 }
 

@@ -26,6 +26,7 @@ type Config struct {
 	Digests               []uint8 // of the DS in the zone above; default 2
 	Inception, Expiration time.Time
 	Keys                  []*Key // instead of fresh ones
+	Lazy                  bool   // each RRset is signed when a reply first needs it; then the zone must not change Keys or Config
 }
 
 // NSEC3 are the parameters of a hashed denial (RFC 5155).
@@ -53,6 +54,14 @@ type node map[uint16]*rrset
 type rrset struct {
 	rrs  []dns.RR
 	sigs []dns.RR
+	late func() // makes sigs, once; nil if there are to be none, or they are there
+}
+
+// sign makes the signatures that are still to be made.
+func (s *rrset) sign() {
+	if s.late != nil {
+		s.late()
+	}
 }
 
 // link is one NSEC or NSEC3 of the chain: its place in the order, which is the owner or its hash, and the record.
@@ -130,6 +139,7 @@ func (z *Zone) Owners(t uint16) (owners []string) {
 // Edit changes records and signatures of one RRset of a signed zone; what f returns takes their place.
 func (z *Zone) Edit(owner string, t uint16, f func(rrs, sigs []dns.RR) (newRRs, newSigs []dns.RR)) {
 	if set := z.set(owner, t); set != nil {
+		set.sign()
 		set.rrs, set.sigs = f(set.rrs, set.sigs)
 	}
 }
