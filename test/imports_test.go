@@ -16,15 +16,16 @@ const module = "github.com/danelaw-dns/danelaw/"
 
 // allowed says which packages of ours a package may import, beside what those may.
 var allowed = map[string][]string{
-	"plugin/dnssec":   {},
-	"plugin/cache":    {},
-	"trustanchors":    {},
-	"zones":           {},
-	"plugin/chain":    {"plugin/dnssec", "plugin/cache"},
-	"plugin/upstream": {"plugin/chain"},
-	"plugin/danelaw":  {"plugin/chain", "plugin/upstream", "trustanchors"},
-	"cmd/danelaw":     {"plugin/danelaw", "zones"},
-	"test":            {},
+	"plugin/dnssec":     {},
+	"plugin/cache":      {},
+	"trustanchors":      {},
+	"zones":             {},
+	"plugin/chain":      {"plugin/dnssec", "plugin/cache"},
+	"plugin/upstream":   {"plugin/chain"},
+	"plugin/danelaw":    {"plugin/chain", "plugin/upstream", "trustanchors"},
+	"cmd/danelaw":       {"plugin/danelaw", "zones"},
+	"test":              {},
+	"test/differential": {},
 }
 
 // TestImports: imports run one way, and no package is without its place in that order.

@@ -1,0 +1,344 @@
+// Package differential asks danelaw and other validators the same questions about trees of zones that chance has built and
+// broken, and compares their verdicts.
+package differential
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/miekg/dns"
+)
+
+// Environment: how many questions are asked with Unbound beside danelaw, and the seed of the run, of which every case has one of its
+// own; a single case is repeated by its own seed.
+const (
+	questionsVariable = "DANELAW_DIFFERENTIAL"
+	seedVariable      = "DANELAW_DIFFERENTIAL_SEED"
+	caseVariable      = "DANELAW_DIFFERENTIAL_CASE"
+)
+
+const (
+	withoutTools = 400 // questions in a plain go test
+	workers      = 4
+	leastOfKind  = 20    // questions about trees broken in each way, of each
+	ofSoMany     = 10000 // questions
+	mostReports  = 12    // disagreements that are shrunk and told; more are counted
+)
+
+func TestMain(m *testing.M) {
+	clog.Discard() // each failure has its line in danelaw's log
+	os.Exit(m.Run())
+}
+
+// rig is what questions are asked of.
+type rig struct {
+	testing.TB
+	front            *front
+	danelaw, unbound string // addresses; unbound may be ""
+	bind             func() string
+
+	mu       sync.Mutex
+	asked    int
+	ofKind   map[string]int
+	known    map[string]int
+	fleeting []string
+	reports  map[string]int // by complaint
+}
+
+func newRig(t testing.TB, unbound bool) *rig {
+	t.Helper()
+	f, end, err := newFront()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end() }) //nolint:errcheck // the sockets are loopback's
+	r := &rig{TB: t, front: f, danelaw: startDanelaw(t, f.addr), ofKind: map[string]int{}, known: map[string]int{}, reports: map[string]int{}}
+	if unbound {
+		r.unbound = startUnbound(t, f.addr)
+		r.bind = sync.OnceValue(func() string { return startBIND(t, f.addr) })
+	}
+	return r
+}
+
+// TestDifferential asks about trees of chance.
+func TestDifferential(t *testing.T) {
+	questions, _ := strconv.Atoi(os.Getenv(questionsVariable))
+	r := newRig(t, questions > 0)
+	if text := os.Getenv(caseVariable); text != "" {
+		t.Log(generate(number(t, text)))
+		r.try(number(t, text))
+		r.summary()
+		return
+	}
+	seed := rand.Uint64()
+	if text := os.Getenv(seedVariable); text != "" {
+		seed = number(t, text)
+	}
+	t.Logf("%s=%d", seedVariable, seed)
+	begun := time.Now()
+	r.run(seed, cmp.Or(questions, withoutTools))
+	r.summary()
+	t.Logf("%.0f questions per second", float64(r.asked)/time.Since(begun).Seconds())
+	for _, kind := range kinds {
+		if least := leastOfKind * questions / ofSoMany; r.ofKind[kind] < least {
+			t.Errorf("only %d questions about %s, want %d", r.ofKind[kind], kind, least)
+		}
+	}
+}
+
+func number(t testing.TB, text string) uint64 {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// run makes cases from the seed until so many questions are asked.
+func (r *rig) run(seed uint64, questions int) {
+	seeds := make(chan uint64)
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for s := range seeds {
+				r.try(s)
+			}
+		})
+	}
+	chance := rand.New(rand.NewPCG(seed, 1))
+	for i := range uint64(questions+questionsPerTree-1) / questionsPerTree {
+		seeds <- chance.Uint64()/shares/2*shares + i%shares // all kinds of faults alike
+	}
+	close(seeds)
+	all.Wait()
+}
+
+func (r *rig) summary() {
+	r.Logf("%d questions; of kind %v", r.asked, r.ofKind)
+	r.Logf("known disagreements: %v", r.known)
+	r.Logf("complaints: %v", r.reports)
+	for _, f := range r.fleeting {
+		r.Log("did not happen again: ", f)
+	}
+	if len(r.fleeting) > 1+r.asked/500 {
+		r.Errorf("%d of %d verdicts were not the same again", len(r.fleeting), r.asked)
+	}
+}
+
+// try asks the questions of one case.
+func (r *rig) try(seed uint64) {
+	c := generate(seed)
+	for i, s := range r.ask(c) {
+		if s.complaint != "" {
+			broken := c.clone()
+			broken.Questions = broken.Questions[:i+1]
+			r.report(seed, broken, s)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked += len(c.Questions)
+	for _, f := range c.Faults {
+		r.ofKind[f.Kind] += len(c.Questions)
+	}
+	if len(c.Faults) == 0 {
+		r.ofKind["sound"] += len(c.Questions)
+	}
+}
+
+// ask puts the case up and asks its questions.
+func (r *rig) ask(c *Case) (all []situation) {
+	w, down, err := r.front.raise(c)
+	if err != nil {
+		r.Fatalf("%v\n%s", err, c)
+	}
+	defer down()
+	sound, err := c.build(true)
+	if err != nil {
+		r.Fatalf("%v\n%s", err, c)
+	}
+	for _, q := range c.Questions {
+		s := situation{c: c, q: q, truth: c.truth(sound, q), danelaw: ask(r.danelaw, w.tree, q)}
+		if s.complaint = c.judge(q, s.danelaw, s.truth); s.complaint == "" && r.unbound != "" {
+			r.compare(&s, w.tree)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// compare asks Unbound, and complains where it disagrees and that is not known.
+func (r *rig) compare(s *situation, tree string) {
+	s.unbound = ask(r.unbound, tree, s.q)
+	same := s.danelaw.String() == s.unbound.String()
+	if s.q.CD { // Unbound says AD then only if it had the answer already
+		same = s.danelaw.rcode == s.unbound.rcode
+		if checked := s.q; s.danelaw.ad && !s.unbound.ad {
+			checked.CD = false
+			s.unbound = ask(r.unbound, tree, checked)
+			same = s.unbound.ad
+		}
+	}
+	if same || s.unbound.lost() || s.danelaw.lost() {
+		return
+	}
+	if name := explained(*s); name != "" {
+		r.count(name)
+		return
+	}
+	s.complaint = fmt.Sprintf("danelaw %s, Unbound %s", s.danelaw, s.unbound)
+}
+
+func (r *rig) count(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known[name]++
+}
+
+// report has a complaint made again, shrunk and told.
+func (r *rig) report(seed uint64, c *Case, s situation) {
+	name := fmt.Sprintf("%s=%d: %s", caseVariable, seed, s.complaint)
+	switch alone := r.alone(c); {
+	case !r.again(c, s.complaint, 10):
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.fleeting = append(r.fleeting, name+": "+s.q.String())
+	case alone.complaint == "" && alone.danelaw.String() == s.danelaw.String():
+		r.count(fromCache)
+	case alone.complaint == "" && s.danelawTrue() && s.danelaw.rcode == dns.RcodeNameError:
+		r.count(nameErrorKept)
+	case r.enough(s.complaint):
+		r.Error(name)
+	default:
+		small := r.shrink(c, s.complaint)
+		r.Errorf("%s\n%s\n%s", name, small, r.voices(small))
+	}
+}
+
+// enough reports whether so much was told of the complaint, or in all, that it is only to be named.
+func (r *rig) enough(complaint string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reports[complaint]++
+	return len(r.reports) > mostReports || r.reports[complaint] > 3
+}
+
+// again reports whether the last question of a case still gives that complaint, in a tree that no cache has seen. The hashes of
+// NSEC3 are others in each tree, and what they cover with them, so one tree more than another may show it.
+func (r *rig) again(c *Case, complaint string, trees int) bool {
+	for range trees {
+		if all := r.ask(c); all[len(all)-1].complaint == complaint {
+			return true
+		}
+	}
+	return false
+}
+
+// alone asks only the last question of a case.
+func (r *rig) alone(c *Case) situation {
+	c = c.clone()
+	c.Questions = c.Questions[len(c.Questions)-1:]
+	return r.ask(c)[0]
+}
+
+// voices is what all validators say about the last question of a case, each asked nothing else.
+func (r *rig) voices(c *Case) string {
+	c = c.clone()
+	q := c.Questions[len(c.Questions)-1]
+	c.Questions = []Question{q}
+	w, down, err := r.front.raise(c)
+	if err != nil {
+		return err.Error()
+	}
+	defer down()
+	sound, err := c.build(true)
+	if err != nil {
+		return err.Error()
+	}
+	q.DO = true
+	var b strings.Builder
+	danelaw := ask(r.danelaw, w.tree, q)
+	fmt.Fprintf(&b, "truth, but for the faults: %+v\n", c.truth(sound, q))
+	fmt.Fprintf(&b, "danelaw: %s %q\n%s\n", danelaw, danelaw.answer, danelaw.ede)
+	if r.unbound != "" {
+		unbound, bind := ask(r.unbound, w.tree, q), ask(r.bind(), w.tree, q)
+		fmt.Fprintf(&b, "Unbound: %s %q %s\n", unbound, unbound.answer, unbound.ede)
+		fmt.Fprintf(&b, "BIND: %s %q %s\n", bind, bind.answer, bind.ede)
+		fmt.Fprintf(&b, "delv: %s\n", askDelv(r, r.front.addr, w.tree, q))
+	}
+	q.CD = true
+	fmt.Fprintf(&b, "what there is: %q\n", ask(r.front.addr, w.tree, q).answer)
+	return b.String()
+}
+
+// TestCases asks the questions of the cases that once failed.
+func TestCases(t *testing.T) {
+	files, err := fs.Glob(testdata, "testdata/*.case")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(file, func(t *testing.T) {
+			text, err := testdata.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := parse(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			replay(t, newRig(t, false), c)
+		})
+	}
+}
+
+func replay(t *testing.T, r *rig, c *Case) {
+	w, down, err := r.front.raise(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer down()
+	for _, q := range c.Questions {
+		if got := ask(r.danelaw, w.tree, q); got.String() != q.Want {
+			t.Errorf("%s %s: %s, want %s\n%s", q.Name, typeName(q.Type), got, q.Want, got.ede)
+		}
+	}
+}
+
+// TestText: a case can be written and read again.
+func TestText(t *testing.T) {
+	for seed := range uint64(200) {
+		text := generate(seed).String()
+		c, err := parse(text)
+		if err != nil || c.String() != text {
+			t.Fatalf("%v\n%s\nbecame\n%s", err, text, c)
+		}
+	}
+}
+
+// TestSeed: the same seed makes the same keys and the same case.
+func TestSeed(t *testing.T) {
+	for _, algorithm := range []uint8{5, 8, 10, 13, 14, 15, 16, 23} {
+		a, b := makeKey(1, "a", "a.", algorithm, 257, 0), makeKey(1, "a", "a.", algorithm, 257, 0)
+		if a.DNSKEY.String() != b.DNSKEY.String() {
+			t.Errorf("algorithm %d: two keys of one seed:\n%s\n%s", algorithm, a.DNSKEY, b.DNSKEY)
+		}
+	}
+	if a, b := generate(7).String(), generate(7).String(); a != b {
+		t.Errorf("two cases of one seed:\n%s\n%s", a, b)
+	}
+	if !slices.IsSorted(slices.Collect(maps.Values(map[int]string{0: kinds[0]}))) {
+		t.Error("kinds are not sorted")
+	}
+}
