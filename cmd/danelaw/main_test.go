@@ -123,15 +123,19 @@ func here(args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), err.String()
 }
 
-// newPort returns a port that is free.
+// newPort returns a port that is free for TCP and UDP.
 func newPort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if free(l.Addr().String()) == nil {
+			return l.Addr().(*net.TCPAddr).Port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // newLab starts a lab.
