@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"cmd/danelaw":       {"plugin/danelaw", "zones"},
 	"test":              {},
 	"test/differential": {},
+	"test/mutants":      {},
 }
 
 // TestImports: imports run one way, and no package is without its place in that order.

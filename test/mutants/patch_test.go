@@ -1,0 +1,136 @@
+package mutants
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mutant is one small change for the worse.
+type mutant struct {
+	name     string
+	title    string   // the numbers of the checklist, and what it removes
+	expected string   // the stage that is to catch it
+	packages []string // whose tests are the vectors concerned
+	changes  []change
+}
+
+// change is one hunk of a patch: before stands in file exactly once.
+type change struct{ file, before, after string }
+
+// numbered is a title that begins with numbers of the checklist.
+var numbered = regexp.MustCompile(`^[VLCDS]-\d+[a-z]?(, [VLCDS]-\d+[a-z]?)*: .`)
+
+// mutants reads patches/*.patch, in the order of their names.
+func mutants(t *testing.T) []*mutant {
+	t.Helper()
+	files, err := filepath.Glob("patches/*.patch")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no patches", err)
+	}
+	var all []*mutant
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := parse(string(text))
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		m.name = strings.TrimSuffix(filepath.Base(file), ".patch")
+		all = append(all, m)
+	}
+	return all
+}
+
+// parse reads a unified diff below two lines of comment: the title, and "stage: package ..." with the stage that is to catch
+// it and the packages concerned.
+func parse(text string) (*mutant, error) {
+	m := &mutant{}
+	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
+	var ok [3]bool
+	if len(lines) > 2 {
+		m.title, ok[0] = strings.CutPrefix(strings.TrimSpace(lines[0]), "# ")
+		var packages, how string
+		how, ok[1] = strings.CutPrefix(strings.TrimSpace(lines[1]), "# ")
+		m.expected, packages, ok[2] = strings.Cut(how, ": ")
+		m.packages = strings.Fields(packages)
+	}
+	if slices.Contains(ok[:], false) || !numbered.MatchString(m.title) || len(m.packages) == 0 {
+		return nil, errors.New(`it must begin with "# NUMBER: what it removes" and "# stage: package ..."`)
+	}
+	return m, m.hunks(lines[2:])
+}
+
+// hunks reads the diff. Line numbers are of no account: the text is looked for.
+func (m *mutant) hunks(lines []string) error {
+	var file string
+	for _, line := range lines {
+		switch {
+		case strings.HasPrefix(line, "--- "):
+		case strings.HasPrefix(line, "+++ b/"):
+			file = strings.TrimSpace(strings.TrimPrefix(line, "+++ b/"))
+		case strings.HasPrefix(line, "@@ "):
+			m.changes = append(m.changes, change{file: file})
+		case len(m.changes) == 0:
+			return fmt.Errorf("a line outside of any hunk: %q", line)
+		default:
+			m.changes[len(m.changes)-1].add(line)
+		}
+	}
+	return nil
+}
+
+func (c *change) add(line string) {
+	if line[0] != '+' {
+		c.before += line[1:]
+	}
+	if line[0] != '-' {
+		c.after += line[1:]
+	}
+}
+
+// changed returns the files below root, as they are and as m makes them. A hunk whose text is there twice is as bad as one
+// whose text has gone: nobody knows which is meant.
+func (m *mutant) changed(root string) (before, after map[string]string, err error) {
+	before, after = map[string]string{}, map[string]string{}
+	for _, c := range m.changes {
+		file := filepath.Join(root, c.file)
+		if _, seen := after[file]; !seen {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return nil, nil, err
+			}
+			before[file], after[file] = string(text), string(text)
+		}
+		if n := strings.Count(after[file], c.before); n != 1 {
+			return nil, nil, fmt.Errorf("%s has this %d times:\n%s", c.file, n, c.before)
+		}
+		after[file] = strings.Replace(after[file], c.before, c.after, 1)
+	}
+	return before, after, nil
+}
+
+func write(files map[string]string) (err error) {
+	for file, text := range files {
+		err = errors.Join(err, os.WriteFile(file, []byte(text), 0o600))
+	}
+	return err
+}
+
+// TestPatchesApply: every mutant can still be made of the code as it is. When one cannot, mend its patch: whoever changes the
+// line that it mutates knows best what the slip would look like now.
+func TestPatchesApply(t *testing.T) {
+	for _, m := range mutants(t) {
+		if _, _, err := m.changed(root); err != nil {
+			t.Errorf("%s does not apply any more: %v", m.name, err)
+		}
+	}
+}
