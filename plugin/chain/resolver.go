@@ -68,15 +68,19 @@ func set[T comparable](p *T, value T) {
 // now is the time by which caches live; it differs from the clock only under a ValidationTime.
 func (r *Resolver) now() time.Time {
 	if r.ValidationTime.IsZero() {
-		return r.Clock()
+		return r.wall()
 	}
 	return r.ValidationTime.Add(r.Clock().Sub(r.started))
 }
 
+// wall is the clock's time of day alone. The monotonic reading that time.Now brings along stands still while the host sleeps:
+// what is kept would live longer by that.
+func (r *Resolver) wall() time.Time { return r.Clock().Round(0) }
+
 // judgedAt is the time at which signatures are judged.
 func (r *Resolver) judgedAt() time.Time {
 	if r.ValidationTime.IsZero() {
-		return r.Clock()
+		return r.wall()
 	}
 	return r.ValidationTime
 }

@@ -60,12 +60,14 @@ func (m mark) cost() int64 {
 	return cost
 }
 
+// mark returns what is known of name. What was learned later than now was so before the clock was set back, and would outlive
+// its TTL.
 func (s *Store) mark(name string, now time.Time) (mark, bool) {
 	m, ok := s.marks.Get(name)
 	if !ok || !now.Before(m.until) || m.zone != nil && !m.zone.Expires.IsZero() && now.After(m.zone.Expires) {
 		return mark{}, false
 	}
-	return m, true
+	return m, !now.Before(m.since)
 }
 
 // setMark keeps m for name. What was learned beside the links outlives them.

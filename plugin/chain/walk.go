@@ -16,6 +16,7 @@ type mark struct {
 	cut   dnssec.Cut   // never Unproven
 	zone  *dnssec.Zone // of a SignedCut or InsecureCut; Secure or Insecure
 	above string       // of NoCut and NoCutBelow: the apex of the zone it lies in
+	since time.Time    // when they were learned
 	until time.Time    // when the links must be fetched anew; use does not extend it (C-16)
 	tried time.Time    // when they were last fetched past the cache (V-14)
 	flat  bool         // the zone signs names below its apex itself, so cuts there are rare (warm)
@@ -183,9 +184,11 @@ func (w *query) learn(name string, m mark) mark {
 	if m.failed() {
 		return m
 	}
-	if most := w.r.now().Add(w.r.MaxTTL); m.until.After(most) {
+	now := w.r.now()
+	if most := now.Add(w.r.MaxTTL); m.until.After(most) {
 		m.until = most
 	}
+	m.since = now.Truncate(time.Second) // whoever looks at the clock a moment earlier may use it too
 	w.note(name, m)
 	w.r.Store.failures.drop(linkKey(name))
 	w.r.Store.setMark(name, m)

@@ -1,0 +1,43 @@
+package chain
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// C-16: a link learned while the clock ran ahead is not used when it has been set back: it would outlive its TTL by as much.
+func TestLinksFromTheFuture(t *testing.T) {
+	r, u, now := setup(t, nil)
+	now.advance(24 * time.Hour)
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	now.advance(-24 * time.Hour)
+	u.forget()
+	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	for _, link := range []string{". DNSKEY", "com. DS", "com. DNSKEY", "example.com. DS", "example.com. DNSKEY"} {
+		if u.count(link) == 0 {
+			t.Errorf("%s was not asked for: %v", link, u.questions())
+		}
+	}
+	u.forget()
+	now.advance(time.Minute)
+	expect(t, ask(r, "nothing.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	if n := len(u.questions()); n != 1 {
+		t.Errorf("what was learned since is not known: %v", u.questions())
+	}
+}
+
+// C-16: lifetimes are those of the time of day, by which TTLs are told, and not of a count that stands still while the host sleeps.
+func TestTimeOfDay(t *testing.T) {
+	r, _, _ := setup(t, func(c *Config) { c.Clock = time.Now })
+	w := r.newQuery(context.Background(), question("example.com.", dns.TypeMX))
+	for name, at := range map[string]time.Time{"now": r.now(), "judged at": r.judgedAt(), "check": w.check.Now} {
+		if at != at.Round(0) { // Equal would not see the difference
+			t.Errorf("%s has a monotonic reading: %v", name, at)
+		}
+	}
+}
