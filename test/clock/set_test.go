@@ -1,0 +1,90 @@
+package clock
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// T-14, C-18: a clock that is put right by some minutes, or runs a day ahead for a while, makes nothing fail that its signatures
+// allow, and no TTL longer than it was.
+func TestClockIsSet(t *testing.T) {
+	for _, by := range []time.Duration{-10 * time.Minute, -time.Second, time.Second, 10 * time.Minute, 2 * hour, day} {
+		run(t, scenario{name: by.String(), play: func(s *stage) {
+			s.mail(secure)
+			s.clock.advance(by)
+			s.mail(secure)
+			s.pass(time.Minute, 20*time.Second, func() { s.mail(secure) })
+			s.clock.advance(-by)
+			s.mail(secure)
+			s.still()
+		}})
+	}
+}
+
+// T-14: with a clock at which no signature is valid all is SERVFAIL that says so. Within seconds of its being set right all is
+// well, what had failed included.
+func TestClockIsWrong(t *testing.T) {
+	for by, code := range map[time.Duration]uint16{
+		30 * day: dns.ExtendedErrorCodeSignatureExpired, -30 * day: dns.ExtendedErrorCodeSignatureNotYetValid,
+	} {
+		for _, first := range []bool{false, true} {
+			run(t, scenario{name: fmt.Sprintf("%v, from the beginning %v", by, first), alone: true, play: func(s *stage) {
+				s.handler.Start()
+				if !first {
+					s.mail(secure)
+				}
+				s.clock.advance(by)
+				s.mail(bogus(code))
+				time.Sleep(1500 * time.Millisecond) // danelaw looks at the clock each second
+				s.mail(bogus(code))
+				s.clock.advance(-by)
+				s.recovers()
+				s.mail(secure)
+			}})
+		}
+	}
+}
+
+// recovers waits until a name that had failed does not fail any more.
+func (s *stage) recovers() {
+	s.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if m := s.exchange(s.danelaw, "mx.example.com.", dns.TypeA); m.Rcode == dns.RcodeSuccess {
+			return
+		} else if time.Now().After(deadline) {
+			s.Fatalf("since the clock was set: %s", describe(m))
+		}
+	}
+}
+
+// C-16, C-18: links learned while the clock ran ahead do not live longer for that: a zone that changes its keys afterwards is known by
+// its new ones when the TTL of the old is over, not a day later.
+func TestLinksFromTheFuture(t *testing.T) {
+	run(t, scenario{name: "a day ahead", alone: true, play: func(s *stage) {
+		s.clock.advance(day)
+		s.mail(secure)
+		s.clock.advance(-day)
+		s.cache.forget()
+		s.mail(secure)
+		before := s.tree.questions("example.com.", dns.TypeDS)
+		s.pass(3*ttl, ttl/4, func() { s.mail(secure) })
+		if s.tree.questions("example.com.", dns.TypeDS) == before {
+			s.Error("the DS is not asked for any more")
+		}
+	}})
+}
+
+// V-19: signatures across the ends of the 32-bit counts of seconds, in 2038 and in 2106.
+func TestEndsOfTime(t *testing.T) {
+	for _, end := range []int64{1 << 31, 1 << 32} {
+		at := time.Unix(end, 0).UTC()
+		run(t, scenario{name: at.Format(time.DateOnly), begin: at.Add(-hour), alone: true, play: func(s *stage) {
+			s.pass(3*hour, 20*time.Minute, func() { s.mail(secure) })
+			s.clock.advance(14 * day)
+			s.mail(bogus(dns.ExtendedErrorCodeSignatureExpired))
+		}})
+	}
+}

@@ -1,0 +1,355 @@
+// Package clock plays what time does to signatures, TTLs and keys before danelaw, under a clock that the tests set. Where
+// DANELAW_TEST_TOOLS is set an untouched Unbound, whose clock is moved along by faketime, hears the same questions: where it
+// answers, danelaw must.
+package clock
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/trustanchors"
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+// clock shows what it was set to, and stands still.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+	set func(time.Time) // is told of each change
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+	if c.set != nil {
+		c.set(c.now)
+	}
+}
+
+// begin is when a scenario starts, unless it says otherwise.
+var begin = time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
+
+// scenario is one course of events.
+type scenario struct {
+	name  string
+	begin time.Time // zero: begin
+	alone bool      // without Unbound
+	play  func(s *stage)
+}
+
+// run plays scenarios for danelaw alone and, where that is asked for, with Unbound beside it.
+func run(t *testing.T, scenarios ...scenario) {
+	for _, sc := range scenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			t.Parallel()
+			if sc.begin.IsZero() {
+				sc.begin = begin
+			}
+			s := newStage(t, sc.begin)
+			if !sc.alone {
+				s.besideUnbound()
+			}
+			sc.play(s)
+		})
+	}
+}
+
+// stage is where a scenario plays: zones that change, a recursor that caches and validates nothing, danelaw forwarding to it.
+type stage struct {
+	*testing.T
+	clock   *clock
+	tree    *tree
+	handler *danelaw.Handler
+	danelaw string    // its address
+	unbound string    // its address; "": there is none
+	cache   *recursor // the one they forward to
+	apart   string    // why the two may differ for now
+	fresh   int       // names asked so far that nobody had asked before
+}
+
+func newStage(t *testing.T, at time.Time) *stage {
+	t.Helper()
+	s := &stage{T: t, clock: &clock{now: at}}
+	s.tree = newTree(t, s.clock)
+	s.cache = s.newRecursor()
+	s.handler, s.danelaw = s.newDanelaw(s.cache.addr)
+	return s
+}
+
+// newDanelaw starts one that forwards to the given addresses.
+func (s *stage) newDanelaw(to ...string) (*danelaw.Handler, string) {
+	s.Helper()
+	c := danelaw.Defaults()
+	c.Block = s.Name() + to[0] // its memory is its own
+	c.Clock = s.clock.Now
+	c.Anchors = trustanchors.Set{".": s.tree.anchors()}
+	c.Routes = []upstream.Route{{From: "."}}
+	for _, address := range to {
+		a, err := upstream.Parse(address)
+		if err != nil {
+			s.Fatal(err)
+		}
+		c.Routes[0].To = append(c.Routes[0].To, a)
+	}
+	h, err := danelaw.New(c)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(h.Close)
+	return h, serve(s.T, dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		h.ServeDNS(context.Background(), w, q) //nolint:errcheck // it has written its reply
+	}))
+}
+
+// serve puts a handler on a free port of 127.0.0.1, UDP and TCP, until the test ends.
+func serve(t *testing.T, h dns.Handler) (addr string) {
+	t.Helper()
+	packets, stream := freePort(t)
+	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: stream, MaxTCPQueries: -1}} {
+		started, ended := make(chan struct{}), make(chan struct{})
+		s.Handler, s.NotifyStartedFunc = h, func() { close(started) }
+		go func() {
+			defer close(ended)
+			s.ActivateAndServe() //nolint:errcheck // it ends with Shutdown
+		}()
+		<-started
+		t.Cleanup(func() {
+			s.Shutdown() //nolint:errcheck // the sockets are loopback's
+			<-ended
+		})
+	}
+	return packets.LocalAddr().String()
+}
+
+// freePort opens a port for both transports: what the system hands out for one may be taken for the other.
+func freePort(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 50 {
+		packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := net.Listen("tcp4", packets.LocalAddr().String())
+		if err == nil {
+			return packets, stream
+		}
+		packets.Close()
+	}
+	t.Fatal("no port is free for both UDP and TCP")
+	return nil, nil
+}
+
+// recursor is a caching one on a socket.
+type recursor struct {
+	addr string
+	tree *tree
+	mu   sync.Mutex
+	*zones.Recursor
+}
+
+func (s *stage) newRecursor() *recursor {
+	s.Helper()
+	r := &recursor{tree: s.tree}
+	r.forget()
+	addr, end, err := zones.Listen(func(q dns.Question, do bool) *dns.Msg { return r.now().Answer(q, do) })
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { end() }) //nolint:errcheck // the sockets are loopback's
+	r.addr = addr
+	return r
+}
+
+// forget empties its cache.
+func (r *recursor) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Recursor = &zones.Recursor{Servers: r.tree.servers(), Clock: r.tree.clock.Now}
+}
+
+func (r *recursor) now() *zones.Recursor {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Recursor
+}
+
+// hold makes it learn something, as if a client had asked.
+func (r *recursor) hold(name string, qtype uint16) {
+	r.now().Resolve(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET})
+}
+
+// verdict is what a question must come to.
+type verdict struct {
+	status string
+	ede    uint16 // of a Bogus one
+}
+
+var (
+	secure   = verdict{status: "Secure"}
+	insecure = verdict{status: "Insecure"}
+	answered = verdict{status: "Secure or Insecure"} // while both are right
+	whatever = verdict{status: "any"}                // what others say decides
+)
+
+func bogus(ede uint16) verdict { return verdict{"Bogus", ede} }
+
+// says reports whether m is what the verdict means for a client.
+func (v verdict) says(m *dns.Msg) bool {
+	failed := m.Rcode == dns.RcodeServerFailure
+	switch v.status {
+	case "Secure":
+		return !failed && m.AuthenticatedData
+	case "Insecure":
+		return !failed && !m.AuthenticatedData
+	case "Secure or Insecure":
+		return !failed
+	case "Bogus":
+		codes := edes(m)
+		return failed && len(codes) > 0 && codes[0] == v.ede
+	}
+	return true
+}
+
+// edes are the codes of the Extended DNS Errors of a reply.
+func edes(m *dns.Msg) (codes []uint16) {
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if e, ok := o.(*dns.EDNS0_EDE); ok {
+				codes = append(codes, e.InfoCode)
+			}
+		}
+	}
+	return codes
+}
+
+func describe(m *dns.Msg) string {
+	text := fmt.Sprintf("%s AD=%v", dns.RcodeToString[m.Rcode], m.AuthenticatedData)
+	for _, o := range m.IsEdns0().Option {
+		text += " " + o.String()
+	}
+	return text
+}
+
+// ask puts a question to danelaw and holds what it says against the verdict, against the validity of the signatures it shows,
+// and against Unbound.
+func (s *stage) ask(name string, qtype uint16, want verdict) *dns.Msg {
+	s.Helper()
+	m := s.exchange(s.danelaw, name, qtype)
+	what := fmt.Sprintf("%s after %v: %s %s", s.clock.Now().Format(time.RFC3339), s.clock.Now().Sub(s.tree.begun), name, dns.Type(qtype))
+	if !want.says(m) {
+		s.Errorf("%s: %s, want %s", what, describe(m), want.status)
+	}
+	if m.AuthenticatedData {
+		s.valid(what, m)
+	}
+	if s.unbound != "" {
+		s.compare(what, m, s.exchange(s.unbound, name, qtype))
+	}
+	return m
+}
+
+// compare: where Unbound answers danelaw must, and as well. The other way round danelaw is held to its own rules.
+func (s *stage) compare(what string, ours, unbounds *dns.Msg) {
+	s.Helper()
+	failed := ours.Rcode == dns.RcodeServerFailure
+	if unbounds.Rcode == dns.RcodeServerFailure || !failed && ours.AuthenticatedData == unbounds.AuthenticatedData {
+		return
+	}
+	switch {
+	case s.apart != "":
+	case failed:
+		s.Errorf("%s: a false SERVFAIL: %s; Unbound: %s", what, describe(ours), describe(unbounds))
+	default:
+		s.Errorf("%s: %s; Unbound: %s", what, describe(ours), describe(unbounds))
+	}
+}
+
+// valid: AD stands on no signature that is not valid now, and no TTL is longer than it is (C-1, V-19..V-21).
+func (s *stage) valid(what string, m *dns.Msg) {
+	s.Helper()
+	now := s.clock.Now()
+	for _, rr := range slices.Concat(m.Answer, m.Ns) {
+		sig, ok := rr.(*dns.RRSIG)
+		if !ok {
+			continue
+		}
+		left := time.Duration(int32(sig.Expiration-uint32(now.Unix()))) * time.Second
+		since := time.Duration(int32(uint32(now.Unix())-sig.Inception)) * time.Second
+		if left < 0 || since < -300*time.Second {
+			s.Errorf("%s: AD, but the signature over %s is valid for %v, since %v", what, dns.Type(sig.TypeCovered), left, since)
+		}
+		if ttl := time.Duration(sig.Hdr.Ttl) * time.Second; ttl > left || sig.Hdr.Ttl > sig.OrigTtl {
+			s.Errorf("%s: TTL %v of %s, of %d originally, with a signature for %v", what, ttl, dns.Type(sig.TypeCovered), sig.OrigTtl, left)
+		}
+	}
+}
+
+// patience is how long a reply may take on a busy machine.
+const patience = 20 * time.Second
+
+func (s *stage) exchange(to, name string, qtype uint16) *dns.Msg {
+	s.Helper()
+	q := new(dns.Msg).SetQuestion(name, qtype)
+	q.SetEdns0(4096, true)
+	m, _, err := (&dns.Client{Timeout: patience, UDPSize: 4096}).Exchange(q, to)
+	if err == nil && m.Truncated {
+		m, _, err = (&dns.Client{Net: "tcp", Timeout: patience}).Exchange(q, to)
+	}
+	if err != nil {
+		s.Fatalf("%s %s of %s: %v", name, dns.Type(qtype), to, err)
+	}
+	return m
+}
+
+// mail asks what a delivery to example.com asks, with names among it that nobody can have cached.
+func (s *stage) mail(want verdict) {
+	s.Helper()
+	s.ask("example.com.", dns.TypeMX, want)
+	s.ask("mx.example.com.", dns.TypeA, want)
+	s.ask("mx.example.com.", dns.TypeAAAA, want)
+	s.ask("_25._tcp.mx.example.com.", dns.TypeTLSA, want)
+	s.new(want)
+}
+
+// new asks names of example.com that nobody has asked before: one from a wildcard, one that does not exist.
+func (s *stage) new(want verdict) {
+	s.Helper()
+	s.fresh++
+	s.ask(fmt.Sprintf("n%d.wild.example.com.", s.fresh), dns.TypeMX, want)
+	s.ask(fmt.Sprintf("n%d.example.com.", s.fresh), dns.TypeA, want)
+}
+
+// still asks a neighbour that never changes.
+func (s *stage) still() {
+	s.Helper()
+	s.fresh++
+	s.ask("still.com.", dns.TypeMX, secure)
+	s.ask(fmt.Sprintf("n%d.wild.still.com.", s.fresh), dns.TypeMX, secure)
+}
+
+// pass lets time pass in steps, after each of which f looks.
+func (s *stage) pass(d, step time.Duration, f func()) {
+	s.Helper()
+	for passed := time.Duration(0); passed < d; {
+		next := min(step, d-passed)
+		s.clock.advance(next)
+		passed += next
+		f()
+	}
+}

@@ -1,0 +1,118 @@
+package clock
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// variable asks for Unbound.
+const variable = "DANELAW_TEST_TOOLS"
+
+// besideUnbound starts an Unbound with its own defaults that forwards to the same recursor and lives by the same clock.
+func (s *stage) besideUnbound() {
+	s.Helper()
+	if os.Getenv(variable) == "" {
+		return
+	}
+	dir := s.TempDir()
+	stamp := filepath.Join(dir, "time")
+	s.clock.set = func(now time.Time) { write(s.T, stamp, now.UTC().Format(time.DateTime)+"\n") }
+	s.clock.advance(0)
+	var anchors strings.Builder
+	for _, ds := range s.tree.anchors() {
+		fmt.Fprintln(&anchors, ds)
+	}
+	write(s.T, filepath.Join(dir, "root.ds"), anchors.String())
+	packets, stream := freePort(s.T)
+	s.unbound = packets.LocalAddr().String()
+	packets.Close()
+	stream.Close()
+	write(s.T, filepath.Join(dir, "unbound.conf"), fmt.Sprintf(`server:
+	interface: %s
+	do-daemonize: no
+	username: ""
+	chroot: ""
+	directory: %q
+	pidfile: ""
+	use-syslog: no
+	do-ip6: no
+	do-not-query-localhost: no
+	num-threads: 1
+	module-config: "validator iterator"
+	trust-anchor-file: %q
+forward-zone:
+	name: "."
+	forward-addr: %s
+remote-control:
+	control-enable: no
+`, strings.Replace(s.unbound, ":", "@", 1), dir, filepath.Join(dir, "root.ds"), strings.Replace(s.cache.addr, ":", "@", 1)))
+	start(s.T, stamp, "unbound", "-d", "-c", filepath.Join(dir, "unbound.conf"))
+	s.await()
+}
+
+// start runs a C program under the clock of the file until the test ends.
+func start(t *testing.T, stamp, program string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+library(t), "FAKETIME_TIMESTAMP_FILE="+stamp, "FAKETIME_NO_CACHE=1",
+		"FAKETIME_DONT_FAKE_MONOTONIC=1", "TZ=UTC")
+	log, err := os.Create(stamp + ".log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%s is set, but: %v", variable, err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it has ended
+		cmd.Wait()                          //nolint:errcheck // by the signal
+		log.Close()
+		if wrote, _ := os.ReadFile(log.Name()); t.Failed() {
+			t.Logf("%s wrote\n%.1000s", program, wrote)
+		}
+	})
+}
+
+// library is that of Debian's faketime. Its command is of no use here: it names one time for good.
+func library(t *testing.T) string {
+	t.Helper()
+	found, err := filepath.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+	if err != nil || len(found) == 0 {
+		t.Fatalf("%s is set, but there is no faketime: %v", variable, err)
+	}
+	return found[0]
+}
+
+// await waits until Unbound answers for itself, so that it has cached nothing when the scenario begins.
+func (s *stage) await() {
+	s.Helper()
+	q := new(dns.Msg).SetQuestion("version.server.", dns.TypeTXT)
+	q.Question[0].Qclass = dns.ClassCHAOS
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		m, _, err := (&dns.Client{Timeout: time.Second}).Exchange(q, s.unbound)
+		if err == nil && m.Rcode == dns.RcodeSuccess {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.Fatalf("Unbound does not answer: %v %v", m, err)
+		}
+	}
+}
+
+// write replaces a file at once: whoever reads it sees the old or the new.
+func write(t *testing.T, name, text string) {
+	if err := os.WriteFile(name+".new", []byte(text), 0o600); err != nil {
+		t.Error(err)
+	} else if err := os.Rename(name+".new", name); err != nil {
+		t.Error(err)
+	}
+}
