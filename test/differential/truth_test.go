@@ -33,6 +33,12 @@ func (c *Case) truth(w *world, q Question) truth {
 			status, m = c.status(z.Name), w.zones[z.Name].Answer(question, true)
 		}
 		end, last := leave(m, name, q.Type)
+		if q.Type == dns.TypeDS && last != name && c.inCharge(relative(w.tree, last), q.Type) != z {
+			end = last // the zone spoke of its own top, which is for the one above to do
+			if !expanded(m.Answer) {
+				m.Ns = nil
+			}
+		}
 		if z != nil {
 			status = status.Join(z.proves(m, last))
 		}
@@ -83,7 +89,7 @@ func (z *Zone) proves(m *dns.Msg, last string) dnssec.Status {
 	if !z.hashed() || !hasDenial(m.Ns) {
 		return dnssec.Secure
 	}
-	if z.Iterations > mostIterations {
+	if z.overLimit() {
 		return dnssec.Insecure
 	}
 	matches := slices.ContainsFunc(m.Ns, func(rr dns.RR) bool {
@@ -131,6 +137,9 @@ func leave(m *dns.Msg, name string, t uint16) (end, last string) {
 	return last, last
 }
 
+// sameTree stands for the name of any tree.
+const sameTree = "tree."
+
 // comparable is what an answer says, without what caches and their clients may change.
 func comparable(tree string, rrs []dns.RR) (lines []string) {
 	for _, rr := range rrs {
@@ -142,7 +151,7 @@ func comparable(tree string, rrs []dns.RR) (lines []string) {
 		if ds, ok := rr.(*dns.DS); ok {
 			ds.Digest = "" // of the name too, which is another one in each tree
 		}
-		lines = append(lines, strings.ReplaceAll(strings.ToLower(rr.String()), tree, "tree."))
+		lines = append(lines, strings.ReplaceAll(strings.ToLower(rr.String()), tree, sameTree))
 	}
 	slices.Sort(lines)
 	return slices.Compact(lines)
@@ -182,19 +191,21 @@ func breakersOf(c *Case) (all []*breaker) {
 	return all
 }
 
-// fatalTo reports whether the question is for an RRset that a fault makes Bogus, in a zone that is Secure but for it. Whatever the
-// zone denies is Insecure where it has too many iterations (V-61), and so may be what should be signed.
+// fatalTo reports whether the question is for an RRset that a fault makes Bogus, in a zone that is Secure but for it. Where a zone's
+// denials are Insecure, so may be what should be signed there and below (V-61), and one fault more may make the zone Insecure.
 func (c *Case) fatalTo(q Question) bool {
-	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
-		z := c.zone(f.Zone)
-		if above := c.above(f.Zone); above != nil && above.loose() && f.Owner == f.Zone {
-			return false
+	return len(c.Faults) == 1 && slices.ContainsFunc(c.Faults, func(f Fault) bool {
+		for z := c.zone(f.Zone); z != nil; z = c.above(z.Name) {
+			if z.overLimit() {
+				return false
+			}
 		}
-		return breakers[f.Kind].fatal && f.Owner == q.Name && f.Type == q.Type && c.status(z.Name) == dnssec.Secure && !z.loose()
+		return breakers[f.Kind].fatal && f.Owner == q.Name && f.Type == q.Type && c.status(f.Zone) == dnssec.Secure
 	})
 }
 
-// loose zones have denials that are Insecure.
-func (z *Zone) loose() bool {
-	return z.hashed() && (z.Iterations > mostIterations || z.Denial == "optout")
-}
+// overLimit zones have denials that are all Insecure (V-61).
+func (z *Zone) overLimit() bool { return z.hashed() && z.Iterations > mostIterations }
+
+// loose zones have some that are (V-51).
+func (z *Zone) loose() bool { return z.overLimit() || z.Denial == "optout" }
