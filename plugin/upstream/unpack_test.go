@@ -225,6 +225,22 @@ func TestNameEndAtItsBounds(t *testing.T) {
 	}
 }
 
+// L-14: a pointer leads to before the place where the labels read so far began, nowhere else.
+func TestNameEndGoesBackwards(t *testing.T) {
+	for name, labels := range map[string]string{
+		"forward":                 pointer(14) + "\x01a\x00",
+		"forward, behind a label": "\x01a" + pointer(16) + "\x00",
+		"to itself":               pointer(12),
+		"to its own label":        "\x01a" + pointer(12),
+		"in a circle":             "\x01a" + pointer(16) + pointer(12),
+	} {
+		wire := append(make([]byte, headerSize), labels...)
+		if end, err := nameEnd(wire, headerSize, len(wire)); err != errName {
+			t.Errorf("%s: ends at %d, %v", name, end, err)
+		}
+	}
+}
+
 // A message of 64 kB filled with the smallest records, whose names lead through as many pointers as may be, is read in
 // bounded work: what the counts claim beyond it is not looked for.
 func TestUnpackFullMessage(t *testing.T) {
