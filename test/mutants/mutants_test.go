@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -197,28 +196,18 @@ var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)|^((?:panic|fatal error): .
 func copied(t *testing.T) string {
 	t.Helper()
 	to := t.TempDir()
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	entries, err := os.ReadDir(root)
+	for _, e := range entries {
+		from, to := filepath.Join(root, e.Name()), filepath.Join(to, e.Name())
 		switch {
-		case err != nil || path == root:
-			return err
-		case strings.HasPrefix(d.Name(), ".") && d.IsDir():
-			return fs.SkipDir
-		case strings.HasPrefix(d.Name(), ".") || !d.IsDir() && !d.Type().IsRegular():
-			return nil
+		case strings.HasPrefix(e.Name(), "."):
+		case e.IsDir():
+			err = errors.Join(err, os.CopyFS(to, os.DirFS(from)))
+		default:
+			text, failed := os.ReadFile(from)
+			err = errors.Join(err, failed, os.WriteFile(to, text, 0o600))
 		}
-		relative, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			return os.Mkdir(filepath.Join(to, relative), 0o700)
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(to, relative), text, 0o600)
-	})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
