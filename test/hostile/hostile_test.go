@@ -1,0 +1,269 @@
+package hostile
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/miekg/dns"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+)
+
+type label = dto.LabelPair
+
+// The bounds of work for one question about one name, cold: the root, com and the zone, with all the tries of V-14 (L-1, L-9).
+const (
+	mostChecks    = 40
+	mostQuestions = 40
+)
+
+// TestAlone: each misdeed has the outcome it must have, at a bounded cost, and is none of its neighbours' business (D-16, L-1..L-16,
+// S-5..S-15, V-13..V-15).
+func TestAlone(t *testing.T) {
+	a := build(t, append(misdeeds(), expensive()...))
+	settle := settles(t)
+	t.Run("misdeeds", func(t *testing.T) {
+		for _, m := range a.misdeeds {
+			t.Run(m.name, func(t *testing.T) {
+				t.Parallel()
+				a.alone(t, m)
+			})
+		}
+	})
+	settle()
+}
+
+// alone does one misdeed.
+func (a *arena) alone(t *testing.T, m *misdeed) {
+	to := a.upstream
+	if m.dead {
+		to = a.newUpstream(t, false)
+	}
+	server, block := a.open(t, to, func(c *danelaw.Config) {
+		c.CacheSize = 4 << 20 // there are many of them
+		if m.timeout != 0 {
+			c.Timeout = m.timeout
+		}
+	})
+	name, qtype := m.question("")
+	begun := time.Now()
+	r := ask(t, server, name, qtype)
+	if got := seen(r); got != m.want {
+		t.Errorf("%s, want %s; %v", got, m.want, sentences(r))
+	}
+	sound(t, r)
+	work := map[string][2]int{
+		"signature_checks_total":   {metric(t, "signature_checks_total", block), max(m.checks, mostChecks)},
+		"nsec3_hashes_total":       {metric(t, "nsec3_hashes_total", block), max(m.hashes, 10)},
+		"upstream_questions_total": {metric(t, "upstream_questions_total", block), max(m.questions, mostQuestions)},
+	}
+	for what, n := range work {
+		if n[0] > n[1] {
+			t.Errorf("%s is %d, at most %d are allowed", what, n[0], n[1])
+		}
+	}
+	t.Logf("%s after %v: %v; %v", seen(r), time.Since(begun).Round(time.Millisecond), sentences(r), work)
+	if got := seen(ask(t, server, "good.com.", dns.TypeMX)); got != secure(dns.RcodeSuccess) {
+		t.Errorf("its neighbour is %s", got)
+	}
+	if m.later != nil {
+		eventually(t, m.later, func() outcome { return seen(ask(t, server, name, qtype)) })
+	}
+}
+
+// sound: what a client is told is text (S-15), and a failure brings no data.
+func sound(t *testing.T, m *dns.Msg) {
+	t.Helper()
+	for _, e := range errors(m) {
+		if len(e.ExtraText) > 255 || !utf8.ValidString(e.ExtraText) {
+			t.Errorf("EDE of %d octets: %q", len(e.ExtraText), e.ExtraText)
+		}
+		for _, r := range e.ExtraText {
+			if !unicode.IsPrint(r) {
+				t.Errorf("EDE with %q: %q", r, e.ExtraText)
+				break
+			}
+		}
+	}
+	if len(errors(m)) > 3 || m.Rcode == servfail && len(m.Answer)+len(m.Ns) > 0 {
+		t.Errorf("%d errors, %d records in\n%v", len(errors(m)), len(m.Answer)+len(m.Ns), m)
+	}
+}
+
+func eventually(t *testing.T, want *outcome, get func() outcome) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		got := get()
+		if got == *want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("later %s, want %s", got, want)
+		}
+	}
+}
+
+// duration is how long all misdeeds go on together: short, or as DANELAW_SOAK says.
+func duration() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("DANELAW_SOAK")); err == nil {
+		return d
+	}
+	return 2 * time.Second
+}
+
+// TestTogether: while all misdeeds are done at once to one danelaw, for one crowd of clients after the other, the mail of everybody else
+// is answered rightly: what is cached without a question, what is not with its true verdict. Memory and goroutines stay in bounds,
+// and nothing of it is left afterwards (C-8, L-7, L-13, L-15).
+func TestTogether(t *testing.T) {
+	const attackers, mailers = 32, 4
+	a := build(t, append(misdeeds(), expensive()...))
+	settle := settles(t)
+	t.Run("attack", func(t *testing.T) {
+		server, block := a.open(t, a.upstream, nil)
+		a.delivers(t, server, "")
+		cached := a.upstream.questions("mx.good.com.")
+		watched := watch()
+		var all sync.WaitGroup
+		var attacks, deliveries, limits atomic.Int64
+		victims := a.victims()
+		end := time.Now().Add(duration())
+		for range attackers {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					m := victims[rand.IntN(len(victims))]
+					limits.Add(a.attack(t, server, m))
+					attacks.Add(1)
+				}
+			})
+		}
+		for range mailers {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					a.delivers(t, server, fmt.Sprintf("n%016x.", rand.Uint64()))
+					deliveries.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		goroutines, heap := watched()
+		t.Logf("%d attacks, %d deliveries, at most %d goroutines, %d MiB of heap; %d signature checks, %d hashes, %d upstream questions", attacks.Load(),
+			deliveries.Load(), goroutines, heap>>20, metric(t, "signature_checks_total", block), metric(t, "nsec3_hashes_total", block),
+			metric(t, "upstream_questions_total", block))
+		if n := a.upstream.questions("mx.good.com."); n != cached {
+			t.Errorf("mx.good.com., which is cached, was asked about %d times more", n-cached)
+		}
+		// A client has a flight with some forty questions at most, each with its copies and what the upstream makes of them.
+		if most := 500 + attackers*200; goroutines > most {
+			t.Errorf("%d goroutines, want at most %d", goroutines, most)
+		}
+		if heap > 192<<20 {
+			t.Errorf("%d MiB of heap", heap>>20)
+		}
+		if n := metric(t, "panics_total", block); n != 0 || deliveries.Load() == 0 || attacks.Load() == 0 {
+			t.Errorf("%d panics, %d deliveries, %d attacks", n, deliveries.Load(), attacks.Load())
+		}
+	})
+	settle()
+}
+
+func (a *arena) victims() (all []*misdeed) {
+	for _, m := range a.misdeeds {
+		if !m.dead {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// attack asks for one victim, by a name of its own where there may be any; only what is true is ever Secure.
+func (a *arena) attack(t *testing.T, server string, m *misdeed) (limited int64) {
+	label := ""
+	if m.text == mailZone && m.ask == "" && !m.want.ad {
+		label = fmt.Sprintf("n%016x.", rand.Uint64())
+	}
+	name, qtype := m.question(label)
+	r := ask(t, server, name, qtype)
+	sound(t, r)
+	switch got := seen(r); {
+	case got.ad && !m.want.ad && label == "":
+		t.Errorf("%s: %s %s is %s", m.name, name, dns.Type(qtype), got)
+	case got.rcode == servfail:
+		return 1
+	}
+	return 0
+}
+
+// delivers asks what mail to honest domains asks; with a label it is also about names that nobody asked for before.
+func (a *arena) delivers(t *testing.T, server, label string) {
+	for _, q := range []struct {
+		name  string
+		qtype uint16
+		want  outcome
+	}{
+		{"good.com.", dns.TypeMX, secure(dns.RcodeSuccess)},
+		{"mx.good.com.", dns.TypeA, secure(dns.RcodeSuccess)},
+		{"mx.good.com.", dns.TypeAAAA, secure(dns.RcodeSuccess)},
+		{"_25._tcp.mx.good.com.", dns.TypeTLSA, secure(dns.RcodeSuccess)},
+		{label + "wild.good.com.", dns.TypeMX, secure(dns.RcodeSuccess)},
+		{label + "hashed.com.", dns.TypeA, secure(map[bool]int{true: dns.RcodeSuccess, false: dns.RcodeNameError}[label == ""])},
+		{label + "wild.insecure.com.", dns.TypeMX, insecure(dns.RcodeSuccess)},
+		{"big.com.", dns.TypeTXT, secure(dns.RcodeSuccess)},
+	} {
+		r := ask(t, server, q.name, q.qtype)
+		if got := seen(r); got != q.want {
+			t.Errorf("%s %s: %s, want %s; %v", q.name, dns.Type(q.qtype), got, q.want, sentences(r))
+		}
+	}
+}
+
+// watch watches the process; what it returns ends that and tells the most there was, of the heap beside what others have left.
+func watch() func() (goroutines int, heap uint64) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	var goroutines int
+	var heap uint64
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	before := m.HeapInuse
+	go func() {
+		defer close(done)
+		for {
+			runtime.ReadMemStats(&m)
+			goroutines, heap = max(goroutines, runtime.NumGoroutine()), max(heap, m.HeapInuse)
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}()
+	return func() (int, uint64) {
+		close(stop)
+		<-done
+		return goroutines, heap - min(heap, before)
+	}
+}
+
+// settles notes how many goroutines there are; what it returns waits until there are no more than that.
+func settles(t *testing.T) func() {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	return func() {
+		t.Helper()
+		for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				stacks := make([]byte, 1<<20)
+				t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
+			}
+		}
+	}
+}

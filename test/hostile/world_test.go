@@ -1,0 +1,227 @@
+// Package hostile puts danelaw, on a real socket, before an upstream that does to some names whatever an upstream can do, and before
+// zones that are made to cost work. Each misdeed has one outcome for its client and bounds for what it may cost; all of them
+// together change nothing for anybody else. Where DANELAW_SOAK is set that goes on for so long.
+package hostile
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/trustanchors"
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+// TestMain silences the log, which tells of each failure.
+func TestMain(m *testing.M) {
+	clog.Discard()
+	os.Exit(m.Run())
+}
+
+const registry = `@ SOA ns hostmaster 1 7200 3600 86400 300
+@ NS ns
+ns A 192.0.2.53
+`
+
+const mailZone = registry + `@ MX 10 mx
+mx A 192.0.2.25
+_25._tcp.mx TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000
+*.wild MX 10 mx
+`
+
+// arena is the world of all misdeeds with its hostile upstream.
+type arena struct {
+	world    *zones.World
+	upstream *hostile
+	misdeeds map[string]*misdeed // by zone
+}
+
+// build makes the arena: honest zones, and one zone for each misdeed.
+func build(t *testing.T, misdeeds []*misdeed) *arena {
+	t.Helper()
+	a := &arena{misdeeds: map[string]*misdeed{}}
+	plans := []zones.Plan{
+		{Name: ".", Text: registry}, {Name: "com.", Text: registry}, {Name: "good.com.", Text: mailZone},
+		{Name: "hashed.com.", Text: mailZone, Config: zones.Config{NSEC3: &zones.NSEC3{}}},
+		{Name: "insecure.com.", Text: mailZone, Config: zones.Config{Unsigned: true}},
+		{Name: "big.com.", Text: mailZone + "@ TXT " + strings.Repeat(strings.Repeat("x", 250)+" ", 16) + "\n"},
+	}
+	for i, m := range misdeeds {
+		m.zone = fmt.Sprintf("victim%d.com.", i)
+		a.misdeeds[m.zone] = m
+		plans = append(plans, m.plan())
+	}
+	plans = append(plans, hops()...)
+	var err error
+	if a.world, err = zones.Build(time.Now(), plans...); err != nil {
+		t.Fatal(err)
+	}
+	a.upstream = a.newUpstream(t, true)
+	return a
+}
+
+func (a *arena) newUpstream(t *testing.T, tcp bool) *hostile {
+	t.Helper()
+	h := &hostile{honest: a.world.Recursor(time.Now), misled: a.misled}
+	listen(t, h, tcp)
+	return h
+}
+
+// misled returns what is done to questions about a name.
+func (a *arena) misled(name string) func(*asked) {
+	labels := dns.SplitDomainName(name)
+	if len(labels) < 2 {
+		return nil
+	}
+	if m := a.misdeeds[strings.Join(labels[len(labels)-2:], ".")+"."]; m != nil {
+		return m.act
+	}
+	return nil
+}
+
+// open starts a danelaw on a socket that asks the upstream; change, if not nil, alters its configuration.
+func (a *arena) open(t *testing.T, to *hostile, change func(*danelaw.Config)) (addr, block string) {
+	t.Helper()
+	c := danelaw.Defaults()
+	c.Block = t.Name()
+	c.Anchors = trustanchors.Set(a.world.Anchors())
+	address, err := upstream.Parse(to.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Routes = []upstream.Route{{From: ".", To: []upstream.Address{address}}}
+	if change != nil {
+		change(&c)
+	}
+	h, err := danelaw.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	return serve(t, h), c.Block
+}
+
+// serve puts danelaw on a free port of 127.0.0.1 until the test ends.
+func serve(t *testing.T, h *danelaw.Handler) string {
+	t.Helper()
+	packets, stream := freePort(t)
+	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: stream, MaxTCPQueries: -1}} {
+		started, ended := make(chan struct{}), make(chan struct{})
+		s.NotifyStartedFunc = func() { close(started) }
+		s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+			h.ServeDNS(context.Background(), w, q) //nolint:errcheck // it has written its reply
+		})
+		go func() {
+			defer close(ended)
+			s.ActivateAndServe() //nolint:errcheck // it ends with Shutdown
+		}()
+		<-started
+		t.Cleanup(func() {
+			s.Shutdown() //nolint:errcheck // the sockets are loopback's
+			<-ended
+		})
+	}
+	return packets.LocalAddr().String()
+}
+
+// outcome is what a client is told.
+type outcome struct {
+	rcode int
+	ad    bool
+	ede   uint16 // the first Extended DNS Error
+	told  bool   // there is one
+}
+
+func secure(rcode int) outcome           { return outcome{rcode: rcode, ad: true} }
+func insecure(rcode int) outcome         { return outcome{rcode: rcode} }
+func told(rcode int, ede uint16) outcome { return outcome{rcode: rcode, ede: ede, told: true} }
+
+func (o outcome) String() string {
+	s := fmt.Sprintf("%s AD=%v", dns.RcodeToString[o.rcode], o.ad)
+	if o.told {
+		s += fmt.Sprint(" EDE ", o.ede)
+	}
+	return s
+}
+
+// seen is the outcome that a reply shows.
+func seen(m *dns.Msg) outcome {
+	o := outcome{rcode: m.Rcode, ad: m.AuthenticatedData}
+	if all := errors(m); len(all) > 0 {
+		o.ede, o.told = all[0].InfoCode, true
+	}
+	return o
+}
+
+// errors are the Extended DNS Errors of a reply.
+func errors(m *dns.Msg) (all []*dns.EDNS0_EDE) {
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if e, ok := o.(*dns.EDNS0_EDE); ok {
+				all = append(all, e)
+			}
+		}
+	}
+	return all
+}
+
+// sentences are what the errors of a reply say.
+func sentences(m *dns.Msg) (texts []string) {
+	for _, e := range errors(m) {
+		texts = append(texts, fmt.Sprintf("%d %q", e.InfoCode, e.ExtraText))
+	}
+	return texts
+}
+
+// patience is how long a reply may take on a busy machine; danelaw answers in 4.5 s.
+const patience = 20 * time.Second
+
+func ask(t *testing.T, server, name string, qtype uint16) *dns.Msg {
+	t.Helper()
+	q := new(dns.Msg).SetQuestion(name, qtype)
+	q.SetEdns0(4096, true)
+	m, _, err := (&dns.Client{Timeout: patience, UDPSize: 4096}).Exchange(q, server)
+	if err == nil && m.Truncated {
+		m, _, err = (&dns.Client{Net: "tcp", Timeout: patience}).Exchange(q, server)
+	}
+	if err != nil {
+		t.Errorf("%s %s: %v", name, dns.Type(qtype), err)
+		return new(dns.Msg)
+	}
+	return m
+}
+
+// metric returns the sum of a counter of danelaw for one server block.
+func metric(t *testing.T, name, block string) (sum int) {
+	t.Helper()
+	gathering.Lock()
+	defer gathering.Unlock()
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "coredns_danelaw_"+name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if slices.ContainsFunc(m.GetLabel(), func(l *label) bool { return l.GetName() == "block" && l.GetValue() == block }) {
+				sum += int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return sum
+}
+
+var gathering sync.Mutex
