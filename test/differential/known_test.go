@@ -67,6 +67,9 @@ var known = map[string]func(situation) bool{
 	"ds-bit": func(s situation) bool {
 		return s.danelawFails() && s.unboundInsecure() && s.toggled(dns.TypeDS)
 	},
+	"dname-bit": func(s situation) bool {
+		return s.danelawFails() && s.toggled(dns.TypeDNAME)
+	},
 	"alias-beside-ds": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && s.broken(func(f Fault) bool { return f.Kind == "extra" && f.N%5 == 4 })
 	},
