@@ -423,6 +423,18 @@ func TestAnchors(t *testing.T) {
 		r.Store.ForgetFailures()
 		expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	})
+	t.Run("below an insecure delegation", func(t *testing.T) { // V-11
+		r, u, _ := setup(t, nil)
+		u.world.texts["insecure.com."] = mailZone + "\nalias CNAME mx.island.alias\nisland.alias NS ns."
+		u.world.add(t, map[string]string{"island.alias.insecure.com.": mailZone})
+		u.setRule(u.firstLinkOnly)                               // so that the alias has been found Insecure before its target is judged
+		r.Anchors["island.alias.insecure.com."] = r.Anchors["."] // matches nothing there
+		expect(t, ask(r, "alias.insecure.com.", dns.TypeA), dnssec.Bogus, dns.RcodeServerFailure)
+		r.Anchors["island.alias.insecure.com."] = u.world.ds("island.alias.insecure.com.")
+		r.Store.ForgetFailures()
+		expect(t, ask(r, "alias.insecure.com.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
+		expect(t, ask(r, "mx.island.alias.insecure.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	})
 	t.Run("one of two primed", func(t *testing.T) { // T-13
 		r, _, _ := setup(t, nil)
 		r.Anchors["example.com."] = r.Anchors["."] // matches nothing there
