@@ -1,7 +1,8 @@
 // Package mutants holds small changes for the worse, each a patch of a few lines: a check removed, a bound off by one, half a
 // proof accepted. The tests must catch every one; what survives shows a case that they lack.
 //
-// DANELAW_TEST_MUTANTS=all runs all of them, a number that many, chosen by DANELAW_TEST_MUTANTS_SEED (or one that is told).
+// DANELAW_TEST_MUTANTS=all runs all of them, a name that one, a number that many, chosen by DANELAW_TEST_MUTANTS_SEED (or one that
+// is told).
 package mutants
 
 import (
@@ -82,15 +83,18 @@ func TestMutants(t *testing.T) {
 	fmt.Printf("%d mutants in %v\n", len(chosen), time.Since(begun).Round(time.Second))
 }
 
-// choose returns all, or a sample by a seed that is told, so that it can be drawn again.
+// choose returns all, one by its name, or a sample by a seed that is told, so that it can be drawn again.
 func choose(t *testing.T, all []*mutant, how string) []*mutant {
 	t.Helper()
 	if how == "all" {
 		return all
 	}
+	if i := slices.IndexFunc(all, func(m *mutant) bool { return m.name == how }); i >= 0 {
+		return all[i : i+1]
+	}
 	n, err := strconv.Atoi(how)
 	if err != nil || n < 1 {
-		t.Fatalf("DANELAW_TEST_MUTANTS=%s: give a number or all", how)
+		t.Fatalf("DANELAW_TEST_MUTANTS=%s: give a number, a name or all", how)
 	}
 	text := cmp.Or(os.Getenv("DANELAW_TEST_MUTANTS_SEED"), strconv.FormatUint(rand.Uint64(), 10))
 	seed, err := strconv.ParseUint(text, 10, 64)
