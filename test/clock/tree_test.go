@@ -174,7 +174,8 @@ func (tr *tree) anchors() (anchors []*dns.DS) {
 func (tr *tree) servers() map[string]zones.Server {
 	servers := map[string]zones.Server{}
 	for _, z := range tr.states {
-		servers[z.name] = func(q dns.Question) *dns.Msg { return tr.answer(z.name, q) }
+		name := z.name // the state may be changed meanwhile
+		servers[name] = func(q dns.Question) *dns.Msg { return tr.answer(name, q) }
 	}
 	return servers
 }
