@@ -67,6 +67,35 @@ func TestLongestChain(t *testing.T) {
 	}
 }
 
+// V-65: where the end of an alias chain does not validate in the reply that has all of it, the target is asked for itself; and if
+// that is no better, the sentence is about the target.
+func TestEndIsAskedOn(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	stripped := func(m *dns.Msg) {
+		m.Answer = slices.DeleteFunc(m.Answer, func(rr dns.RR) bool {
+			return rr.Header().Rrtype == dns.TypeRRSIG && rr.Header().Name == "mx.example.com."
+		})
+	}
+	always := false
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if q.Name == "alias.example.com." || always {
+			stripped(reply.Msg)
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "alias.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	always = true
+	a := ask(r, "alias.example.com.", dns.TypeMX) // a denial, which is whole
+	expect(t, a, dnssec.Secure, dns.RcodeSuccess)
+	r.Store = NewStore(4 << 20)
+	a = ask(r, "alias.example.com.", dns.TypeA)
+	expect(t, a, dnssec.Bogus, dns.RcodeServerFailure)
+	if f := a.Notes[0]; f.Owner != "mx.example.com." || f.Code != dns.ExtendedErrorCodeRRSIGsMissing {
+		t.Errorf("notes %s", notes(a))
+	}
+}
+
 // V-67: aliases in a circle are SERVFAIL, within one zone and over two replies.
 func TestAliasLoop(t *testing.T) {
 	r, u, _ := setup(t, nil)

@@ -122,7 +122,9 @@ func (j *judgement) answered(data []*RRset, cname *RRset) {
 		if outcome.status == Secure && j.contradicts(set, cname) {
 			outcome = settled{status: Bogus, cause: contradiction(set)}
 		}
-		j.take(set, outcome)
+		if !j.take(set, outcome) {
+			return
+		}
 	}
 }
 
@@ -156,8 +158,7 @@ func (j *judgement) alias(cname *RRset) bool {
 	if outcome.status == Secure && len(cname.RRs) > 1 {
 		outcome = settled{status: Bogus, cause: contradiction(cname)}
 	}
-	j.take(cname, outcome)
-	return j.goTo(cname.RRs[0].(*dns.CNAME).Target)
+	return j.take(cname, outcome) && j.goTo(cname.RRs[0].(*dns.CNAME).Target)
 }
 
 // rename judges a DNAME above the last name and goes where it leads. The CNAME beside it is unsigned, and must be what
@@ -170,7 +171,9 @@ func (j *judgement) rename(dname *RRset, outcome settled) bool {
 			Text: dname.Owner + ": the DNAME was made from a wildcard",
 		}}
 	}
-	j.take(dname, outcome)
+	if !j.take(dname, outcome) {
+		return false
+	}
 	target, ok := substitute(name, dname.Owner, dname.RRs[0].(*dns.DNAME).Target)
 	if !ok {
 		j.v.Rcode = dns.RcodeYXDomain
@@ -255,6 +258,7 @@ type settled struct {
 	pending  bool // the walk has to go on first
 	status   Status
 	zone     string // that signed it or that it lies in
+	reply    bool   // Bogus, and the zone is in order: another reply may be as well
 	expanded bool   // from a wildcard
 	proof    proof  // of that expansion
 	expires  time.Time
@@ -352,7 +356,7 @@ func (j *judgement) byWalk(owner string, parentSide bool, blame func(*Zone) *Fai
 		}
 		return s
 	case Secure:
-		return settled{status: Bogus, zone: z.Name, cause: blame(z)}
+		return settled{status: Bogus, zone: z.Name, reply: true, cause: blame(z)}
 	default:
 		return settled{status: z.Status, zone: z.Name, cause: z.Cause}
 	}
@@ -389,14 +393,19 @@ func deepestFirst(names []string) []string {
 	return names[:min(len(names), maxSigners)]
 }
 
-// take adds a settled set, with the proof it needed, to the verdict.
-func (j *judgement) take(set *RRset, s settled) {
-	if s.pending {
-		return
-	}
-	if s.status <= Bogus {
+// take adds a settled set, with the proof it needed, to the verdict, and reports whether what is behind it still matters.
+// What does not validate behind an alias is asked on, as if the upstream had left it out: the reply to a question for the
+// target may hold what this one lacks (V-64, V-65).
+func (j *judgement) take(set *RRset, s settled) bool {
+	switch {
+	case s.pending:
+		return true
+	case s.reply && j.aliased():
+		j.v.Next = j.v.Last
+		return false
+	case s.status <= Bogus:
 		j.fail(s.status, s.cause)
-		return
+		return false
 	}
 	j.v.Status = j.v.Status.Join(s.status)
 	j.v.Answer = append(j.v.Answer, set)
@@ -406,7 +415,11 @@ func (j *judgement) take(set *RRset, s settled) {
 	}
 	j.v.Expires = earlier(j.v.Expires, s.expires)
 	j.note(s.notes)
+	return true
 }
+
+// aliased says that an alias has led to the last name.
+func (j *judgement) aliased() bool { return len(j.names) > 0 }
 
 // rest adds the records of a proof, and shortens the verdict's life to theirs.
 func (j *judgement) rest(p proof, ttl uint32) {
@@ -421,7 +434,8 @@ func (j *judgement) rest(p proof, ttl uint32) {
 
 func (j *judgement) note(notes []*Failure) {
 	for _, f := range notes {
-		if !slices.Contains(j.v.Notes, f) {
+		same := func(o *Failure) bool { return o.Code == f.Code && o.Text == f.Text }
+		if !slices.ContainsFunc(j.v.Notes, same) {
 			j.v.Notes = append(j.v.Notes, f)
 		}
 	}

@@ -10,8 +10,7 @@ import (
 // denial records, else by the walk to the name (V-50h). After an alias a reply that does not speak of the target at all
 // is not a denial: the question is asked on (V-64, V-65).
 func (j *judgement) denied(name string) {
-	aliased := len(j.v.Answer) > 0 || len(j.v.Needs) > 0
-	if aliased && !j.speaksOf(name) {
+	if j.aliased() && !j.speaksOf(name) {
 		j.v.Next = name
 		return
 	}
@@ -27,9 +26,7 @@ func (j *judgement) denied(name string) {
 		j.fail(Indeterminate, d.cause)
 		return
 	}
-	signed := false
 	walked := j.byWalk(name, j.qtype == dns.TypeDS, func(z *Zone) *Failure {
-		signed = true
 		if d.zone == nil { // none signed a denial record: what is it that the zone lacks?
 			return j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause
 		}
@@ -41,7 +38,7 @@ func (j *judgement) denied(name string) {
 		j.deny(name, denial{proof: proof{status: Insecure}, rcode: j.reply.Rcode})
 		j.v.Expires = earlier(j.v.Expires, walked.expires)
 		j.note(walked.notes)
-	case aliased && signed:
+	case j.aliased() && walked.reply:
 		j.v.Next = name
 	default:
 		j.fail(walked.status, walked.cause)
@@ -80,7 +77,7 @@ type denial struct {
 }
 
 // disproof tries the proofs of every zone that signed denial records. What is proven decides about the RCODE, not the
-// reply's (V-48a); where both hold, as below an opt-out cover, the reply's is kept.
+// reply's (V-48a). Where both may be, as below an opt-out cover, which proves neither, the reply's is kept.
 func (j *judgement) disproof(name string) (denial, bool) {
 	signers := j.deniers(name)
 	zones, pending := j.zonesAt(signers)
@@ -104,6 +101,9 @@ func (j *judgement) disproof(name string) (denial, bool) {
 				best = d
 			}
 		}
+	}
+	if best.status == Insecure {
+		best.rcode = j.reply.Rcode
 	}
 	return best, false
 }

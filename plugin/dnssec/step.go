@@ -3,6 +3,7 @@ package dnssec
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -113,13 +114,13 @@ func (c *Check) signedCut(d *Delegation, parent *Zone, set *RRset) {
 // usable filters a Secure DS RRset by V-38 and V-39, in its fixed order.
 func (c *Check) usable(set *RRset) ([]*dns.DS, Cut, *Failure) {
 	var kept []*dns.DS
+	var unsupported []uint8
 	strong, malformed := false, false
-	cause := unsupportedDigest(set)
 	for _, rr := range set.RRs {
 		ds := rr.(*dns.DS)
 		switch hash, known := digests[ds.DigestType]; {
 		case !c.Policy.supported(ds.Algorithm):
-			cause = unsupportedAlgorithm(set, ds.Algorithm)
+			unsupported = append(unsupported, ds.Algorithm)
 		case !known:
 		case len(ds.Digest) != 2*hash.Size():
 			malformed = true
@@ -135,26 +136,27 @@ func (c *Check) usable(set *RRset) ([]*dns.DS, Cut, *Failure) {
 			Text: set.Owner + ": no DS has a digest of the length of its digest type",
 		}
 	case len(kept) == 0:
-		return nil, InsecureCut, cause
+		return nil, InsecureCut, unusable(set, unsupported)
 	case strong: // RFC 4509 section 3
 		kept = slices.DeleteFunc(kept, func(ds *dns.DS) bool { return ds.DigestType == dns.SHA1 })
 	}
 	return kept[:min(len(kept), maxDS)], SignedCut, nil
 }
 
-func unsupportedDigest(set *RRset) *Failure {
-	return &Failure{
+// unusable says why no DS of a set can be used: for its algorithms, which are not supported, or else for its digest types.
+func unusable(set *RRset, algorithms []uint8) *Failure {
+	f := &Failure{
 		Code: dns.ExtendedErrorCodeUnsupportedDSDigestType, Zone: set.Owner, Owner: set.Owner, Type: dns.TypeDS,
 		Text: set.Owner + ": no DS has a supported digest type, so the zone counts as unsigned",
 	}
-}
-
-func unsupportedAlgorithm(set *RRset, algorithm uint8) *Failure {
-	return &Failure{
-		Code: dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm, Zone: set.Owner, Owner: set.Owner, Type: dns.TypeDS,
-		Text: fmt.Sprintf("%s: signed with algorithm %d only, which is not supported, so the zone counts as unsigned",
-			set.Owner, algorithm),
+	if len(algorithms) > 0 {
+		slices.Sort(algorithms)
+		list := strings.ReplaceAll(strings.Trim(fmt.Sprint(slices.Compact(algorithms)), "[]"), " ", " and ")
+		f.Code = dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm
+		f.Text = fmt.Sprintf("%s: signed with algorithm %s only, which danelaw does not support, so the zone counts as unsigned",
+			set.Owner, list)
 	}
+	return f
 }
 
 // aliasesAt returns the DNAMEs above name and the CNAME at it, DNAMEs first (V-66, V-68).
