@@ -263,6 +263,8 @@ func TestCNAME(t *testing.T) {
 			"Bogus, EDE 10", ""},
 		{"V-65 the middle does not validate: asked on", "x.example. A", 0, join(ex("x.example. CNAME y.example."),
 			rrs(t, "y.example. CNAME u.example.", "u.example. A 192.0.2.1")), nil, "Secure, next y.example.", "x.example. CNAME"},
+		{"S-15 a note that holds for two links is told once", "a.o.example. A", 0,
+			rrs(t, "a.o.example. CNAME b.o.example.", "b.o.example. A 192.0.2.1"), nil, "Insecure, note 1", ""},
 		{"V-64 the zone of the target is Bogus", "x.example. A", 0, join(ex("x.example. CNAME a.b.example."),
 			rrs(t, "a.b.example. A 192.0.2.1")), nil, "Bogus, EDE 9", ""},
 		{"V-64 the chain of the target could not be had", "x.example. A", 0, join(ex("x.example. CNAME y.i.example."),
