@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"test/differential": {},
 	"test/hostile":      {},
 	"test/mutants":      {},
+	"test/servers":      {"zones"},
 }
 
 // TestImports: imports run one way, and no package is without its place in that order.

@@ -30,6 +30,11 @@ func listen(answer answerer) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	return listenOn(packets, stream, answer), nil
+}
+
+// listenOn serves answer on sockets that are there already.
+func listenOn(packets net.PacketConn, stream net.Listener, answer answerer) *listener {
 	l := &listener{addr: packets.LocalAddr().String()}
 	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: stream, MaxTCPQueries: -1}} {
 		started := make(chan struct{})
@@ -39,7 +44,7 @@ func listen(answer answerer) (*listener, error) {
 		<-started
 		l.servers = append(l.servers, s)
 	}
-	return l, nil
+	return l
 }
 
 // Listen serves answer on a free port of 127.0.0.1, over UDP and TCP, until end is called. A nil reply stands for SERVFAIL.
@@ -49,6 +54,20 @@ func Listen(answer func(q dns.Question, do bool) *dns.Msg) (addr string, end fun
 		return "", nil, err
 	}
 	return l.addr, l.close, nil
+}
+
+// ListenAt is [Listen] for an address and port of one's own choice.
+func ListenAt(addr string, answer func(q dns.Question, do bool) *dns.Msg) (end func() error, err error) {
+	packets, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := net.Listen("tcp", addr)
+	if err != nil {
+		packets.Close()
+		return nil, err
+	}
+	return listenOn(packets, stream, answer).close, nil
 }
 
 // freePort opens a port for both transports: what the system hands out for one may be taken for the other.

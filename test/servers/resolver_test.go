@@ -1,0 +1,190 @@
+package servers
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// resolver is one of the resolvers of other makers, in one of its roles.
+type resolver struct {
+	kind     string // unbound, bind, knot, pdns, dnsmasq, forward
+	validate bool
+	to       string // the address to which it forwards; "": it iterates from the root
+	address  string
+}
+
+// run starts it and waits until it answers.
+func (r resolver) run(t *testing.T) {
+	directory := dir(filepath.Base(t.Name()), r.address) // short, as it is to hold sockets
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := map[string]func(*testing.T, string) []string{
+		"unbound": r.unbound, "bind": r.bind, "knot": r.knot, "pdns": r.pdns, "dnsmasq": r.dnsmasq, "forward": r.forward,
+	}[r.kind]
+	start(t, fmt.Sprintf("%+v", r), directory, config(t, directory)...)
+	await(t, r.address, ".", dns.TypeNS)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func (r resolver) unbound(t *testing.T, directory string) []string {
+	config := fmt.Sprintf(`server:
+	interface: %s@53
+	do-daemonize: no
+	username: ""
+	chroot: ""
+	directory: %q
+	pidfile: ""
+	use-syslog: no
+	do-ip6: no
+	do-not-query-localhost: no
+	num-threads: 1
+	val-log-level: 2
+	root-hints: %q
+	infra-host-ttl: 1
+`, r.address, directory, dir("root.hints"))
+	if r.validate {
+		config += fmt.Sprintf("	module-config: \"validator iterator\"\n	trust-anchor-file: %q\n", dir("root.ds"))
+	} else {
+		config += "	module-config: \"iterator\"\n"
+	}
+	if r.to != "" {
+		config += fmt.Sprintf("forward-zone:\n	name: \".\"\n	forward-addr: %s\n", r.to)
+	}
+	return []string{"unbound", "-d", "-c", write(t, directory, "unbound.conf", config)}
+}
+
+func (r resolver) bind(t *testing.T, directory string) []string {
+	config := fmt.Sprintf(`options {
+	directory %q; pid-file none; session-keyfile none;
+	listen-on port 53 { %s; }; listen-on-v6 { none; };
+	recursion yes; empty-zones-enable no; max-cache-size 32M;
+	dnssec-validation %s;
+	qname-minimization relaxed;
+`, directory, r.address, yesNo(r.validate))
+	if r.to != "" {
+		config += fmt.Sprintf("	forward only; forwarders { %s; };\n", r.to)
+	}
+	config += "};\ncontrols { };\n"
+	if r.to == "" {
+		config += fmt.Sprintf("zone \".\" { type hint; file %q; };\n", dir("root.hints"))
+	}
+	if r.validate {
+		config += fmt.Sprintf("include %q;\n", dir("root.anchors"))
+	}
+	return []string{"named", "-g", "-4", "-n", "1", "-c", write(t, directory, "named.conf", config)}
+}
+
+func (r resolver) knot(t *testing.T, directory string) []string {
+	config := fmt.Sprintf(`net.listen(%q, 53)
+net.ipv6 = false
+modules = { 'hints > iterate' }
+hints.root_file(%q)
+cache.size = 20 * MB
+log_level('debug')
+`, r.address, dir("root.hints"))
+	if r.validate {
+		config += fmt.Sprintf("trust_anchors.add_file(%q, true)\n", dir("root.dnskey"))
+	} else {
+		config += "trust_anchors.remove('.')\noption('NO_MINIMIZE', true)\n"
+	}
+	if r.to != "" {
+		config += fmt.Sprintf("policy.add(policy.all(policy.FORWARD('%s@53')))\n", r.to)
+	}
+	return []string{"kresd", "-n", "-c", write(t, directory, "kresd.conf", config), directory}
+}
+
+func (r resolver) pdns(t *testing.T, directory string) []string {
+	mode := "process-no-validate"
+	if r.validate {
+		mode = "validate"
+	}
+	config := fmt.Sprintf(`local-address=%s
+local-port=53
+daemon=no
+disable-syslog=yes
+write-pid=no
+socket-dir=%s
+threads=1
+hint-file=%s
+dnssec=%s
+dont-query=
+allow-from=127.0.0.0/8
+query-local-address=0.0.0.0
+security-poll-suffix=
+serve-rfc1918=no
+export-etc-hosts=no
+loglevel=3
+`, r.address, directory, dir("root.hints"), mode)
+	if r.to != "" {
+		config += fmt.Sprintf("forward-zones-recurse=.=%s\n", r.to)
+	}
+	if r.validate {
+		lua := fmt.Sprintf("clearTA('.')\naddTA('.', %q)\n", anchorDS(t))
+		config += fmt.Sprintf("lua-config-file=%s\n", write(t, directory, "anchor.lua", lua))
+	}
+	write(t, directory, "recursor.conf", config)
+	return []string{"pdns_recursor", "--config-dir=" + directory}
+}
+
+func (r resolver) dnsmasq(*testing.T, string) []string {
+	return []string{
+		"dnsmasq", "-k", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--bind-interfaces", "--port=53",
+		"--log-facility=-", "--pid-file=", "--listen-address=" + r.address, "--server=" + r.to,
+	}
+}
+
+// forward is danelaw's own binary as a CoreDNS without the plugin.
+func (r resolver) forward(t *testing.T, directory string) []string {
+	return []string{danelaw(), "-conf", write(t, directory, "Corefile",
+		fmt.Sprintf(".:53 {\n bind %s\n forward . %s\n}\n", r.address, r.to))}
+}
+
+// runDanelaw starts danelaw in front of an upstream.
+func runDanelaw(t *testing.T, address, upstream string) {
+	directory := dir(filepath.Base(t.Name()), address)
+	start(t, "danelaw", directory, danelaw(), "-conf", write(t, directory, "Corefile", fmt.Sprintf(`.:53 {
+	bind %s
+	danelaw {
+		upstream . %s
+		trust_anchor %s
+	}
+}
+`, address, upstream, dir("root.ds"))))
+	await(t, address, ".", dns.TypeNS)
+}
+
+// anchors writes the root's trust anchor in the forms that the validators read, and the hints.
+func (tr tree) anchors(t *testing.T) {
+	root := tr["."]
+	write(t, dir(), "root.hints", fmt.Sprintf(". 3600000 NS ns.\nns. 3600000 A %s\n", root.server.address()))
+	key, _ := root.signed.key(dns.ZONE | dns.SEP)
+	if key == nil {
+		t.Fatal(root.signed.err)
+	}
+	write(t, dir(), "root.ds", strings.Join(strings.Fields(key.ToDS(dns.SHA256).String()), " ")+"\n")
+	write(t, dir(), "root.dnskey", key.String()+"\n")
+	write(t, dir(), "root.anchors", fmt.Sprintf("trust-anchors { . static-key %d %d %d %q; };\n", key.Flags, key.Protocol, key.Algorithm,
+		key.PublicKey))
+}
+
+// anchorDS is the RDATA of the root's anchor.
+func anchorDS(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(dir("root.ds"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(strings.Fields(string(text))[4:], " ")
+}

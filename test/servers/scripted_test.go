@@ -1,0 +1,420 @@
+package servers
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+// The scripted server has the faults that no zone file can carry: those of replies. Its zones hang below lie., signed with NSEC,
+// and lie3., with NSEC3.
+
+// spoiler changes a reply before it is sent.
+type spoiler func(q dns.Question, m *dns.Msg) *dns.Msg
+
+// lies makes the world of the scripted server. It is built once, as its zones need to know each other.
+func lies() (*zones.World, error) {
+	plans := []zones.Plan{liar("lie.", nil, zones.Fault{}), liar("lie3.", new(zones.NSEC3), zones.Fault{})}
+	for _, l := range lieTable {
+		var hash *zones.NSEC3
+		if strings.HasSuffix(l.name, ".lie3.") {
+			hash = &zones.NSEC3{Iterations: 1, Salt: "aabb"}
+		}
+		plan := liar(l.name, hash, l.fault)
+		if l.config != nil {
+			l.config(&plan.Config)
+		}
+		plans = append(plans, plan)
+	}
+	return zones.Build(time.Now(), plans...)
+}
+
+func liar(name string, hash *zones.NSEC3, f zones.Fault) zones.Plan {
+	text := fmt.Sprintf(base, name, scripted.address()) + full + "real.wild A 192.0.2.9\n"
+	return zones.Plan{Name: name, Text: text, Config: zones.Config{NSEC3: hash}, Fault: f}
+}
+
+// tell starts the scripted server and returns the DS of its top-level domains.
+func tell(t *testing.T) (anchors []*dns.DS) {
+	t.Helper()
+	world, err := lies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := &zones.Authority{Zones: []*zones.Zone{world.Zone("lie."), world.Zone("lie3.")}}
+	for _, l := range lieTable {
+		authority.Zones = append(authority.Zones, world.Zone(l.name))
+	}
+	end, err := zones.ListenAt(net.JoinHostPort(scripted.address(), "53"), authority.Answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end() })
+	for _, all := range world.Anchors() {
+		anchors = append(anchors, all...)
+	}
+	return anchors
+}
+
+// spoils is the fault that s is in a zone's replies.
+func spoils(s spoiler) zones.Fault { return zones.Fault{Zone: func(z *zones.Zone) { z.Spoil(s) }} }
+
+// denies spoils the zone's replies without data of the type asked; f gets the zone as well.
+func denies(f func(z *zones.Zone, q dns.Question, m *dns.Msg)) zones.Fault {
+	return zones.Fault{Zone: func(z *zones.Zone) {
+		z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
+			if len(m.Answer) == 0 && !infrastructure(z, q) {
+				f(z, q, m)
+			}
+			return m
+		})
+	}}
+}
+
+// infrastructure says that q is what resolvers ask of their own accord: with a fault in that they would not find the zone.
+func infrastructure(z *zones.Zone, q dns.Question) bool {
+	name := dns.CanonicalName(q.Name)
+	return name == z.Name || name == "ns."+z.Name
+}
+
+// drop takes out the i-th RRset of the denial records in the authority section.
+func drop(m *dns.Msg, i int) {
+	var owners []string
+	for _, rr := range m.Ns {
+		if isDenial(rr) && !slices.Contains(owners, rr.Header().Name) {
+			owners = append(owners, rr.Header().Name)
+		}
+	}
+	if i < len(owners) {
+		m.Ns = slices.DeleteFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Name == owners[i] && covers(rr) != dns.TypeSOA })
+	}
+}
+
+func isDenial(rr dns.RR) bool {
+	t := rr.Header().Rrtype
+	return t == dns.TypeNSEC || t == dns.TypeNSEC3
+}
+
+// covers is the type of a record, or that which a signature covers.
+func covers(rr dns.RR) uint16 {
+	if sig, ok := rr.(*dns.RRSIG); ok {
+		return sig.TypeCovered
+	}
+	return rr.Header().Rrtype
+}
+
+// only keeps the records of the given types and their signatures.
+func only(rrs []dns.RR, types ...uint16) []dns.RR {
+	return slices.DeleteFunc(slices.Clone(rrs), func(rr dns.RR) bool { return !slices.Contains(types, covers(rr)) })
+}
+
+// dropping is a denial that lacks its i-th record.
+func dropping(i int) zones.Fault {
+	return denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { drop(m, i) })
+}
+
+// replayed answers denials with the zone's own proof about another of its names.
+func replayed(name string) zones.Fault {
+	return denies(func(z *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = z.Proof(name + "." + z.Name) })
+}
+
+// fromParent answers denials with what the zone above says of the cut.
+func fromParent(parent, zone *zones.Zone) {
+	proof := only(parent.Proof(zone.Name), dns.TypeNSEC, dns.TypeNSEC3)
+	zone.Spoil(func(_ dns.Question, m *dns.Msg) *dns.Msg {
+		if len(m.Answer) == 0 {
+			m.Ns = append(only(m.Ns, dns.TypeSOA), proof...)
+		}
+		return m
+	})
+}
+
+// fromChild answers for DS, and refers, with what the zone below says of its own apex (V-50c).
+func fromChild(parent, zone *zones.Zone) {
+	proof := zone.Proof(zone.Name)
+	parent.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
+		if !dns.IsSubDomain(zone.Name, dns.CanonicalName(q.Name)) {
+			return m
+		}
+		m.Answer = only(m.Answer, dns.TypeNS)
+		m.Ns = append(only(m.Ns, dns.TypeNS), proof...)
+		return m
+	})
+}
+
+// rcode is another RCODE for denials.
+func rcode(n int) zones.Fault {
+	return denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Rcode = n })
+}
+
+// resigned changes the denial records and signs them anew.
+func resigned(change func(dns.RR)) zones.Fault {
+	return denies(func(z *zones.Zone, _ dns.Question, m *dns.Msg) {
+		kept := only(m.Ns, dns.TypeSOA)
+		for _, rr := range m.Ns {
+			if isDenial(rr) {
+				kept = append(kept, signedAgain(z, rr, change)...)
+			}
+		}
+		m.Ns = kept
+	})
+}
+
+func signedAgain(z *zones.Zone, rr dns.RR, change func(dns.RR)) []dns.RR {
+	rr = dns.Copy(rr)
+	change(rr)
+	now := time.Now()
+	sig, err := z.Keys[0].Sign([]dns.RR{rr}, now.Add(-time.Hour), now.Add(validity))
+	if err != nil {
+		panic(err) // it was signed before
+	}
+	return []dns.RR{rr, sig}
+}
+
+// other is the same zone with other parameters of NSEC3, or with NSEC, under the same keys.
+func other(z *zones.Zone, hash *zones.NSEC3) *zones.Zone {
+	twin, err := zones.Parse(z.Name, fmt.Sprintf(base, z.Name, scripted.address())+full+"real.wild A 192.0.2.9\n")
+	if err != nil {
+		panic(err) // it was parsed before
+	}
+	now := time.Now().Add(-time.Hour)
+	if err := twin.Sign(zones.Config{NSEC3: hash, Keys: z.Keys, Inception: now, Expiration: now.Add(validity)}); err != nil {
+		panic(err)
+	}
+	return twin
+}
+
+// mixed keeps the i-th denial record and adds what a twin of the zone says, but for its j-th.
+func mixed(hash *zones.NSEC3, i, j int) zones.Fault {
+	return zones.Fault{Zone: func(z *zones.Zone) {
+		twin := other(z, hash)
+		z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
+			if len(m.Answer) > 0 || infrastructure(z, q) {
+				return m
+			}
+			added := &dns.Msg{Ns: only(twin.Proof(q.Name), dns.TypeNSEC, dns.TypeNSEC3)}
+			drop(added, j)
+			drop(m, i)
+			m.Ns = append(m.Ns, added.Ns...)
+			return m
+		})
+	}}
+}
+
+// answers spoils the replies that have data; f gets the zone as well.
+func answers(f func(z *zones.Zone, q dns.Question, m *dns.Msg)) zones.Fault {
+	return zones.Fault{Zone: func(z *zones.Zone) {
+		z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
+			if len(m.Answer) > 0 && q.Qtype != dns.TypeDNSKEY && q.Qtype != dns.TypeNS && q.Qtype != dns.TypeSOA {
+				f(z, q, m)
+			}
+			return m
+		})
+	}}
+}
+
+// wildcardForName answers for addresses of names that exist with what the zone's wildcard would have.
+func wildcardForName(z *zones.Zone) {
+	expanded := z.Answer(dns.Question{Name: "x.wild." + z.Name, Qtype: dns.TypeA, Qclass: dns.ClassINET}, true).Answer
+	z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
+		if q.Qtype == dns.TypeA && strings.HasPrefix(strings.ToLower(q.Name), "real.wild.") {
+			m.Answer = nil
+			for _, rr := range expanded {
+				rr = dns.Copy(rr)
+				rr.Header().Name = q.Name
+				m.Answer = append(m.Answer, rr)
+			}
+		}
+		return m
+	})
+}
+
+// badSignatures spoils the signatures over one type in a section.
+func badSignatures(rrs []dns.RR, t uint16) {
+	for i, rr := range rrs {
+		if sig, ok := rr.(*dns.RRSIG); ok && sig.TypeCovered == t {
+			rrs[i] = dns.Copy(rr)
+			corrupt(rrs[i].(*dns.RRSIG))
+		}
+	}
+}
+
+// garbage puts a signature beside that of a wildcard which is not expanded by its Labels (V-49).
+func garbage(m *dns.Msg) {
+	for _, rr := range m.Answer {
+		if sig, ok := rr.(*dns.RRSIG); ok {
+			bad := dns.Copy(sig).(*dns.RRSIG)
+			corrupt(bad)
+			bad.Labels = uint8(dns.CountLabel(bad.Hdr.Name))
+			m.Answer = append(m.Answer, bad)
+			return
+		}
+	}
+}
+
+func record(text string) dns.RR {
+	rr, err := dns.NewRR(text)
+	if err != nil {
+		panic(err) // it stands here
+	}
+	return rr
+}
+
+// lie is a zone of the scripted server.
+type lie struct {
+	name   string
+	fault  zones.Fault
+	config func(*zones.Config)
+}
+
+// lieTable are the zones of the scripted server, which the questions in lieQuestions name.
+var lieTable = []lie{
+	{name: "honest.lie."}, {name: "honest.lie3."},
+	{name: "parent-proof.lie.", fault: zones.Fault{Parent: fromParent}}, {name: "parent-proof.lie3.", fault: zones.Fault{Parent: fromParent}},
+	{name: "child-proof.lie.", fault: zones.Fault{Parent: fromChild}}, {name: "child-proof.lie3.", fault: zones.Fault{Parent: fromChild}},
+	{name: "half0.lie.", fault: dropping(0)}, {name: "half1.lie.", fault: dropping(1)},
+	{name: "half0.lie3.", fault: dropping(0)}, {name: "half1.lie3.", fault: dropping(1)}, {name: "half2.lie3.", fault: dropping(2)},
+	{name: "replayed.lie.", fault: replayed("zzz")}, {name: "replayed.lie3.", fault: replayed("zzz")},
+	{name: "no-proof.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = only(m.Ns, dns.TypeSOA) })},
+	{name: "no-proof.lie3.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = only(m.Ns, dns.TypeSOA) })},
+	{name: "no-soa.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = only(m.Ns, dns.TypeNSEC) })},
+	{name: "bad-soa.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { badSignatures(m.Ns, dns.TypeSOA) })},
+	{name: "bad-soa.lie3.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { badSignatures(m.Ns, dns.TypeSOA) })},
+	{name: "nothing-at-all.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = nil })},
+	{name: "name-error.lie.", fault: rcode(dns.RcodeNameError)}, {name: "name-error.lie3.", fault: rcode(dns.RcodeNameError)},
+	{name: "no-error.lie.", fault: rcode(dns.RcodeSuccess)}, {name: "no-error.lie3.", fault: rcode(dns.RcodeSuccess)},
+	{name: "compact.lie.", config: func(c *zones.Config) { c.Compact = true }},
+	{name: "compact-error.lie.", config: func(c *zones.Config) { c.Compact = true }, fault: denies(
+		func(_ *zones.Zone, _ dns.Question, m *dns.Msg) {
+			if strings.Contains(m.Ns[len(m.Ns)-2].String(), "TYPE128") || strings.Contains(m.Ns[len(m.Ns)-2].String(), "NXNAME") {
+				m.Rcode = dns.RcodeNameError
+			}
+		})},
+	{name: "unknown-hash.lie3.", fault: resigned(func(rr dns.RR) { rr.(*dns.NSEC3).Hash = 2 })},
+	{name: "unknown-flag.lie3.", fault: resigned(func(rr dns.RR) { rr.(*dns.NSEC3).Flags = 2 })},
+	{name: "next-outside.lie.", fault: resigned(func(rr dns.RR) { rr.(*dns.NSEC).NextDomain = "zzz.lie." })},
+	{name: "mixed-kinds.lie3.", fault: mixed(nil, 1, 0)},
+	{name: "both-kinds.lie3.", fault: mixed(nil, 9, 9)},
+	{name: "mixed-salts.lie3.", fault: mixed(&zones.NSEC3{Salt: "cc"}, 1, 0)},
+	{name: "over-limit-beside.lie3.", fault: mixed(&zones.NSEC3{Iterations: 500}, 9, 0)},
+	{name: "wildcard-for-name.lie.", fault: zones.Fault{Zone: wildcardForName}},
+	{name: "wildcard-for-name.lie3.", fault: zones.Fault{Zone: wildcardForName}},
+	{name: "wildcard-unproven.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = nil })},
+	{name: "wildcard-unproven.lie3.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = nil })},
+	{name: "garbage.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { garbage(m) })},
+	{name: "garbage-unproven.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { garbage(m); m.Ns = nil })},
+	{name: "stripped.lie.", fault: zones.Faults["stripped-signatures"]}, {name: "stripped.lie3.", fault: zones.Faults["stripped-signatures"]},
+	{name: "stripped-answer.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) {
+		m.Answer = slices.DeleteFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG })
+	})},
+	{name: "one-more.lie.", fault: answers(func(_ *zones.Zone, q dns.Question, m *dns.Msg) {
+		m.Answer = append(m.Answer, record(fmt.Sprintf("%s 3600 A 192.0.2.66", q.Name)))
+	})},
+	{name: "twice.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Answer = append(m.Answer, m.Answer...) })},
+	{name: "reversed.lie.", fault: spoils(func(_ dns.Question, m *dns.Msg) *dns.Msg {
+		slices.Reverse(m.Answer)
+		slices.Reverse(m.Ns)
+		return m
+	})},
+	{name: "junk.lie.", fault: answers(func(z *zones.Zone, _ dns.Question, m *dns.Msg) {
+		m.Ns = append(m.Ns, record(fmt.Sprintf("%s 3600 NS ns.%[1]s", z.Name)), record(fmt.Sprintf("%s 3600 TXT junk", z.Name)))
+		m.Extra = append(m.Extra, record(fmt.Sprintf("ns.%s 3600 A %s", z.Name, scripted.address())))
+	})},
+	{name: "two-aliases.lie.", fault: answers(func(z *zones.Zone, q dns.Question, m *dns.Msg) {
+		m.Answer = append(m.Answer, record(fmt.Sprintf("%s 3600 CNAME ns.%s", q.Name, z.Name)))
+	})},
+	{name: "wrong-cname.lie.", fault: answers(func(z *zones.Zone, _ dns.Question, m *dns.Msg) {
+		for _, rr := range m.Answer {
+			if cname, ok := rr.(*dns.CNAME); ok {
+				cname.Target = "ns." + z.Name
+			}
+		}
+	})},
+	{name: "no-cname.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) {
+		m.Answer = slices.DeleteFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeCNAME })
+	})},
+	{name: "no-zone-key.lie.", fault: zones.Faults["no-zone-key-bit"]},
+	{name: "revoked.lie.", config: func(c *zones.Config) { c.Flags = dns.ZONE | dns.SEP | dns.REVOKE }},
+	{name: "no-sep.lie.", config: func(c *zones.Config) { c.Flags = dns.ZONE }},
+	{name: "stripped-ds.lie.", fault: zones.Faults["stripped-ds"]}, {name: "stripped-ds.lie3.", fault: zones.Faults["stripped-ds"]},
+	{name: "collated.lie.", config: func(c *zones.Config) { c.Unsigned = true }, fault: zones.Faults["collated-denial"]},
+	{name: "collated.lie3.", config: func(c *zones.Config) { c.Unsigned = true }, fault: zones.Faults["collated-denial"]},
+	{name: "servfail.lie.", fault: zones.Faults["tlsa-servfail"]},
+}
+
+var lieQuestions = []question{
+	ask("V-46", "mx.honest.lie.", "AAAA", secure),
+	ask("V-47", "nothing.honest.lie.", "A", absent),
+	ask("V-53", "nothing.honest.lie3.", "A", absent),
+	ask("V-57", "x.wild.honest.lie3.", "A", secure).behind(proofless, kresd),
+	ask("V-50a", "mx.parent-proof.lie.", "AAAA", noDenial),
+	ask("V-50a", "parent-proof.lie.", "AAAA", noDenial),
+	ask("V-50a V-58", "mx.parent-proof.lie3.", "AAAA", noDenial),
+	ask("V-50a V-58", "parent-proof.lie3.", "AAAA", noDenial),
+	ask("V-8 V-50c", "child-proof.lie.", "MX", noDenial).behind(unlinked, "bind"),
+	ask("V-8 V-50c", "child-proof.lie3.", "MX", noDenial).behind(unlinked, "bind"),
+	ask("V-47", "nothing.half0.lie.", "A", noDenial),
+	ask("V-47", "nothing.half1.lie.", "A", noDenial),
+	ask("V-52 V-53", "nothing.half0.lie3.", "A", noDenial),
+	ask("V-52 V-53", "nothing.half1.lie3.", "A", noDenial),
+	ask("V-52 V-53", "nothing.half2.lie3.", "A", noDenial),
+	ask("V-46", "mx.replayed.lie.", "AAAA", noDenial),
+	ask("V-47", "nothing.replayed.lie.", "A", noDenial),
+	ask("V-54", "mx.replayed.lie3.", "AAAA", noDenial),
+	ask("V-46", "mx.no-proof.lie.", "AAAA", noDenial),
+	ask("V-47", "nothing.no-proof.lie.", "A", noDenial),
+	ask("V-54", "mx.no-proof.lie3.", "AAAA", noDenial),
+	ask("V-50i", "mx.no-soa.lie.", "AAAA", secure).behind(refused, "bind"),
+	ask("V-50i", "mx.bad-soa.lie.", "AAAA", secure),
+	ask("V-50i", "nothing.bad-soa.lie3.", "A", absent),
+	ask("V-13", "mx.nothing-at-all.lie.", "AAAA", noDenial),
+	ask("V-48a", "mx.name-error.lie.", "AAAA", secure),
+	ask("V-48 V-48a", "b.ent.name-error.lie.", "A", secure),
+	ask("V-48a V-54", "b.ent.name-error.lie3.", "A", secure),
+	ask("V-48a", "nothing.no-error.lie.", "A", absent),
+	ask("V-48a", "nothing.no-error.lie3.", "A", absent),
+	ask("V-69", "nothing.compact.lie.", "A", secure),
+	ask("V-69", "mx.compact.lie.", "AAAA", secure),
+	ask("V-69", "x.wild.compact.lie.", "A", secure),
+	ask("V-69", "nothing.compact-error.lie.", "A", secure),
+	ask("V-59", "mx.unknown-hash.lie3.", "AAAA", bogus),
+	ask("V-59", "mx.unknown-flag.lie3.", "AAAA", bogus),
+	ask("V-50d", "mx.next-outside.lie.", "AAAA", bogus).behind(noDenial, "unbound", "dnsmasq", "coredns"),
+	ask("V-50g", "nothing.mixed-kinds.lie3.", "A", noDenial),
+	ask("V-50g", "nothing.both-kinds.lie3.", "A", absent),
+	ask("V-60", "nothing.mixed-salts.lie3.", "A", noDenial),
+	ask("V-60", "nothing.over-limit-beside.lie3.", "A", absent),
+	ask("V-49 C-15", "real.wild.wildcard-for-name.lie.", "A", noDenial),
+	ask("V-57 C-15", "real.wild.wildcard-for-name.lie3.", "A", noDenial),
+	ask("V-49", "x.wild.wildcard-unproven.lie.", "A", noDenial),
+	ask("V-57", "x.wild.wildcard-unproven.lie3.", "A", noDenial),
+	ask("V-49 V-22", "x.wild.garbage.lie.", "A", secure).behind(proofless, kresd),
+	ask("V-49 V-22", "x.wild.garbage-unproven.lie.", "A", noDenial),
+	ask("V-13", "stripped.lie.", "MX", noSig),
+	ask("V-13", "mx.stripped.lie3.", "AAAA", noSig),
+	ask("V-13", "mx.stripped-answer.lie.", "A", noSig),
+	ask("V-22", "mx.one-more.lie.", "A", bogus),
+	ask("V-26", "mx.twice.lie.", "A", secure),
+	ask("V-30 V-66", "mx.old.reversed.lie.", "A", secure),
+	ask("V-47 L-3", "nothing.reversed.lie.", "A", absent),
+	ask("V-72", "mx.junk.lie.", "A", secure),
+	ask("V-67", "alias.two-aliases.lie.", "A", bogus).behind(refused, "bind"),
+	ask("V-66", "mx.old.wrong-cname.lie.", "A", secure),
+	ask("V-66", "mx.old.no-cname.lie.", "A", secure),
+	ask("V-4 V-41", "no-zone-key.lie.", "MX", noZone),
+	ask("V-5", "revoked.lie.", "MX", noZone),
+	ask("V-3", "no-sep.lie.", "MX", secure),
+	ask("V-10 V-13", "stripped-ds.lie.", "MX", noDenial),
+	ask("V-10 V-13", "stripped-ds.lie3.", "MX", noDenial),
+	ask("V-50h", "mx.collated.lie.", "AAAA", insecure),
+	ask("V-50h", "mx.collated.lie3.", "AAAA", insecure),
+	ask("S-14 D-17", "_25._tcp.mx.servfail.lie.", "TLSA", refused),
+	ask("D-17", "mx.servfail.lie.", "A", secure),
+}

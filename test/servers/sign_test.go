@@ -1,0 +1,168 @@
+package servers
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// signer is a program that signs zones.
+type signer int
+
+const (
+	unsigned signer = iota
+	bindSigner
+	ldnsSigner
+	knotSigner
+)
+
+// validity of signatures, as that of most zones.
+const validity = 14 * 24 * time.Hour
+
+// sign makes the zone file that is served, but for its faults.
+func (s signing) sign(z *zone) (*contents, error) {
+	if err := os.WriteFile(filepath.Join(z.dir, "zone"), []byte(z.source()), 0o644); err != nil {
+		return nil, err
+	}
+	var err error
+	signed := "zone.signed"
+	switch s.with {
+	case unsigned:
+		signed = "zone"
+	case bindSigner:
+		err = s.bind(z)
+	case ldnsSigner:
+		err = s.ldns(z)
+	case knotSigner:
+		signed, err = filepath.Join("out", "zone"), s.knot(z)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return read(z.name, z.dir, filepath.Join(z.dir, signed))
+}
+
+// begins is when the signatures of a zone begin to hold.
+func (s signing) begins() time.Time { return time.Now().Add(s.shift - time.Hour) }
+
+// rsa are the options for the size of the keys of an algorithm.
+func (s signing) size() []string {
+	if !strings.Contains(s.algorithm, "RSA") {
+		return nil
+	}
+	if s.bits == 0 {
+		s.bits = 1024 // quickly made
+	}
+	return []string{"-b", strconv.Itoa(s.bits)}
+}
+
+// run runs a program in the directory of a zone and returns what it writes to its standard output.
+func (z *zone) run(line ...string) (string, error) {
+	c := exec.Command(line[0], line[1:]...)
+	c.Dir = z.dir
+	var complaints strings.Builder
+	c.Stderr = &complaints
+	out, err := c.Output()
+	if err != nil {
+		return "", fmt.Errorf("%v: %w\n%s%s", line, err, out, &complaints)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// bind signs with BIND's tools: a key-signing key and a zone-signing key.
+func (s signing) bind(z *zone) error {
+	for _, kind := range [][]string{{"-f", "KSK"}, nil} {
+		line := append([]string{"dnssec-keygen", "-q", "-a", s.algorithm}, append(s.size(), kind...)...)
+		if _, err := z.run(append(line, z.name)...); err != nil {
+			return err
+		}
+	}
+	const form = "20060102150405"
+	from := s.begins().UTC()
+	line := []string{
+		"dnssec-signzone", "-q", "-S", "-P", "-x", "-n", "1", "-K", ".", "-o", z.name, "-f", "zone.signed",
+		"-s", from.Format(form), "-e", from.Add(validity).Format(form),
+	}
+	if s.nsec3 {
+		salt := s.salt
+		if salt == "" {
+			salt = "-"
+		}
+		line = append(line, "-3", salt, "-H", strconv.Itoa(s.iterations))
+	}
+	if s.optOut {
+		line = append(line, "-A")
+	}
+	_, err := z.run(append(line, "zone")...)
+	return err
+}
+
+// ldns signs with ldns's tools.
+func (s signing) ldns(z *zone) error {
+	var made []string
+	for _, kind := range [][]string{{"-k"}, nil} {
+		line := append([]string{"ldns-keygen", "-a", s.algorithm}, append(s.size(), kind...)...)
+		key, err := z.run(append(line, z.name)...)
+		if err != nil {
+			return err
+		}
+		made = append(made, key)
+	}
+	from := s.begins()
+	line := []string{
+		"ldns-signzone", "-o", z.name, "-f", "zone.signed", "-i", strconv.FormatInt(from.Unix(), 10),
+		"-e", strconv.FormatInt(from.Add(validity).Unix(), 10),
+	}
+	if s.nsec3 {
+		line = append(line, "-n", "-t", strconv.Itoa(s.iterations))
+	}
+	if s.salt != "" {
+		line = append(line, "-s", s.salt)
+	}
+	if s.optOut {
+		line = append(line, "-p")
+	}
+	_, err := z.run(append(append(line, "zone"), made...)...)
+	return err
+}
+
+// knot signs with Knot's signer, which makes the keys and the salt as well.
+func (s signing) knot(z *zone) error {
+	out := filepath.Join(z.dir, "out")
+	config := fmt.Sprintf(`database:
+  storage: %q
+policy:
+  - id: here
+    algorithm: %s
+    rrsig-lifetime: 14d
+    nsec3: %s
+    nsec3-iterations: %d
+    nsec3-opt-out: %s
+    nsec3-salt-length: %d
+zone:
+  - domain: %q
+    storage: %q
+    file: zone
+    dnssec-signing: on
+    dnssec-policy: here
+`, z.dir, strings.ToLower(s.algorithm), onOff(s.nsec3), s.iterations, onOff(s.optOut), len(s.salt)/2, z.name, z.dir)
+	if err := os.WriteFile(filepath.Join(z.dir, "knot.conf"), []byte(config), 0o644); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	_, err := z.run("kzonesign", "-c", "knot.conf", "-o", out, z.name)
+	return err
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}

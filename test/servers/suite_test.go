@@ -1,0 +1,183 @@
+package servers
+
+import (
+	"cmp"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// upstreams are the resolvers behind which danelaw is asked; the first iterates for those that only forward.
+var upstreams = []struct {
+	name string
+	resolver
+}{
+	{"unbound", resolver{kind: "unbound", address: "127.0.1.1"}},
+	{"bind", resolver{kind: "bind", address: "127.0.1.2"}},
+	{"knot", resolver{kind: "knot", address: "127.0.1.3"}},
+	{"pdns", resolver{kind: "pdns", address: "127.0.1.4"}},
+	{"unbound-validating", resolver{kind: "unbound", validate: true, address: "127.0.1.5"}},
+	{"dnsmasq", resolver{kind: "dnsmasq", address: "127.0.1.6", to: "127.0.1.1"}},
+	{"coredns", resolver{kind: "forward", address: "127.0.1.7", to: "127.0.1.1"}},
+}
+
+// product is where danelaw listens.
+const product = "127.0.0.53"
+
+// oracles are the validators whose verdict on each case is sought.
+var oracles = []string{"unbound", "bind", "knot", "pdns"}
+
+// TestVerdicts asks every case of danelaw, and of the validators of others, behind every upstream.
+func TestVerdicts(t *testing.T) {
+	needs(t)
+	tr := plant(t, planted(tell(t)))
+	if t.Failed() {
+		t.FailNow()
+	}
+	tr.anchors(t)
+	tr.serve(t)
+	for _, u := range upstreams {
+		t.Run(u.name, func(t *testing.T) { verdicts(t, u.name, u.resolver) })
+	}
+}
+
+// row is what came of one question.
+type row struct {
+	text        string
+	differences []difference
+}
+
+// verdicts runs one upstream with danelaw and the oracles before it.
+func verdicts(t *testing.T, name string, upstream resolver) {
+	if upstream.to != "" {
+		upstreams[0].run(t)
+	}
+	upstream.run(t)
+	runDanelaw(t, product, upstream.address)
+	for i, kind := range oracles {
+		resolver{kind: kind, validate: true, to: upstream.address, address: oracle(i)}.run(t)
+	}
+	all, begun := questions(), time.Now()
+	rows := make([]row, len(all))
+	inParallel(slices.Collect(indices(all)), func(i int) { rows[i] = judge(t, name, all[i]) })
+	var table strings.Builder
+	var found []difference
+	for _, r := range rows {
+		fmt.Fprintln(&table, r.text)
+		found = append(found, r.differences...)
+	}
+	t.Logf("behind %s, %d questions in %v\n%s", name, len(all), time.Since(begun).Round(time.Second), &table)
+	checkDifferences(t, name, found)
+}
+
+func indices[T any](all []T) func(func(int) bool) {
+	return func(yield func(int) bool) {
+		for i := range all {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// oracle is the address of one of them.
+func oracle(i int) string { return fmt.Sprintf("127.0.2.%d", 1+i) }
+
+// kresdTries is how often a question is put again behind the Knot Resolver, which answers SERVFAIL for DNSKEY now and then.
+const kresdTries = 5
+
+// judge asks one question of danelaw, by dig, and of the oracles.
+func judge(t *testing.T, upstream string, q question) row {
+	got, out := digs(t, product, q)
+	want := q.expected(upstream)
+	for range kresdTries {
+		if upstream != kresd || !strings.HasSuffix(string(got), " SERVFAIL 5") || got.meets(want, false) {
+			break
+		}
+		time.Sleep(3 * time.Second) // danelaw forgets such a failure in a second (C-11), it in five
+		got, out = digs(t, product, q)
+	}
+	if !got.meets(want, explains(upstream)) {
+		t.Errorf("behind %s: %s (%s): %s, want %s\n%s", upstream, q.id(), q.rules, got, want, out)
+	}
+	r := row{text: fmt.Sprintf("%-16s %-42s %-22s", q.rules, q.id(), got)}
+	for i, kind := range oracles {
+		verdict, mark := consult(oracle(i), q).verdict(), ""
+		if verdict != seen(got) {
+			mark = " !"
+			r.differences = append(r.differences, difference{q.id(), kind, upstream, verdict})
+		}
+		r.text += fmt.Sprintf(" | %s: %s%s", kind, verdict, mark)
+	}
+	return r
+}
+
+// seen is the verdict of an outcome as it can be seen: nobody can tell Indeterminate from Bogus.
+func seen(o outcome) string { return strings.Replace(o.verdict(), "Indeterminate", "Bogus", 1) }
+
+// meets says whether an outcome is the one that is wanted. Where none is named the Extended DNS Error is left open.
+func (o outcome) meets(want outcome, exact bool) bool {
+	if seen(o) != seen(want) {
+		return false
+	}
+	code := strings.Fields(string(want))[2:]
+	return slices.Equal(strings.Fields(string(o))[2:], code) || failed.verdict() == seen(want) && (len(code) == 0 || !exact)
+}
+
+// explains says whether danelaw can tell behind an upstream what is wrong: some refuse to hand on what they do not like.
+// One that validates does so when it is asked again, without CD, and danelaw tells of its last try.
+func explains(upstream string) bool { return upstream != kresd && upstream != "unbound-validating" }
+
+var (
+	status = regexp.MustCompile(`(?m)status: ([A-Z]+),`)
+	flags  = regexp.MustCompile(`(?m)^;; flags: ([a-z ]*)`)
+	ede    = regexp.MustCompile(`(?m)^; EDE: (\d+)`)
+)
+
+// digs asks with dig.
+func digs(t *testing.T, address string, q question) (outcome, string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "dig", "@"+address, "+dnssec", "+tries=1", "+timeout=8", q.name,
+		dns.Type(q.qtype).String()).CombinedOutput()
+	rcode := status.FindSubmatch(out)
+	if err != nil || rcode == nil {
+		return "none", fmt.Sprint(err, string(out))
+	}
+	m := dns.Msg{}
+	m.Rcode = dns.StringToRcode[string(rcode[1])]
+	if f := flags.FindSubmatch(out); f != nil {
+		m.AuthenticatedData = slices.Contains(strings.Fields(string(f[1])), "ad")
+	}
+	result := told(&m)
+	if code := ede.FindSubmatch(out); code != nil {
+		result += outcome(" " + string(code[1]))
+	}
+	return result, string(out)
+}
+
+// told is what a reply says of its verdict.
+func told(m *dns.Msg) outcome {
+	verdict := "Insecure"
+	switch {
+	case m.Rcode == dns.RcodeServerFailure:
+		verdict = "Bogus"
+	case m.AuthenticatedData:
+		verdict = "Secure"
+	}
+	return outcome(verdict + " " + cmp.Or(dns.RcodeToString[m.Rcode], "?"))
+}
+
+// consult asks an oracle.
+func consult(address string, q question) outcome {
+	m, err := exchange(address, q.name, q.qtype, 10*time.Second)
+	if err != nil {
+		return failed // silence delivers no mail either
+	}
+	return told(m)
+}

@@ -1,0 +1,123 @@
+package servers
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Ways to sign.
+var (
+	p256    = signing{with: bindSigner, algorithm: "ECDSAP256SHA256"}
+	hashed  = signing{with: ldnsSigner, algorithm: "ECDSAP256SHA256", nsec3: true}
+	optOut  = signing{with: bindSigner, algorithm: "ECDSAP256SHA256", nsec3: true, optOut: true}
+	unsafe5 = signing{with: bindSigner, algorithm: "RSASHA1"}
+	unsafe7 = signing{with: bindSigner, algorithm: "NSEC3RSASHA1", nsec3: true}
+	none    = signing{}
+)
+
+// iterated is hashed with more iterations.
+func iterated(n int) signing {
+	s := hashed
+	s.iterations, s.salt = n, "aabbccdd"
+	return s
+}
+
+func expired(s signing) signing { s.shift = -validity - 48*time.Hour; return s } // Unbound forgives a day
+
+func early(s signing) signing { s.shift = 48 * time.Hour; return s }
+
+// mail is what a domain with DANE has.
+const mail = `
+@ MX 10 mx
+mx A 192.0.2.1
+_25._tcp.mx TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+`
+
+// full has something for every kind of proof.
+const full = mail + `
+*.wild MX 10 mx
+*.wild A 192.0.2.2
+*.aliases CNAME mx
+alias CNAME mx
+old DNAME new
+mx.new A 192.0.2.3
+a.b.ent A 192.0.2.4
+MiXeD A 192.0.2.5
+`
+
+// styles are the ways to sign and to serve for each of which every kind of proof is asked, in its good form.
+var styles = []struct {
+	name    string
+	signing signing
+}{
+	{"p256.bind.", p256},
+	{"p384.bind.", signing{with: ldnsSigner, algorithm: "ECDSAP384SHA384"}},
+	{"ed25519.bind.", signing{with: knotSigner, algorithm: "ED25519"}},
+	{"rsa-nsec3.bind.", signing{with: bindSigner, algorithm: "RSASHA256", nsec3: true, bits: 2048}},
+	{"salt.nsd.", signing{with: ldnsSigner, algorithm: "ECDSAP256SHA256", nsec3: true, iterations: 5, salt: "beef"}},
+	{"ed448.nsd.", signing{with: bindSigner, algorithm: "ED448"}},
+	{"optout.nsd.", signing{with: knotSigner, algorithm: "ECDSAP256SHA256", nsec3: true, optOut: true}},
+	{"p384-nsec3.knot.", signing{with: knotSigner, algorithm: "ECDSAP384SHA384", nsec3: true, iterations: 1, salt: "00000000"}},
+	{"ed448-nsec3.knot.", signing{with: ldnsSigner, algorithm: "ED448", nsec3: true}},
+	{"rsa.knot.", signing{with: knotSigner, algorithm: "RSASHA256"}},
+	{"optout.knot.", optOut},
+	{"optout.com.", signing{with: ldnsSigner, algorithm: "ED25519", nsec3: true, optOut: true}},
+}
+
+// operators serve what is below the top-level domains; com. is delegated all over.
+var operators = map[string]server{"bind": bind, "nsd": nsd, "knot": knot, "plain": bind, "com": bind}
+
+func operator(name string) server {
+	labels := dns.SplitDomainName(name)
+	return operators[labels[len(labels)-1]]
+}
+
+// planted is all zones that real servers serve; the root delegates to the scripted one too, with the anchors given.
+func planted(anchors []*dns.DS) []*zone {
+	zones := []*zone{
+		{name: ".", server: bind, signing: signing{with: bindSigner, algorithm: "RSASHA256", bits: 2048}, text: delegations(anchors)},
+		{name: "bind.", server: bind, signing: p256},
+		{name: "nsd.", server: nsd, signing: signing{with: ldnsSigner, algorithm: "RSASHA256", bits: 2048, nsec3: true}},
+		{name: "knot.", server: knot, signing: signing{with: knotSigner, algorithm: "ECDSAP256SHA256", nsec3: true, iterations: 2, salt: "0000"}},
+		{name: "com.", server: nsd, signing: optOut, text: registry(2000)},
+		{name: "plain.", server: bind, signing: none},
+	}
+	for _, s := range styles {
+		zones = append(zones,
+			&zone{name: s.name, server: operator(s.name), signing: s.signing, text: full},
+			&zone{name: "u." + s.name, server: operator(s.name), signing: none, text: full})
+	}
+	return append(zones, broken()...)
+}
+
+// delegations are those of the zones of the scripted server.
+func delegations(all []*dns.DS) string {
+	var text strings.Builder
+	for _, ds := range all {
+		fmt.Fprintf(&text, "%s NS ns.%[1]s\nns.%[1]s A %s\n%s\n", ds.Hdr.Name, scripted.address(), ds)
+	}
+	return text.String()
+}
+
+// registry is a top-level domain with many unsigned delegations.
+func registry(n int) string {
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "d%d NS ns.d%d\nns.d%d A %s\n", i, i, i, dead.address())
+	}
+	return text.String()
+}
+
+// at makes a zone below one of the top-level domains.
+func at(name string, s signing, text string, f fault) *zone {
+	return &zone{name: name, server: operator(name), signing: s, text: text, fault: f}
+}
+
+// with gives it other DS.
+func (z *zone) with(ds func([]*dns.DS) []*dns.DS) *zone {
+	z.ds = ds
+	return z
+}
