@@ -25,6 +25,9 @@ const (
 // address of a server: of those for benchmarks (RFC 2544), as resolvers ask neither loopback nor private addresses.
 func (s server) address() string { return fmt.Sprintf("198.18.0.%d", 1+s) }
 
+// host is the name of a server that has a top-level domain of its own.
+func (s server) host() string { return map[server]string{bind: "ns.bind.", nsd: "ns.nsd.", knot: "ns.knot."}[s] }
+
 // addresses are all that the namespace has beside 127.0.0.1: BIND listens on none that is not there.
 func addresses() (all []string) {
 	for s := bind; s <= dead; s++ {

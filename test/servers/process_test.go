@@ -47,7 +47,7 @@ func start(t *testing.T, name, directory string, args ...string) {
 	t.Cleanup(func() {
 		syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
 		c.Wait()
-		if text := log.String(); t.Failed() { os.WriteFile("/tmp/ts/log-"+name[:min(40,len(name))], []byte(text), 0o644)
+		if text := log.String(); t.Failed() {
 			t.Logf("%s wrote\n%s", name, text[max(0, len(text)-3000):])
 		}
 	})

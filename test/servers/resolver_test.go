@@ -92,7 +92,6 @@ net.ipv6 = false
 modules = { 'hints > iterate' }
 hints.root_file(%q)
 cache.size = 20 * MB
-log_level('debug')
 `, r.address, dir("root.hints"))
 	if r.validate {
 		config += fmt.Sprintf("trust_anchors.add_file(%q, true)\n", dir("root.dnskey"))

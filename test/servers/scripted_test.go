@@ -37,7 +37,7 @@ func lies() (*zones.World, error) {
 }
 
 func liar(name string, hash *zones.NSEC3, f zones.Fault) zones.Plan {
-	text := fmt.Sprintf(base, name, scripted.address()) + full + "real.wild A 192.0.2.9\n"
+	text := fmt.Sprintf(base, name, "ns", scripted.address()) + full + "real.wild A 192.0.2.9\n"
 	return zones.Plan{Name: name, Text: text, Config: zones.Config{NSEC3: hash}, Fault: f}
 }
 
@@ -180,7 +180,7 @@ func signedAgain(z *zones.Zone, rr dns.RR, change func(dns.RR)) []dns.RR {
 
 // other is the same zone with other parameters of NSEC3, or with NSEC, under the same keys.
 func other(z *zones.Zone, hash *zones.NSEC3) *zones.Zone {
-	twin, err := zones.Parse(z.Name, fmt.Sprintf(base, z.Name, scripted.address())+full+"real.wild A 192.0.2.9\n")
+	twin, err := zones.Parse(z.Name, fmt.Sprintf(base, z.Name, "ns", scripted.address())+full+"real.wild A 192.0.2.9\n")
 	if err != nil {
 		panic(err) // it was parsed before
 	}

@@ -49,13 +49,13 @@ type fault func(z *contents)
 const base = `$ORIGIN %s
 $TTL 3600
 @ SOA ns hostmaster 1 3600 900 1209600 300
-@ NS ns
+@ NS %s
 ns A %s
 `
 
 // source is the zone file before it is signed.
 func (z *zone) source() string {
-	text := fmt.Sprintf(base, z.name, z.server.address()) + z.text + "\n"
+	text := fmt.Sprintf(base, z.name, z.host(), z.server.address()) + z.text + "\n"
 	return text + strings.Join(z.below, "\n") + "\n"
 }
 
@@ -149,10 +149,21 @@ func (tr tree) above(name string) *zone {
 	}
 }
 
+// host is the name of the server of z. Most zones take the one of their operator, as most do: the Knot Resolver finds none with a
+// name below a cut that it has passed without a referral, which is so if one server has both sides.
+func (z *zone) host() string {
+	if host := z.server.host(); host != "" && dns.CountLabel(z.name) > 1 {
+		return host
+	}
+	return "ns." + strings.TrimPrefix(z.name, ".")
+}
+
 // delegation is what the zone above has of z.
 func (z *zone) delegation() string {
-	ns := "ns." + strings.TrimPrefix(z.name, ".")
-	lines := []string{fmt.Sprintf("%s NS %s", z.name, ns), fmt.Sprintf("%s A %s", ns, z.server.address())}
+	lines := []string{fmt.Sprintf("%s NS %s", z.name, z.host())}
+	if dns.IsSubDomain(z.name, z.host()) {
+		lines = append(lines, fmt.Sprintf("%s A %s", z.host(), z.server.address()))
+	}
 	all := z.signed.delegationSigners(cmp.Or(z.digest, dns.SHA256))
 	if z.ds != nil {
 		all = z.ds(all)
