@@ -26,7 +26,9 @@ const (
 func (s server) address() string { return fmt.Sprintf("198.18.0.%d", 1+s) }
 
 // host is the name of a server that has a top-level domain of its own.
-func (s server) host() string { return map[server]string{bind: "ns.bind.", nsd: "ns.nsd.", knot: "ns.knot."}[s] }
+func (s server) host() string {
+	return map[server]string{bind: "ns.bind.", nsd: "ns.nsd.", knot: "ns.knot."}[s]
+}
 
 // addresses are all that the namespace has beside 127.0.0.1: BIND listens on none that is not there.
 func addresses() (all []string) {
