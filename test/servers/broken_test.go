@@ -46,6 +46,10 @@ func brokenSignatures() []*zone {
 		at("signer-below.bind.", p256, mail, func(z *contents) {
 			z.sign(z.at("mx"), dns.TypeA, func(s *dns.RRSIG) { s.SignerName = z.at("mx") })
 		}),
+		at("short-signature.bind.", p256, mail, func(z *contents) { z.signatures(z.at("mx"), dns.TypeA, shorten) }),
+		at("short-signature-rsa.nsd.", signing{with: ldnsSigner, algorithm: "RSASHA256"}, mail, func(z *contents) {
+			z.signatures(z.at("mx"), dns.TypeA, shorten)
+		}),
 		at("ttl-more.nsd.", p256, mail, func(z *contents) {
 			for _, rr := range z.records(z.at("mx"), dns.TypeA) {
 				rr.Header().Ttl *= 2

@@ -236,6 +236,27 @@ func wildcardForName(z *zones.Zone) {
 	})
 }
 
+// hideDNAME denies what is below a DNAME with records that stop at it (V-50b).
+func hideDNAME(z *zones.Zone) {
+	z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
+		if name := dns.CanonicalName(q.Name); name != "old."+z.Name && dns.IsSubDomain("old."+z.Name, name) {
+			m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, z.Proof(name)
+		}
+		return m
+	})
+}
+
+// expandNSEC denies by the wildcard's NSEC as if it were that of the name asked (V-50e).
+func expandNSEC(z *zones.Zone, q dns.Question, m *dns.Msg) {
+	kept := only(m.Ns, dns.TypeSOA)
+	for _, rr := range only(z.Proof("*.wild."+z.Name), dns.TypeNSEC) {
+		rr = dns.Copy(rr)
+		rr.Header().Name = q.Name
+		kept = append(kept, rr)
+	}
+	m.Ns = kept
+}
+
 // badSignatures spoils the signatures over one type in a section.
 func badSignatures(rrs []dns.RR, t uint16) {
 	for i, rr := range rrs {
@@ -300,6 +321,8 @@ var lieTable = []lie{
 	{name: "unknown-hash.lie3.", fault: resigned(func(rr dns.RR) { rr.(*dns.NSEC3).Hash = 2 })},
 	{name: "unknown-flag.lie3.", fault: resigned(func(rr dns.RR) { rr.(*dns.NSEC3).Flags = 2 })},
 	{name: "next-outside.lie.", fault: resigned(func(rr dns.RR) { rr.(*dns.NSEC).NextDomain = "zzz.lie." })},
+	{name: "hidden-dname.lie.", fault: zones.Fault{Zone: hideDNAME}}, {name: "hidden-dname.lie3.", fault: zones.Fault{Zone: hideDNAME}},
+	{name: "expanded-nsec.lie.", fault: denies(expandNSEC)},
 	{name: "mixed-kinds.lie3.", fault: mixed(nil, 1, 0)},
 	{name: "both-kinds.lie3.", fault: mixed(nil, 9, 9)},
 	{name: "mixed-salts.lie3.", fault: mixed(&zones.NSEC3{Salt: "cc"}, 1, 0)},
@@ -387,6 +410,9 @@ var lieQuestions = []question{
 	ask("V-59", "mx.unknown-hash.lie3.", "AAAA", bogus),
 	ask("V-59", "mx.unknown-flag.lie3.", "AAAA", bogus),
 	ask("V-50d", "mx.next-outside.lie.", "AAAA", bogus).behind(noDenial, "unbound", "dnsmasq", "coredns"),
+	ask("V-50b", "mx.old.hidden-dname.lie.", "A", noDenial),
+	ask("V-50b V-52", "mx.old.hidden-dname.lie3.", "A", noDenial),
+	ask("V-50e", "x.wild.expanded-nsec.lie.", "AAAA", bogus),
 	ask("V-50g", "nothing.mixed-kinds.lie3.", "A", noDenial),
 	ask("V-50g", "nothing.both-kinds.lie3.", "A", absent),
 	ask("V-60", "nothing.mixed-salts.lie3.", "A", noDenial),

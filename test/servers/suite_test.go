@@ -99,6 +99,10 @@ func oracle(i int) string { return fmt.Sprintf("127.0.2.%d", 1+i) }
 // judge asks one question of danelaw, by dig, and of the oracles.
 func judge(t *testing.T, upstream string, q question) row {
 	got, out := digs(t, product, q)
+	if strings.Contains(out, "still waiting") { // on a busy machine; it is not remembered for longer than a second (L-6a)
+		time.Sleep(1500 * time.Millisecond)
+		got, out = digs(t, product, q)
+	}
 	if want := q.expected(upstream); !got.meets(want, explains(upstream)) {
 		t.Errorf("behind %s: %s (%s): %s, want %s\n%s", upstream, q.id(), q.rules, got, want, out)
 	}

@@ -46,6 +46,9 @@ old DNAME new
 mx.new A 192.0.2.3
 a.b.ent A 192.0.2.4
 MiXeD A 192.0.2.5
+caps MX 10 MX
+deep.*.ew TXT empty
+odd TYPE65280 \# 4 0a000001
 `
 
 // styles are the ways to sign and to serve for each of which every kind of proof is asked, in its good form.
