@@ -3,7 +3,6 @@ package servers
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -20,7 +19,7 @@ type resolver struct {
 
 // run starts it and waits until it answers.
 func (r resolver) run(t *testing.T) {
-	directory := dir(filepath.Base(t.Name()), r.address) // short, as it is to hold sockets
+	directory := dir(place(t), r.address)
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -29,6 +28,12 @@ func (r resolver) run(t *testing.T) {
 	}[r.kind]
 	start(t, fmt.Sprintf("%+v", r), directory, config(t, directory)...)
 	await(t, r.address, ".", dns.TypeNS)
+}
+
+// place is a directory for the servers of a test: short, as it is to hold sockets.
+func place(t *testing.T) string {
+	_, path, _ := strings.Cut(t.Name(), "/")
+	return strings.ReplaceAll("of-"+path, "/", "-")
 }
 
 func yesNo(b bool) string {
@@ -152,7 +157,7 @@ func (r resolver) forward(t *testing.T, directory string) []string {
 
 // runDanelaw starts danelaw in front of an upstream.
 func runDanelaw(t *testing.T, address, upstream string) {
-	directory := dir(filepath.Base(t.Name()), address)
+	directory := dir(place(t), address)
 	start(t, "danelaw", directory, danelaw(), "-conf", write(t, directory, "Corefile", fmt.Sprintf(`.:53 {
 	bind %s
 	danelaw {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -56,31 +57,59 @@ func grown(t *testing.T) tree {
 
 // row is what came of one question.
 type row struct {
+	question    question
 	text        string
+	complaint   string // what is wrong with danelaw's answer
 	differences []difference
 }
 
-// verdicts runs one upstream with danelaw and the oracles before it.
+// tries is how often a question is asked before its answer counts as wrong, each time of servers that have just been started: others
+// keep what they have seen, and on a busy machine datagrams are late. What is wrong with danelaw is wrong each time.
+const tries = 3
+
+// trial is what is asked behind one upstream.
+type trial struct {
+	upstream   string
+	open       []question // those not answered yet as they should be
+	complaints []string   // about the answers to them
+	found      []difference
+}
+
+// verdicts tries one upstream, with danelaw and the oracles before it.
 func verdicts(t *testing.T, name string, upstream resolver) {
-	if upstream.to != "" {
-		upstreams[0].run(t)
+	tr := trial{upstream: name, open: questions()}
+	for n := 1; n <= tries && len(tr.open) > 0; n++ {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			if upstream.to != "" {
+				upstreams[0].run(t)
+			}
+			upstream.run(t)
+			runDanelaw(t, product, upstream.address)
+			for i, kind := range oracles {
+				resolver{kind: kind, validate: true, to: upstream.address, address: oracle(i)}.run(t)
+			}
+			tr.ask(t)
+			report := t.Log
+			if n == tries {
+				report = t.Error
+			}
+			for _, c := range tr.complaints {
+				report(c)
+			}
+		})
 	}
-	upstream.run(t)
-	runDanelaw(t, product, upstream.address)
-	for i, kind := range oracles {
-		resolver{kind: kind, validate: true, to: upstream.address, address: oracle(i)}.run(t)
-	}
-	all, begun := questions(), time.Now()
-	rows := make([]row, len(all))
-	inParallel(slices.Collect(indices(all)), func(i int) { rows[i] = judge(t, name, all[i]) })
+}
+
+// ask asks what is open, and finds out what is still open then.
+func (tr *trial) ask(t *testing.T) {
+	begun, rows := time.Now(), make([]row, len(tr.open))
+	inParallel(slices.Collect(indices(rows)), func(i int) { rows[i] = judge(t, tr.upstream, tr.open[i]) })
 	var table strings.Builder
-	var found []difference
 	for _, r := range rows {
 		fmt.Fprintln(&table, r.text)
-		found = append(found, r.differences...)
 	}
-	t.Logf("behind %s, %d questions in %v\n%s", name, len(all), time.Since(begun).Round(time.Second), &table)
-	checkDifferences(t, name, found)
+	t.Logf("behind %s, %d questions in %v\n%s", tr.upstream, len(rows), time.Since(begun).Round(time.Second), &table)
+	tr.review(explanations(t), rows)
 }
 
 func indices[T any](all []T) func(func(int) bool) {
@@ -99,14 +128,10 @@ func oracle(i int) string { return fmt.Sprintf("127.0.2.%d", 1+i) }
 // judge asks one question of danelaw, by dig, and of the oracles.
 func judge(t *testing.T, upstream string, q question) row {
 	got, out := digs(t, product, q)
-	if strings.Contains(out, "still waiting") { // on a busy machine; it is not remembered for longer than a second (L-6a)
-		time.Sleep(1500 * time.Millisecond)
-		got, out = digs(t, product, q)
-	}
+	r := row{question: q, text: fmt.Sprintf("%-16s %-42s %-22s", q.rules, q.id(), got)}
 	if want := q.expected(upstream); !got.meets(want, explains(upstream)) {
-		t.Errorf("behind %s: %s (%s): %s, want %s\n%s", upstream, q.id(), q.rules, got, want, out)
+		r.complaint = fmt.Sprintf("behind %s: %s (%s): %s, want %s\n%s", upstream, q.id(), q.rules, got, want, out)
 	}
-	r := row{text: fmt.Sprintf("%-16s %-42s %-22s", q.rules, q.id(), got)}
 	for i, kind := range oracles {
 		verdict, mark := consult(oracle(i), q).verdict(), ""
 		if verdict != seen(got) {
