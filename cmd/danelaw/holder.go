@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/coredns/caddy"
@@ -38,10 +39,11 @@ func holders(network string, at netip.AddrPort, match func(a, b netip.Addr) bool
 	if err != nil {
 		return nil
 	}
+	self := ownPID()
 	for _, s := range sockets {
 		addr, _ := netip.ParseAddr(s.Laddr.IP)
 		if s.Laddr.Port != uint32(at.Port()) || !match(addr.Unmap(), at.Addr().Unmap()) || s.Raddr.Port != 0 ||
-			s.Pid == 0 || s.Pid == int32(os.Getpid()) {
+			s.Pid == 0 || s.Pid == self {
 			continue
 		}
 		name := fmt.Sprintf("process %d", s.Pid)
@@ -55,6 +57,16 @@ func holders(network string, at netip.AddrPort, match func(a, b netip.Addr) bool
 		}
 	}
 	return names
+}
+
+// ownPID is the number of this process in /proc, which may be that of another PID namespace.
+func ownPID() int32 {
+	if link, err := os.Readlink("/proc/self"); err == nil {
+		if pid, err := strconv.ParseInt(link, 10, 32); err == nil {
+			return int32(pid)
+		}
+	}
+	return int32(os.Getpid())
 }
 
 // bindError is how net's errors about an address end up in the texts of caddy and of plugins, which do not wrap them.

@@ -196,6 +196,42 @@ func TestLastTry(t *testing.T) {
 	}
 }
 
+// V-14, S-15: a validating upstream answers SERVFAIL to the last try, which is without CD. What was wrong with its replies before
+// is the reason, of an answer as of a link, and is remembered as such (C-11).
+func TestReasonOutlivesTheLastTry(t *testing.T) {
+	for broken, want := range map[string]string{
+		"example.com. MX":     "example.com. MX (key",
+		"example.com. DNSKEY": "example.com. DNSKEY (key",
+	} {
+		t.Run(broken, func(t *testing.T) {
+			r, u, now := setup(t, nil)
+			u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
+				switch {
+				case describe(q) != broken:
+					return Reply{}, nil, false
+				case !try.CD:
+					return Reply{}, errors.New("answered SERVFAIL"), true
+				}
+				return corrupt(u.reply(q)), nil, true
+			})
+			a := ask(r, "example.com.", dns.TypeMX)
+			expect(t, a, dnssec.Bogus, dns.RcodeServerFailure)
+			if f := a.Notes[0]; f.Code != dns.ExtendedErrorCodeDNSBogus || !strings.Contains(f.Text, want) {
+				t.Errorf("notes %s", notes(a))
+			}
+			u.mu.Lock()
+			last := u.tries[len(u.tries)-1]
+			u.mu.Unlock()
+			if last.CD {
+				t.Error("there was no try without CD")
+			}
+			if f, ok := r.Store.failures.alive(failureKey(question("example.com.", dns.TypeMX)), now.Now()); !ok || f.status != dnssec.Bogus {
+				t.Errorf("remembered as %v, %v", f.status, ok)
+			}
+		})
+	}
+}
+
 // An upstream that fails on one type only, or loses it once, fails nothing else.
 func TestOneTypeFails(t *testing.T) {
 	r, u, now := setup(t, nil)

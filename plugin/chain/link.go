@@ -112,7 +112,7 @@ func (m mark) failed() bool { return m.zone != nil && m.zone.Status <= dnssec.Bo
 // what they prove is not enough. It returns, and keeps, the last proof there was.
 func (w *query) build(above *dnssec.Zone, name string, n int, enough func(mark) bool) mark {
 	w.cold.Store(true)
-	best := broken(name, &dnssec.Failure{})
+	best := broken(name, &dnssec.Failure{Code: dns.ExtendedErrorCodeDNSSECIndeterminate})
 	var avoid []string
 	for {
 		got, spent := w.fetchLink(name, above == nil, n, avoid)
@@ -120,19 +120,20 @@ func (w *query) build(above *dnssec.Zone, name string, n int, enough func(mark) 
 			return w.learn(name, best)
 		}
 		m, failure := w.judgeLink(&above, name, got)
+		unanswered := got.dsFailed != nil || got.keysFailed != nil
 		switch {
 		case failure == nil && enough(m):
 			return w.learn(name, m)
 		case failure == nil:
 			best = m
-		case best.failed():
-			best = broken(name, failure)
+		case best.failed() && (!unanswered || failure.Limit() || best.zone.Status != dnssec.Bogus):
+			best = broken(name, failure) // what is wrong with a link says more than that none came
 		}
 		if failure.Limit() {
 			return best
 		}
 		avoid = append(avoid, got.upstreams()...)
-		n = w.nextTry(n, got.dsFailed != nil || got.keysFailed != nil)
+		n = w.nextTry(n, unanswered)
 	}
 }
 

@@ -153,9 +153,13 @@ func (w *query) part(q dns.Question) part {
 	var avoid []string
 	var last part
 	for n := 0; ; {
-		if failure != nil {
+		switch {
+		case failure == nil:
+			last = w.verdict(q, got)
+		case failure.Limit() || last.Status != dnssec.Bogus: // else what was wrong with a reply says more than that none came
 			last = failed(failure).with(last.raw)
-		} else if last = w.verdict(q, got); last.Status > dnssec.Bogus {
+		}
+		if last.Status > dnssec.Bogus {
 			if last.Status == dnssec.Secure {
 				w.flatten(last.Answer)
 			}
