@@ -129,7 +129,7 @@ func oracle(i int) string { return fmt.Sprintf("127.0.2.%d", 1+i) }
 func judge(t *testing.T, upstream string, q question) row {
 	got, out := digs(t, product, q)
 	r := row{question: q, text: fmt.Sprintf("%-16s %-42s %-22s", q.rules, q.id(), got)}
-	if want := q.expected(upstream); !got.meets(want, explains(upstream)) {
+	if want := q.expected(upstream); !got.meets(want) {
 		r.complaint = fmt.Sprintf("behind %s: %s (%s): %s, want %s\n%s", upstream, q.id(), q.rules, got, want, out)
 	}
 	for i, kind := range oracles {
@@ -148,19 +148,15 @@ func seen(o outcome) string { return strings.Replace(o.verdict(), "Indeterminate
 
 // meets says whether an outcome is one of those wanted. Where none is named the Extended DNS Error is left open, and so it is of
 // failures that need not be exact.
-func (o outcome) meets(want outcome, exact bool) bool {
+func (o outcome) meets(want outcome) bool {
 	return slices.ContainsFunc(strings.Split(string(want), " or "), func(one string) bool {
 		if seen(o) != seen(outcome(one)) {
 			return false
 		}
 		code := strings.Fields(one)[2:]
-		return slices.Equal(strings.Fields(string(o))[2:], code) || failed.verdict() == seen(o) && (len(code) == 0 || !exact)
+		return slices.Equal(strings.Fields(string(o))[2:], code) || failed.verdict() == seen(o) && len(code) == 0
 	})
 }
-
-// explains says whether danelaw can tell behind an upstream what is wrong. One that validates answers SERVFAIL when it is asked
-// again, without CD, and danelaw tells of its last try.
-func explains(upstream string) bool { return upstream != "unbound-validating" }
 
 var (
 	status = regexp.MustCompile(`(?m)status: ([A-Z]+),`)
