@@ -78,6 +78,8 @@ func (u *upstream) learn(q query, err error, begun time.Time) {
 	took := now.Sub(begun)
 	f, failed := errors.AsType[*fault](err)
 	switch {
+	case q.spare && err != nil:
+		return
 	case err == nil:
 		u.health.heard(took)
 		u.meter.Answered(u.name, took)

@@ -10,8 +10,7 @@ const (
 	// round trip, if that is more, but no more than lastCopy.
 	firstCopy = 400 * time.Millisecond
 	lastCopy  = 2 * time.Second
-	// steadyCopies is how far the time between copies grows: on a path that loses every third packet both ways, six copies
-	// within the time a client waits (L-10) leave 3 % of questions without a reply, four would leave 9 %.
+	// steadyCopies is how far the time between copies grows: within the time a client waits (L-10) six fit in.
 	steadyCopies = time.Second
 	// maxMissed questions in a row without any reply, and an upstream counts as dead. Fewer may all have been about names
 	// whose own servers are dead.

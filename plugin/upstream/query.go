@@ -18,6 +18,8 @@ type query struct {
 	size uint16 // the EDNS size to advertise (S-1)
 	// again: it is outstanding at the same upstream already, and this is one more copy.
 	again bool
+	// spare: it is a copy over TCP, where a path that loses datagrams is no obstacle. That TCP fails says nothing of the upstream.
+	spare bool
 }
 
 // message is the query with RD, DO and EDNS set (V-73).

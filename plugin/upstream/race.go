@@ -26,7 +26,8 @@ type arrival struct {
 }
 
 // run asks the first at once; the next at once when one fails, each upstream once; and sends a further copy each time
-// the patience, doubled up to a second, is over: to the next that is still in the race, or to the same if it is alone. If
+// the patience, doubled up to a second, is over: to the next that is still in the race, or to the same if it is alone, of those
+// to the same the third over TCP. If
 // there is no usable reply it returns what each did.
 func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcome) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -57,17 +58,23 @@ func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcom
 	return chain.Reply{}, r.outcomes()
 }
 
+// datagramsFirst is how many copies go out to one upstream before one goes over TCP, where the kernel repeats what is lost.
+const datagramsFirst = 2
+
 // start sends a copy to the upstream with the given index.
 func (r *race) start(ctx context.Context, index int) {
 	q := r.query
 	q.again = r.running[index] > 0
+	if q.spare = r.running[index] == datagramsFirst; q.spare {
+		q.tcp = true
+	}
 	r.last = index
 	r.running[index]++
 	go func() {
 		reply, err := r.field[index].ask(ctx, q)
 		f, failed := errors.AsType[*fault](err)
-		if err != nil && !failed {
-			return // ctx has ended, and with it the race
+		if err != nil && (!failed || q.spare) {
+			return // ctx has ended, and with it the race; or the datagrams may still be answered
 		}
 		select {
 		case r.arrived <- arrival{index, reply, f}:

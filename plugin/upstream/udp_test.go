@@ -95,6 +95,30 @@ func TestLostPackets(t *testing.T) {
 	}
 }
 
+// A path that loses all datagrams does not lose the question: the third copy goes over TCP. Where TCP is refused that is held
+// against nobody, and a datagram that gets through later is taken.
+func TestThirdCopyOverTCP(t *testing.T) {
+	leakless(t)
+	s := serve(t, func(a *asked) {
+		if a.network == "tcp" {
+			a.answer(theMX(t))
+		}
+	})
+	wantMX(t, rootSet(t, s.plain()))
+	if n := len(s.got("udp")); n != datagramsFirst {
+		t.Errorf("%d datagrams before TCP, want %d", n, datagramsFirst)
+	}
+	set := rootSet(t, withoutTCP(t, func(a *asked) {
+		if a.n >= datagramsFirst {
+			a.answer(theMX(t))
+		}
+	}))
+	wantMX(t, set)
+	if fit, alive := set.upstreams[0].health.state(); !fit || !alive {
+		t.Errorf("fit %v, alive %v", fit, alive)
+	}
+}
+
 // The second copy goes to the next upstream, and the first usable reply wins.
 func TestSecondCopyGoesElsewhere(t *testing.T) {
 	leakless(t)
@@ -213,6 +237,17 @@ func TestTruncatedGoesToTCP(t *testing.T) {
 // An upstream that truncates and has no TCP is an error that says so; with another upstream it is none.
 func TestTruncatedWithoutTCP(t *testing.T) {
 	leakless(t)
+	crippled := withoutTCP(t, func(a *asked) { a.truncate() })
+	_, err := exchange(t, rootSet(t, crippled))
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, crippled.String()+" truncated its reply over UDP and then could not be reached over TCP: connection refused")
+
+	s := serve(t, func(a *asked) { a.answer(theMX(t)) })
+	wantMX(t, rootSet(t, crippled, s.plain()))
+}
+
+// withoutTCP is the address of a server that answers over UDP only.
+func withoutTCP(t *testing.T, handle func(*asked)) Address {
+	t.Helper()
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -221,14 +256,8 @@ func TestTruncatedWithoutTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start(t, func(a *asked) { a.truncate() }, pc, l, "tcp")
-	crippled := Address{Server: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
-
-	_, err = exchange(t, rootSet(t, crippled))
-	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, crippled.String()+" truncated its reply over UDP and then could not be reached over TCP: connection refused")
-
-	s := serve(t, func(a *asked) { a.answer(theMX(t)) })
-	wantMX(t, rootSet(t, crippled, s.plain()))
+	start(t, handle, pc, l, "tcp")
+	return Address{Server: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
 }
 
 // wantFailure checks the obligations of chain.Exchanger on errors.

@@ -235,6 +235,8 @@ func piecemeal(size int, pause time.Duration) func(a *asked) {
 			a.write(m)
 			return
 		}
+		a.whole.Lock() // or the pieces of two replies would mix
+		defer a.whole.Unlock()
 		wire = append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...)
 		for piece := range slices.Chunk(wire, size) {
 			if !a.raw(piece) {

@@ -32,6 +32,7 @@ type asked struct {
 	q       *dns.Msg
 	reply   *dns.Msg               // the honest one
 	raw     func(wire []byte) bool // sends octets: a datagram, or a part of the stream; false: danelaw is gone
+	whole   *sync.Mutex            // held by one whose message is more than one call of raw on a connection
 	shut    func()                 // closes the connection, if there is one
 	from    net.Addr               // danelaw
 	ended   <-chan struct{}        // the test is over
@@ -127,7 +128,7 @@ func (h *hostile) serveTCP(l net.Listener) {
 }
 
 func (h *hostile) serveStream(c net.Conn) {
-	var writing sync.Mutex
+	var writing, whole sync.Mutex
 	for {
 		var size uint16
 		if binary.Read(c, binary.BigEndian, &size) != nil {
@@ -143,7 +144,7 @@ func (h *hostile) serveStream(c net.Conn) {
 		}
 		h.work.Go(func() {
 			h.answer(&asked{
-				network: "tcp", q: q, from: c.RemoteAddr(), shut: func() { c.Close() },
+				network: "tcp", q: q, from: c.RemoteAddr(), whole: &whole, shut: func() { c.Close() },
 				raw: func(wire []byte) bool {
 					writing.Lock()
 					defer writing.Unlock()
