@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 const builders = "DANELAW_TEST_BUILD"
@@ -45,7 +47,7 @@ func secure(port int, name string) bool {
 func TestBuiltInTheFuture(t *testing.T) {
 	needs(t, builders)
 	l := startLab(t, build(t))
-	port, ready := freePort(t), freePort(t)
+	port, ready := ports.Closed(t), ports.Closed(t)
 	p := start(t, build(t, "-ldflags", "-X "+module+"plugin/danelaw.buildDate=4102444800"), "-conf", corefile(t, l, port, ready))
 	eventually(t, "the reason", func() bool {
 		return strings.Contains(p.err.String(), "not ready: check this host's clock: it is 20") &&
@@ -57,7 +59,7 @@ func TestBuiltInTheFuture(t *testing.T) {
 	if !secure(port, "good.dane.") {
 		t.Error("no answer")
 	}
-	port, ready = freePort(t), freePort(t)
+	port, ready = ports.Closed(t), ports.Closed(t)
 	start(t, build(t), "-conf", corefile(t, l, port, ready))
 	eventually(t, "one built in the past to be ready", func() bool { code, _ := readiness(ready); return code == http.StatusOK })
 }
@@ -113,7 +115,7 @@ func main() { coremain.Run() }
 		}
 	}
 	l := startLab(t, build(t))
-	port, ready := freePort(t), freePort(t)
+	port, ready := ports.Closed(t), ports.Closed(t)
 	start(t, filepath.Join(dir, "coredns"), "-conf", corefile(t, l, port, ready))
 	eventually(t, "an answer", func() bool { return secure(port, "good.dane.") })
 }

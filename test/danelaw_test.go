@@ -161,19 +161,3 @@ func write(t *testing.T, name, text string) string {
 	}
 	return file
 }
-
-// freePort returns a port of loopback that is free for TCP and UDP.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		if c, err := net.ListenPacket("udp", l.Addr().String()); err == nil {
-			c.Close()
-			return l.Addr().(*net.TCPAddr).Port
-		}
-	}
-}

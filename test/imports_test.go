@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"test/clock":        {},
 	"test/differential": {},
 	"test/hostile":      {},
+	"test/ports":        {},
 	"test/mutants":      {},
 	"test/servers":      {"zones"},
 }

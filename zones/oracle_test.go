@@ -8,12 +8,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -76,7 +78,7 @@ func TestUnbound(t *testing.T) {
 func startUnbound(t *testing.T, l *zones.Lab) (addr string) {
 	t.Helper()
 	dir := t.TempDir()
-	port := freePort(t)
+	port := strconv.Itoa(ports.Closed(t))
 	host, upstream, _ := net.SplitHostPort(l.Addr())
 	config := fmt.Sprintf(`server:
 	interface: 127.0.0.1@%s
@@ -130,17 +132,6 @@ func await(t *testing.T, addr string) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatalf("%s does not answer", addr)
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_, port, _ := net.SplitHostPort(c.LocalAddr().String())
-	return port
 }
 
 // TestDelv has BIND's delv validate all questions of the lab.

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // TestCheck: the tree names every zone with DS, key and dates, and what fails in one sentence.
@@ -42,7 +44,7 @@ func TestCheck(t *testing.T) {
 // are, and flags may stand behind names.
 func TestCheckWithCorefile(t *testing.T) {
 	lab := newLab(t)
-	file := write(t, "Corefile", corefile(newPort(t), lab.Addr(), anchors(t, lab))+`
+	file := write(t, "Corefile", corefile(ports.Closed(t), lab.Addr(), anchors(t, lab))+`
 corp.example {
     danelaw {
         private corp.example

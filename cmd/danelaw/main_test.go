@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,21 +120,6 @@ func here(args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
 	code = run(context.Background(), append([]string{"danelaw"}, args...), &out, &err)
 	return code, out.String(), err.String()
-}
-
-// newPort returns a port that is free for TCP and UDP.
-func newPort(t *testing.T) int {
-	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Close()
-		if free(l.Addr().String()) == nil {
-			return l.Addr().(*net.TCPAddr).Port
-		}
-	}
 }
 
 // newLab starts a lab.

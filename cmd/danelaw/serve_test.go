@@ -14,13 +14,14 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // serving starts danelaw with a Corefile that asks a lab.
 func serving(t *testing.T, lab *zones.Lab, upstream string, options ...string) (p *child, port int, file string) {
 	t.Helper()
-	port = newPort(t)
+	port = ports.Closed(t)
 	file = write(t, "Corefile", corefile(port, upstream, anchors(t, lab), options...))
 	p = start(t, nil, "serve", "-conf", file)
 	p.says(t, &p.err, fmt.Sprintf("danelaw listens on 127.0.0.1:%d\n", port))
@@ -148,7 +149,7 @@ func slowProxy(t *testing.T, to string) (*proxy, func()) {
 // TestStdin: a Corefile may come from stdin; SIGUSR1 then keeps it and says so. -quiet is quiet.
 func TestStdin(t *testing.T) {
 	lab := newLab(t)
-	port := newPort(t)
+	port := ports.Closed(t)
 	p := start(t, strings.NewReader(corefile(port, lab.Addr(), anchors(t, lab))), "-conf", "stdin", "-quiet")
 	eventually(t, "an answer", func() bool {
 		m, err := exchange(port, "good.dane.", dns.TypeMX)
@@ -167,7 +168,7 @@ func TestStdin(t *testing.T) {
 // TestReloadPlugin: with the plugin reload a changed file is taken without a signal.
 func TestReloadPlugin(t *testing.T) {
 	lab := newLab(t)
-	port := newPort(t)
+	port := ports.Closed(t)
 	with := func(upstream string) string {
 		return strings.Replace(corefile(port, upstream, anchors(t, lab)), "bind", "reload 2s 1s\n bind", 1)
 	}
@@ -190,7 +191,7 @@ func TestDefault(t *testing.T) {
 		defer l.Close() // else another program has it, which does as well
 	}
 	lab := newLab(t)
-	port := newPort(t)
+	port := ports.Closed(t)
 	p := start(t, nil, "-port", fmt.Sprint(port), "-upstream", lab.Addr())
 	p.says(t, &p.err, fmt.Sprintf("danelaw listens on 127.0.0.1:%d", port))
 	if want := "goes without ready: 127.0.0.1:8181 is in use by"; !strings.Contains(p.err.String(), want) {

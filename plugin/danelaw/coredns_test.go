@@ -3,7 +3,6 @@ package danelaw
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // anchorFile holds the anchor of the lab.
@@ -353,12 +354,7 @@ func TestReloadUnderLoad(t *testing.T) {
 // TestReadyPlugin: ready reports danelaw, and over a reload never that it is not ready.
 func TestReadyPlugin(t *testing.T) {
 	p := between(t, servfail)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := fmt.Sprint("127.0.0.1:", ports.Closed(t))
 	text := blockOf(".:0", optionsFor(t, p.addr), "ready "+addr)
 	c := startCoreDNS(t, text)
 	if status, body := get(t, addr); status != http.StatusServiceUnavailable || body != "danelaw" {
@@ -386,12 +382,7 @@ func TestReadyPlugin(t *testing.T) {
 // TestReadyWhileStarting: ready asks before danelaw has begun, while other plugins start. Then it is not ready, and
 // over a reload as the one that still serves.
 func TestReadyWhileStarting(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := fmt.Sprint("127.0.0.1:", ports.Closed(t))
 	text := blockOf(".:0", optionsFor(t, lab().Addr()), "pause\nready "+addr)
 	begun := false
 	meanwhile = func() {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -80,55 +81,9 @@ func open(t testing.TB, c Config) *Handler {
 // serve puts a Handler on a socket of 127.0.0.1, UDP and TCP, and returns its address.
 func serve(t testing.TB, h *Handler) string {
 	t.Helper()
-	return listen(t, dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+	return ports.Serve(t, dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
 		h.ServeDNS(context.Background(), w, r) //nolint:errcheck // it has written its reply
 	}))
-}
-
-// listen serves handler on a free port until the test ends.
-func listen(t testing.TB, handler dns.Handler) string {
-	t.Helper()
-	pc, l := freePort(t)
-	serveOn(t, handler, pc, l)
-	return pc.LocalAddr().String()
-}
-
-// serveOn serves handler on the given sockets until the test ends.
-func serveOn(t testing.TB, handler dns.Handler, pc net.PacketConn, l net.Listener) []*dns.Server {
-	t.Helper()
-	servers := []*dns.Server{{PacketConn: pc}, {Listener: l, MaxTCPQueries: -1}}
-	for _, s := range servers {
-		started, ended := make(chan struct{}), make(chan struct{})
-		s.Handler, s.NotifyStartedFunc = handler, func() { close(started) }
-		go func() {
-			defer close(ended)
-			s.ActivateAndServe() //nolint:errcheck // it ends with Shutdown
-		}()
-		<-started
-		t.Cleanup(func() {
-			s.Shutdown() //nolint:errcheck // the sockets are loopback's
-			<-ended
-		})
-	}
-	return servers
-}
-
-// freePort opens a port for both transports.
-func freePort(t testing.TB) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for range 50 {
-		pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := net.Listen("tcp4", pc.LocalAddr().String())
-		if err == nil {
-			return pc, l
-		}
-		pc.Close()
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil, nil
 }
 
 // server is a danelaw over the lab on a socket: the usual beginning of a test.

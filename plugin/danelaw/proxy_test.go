@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // proxy stands between danelaw and the lab's recursor, and does to messages what its tamper says.
@@ -18,7 +20,7 @@ type proxy struct {
 	tamper  tamper
 	asked   []*dns.Msg // what danelaw sent, in the order of arrival
 	network []string   // over which transport
-	servers []*dns.Server
+	stop    func()     // closes the sockets
 }
 
 // tamper returns the reply to be sent instead of r, nil for none. n counts the messages that arrived before q.
@@ -53,7 +55,7 @@ func withoutType(rrs []dns.RR, t uint16) (kept []dns.RR) {
 func between(t testing.TB, how tamper) *proxy {
 	t.Helper()
 	p := &proxy{t: t, tamper: how}
-	pc, l := freePort(t)
+	pc, l := ports.Open(t)
 	p.addr = pc.LocalAddr().String()
 	p.serveOn(pc, l)
 	return p
@@ -95,11 +97,9 @@ func (p *proxy) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 // vanish closes the sockets; what it returns opens them again at the same port.
 func (p *proxy) vanish() (returns func()) {
 	p.mu.Lock()
-	servers := p.servers
+	stop := p.stop
 	p.mu.Unlock()
-	for _, s := range servers {
-		s.Shutdown() //nolint:errcheck // the sockets are loopback's
-	}
+	stop()
 	return func() {
 		pc, err := net.ListenPacket("udp4", p.addr)
 		if err != nil {
@@ -114,8 +114,8 @@ func (p *proxy) vanish() (returns func()) {
 }
 
 func (p *proxy) serveOn(pc net.PacketConn, l net.Listener) {
-	servers := serveOn(p.t, p, pc, l)
+	stop := ports.ServeOn(p.t, p, pc, l)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.servers = servers
+	p.stop = stop
 }

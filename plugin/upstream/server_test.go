@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // asked is one question as it arrived at a test server, and the way back.
@@ -81,20 +82,8 @@ type server struct {
 // serve answers over UDP and TCP at one port until the test ends.
 func serve(t testing.TB, handle func(*asked)) *server {
 	t.Helper()
-	for range 50 {
-		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := net.Listen("tcp", pc.LocalAddr().String())
-		if err != nil {
-			pc.Close()
-			continue
-		}
-		return start(t, handle, pc, l, "tcp")
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil
+	pc, l := ports.Open(t)
+	return start(t, handle, pc, l, "tcp")
 }
 
 // start serves on given sockets; pc may be nil.

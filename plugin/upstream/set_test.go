@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // S-14: an RCODE that is no answer sends the question to the next upstream at once, once to each.
@@ -74,12 +75,7 @@ func TestFailureSentence(t *testing.T) {
 
 // closedPort is a port on loopback where nobody listens.
 func closedPort(t testing.TB) Address {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return Address{Server: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+	return Address{Server: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.Closed(t)))}
 }
 
 // V-14: an upstream to avoid is asked only if there is no other that works.

@@ -6,7 +6,6 @@ package clock
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -113,47 +113,9 @@ func (s *stage) newDanelaw(to ...string) (*danelaw.Handler, string) {
 		s.Fatal(err)
 	}
 	s.Cleanup(h.Close)
-	return h, serve(s.T, dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+	return h, ports.Serve(s.T, dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		h.ServeDNS(context.Background(), w, q) //nolint:errcheck // it has written its reply
 	}))
-}
-
-// serve puts a handler on a free port of 127.0.0.1, UDP and TCP, until the test ends.
-func serve(t *testing.T, h dns.Handler) (addr string) {
-	t.Helper()
-	packets, stream := freePort(t)
-	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: stream, MaxTCPQueries: -1}} {
-		started, ended := make(chan struct{}), make(chan struct{})
-		s.Handler, s.NotifyStartedFunc = h, func() { close(started) }
-		go func() {
-			defer close(ended)
-			s.ActivateAndServe() //nolint:errcheck // it ends with Shutdown
-		}()
-		<-started
-		t.Cleanup(func() {
-			s.Shutdown() //nolint:errcheck // the sockets are loopback's
-			<-ended
-		})
-	}
-	return packets.LocalAddr().String()
-}
-
-// freePort opens a port for both transports: what the system hands out for one may be taken for the other.
-func freePort(t *testing.T) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for range 50 {
-		packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		stream, err := net.Listen("tcp4", packets.LocalAddr().String())
-		if err == nil {
-			return packets, stream
-		}
-		packets.Close()
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil, nil
 }
 
 // recursor is a caching one on a socket.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // variable asks for Unbound.
@@ -31,10 +33,7 @@ func (s *stage) besideUnbound() {
 		fmt.Fprintln(&anchors, ds)
 	}
 	write(s.T, filepath.Join(dir, "root.ds"), anchors.String())
-	packets, stream := freePort(s.T)
-	s.unbound = packets.LocalAddr().String()
-	packets.Close()
-	stream.Close()
+	s.unbound = fmt.Sprint("127.0.0.1:", ports.Closed(s.T))
 	write(s.T, filepath.Join(dir, "unbound.conf"), fmt.Sprintf(`server:
 	interface: %s
 	do-daemonize: no

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
@@ -94,43 +94,9 @@ func startDanelaw(t testing.TB, recursor string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.Close)
-	packets, stream := freePort(t)
-	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: stream}} {
-		started := make(chan struct{})
-		s.NotifyStartedFunc = func() { close(started) }
-		s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
-			h.ServeDNS(context.Background(), w, r) //nolint:errcheck // it has written its reply
-		})
-		go s.ActivateAndServe() //nolint:errcheck // it ends with Shutdown
-		<-started
-		t.Cleanup(func() { s.Shutdown() }) //nolint:errcheck // the sockets are loopback's
-	}
-	return packets.LocalAddr().String()
-}
-
-// freePort opens a port for both transports.
-func freePort(t testing.TB) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for range 50 {
-		packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if stream, err := net.Listen("tcp4", packets.LocalAddr().String()); err == nil {
-			return packets, stream
-		}
-		packets.Close()
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil, nil
-}
-
-// closedPort is a port that a program may open.
-func closedPort(t testing.TB) uint16 {
-	packets, stream := freePort(t)
-	defer packets.Close()
-	defer stream.Close()
-	return netip.MustParseAddrPort(packets.LocalAddr().String()).Port()
+	return ports.Serve(t, dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		h.ServeDNS(context.Background(), w, r) //nolint:errcheck // it has written its reply
+	}))
 }
 
 // run starts a server with its configuration, which Close ends, and waits until it answers.
@@ -174,7 +140,7 @@ func run(t testing.TB, port uint16, file, config string, command ...string) stri
 // startUnbound runs Unbound with danelaw's defaults where it has an option for them (V-20, V-61), and without what answers from
 // other questions' proofs.
 func startUnbound(t testing.TB, recursor string) string {
-	port := closedPort(t)
+	port := uint16(ports.Closed(t))
 	host, upstreamPort, _ := net.SplitHostPort(recursor)
 	return run(t, port, "unbound.conf", fmt.Sprintf(`server:
 	interface: 127.0.0.1@%d
@@ -215,7 +181,7 @@ forward-zone:
 
 // startBIND runs BIND as a validating forwarder.
 func startBIND(t testing.TB, recursor string) string {
-	port := closedPort(t)
+	port := uint16(ports.Closed(t))
 	host, upstreamPort, _ := net.SplitHostPort(recursor)
 	return run(t, port, "named.conf", fmt.Sprintf(`options {
 	directory "DIR"; pid-file none; session-keyfile none; listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };

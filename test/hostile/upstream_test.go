@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -42,7 +43,7 @@ type asked struct {
 func listen(t *testing.T, h *hostile, tcp bool) {
 	t.Helper()
 	h.asked, h.open, h.ended = map[string]int{}, map[io.Closer]bool{}, make(chan struct{})
-	packets, stream := freePort(t)
+	packets, stream := ports.Open(t)
 	h.addr = packets.LocalAddr().String()
 	h.opened(packets)
 	h.work.Go(func() { h.serveUDP(packets.(*net.UDPConn)) })
@@ -61,23 +62,6 @@ func listen(t *testing.T, h *hostile, tcp bool) {
 		h.mu.Unlock()
 		h.work.Wait()
 	})
-}
-
-func freePort(t *testing.T) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for range 50 {
-		packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		stream, err := net.Listen("tcp4", packets.LocalAddr().String())
-		if err == nil {
-			return packets, stream
-		}
-		packets.Close()
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil, nil
 }
 
 func (h *hostile) opened(c io.Closer) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -94,7 +96,7 @@ func (a *arena) misled(name string) func(*asked) {
 func (a *arena) open(t *testing.T, to *hostile, change func(*danelaw.Config)) (addr, block string) {
 	t.Helper()
 	c := danelaw.Defaults()
-	c.Block = t.Name()
+	c.Block = fmt.Sprint(t.Name(), opened.Add(1)) // its counters begin at nothing, in a second round of the test as well
 	c.Anchors = trustanchors.Set(a.world.Anchors())
 	address, err := upstream.Parse(to.addr)
 	if err != nil {
@@ -109,30 +111,9 @@ func (a *arena) open(t *testing.T, to *hostile, change func(*danelaw.Config)) (a
 		t.Fatal(err)
 	}
 	t.Cleanup(h.Close)
-	return serve(t, h), c.Block
-}
-
-// serve puts danelaw on a free port of 127.0.0.1 until the test ends.
-func serve(t *testing.T, h *danelaw.Handler) string {
-	t.Helper()
-	packets, stream := freePort(t)
-	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: stream, MaxTCPQueries: -1}} {
-		started, ended := make(chan struct{}), make(chan struct{})
-		s.NotifyStartedFunc = func() { close(started) }
-		s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-			h.ServeDNS(context.Background(), w, q) //nolint:errcheck // it has written its reply
-		})
-		go func() {
-			defer close(ended)
-			s.ActivateAndServe() //nolint:errcheck // it ends with Shutdown
-		}()
-		<-started
-		t.Cleanup(func() {
-			s.Shutdown() //nolint:errcheck // the sockets are loopback's
-			<-ended
-		})
-	}
-	return packets.LocalAddr().String()
+	return ports.Serve(t, dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		h.ServeDNS(context.Background(), w, q) //nolint:errcheck // it has written its reply
+	})), c.Block
 }
 
 // outcome is what a client is told.
@@ -224,4 +205,7 @@ func metric(t *testing.T, name, block string) (sum int) {
 	return sum
 }
 
-var gathering sync.Mutex
+var (
+	gathering sync.Mutex
+	opened    atomic.Int64
+)
