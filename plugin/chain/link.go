@@ -113,13 +113,13 @@ func (m mark) failed() bool { return m.zone != nil && m.zone.Status <= dnssec.Bo
 func (w *query) build(above *dnssec.Zone, name string, n int, enough func(mark) bool) mark {
 	w.cold.Store(true)
 	best := broken(name, &dnssec.Failure{Code: dns.ExtendedErrorCodeDNSSECIndeterminate})
-	var avoid []string
 	for {
-		got, spent := w.fetchLink(name, above == nil, n, avoid)
+		got, spent := w.fetchLink(name, above == nil, n)
 		if spent {
 			return w.learn(name, best)
 		}
-		m, failure := w.judgeLink(&above, name, got)
+		m, failure := w.judgeLink(&above, name, got, n > 0)
+		w.cameFrom(name, got.upstreams())
 		unanswered := got.dsFailed != nil || got.keysFailed != nil
 		switch {
 		case failure == nil && enough(m):
@@ -132,13 +132,25 @@ func (w *query) build(above *dnssec.Zone, name string, n int, enough func(mark) 
 		if failure.Limit() {
 			return best
 		}
-		avoid = append(avoid, got.upstreams()...)
 		n = w.nextTry(n, unanswered)
 	}
 }
 
 // anything is enough for a name of which nothing is known.
 func anything(mark) bool { return true }
+
+// sourcesOf returns the upstreams that this query had the links of name from, so that others are asked.
+func (w *query) sourcesOf(name string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sources[name]
+}
+
+func (w *query) cameFrom(name string, upstreams []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sources[name] = append(slices.Clip(w.sources[name]), upstreams...)
+}
 
 // linkReply is what came for DS and DNSKEY of one name in one try.
 type linkReply struct {
@@ -158,8 +170,8 @@ func (l *linkReply) upstreams() (names []string) {
 
 // fetchLink fetches DS, and for a further try DNSKEY beside it, since either may be the stale one. The first try asks for
 // DNSKEY only when DS has shown a cut, unless it is there already or on its way.
-func (w *query) fetchLink(name string, anchor bool, n int, avoid []string) (*linkReply, bool) {
-	l := &linkReply{}
+func (w *query) fetchLink(name string, anchor bool, n int) (*linkReply, bool) {
+	l, avoid := &linkReply{}, w.sourcesOf(name)
 	ds, dnskey := question(name, dns.TypeDS), question(name, dns.TypeDNSKEY)
 	if n == 0 {
 		l.more = func() (*reply, *dnssec.Failure) { return w.fetch(dnskey, RoleLink) }
@@ -184,9 +196,9 @@ func (w *query) fetchLink(name string, anchor bool, n int, avoid []string) (*lin
 	return l, false
 }
 
-// judgeLink judges what came. If it does not validate with what is cached of the zone above, that is fetched anew, and above
-// replaced.
-func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply) (mark, *dnssec.Failure) {
+// judgeLink judges what came. If it does not validate with what is known of the zone above, that is fetched anew, as newer has
+// it, and above replaced.
+func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply, own bool) (mark, *dnssec.Failure) {
 	if *above == nil {
 		return w.judgeKeys(dnssec.Anchor(name, w.r.Anchors[name]), got)
 	}
@@ -195,7 +207,7 @@ func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply) (mar
 	}
 	d := w.delegation(*above, name, got.ds)
 	if d.Cut == dnssec.Unproven && !d.Cause.Limit() {
-		z := w.newer(*above, parent(name))
+		z := w.newer(*above, parent(name), own)
 		if z != nil && z.Status == dnssec.Insecure {
 			return mark{cut: dnssec.InsecureCut, zone: z, until: z.Until}, nil
 		}
@@ -242,12 +254,15 @@ func unfetched(name string, qtype uint16, why *dnssec.Failure) *dnssec.Failure {
 	}
 }
 
-// refreshAll fetches anew what was taken from the cache on the way to owner, whose records do not validate, and reports
-// whether any of it is another now (V-14).
-func (w *query) refreshAll(owner string) bool {
+// refreshAll fetches anew what led to owner, whose records do not validate: what was taken from the cache, and with own what this
+// query fetched itself. It reports whether any of it is another now (V-14).
+func (w *query) refreshAll(owner string, own bool) bool {
 	changed := false
-	for name, z := range w.wayTo(owner) {
-		if w.newer(z, name) != nil {
+	for _, name := range w.wayTo(owner) {
+		w.mu.Lock()
+		z := w.found[name]
+		w.mu.Unlock()
+		if z != nil && w.newer(z, name, own) != nil {
 			w.forget(z)
 			changed = true
 		}
@@ -255,15 +270,18 @@ func (w *query) refreshAll(owner string) bool {
 	return changed
 }
 
-// wayTo returns the Secure zones found for names at and above owner.
-func (w *query) wayTo(owner string) map[string]*dnssec.Zone {
+// wayTo returns the names at and above owner for which a Secure zone was found, the deepest first: there the fault is likely, and
+// tries are few.
+func (w *query) wayTo(owner string) (names []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	found := maps.Clone(w.found)
-	maps.DeleteFunc(found, func(name string, z *dnssec.Zone) bool {
-		return z.Status != dnssec.Secure || !dns.IsSubDomain(name, owner)
-	})
-	return found
+	for name, z := range w.found {
+		if z.Status == dnssec.Secure && dns.IsSubDomain(name, owner) {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return len(b) - len(a) })
+	return names
 }
 
 // forget makes the judge ask again for the names in a zone that is out of date.
@@ -273,12 +291,13 @@ func (w *query) forget(old *dnssec.Zone) {
 	maps.DeleteFunc(w.found, func(_ string, z *dnssec.Zone) bool { return z == old })
 }
 
-// newer returns the zone of name if it is another than the cached one that was taken for it: the keys are others, or there
-// is a cut where there was none. Nil if nothing is newer.
-func (w *query) newer(old *dnssec.Zone, name string) *dnssec.Zone {
-	zone := cmp.Or(w.refresh(old), old)
+// newer returns the zone of name if it is another than the one that was taken for it: the keys are others, or there is a cut
+// where there was none. Nil if nothing is newer. What was cached is fetched anew for that; what this query has fetched itself, and
+// an upstream may hold for long, with own only: once another upstream's word on what does not validate was no better.
+func (w *query) newer(old *dnssec.Zone, name string, own bool) *dnssec.Zone {
+	zone := cmp.Or(w.refresh(old, own), old)
 	if zone.Status == dnssec.Secure {
-		w.recut(zone, name)
+		w.recut(zone, name, own)
 	}
 	zone = w.zone(name)
 	if zone.Status <= dnssec.Bogus || zone.Name == old.Name && sameKeys(zone, old) {
@@ -287,14 +306,13 @@ func (w *query) newer(old *dnssec.Zone, name string) *dnssec.Zone {
 	return zone
 }
 
-// refresh returns a newer state of a zone that was taken from the cache: one that another query has learned meanwhile, or
-// what its links, fetched past the cache, prove. It returns nil when the zone is new already, was refreshed within 30 s,
-// or nothing else came.
-func (w *query) refresh(old *dnssec.Zone) *dnssec.Zone {
+// refresh returns a newer state of a zone: one that this query or another has learned meanwhile, or what its links, fetched past
+// the cache, prove. It returns nil when the zone was refreshed within 30 s, or nothing else came.
+func (w *query) refresh(old *dnssec.Zone, own bool) *dnssec.Zone {
 	name := old.Name
 	anchor, anchored := w.r.anchor(name)
-	m, own := w.noted(name)
-	if !own && anchored {
+	m, mine := w.noted(name)
+	if anchored && (!mine || own && m.zone == old) {
 		var above *dnssec.Zone
 		if anchor != name {
 			if above = w.zone(parent(name)); above.Status != dnssec.Secure {
@@ -309,14 +327,14 @@ func (w *query) refresh(old *dnssec.Zone) *dnssec.Zone {
 	return m.zone
 }
 
-// recut fetches anew the cached proofs that there is no cut between a zone and name. When one of them holds no longer, what
+// recut fetches anew the proofs that there is no cut between a zone and name. When one of them holds no longer, what
 // is known of the names below is forgotten.
-func (w *query) recut(zone *dnssec.Zone, name string) {
+func (w *query) recut(zone *dnssec.Zone, name string, own bool) {
 	changed := false
 	for at := zone.Name; at != name; {
 		at = childToward(at, name)
 		old, ok := w.r.Store.mark(at, w.r.now())
-		if _, own := w.noted(at); !ok || own || old.zone != nil {
+		if _, mine := w.noted(at); !ok || mine && !own || old.zone != nil {
 			continue
 		}
 		if changed {

@@ -37,15 +37,16 @@ type query struct {
 	octets  int              // L-11
 	marks   map[string]mark  // what this query learned of names; the store may hold it shorter
 	found   map[string]*dnssec.Zone
-	likely  map[string]bool // names where a zone cut is likely (V-6a)
-	fresh   bool            // an insecure delegation was proven now (C-8)
+	sources map[string][]string // the upstreams that the links of a name were had from
+	likely  map[string]bool     // names where a zone cut is likely (V-6a)
+	fresh   bool                // an insecure delegation was proven now (C-8)
 }
 
 func (r *Resolver) newQuery(ctx context.Context, q dns.Question) *query {
 	w := &query{
 		r: r, ctx: ctx, question: q,
 		futures: map[exchange]*future{}, replies: map[*future]*reply{}, ahead: map[*future]bool{}, waits: map[*future]int{},
-		marks: map[string]mark{}, found: map[string]*dnssec.Zone{}, likely: map[string]bool{},
+		marks: map[string]mark{}, found: map[string]*dnssec.Zone{}, sources: map[string][]string{}, likely: map[string]bool{},
 	}
 	w.check = &dnssec.Check{
 		Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Yield: w.yield,
@@ -155,7 +156,7 @@ func (w *query) part(q dns.Question) part {
 	for n := 0; ; {
 		switch {
 		case failure == nil:
-			last = w.verdict(q, got)
+			last = w.verdict(q, got, n > 0)
 		case failure.Limit() || last.Status != dnssec.Bogus: // else what was wrong with a reply says more than that none came
 			last = failed(failure).with(last.raw)
 		}
@@ -210,11 +211,11 @@ func (w *query) chainBroken(p part, got *reply) bool {
 	return false
 }
 
-// verdict judges one reply; if it is Bogus and cached links were used, they are fetched anew and it is judged again
+// verdict judges one reply; if it is Bogus the links that led to it, with own all of them, are fetched anew and it is judged again
 // (V-14).
-func (w *query) verdict(q dns.Question, got *reply) part {
+func (w *query) verdict(q dns.Question, got *reply, own bool) part {
 	p := w.answer(q, got)
-	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.refreshAll(p.Cause.Owner) {
+	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.refreshAll(p.Cause.Owner, own) {
 		return p
 	}
 	return w.answer(q, got)

@@ -59,28 +59,40 @@ func TestStrippedReplyNeedsLinks(t *testing.T) {
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 }
 
-// V-14: after a roll the first upstream still holds the old keys, which validate, and gives the new answer; the links are asked
-// of another.
+// V-14: after a roll of a zone the first upstream still holds its old keys, which validate, and gives what was signed anew; the
+// links are asked of another, be they cached or fetched a moment ago.
 func TestUpstreamHoldsOldKeys(t *testing.T) {
-	r, u, _ := setup(t, nil)
-	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-	old := map[string]Reply{}
-	for _, qtype := range []uint16{dns.TypeDS, dns.TypeDNSKEY} {
-		q := question("example.com.", qtype)
-		old[describe(q)] = u.reply(q)
-	}
-	u.world.roll(t, "example.com.")
-	u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
-		reply := u.reply(q)
-		if !slices.Contains(try.Avoid, "stale") {
-			if o, ok := old[describe(q)]; ok {
-				reply.Msg = o.Msg.Copy()
-			}
-			reply.Upstream = "stale"
+	for _, tt := range []struct{ zone, name string }{
+		{"example.com.", "example.com."}, // the answer fails
+		{"example.com.", "mx.example.com."},
+		{"com.", "example.com."}, // the link below fails
+	} {
+		for _, warm := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s of %s warm %v", tt.name, tt.zone, warm), func(t *testing.T) {
+				r, u, _ := setup(t, nil)
+				if warm {
+					expect(t, ask(r, "example.com.", dns.TypeTXT), dnssec.Secure, dns.RcodeSuccess)
+				}
+				old := map[string]Reply{}
+				for _, qtype := range []uint16{dns.TypeDS, dns.TypeDNSKEY} {
+					q := question(tt.zone, qtype)
+					old[describe(q)] = u.reply(q)
+				}
+				u.world.roll(t, tt.zone)
+				u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
+					reply := u.reply(q)
+					if !slices.Contains(try.Avoid, "stale") {
+						if o, ok := old[describe(q)]; ok {
+							reply.Msg = o.Msg.Copy()
+						}
+						reply.Upstream = "stale"
+					}
+					return reply, nil, true
+				})
+				expect(t, ask(r, tt.name, dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+			})
 		}
-		return reply, nil, true
-	})
-	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	}
 }
 
 // V-14, L-9: zones of other links of an alias chain are not fetched anew, so that the tries last for the link that fails.
