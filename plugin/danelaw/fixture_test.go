@@ -127,7 +127,7 @@ func ask(t testing.TB, server, name string, qtype uint16, changes ...change) *dn
 // exchange sends one message over one transport.
 func exchange(t testing.TB, network, server string, m *dns.Msg) *dns.Msg {
 	t.Helper()
-	c := &dns.Client{Net: network, Timeout: 10 * time.Second, UDPSize: dns.MaxMsgSize}
+	c := &dns.Client{Net: network, Timeout: 30 * time.Second, UDPSize: dns.MaxMsgSize}
 	r, _, err := c.Exchange(m, server)
 	if err != nil {
 		t.Fatalf("%s over %s: %v", m.Question[0].String(), network, err)

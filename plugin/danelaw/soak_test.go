@@ -189,7 +189,7 @@ func TestUpstreamAway(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := between(t, honest)
 			c := config(t, p.addr)
-			c.Timeout = 800 * time.Millisecond
+			c.Timeout = 3 * time.Second // long enough for a question to an upstream that is back, on a busy machine too
 			h := started(t, c)
 			server := serve(t, h)
 			eventually(t, 5*time.Second, "ready", h.Ready)
@@ -238,9 +238,9 @@ func away(t *testing.T, server string, p *proxy, how tamper, want []uint16, roun
 	}
 }
 
-// TestLossyUpstream: an upstream that loses every third packet makes nothing fail. Each client has a danelaw of its own
-// and asks one question after the other, as a mail server does: what is lost by chance four times in a row, as may
-// happen when many ask at once, is a deferral.
+// TestLossyUpstream: an upstream that loses every third packet makes nothing fail. Each client has a danelaw of its own and asks one
+// question after the other, as a mail server does. The time for each is long, for busy machines: what is in question is that no
+// loss is taken for an answer or for a fault.
 func TestLossyUpstream(t *testing.T) {
 	const clients = 8
 	domains := slices.Clone(lab().Domains())
@@ -251,7 +251,9 @@ func TestLossyUpstream(t *testing.T) {
 	var all sync.WaitGroup
 	for client := range clients {
 		p := between(t, lossy)
-		server := serve(t, started(t, config(t, p.addr)))
+		c := config(t, p.addr)
+		c.Timeout = 20 * time.Second
+		server := serve(t, started(t, c))
 		all.Go(func() {
 			for i := client; i < len(domains); i += clients {
 				for _, q := range domains[i].Questions {
