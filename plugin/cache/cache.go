@@ -25,6 +25,7 @@ type Entry struct {
 	Stored  time.Time     // when it was made, to the second
 	Life    time.Duration // it ends at Stored+Life; whole seconds
 	Expires time.Time     // it ends here too (C-1, C-2); zero: never
+	Claimed bool          // somebody renews it, or has tried in vain (Claim); not stored
 	Wire    []byte        // a packed DNS message without OPT
 	Notes   []byte        // the user's own
 }
@@ -79,6 +80,13 @@ func (c *Cache) Put(k Key, e *Entry, now time.Time) {
 	}
 	s, h := c.shard(k)
 	s.put(h, k, r, e.Proven, now.Unix())
+}
+
+// Claim reports whether the caller is the one who may renew the entry of k: the first who asked since it was stored. What is then put
+// and ends no later is claimed already, since a source that counts down too has nothing newer to give (C-14).
+func (c *Cache) Claim(k Key, now time.Time) bool {
+	s, h := c.shard(k)
+	return s.claim(h, k, now.Unix())
 }
 
 // Remove forgets k.

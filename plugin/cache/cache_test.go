@@ -473,6 +473,41 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Wait()
 }
 
+// C-14: one may renew an entry, and again only when what was put since ends later.
+func TestClaim(t *testing.T) {
+	c, k := New(64<<10), Key{Name: "example.", Type: dns.TypeMX}
+	put := func(stored, life int) {
+		c.Put(k, &Entry{Stored: after(stored), Life: time.Duration(life) * time.Second, Wire: txt(t, "example.", 100)}, after(stored))
+	}
+	want := func(at int, may bool) {
+		t.Helper()
+		var e Entry
+		if c.Get(k, after(at), &e); e.Claimed == may {
+			t.Errorf("after %d s: claimed is %v", at, e.Claimed)
+		}
+		if got := c.Claim(k, after(at)); got != may {
+			t.Errorf("after %d s: may is %v", at, got)
+		}
+	}
+	if c.Claim(k, noon) {
+		t.Error("claimed what is not there")
+	}
+	put(0, 100)
+	want(90, true)
+	want(91, false)
+	put(92, 8) // as a source that counts down has it
+	want(92, false)
+	put(93, 9) // with rounding
+	want(93, false)
+	put(94, 100)
+	want(184, true)
+	if c.Claim(k, after(194)) {
+		t.Error("claimed what has ended")
+	}
+	put(200, 1)
+	want(200, true)
+}
+
 // The hot path allocates nothing once the buffers of the Entry are large enough.
 func TestGetAllocatesNothing(t *testing.T) {
 	c, k := New(64<<10), Key{Name: "example.", Type: dns.TypeMX}

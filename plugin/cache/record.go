@@ -25,10 +25,14 @@ type header struct {
 	ttls   uint16 // how many
 	typ    uint16
 	status uint8
+	flags  uint8
 }
 
+// claimed is the flag of a record that somebody renews.
+const claimed = 1
+
 const (
-	headerSize = 27
+	headerSize = 28
 	ttlSize    = 4
 	offsetSize = 2
 	forever    = math.MaxUint32
@@ -62,7 +66,7 @@ func (h *header) encode() []byte {
 	for _, v := range []uint16{h.name, h.wire, h.notes, h.ttls, h.typ} {
 		b = binary.NativeEndian.AppendUint16(b, v)
 	}
-	return append(b, h.status)
+	return append(b, h.status, h.flags)
 }
 
 func readHeader(c *cursor) header {
@@ -72,21 +76,31 @@ func readHeader(c *cursor) header {
 	return header{
 		stored: int64(order.Uint64(b[0:])), life: order.Uint32(b[8:]), until: order.Uint32(b[12:]),
 		name: order.Uint16(b[16:]), wire: order.Uint16(b[18:]), notes: order.Uint16(b[20:]), ttls: order.Uint16(b[22:]),
-		typ: order.Uint16(b[24:]), status: b[26],
+		typ: order.Uint16(b[24:]), status: b[26], flags: b[27],
 	}
 }
 
 // age is how long the record has been there; negative if it comes from the future (C-18).
 func (h *header) age(now int64) int64 { return now - h.stored }
 
-func (h *header) ended(now int64) bool { return h.age(now) >= int64(min(h.life, h.until)) }
+// end is when the record ends, in Unix time.
+func (h *header) end() int64 { return h.stored + int64(min(h.life, h.until)) }
+
+func (h *header) ended(now int64) bool { return now >= h.end() }
+
+// outlasts reports whether the record ends later than another of the same data. What came from a source that counts down may seem to
+// by rounding.
+func (h *header) outlasts(o *header) bool {
+	const rounding = 2 // seconds
+	return h.end() > o.end()+rounding
+}
 
 func (h *header) alive(now int64) bool { return h.age(now) >= 0 && !h.ended(now) }
 
 // copyOut fills e from the record whose message is at c; it must be alive.
 func (h *header) copyOut(c cursor, now int64, e *Entry) {
 	*e = Entry{
-		Status: h.status, Stored: time.Unix(h.stored, 0), Life: time.Duration(h.life) * time.Second,
+		Status: h.status, Claimed: h.flags&claimed != 0, Stored: time.Unix(h.stored, 0), Life: time.Duration(h.life) * time.Second,
 		Wire: resized(e.Wire, h.wire), Notes: resized(e.Notes, h.notes),
 	}
 	if h.until != forever {

@@ -92,8 +92,13 @@ func (s *shard) put(hash uint32, k Key, r record, proven bool, now int64) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old, _, found := s.find(hash, k); found && old.alive(now) && old.status > r.status && !proven {
-		return
+	if old, _, found := s.find(hash, k); found && old.alive(now) {
+		if old.status > r.status && !proven {
+			return
+		}
+		if !r.outlasts(&old) {
+			r.flags |= old.flags
+		}
 	}
 	s.index.Remove(hash) // another key of the same hash, too
 	for !s.fits(blocks) {
@@ -114,6 +119,21 @@ func (s *shard) fits(blocks int) bool {
 
 // octets is what blocks and entries take.
 func octets(blocks, entries int) int64 { return int64(blocks)*blockSize + int64(entries)*entryOctets }
+
+// claim is Cache.Claim.
+func (s *shard) claim(hash uint32, k Key, now int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h, _, found := s.find(hash, k)
+	if !found || !h.alive(now) || h.flags&claimed != 0 {
+		return false
+	}
+	h.flags |= claimed
+	first, _ := s.index.Peek(hash)
+	c := s.pool.cursor(first)
+	c.write(h.encode())
+	return true
+}
 
 func (s *shard) remove(hash uint32, k Key) {
 	s.mu.Lock()

@@ -47,6 +47,8 @@ const (
 	RoleLink   Role = "link"   // DS or DNSKEY that a verdict needs
 	RoleWarm   Role = "warm"   // the same, asked ahead on speculation
 	RoleRetry  Role = "retry"  // V-14
+	RoleAhead  Role = "ahead"  // what a client will ask next (Resolver.Ahead)
+	RoleRenew  Role = "renew"  // what was asked, again, before it ends (C-14)
 )
 
 // Meter is told what happened, for metrics. Its methods are cheap and safe for concurrent use.
@@ -71,6 +73,7 @@ type Config struct {
 	ValidationTime time.Time
 	Policy         dnssec.Policy
 	Meter          Meter // nil: nothing is counted
+	Prefetch       bool  // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
 
 	Timeout           time.Duration // a client has its answer by then (L-10); 4.5 s
 	SignatureChecks   int           // L-1; 128

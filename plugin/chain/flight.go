@@ -77,6 +77,18 @@ func (t *flights) join(key string) (f *flight, leads bool, no *refused) {
 	return f, true, nil
 }
 
+// ahead returns a new flight of key, which holds no slot and nobody waits for yet; nil if there is one, or the table is half full.
+func (t *flights) ahead(key string) *flight {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byKey[key] != nil || t.running+t.yielding.Len() >= t.half {
+		return nil
+	}
+	f := &flight{key: key, began: time.Now(), done: make(chan struct{})}
+	t.byKey[key] = f
+	return f
+}
+
 // place finds a slot for a new flight.
 func (t *flights) place(f *flight) bool {
 	if t.running < t.half {

@@ -310,14 +310,11 @@ func (w *query) newer(old *dnssec.Zone, name string, own bool) *dnssec.Zone {
 // the cache, prove. It returns nil when the zone was refreshed within 30 s, or nothing else came.
 func (w *query) refresh(old *dnssec.Zone, own bool) *dnssec.Zone {
 	name := old.Name
-	anchor, anchored := w.r.anchor(name)
 	m, mine := w.noted(name)
-	if anchored && (!mine || own && m.zone == old) {
-		var above *dnssec.Zone
-		if anchor != name {
-			if above = w.zone(parent(name)); above.Status != dnssec.Secure {
-				return nil
-			}
+	if !mine || own && m.zone == old {
+		above, ok := w.above(name)
+		if !ok {
+			return nil
 		}
 		m = w.renew(above, name, mark{cut: dnssec.SignedCut, zone: old})
 	}
@@ -325,6 +322,16 @@ func (w *query) refresh(old *dnssec.Zone, own bool) *dnssec.Zone {
 		return nil
 	}
 	return m.zone
+}
+
+// above returns the zone by which the links of name are judged, nil at an anchor; ok if there is one, or none is needed.
+func (w *query) above(name string) (z *dnssec.Zone, ok bool) {
+	anchor, anchored := w.r.anchor(name)
+	if !anchored || anchor == name {
+		return nil, anchored
+	}
+	z = w.zone(parent(name))
+	return z, z.Status == dnssec.Secure
 }
 
 // recut fetches anew the proofs that there is no cut between a zone and name. When one of them holds no longer, what

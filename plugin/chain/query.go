@@ -21,6 +21,7 @@ type query struct {
 	r        *Resolver
 	ctx      context.Context
 	question dns.Question
+	why      purpose
 
 	judging sync.Mutex // one goroutine verifies per client query (L-7)
 	check   *dnssec.Check
@@ -44,7 +45,7 @@ type query struct {
 
 func (r *Resolver) newQuery(ctx context.Context, q dns.Question) *query {
 	w := &query{
-		r: r, ctx: ctx, question: q,
+		r: r, ctx: ctx, question: q, why: purpose{role: RoleAnswer},
 		futures: map[exchange]*future{}, replies: map[*future]*reply{}, ahead: map[*future]bool{}, waits: map[*future]int{},
 		marks: map[string]mark{}, found: map[string]*dnssec.Zone{}, sources: map[string][]string{}, likely: map[string]bool{},
 	}
@@ -120,10 +121,12 @@ func (w *query) At(name string) *dnssec.Zone {
 
 // resolve fetches, walks and judges until the alias chain ends.
 func (w *query) resolve(q dns.Question) *outcome {
-	if _, limit := w.ask(q, RoleAnswer); limit != nil {
+	if _, limit := w.ask(q, w.why.role); limit != nil {
 		return &outcome{parts: []part{failed(limit)}}
 	}
-	w.warm(q)
+	if !w.why.near {
+		w.warm(q)
+	}
 	o := &outcome{question: q}
 	for visited := map[string]bool{}; ; {
 		visited[q.Name] = true
@@ -150,7 +153,7 @@ func (w *query) proven() bool {
 
 // part resolves one question as far as one reply leads, trying again elsewhere what does not validate (V-14).
 func (w *query) part(q dns.Question) part {
-	got, failure := w.fetch(q, RoleAnswer)
+	got, failure := w.fetch(q, w.why.role)
 	var avoid []string
 	var last part
 	for n := 0; ; {

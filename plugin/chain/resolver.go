@@ -31,6 +31,7 @@ type Resolver struct {
 	building  links
 	slots     *slots
 	warming   atomic.Int64 // speculative questions in flight
+	aheads    atomic.Int64 // flights for nobody
 }
 
 // New returns a Resolver; zero numbers in c take the defaults named there.
@@ -99,14 +100,18 @@ func (r *Resolver) Unchecked(ctx context.Context, q dns.Question) *Answer {
 // Cached answers q from the cache alone; nil if it is not there (RD=0, S-22).
 func (r *Resolver) Cached(q dns.Question) *Answer {
 	q.Name = dns.CanonicalName(q.Name)
-	return r.Store.answer(q, r.now())
+	a, _ := r.Store.answer(q, r.now())
+	return a
 }
 
 func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) *Answer {
 	q.Name = dns.CanonicalName(q.Name)
 	now := r.now()
-	if a := r.Store.answer(q, now); a != nil {
+	if a, due := r.Store.answer(q, now); a != nil {
 		r.Meter.Cache(true)
+		if due {
+			r.renew(q)
+		}
 		return a
 	}
 	if f, ok := r.Store.failures.alive(failureKey(q), now); ok && !(unchecked && f.status == dnssec.Bogus) {
@@ -131,7 +136,7 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 			return refusal(dnssec.Indeterminate, refused.failure(q))
 		}
 		if leads {
-			r.launch(f, q)
+			r.launch(f, q, purpose{role: RoleAnswer})
 		} else {
 			r.Meter.Joined()
 		}
@@ -152,9 +157,10 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 }
 
 // launch runs the work of a flight in the background.
-func (r *Resolver) launch(f *flight, q dns.Question) {
+func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout), errDeadline)
 	w := r.newQuery(ctx, q)
+	w.why = why
 	f.begin(w, cancel)
 	timer := time.AfterFunc(r.Timeout, func() { r.flights.release(f) })
 	started := r.running.start(func() {
@@ -166,12 +172,14 @@ func (r *Resolver) launch(f *flight, q dns.Question) {
 		}
 		r.flights.remove(f) // what was remembered serves those who come now
 		f.finish(a)
+		why.done(a)
 	})
 	if !started {
 		cancel()
 		timer.Stop()
 		r.flights.remove(f)
 		f.finish(refusal(dnssec.Indeterminate, asFailure(q, errClosed)))
+		why.done(nil)
 	}
 }
 
@@ -182,7 +190,7 @@ func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
 	o := r.outcome(w, q)
 	r.Meter.Checks(w.check.Work())
 	a = o.answer(r.judgedAt(), r.MaxTTL)
-	if a.Status > dnssec.Bogus || !errors.Is(w.ctx.Err(), context.Canceled) {
+	if a.Status > dnssec.Bogus || !w.why.renews() && !errors.Is(w.ctx.Err(), context.Canceled) {
 		r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
 	}
 	return a

@@ -70,10 +70,14 @@ func (s *Store) mark(name string, now time.Time) (mark, bool) {
 	return m, !now.Before(m.since)
 }
 
+// rounding is by how much links from a source that counts down may seem to live longer than those it gave before.
+const rounding = 2 * time.Second
+
 // setMark keeps m for name. What was learned beside the links outlives them.
 func (s *Store) setMark(name string, m mark) {
 	s.marks.Update(name, func(old mark, _ bool) (mark, bool) {
 		m.tried, m.flat = old.tried, old.flat
+		m.claimed = old.claimed && !m.until.After(old.until.Add(rounding))
 		return m, true
 	})
 }
@@ -98,21 +102,22 @@ func (s *Store) flatten(apex string) {
 	})
 }
 
-// answer returns what is cached for q: its own entry, or that its name does not exist (C-4).
-func (s *Store) answer(q dns.Question, now time.Time) *Answer {
+// answer returns what is cached for q: its own entry, or that its name does not exist (C-4); and whether it should be renewed.
+func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
 	e := s.entries.Get().(*cache.Entry)
 	defer s.entries.Put(e)
 	if !s.answers.Get(cache.Key{Name: q.Name, Type: q.Qtype}, now, e) &&
 		!s.answers.Get(cache.Key{Name: q.Name, Type: nameError}, now, e) {
-		return nil
+		return nil, false
 	}
 	var m dns.Msg
 	if m.Unpack(e.Wire) != nil {
-		return nil
+		return nil, false
 	}
-	return &Answer{
+	a = &Answer{
 		Status: dnssec.Status(e.Status), Rcode: m.Rcode, Answer: m.Answer, Ns: m.Ns, Notes: unpackNotes(e.Notes), Cached: true,
 	}
+	return a, !e.Claimed && endsSoon(now, e.Stored, e.Life, e.Expires)
 }
 
 // remember keeps what came of q: an answer for its lifetime, a failure briefly.

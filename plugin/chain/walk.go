@@ -20,6 +20,8 @@ type mark struct {
 	until time.Time    // when the links must be fetched anew; use does not extend it (C-16)
 	tried time.Time    // when they were last fetched past the cache (V-14)
 	flat  bool         // the zone signs names below its apex itself, so cuts there are rare (warm)
+
+	claimed bool // somebody fetches the links again, or has and got none that live longer (C-14)
 }
 
 // unanchored is the zone of all names that no anchor covers (V-1a).
@@ -103,7 +105,9 @@ func (w *query) known(name string) (zone *dnssec.Zone, at string, ends bool) {
 	}
 	for at = name; ; at = parent(at) {
 		m, ok := w.mark(at)
-		if !ok && at == anchor {
+		if ok {
+			w.r.renewLinks(at, m)
+		} else if at == anchor {
 			m, ok = w.link(nil, at), true
 		}
 		if ok {

@@ -16,16 +16,25 @@ import (
 
 // clock is a virtual clock.
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu         sync.Mutex
+	start, now time.Time
 }
 
-func newClock() *clock { return &clock{now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)} }
+func newClock() *clock {
+	noon := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	return &clock{start: noon, now: noon}
+}
 
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
+}
+
+func (c *clock) set(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = now
 }
 
 func (c *clock) advance(d time.Duration) {

@@ -192,7 +192,7 @@ func TestStartErrors(t *testing.T) {
 		{blockOf(".:0", "", ""), []string{"Corefile:3", "nobody to ask", "upstream . ADDRESS"}},                                     // nobody
 		{blockOf(".:0", upstream+"\nprivate corp.example", ""), []string{"Corefile:3", "private corp.example.", "forward"}},         // nobody
 		{blockOf(".:0", "upstream example.org 127.0.0.1:1", ""), []string{"Corefile:3", "the trust anchor of .", "upstream . ADD"}}, // the root
-		{blockOf(".:0", "prefetch on", ""), []string{"Corefile:4", `no option "prefetch"`}},
+		{blockOf(".:0", "serve_stale 1h", ""), []string{"Corefile:4", `no option "serve_stale"`}},
 		{blockOf(".:0", "trust_anchor /nonexistent", ""), []string{"Corefile:4", "/nonexistent"}},
 	} {
 		i, err := caddy.Start(corefile(tt.text))
@@ -282,7 +282,7 @@ func TestFailedReload(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for _, bad := range []string{
 		".:0 {\n nonsense\n}",
-		blockOf(".:0", "prefetch on", ""),
+		blockOf(".:0", "serve_stale 1h", ""),
 		blockOf(".:0", optionsFor(t, lab().Addr()), "") + blockOf("z.example:0", optionsFor(t, lab().Addr()), "cache"), // the first has begun
 	} {
 		if err := c.reload(bad); err == nil {

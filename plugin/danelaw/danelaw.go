@@ -52,6 +52,7 @@ type Config struct {
 
 	CacheSize      int64         // octets
 	MinTTL, MaxTTL time.Duration // of the cache (C-5, C-6)
+	Prefetch       bool          // what an MTA asks next, and what ends soon (C-14)
 
 	Timeout           time.Duration // L-10
 	SignatureChecks   int           // L-1
@@ -68,7 +69,7 @@ func Defaults() Config {
 		Clock:   time.Now,
 		Anchors: trustanchors.Embedded(), Policy: dnssec.DefaultPolicy(),
 		AllowClients: loopback(), ADClients: loopback(),
-		CacheSize: 64 << 20, MaxTTL: 24 * time.Hour,
+		CacheSize: 64 << 20, MaxTTL: 24 * time.Hour, Prefetch: true,
 		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2, InFlight: 16384,
 		Waiting: 1000, EDNSSize: 1232,
 	}
@@ -137,7 +138,7 @@ func (h *Handler) open() (err error) {
 		Exchanger: h.set, Anchors: h.Anchors, Store: h.memory.Store, Clock: h.Clock, ValidationTime: h.ValidationTime,
 		Policy: h.Policy, Meter: h.meter,
 		Timeout: h.Timeout, SignatureChecks: h.SignatureChecks, UpstreamQuestions: h.UpstreamQuestions, Retries: h.Retries,
-		InFlight: h.InFlight, Waiting: h.Waiting, MinTTL: h.MinTTL, MaxTTL: h.MaxTTL,
+		InFlight: h.InFlight, Waiting: h.Waiting, MinTTL: h.MinTTL, MaxTTL: h.MaxTTL, Prefetch: h.Prefetch,
 	})
 	h.resolver = h.resolving
 	h.prepare()
@@ -271,10 +272,13 @@ func (h *Handler) reply(ctx context.Context, q *query) reply {
 		}
 		return refused(dns.ExtendedErrorCodeNotAuthoritative, "not in the cache, and the query does not ask for recursion")
 	}
+	ask := h.resolver.Resolve
 	if q.CheckingDisabled && !h.IgnoreCD {
-		return h.answer(q, h.resolver.Unchecked(ctx, q.question()))
+		ask = h.resolver.Unchecked
 	}
-	return h.answer(q, h.resolver.Resolve(ctx, q.question()))
+	a := ask(ctx, q.question())
+	h.prefetch(q.question(), a)
+	return h.answer(q, a)
 }
 
 // contains reports whether one of the prefixes holds the address.

@@ -41,10 +41,11 @@ var options = []option{
 		prefixes(func(s *setting) *[]netip.Prefix { return &s.AllowClients })},
 	{"ad_clients", "CIDR...", "networks or addresses such as 127.0.0.0/8 ::1", true,
 		prefixes(func(s *setting) *[]netip.Prefix { return &s.ADClients })},
-	{"ignore_cd", "on|off", "`on` or `off`", false, setIgnoreCD},
+	{"ignore_cd", "on|off", "`on` or `off`", false, onOff(func(s *setting) *bool { return &s.IgnoreCD })},
 	{"cache", "SIZE", "a size from 1MiB to 1TiB such as 64MiB", false, setCache},
 	{"cache_ttl", "MIN MAX",
 		"two durations, the first from 0s to 60s, the second from 1s to 168h, such as 0s 24h", false, setCacheTTL},
+	{"prefetch", "on|off", "`on` or `off`", false, onOff(func(s *setting) *bool { return &s.Prefetch })},
 	{"timeout", "DURATION", "a duration from 1s to 30s", false,
 		duration(time.Second, 30*time.Second, func(s *setting) *time.Duration { return &s.Timeout })}, // L-10
 	{"limit", "NAME N", limitNames(), true, setLimit},
@@ -159,9 +160,11 @@ func setSHA1(s *setting, args []string) (err error) {
 	return err
 }
 
-func setIgnoreCD(s *setting, args []string) (err error) {
-	s.IgnoreCD, err = choose(args, "on", "off")
-	return err
+func onOff(field func(*setting) *bool) func(*setting, []string) error {
+	return func(s *setting, args []string) (err error) {
+		*field(s), err = choose(args, "on", "off")
+		return err
+	}
 }
 
 func setValidationTime(s *setting, args []string) error {

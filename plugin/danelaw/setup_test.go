@@ -80,6 +80,8 @@ func TestOptions(t *testing.T) {
 		{[]string{"cache 1.5GiB"}, func(c *Config) { c.CacheSize = 3 << 29 }},
 		{[]string{"cache_ttl 60s 168h"}, func(c *Config) { c.MinTTL, c.MaxTTL = time.Minute, 168*time.Hour }},
 		{[]string{"cache_ttl 0s 1s"}, func(c *Config) { c.MinTTL, c.MaxTTL = 0, time.Second }},
+		{[]string{"prefetch on"}, func(c *Config) {}},
+		{[]string{"prefetch off"}, func(c *Config) { c.Prefetch = false }},
 		{[]string{"timeout 1s"}, func(c *Config) { c.Timeout = time.Second }},
 		{[]string{"timeout 30s"}, func(c *Config) { c.Timeout = 30 * time.Second }},
 		{[]string{"limit signature_checks 64", "limit upstream_questions 50", "limit retries 0", "limit in_flight 100", "limit waiting 10"},
@@ -109,7 +111,7 @@ func TestDefaults(t *testing.T) {
 	if len(c.Anchors["."]) != 2 || c.Policy.SHA1 || c.Policy.NSEC3Iterations != 50 || c.Policy.ClockSkew != 300*time.Second {
 		t.Errorf("judgement: %+v %+v", c.Anchors, c.Policy)
 	}
-	if !reflect.DeepEqual(c.AllowClients, networks("127.0.0.0/8", "::1/128")) || !reflect.DeepEqual(c.AllowClients, c.ADClients) || c.IgnoreCD {
+	if !reflect.DeepEqual(c.AllowClients, networks("127.0.0.0/8", "::1/128")) || !reflect.DeepEqual(c.AllowClients, c.ADClients) || c.IgnoreCD || !c.Prefetch {
 		t.Errorf("clients: %v %v %v", c.AllowClients, c.ADClients, c.IgnoreCD)
 	}
 	got := []any{c.CacheSize, c.MinTTL, c.MaxTTL, c.Timeout, c.SignatureChecks, c.UpstreamQuestions, c.Retries, c.InFlight, c.Waiting, c.EDNSSize}
@@ -181,6 +183,8 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"cache_ttl 0s 169h"}, 2, []string{`"169h" is out of range`, "1s to 168h"}},
 		{[]string{"cache_ttl 0s 0s"}, 2, []string{`"0s" is out of range`, "1s to 168h"}},
 		{[]string{"cache_ttl 60s 30s"}, 2, []string{"60s is more than the greatest, 30s"}},
+		{[]string{"prefetch"}, 2, []string{"wrong number", "`on` or `off`"}},
+		{[]string{"prefetch yes"}, 2, []string{`"yes" is neither`, "`on` or `off`"}},
 		{[]string{"timeout 999ms"}, 2, []string{`"999ms" is out of range`, "1s to 30s"}},
 		{[]string{"timeout 31s"}, 2, []string{`"31s" is out of range`, "1s to 30s"}},
 		{[]string{"timeout 4"}, 2, []string{`"4" is not a duration with its unit`, "1s to 30s"}},
@@ -195,7 +199,7 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"edns_size 511"}, 2, []string{"511 is out of range", "512 to 4096"}},
 		{[]string{"edns_size 4097"}, 2, []string{"4097 is out of range", "512 to 4096"}},
 		{[]string{"edns_size big"}, 2, []string{`"big" is not a whole number`, "512 to 4096"}},
-		{[]string{"ignore_cd on", "prefetch on"}, 3, []string{`no option "prefetch"`, "it has upstream,", "edns_size"}},
+		{[]string{"ignore_cd on", "serve_stale 1h"}, 3, []string{`no option "serve_stale"`, "it has upstream,", "edns_size"}},
 	} {
 		_, err := read(t, tt.lines...)
 		if err == nil {

@@ -1,0 +1,270 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+func prefetching(c *Config) { c.Prefetch = true }
+
+// settled waits until nothing is being resolved for nobody.
+func settled(t *testing.T, r *Resolver) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); r.aheads.Load() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("work in the background does not end")
+		}
+	}
+}
+
+// renewals returns how often q was asked again because it ends soon.
+func (u *upstream) renewals(t *testing.T, r *Resolver, q string) int {
+	t.Helper()
+	settled(t, r)
+	return u.count(q)
+}
+
+// C-14: an answer in use is asked again once, with a tenth of its TTL left, and the client waits for nothing.
+func TestRenew(t *testing.T) {
+	r, u, now := setup(t, prefetching)
+	first := ask(r, "example.com.", dns.TypeMX)
+	life := time.Duration(first.Answer[0].Header().Ttl) * time.Second
+	for _, step := range []struct {
+		left  time.Duration
+		asked int
+		ttl   uint32 // afterwards
+	}{
+		{life/10 + time.Second, 1, uint32(life/10/time.Second) + 1},
+		{life / 10, 2, uint32(life / time.Second)},
+		{life/10 - time.Second, 2, 0},
+	} {
+		now.set(now.start.Add(life - step.left))
+		a := ask(r, "example.com.", dns.TypeMX)
+		expect(t, a, dnssec.Secure, dns.RcodeSuccess)
+		if !a.Cached && step.ttl != 0 {
+			t.Errorf("%v before its end the client had to wait", step.left)
+		}
+		if n := u.renewals(t, r, "example.com. MX"); n != step.asked {
+			t.Errorf("%v before its end: asked %d times, want %d", step.left, n, step.asked)
+		}
+		if ttl := ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl; step.ttl != 0 && ttl != step.ttl {
+			t.Errorf("%v before its end its TTL is %d, want %d", step.left, ttl, step.ttl)
+		}
+	}
+}
+
+// C-14: what comes back from an upstream that counts down ends no later, and is not asked again.
+func TestRenewFromACache(t *testing.T) {
+	r, u, now := setup(t, prefetching)
+	life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		for _, rr := range slices.Concat(reply.Msg.Answer, reply.Msg.Ns) {
+			rr.Header().Ttl -= min(rr.Header().Ttl, uint32(now.Now().Sub(now.start)/time.Second))
+		}
+		return reply, nil, true
+	})
+	for left := life / 10; left > 0; left -= life / 60 {
+		now.set(now.start.Add(life - left))
+		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		if n := u.renewals(t, r, "example.com. MX"); n != 2 {
+			t.Fatalf("%v before the end: asked %d times, want 2", left, n)
+		}
+	}
+}
+
+// C-14: when it cannot be had anew, be it for the network or for its signatures, what is there is served to its end, and the failure is
+// not remembered beyond.
+func TestRenewFails(t *testing.T) {
+	for name, fault := range map[string]func(Reply) (Reply, error){
+		"network": func(Reply) (Reply, error) { return Reply{}, errors.New("unreachable") },
+		"Bogus":   func(r Reply) (Reply, error) { return corrupt(r), nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, u, now := setup(t, prefetching)
+			life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
+			u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+				if describe(q) != "example.com. MX" {
+					return Reply{}, nil, false
+				}
+				reply, err := fault(u.reply(q))
+				return reply, err, true
+			})
+			now.advance(life - 2*time.Second)
+			for range 2 {
+				expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+				settled(t, r)
+			}
+			u.setRule(nil)
+			now.advance(2 * time.Second)
+			expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		})
+	}
+}
+
+// C-14: signatures that end within half of the TTL are reason enough, short TTLs are not.
+func TestEndsSoon(t *testing.T) {
+	start := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		age, life, expires time.Duration // expires 0: never
+		want               bool
+	}{
+		{0, 100 * time.Second, 0, false},
+		{89 * time.Second, 100 * time.Second, 0, false},
+		{90 * time.Second, 100 * time.Second, 0, true},
+		{9 * time.Second, 10 * time.Second, 0, true},
+		{8 * time.Second, 9 * time.Second, 0, false},
+		{50 * time.Second, 100 * time.Second, 100 * time.Second, false},
+		{51 * time.Second, 100 * time.Second, 100 * time.Second, true},
+		{51 * time.Second, 100 * time.Second, 1000 * time.Second, false},
+	} {
+		var expires time.Time
+		if tt.expires != 0 {
+			expires = start.Add(tt.expires)
+		}
+		if got := endsSoon(start.Add(tt.age), start, tt.life, expires); got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+}
+
+// C-14, C-16: DS and DNSKEY of a zone in use are fetched again before they end, once, so that no client waits for them.
+func TestRenewLinks(t *testing.T) {
+	r, u, now := setup(t, prefetching)
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	m, _ := r.Store.mark("example.com.", now.Now())
+	life := m.until.Sub(m.since)
+	links := func() (n int) {
+		for _, q := range u.questions() {
+			if q == "example.com. DS" || q == "example.com. DNSKEY" {
+				n++
+			}
+		}
+		return n
+	}
+	for i, step := range []struct {
+		left time.Duration
+		want int
+	}{{life/10 + 2*time.Second, 2}, {life / 10, 4}, {life/10 - time.Second, 4}} {
+		now.set(now.start.Add(life - step.left))
+		expect(t, ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			m, ok := r.Store.mark("example.com.", now.Now())
+			if ok && links() == step.want && (step.want == 2 || m.until.Equal(now.Now().Add(life)) || i == 2) {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%v before their end the links were asked for %d times, want %d; they end %v", step.left, links(), step.want, m.until)
+			}
+		}
+	}
+}
+
+// Without the option nothing is asked for nobody.
+func TestNoPrefetch(t *testing.T) {
+	r, u, now := setup(t, nil)
+	life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
+	u.forget()
+	r.Ahead(question("mx.example.com.", dns.TypeA), false, nil)
+	now.advance(life - time.Second)
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	if n := r.aheads.Load(); n != 0 || len(u.questions()) != 0 {
+		t.Errorf("%d flights, asked %v", n, u.questions())
+	}
+}
+
+// Ahead: the answer is there when a client asks, and whoever asked is given it, from the cache as well.
+func TestAhead(t *testing.T) {
+	r, u, _ := setup(t, prefetching)
+	told := make(chan *Answer, 1)
+	for _, cached := range []bool{false, true} {
+		r.Ahead(question("MX.example.com.", dns.TypeA), false, func(a *Answer) { told <- a })
+		if a := <-told; a.Status != dnssec.Secure || a.Cached != cached {
+			t.Errorf("told %v, cached %v, want cached %v", a.Status, a.Cached, cached)
+		}
+	}
+	settled(t, r)
+	u.forget()
+	if a := ask(r, "mx.example.com.", dns.TypeA); !a.Cached || a.Status != dnssec.Secure || len(u.questions()) != 0 {
+		t.Errorf("cached %v, %v; asked %v", a.Cached, a.Status, u.questions())
+	}
+}
+
+// Ahead, near: no links are asked for on speculation.
+func TestAheadNear(t *testing.T) {
+	for near, want := range map[bool]int{true: 1, false: 3} {
+		r, u, _ := setup(t, prefetching)
+		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		u.forget()
+		r.Ahead(question("mx.example.com.", dns.TypeA), near, nil)
+		settled(t, r)
+		if got := u.questions(); len(got) != want {
+			t.Errorf("near %v: asked %v", near, got)
+		}
+	}
+}
+
+// Ahead is bounded: so many at once, one for each question, none for what failed a moment ago.
+func TestAheadIsBounded(t *testing.T) {
+	r, u, _ := setup(t, prefetching)
+	release := make(chan struct{})
+	u.setRule(func(ctx context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return Reply{}, errors.New("unreachable"), true
+	})
+	for i := range 2 * aheadInFlight {
+		r.Ahead(question(fmt.Sprintf("n%d.example.com.", i/2), dns.TypeA), true, nil)
+	}
+	r.Ahead(question("more.example.com.", dns.TypeA), true, nil)
+	if n := r.aheads.Load(); n != aheadInFlight {
+		t.Errorf("%d at once, want %d", n, aheadInFlight)
+	}
+	close(release)
+	settled(t, r)
+	u.forget()
+	r.Ahead(question("n0.example.com.", dns.TypeA), true, nil)
+	settled(t, r)
+	if u.count("n0.example.com. A") != 0 {
+		t.Error("what failed a moment ago was asked for again")
+	}
+	u.setRule(nil)
+	r.Close()
+	told := make(chan *Answer, 1)
+	r.Ahead(question("mx.example.com.", dns.TypeAAAA), true, func(a *Answer) { told <- a })
+	if a := <-told; a != nil {
+		t.Errorf("told %v after Close", a.Status)
+	}
+}
+
+// What is known of zones on the way to a name.
+func TestZoneAbove(t *testing.T) {
+	r, _, _ := setup(t, prefetching)
+	if z := r.ZoneAbove("mx.example.com."); z != "" || r.InsecureAbove("mx.insecure.com.") {
+		t.Errorf("zone %q is known before anything was asked", z)
+	}
+	for _, name := range []string{"example.com.", "insecure.com."} {
+		ask(r, name, dns.TypeMX)
+	}
+	ask(r, "mx.example.com.", dns.TypeDS) // no cut
+	for name, want := range map[string]string{
+		"Mx.Example.com.": "example.com.", "a.mx.example.com.": "example.com.", "mx.other.com.": "com.", "mx.insecure.com.": "insecure.com.",
+	} {
+		if z := r.ZoneAbove(name); z != want {
+			t.Errorf("%s: zone %q, want %q", name, z, want)
+		}
+		if got := r.InsecureAbove(name); got != (want == "insecure.com.") {
+			t.Errorf("%s: insecure %v", name, got)
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package danelaw
+
+import (
+	"slices"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// What one MX answer makes danelaw ask at most: two questions for each host, one more for those that mail is tried at first.
+const (
+	prefetchHosts = 8
+	prefetchTLSA  = 4
+)
+
+// prefetch resolves what an MTA asks once it has the MX records: addresses and TLSA of the hosts (RFC 7672 section 2.2), in the
+// background. The MTA's own questions join.
+func (h *Handler) prefetch(q dns.Question, a *chain.Answer) {
+	if !h.Prefetch || q.Qtype != dns.TypeMX || a.Cached || a.Status <= dnssec.Bogus {
+		return
+	}
+	zone := h.resolving.ZoneAbove(q.Name)
+	for i, host := range mailHosts(dns.CanonicalName(q.Name), a) {
+		if i == prefetchHosts {
+			return
+		}
+		h.prefetchHost(host, zone, i < prefetchTLSA)
+	}
+}
+
+// prefetchHost resolves what is asked about one host. A host in the zone of the mail domain is seldom in yet another one.
+func (h *Handler) prefetchHost(host, zone string, tlsa bool) {
+	if _, special := h.special(dns.Question{Name: host, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special || h.private.cover(host) {
+		return
+	}
+	near := zone != "." && zone != "" && h.resolving.ZoneAbove(host) == zone
+	tlsa = tlsa && !h.resolving.InsecureAbove(host)
+	h.ahead(host, dns.TypeA, near, func(a *chain.Answer) {
+		if end := aliasEnd(host, a); tlsa && end != host && a.Status == dnssec.Secure {
+			h.ahead(tlsaName(end), dns.TypeTLSA, false, nil) // the first that is looked for (D-4)
+		}
+	})
+	h.ahead(host, dns.TypeAAAA, near, nil)
+	if tlsa {
+		h.ahead(tlsaName(host), dns.TypeTLSA, near, nil)
+	}
+}
+
+func (h *Handler) ahead(name string, qtype uint16, near bool, then func(*chain.Answer)) {
+	h.resolving.Ahead(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}, near, then)
+}
+
+// tlsaName is where the TLSA records of a mail host are (RFC 7672 section 2.2.3).
+func tlsaName(host string) string { return "_25._tcp." + host }
+
+// mailHosts returns the hosts of an MX answer, the best first; the domain itself if it has no MX records (RFC 5321 section 5.1), and
+// nothing if it takes no mail (RFC 7505) or does not exist.
+func mailHosts(domain string, a *chain.Answer) (hosts []string) {
+	var all []*dns.MX
+	for _, rr := range a.Answer {
+		if mx, ok := rr.(*dns.MX); ok {
+			all = append(all, mx)
+		}
+	}
+	if len(all) == 0 && a.Rcode == dns.RcodeSuccess {
+		return []string{aliasEnd(domain, a)}
+	}
+	slices.SortStableFunc(all, func(a, b *dns.MX) int { return int(a.Preference) - int(b.Preference) })
+	for _, mx := range all {
+		if host := dns.CanonicalName(mx.Mx); host != "." {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
+// aliasEnd returns where the CNAME records of an answer lead from name.
+func aliasEnd(name string, a *chain.Answer) string {
+	if a == nil {
+		return name
+	}
+	targets := map[string]string{}
+	for _, rr := range a.Answer {
+		if c, ok := rr.(*dns.CNAME); ok {
+			targets[dns.CanonicalName(c.Hdr.Name)] = dns.CanonicalName(c.Target)
+		}
+	}
+	for range len(targets) { // a loop ends too
+		if target, ok := targets[name]; ok {
+			name = target
+		}
+	}
+	return name
+}
