@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -66,6 +67,34 @@ func TestSpeculationIsBounded(t *testing.T) {
 	release()
 	all.Wait()
 	eventually(t, "no speculation at the end", func() bool { return r.warming.Load() == 0 })
+}
+
+// L-9: what the zones of a long alias chain make it ask ahead is bounded for the whole client query, and asked once.
+func TestSpeculationOfOneQuery(t *testing.T) {
+	roles := &roles{asked: map[Role]int{}}
+	r, u, _ := setup(t, func(c *Config) { c.Meter = roles })
+	aliasZones(t, u.world, 11)
+	expect(t, ask(r, "link.z0.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	r.Close()
+	if n := roles.asked[RoleWarm]; n != warmPerQuery {
+		t.Errorf("%d links asked for ahead, want %d: %v", n, warmPerQuery, u.questions())
+	}
+	if all := u.questions(); len(slices.Compact(slices.Sorted(slices.Values(all)))) != len(all) {
+		t.Errorf("asked twice: %v", all)
+	}
+}
+
+// roles counts questions to upstreams by what they are for.
+type roles struct {
+	noMeter
+	mu    sync.Mutex
+	asked map[Role]int
+}
+
+func (r *roles) Fetch(role Role, _ bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked[role]++
 }
 
 // L-9: speculation ends while the table of client questions is half full.

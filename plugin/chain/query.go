@@ -35,6 +35,7 @@ type query struct {
 	waits   map[*future]int  // being waited for now
 	asked   int              // L-9
 	retried int              // L-9
+	guesses int              // links asked for on speculation (L-9)
 	octets  int              // L-11
 	marks   map[string]mark  // what this query learned of names; the store may hold it shorter
 	found   map[string]*dnssec.Zone
@@ -235,6 +236,7 @@ func (w *query) answer(q dns.Question, got *reply) part {
 		if len(v.Needs) == 0 {
 			return part{v, got.raw}
 		}
+		w.warmTo(v.Needs)
 		w.walkAll(v.Needs)
 	}
 }

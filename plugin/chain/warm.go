@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -17,13 +18,50 @@ const (
 
 // warm asks for the links of the chain that are not cached, at the same moment as for the answer. It only fills a cache:
 // what it asks can never change a verdict.
-func (w *query) warm(q dns.Question) {
-	for _, link := range w.speculate(q) {
-		if w.r.flights.busy() {
+func (w *query) warm(q dns.Question) { w.askAhead(w.speculate(q)) }
+
+// warmTo does so for the zones that a reply rests on, all at once: the walk, which knows what the links say, asks for one after the
+// other.
+func (w *query) warmTo(names []string) {
+	for _, name := range names {
+		w.askAhead(w.toward(name))
+	}
+}
+
+// askAhead asks for links as far as speculation may.
+func (w *query) askAhead(links []dns.Question) {
+	for _, link := range links {
+		if w.r.flights.busy() || !w.speculates(link) {
 			return
 		}
 		w.ask(link, RoleWarm)
 	}
+}
+
+// speculates reports whether link may be asked for on speculation, and counts it, unless it was asked for already.
+func (w *query) speculates(link dns.Question) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.futures[exchange{link.Name, link.Qtype, 0}] == nil {
+		w.guesses++
+	}
+	return w.guesses <= warmPerQuery
+}
+
+// toward lists the links on the way to a zone. Where a reply hints at its cut, that is asked for, with the first one on the way; what lies
+// between, the signer of its DS will tell (V-6a).
+func (w *query) toward(zone string) (links []dns.Question) {
+	at, m, ok := w.deepest(zone)
+	switch {
+	case !ok || m.ends() || at == zone:
+		return nil
+	case w.likelyCut(at, zone) != zone:
+		return w.speculate(question(zone, dns.TypeA))
+	}
+	for _, cut := range slices.Compact([]string{zone, childToward(at, zone)}) {
+		links = append(links, question(cut, dns.TypeDS), question(cut, dns.TypeDNSKEY))
+	}
+	return links
 }
 
 // speculate lists the links worth asking for.
@@ -47,7 +85,7 @@ func (w *query) speculate(q dns.Question) (links []dns.Question) {
 		at = childToward(at, name)
 		links = append(links, question(at, dns.TypeDS), question(at, dns.TypeDNSKEY))
 	}
-	return links[:min(len(links), warmPerQuery)]
+	return links
 }
 
 // deepest returns the deepest name at or above name of which something is known, down to the anchor, of which the mark

@@ -1,0 +1,237 @@
+package danelaw
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/trustanchors"
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+const registry = `@ SOA ns hostmaster 1 7200 3600 86400 300
+@ NS ns
+ns A 192.0.2.53
+`
+
+const mailRecords = `mx A 192.0.2.25
+mx AAAA 2001:db8::25
+_25._tcp.mx TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000
+`
+
+// mailWorld is signed once, and as of when a bubble's time begins.
+var mailWorld = sync.OnceValue(func() *zones.World {
+	var many strings.Builder
+	for i := range 12 {
+		fmt.Fprintf(&many, "@ MX %d mx%d\nmx%d A 192.0.2.25\n", 10*(12-i), i, i)
+	}
+	world, err := zones.Build(bubbleTime(),
+		zones.Plan{Name: ".", Text: registry}, zones.Plan{Name: "com.", Text: registry}, zones.Plan{Name: "net.", Text: registry},
+		zones.Plan{Name: "known.com.", Text: registry + mailRecords + "@ MX 10 mx\n"},
+		zones.Plan{Name: "known.net.", Text: registry + mailRecords},
+		zones.Plan{Name: "example.com.", Text: registry + mailRecords + "@ MX 10 mx\n"},
+		zones.Plan{Name: "hosted.com.", Text: registry + "@ MX 10 mx.example.net.\n"},
+		zones.Plan{Name: "example.net.", Text: registry + mailRecords},
+		zones.Plan{Name: "nsec3.com.", Text: registry + "mx A 192.0.2.25\n@ MX 10 mx\n", Config: zones.Config{NSEC3: &zones.NSEC3{}}},
+		zones.Plan{Name: "unsigned.com.", Text: registry + mailRecords + "@ MX 10 mx\n", Config: zones.Config{Unsigned: true}},
+		zones.Plan{Name: "many.com.", Text: registry + many.String()},
+		zones.Plan{Name: "null.com.", Text: registry + "@ MX 0 .\n"},
+		zones.Plan{Name: "implicit.com.", Text: registry + "@ A 192.0.2.25\n"},
+		zones.Plan{Name: "alias.com.", Text: registry + "@ MX 10 mx\nmx CNAME mx.example.net.\n"},
+		zones.Plan{Name: "loop.com.", Text: registry + "@ MX 10 mx\nmx CNAME my\nmy CNAME mx\n"},
+		zones.Plan{Name: "local.com.", Text: registry + "@ MX 10 localhost.\n@ MX 20 mx.corp.com.\n"},
+	)
+	if err != nil {
+		panic(err)
+	}
+	return world
+})
+
+// bubbleTime is when the time of a synctest bubble begins.
+func bubbleTime() time.Time { return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+// distant is an upstream, as the next plugin, that is so far away, in the time of the bubble it is in.
+type distant struct {
+	away  time.Duration
+	mu    sync.Mutex
+	asked []string
+	*zones.Recursor
+}
+
+func (*distant) Name() string { return "distant" }
+
+func (d *distant) ServeDNS(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) (int, error) {
+	d.mu.Lock()
+	d.asked = append(d.asked, q.Question[0].Name+" "+dns.TypeToString[q.Question[0].Qtype])
+	d.mu.Unlock()
+	select {
+	case <-time.After(d.away):
+	case <-ctx.Done():
+		return dns.RcodeServerFailure, ctx.Err()
+	}
+	m := d.Resolve(q.Question[0])
+	m.Id = q.Id
+	return dns.RcodeSuccess, w.WriteMsg(m)
+}
+
+// questions returns, sorted, what was asked since the last call.
+func (d *distant) questions() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	asked := d.asked
+	d.asked = nil
+	slices.Sort(asked)
+	return asked
+}
+
+// far runs f in a bubble with a danelaw whose upstream is 20 ms away.
+func far(t *testing.T, change func(*Config), f func(t *testing.T, h *Handler, d *distant)) {
+	t.Helper()
+	world := mailWorld()
+	synctest.Test(t, func(t *testing.T) {
+		d := &distant{away: 20 * time.Millisecond, Recursor: world.Recursor(time.Now)}
+		c := Defaults()
+		c.Block = fmt.Sprint(t.Name(), configs.Add(1))
+		c.Anchors, c.Next = trustanchors.Set(world.Anchors()), d
+		if change != nil {
+			change(&c)
+		}
+		h, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		f(t, h, d)
+	})
+}
+
+// rounds has a mail server deliver: MX, then A, AAAA and TLSA of the host, one after the other. It returns the round trips it waited for.
+func rounds(t *testing.T, h *Handler, domain, host string) int {
+	t.Helper()
+	begun := time.Now()
+	mta := from("127.0.0.1:5300")
+	for _, q := range []dns.Question{{Name: domain, Qtype: dns.TypeMX}, {Name: host, Qtype: dns.TypeA}, {Name: host, Qtype: dns.TypeAAAA},
+		{Name: tlsaName(host), Qtype: dns.TypeTLSA}} {
+		if r := mta.ask(t, h, q.Name, q.Qtype, withDO); r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError {
+			t.Errorf("%s %s: %s", q.Name, dns.TypeToString[q.Qtype], describes(r))
+		}
+	}
+	waited := time.Since(begun)
+	if waited%(20*time.Millisecond) != 0 {
+		t.Errorf("%v are no whole round trips", waited)
+	}
+	return int(waited / (20 * time.Millisecond))
+}
+
+// TestRoundTrips: mail to a domain never seen before costs the MTA two round trips if root and TLD are known, and at most three if
+// nothing is.
+func TestRoundTrips(t *testing.T) {
+	for _, tt := range []struct {
+		domain, host string
+		warm, cold   int
+	}{
+		{"example.com.", "mx.example.com.", 2, 2},
+		{"hosted.com.", "mx.example.net.", 2, 3},
+		{"nsec3.com.", "mx.nsec3.com.", 2, 2},
+		{"unsigned.com.", "mx.unsigned.com.", 3, 3}, // TLSA, of which there is no use, is not asked ahead
+		{"alias.com.", "mx.alias.com.", 3, 3},       // where the alias leads is known only when it is there
+		{"implicit.com.", "implicit.com.", 2, 2},
+	} {
+		t.Run(tt.domain, func(t *testing.T) {
+			far(t, nil, func(t *testing.T, h *Handler, _ *distant) {
+				if n := rounds(t, h, tt.domain, tt.host); n > tt.cold || n > 3 {
+					t.Errorf("%d round trips from an empty cache, want %d", n, tt.cold)
+				}
+			})
+			far(t, nil, func(t *testing.T, h *Handler, _ *distant) {
+				rounds(t, h, "known.com.", "mx.known.net.")
+				if n := rounds(t, h, tt.domain, tt.host); n != tt.warm {
+					t.Errorf("%d round trips, want %d", n, tt.warm)
+				}
+			})
+		})
+	}
+	t.Run("without prefetch", func(t *testing.T) {
+		far(t, func(c *Config) { c.Prefetch = false }, func(t *testing.T, h *Handler, _ *distant) {
+			if n := rounds(t, h, "example.com.", "mx.example.com."); n != 4 {
+				t.Errorf("%d round trips", n)
+			}
+		})
+	})
+}
+
+// TestPrefetch: what one MX answer makes danelaw ask, and what it does not.
+func TestPrefetch(t *testing.T) {
+	ask := func(host string, types ...string) (all []string) {
+		for _, qtype := range types {
+			if all = append(all, host+" "+qtype); qtype == "TLSA" {
+				all[len(all)-1] = "_25._tcp." + host + " TLSA"
+			}
+		}
+		return all
+	}
+	var many []string
+	for i := 11; i >= 4; i-- { // the best eight, TLSA of the best four
+		many = append(many, ask(fmt.Sprintf("mx%d.many.com.", i), "A", "AAAA")...)
+		if i >= 8 {
+			many = append(many, ask(fmt.Sprintf("mx%d.many.com.", i), "TLSA")...)
+		}
+	}
+	for domain, want := range map[string][]string{
+		"example.com.":  ask("mx.example.com.", "A", "AAAA", "TLSA"),
+		"unsigned.com.": ask("mx.unsigned.com.", "A", "AAAA"),
+		"null.com.":     nil,
+		"implicit.com.": ask("implicit.com.", "A", "AAAA", "TLSA"),
+		"many.com.":     many,
+		"alias.com.":    append(ask("mx.alias.com.", "A", "AAAA", "TLSA"), ask("mx.example.net.", "TLSA")...),
+		"loop.com.":     ask("mx.loop.com.", "A", "AAAA", "TLSA"),
+		"local.com.":    nil, // one is special, one private
+		"absent.com.":   nil,
+	} {
+		t.Run(domain, func(t *testing.T) {
+			far(t, func(c *Config) { c.Private = []string{"corp.com."} }, func(t *testing.T, h *Handler, d *distant) {
+				rounds(t, h, "known.com.", "mx.known.net.")
+				from("127.0.0.1:5300").ask(t, h, "example.net.", dns.TypeSOA, withDO)
+				mta := from("127.0.0.1:5300")
+				d.questions()
+				mta.ask(t, h, domain, dns.TypeMX, withDO)
+				time.Sleep(time.Second)
+				got := slices.DeleteFunc(d.questions(), func(q string) bool {
+					return strings.HasSuffix(q, " DS") || strings.HasSuffix(q, " DNSKEY") || q == domain+" MX"
+				})
+				slices.Sort(want)
+				if got = slices.Compact(got); !slices.Equal(got, want) { // an alias loop is tried again (V-14)
+					t.Errorf("asked %v\nwant %v", got, want)
+				}
+				mta.ask(t, h, domain, dns.TypeMX, withDO)
+				time.Sleep(time.Second)
+				if again := d.questions(); len(again) > 0 {
+					t.Errorf("a cached answer made it ask %v", again)
+				}
+			})
+		})
+	}
+}
+
+// TestPrefetchCosts: mail to a secure domain with one host of its own takes six questions, links included.
+func TestPrefetchCosts(t *testing.T) {
+	far(t, nil, func(t *testing.T, h *Handler, d *distant) {
+		rounds(t, h, "known.com.", "mx.known.net.")
+		d.questions()
+		rounds(t, h, "example.com.", "mx.example.com.")
+		time.Sleep(time.Second)
+		want := []string{
+			"_25._tcp.mx.example.com. TLSA", "example.com. DNSKEY", "example.com. DS", "example.com. MX", "mx.example.com. A", "mx.example.com. AAAA",
+		}
+		if got := d.questions(); !slices.Equal(got, want) {
+			t.Errorf("asked %v\nwant %v", got, want)
+		}
+	})
+}
