@@ -8,7 +8,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
-	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -93,11 +92,7 @@ func checkSource(c *cli.Command) (src *source, end func(), err error) {
 
 // explain asks q in this process.
 func explain(ctx context.Context, src *source, q dns.Question) (*chain.Explanation, error) {
-	input, err := src.Load(serverType)
-	if err != nil {
-		return nil, err
-	}
-	blocks, err := danelaw.Load(input)
+	blocks, err := load(src)
 	if err != nil {
 		return nil, err
 	}

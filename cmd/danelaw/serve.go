@@ -16,8 +16,6 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/urfave/cli/v3"
-
-	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 )
 
 func serveCommand() *cli.Command {
@@ -113,11 +111,7 @@ func configuration(c *cli.Command, toServe bool) (*source, error) {
 
 // validate runs all checks of a start.
 func validate(src *source, to io.Writer) error {
-	input, err := src.Load(serverType)
-	if err != nil {
-		return err
-	}
-	blocks, err := danelaw.Load(input)
+	blocks, err := load(src)
 	if err != nil {
 		return err
 	}

@@ -302,7 +302,7 @@ func TestSystemUpstreams(t *testing.T) {
 // TestUsage: a wrong command line is told with exit code 2.
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"serv", `"serv" is no command; there are serve, lab, check, version`},
+		{"serv", `"serv" is no command; there are serve, lab, check, doctor, version`},
 		{"-prot 53", "-prot; see danelaw serve -help"},
 		{"-port 0", "0 is no port"},
 		{"-port x", "port"},
@@ -332,6 +332,7 @@ func TestHelp(t *testing.T) {
 		"help":          {"serve", "lab", "check", "version"},
 		"serve -help":   {"conf", "port", "validate", "print-default-config", "quiet", "upstream", "SIGUSR1"},
 		"lab -help":     {"port", "json"},
+		"doctor -help":  {"resolver", "dnsbl", "lab", "Exit codes"},
 		"check -help":   {"conf", "lab", "upstream", "NAME [TYPE]", "Exit codes"},
 		"help check":    {"NAME [TYPE]"},
 		"version -help": {"version"},

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v3"
+)
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "doctor",
+		Usage: "examine this host: does its mail server really get validated answers, and does it use them",
+		Description: "Looks at who answers on port 53, at resolv.conf, at the resolver that it names, at the upstreams, trust anchors and clock of\n" +
+			"danelaw, at DNSBLs, and at Postfix and Exim where they are installed. Nothing is changed. Each finding is ok, a warning or\n" +
+			"a fault, with the reason and what to do.\n\n" +
+			"Exit codes: 0 if there is no fault, 1 if there is one, 2 for a wrong command line.",
+		Flags: []cli.Flag{
+			confFlag(),
+			upstreamFlag(),
+			&cli.BoolFlag{Name: "lab", Usage: "examine a danelaw in front of a lab of its own instead of the resolver and the upstreams of this host"},
+			&cli.StringFlag{Name: "resolver", Usage: "examine the resolver at `ADDR[:PORT]` (default: the first nameserver of resolv.conf)"},
+			&cli.StringFlag{Name: "signed", Value: "ietf.org", Usage: "a signed domain `NAME` for the test of the resolver"},
+			&cli.StringFlag{Name: "bogus", Value: "dnssec-failed.org", Usage: "a domain `NAME` whose signatures are wrong"},
+			&cli.StringSliceFlag{Name: "dnsbl", Value: []string{"zen.spamhaus.org", "bl.spamcop.net"}, Usage: "a DNSBL `ZONE` that the mail server asks"},
+			&cli.BoolFlag{Name: "json", Usage: "print the findings for a program"},
+		},
+		Action: doctor,
+	}
+}
+
+// state says how grave a finding is.
+type state string
+
+const (
+	ok      state = "ok"
+	warning state = "warning"
+	fault   state = "fault"
+)
+
+// finding is one thing that the doctor saw. The order of fields is that of `doctor -json`.
+type finding struct {
+	Topic  string `json:"topic"`
+	State  state  `json:"state"`
+	Why    string `json:"why"`              // one sentence
+	Remedy string `json:"remedy,omitempty"` // what to do; empty if all is well
+}
+
+func fine(topic, format string, args ...any) finding {
+	return finding{topic, ok, fmt.Sprintf(format, args...), ""}
+}
+
+// machine is the host as the doctor sees it.
+type machine struct {
+	root string // of the file system
+	run  func(ctx context.Context, program string, args ...string) (string, error)
+	has  func(program string) bool
+}
+
+// thisMachine is the one that danelaw runs on.
+func thisMachine() *machine {
+	return &machine{
+		root: "/",
+		run: func(ctx context.Context, program string, args ...string) (string, error) {
+			var stderr bytes.Buffer
+			command := exec.CommandContext(ctx, program, args...)
+			command.Stderr = &stderr
+			out, err := command.Output()
+			if err != nil {
+				err = fmt.Errorf("%s: %w %s", program, err, bytes.TrimSpace(stderr.Bytes()))
+			}
+			return string(out), err
+		},
+		has: func(program string) bool { _, err := exec.LookPath(program); return err == nil },
+	}
+}
+
+// read returns the content of a file; "" if it is not there.
+func (m *machine) read(file string) string {
+	content, err := os.ReadFile(filepath.Join(m.root, file))
+	if err != nil {
+		return ""
+	}
+	return string(content)
+}
+
+// examination is one part of the doctor's work. All go on at once.
+type examination func(ctx context.Context) []finding
+
+// examineFor bounds the whole examination: servers that say nothing make it no longer.
+const examineFor = 30 * time.Second
+
+func doctor(ctx context.Context, c *cli.Command) error {
+	if c.Args().Present() {
+		return usageError{fmt.Errorf("doctor takes no %q; see danelaw doctor -help", c.Args().First())}
+	}
+	subject, end, err := newSubject(c)
+	if err != nil {
+		return err
+	}
+	defer end()
+	m := thisMachine()
+	ctx, cancel := context.WithTimeout(ctx, examineFor)
+	defer cancel()
+	found := examineAll(ctx, m.listeners, m.resolverConfiguration, subject.resolverValidates, subject.upstreams, m.clock, subject.lists,
+		m.postfix, m.exim)
+	if err := context.Cause(ctx); err != nil && ctx.Err() == context.Canceled {
+		return err
+	}
+	return tell(c.Root().Writer, found, c.Bool("json"))
+}
+
+// examineAll runs all parts at once and returns what they found in their order.
+func examineAll(ctx context.Context, parts ...examination) (all []finding) {
+	found := make([][]finding, len(parts))
+	var running sync.WaitGroup
+	for i, part := range parts {
+		running.Go(func() { found[i] = part(ctx) })
+	}
+	running.Wait()
+	for _, f := range found {
+		all = append(all, f...)
+	}
+	return all
+}
+
+// tell prints the findings; it returns errTold if one of them is a fault.
+func tell(to io.Writer, found []finding, asJSON bool) error {
+	print := printFindings
+	if asJSON {
+		print = printFindingsJSON
+	}
+	if err := print(to, found); err != nil {
+		return err
+	}
+	if count(found, fault) > 0 {
+		return errTold
+	}
+	return nil
+}
+
+func printFindingsJSON(to io.Writer, found []finding) error {
+	encoder := json.NewEncoder(to)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(found)
+}
+
+func printFindings(to io.Writer, found []finding) error {
+	var out bytes.Buffer
+	for _, f := range found {
+		fmt.Fprintf(&out, "%-8s %-11s %s\n", f.State, f.Topic, f.Why)
+		if f.Remedy != "" {
+			fmt.Fprintf(&out, "%20s → %s\n", "", f.Remedy)
+		}
+	}
+	fmt.Fprintf(&out, "\n%d ok, %d warnings, %d faults\n", count(found, ok), count(found, warning), count(found, fault))
+	_, err := to.Write(out.Bytes())
+	return err
+}
+
+func count(found []finding, s state) (n int) {
+	for _, f := range found {
+		if f.State == s {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+// subject is the DNS side of what the doctor examines.
+type subject struct {
+	resolver      string // host:port that the mail server asks
+	signed, bogus string // domains
+	dnsbls        []string
+	blocks        danelaw.Blocks
+	unconfigured  error // why there are no blocks
+}
+
+// The lab's domains that stand for those of the internet.
+const (
+	labSigned = "good.dane."
+	labBogus  = "expired.dane."
+)
+
+func newSubject(c *cli.Command) (s *subject, end func(), err error) {
+	s = &subject{signed: dns.Fqdn(c.String("signed")), bogus: dns.Fqdn(c.String("bogus")), dnsbls: c.StringSlice("dnsbl")}
+	for _, name := range append([]string{s.signed, s.bogus}, s.dnsbls...) {
+		if _, valid := dns.IsDomainName(name); !valid || name == "." {
+			return nil, nil, usageError{fmt.Errorf("%q is not a domain name", name)}
+		}
+	}
+	if c.Bool("lab") {
+		return labSubject(c, s)
+	}
+	if s.resolver, err = resolverAddress(c.String("resolver")); err != nil {
+		return nil, nil, err
+	}
+	src, err := configuration(c, false)
+	if err == nil {
+		s.blocks, err = load(src)
+	}
+	if s.unconfigured = err; err != nil && (c.IsSet("conf") || c.IsSet("upstream")) {
+		return nil, nil, err
+	}
+	return s, s.blocks.Close, nil
+}
+
+// load sets up a Corefile without serving it.
+func load(src *source) (danelaw.Blocks, error) {
+	input, err := src.Load(serverType)
+	if err != nil {
+		return nil, err
+	}
+	return danelaw.Load(input)
+}
+
+// labSubject examines a danelaw in front of a lab, on a port of loopback.
+func labSubject(c *cli.Command, s *subject) (_ *subject, end func(), err error) {
+	for _, flag := range []string{"resolver", "conf", "upstream"} {
+		if c.IsSet(flag) {
+			return nil, nil, usageError{fmt.Errorf("-lab has a configuration of its own: leave out -%s", flag)}
+		}
+	}
+	lab, err := zones.Start(zones.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	src, forget, err := labSource(lab, firstLabPort) // where nobody listens
+	if err != nil {
+		lab.Close()
+		return nil, nil, err
+	}
+	defer forget()
+	if s.blocks, err = load(src); err != nil {
+		lab.Close()
+		return nil, nil, err
+	}
+	stop, err := s.serve()
+	if err != nil {
+		s.blocks.Close()
+		lab.Close()
+		return nil, nil, err
+	}
+	for flag, name := range map[string]*string{"signed": &s.signed, "bogus": &s.bogus} {
+		if !c.IsSet(flag) {
+			*name = map[string]string{"signed": labSigned, "bogus": labBogus}[flag]
+		}
+	}
+	if !c.IsSet("dnsbl") {
+		s.dnsbls = []string{"dnsbl.dane", "refusing.dane"}
+	}
+	return s, func() { stop(); s.blocks.Close(); lab.Close() }, nil
+}
+
+// serve has the danelaw that is set up answer on a free port of loopback.
+func (s *subject) serve() (stop func(), err error) {
+	h, err := s.blocks.Handler(".")
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s.resolver = conn.LocalAddr().String()
+	started := make(chan struct{})
+	server := &dns.Server{PacketConn: conn, NotifyStartedFunc: func() { close(started) }}
+	server.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		h.ServeDNS(context.Background(), w, q) //nolint:errcheck // it has written its reply
+	})
+	log.SetOutput(io.Discard)    // what it says of the bogus domain is among the findings
+	go server.ActivateAndServe() //nolint:errcheck // it ends with Shutdown
+	<-started
+	return func() {
+		server.Shutdown() //nolint:errcheck // the socket is loopback's
+		log.SetOutput(os.Stderr)
+	}, nil
+}
+
+// resolverAddress returns host:port of the resolver to examine: the one given, or the first nameserver of resolv.conf.
+func resolverAddress(given string) (string, error) {
+	if given == "" {
+		servers, err := nameservers(resolvConf)
+		if err != nil || len(servers) == 0 {
+			return "127.0.0.1:53", nil // resolv.conf(5)
+		}
+		return netip.AddrPortFrom(servers[0], 53).String(), nil
+	}
+	if addr, err := netip.ParseAddr(given); err == nil {
+		return netip.AddrPortFrom(addr, 53).String(), nil
+	}
+	if addr, err := netip.ParseAddrPort(given); err == nil {
+		return addr.String(), nil
+	}
+	return "", usageError{fmt.Errorf("-resolver %q is neither an address nor one with a port, such as 127.0.0.1 or 127.0.0.1:5300", given)}
+}
+
+// askFor bounds one question of the doctor.
+const askFor = 6 * time.Second
+
+// ask puts one question to the resolver, as a mail server does.
+func (s *subject) ask(ctx context.Context, name string, qtype uint16, change func(*dns.Msg)) (*dns.Msg, error) {
+	q := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
+	change(q)
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	r, _, err := (&dns.Client{Timeout: askFor}).ExchangeContext(ctx, q, s.resolver)
+	return r, err
+}
+
+func withDO(m *dns.Msg) { m.SetEdns0(1232, true) }
+func withAD(m *dns.Msg) { m.AuthenticatedData = true }
+func withCD(m *dns.Msg) { m.CheckingDisabled = true }
+
+// resolverValidates examines what the mail server is told.
+func (s *subject) resolverValidates(ctx context.Context) (found []finding) {
+	const topic = "resolver"
+	remedy := "let the mail server ask danelaw alone"
+	if _, err := s.ask(ctx, ".", dns.TypeNS, withDO); err != nil {
+		return []finding{{topic, fault, fmt.Sprintf("%s does not answer: %v", s.resolver, err), "start danelaw there, or correct " + resolvConf}}
+	}
+	for _, q := range []struct {
+		name   string
+		qtype  uint16
+		change func(*dns.Msg)
+		how    string
+	}{{s.signed, dns.TypeMX, withDO, "with DO"}, {s.signed, dns.TypeMX, withAD, "with AD only"}, {".", dns.TypeNS, withDO, "with DO, as Postfix probes it"}} {
+		text := fmt.Sprintf("%s %s, asked %s", q.name, dns.Type(q.qtype), q.how)
+		r, err := s.ask(ctx, q.name, q.qtype, q.change)
+		switch {
+		case err != nil:
+			found = append(found, finding{topic, fault, fmt.Sprintf("%s: %s does not answer: %v", text, s.resolver, err), remedy})
+		case r.Rcode != dns.RcodeSuccess:
+			found = append(found, finding{topic, fault, fmt.Sprintf("%s: %s answers %s%s", text, s.resolver, dns.RcodeToString[r.Rcode], because(r)), remedy})
+		case !r.AuthenticatedData:
+			found = append(found, finding{topic, fault, fmt.Sprintf("%s: %s answers without AD: it does not validate, or keeps it to itself", text, s.resolver), remedy})
+		default:
+			found = append(found, fine(topic, "%s: %s answers with AD", text, s.resolver))
+		}
+	}
+	return append(found, s.refusesBogus(ctx))
+}
+
+// refusesBogus examines whether wrong signatures are noticed.
+func (s *subject) refusesBogus(ctx context.Context) finding {
+	const topic = "resolver"
+	r, err := s.ask(ctx, s.bogus, dns.TypeMX, withDO)
+	switch {
+	case err != nil:
+		return finding{topic, fault, fmt.Sprintf("%s MX: %s does not answer: %v", s.bogus, s.resolver, err), "let the mail server ask danelaw alone"}
+	case r.Rcode == dns.RcodeServerFailure:
+		if u, err := s.ask(ctx, s.bogus, dns.TypeMX, func(m *dns.Msg) { withDO(m); withCD(m) }); err != nil || u.Rcode == dns.RcodeServerFailure {
+			return finding{topic, warning, fmt.Sprintf("%s MX fails even unchecked: whether wrong signatures are noticed is not known", s.bogus),
+				"name another domain that is bogus with -bogus"}
+		}
+		return fine(topic, "%s MX, whose signatures are wrong: %s answers SERVFAIL%s", s.bogus, s.resolver, because(r))
+	case r.Rcode != dns.RcodeSuccess:
+		return finding{topic, warning, fmt.Sprintf("%s MX: %s answers %s, so whether wrong signatures are noticed is not known", s.bogus, s.resolver,
+			dns.RcodeToString[r.Rcode]), "name another domain that is bogus with -bogus"}
+	}
+	return finding{topic, fault, fmt.Sprintf("%s MX has wrong signatures, and %s answers %s: a forged answer would be believed", s.bogus, s.resolver,
+		dns.RcodeToString[r.Rcode]), "let the mail server ask danelaw alone"}
+}
+
+// because is the first Extended DNS Error of a reply, in parentheses.
+func because(r *dns.Msg) string {
+	if opt := r.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if e, is := o.(*dns.EDNS0_EDE); is && e.ExtraText != "" {
+				return " (" + e.ExtraText + ")"
+			}
+		}
+	}
+	return ""
+}
+
+// upstreams examines whom danelaw asks, and its trust anchors (S-13, T-13).
+func (s *subject) upstreams(ctx context.Context) (found []finding) {
+	if s.unconfigured != nil {
+		return []finding{{"upstreams", warning, "they are not examined: " + s.unconfigured.Error(), "name danelaw's Corefile with -conf"}}
+	}
+	h, err := s.blocks.Handler(".")
+	if err != nil {
+		return []finding{{"upstreams", warning, "they are not examined: " + err.Error(), "have a server block for `.`"}}
+	}
+	for _, r := range h.Fit(ctx) {
+		faults := strings.Join(r.Faults, "; ")
+		switch {
+		case faults == "":
+			found = append(found, fine("upstreams", "%s hands on signatures and denials, and answers over TCP", r.Upstream))
+		case r.Fit:
+			found = append(found, finding{"upstreams", warning, faults, "see `upstream` in the Corefile: that zone may need another"})
+		default:
+			found = append(found, finding{"upstreams", fault, faults, "take one that validates or hands everything on, such as tls://9.9.9.9%dns.quad9.net"})
+		}
+	}
+	if err := h.Resolver().Prime(ctx); err != nil {
+		return append(found, finding{"anchors", fault, err.Error(), "check the clock, the upstreams, and `trust_anchor` in the Corefile"})
+	}
+	return append(found, fine("anchors", "the root's keys validate with the trust anchors"))
+}
+
+// lists examines whether DNSBLs answer: their test entry must be there (RFC 5782 section 5), and 127.255.255.0/24 means that they refuse
+// whoever asks in danelaw's place.
+func (s *subject) lists(ctx context.Context) (found []finding) {
+	for _, list := range s.dnsbls {
+		found = append(found, s.listFinding(ctx, list))
+	}
+	return found
+}
+
+func (s *subject) listFinding(ctx context.Context, list string) finding {
+	const topic = "DNSBL"
+	const remedy = "have the list asked by an upstream that is yours alone, or use the list's key; see deploy/mailhost/README.md"
+	r, err := s.ask(ctx, "2.0.0.127."+list, dns.TypeA, withDO)
+	switch {
+	case err != nil:
+		return finding{topic, warning, fmt.Sprintf("%s does not answer: %v", list, err), remedy}
+	case r.Rcode == dns.RcodeNameError || r.Rcode == dns.RcodeSuccess && len(r.Answer) == 0:
+		return finding{topic, warning, fmt.Sprintf("%s does not list its test entry 127.0.0.2: it is gone, or answers nothing to this upstream", list), remedy}
+	case r.Rcode != dns.RcodeSuccess:
+		return finding{topic, warning, fmt.Sprintf("%s answers %s%s", list, dns.RcodeToString[r.Rcode], because(r)), remedy}
+	}
+	for _, rr := range r.Answer {
+		if a, is := rr.(*dns.A); is && strings.HasPrefix(a.A.String(), "127.255.255.") {
+			return finding{topic, warning, fmt.Sprintf("%s answers %s: it refuses questions that come by this upstream, and mail is not filtered", list, a.A), remedy}
+		}
+	}
+	return fine(topic, "%s lists its test entry", list)
+}
