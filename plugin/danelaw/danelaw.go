@@ -10,8 +10,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,6 +209,11 @@ func (h *Handler) Close() {
 
 // Resolver returns what the Handler asks.
 func (h *Handler) Resolver() *chain.Resolver { return h.resolving }
+
+// Fit asks each upstream what only one fit for validation can answer (S-13).
+func (h *Handler) Fit(ctx context.Context) []upstream.Report {
+	return h.set.Fit(ctx, slices.Sorted(maps.Keys(h.Anchors)))
+}
 
 // Ready implements ready.Readiness: anchors, clock and an upstream were found in order, once (S-25). While CoreDNS
 // starts, ready may ask before anything is open; in a reload the Handler before still serves then.
