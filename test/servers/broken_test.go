@@ -1,6 +1,9 @@
 package servers
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"slices"
@@ -19,6 +22,12 @@ func brokenSignatures() []*zone {
 		at("wrong-octet.bind.", p256, mail, func(z *contents) { z.signatures(z.at("mx"), dns.TypeA, corrupt) }),
 		at("wrong-octet.nsd.", hashed, mail, func(z *contents) { z.signatures(z.at("mx"), dns.TypeA, corrupt) }),
 		at("wrong-octet.knot.", p256, mail, func(z *contents) { z.signatures(z.name, dns.TypeMX, corrupt) }),
+		at("wrong-octet-p384.nsd.", p384, mail, func(z *contents) { z.signatures(z.name, dns.TypeMX, corrupt) }),
+		at("wrong-octet-rsa.nsd.", signing{with: ldnsSigner, algorithm: "RSASHA256"}, mail, func(z *contents) {
+			z.signatures(z.name, dns.TypeMX, corrupt)
+		}),
+		at("wrong-octet-ed25519.knot.", ed25519, mail, func(z *contents) { z.signatures(z.name, dns.TypeMX, corrupt) }),
+		at("wrong-octet-ed448.bind.", ed448, mail, func(z *contents) { z.signatures(z.name, dns.TypeMX, corrupt) }),
 		at("expired.bind.", expired(p256), mail, nil),
 		at("expired.nsd.", expired(hashed), mail, nil),
 		at("early.bind.", early(p256), mail, nil),
@@ -32,6 +41,10 @@ func brokenSignatures() []*zone {
 		at("one-good.bind.", p256, mail, func(z *contents) { z.beside(z.at("mx"), dns.TypeA, corrupt) }),
 		at("one-good.knot.", p256, mail, func(z *contents) {
 			z.beside(z.at("mx"), dns.TypeA, func(s *dns.RRSIG) { s.KeyTag++ })
+		}),
+		at("short-beside.bind.", p256, mail, func(z *contents) { z.beside(z.at("mx"), dns.TypeA, shorten) }),
+		at("wild-labels.nsd.", p256, full, func(z *contents) {
+			z.signatures(z.at("*.wild"), dns.TypeA, func(s *dns.RRSIG) { s.Labels-- })
 		}),
 		at("labels-more.nsd.", p256, mail, func(z *contents) {
 			z.signatures(z.at("mx"), dns.TypeA, func(s *dns.RRSIG) { s.Labels++ })
@@ -102,9 +115,18 @@ func brokenKeys() []*zone {
 		at("unused-ds.bind.", p256, mail, nil).with(func(all []*dns.DS) []*dns.DS { return append(all, foreign(all[0])) }),
 		at("wrong-key-set.knot.", p256, mail, func(z *contents) { z.signatures(z.name, dns.TypeDNSKEY, corrupt) }),
 		at("zsk-signs-keys.nsd.", p256, mail, zskSignsKeys),
+		at("chain.bind.", p256, mail, func(z *contents) { z.signatures(z.at("broken"), dns.TypeDS, corrupt) }),
+		at("good.chain.bind.", p256, mail, nil),
+		at("broken.chain.bind.", p256, mail, nil),
+		at("below.wrong-key-set.knot.", p256, mail, nil),
 		at("no-keys.nsd.", p256, mail, func(z *contents) { z.remove(z.name, dns.TypeDNSKEY, false) }),
-		at("unknown-algorithm.bind.", p256, mail, nobodys).with(func(all []*dns.DS) []*dns.DS {
-			all[0].Algorithm = 23
+		renumbered("unknown-algorithm.bind.", 23),
+		renumbered("rsamd5.nsd.", dns.RSAMD5),
+		renumbered("dsa.knot.", dns.DSA),
+		renumbered("dsa-nsec3.bind.", dns.DSANSEC3SHA1),
+		renumbered("gost.nsd.", dns.ECCGOST),
+		at("gost-digest.bind.", p256, mail, nil).with(func(all []*dns.DS) []*dns.DS {
+			all[0].DigestType = dns.GOST94
 			return all
 		}),
 		at("unknown-digest.knot.", p256, mail, nil).with(func(all []*dns.DS) []*dns.DS {
@@ -127,6 +149,11 @@ func brokenKeys() []*zone {
 		})},
 		at("rsa-512.nsd.", signing{with: ldnsSigner, algorithm: "RSASHA256", bits: 512}, mail, nil),
 		at("rsa-4096.bind.", signing{with: bindSigner, algorithm: "RSASHA256", bits: 4096}, mail, nil),
+		at("exponent.bind.", ofExponent(1<<32+1), mail, nil),
+		at("exponent.nsd.", ofExponent(1<<31+1), mail, nil),
+		at("exponent-above.knot.", ofExponent(1<<32+3), mail, nil),
+		at("off-curve-beside.bind.", p256, mail, offCurveBeside),
+		at("off-curve.nsd.", p256, mail, offCurve),
 		at("rsasha512.knot.", signing{with: bindSigner, algorithm: "RSASHA512"}, mail, nil),
 		at("half-signed.bind.", p256, mail, anotherAlgorithm),
 	}
@@ -153,15 +180,55 @@ func zskSignsKeys(z *contents) {
 	})
 }
 
-// nobodys makes the algorithm of keys and signatures one that nobody verifies (V-37).
-func nobodys(z *contents) {
-	for _, rr := range z.rrs {
-		switch rr := rr.(type) {
-		case *dns.DNSKEY:
-			rr.Algorithm = 23
-		case *dns.RRSIG:
-			rr.Algorithm = 23
+// renumbered is a zone whose keys, signatures and DS are of an algorithm that nobody verifies (V-35, V-37).
+func renumbered(name string, algorithm uint8) *zone {
+	return at(name, p256, mail, func(z *contents) {
+		for _, rr := range z.rrs {
+			switch rr := rr.(type) {
+			case *dns.DNSKEY:
+				rr.Algorithm = algorithm
+			case *dns.RRSIG:
+				rr.Algorithm = algorithm
+			}
 		}
+	}).with(func(all []*dns.DS) []*dns.DS {
+		all[0].Algorithm = algorithm
+		return all
+	})
+}
+
+// twin is a key with the tag of another, as the tag is a sum of which two parts change places; what is public of it is no point on
+// the curve.
+func twin(key *dns.DNSKEY) *dns.DNSKEY {
+	raw, err := base64.StdEncoding.DecodeString(key.PublicKey)
+	if err != nil {
+		panic(err) // it was parsed
+	}
+	other := dns.Copy(key).(*dns.DNSKEY)
+	for i := 2; ; i += 2 {
+		swapped := slices.Clone(raw)
+		copy(swapped, raw[i:i+2])
+		copy(swapped[i:], raw[:2])
+		if _, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, swapped...)); err != nil {
+			other.PublicKey = base64.StdEncoding.EncodeToString(swapped)
+			return other
+		}
+	}
+}
+
+// offCurveBeside adds the twin of the zone-signing key, which verifies nothing but is tried for all that is signed (V-24, V-44).
+func offCurveBeside(z *contents) {
+	if key, _ := z.key(dns.ZONE); key != nil {
+		z.rrs = append(z.rrs, twin(key))
+		z.sign(z.name, dns.TypeDNSKEY, nil)
+	}
+}
+
+// offCurve has the twin in the place of the zone-signing key.
+func offCurve(z *contents) {
+	if key, _ := z.key(dns.ZONE); key != nil {
+		key.PublicKey = twin(key).PublicKey
+		z.sign(z.name, dns.TypeDNSKEY, nil)
 	}
 }
 
@@ -260,10 +327,24 @@ func nsec3Of(name string, change func(*dns.NSEC3)) fault {
 	}
 }
 
+// behindLast is a label for a name whose hash is behind all in the chain of a zone that is hashed and has mail: only the record
+// that wraps around covers it (V-63).
+func behindLast(zone string) string {
+	hash := func(name string) string { return dns.HashName(name+zone, dns.SHA1, 0, "") }
+	last := slices.Max([]string{hash(""), hash("ns."), hash("mx."), hash("_tcp.mx."), hash("_25._tcp.mx.")})
+	for i := 0; ; i++ {
+		if label := fmt.Sprintf("n%d", i); hash(label+".") > last {
+			return label
+		}
+	}
+}
+
 // brokenHashes are the faults of NSEC3.
 func brokenHashes() []*zone {
 	const child = "u NS ns.u\nns.u A 198.18.0.5\n"
 	zones := []*zone{
+		at("wraps.nsd.", hashed, mail, nil),
+		at("no-wrap.nsd.", hashed, mail, withoutNSEC3(behindLast("no-wrap.nsd."))),
 		at("no-nsec3.bind.", hashed, full, withoutNSEC3("mx")),
 		at("no-nsec3.nsd.", hashed, full, withoutNSEC3("mx")),
 		at("no-nsec3.knot.", hashed, full, withoutNSEC3("mx")),
@@ -339,6 +420,9 @@ func odd() []*zone {
 		fmt.Fprintf(&texts, "@ TXT \"record %d of many that are kept at one name\"\n", i)
 	}
 	return []*zone{
+		at("order.bind.", p256, order, nil),
+		at("order.nsd.", p384, order, nil),
+		at("order.knot.", ed25519, order, nil),
 		at("large.bind.", p256, mail+certificates.String(), nil),
 		at("large.nsd.", hashed, mail+certificates.String(), nil),
 		at("large.knot.", p256, mail+certificates.String(), nil),

@@ -10,10 +10,11 @@ import (
 
 // A question is a case: what is asked of which zone, and what must come of it.
 type question struct {
-	rules string // numbers of the behaviour checklist
-	name  string
-	qtype uint16
-	want  outcome
+	rules   string // numbers of the behaviour checklist
+	name    string
+	qtype   uint16
+	want    outcome
+	options []string // of dig; if there are none it asks with DO, and others are asked too
 	// healed is what comes of it behind upstreams that do not hand on a fault: which they repair, or refuse.
 	healed map[string]outcome
 }
@@ -22,7 +23,9 @@ type question struct {
 const kresd = "knot"
 
 // id names a question.
-func (q question) id() string { return q.name + " " + dns.Type(q.qtype).String() }
+func (q question) id() string {
+	return strings.Join(append([]string{q.name, dns.Type(q.qtype).String()}, q.options...), " ")
+}
 
 // outcome is a verdict, as it is seen from outside: status, RCODE, and the first Extended DNS Error if there is one.
 type outcome string
@@ -85,14 +88,32 @@ func either(a, b outcome) outcome { return a + " or " + b }
 // expected is the outcome behind an upstream.
 func (q question) expected(upstream string) outcome { return cmp.Or(q.healed[upstream], q.want) }
 
-// questions are all cases.
+// anchorQuestions are asked of validators that have other anchors (ofSome).
+var anchorQuestions = []question{
+	ask("V-12", "p256.bind.", "MX", secure),
+	ask("V-12", "order.bind.", "MX", noKey), // its own anchor is wrong, that of bind. would do
+	ask("V-12", "expired.bind.", "MX", tooOld),
+	ask("V-11 V-12", "island.u.p256.bind.", "MX", secure),
+	ask("V-11 V-12", "mx.u.p256.bind.", "A", insecure),
+	ask("V-11 V-12", "island.plain.", "MX", secure),
+	ask("V-1a", "expired-island.plain.", "MX", insecure),
+	ask("V-1a", "rsa.knot.", "MX", insecure),
+	ask("V-1a", "nothing.salt.nsd.", "A", missing),
+	ask("V-1a", "mx.wrong-octet.nsd.", "A", insecure),
+	ask("V-1a", ".", "SOA", insecure),
+}
+
+// questions are all cases behind upstreams as they are.
 func questions() []question {
 	all := rootQuestions()
 	for _, s := range styles {
 		all = append(all, goodQuestions(s.name, s.signing)...)
 	}
+	for _, zone := range []string{"order.bind.", "order.nsd.", "order.knot."} {
+		all = append(all, orderQuestions(zone)...)
+	}
 	for _, more := range [][]question{
-		signatureQuestions, keyQuestions, denialQuestions, hashQuestions, aliasQuestions(), oddQuestions, lieQuestions,
+		signatureQuestions, keyQuestions, denialQuestions, hashQuestions, aliasQuestions(), oddQuestions, lieQuestions, mannerQuestions,
 	} {
 		all = append(all, more...)
 	}
@@ -143,7 +164,7 @@ func goodQuestions(zone string, s signing) []question {
 		ask("V-47 V-53", "_25._tcp.nothing."+zone, "TLSA", noName),
 		ask("V-48 V-54", "_tcp.mx."+zone, "A", secure),
 		ask("V-48 V-54", "b.ent."+zone, "TXT", secure),
-		ask("V-49 V-57", "x.wild."+zone, "MX", gap).behind(either(unproven, gap), kresd),
+		ask("V-32 V-49 V-57", "x.wild."+zone, "MX", gap).behind(either(unproven, gap), kresd),
 		ask("V-49 V-57", "a.b.wild."+zone, "A", gap).behind(either(unproven, gap), kresd),
 		ask("V-50 V-56", "x.wild."+zone, "AAAA", gap),
 		ask("V-49 V-64", "x.aliases."+zone, "A", gap).behind(either(proofless, gap), kresd),
@@ -169,10 +190,26 @@ func goodQuestions(zone string, s signing) []question {
 	}
 }
 
+// orderQuestions are for names that are between others only in the order of DNSSEC.
+func orderQuestions(zone string) []question {
+	return []question{
+		ask("V-31", "yz.a."+zone, "A", absent),
+		ask("V-31", "N."+zone, "A", absent),
+		ask("V-31", "m0.m."+zone, "A", absent),
+		ask("V-31 V-49", `\002.z.`+zone, "A", secure).behind(either(proofless, secure), kresd),
+		ask("V-31 V-50", `\201.z.`+zone, "AAAA", secure),
+	}
+}
+
 var signatureQuestions = []question{
 	ask("V-22", "mx.wrong-octet.bind.", "A", bogus),
 	ask("V-22", "mx.wrong-octet.nsd.", "A", bogus),
 	ask("V-22", "wrong-octet.knot.", "MX", bogus),
+	ask("V-34", "wrong-octet-p384.nsd.", "MX", bogus),
+	ask("V-34 V-42", "wrong-octet-rsa.nsd.", "MX", bogus),
+	ask("V-34", "wrong-octet-ed25519.knot.", "MX", bogus),
+	ask("V-34 V-45", "wrong-octet-ed448.bind.", "MX", bogus),
+	ask("V-45", "ed448.nsd.", "TXT", secure),
 	ask("V-46", "mx.wrong-octet.bind.", "AAAA", secure), // only what is asked is judged
 	ask("V-19", "expired.bind.", "MX", tooOld),
 	ask("V-19", "mx.expired.nsd.", "AAAA", tooOld),
@@ -184,8 +221,10 @@ var signatureQuestions = []question{
 	ask("V-13", "mx.bare.knot.", "A", noSig),
 	ask("V-22", "mx.one-good.bind.", "A", secure),
 	ask("V-22 V-24", "mx.one-good.knot.", "A", secure),
+	ask("V-15a V-22", "mx.short-beside.bind.", "A", secure),
+	ask("V-32", "x.wild.wild-labels.nsd.", "A", bogus),
 	ask("V-17", "mx.labels-more.nsd.", "A", bogus).behind(noSig, "knot"),
-	ask("V-18", "mx.labels-less.nsd.", "A", bogus).behind(noSig, "bind"),
+	ask("V-18", "mx.labels-less.nsd.", "A", bogus).behind(noSig, "bind", "bind-validating"),
 	ask("V-7 V-16", "mx.signer-other.bind.", "A", noSig),
 	ask("V-16", "mx.signer-suffix.bind.", "A", noSig),
 	ask("V-7 V-16", "mx.signer-below.bind.", "A", noSig),
@@ -201,10 +240,18 @@ var keyQuestions = []question{
 	ask("V-41", "unused-ds.bind.", "MX", secure),
 	ask("V-2", "wrong-key-set.knot.", "MX", bogus),
 	ask("V-2", "zsk-signs-keys.nsd.", "MX", bogus),
+	ask("V-1", "good.chain.bind.", "MX", secure),
+	ask("V-1", "broken.chain.bind.", "MX", bogus),
+	ask("V-1", "below.wrong-key-set.knot.", "MX", bogus),
 	ask("V-41", "no-keys.nsd.", "MX", noKey),
+	ask("V-35 V-40", "rsamd5.nsd.", "MX", "Insecure NOERROR 1"),
+	ask("V-35 V-40", "dsa.knot.", "MX", "Insecure NOERROR 1"),
+	ask("V-35 V-40", "dsa-nsec3.bind.", "MX", "Insecure NOERROR 1"),
+	ask("V-35 V-40", "gost.nsd.", "MX", "Insecure NOERROR 1"),
+	ask("V-35 V-40", "gost-digest.bind.", "MX", "Insecure NOERROR 2"),
 	ask("V-37 V-40", "unknown-algorithm.bind.", "MX", "Insecure NOERROR 1"),
 	ask("V-38 V-40", "unknown-digest.knot.", "MX", "Insecure NOERROR 2"),
-	ask("V-39", "short-digest.nsd.", "MX", bogus).behind(unlinked, "bind"),
+	ask("V-39", "short-digest.nsd.", "MX", bogus).behind(unlinked, "bind", "bind-validating"),
 	ask("V-36", "sha1.bind.", "MX", "Insecure NOERROR 1"),
 	ask("V-36", "sha1-nsec3.knot.", "MX", "Insecure NOERROR 1"),
 	ask("V-38", "sha1-ds.bind.", "MX", secure),
@@ -213,6 +260,11 @@ var keyQuestions = []question{
 	ask("V-39", "unusable-sha256.knot.", "MX", secure),
 	ask("V-42 V-43", "rsa-512.nsd.", "MX", secure),
 	ask("V-42", "rsa-4096.bind.", "MX", secure),
+	ask("V-42 V-43", "exponent.bind.", "MX", secure),
+	ask("V-42 V-43", "exponent.nsd.", "MX", secure),
+	ask("V-42", "exponent-above.knot.", "MX", bogus),
+	ask("V-15a V-24 V-44", "off-curve-beside.bind.", "MX", secure),
+	ask("V-44", "off-curve.nsd.", "MX", noKey),
 	ask("V-34", "rsasha512.knot.", "MX", secure),
 	ask("V-23", "half-signed.bind.", "MX", secure),
 }
@@ -231,7 +283,8 @@ var denialQuestions = []question{
 	ask("V-47", "nz.gap.bind.", "A", noDenial),
 	ask("V-47", "nz.gap.knot.", "A", noDenial),
 	ask("V-47", "nothing.no-wildcard-proof.nsd.", "A", noDenial),
-	ask("V-50d", "mx.outside.bind.", "AAAA", bogus).behind(noDenial, "unbound", "coredns", "dnsmasq"),
+	ask("V-50d", "mx.outside.bind.", "AAAA", bogus).behind(noDenial, "unbound", "coredns", "dnsmasq").
+		behind(either(bogus, noDenial), "unbound-validating"),
 	ask("V-49", "x.wild.expanded-unproven.bind.", "A", noDenial),
 	ask("V-49", "x.wild.expanded-unproven.nsd.", "A", noDenial),
 	ask("V-49", "x.wild.expanded-unproven.knot.", "A", noDenial),
@@ -243,6 +296,8 @@ var denialQuestions = []question{
 }
 
 var hashQuestions = []question{
+	ask("V-63", behindLast("wraps.nsd.")+".wraps.nsd.", "A", absent),
+	ask("V-63", behindLast("no-wrap.nsd.")+".no-wrap.nsd.", "A", noDenial),
 	ask("V-54", "mx.no-nsec3.bind.", "AAAA", noDenial),
 	ask("V-54", "mx.no-nsec3.nsd.", "AAAA", noDenial),
 	ask("V-54", "mx.no-nsec3.knot.", "AAAA", noDenial),
@@ -295,7 +350,7 @@ func aliasQuestions() (all []question) {
 		)
 	}
 	return append(all,
-		ask("V-13 V-66", "alias.bare-alias.bind.", "A", noSig),
+		ask("V-13 V-66", "alias.bare-alias.bind.", "A", noSig).behind(either(noSig, refused), "bind-validating"),
 		ask("V-64", "alias.wrong-alias.nsd.", "A", bogus),
 		ask("V-66", "mx.old.wrong-dname.bind.", "A", bogus),
 		ask("V-66", "mx.old.wrong-dname.knot.", "A", bogus),
@@ -307,8 +362,8 @@ var oddQuestions = []question{
 	ask("D-10 S-5", "_25._tcp.mx.large.bind.", "TLSA", secure),
 	ask("D-10 S-5", "_25._tcp.mx.large.nsd.", "TLSA", secure),
 	ask("D-10 S-5", "_25._tcp.mx.large.knot.", "TLSA", secure),
-	ask("L-11", "texts.bind.", "TXT", secure).behind(refused, "bind", "pdns"),
-	ask("L-11", "texts.knot.", "TXT", secure).behind(refused, "bind", "pdns"),
+	ask("L-11", "texts.bind.", "TXT", secure).behind(refused, "bind", "bind-validating", "pdns"),
+	ask("L-11", "texts.knot.", "TXT", secure).behind(refused, "bind", "bind-validating", "pdns"),
 	ask("V-11", "island.plain.", "MX", insecure),
 	ask("V-11", "mx.broken-island.plain.", "A", insecure),
 	ask("V-11", "expired-island.plain.", "MX", insecure),

@@ -35,9 +35,9 @@ func TestClients(t *testing.T) {
 	planted := grown(t)
 	planted.serve(t)
 	upstreams[0].run(t)
-	runDanelaw(t, product, upstreams[0].address)
+	runDanelaw(t, product, upstreams[0].address, ofRoot)
 	for _, q := range clientQuestions {
-		out := run("delv", "-a", dir("root.anchors"), "+root", "+cd", "@"+product, q.name, q.qtype)
+		out := run("delv", "-a", ofRoot.as("anchors"), "+root", "+cd", "@"+product, q.name, q.qtype)
 		if !strings.Contains(out, q.delv) {
 			t.Errorf("delv %s %s: want %q\n%s", q.name, q.qtype, q.delv, out)
 		}

@@ -115,7 +115,7 @@ func (tr *trial) outdated(e explained) (names []string) {
 
 // reopen has the questions that match a pattern asked again.
 func (tr *trial) reopen(pattern string) {
-	for _, q := range questions() {
+	for _, q := range tr.all {
 		open := slices.ContainsFunc(tr.open, func(o question) bool { return o.id() == q.id() })
 		if matched, err := path.Match(pattern, q.id()); err == nil && matched && !open {
 			tr.open = append(tr.open, q)

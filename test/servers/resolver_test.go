@@ -15,7 +15,20 @@ type resolver struct {
 	validate bool
 	to       string // the address to which it forwards; "": it iterates from the root
 	address  string
+	anchors  anchors // of one that validates
 }
+
+// anchors are trust anchors, by the name of the files that have them in the forms of all validators.
+type anchors string
+
+const (
+	ofRoot anchors = "root"
+	// ofSome are without one for the root (V-1a), and with some below others (V-12).
+	ofSome anchors = "some"
+)
+
+// as is the file with the anchors in one form.
+func (a anchors) as(form string) string { return dir(string(a) + "." + form) }
 
 // run starts it and waits until it answers.
 func (r resolver) run(t *testing.T) {
@@ -60,7 +73,7 @@ func (r resolver) unbound(t *testing.T, directory string) []string {
 	infra-host-ttl: 1
 `, r.address, directory, dir("root.hints"))
 	if r.validate {
-		config += fmt.Sprintf("	module-config: \"validator iterator\"\n	trust-anchor-file: %q\n", dir("root.ds"))
+		config += fmt.Sprintf("	module-config: \"validator iterator\"\n	trust-anchor-file: %q\n", r.anchors.as("ds"))
 	} else {
 		config += "	module-config: \"iterator\"\n"
 	}
@@ -86,7 +99,7 @@ func (r resolver) bind(t *testing.T, directory string) []string {
 		config += fmt.Sprintf("zone \".\" { type hint; file %q; };\n", dir("root.hints"))
 	}
 	if r.validate {
-		config += fmt.Sprintf("include %q;\n", dir("root.anchors"))
+		config += fmt.Sprintf("include %q;\n", r.anchors.as("anchors"))
 	}
 	return []string{"named", "-g", "-4", "-n", "1", "-c", write(t, directory, "named.conf", config)}
 }
@@ -99,7 +112,7 @@ hints.root_file(%q)
 cache.size = 20 * MB
 `, r.address, dir("root.hints"))
 	if r.validate {
-		config += fmt.Sprintf("trust_anchors.add_file(%q, true)\n", dir("root.dnskey"))
+		config += fmt.Sprintf("dofile(%q)\n", r.anchors.as("kresd"))
 	} else {
 		config += "trust_anchors.remove('.')\noption('NO_MINIMIZE', true)\n"
 	}
@@ -135,8 +148,7 @@ loglevel=3
 		config += fmt.Sprintf("forward-zones-recurse=.=%s\n", r.to)
 	}
 	if r.validate {
-		lua := fmt.Sprintf("clearTA('.')\naddTA('.', %q)\n", anchorDS(t))
-		config += fmt.Sprintf("lua-config-file=%s\n", write(t, directory, "anchor.lua", lua))
+		config += fmt.Sprintf("lua-config-file=%s\n", r.anchors.as("pdns"))
 	}
 	write(t, directory, "recursor.conf", config)
 	return []string{"pdns_recursor", "--config-dir=" + directory}
@@ -155,40 +167,56 @@ func (r resolver) forward(t *testing.T, directory string) []string {
 		fmt.Sprintf(".:53 {\n bind %s\n forward . %s\n}\n", r.address, r.to))}
 }
 
+// stranger is a client that danelaw serves, but not to be trusted with AD.
+var stranger = dead.address()
+
 // runDanelaw starts danelaw in front of an upstream.
-func runDanelaw(t *testing.T, address, upstream string) {
+func runDanelaw(t *testing.T, address, upstream string, a anchors) {
 	directory := dir(place(t), address)
 	start(t, "danelaw", directory, danelaw(), "-conf", write(t, directory, "Corefile", fmt.Sprintf(`.:53 {
 	bind %s
 	danelaw {
 		upstream . %s
 		trust_anchor %s
+		allow_clients 127.0.0.0/8 %s/32
 	}
 }
-`, address, upstream, dir("root.ds"))))
+`, address, upstream, a.as("ds"), stranger)))
 	await(t, address, ".", dns.TypeNS)
 }
 
-// anchors writes the root's trust anchor in the forms that the validators read, and the hints.
-func (tr tree) anchors(t *testing.T) {
-	root := tr["."]
-	write(t, dir(), "root.hints", fmt.Sprintf(". 3600000 NS ns.\nns. 3600000 A %s\n", root.server.address()))
-	key, _ := root.signed.key(dns.ZONE | dns.SEP)
-	if key == nil {
-		t.Fatal(root.signed.err)
+// write writes the keys as trust anchors in the forms that the validators read.
+func (a anchors) write(t *testing.T, keys ...*dns.DNSKEY) {
+	var ds, static, kresd, pdns strings.Builder
+	kresd.WriteString("trust_anchors.remove('.')\n")
+	pdns.WriteString("clearTA('.')\n")
+	for _, key := range keys {
+		rdata := strings.Join(strings.Fields(key.ToDS(dns.SHA256).String())[4:], " ")
+		fmt.Fprintf(&ds, "%s IN DS %s\n", key.Hdr.Name, rdata)
+		fmt.Fprintf(&kresd, "trust_anchors.add('%s')\n", key)
+		fmt.Fprintf(&static, "trust-anchors { %s static-key %d %d %d %q; };\n", key.Hdr.Name, key.Flags, key.Protocol, key.Algorithm,
+			key.PublicKey)
+		fmt.Fprintf(&pdns, "addTA('%s', %q)\n", key.Hdr.Name, rdata)
 	}
-	write(t, dir(), "root.ds", strings.Join(strings.Fields(key.ToDS(dns.SHA256).String()), " ")+"\n")
-	write(t, dir(), "root.dnskey", key.String()+"\n")
-	write(t, dir(), "root.anchors", fmt.Sprintf("trust-anchors { . static-key %d %d %d %q; };\n", key.Flags, key.Protocol, key.Algorithm,
-		key.PublicKey))
+	for form, text := range map[string]*strings.Builder{"ds": &ds, "anchors": &static, "kresd": &kresd, "pdns": &pdns} {
+		write(t, dir(), string(a)+"."+form, text.String())
+	}
 }
 
-// anchorDS is the RDATA of the root's anchor.
-func anchorDS(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(dir("root.ds"))
-	if err != nil {
-		t.Fatal(err)
+// anchor is the key of a zone to which the anchor points.
+func (tr tree) anchor(t *testing.T, name string) *dns.DNSKEY {
+	key, _ := tr[name].signed.key(dns.ZONE | dns.SEP)
+	if key == nil {
+		t.Fatal(tr[name].signed.err)
 	}
-	return strings.Join(strings.Fields(string(text))[4:], " ")
+	return key
+}
+
+// anchors writes both sets of anchors, and the hints.
+func (tr tree) anchors(t *testing.T) {
+	write(t, dir(), "root.hints", fmt.Sprintf(". 3600000 NS ns.\nns. 3600000 A %s\n", bind.address()))
+	ofRoot.write(t, tr.anchor(t, "."))
+	wrong := dns.Copy(tr.anchor(t, "bind.")).(*dns.DNSKEY)
+	wrong.Hdr.Name = "order.bind."
+	ofSome.write(t, tr.anchor(t, "bind."), wrong, tr.anchor(t, "island.plain."), tr.anchor(t, "island.u.p256.bind."))
 }

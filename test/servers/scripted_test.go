@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,9 @@ func lies() (*zones.World, error) {
 			hash = &zones.NSEC3{Iterations: 1, Salt: "aabb"}
 		}
 		plan := liar(l.name, hash, l.fault)
+		if l.text != "" {
+			plan.Text = fmt.Sprintf(l.text, l.name)
+		}
 		if l.config != nil {
 			l.config(&plan.Config)
 		}
@@ -267,6 +271,80 @@ func badSignatures(rrs []dns.RR, t uint16) {
 	}
 }
 
+// timed signs the answer anew in the moment of the reply, so that its validity begins or ends near to it (V-20).
+func timed(inception, expiration time.Duration) zones.Fault {
+	return answers(func(z *zones.Zone, _ dns.Question, m *dns.Msg) {
+		m.Answer = slices.DeleteFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG })
+		now := time.Now()
+		sig, err := z.Keys[0].Sign(m.Answer, now.Add(inception), now.Add(expiration))
+		if err != nil {
+			panic(err) // it was signed before
+		}
+		m.Answer = append(m.Answer, sig)
+	})
+}
+
+// signedTwice has the zone above sign the address of mx as well; each signature may then be spoilt (V-7).
+func signedTwice(own, above func(*dns.RRSIG)) zones.Fault {
+	return zones.Fault{Parent: func(parent, zone *zones.Zone) {
+		zone.Edit("mx."+zone.Name, dns.TypeA, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
+			now := time.Now()
+			other, err := parent.Keys[0].Sign(rrs, now.Add(-time.Hour), now.Add(validity))
+			if err != nil {
+				panic(err) // its key signs that zone
+			}
+			own(sigs[0].(*dns.RRSIG))
+			above(other)
+			return rrs, append(sigs, other)
+		})
+	}}
+}
+
+// healing is a zone whose server gives each answer with a wrong signature once, and then as it should be.
+var healing struct {
+	sync.Mutex
+	told map[dns.Question]bool
+}
+
+// relapse has it begin again.
+func relapse() {
+	healing.Lock()
+	defer healing.Unlock()
+	healing.told = map[dns.Question]bool{}
+}
+
+func heal(_ *zones.Zone, q dns.Question, m *dns.Msg) {
+	healing.Lock()
+	defer healing.Unlock()
+	q.Name = dns.CanonicalName(q.Name)
+	if !healing.told[q] {
+		healing.told[q] = true
+		badSignatures(m.Answer, q.Qtype)
+	}
+}
+
+func whole(*dns.RRSIG) {}
+
+// withUseless adds to each denial record one that is to be ignored (V-15a, V-59).
+func withUseless(z *zones.Zone, _ dns.Question, m *dns.Msg) {
+	for _, rr := range m.Ns {
+		if isDenial(rr) {
+			m.Ns = append(m.Ns, signedAgain(z, rr, func(rr dns.RR) {
+				hash := []byte(strings.Split(rr.Header().Name, ".")[0])
+				slices.Reverse(hash) // else both were one RRset
+				rr.Header().Name, rr.(*dns.NSEC3).Hash = string(hash)+"."+z.Name, 2
+			})...)
+		}
+	}
+}
+
+// alone is a zone that has nothing but its apex, so that its chain is of one record (V-63).
+const alone = `$ORIGIN %s
+$TTL 3600
+@ SOA ns.lie3. hostmaster 1 3600 900 1209600 300
+@ NS ns.lie3.
+`
+
 // garbage puts a signature beside that of a wildcard which is not expanded by its Labels (V-49).
 func garbage(m *dns.Msg) {
 	for _, rr := range m.Answer {
@@ -291,6 +369,7 @@ func record(text string) dns.RR {
 // lie is a zone of the scripted server.
 type lie struct {
 	name   string
+	text   string // instead of that of all others
 	fault  zones.Fault
 	config func(*zones.Config)
 }
@@ -302,6 +381,22 @@ var lieTable = []lie{
 	{name: "child-proof.lie.", fault: zones.Fault{Parent: fromChild}}, {name: "child-proof.lie3.", fault: zones.Fault{Parent: fromChild}},
 	{name: "half0.lie.", fault: dropping(0)}, {name: "half1.lie.", fault: dropping(1)},
 	{name: "half0.lie3.", fault: dropping(0)}, {name: "half1.lie3.", fault: dropping(1)}, {name: "half2.lie3.", fault: dropping(2)},
+	{name: "single.lie3.", text: alone},
+	{name: "single-short.lie3.", text: alone, fault: resigned(func(rr dns.RR) {
+		n := rr.(*dns.NSEC3)
+		n.NextDomain = strings.ToUpper(strings.Split(n.Hdr.Name, ".")[0][:31]) + "V"
+	})},
+	{name: "useless-beside.lie3.", fault: denies(withUseless)},
+	{name: "soon-valid.lie.", fault: timed(150*time.Second, time.Hour)},
+	{name: "later-valid.lie.", fault: timed(10*time.Minute, time.Hour)},
+	{name: "just-expired.lie.", fault: timed(-time.Hour, -time.Second)},
+	{name: "two-zones.lie.", fault: signedTwice(whole, whole)},
+	{name: "two-zones-own.lie.", fault: signedTwice(whole, corrupt)},
+	{name: "two-zones-above.lie.", fault: signedTwice(corrupt, whole)},
+	{name: "two-zones-wrong.lie.", fault: signedTwice(corrupt, corrupt)},
+	{name: "heals.lie.", fault: answers(heal)},
+	{name: "left-to-right.lie.", fault: replayed("oe")},
+	{name: "by-case.lie.", fault: replayed("a0")},
 	{name: "replayed.lie.", fault: replayed("zzz")}, {name: "replayed.lie3.", fault: replayed("zzz")},
 	{name: "no-proof.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = only(m.Ns, dns.TypeSOA) })},
 	{name: "no-proof.lie3.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = only(m.Ns, dns.TypeSOA) })},
@@ -381,20 +476,33 @@ var lieQuestions = []question{
 	ask("V-50a", "parent-proof.lie.", "AAAA", noDenial),
 	ask("V-50a V-58", "mx.parent-proof.lie3.", "AAAA", noDenial),
 	ask("V-50a V-58", "parent-proof.lie3.", "AAAA", noDenial),
-	ask("V-8 V-50c", "child-proof.lie.", "MX", noDenial).behind(unlinked, "bind"),
-	ask("V-8 V-50c", "child-proof.lie3.", "MX", noDenial).behind(unlinked, "bind"),
+	ask("V-8 V-50c", "child-proof.lie.", "MX", noDenial).behind(unlinked, "bind", "bind-validating"),
+	ask("V-8 V-50c", "child-proof.lie3.", "MX", noDenial).behind(unlinked, "bind", "bind-validating"),
 	ask("V-47", "nothing.half0.lie.", "A", noDenial),
 	ask("V-47", "nothing.half1.lie.", "A", noDenial),
 	ask("V-52 V-53", "nothing.half0.lie3.", "A", noDenial),
 	ask("V-52 V-53", "nothing.half1.lie3.", "A", noDenial),
 	ask("V-52 V-53", "nothing.half2.lie3.", "A", noDenial),
+	ask("V-63", "nothing.single.lie3.", "A", absent),
+	ask("V-63", "nothing.single-short.lie3.", "A", noDenial),
+	ask("V-15a", "nothing.useless-beside.lie3.", "A", absent),
+	ask("V-20", "mx.soon-valid.lie.", "A", secure),
+	ask("V-20", "mx.later-valid.lie.", "A", tooNew),
+	ask("V-20", "mx.just-expired.lie.", "A", tooOld),
+	ask("V-7", "mx.two-zones.lie.", "A", secure),
+	ask("V-7", "mx.two-zones-own.lie.", "A", secure),
+	ask("V-7", "mx.two-zones-above.lie.", "A", secure),
+	ask("V-7", "mx.two-zones-wrong.lie.", "A", bogus),
+	ask("V-14 V-73", "mx.heals.lie.", "A", bogus).behind(secure, "unbound-validating", "bind-validating"), // the others keep it
+	ask("V-31", "oe.zz.left-to-right.lie.", "A", noDenial),
+	ask("V-31", "Zlast.by-case.lie.", "A", noDenial),
 	ask("V-46", "mx.replayed.lie.", "AAAA", noDenial),
 	ask("V-47", "nothing.replayed.lie.", "A", noDenial),
 	ask("V-54", "mx.replayed.lie3.", "AAAA", noDenial),
 	ask("V-46", "mx.no-proof.lie.", "AAAA", noDenial),
 	ask("V-47", "nothing.no-proof.lie.", "A", noDenial),
 	ask("V-54", "mx.no-proof.lie3.", "AAAA", noDenial),
-	ask("V-50i", "mx.no-soa.lie.", "AAAA", secure).behind(refused, "bind"),
+	ask("V-50i", "mx.no-soa.lie.", "AAAA", secure).behind(refused, "bind", "bind-validating"),
 	ask("V-50i", "mx.bad-soa.lie.", "AAAA", secure),
 	ask("V-50i", "nothing.bad-soa.lie3.", "A", absent),
 	ask("V-13", "mx.nothing-at-all.lie.", "AAAA", noDenial),
@@ -409,7 +517,8 @@ var lieQuestions = []question{
 	ask("V-69", "nothing.compact-error.lie.", "A", secure),
 	ask("V-59", "mx.unknown-hash.lie3.", "AAAA", bogus),
 	ask("V-59", "mx.unknown-flag.lie3.", "AAAA", bogus),
-	ask("V-50d", "mx.next-outside.lie.", "AAAA", bogus).behind(noDenial, "unbound", "dnsmasq", "coredns"),
+	ask("V-50d", "mx.next-outside.lie.", "AAAA", bogus).behind(noDenial, "unbound", "dnsmasq", "coredns").
+		behind(either(bogus, noDenial), "unbound-validating"),
 	ask("V-50b", "mx.old.hidden-dname.lie.", "A", noDenial),
 	ask("V-50b V-52", "mx.old.hidden-dname.lie3.", "A", noDenial),
 	ask("V-50e", "x.wild.expanded-nsec.lie.", "AAAA", bogus),
@@ -424,14 +533,15 @@ var lieQuestions = []question{
 	ask("V-49 V-22", "x.wild.garbage.lie.", "A", secure).behind(either(proofless, secure), kresd),
 	ask("V-49 V-22", "x.wild.garbage-unproven.lie.", "A", noDenial),
 	ask("V-13", "stripped.lie.", "MX", noSig),
-	ask("V-13", "mx.stripped.lie3.", "AAAA", noSig),
+	ask("V-13", "mx.stripped.lie3.", "AAAA", noSig).behind(either(noSig, refused), "bind-validating"),
 	ask("V-13", "mx.stripped-answer.lie.", "A", noSig),
 	ask("V-22", "mx.one-more.lie.", "A", bogus),
 	ask("V-26", "mx.twice.lie.", "A", secure),
 	ask("V-30 V-66", "mx.old.reversed.lie.", "A", secure),
 	ask("V-47 L-3", "nothing.reversed.lie.", "A", absent),
 	ask("V-72", "mx.junk.lie.", "A", secure),
-	ask("V-67", "alias.two-aliases.lie.", "A", bogus).behind(refused, "bind").behind(failed, "pdns"),
+	ask("V-67", "alias.two-aliases.lie.", "A", either(bogus, noSig)).behind(refused, "bind", "bind-validating").behind(failed, "pdns").
+		behind(either(either(bogus, noSig), secure), kresd), // which may leave out one of them
 	ask("V-66", "mx.old.wrong-cname.lie.", "A", secure),
 	ask("V-66", "mx.old.no-cname.lie.", "A", secure),
 	ask("V-4 V-41", "no-zone-key.lie.", "MX", noZone),

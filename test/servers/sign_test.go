@@ -1,13 +1,20 @@
 package servers
 
 import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // signer is a program that signs zones.
@@ -75,11 +82,8 @@ func (z *zone) run(line ...string) (string, error) {
 
 // bind signs with BIND's tools: a key-signing key and a zone-signing key.
 func (s signing) bind(z *zone) error {
-	for _, kind := range [][]string{{"-f", "KSK"}, nil} {
-		line := append([]string{"dnssec-keygen", "-q", "-a", s.algorithm}, append(s.size(), kind...)...)
-		if _, err := z.run(append(line, z.name)...); err != nil {
-			return err
-		}
+	if err := s.bindKeys(z); err != nil {
+		return err
 	}
 	const form = "20060102150405"
 	from := s.begins().UTC()
@@ -99,6 +103,56 @@ func (s signing) bind(z *zone) error {
 	}
 	_, err := z.run(append(line, "zone")...)
 	return err
+}
+
+// bindKeys makes the keys with BIND's tools, but for RSA keys of another exponent than theirs.
+func (s signing) bindKeys(z *zone) error {
+	if s.exponent != 0 {
+		return errors.Join(s.writeRSA(z, dns.ZONE|dns.SEP), s.writeRSA(z, dns.ZONE))
+	}
+	for _, kind := range [][]string{{"-f", "KSK"}, nil} {
+		line := append([]string{"dnssec-keygen", "-q", "-a", s.algorithm}, append(s.size(), kind...)...)
+		if _, err := z.run(append(line, z.name)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeRSA makes an RSA key with an exponent of our own choice, in the files of BIND.
+func (s signing) writeRSA(z *zone, flags uint16) error {
+	e, one := big.NewInt(s.exponent), big.NewInt(1)
+	for {
+		p, errP := rand.Prime(rand.Reader, 512)
+		q, errQ := rand.Prime(rand.Reader, 512)
+		if err := errors.Join(errP, errQ); err != nil {
+			return err
+		}
+		p1, q1 := new(big.Int).Sub(p, one), new(big.Int).Sub(q, one)
+		d := new(big.Int).ModInverse(e, new(big.Int).Mul(p1, q1))
+		if d == nil {
+			continue // e has a factor in common with one of them
+		}
+		n, exponent := new(big.Int).Mul(p, q), e.Bytes()
+		key := &dns.DNSKEY{
+			Hdr:   dns.RR_Header{Name: z.name, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
+			Flags: flags, Protocol: 3, Algorithm: dns.StringToAlgorithm[s.algorithm],
+			PublicKey: base64.StdEncoding.EncodeToString(slices.Concat([]byte{byte(len(exponent))}, exponent, n.Bytes())),
+		}
+		private := fmt.Sprintf("Private-key-format: v1.3\nAlgorithm: %d (%s)\n", key.Algorithm, s.algorithm)
+		for _, field := range []struct {
+			name  string
+			value *big.Int
+		}{
+			{"Modulus", n}, {"PublicExponent", e}, {"PrivateExponent", d}, {"Prime1", p}, {"Prime2", q},
+			{"Exponent1", new(big.Int).Mod(d, p1)}, {"Exponent2", new(big.Int).Mod(d, q1)}, {"Coefficient", new(big.Int).ModInverse(q, p)},
+		} {
+			private += fmt.Sprintf("%s: %s\n", field.name, base64.StdEncoding.EncodeToString(field.value.Bytes()))
+		}
+		private += "Publish: 20260101000000\nActivate: 20260101000000\n" // else it signs nothing
+		file := filepath.Join(z.dir, fmt.Sprintf("K%s+%03d+%05d", z.name, key.Algorithm, key.KeyTag()))
+		return errors.Join(os.WriteFile(file+".key", []byte(key.String()+"\n"), 0o644), os.WriteFile(file+".private", []byte(private), 0o600))
+	}
 }
 
 // ldns signs with ldns's tools.

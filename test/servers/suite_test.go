@@ -24,6 +24,7 @@ var upstreams = []struct {
 	{"knot", resolver{kind: "knot", address: "127.0.1.3"}},
 	{"pdns", resolver{kind: "pdns", address: "127.0.1.4"}},
 	{"unbound-validating", resolver{kind: "unbound", validate: true, address: "127.0.1.5"}},
+	{"bind-validating", resolver{kind: "bind", validate: true, address: "127.0.1.8"}},
 	{"dnsmasq", resolver{kind: "dnsmasq", address: "127.0.1.6", to: "127.0.1.1"}},
 	{"coredns", resolver{kind: "forward", address: "127.0.1.7", to: "127.0.1.1"}},
 }
@@ -40,8 +41,14 @@ func TestVerdicts(t *testing.T) {
 	tr := grown(t)
 	tr.serve(t)
 	for _, u := range upstreams {
-		t.Run(u.name, func(t *testing.T) { verdicts(t, u.name, u.resolver) })
+		t.Run(u.name, func(t *testing.T) {
+			u.anchors = ofRoot
+			verdicts(t, trial{upstream: u.name, anchors: ofRoot, all: questions()}, u.resolver)
+		})
 	}
+	t.Run("anchors", func(t *testing.T) {
+		verdicts(t, trial{upstream: "anchors", anchors: ofSome, all: anchorQuestions}, upstreams[0].resolver)
+	})
 }
 
 // grown is the tree, signed and with its anchor written, and the scripted server.
@@ -70,24 +77,27 @@ const tries = 3
 // trial is what is asked behind one upstream.
 type trial struct {
 	upstream   string
+	anchors    anchors // of danelaw and the oracles
+	all        []question
 	open       []question // those not answered yet as they should be
 	complaints []string   // about the answers to them
 	found      []difference
 }
 
 // verdicts tries one upstream, with danelaw and the oracles before it.
-func verdicts(t *testing.T, name string, upstream resolver) {
-	tr := trial{upstream: name, open: questions()}
+func verdicts(t *testing.T, tr trial, upstream resolver) {
+	tr.open = tr.all
 	for n := 1; n <= tries && len(tr.open) > 0; n++ {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			if upstream.to != "" {
 				upstreams[0].run(t)
 			}
 			upstream.run(t)
-			runDanelaw(t, product, upstream.address)
+			runDanelaw(t, product, upstream.address, tr.anchors)
 			for i, kind := range oracles {
-				resolver{kind: kind, validate: true, to: upstream.address, address: oracle(i)}.run(t)
+				resolver{kind: kind, validate: true, to: upstream.address, address: oracle(i), anchors: tr.anchors}.run(t)
 			}
+			relapse()
 			tr.ask(t)
 			report := t.Log
 			if n == tries {
@@ -128,6 +138,9 @@ func oracle(i int) string { return fmt.Sprintf("127.0.2.%d", 1+i) }
 // judge asks one question of danelaw, by dig, and of the oracles.
 func judge(t *testing.T, upstream string, q question) row {
 	got, out := digs(t, product, q)
+	if q.options != nil {
+		return judgeManners(upstream, q, out)
+	}
 	r := row{question: q, text: fmt.Sprintf("%-16s %-42s %-22s", q.rules, q.id(), got)}
 	if want := q.expected(upstream); !got.meets(want) {
 		r.complaint = fmt.Sprintf("behind %s: %s (%s): %s, want %s\n%s", upstream, q.id(), q.rules, got, want, out)
@@ -139,6 +152,16 @@ func judge(t *testing.T, upstream string, q question) row {
 			r.differences = append(r.differences, difference{q.id(), kind, upstream, verdict})
 		}
 		r.text += fmt.Sprintf(" | %s: %s%s", kind, verdict, mark)
+	}
+	return r
+}
+
+// judgeManners is judge for a question whose reply has a form of its own.
+func judgeManners(upstream string, q question, out string) row {
+	got := manners(out)
+	r := row{question: q, text: fmt.Sprintf("%-16s %-42s %-22s", q.rules, q.id(), got)}
+	if want := q.expected(upstream); got != want {
+		r.complaint = fmt.Sprintf("behind %s: %s (%s): %s, want %s\n%s", upstream, q.id(), q.rules, got, want, out)
 	}
 	return r
 }
@@ -173,8 +196,12 @@ func hasAD(out string) bool {
 // digs asks with dig.
 func digs(t *testing.T, address string, q question) (outcome, string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "dig", "@"+address, "+dnssec", "+tries=1", "+timeout=8", q.name,
-		dns.Type(q.qtype).String()).CombinedOutput()
+	options := q.options
+	if options == nil {
+		options = []string{"+dnssec"}
+	}
+	line := slices.Concat(options, []string{"@" + address, "+tries=1", "+timeout=8", q.name, fmt.Sprint("TYPE", q.qtype)})
+	out, err := exec.CommandContext(t.Context(), "dig", line...).CombinedOutput()
 	rcode := status.FindSubmatch(out)
 	if err != nil || rcode == nil {
 		return "none", fmt.Sprint(err, string(out))

@@ -11,6 +11,9 @@ import (
 // Ways to sign.
 var (
 	p256    = signing{with: bindSigner, algorithm: "ECDSAP256SHA256"}
+	p384    = signing{with: ldnsSigner, algorithm: "ECDSAP384SHA384"}
+	ed25519 = signing{with: knotSigner, algorithm: "ED25519"}
+	ed448   = signing{with: bindSigner, algorithm: "ED448"}
 	hashed  = signing{with: ldnsSigner, algorithm: "ECDSAP256SHA256", nsec3: true}
 	optOut  = signing{with: bindSigner, algorithm: "ECDSAP256SHA256", nsec3: true, optOut: true}
 	unsafe5 = signing{with: bindSigner, algorithm: "RSASHA1"}
@@ -23,6 +26,11 @@ func iterated(n int) signing {
 	s := hashed
 	s.iterations, s.salt = n, "aabbccdd"
 	return s
+}
+
+// ofExponent is RSA with an exponent that no tool chooses.
+func ofExponent(e int64) signing {
+	return signing{with: bindSigner, algorithm: "RSASHA256", exponent: e}
 }
 
 func expired(s signing) signing { s.shift = -validity - 48*time.Hour; return s } // Unbound forgives a day
@@ -51,17 +59,29 @@ deep.*.ew TXT empty
 odd TYPE65280 \# 4 0a000001
 `
 
+// order has the names of RFC 4034 section 6.1, between which others are to be found in their order (V-31).
+const order = mail + `
+yljkjljk.a A 192.0.2.6
+Z.a A 192.0.2.6
+zABC.a A 192.0.2.6
+m A 192.0.2.6
+z A 192.0.2.6
+\001.z A 192.0.2.6
+*.z A 192.0.2.6
+\200.z A 192.0.2.6
+`
+
 // styles are the ways to sign and to serve for each of which every kind of proof is asked, in its good form.
 var styles = []struct {
 	name    string
 	signing signing
 }{
 	{"p256.bind.", p256},
-	{"p384.bind.", signing{with: ldnsSigner, algorithm: "ECDSAP384SHA384"}},
-	{"ed25519.bind.", signing{with: knotSigner, algorithm: "ED25519"}},
+	{"p384.bind.", p384},
+	{"ed25519.bind.", ed25519},
 	{"rsa-nsec3.bind.", signing{with: bindSigner, algorithm: "RSASHA256", nsec3: true, bits: 2048}},
 	{"salt.nsd.", signing{with: ldnsSigner, algorithm: "ECDSAP256SHA256", nsec3: true, iterations: 5, salt: "beef"}},
-	{"ed448.nsd.", signing{with: bindSigner, algorithm: "ED448"}},
+	{"ed448.nsd.", ed448},
 	{"optout.nsd.", signing{with: knotSigner, algorithm: "ECDSAP256SHA256", nsec3: true, optOut: true}},
 	{"p384-nsec3.knot.", signing{with: knotSigner, algorithm: "ECDSAP384SHA384", nsec3: true, iterations: 1, salt: "00000000"}},
 	{"ed448-nsec3.knot.", signing{with: ldnsSigner, algorithm: "ED448", nsec3: true}},
