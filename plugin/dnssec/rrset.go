@@ -106,7 +106,7 @@ func bySigner(sigs []*dns.RRSIG, signer string, labels int) []*dns.RRSIG {
 // The grades of complaints about signatures: of several the highest is told.
 const (
 	missing       = iota // no RRSIG at all
-	keyless              // one by a key that the zone does not have
+	keyless              // one by a key that the zone does not have, or that cannot be used
 	admissibility        // one that cannot be for this RRset, or not now
 	wrong                // one that does not verify
 )
@@ -175,7 +175,8 @@ func date(t time.Time) string { return t.Format("2006-01-02 15:04 MST") }
 
 // tryKeys verifies sig with every key that it may be by (V-24).
 func (c *Check) tryKeys(set *RRset, sig *dns.RRSIG, keys []*Key) (grade int, f *Failure) {
-	grade, f = keyless, sigFailure(set, sig, dns.ExtendedErrorCodeDNSKEYMissing, "is by a key that the zone does not have")
+	grade, f = keyless, sigFailure(set, sig, dns.ExtendedErrorCodeDNSKEYMissing,
+		"is by a key that the zone does not have, or that cannot be used")
 	tried := 0
 	for _, key := range keys {
 		if key.Tag != sig.KeyTag || key.RR.Algorithm != sig.Algorithm || tried == maxColliding {

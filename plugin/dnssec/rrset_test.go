@@ -209,7 +209,7 @@ func TestSignatureSentences(t *testing.T) {
 		{func(s *dns.RRSIG) { s.Labels = 0 }, over + "has 0 labels, fewer than its signer"},
 		{func(s *dns.RRSIG) { s.Signature = "AAAA" }, over + "does not verify: the signature is wrong"},
 		{func(s *dns.RRSIG) { s.KeyTag++ }, strings.Replace(over, fmt.Sprint(tag), fmt.Sprint(tag+1), 1) +
-			"is by a key that the zone does not have"},
+			"is by a key that the zone does not have, or that cannot be used"},
 		{func(s *dns.RRSIG) { s.TypeCovered = dns.TypeA }, "example.: www.example. MX came without an RRSIG of the zone"},
 	} {
 		sig := z.rrsig(t, set)
