@@ -421,6 +421,12 @@ var lieTable = []lie{
 	{name: "mixed-kinds.lie3.", fault: mixed(nil, 1, 0)},
 	{name: "both-kinds.lie3.", fault: mixed(nil, 9, 9)},
 	{name: "mixed-salts.lie3.", fault: mixed(&zones.NSEC3{Salt: "cc"}, 1, 0)},
+	{name: "both-salts.lie3.", fault: mixed(&zones.NSEC3{Salt: "cc"}, 9, 9)},
+	{name: "salt-off.lie3.", fault: resigned(func(rr dns.RR) {
+		if n := rr.(*dns.NSEC3); !n.Match("salt-off.lie3.") {
+			n.Salt, n.SaltLength = "cc", 1
+		}
+	})},
 	{name: "over-limit-beside.lie3.", fault: mixed(&zones.NSEC3{Iterations: 500}, 9, 0)},
 	{name: "wildcard-for-name.lie.", fault: zones.Fault{Zone: wildcardForName}},
 	{name: "wildcard-for-name.lie3.", fault: zones.Fault{Zone: wildcardForName}},
@@ -493,7 +499,8 @@ var lieQuestions = []question{
 	ask("V-7", "mx.two-zones-own.lie.", "A", secure),
 	ask("V-7", "mx.two-zones-above.lie.", "A", secure),
 	ask("V-7", "mx.two-zones-wrong.lie.", "A", bogus),
-	ask("V-14 V-73", "mx.heals.lie.", "A", bogus).behind(secure, "unbound-validating", "bind-validating"), // the others keep it
+	// Upstreams that do not validate keep what came first, unless they happened to ask twice.
+	ask("V-14 V-73", "mx.heals.lie.", "A", either(bogus, secure)).behind(secure, "unbound-validating", "bind-validating"),
 	ask("V-31", "oe.zz.left-to-right.lie.", "A", noDenial),
 	ask("V-31", "Zlast.by-case.lie.", "A", noDenial),
 	ask("V-46", "mx.replayed.lie.", "AAAA", noDenial),
@@ -525,6 +532,8 @@ var lieQuestions = []question{
 	ask("V-50g", "nothing.mixed-kinds.lie3.", "A", noDenial),
 	ask("V-50g", "nothing.both-kinds.lie3.", "A", absent),
 	ask("V-60", "nothing.mixed-salts.lie3.", "A", noDenial),
+	ask("V-60", "nothing.both-salts.lie3.", "A", absent),
+	ask("V-60", "nothing.salt-off.lie3.", "A", noDenial),
 	ask("V-60", "nothing.over-limit-beside.lie3.", "A", absent),
 	ask("V-49 C-15", "real.wild.wildcard-for-name.lie.", "A", noDenial),
 	ask("V-57 C-15", "real.wild.wildcard-for-name.lie3.", "A", noDenial),
