@@ -38,7 +38,7 @@ var mannerQuestions = []question{
 	ask("V-69a", "nothing.compact.lie.", "A", "NOERROR ad do NSEC RRSIG SOA").with("+dnssec", "+coflag"),
 	ask("V-69a", "nothing.compact-error.lie.", "A", "NOERROR ad do NSEC RRSIG SOA").with("+dnssec"),
 	ask("V-69b", "p256.bind.", "TYPE128", "FORMERR do EDE 30").with("+dnssec"),
-	ask("V-25 V-71 V-75", "mx.p256.bind.", "RRSIG", "NOERROR RRSIG").with("+adflag"),
+	ask("V-25 V-71 V-75", "mx.p256.bind.", "RRSIG", "NOERROR RRSIG").with("+adflag").behind("SERVFAIL EDE 22", "pdns"),
 }
 
 var (
