@@ -2,19 +2,20 @@ package servers
 
 import (
 	"crypto/rand"
-	"encoding/base64"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // signer is a program that signs zones.
@@ -121,37 +122,34 @@ func (s signing) bindKeys(z *zone) error {
 
 // writeRSA makes an RSA key with an exponent of our own choice, in the files of BIND.
 func (s signing) writeRSA(z *zone, flags uint16) error {
-	e, one := big.NewInt(s.exponent), big.NewInt(1)
+	private, err := rsaKey(s.exponent)
+	if err != nil {
+		return err
+	}
+	key, err := zones.KeyFrom(z.name, dns.StringToAlgorithm[s.algorithm], flags, private)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(z.dir, fmt.Sprintf("K%s+%03d+%05d", z.name, key.DNSKEY.Algorithm, key.DNSKEY.KeyTag()))
+	text := key.DNSKEY.PrivateKeyString(private) + "Publish: 20260101000000\nActivate: 20260101000000\n" // else it signs nothing
+	return errors.Join(
+		os.WriteFile(file+".key", []byte(key.DNSKEY.String()+"\n"), 0o644), os.WriteFile(file+".private", []byte(text), 0o600))
+}
+
+// rsaKey makes a key of 1024 bits.
+func rsaKey(exponent int) (*rsa.PrivateKey, error) {
 	for {
 		p, errP := rand.Prime(rand.Reader, 512)
 		q, errQ := rand.Prime(rand.Reader, 512)
 		if err := errors.Join(errP, errQ); err != nil {
-			return err
+			return nil, err
 		}
-		p1, q1 := new(big.Int).Sub(p, one), new(big.Int).Sub(q, one)
-		d := new(big.Int).ModInverse(e, new(big.Int).Mul(p1, q1))
-		if d == nil {
-			continue // e has a factor in common with one of them
+		one := big.NewInt(1)
+		order := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+		if d := new(big.Int).ModInverse(big.NewInt(int64(exponent)), order); d != nil {
+			public := rsa.PublicKey{N: new(big.Int).Mul(p, q), E: exponent}
+			return &rsa.PrivateKey{PublicKey: public, D: d, Primes: []*big.Int{p, q}}, nil
 		}
-		n, exponent := new(big.Int).Mul(p, q), e.Bytes()
-		key := &dns.DNSKEY{
-			Hdr:   dns.RR_Header{Name: z.name, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
-			Flags: flags, Protocol: 3, Algorithm: dns.StringToAlgorithm[s.algorithm],
-			PublicKey: base64.StdEncoding.EncodeToString(slices.Concat([]byte{byte(len(exponent))}, exponent, n.Bytes())),
-		}
-		private := fmt.Sprintf("Private-key-format: v1.3\nAlgorithm: %d (%s)\n", key.Algorithm, s.algorithm)
-		for _, field := range []struct {
-			name  string
-			value *big.Int
-		}{
-			{"Modulus", n}, {"PublicExponent", e}, {"PrivateExponent", d}, {"Prime1", p}, {"Prime2", q},
-			{"Exponent1", new(big.Int).Mod(d, p1)}, {"Exponent2", new(big.Int).Mod(d, q1)}, {"Coefficient", new(big.Int).ModInverse(q, p)},
-		} {
-			private += fmt.Sprintf("%s: %s\n", field.name, base64.StdEncoding.EncodeToString(field.value.Bytes()))
-		}
-		private += "Publish: 20260101000000\nActivate: 20260101000000\n" // else it signs nothing
-		file := filepath.Join(z.dir, fmt.Sprintf("K%s+%03d+%05d", z.name, key.Algorithm, key.KeyTag()))
-		return errors.Join(os.WriteFile(file+".key", []byte(key.String()+"\n"), 0o644), os.WriteFile(file+".private", []byte(private), 0o600))
 	}
 }
 

@@ -29,7 +29,7 @@ func iterated(n int) signing {
 }
 
 // ofExponent is RSA with an exponent that no tool chooses.
-func ofExponent(e int64) signing {
+func ofExponent(e int) signing {
 	return signing{with: bindSigner, algorithm: "RSASHA256", exponent: e}
 }
 

@@ -39,7 +39,7 @@ type signing struct {
 	salt       string // hexadecimal
 	optOut     bool
 	bits       int           // of RSA keys
-	exponent   int64         // of RSA keys, if it is not the usual one
+	exponent   int           // of RSA keys, if it is not the usual one
 	shift      time.Duration // when it was signed, from now
 }
 
