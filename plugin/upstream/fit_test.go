@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/certificates"
 )
 
 // signedZone answers as a server of a signed zone does; leaveOut names a type of records, or "RRSIG type", that it strips.
@@ -189,10 +191,10 @@ func TestFitUnreachable(t *testing.T) {
 	}) {
 		t.Errorf("got %+v, want %+v", reports, want)
 	}
-	ca := newCA(t)
-	s := serveTLS(t, ca.config(t, "other.example"), signedZone(t))
+	ca := certificates.New(t)
+	s := serveTLS(t, certified(t, ca, "other.example"), signedZone(t))
 	address := Address{TLS, s.addr, "dot.example", ""}
-	set := newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.pool})
+	set := newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.Pool})
 	if r := set.Fit(ctxFor(t, longEnough), []string{"."}); len(r) != 1 || r[0].Fit || !strings.Contains(r[0].Faults[0], "other.example, not dot.example") {
 		t.Errorf("got %+v", r)
 	}

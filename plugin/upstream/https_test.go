@@ -13,13 +13,15 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/certificates"
 )
 
 // dohServer answers HTTPS requests as its handler does; the DNS message asked is in asked, the good reply to it in reply.
 func dohServer(t testing.TB, name string, handle func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg)) (*Set, *atomic.Int32) {
 	t.Helper()
-	ca := newCA(t)
-	config := ca.config(t, name)
+	ca := certificates.New(t)
+	config := certified(t, ca, name)
 	config.NextProtos = []string{"h2", "http/1.1"}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -54,7 +56,7 @@ func dohServer(t testing.TB, name string, handle func(w http.ResponseWriter, r *
 		serving.Wait()
 	})
 	address := Address{HTTPS, l.Addr().(*net.TCPAddr).AddrPort(), "doh.example", "/dns-query"}
-	return newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.pool}), connections
+	return newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.Pool}), connections
 }
 
 func writeMessage(t testing.TB, w http.ResponseWriter, m *dns.Msg) {

@@ -2,15 +2,9 @@ package upstream
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"slices"
 	"sync"
@@ -20,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/test/certificates"
 )
 
 // overTCP asks for the MX of a name over TCP.
@@ -90,9 +85,9 @@ func tcpServer(t testing.TB, handle func(*asked)) (*server, *Set) {
 
 // tlsServer is a DoT server with a certificate for dot.example.
 func tlsServer(t testing.TB, handle func(*asked)) (*server, *Set) {
-	ca := newCA(t)
-	s := serveTLS(t, ca.config(t, "dot.example"), handle)
-	return s, newSet(t, Config{Routes: []Route{{".", []Address{{TLS, s.addr, "dot.example", ""}}}}, RootCAs: ca.pool})
+	ca := certificates.New(t)
+	s := serveTLS(t, certified(t, ca, "dot.example"), handle)
+	return s, newSet(t, Config{Routes: []Route{{".", []Address{{TLS, s.addr, "dot.example", ""}}}}, RootCAs: ca.Pool})
 }
 
 func serveTLS(t testing.TB, config *tls.Config, handle func(*asked)) *server {
@@ -104,48 +99,10 @@ func serveTLS(t testing.TB, config *tls.Config, handle func(*asked)) *server {
 	return start(t, handle, nil, l, "tls")
 }
 
-// testCA is a CA of the test's own.
-type testCA struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	pool *x509.CertPool
-}
-
-func newCA(t testing.TB) *testCA {
-	ca := &testCA{pool: x509.NewCertPool()}
-	ca.cert, ca.key = issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true}, nil)
-	ca.pool.AddCert(ca.cert)
-	return ca
-}
-
-// config is that of a server with a certificate for name.
-func (ca *testCA) config(t testing.TB, name string) *tls.Config {
-	cert, key := issue(t, &x509.Certificate{DNSNames: []string{name}}, ca)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}, NextProtos: []string{"dot"}}
-}
-
-// issue signs a certificate that is valid for an hour; by itself if ca is nil.
-func issue(t testing.TB, template *x509.Certificate, ca *testCA) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parent, signer := template, key
-	if ca != nil {
-		parent, signer = ca.cert, ca.key
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
+// certified is the configuration of a server with a certificate for name.
+func certified(t testing.TB, ca *certificates.Authority, name string) *tls.Config {
+	cert := ca.Server(t, name, time.Now().Add(time.Hour))
+	return &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"dot"}}
 }
 
 // S-9: ALPN "dot", TLS 1.2 or better, queries padded to 128, the name verified; nothing is ever sent in clear.
@@ -168,20 +125,20 @@ func TestTLSAsSent(t *testing.T) {
 // S-9: a server that does not prove its name, or offers old TLS or none, gets no question.
 func TestTLSRefused(t *testing.T) {
 	leakless(t)
-	ca, otherCA := newCA(t), newCA(t)
-	old := ca.config(t, "dot.example")
+	ca, otherCA := certificates.New(t), certificates.New(t)
+	old := certified(t, ca, "dot.example")
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	for name, tt := range map[string]struct {
 		config *tls.Config
 		clock  func() time.Time
 		text   string
 	}{
-		"another name":    {ca.config(t, "other.example"), time.Now, "certificate is valid for other.example, not dot.example"},
-		"another CA":      {otherCA.config(t, "dot.example"), time.Now, "certificate signed by unknown authority"},
+		"another name":    {certified(t, ca, "other.example"), time.Now, "certificate is valid for other.example, not dot.example"},
+		"another CA":      {certified(t, otherCA, "dot.example"), time.Now, "certificate signed by unknown authority"},
 		"TLS 1.1":         {old, time.Now, "protocol version"},
 		"no TLS":          {nil, time.Now, "could not be reached over TLS"},
-		"a clock in 1970": {ca.config(t, "dot.example"), func() time.Time { return time.Unix(0, 0) }, "not yet valid"}, // T-14
-		"a clock in 2100": {ca.config(t, "dot.example"), func() time.Time { return time.Unix(4102444800, 0) }, "expired"},
+		"a clock in 1970": {certified(t, ca, "dot.example"), func() time.Time { return time.Unix(0, 0) }, "not yet valid"}, // T-14
+		"a clock in 2100": {certified(t, ca, "dot.example"), func() time.Time { return time.Unix(4102444800, 0) }, "expired"},
 	} {
 		handle := func(a *asked) { a.answer(theMX(t)) }
 		var s *server
@@ -191,7 +148,7 @@ func TestTLSRefused(t *testing.T) {
 			s = serveTLS(t, tt.config, handle)
 		}
 		address := Address{TLS, s.addr, "dot.example", ""}
-		set := newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.pool, Clock: tt.clock})
+		set := newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.Pool, Clock: tt.clock})
 		_, err := exchange(t, set)
 		code := dns.ExtendedErrorCodeNetworkError
 		if tt.config == nil { // it waits for the rest of a very long message
