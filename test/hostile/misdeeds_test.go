@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/miekg/dns"
@@ -19,6 +20,9 @@ type misdeed struct {
 	name string
 	zone string // its victim, made by build
 	act  func(a *asked)
+	over []string // the transports over which it is done; nil: all
+	// own: it takes an upstream of its own, made so; without act all that is asked of that one is the victim.
+	own func(a *arena, t *testing.T, h *hostile)
 
 	text   string // of the zone; "": mailZone
 	config zones.Config
@@ -27,12 +31,29 @@ type misdeed struct {
 	ask     string // the name asked, below the zone; "": the zone itself
 	qtype   uint16 // 0: MX
 	want    outcome
-	timeout time.Duration // of danelaw while only this misdeed is done; 0: its own
-	later   *outcome      // what comes of it when asked again, eventually
-	dead    bool          // the upstream has no TCP
+	instead map[string]outcome // over transports where another one is right
+	timeout time.Duration      // of danelaw while only this misdeed is done; 0: its own
+	later   *outcome           // what comes of it when asked again, eventually
+	breaks  bool               // it takes the connection over TLS with it: others wait until danelaw has left that
 
 	// Bounds of the work for the one question, the chain from the root included: 0 for those of most.
 	checks, hashes, questions int
+}
+
+// transports are those over which it is done.
+func (m *misdeed) transports() []string {
+	if m.over == nil {
+		return transports
+	}
+	return m.over
+}
+
+// outcome is the right one.
+func (m *misdeed) outcome(over string) outcome {
+	if o, other := m.instead[over]; other {
+		return o
+	}
+	return m.want
 }
 
 func (m *misdeed) plan() zones.Plan {
@@ -70,7 +91,7 @@ const (
 	tooManyIt = dns.ExtendedErrorCodeUnsupportedNSEC3IterValue
 )
 
-// udp does a thing over UDP only: over TCP such an upstream is honest.
+// udp does a thing over UDP only: else such an upstream is honest.
 func udp(act func(a *asked)) func(a *asked) {
 	return func(a *asked) {
 		if a.network == "udp" {
@@ -225,32 +246,25 @@ func slander(a *asked) {
 	a.send(pack(m))
 }
 
-// piecemeal sends the message over TCP in pieces.
+// piecemeal sends the message in pieces, over UDP none of them.
 func piecemeal(size int, pause time.Duration) func(a *asked) {
-	return func(a *asked) {
+	return truncatedThen(func(a *asked) {
 		wire := pack(a.reply)
-		if a.network == "udp" {
-			m := a.empty(dns.RcodeSuccess)
-			m.Truncated = true
-			a.write(m)
-			return
-		}
 		a.whole.Lock() // or the pieces of two replies would mix
 		defer a.whole.Unlock()
-		wire = append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...)
-		for piece := range slices.Chunk(wire, size) {
+		for piece := range slices.Chunk(a.framed(wire), size) {
 			if !a.raw(piece) {
 				return
 			}
 			a.wait(pause)
 		}
-	}
+	})
 }
 
-// truncatedThen sets TC over UDP and does a thing over TCP.
+// truncatedThen sets TC over UDP and does a thing over what is reliable.
 func truncatedThen(act func(a *asked)) func(a *asked) {
 	return func(a *asked) {
-		if a.network == "tcp" {
+		if a.network != "udp" {
 			act(a)
 			return
 		}
@@ -295,7 +309,26 @@ func endless(a *asked) {
 	a.write(m)
 }
 
-// misdeeds are those of upstreams.
+func wrongID(_ *asked, m *dns.Msg) { m.Id++ }
+
+func anotherQuestion(_ *asked, m *dns.Msg) {
+	m.Question = []dns.Question{{Name: "evil.example.", Qtype: dns.TypeMX, Qclass: dns.ClassINET}}
+}
+
+func anotherClass(_ *asked, m *dns.Msg) {
+	m.Question = []dns.Question{{Name: m.Question[0].Name, Qtype: m.Question[0].Qtype, Qclass: dns.ClassCHAOS}}
+}
+
+// unasked sends replies to a question that was not asked, as long as anybody takes them.
+func unasked(a *asked) {
+	a.reply.Id ^= 0x8000 // far from those of all questions outstanding
+	for a.raw(a.framed(pack(a.reply))) {
+	}
+}
+
+func deaf(_ *arena, _ *testing.T, h *hostile) { h.deaf = true }
+
+// misdeeds are those of upstreams, over whatever transport they are asked.
 func misdeeds() []*misdeed {
 	good, answers := secure(dns.RcodeSuccess), secure(dns.RcodeSuccess)
 	stripped := func(_ *asked, m *dns.Msg) {
@@ -303,47 +336,55 @@ func misdeeds() []*misdeed {
 		m.Answer, m.Ns = slices.DeleteFunc(m.Answer, signed), slices.DeleteFunc(m.Ns, signed)
 	}
 	unsigned := zones.Config{Unsigned: true}
+	mismatched := map[string]outcome{dot: told(servfail, invalid), doh: told(servfail, invalid)} // where nobody can have slipped it in
 	deep := strings.Repeat("a.", 110) + "a"
 	return []*misdeed{
 		{name: "late, after the second copy", act: late(600 * time.Millisecond), want: good},
 		{name: "late, after the deadline", act: late(2 * time.Second), timeout: short, want: told(servfail, noReply), later: &answers},
+		{name: "data after the links", act: data(late(200 * time.Millisecond)), want: good},
 		{name: "silent", act: silent, timeout: short, want: told(servfail, noReply)},
 		{name: "twice", act: times(2, honest, silent), want: good},
-		{name: "a hundred times", act: times(100, honest, silent), want: good},
+		{name: "a hundred times", over: []string{plain, dot}, act: times(100, honest, silent), want: good},
 
-		{name: "wrong ID", act: change(func(_ *asked, m *dns.Msg) { m.Id++ }), timeout: short, want: told(servfail, noReply)},
-		{name: "wrong IDs without end, honest over TCP", act: udp(times(50, change(func(_ *asked, m *dns.Msg) { m.Id++ }), silent)), want: good},
-		{name: "forged ones with wrong IDs, then the answer", act: times(5, func(a *asked) {
+		{name: "wrong ID", act: change(wrongID), timeout: short, want: told(servfail, noReply), instead: map[string]outcome{doh: told(servfail, invalid)}},
+		{name: "wrong IDs without end, honest over TCP", over: []string{plain}, act: udp(times(50, change(wrongID), silent)), want: good},
+		{name: "wrong IDs without end over a stream", over: []string{plain, dot}, act: truncatedThen(unasked), timeout: short, want: told(servfail, noReply)},
+		{name: "forged ones with wrong IDs, then the answer", over: []string{plain, dot}, act: times(5, func(a *asked) {
 			m := a.reply.Copy()
 			forged(a, m)
 			m.Id++
 			a.write(m)
 		}, honest), want: good},
-		{name: "wrong question", act: udp(times(50, change(func(_ *asked, m *dns.Msg) {
-			m.Question = []dns.Question{{Name: "evil.example.", Qtype: dns.TypeMX, Qclass: dns.ClassINET}}
-		}), silent)), want: good},
-		{name: "wrong class in the question", act: udp(times(50, change(func(_ *asked, m *dns.Msg) {
-			m.Question = []dns.Question{{Name: m.Question[0].Name, Qtype: m.Question[0].Qtype, Qclass: dns.ClassCHAOS}}
-		}), silent)), want: good},
-		{name: "from another port", act: udp(func(a *asked) { r := a.reply.Copy(); elsewhere("127.0.0.1:0")(a); a.write(r) }), want: good},
-		{name: "from another address", act: udp(func(a *asked) { r := a.reply.Copy(); elsewhere("127.0.0.7:0")(a); a.write(r) }), want: good},
-		{name: "a question for an answer", act: change(func(_ *asked, m *dns.Msg) { m.Response = false }), timeout: short, want: told(servfail, noReply)},
+		{name: "wrong question", act: change(anotherQuestion), timeout: short, want: told(servfail, noReply), instead: mismatched},
+		{name: "wrong questions without end, honest over TCP", over: []string{plain}, act: udp(times(50, change(anotherQuestion), silent)), want: good},
+		{name: "wrong class in the question", act: change(anotherClass), timeout: short, want: told(servfail, noReply), instead: mismatched},
+		{name: "from another port", over: []string{plain}, act: udp(func(a *asked) { r := a.reply.Copy(); elsewhere("127.0.0.1:0")(a); a.write(r) }), want: good},
+		{name: "from another address", over: []string{plain}, act: udp(func(a *asked) { r := a.reply.Copy(); elsewhere("127.0.0.7:0")(a); a.write(r) }), want: good},
+		{name: "a question for an answer", act: change(func(_ *asked, m *dns.Msg) { m.Response = false }), timeout: short,
+			want: told(servfail, noReply), instead: mismatched},
 
 		{name: "cut in the middle", act: bytewise(func(w []byte) []byte { return w[:len(w)*2/3] }), want: told(servfail, invalid)},
-		{name: "cut in the middle, honest over TCP", act: udp(bytewise(func(w []byte) []byte { return w[:len(w)*2/3] })), want: good},
-		{name: "a header only", act: bytewise(func(w []byte) []byte { return w[:12] }), timeout: short, want: told(servfail, noReply)},
-		{name: "two halves", act: udp(halves), want: good},
+		{name: "cut in the middle, honest over TCP", over: []string{plain}, act: udp(bytewise(func(w []byte) []byte { return w[:len(w)*2/3] })), want: good},
+		{name: "a header only", act: bytewise(func(w []byte) []byte { return w[:12] }), timeout: short, want: told(servfail, noReply), instead: mismatched},
+		{name: "two halves", over: []string{plain}, act: udp(halves), want: good},
 		{name: "octet by octet", act: piecemeal(1, 0), want: good},
-		{name: "an octet now and then", act: piecemeal(1, 100*time.Millisecond), timeout: short, want: told(servfail, noReply)},
-		{name: "TC, and a dead TCP port", act: truncatedThen(silent), dead: true, want: told(servfail, network)},
-		{name: "TC, and silent over TCP", act: truncatedThen(silent), timeout: short, want: told(servfail, noReply)},
+		{name: "an octet now and then", act: piecemeal(1, 100*time.Millisecond), timeout: short, want: told(servfail, noReply), breaks: true},
+		{name: "TC, and a dead TCP port", over: []string{plain}, act: truncatedThen(silent), own: deaf, want: told(servfail, network)},
+		{name: "TC, and silent over TCP", over: []string{plain}, act: truncatedThen(silent), timeout: short, want: told(servfail, noReply)},
 		{name: "TC over TCP too", act: change(func(_ *asked, m *dns.Msg) { m.Truncated = true }), want: told(servfail, invalid)},
-		{name: "TC, and closes the connection", act: truncatedThen(func(a *asked) { a.shut() }), want: told(servfail, network)},
-		{name: "TC, and a length that lies", act: truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}); a.shut() }), want: told(servfail, network)},
-		{name: "TC, and no end of it", act: truncatedThen(func(a *asked) { a.raw(bytes.Repeat([]byte{0}, 1<<20)) }), want: told(servfail, network)},
+		{name: "closes the connection", act: truncatedThen(func(a *asked) { a.shut() }), want: told(servfail, network), breaks: true},
+		{name: "a length that lies", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}); a.shut() }),
+			want: told(servfail, network), breaks: true},
+		{name: "a length that lies, and nothing more", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}) }),
+			timeout: short, want: told(servfail, noReply), breaks: true},
+		{name: "a length of nothing", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0, 0}) }), want: told(servfail, network), breaks: true},
+		{name: "no end of it", act: truncatedThen(func(a *asked) {
+			for a.raw(make([]byte, dns.MaxMsgSize)) {
+			}
+		}), want: told(servfail, network), instead: map[string]outcome{doh: told(servfail, invalid)}, breaks: true},
 
 		{name: "64 kB", act: change(padding), want: good},
-		{name: "64 kB in a datagram", act: udp(func(a *asked) { padding(a, a.reply); a.send(pack(a.reply)) }), want: good},
+		{name: "64 kB in a datagram", over: []string{plain}, act: udp(func(a *asked) { padding(a, a.reply); a.send(pack(a.reply)) }), want: good},
 		{name: "ten thousand records, in words", act: bytewise(func(w []byte) []byte {
 			binary.BigEndian.PutUint16(w[6:], 10000)
 			return w

@@ -1,57 +1,100 @@
 package hostile
 
 import (
+	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
+// The transports of upstreams.
+const (
+	plain = "plain" // UDP and TCP
+	dot   = "DoT"
+	doh   = "DoH"
+)
+
+var transports = []string{plain, dot, doh}
+
+// serverName is what the certificate of an encrypted upstream holds, usually.
+const serverName = "dns.example"
+
 // hostile is an upstream that is honest about all names but those of its victims.
 type hostile struct {
-	addr   string
+	over   string
+	server netip.AddrPort
 	honest *zones.Recursor
 	misled func(name string) func(*asked) // what is done to questions about a name; nil: they are answered
 	ended  chan struct{}
 
-	mu    sync.Mutex
-	asked map[string]int // by name
-	open  map[io.Closer]bool
-	work  sync.WaitGroup
+	deaf        bool                 // connections are refused
+	certificate tls.Certificate      // of encrypted transports
+	protocols   *http.Protocols      // nil: HTTP/2 and HTTP/1.1
+	meet        func(c *net.TCPConn) // what is done to each connection instead of serving it; nil: it is served
+
+	mu       sync.Mutex
+	asked    map[string]int // by name
+	accepted int            // connections
+	open     map[io.Closer]bool
+	work     sync.WaitGroup
 }
 
 // asked is one question that came, with the ways to answer it.
 type asked struct {
-	network string // udp or tcp
+	network string // udp, tcp, tls or https
 	q       *dns.Msg
 	reply   *dns.Msg               // the honest one
-	raw     func(wire []byte) bool // sends octets: a datagram, or a part of the stream; false: danelaw is gone
-	whole   *sync.Mutex            // held by one whose message is more than one call of raw on a connection
-	shut    func()                 // closes the connection, if there is one
+	raw     func(wire []byte) bool // sends octets: a datagram, or a part of the stream or of the response's body; false: danelaw is gone
+	whole   *sync.Mutex            // held by one who sends a message, on a connection
+	shut    func()                 // breaks off: closes the connection, or resets the stream of HTTP/2
+	conn    net.Conn               // over TCP and TLS
+	web     http.ResponseWriter    // over HTTPS: before the first octet header and status may be set
 	from    net.Addr               // danelaw
 	ended   <-chan struct{}        // the test is over
 }
 
-// listen serves on a port of 127.0.0.1 that is free for both transports; without TCP connections are refused.
-func listen(t *testing.T, h *hostile, tcp bool) {
+// address is how danelaw is told of it.
+func (h *hostile) address() upstream.Address {
+	switch h.over {
+	case dot:
+		return upstream.Address{Transport: upstream.TLS, Server: h.server, Name: serverName}
+	case doh:
+		return upstream.Address{Transport: upstream.HTTPS, Server: h.server, Name: serverName, Path: "/dns-query"}
+	default:
+		return upstream.Address{Server: h.server}
+	}
+}
+
+// listen serves on a port of 127.0.0.1 that is free for both UDP and TCP.
+func listen(t *testing.T, h *hostile) {
 	t.Helper()
 	h.asked, h.open, h.ended = map[string]int{}, map[io.Closer]bool{}, make(chan struct{})
 	packets, stream := ports.Open(t)
-	h.addr = packets.LocalAddr().String()
-	h.opened(packets)
-	h.work.Go(func() { h.serveUDP(packets.(*net.UDPConn)) })
-	if tcp {
-		h.opened(stream)
-		h.work.Go(func() { h.serveTCP(stream) })
-	} else {
+	h.server = stream.Addr().(*net.TCPAddr).AddrPort()
+	if h.deaf {
 		stream.Close()
+	} else {
+		h.serve(&door{stream, h})
+	}
+	if h.over == plain {
+		h.opened(packets)
+		h.work.Go(func() { h.serveUDP(packets.(*net.UDPConn)) })
+	} else {
+		packets.Close()
 	}
 	t.Cleanup(func() {
 		close(h.ended)
@@ -90,14 +133,74 @@ func (h *hostile) serveUDP(c *net.UDPConn) {
 		}
 		h.work.Go(func() {
 			h.answer(&asked{
-				network: "udp", q: q, from: from, shut: func() {},
+				network: "udp", q: q, from: from, whole: new(sync.Mutex), shut: func() {},
 				raw: func(wire []byte) bool { _, err := c.WriteToUDP(wire, from); return err == nil },
 			})
 		})
 	}
 }
 
-func (h *hostile) serveTCP(l net.Listener) {
+// door is where connections come in: they are counted, and none passes if the upstream meets them.
+type door struct {
+	net.Listener
+	h *hostile
+}
+
+func (d *door) Accept() (net.Conn, error) {
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		d.h.mu.Lock()
+		d.h.accepted++
+		d.h.mu.Unlock()
+		if d.h.meet == nil {
+			return c, nil
+		}
+		d.h.opened(c)
+		d.h.work.Go(func() {
+			defer d.h.closed(c)
+			d.h.meet(c.(*net.TCPConn))
+		})
+	}
+}
+
+// serve serves connections as the transport wants it.
+func (h *hostile) serve(l net.Listener) {
+	config := &tls.Config{Certificates: []tls.Certificate{h.certificate}, NextProtos: []string{"dot"}, DynamicRecordSizingDisabled: true}
+	switch h.over {
+	case dot:
+		h.opened(l)
+		h.work.Go(func() {
+			h.serveStreams("tls", l, func(c net.Conn) net.Conn { return tls.Server(&treacherous{c}, config) })
+		})
+	case doh:
+		config.NextProtos = nil // net/http's
+		server := &http.Server{Handler: h, TLSConfig: config, Protocols: h.protocols, ErrorLog: log.New(io.Discard, "", 0)}
+		h.opened(server)
+		h.work.Go(func() { server.ServeTLS(l, "", "") }) //nolint:errcheck // it ends when it is closed
+	default:
+		h.opened(l)
+		h.work.Go(func() { h.serveStreams("tcp", l, func(c net.Conn) net.Conn { return c }) })
+	}
+}
+
+// treacherous is a connection on which, once its deadline for reading has passed, TLS reads what the peer did not send, and complains.
+type treacherous struct{ net.Conn }
+
+func (c *treacherous) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return copy(b, undecipherable), nil
+	}
+	return n, err
+}
+
+// undecipherable is a record of TLS that no key opens.
+var undecipherable = append([]byte{23, 3, 3, 0, 32}, make([]byte, 32)...)
+
+func (h *hostile) serveStreams(network string, l net.Listener, secured func(net.Conn) net.Conn) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -106,12 +209,12 @@ func (h *hostile) serveTCP(l net.Listener) {
 		h.opened(c)
 		h.work.Go(func() {
 			defer h.closed(c)
-			h.serveStream(c)
+			h.serveStream(network, secured(c))
 		})
 	}
 }
 
-func (h *hostile) serveStream(c net.Conn) {
+func (h *hostile) serveStream(network string, c net.Conn) {
 	var writing, whole sync.Mutex
 	for {
 		var size uint16
@@ -128,7 +231,7 @@ func (h *hostile) serveStream(c net.Conn) {
 		}
 		h.work.Go(func() {
 			h.answer(&asked{
-				network: "tcp", q: q, from: c.RemoteAddr(), whole: &whole, shut: func() { c.Close() },
+				network: network, q: q, conn: c, whole: &whole, shut: func() { c.Close() },
 				raw: func(wire []byte) bool {
 					writing.Lock()
 					defer writing.Unlock()
@@ -137,6 +240,32 @@ func (h *hostile) serveStream(c net.Conn) {
 				},
 			})
 		})
+	}
+}
+
+// ServeHTTP has one question answered. Where nothing is sent there is no response either, until danelaw gives up.
+func (h *hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	q := new(dns.Msg)
+	if err != nil || q.Unpack(body) != nil {
+		return
+	}
+	sent := false
+	w.Header().Set("Content-Type", "application/dns-message")
+	h.answer(&asked{
+		network: "https", q: q, web: w, whole: new(sync.Mutex), shut: func() { panic(http.ErrAbortHandler) },
+		raw: func(wire []byte) bool {
+			sent = true
+			_, err := w.Write(wire)
+			return err == nil && http.NewResponseController(w).Flush() == nil
+		},
+	})
+	if sent {
+		return
+	}
+	select {
+	case <-r.Context().Done():
+	case <-h.ended:
 	}
 }
 
@@ -152,6 +281,13 @@ func (h *hostile) answer(a *asked) {
 		return
 	}
 	a.write(a.reply)
+}
+
+// connections returns how many were opened.
+func (h *hostile) connections() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.accepted
 }
 
 // questions returns how often a name was asked about.
@@ -187,10 +323,17 @@ func (a *asked) write(m *dns.Msg) {
 
 // send sends the octets of a message whole, whatever they are.
 func (a *asked) send(wire []byte) {
-	if a.network == "tcp" {
-		wire = append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...)
+	a.whole.Lock()
+	defer a.whole.Unlock()
+	a.raw(a.framed(wire))
+}
+
+// framed is a message as it is sent: on a stream its length comes first.
+func (a *asked) framed(wire []byte) []byte {
+	if a.network == "tcp" || a.network == "tls" {
+		return append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...)
 	}
-	a.raw(wire)
+	return wire
 }
 
 // wait waits, unless the test ends before.

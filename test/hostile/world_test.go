@@ -20,6 +20,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/test/certificates"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 	"github.com/danelaw-dns/danelaw/zones"
@@ -42,17 +43,18 @@ _25._tcp.mx TLSA 3 1 1 000000000000000000000000000000000000000000000000000000000
 *.wild MX 10 mx
 `
 
-// arena is the world of all misdeeds with its hostile upstream.
+// arena is the world of all misdeeds with its hostile upstreams.
 type arena struct {
-	world    *zones.World
-	upstream *hostile
-	misdeeds map[string]*misdeed // by zone
+	world     *zones.World
+	authority *certificates.Authority
+	upstreams map[string]*hostile // by transport
+	misdeeds  map[string]*misdeed // by zone
 }
 
 // build makes the arena: honest zones, and one zone for each misdeed.
 func build(t *testing.T, misdeeds []*misdeed) *arena {
 	t.Helper()
-	a := &arena{misdeeds: map[string]*misdeed{}}
+	a := &arena{authority: certificates.New(t), upstreams: map[string]*hostile{}, misdeeds: map[string]*misdeed{}}
 	plans := []zones.Plan{
 		{Name: ".", Text: registry}, {Name: "com.", Text: registry}, {Name: "good.com.", Text: mailZone},
 		{Name: "hashed.com.", Text: mailZone, Config: zones.Config{NSEC3: &zones.NSEC3{}}},
@@ -69,14 +71,21 @@ func build(t *testing.T, misdeeds []*misdeed) *arena {
 	if a.world, err = zones.Build(time.Now(), plans...); err != nil {
 		t.Fatal(err)
 	}
-	a.upstream = a.newUpstream(t, true)
+	for _, over := range transports {
+		a.upstreams[over] = a.newUpstream(t, over, nil)
+	}
 	return a
 }
 
-func (a *arena) newUpstream(t *testing.T, tcp bool) *hostile {
+// newUpstream starts one; change, if not nil, alters it before.
+func (a *arena) newUpstream(t *testing.T, over string, change func(*arena, *testing.T, *hostile)) *hostile {
 	t.Helper()
-	h := &hostile{honest: a.world.Recursor(time.Now), misled: a.misled}
-	listen(t, h, tcp)
+	h := &hostile{over: over, honest: a.world.Recursor(time.Now), misled: a.misled}
+	h.certificate = a.authority.Server(t, serverName, time.Now().Add(time.Hour))
+	if change != nil {
+		change(a, t, h)
+	}
+	listen(t, h)
 	return h
 }
 
@@ -92,17 +101,17 @@ func (a *arena) misled(name string) func(*asked) {
 	return nil
 }
 
-// open starts a danelaw on a socket that asks the upstream; change, if not nil, alters its configuration.
-func (a *arena) open(t *testing.T, to *hostile, change func(*danelaw.Config)) (addr, block string) {
+// open starts a danelaw on a socket that asks the upstreams; change, if not nil, alters its configuration.
+func (a *arena) open(t *testing.T, change func(*danelaw.Config), to ...*hostile) (addr, block string) {
 	t.Helper()
 	c := danelaw.Defaults()
 	c.Block = fmt.Sprint(t.Name(), opened.Add(1)) // its counters begin at nothing, in a second round of the test as well
 	c.Anchors = trustanchors.Set(a.world.Anchors())
-	address, err := upstream.Parse(to.addr)
-	if err != nil {
-		t.Fatal(err)
+	c.RootCAs = a.authority.Pool
+	c.Routes = []upstream.Route{{From: "."}}
+	for _, h := range to {
+		c.Routes[0].To = append(c.Routes[0].To, h.address())
 	}
-	c.Routes = []upstream.Route{{From: ".", To: []upstream.Address{address}}}
 	if change != nil {
 		change(&c)
 	}
@@ -139,14 +148,14 @@ func (o outcome) String() string {
 // seen is the outcome that a reply shows.
 func seen(m *dns.Msg) outcome {
 	o := outcome{rcode: m.Rcode, ad: m.AuthenticatedData}
-	if all := errors(m); len(all) > 0 {
+	if all := extended(m); len(all) > 0 {
 		o.ede, o.told = all[0].InfoCode, true
 	}
 	return o
 }
 
-// errors are the Extended DNS Errors of a reply.
-func errors(m *dns.Msg) (all []*dns.EDNS0_EDE) {
+// extended are the Extended DNS Errors of a reply.
+func extended(m *dns.Msg) (all []*dns.EDNS0_EDE) {
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
 			if e, ok := o.(*dns.EDNS0_EDE); ok {
@@ -159,7 +168,7 @@ func errors(m *dns.Msg) (all []*dns.EDNS0_EDE) {
 
 // sentences are what the errors of a reply say.
 func sentences(m *dns.Msg) (texts []string) {
-	for _, e := range errors(m) {
+	for _, e := range extended(m) {
 		texts = append(texts, fmt.Sprintf("%d %q", e.InfoCode, e.ExtraText))
 	}
 	return texts
