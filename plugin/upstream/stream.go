@@ -31,6 +31,8 @@ var usualPatience = patience{dial: 3 * time.Second, write: 2 * time.Second, sile
 const (
 	maxOutstanding = 1024    // questions on one connection; on all together as many as client questions at once (L-13)
 	maxConns       = 16      // connections to one upstream
+	maxApart       = 8       // more of them, for questions that have lost one: an answer and the links of a chain seldom are more
+	maxUnasked     = 1024    // replies in a row to no question outstanding: as many may have been given up
 	idsPerConn     = 1 << 16 // a connection that has used all is left
 )
 
@@ -53,7 +55,7 @@ type stream struct {
 	cancel context.CancelCauseFunc
 	mu     sync.Mutex
 	conns  []*conn // open or being opened, oldest first
-	opened int     // in all
+	apart  []*conn // likewise, those for questions that have lost one; the one that got the latest is last
 }
 
 func newStream(over string, pack func(query) ([]byte, error), connect func(context.Context) (net.Conn, error)) *stream {
@@ -81,15 +83,16 @@ func newTLS(a Address, config *tls.Config) *stream {
 	})
 }
 
-// ask puts q on a connection. If that is lost before the reply has come it is put once more, on a new one (S-5).
+// ask puts q on a connection. If that is lost before the reply has come it is put once more, on a new one (S-5): not on one that all who
+// lost theirs share, since it may be one of their questions that the server or something on the way does not bear.
 func (s *stream) ask(ctx context.Context, q query) (chain.Reply, error) {
 	wire, err := s.pack(q)
 	if err != nil {
 		return chain.Reply{}, err
 	}
-	raw, err := s.once(ctx, wire, 0)
-	if gone, ok := errors.AsType[*lost](err); ok {
-		raw, err = s.once(ctx, wire, gone.conn)
+	raw, err := s.once(ctx, wire, false)
+	if _, ok := errors.AsType[*lost](err); ok {
+		raw, err = s.once(ctx, wire, true)
 	}
 	if gone, ok := errors.AsType[*lost](err); ok {
 		err = unreachable("failed over "+s.over, gone.err)
@@ -100,9 +103,9 @@ func (s *stream) ask(ctx context.Context, q query) (chain.Reply, error) {
 	return received(raw)
 }
 
-// once puts a question on a connection opened after the one with number after.
-func (s *stream) once(ctx context.Context, wire []byte, after int) ([]byte, error) {
-	c, k, err := s.place(wire, after)
+// once puts a question on a connection; again: it has lost one.
+func (s *stream) once(ctx context.Context, wire []byte, again bool) ([]byte, error) {
+	c, k, err := s.place(wire, again)
 	if err != nil {
 		return nil, err
 	}
@@ -115,28 +118,53 @@ func (s *stream) once(ctx context.Context, wire []byte, after int) ([]byte, erro
 
 // place finds room for a question, on a new connection if need be. Questions that come while a connection is being opened
 // share it.
-func (s *stream) place(wire []byte, after int) (*conn, *call, error) {
+func (s *stream) place(wire []byte, again bool) (*conn, *call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conns = slices.DeleteFunc(s.conns, func(c *conn) bool { return c.ctx.Err() != nil })
+	if again {
+		return s.placeApart(wire)
+	}
+	s.conns = open(s.conns)
 	for _, c := range s.conns {
-		if c.number <= after {
-			continue
-		}
 		if k := c.take(wire); k != nil {
 			return c, k, nil
 		}
 	}
+	return s.start(wire, &s.conns, maxConns, s.patience)
+}
+
+// placeApart gives a question a connection of its own, which ends with it; where there are too many they are shared out.
+func (s *stream) placeApart(wire []byte) (*conn, *call, error) {
+	s.apart = open(s.apart)
+	if len(s.apart) == maxApart {
+		for i, c := range s.apart {
+			if k := c.take(wire); k != nil {
+				s.apart = append(slices.Delete(s.apart, i, i+1), c)
+				return c, k, nil
+			}
+		}
+	}
+	p := s.patience
+	p.idle = 0
+	return s.start(wire, &s.apart, maxApart, p)
+}
+
+// open returns those that have not ended.
+func open(conns []*conn) []*conn {
+	return slices.DeleteFunc(conns, func(c *conn) bool { return c.ctx.Err() != nil })
+}
+
+// start puts a question on a new connection, unless there are the most already.
+func (s *stream) start(wire []byte, conns *[]*conn, most int, p patience) (*conn, *call, error) {
 	switch {
 	case s.ctx.Err() != nil:
 		return nil, nil, errClosed
-	case len(s.conns) >= maxConns:
+	case len(*conns) >= most:
 		return nil, nil, errBusy
 	}
-	s.opened++
-	c := newConn(s.ctx, s.opened, s.patience)
+	c := newConn(s.ctx, p)
 	k := c.take(wire)
-	s.conns = append(s.conns, c)
+	*conns = append(*conns, c)
 	go c.run(s)
 	return c, k, nil
 }
@@ -145,7 +173,6 @@ func (s *stream) close() { s.cancel(errClosed) }
 
 // conn is one connection and the questions outstanding on it. Its context ends with it; the cause says why.
 type conn struct {
-	number   int // in the order of opening
 	patience patience
 	ctx      context.Context
 	end      context.CancelCauseFunc
@@ -155,6 +182,7 @@ type conn struct {
 	waiting  map[uint16]*call
 	firstID  uint16
 	taken    int         // IDs used; none is used twice, so that late replies to questions given up match nothing
+	unasked  int         // replies since the last one that a question waited for
 	watch    *time.Timer // nil until the connection is open
 	deadline time.Time   // before it the watch does nothing
 }
@@ -167,21 +195,19 @@ type call struct {
 }
 
 // lost is the end of a connection that had been open: its questions may be put again elsewhere.
-type lost struct {
-	conn int // its number
-	err  error
-}
+type lost struct{ err error }
 
 func (l *lost) Error() string { return l.err.Error() }
 
 var (
-	errIdle   = errors.New("idle")
-	errSilent = fmt.Errorf("silent: %w", os.ErrDeadlineExceeded)
+	errIdle    = errors.New("idle")
+	errSilent  = fmt.Errorf("silent: %w", os.ErrDeadlineExceeded)
+	errUnasked = errors.New("it sends replies that nobody asked for")
 )
 
-func newConn(ctx context.Context, number int, p patience) *conn {
+func newConn(ctx context.Context, p patience) *conn {
 	c := &conn{
-		number: number, patience: p, queue: make(chan []byte, maxOutstanding),
+		patience: p, queue: make(chan []byte, maxOutstanding),
 		waiting: map[uint16]*call{}, firstID: randomID(),
 	}
 	c.ctx, c.end = context.WithCancelCause(ctx)
@@ -242,7 +268,7 @@ func (c *conn) leave(k *call) {
 	}
 }
 
-// deliver hands a reply to its question; one to no question outstanding is ignored.
+// deliver hands a reply to its question; one to no question outstanding is ignored, but not without end.
 func (c *conn) deliver(raw []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -250,6 +276,9 @@ func (c *conn) deliver(raw []byte) {
 	if k := c.waiting[id]; k != nil {
 		delete(c.waiting, id)
 		k.reply <- raw
+		c.unasked = 0
+	} else if c.unasked++; c.unasked > maxUnasked {
+		c.end(&lost{errUnasked})
 	}
 	c.rewind()
 }
@@ -274,7 +303,7 @@ func (c *conn) expire() {
 	switch {
 	case time.Now().Before(c.deadline): // it was rewound as it rang
 	case len(c.waiting) > 0:
-		c.end(&lost{c.number, errSilent})
+		c.end(&lost{errSilent})
 	default:
 		c.end(errIdle)
 	}
@@ -306,7 +335,7 @@ func (c *conn) write(nc net.Conn) {
 		case framed := <-c.queue:
 			nc.SetWriteDeadline(time.Now().Add(c.patience.write))
 			if _, err := nc.Write(framed); err != nil {
-				c.end(&lost{c.number, err})
+				c.end(&lost{err})
 				return
 			}
 		case <-c.ctx.Done():
@@ -321,7 +350,7 @@ func (c *conn) read(nc net.Conn) {
 	for {
 		raw, err := readFramed(r)
 		if err != nil {
-			c.end(&lost{c.number, err})
+			c.end(&lost{err})
 			return
 		}
 		c.deliver(raw)
