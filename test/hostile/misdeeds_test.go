@@ -34,7 +34,7 @@ type misdeed struct {
 	instead map[string]outcome // over transports where another one is right
 	timeout time.Duration      // of danelaw while only this misdeed is done; 0: its own
 	later   *outcome           // what comes of it when asked again, eventually
-	breaks  bool               // it takes the connection over TLS with it: others wait until danelaw has left that
+	stalls  bool               // over TLS it holds up all on the same connection until danelaw leaves that
 
 	// Bounds of the work for the one question, the chain from the root included: 0 for those of most.
 	checks, hashes, questions int
@@ -348,7 +348,7 @@ func misdeeds() []*misdeed {
 
 		{name: "wrong ID", act: change(wrongID), timeout: short, want: told(servfail, noReply), instead: map[string]outcome{doh: told(servfail, invalid)}},
 		{name: "wrong IDs without end, honest over TCP", over: []string{plain}, act: udp(times(50, change(wrongID), silent)), want: good},
-		{name: "wrong IDs without end over a stream", over: []string{plain, dot}, act: truncatedThen(unasked), timeout: short, want: told(servfail, noReply)},
+		{name: "wrong IDs without end over a stream", over: []string{plain, dot}, act: truncatedThen(unasked), want: told(servfail, network)},
 		{name: "forged ones with wrong IDs, then the answer", over: []string{plain, dot}, act: times(5, func(a *asked) {
 			m := a.reply.Copy()
 			forged(a, m)
@@ -368,20 +368,20 @@ func misdeeds() []*misdeed {
 		{name: "a header only", act: bytewise(func(w []byte) []byte { return w[:12] }), timeout: short, want: told(servfail, noReply), instead: mismatched},
 		{name: "two halves", over: []string{plain}, act: udp(halves), want: good},
 		{name: "octet by octet", act: piecemeal(1, 0), want: good},
-		{name: "an octet now and then", act: piecemeal(1, 100*time.Millisecond), timeout: short, want: told(servfail, noReply), breaks: true},
+		{name: "an octet now and then", act: piecemeal(1, 100*time.Millisecond), timeout: short, want: told(servfail, noReply), stalls: true},
 		{name: "TC, and a dead TCP port", over: []string{plain}, act: truncatedThen(silent), own: deaf, want: told(servfail, network)},
 		{name: "TC, and silent over TCP", over: []string{plain}, act: truncatedThen(silent), timeout: short, want: told(servfail, noReply)},
 		{name: "TC over TCP too", act: change(func(_ *asked, m *dns.Msg) { m.Truncated = true }), want: told(servfail, invalid)},
-		{name: "closes the connection", act: truncatedThen(func(a *asked) { a.shut() }), want: told(servfail, network), breaks: true},
+		{name: "closes the connection", act: truncatedThen(func(a *asked) { a.shut() }), want: told(servfail, network)},
 		{name: "a length that lies", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}); a.shut() }),
-			want: told(servfail, network), breaks: true},
+			want: told(servfail, network)},
 		{name: "a length that lies, and nothing more", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}) }),
-			timeout: short, want: told(servfail, noReply), breaks: true},
-		{name: "a length of nothing", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0, 0}) }), want: told(servfail, network), breaks: true},
+			timeout: short, want: told(servfail, noReply), stalls: true},
+		{name: "a length of nothing", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0, 0}) }), want: told(servfail, network)},
 		{name: "no end of it", act: truncatedThen(func(a *asked) {
 			for a.raw(make([]byte, dns.MaxMsgSize)) {
 			}
-		}), want: told(servfail, network), instead: map[string]outcome{doh: told(servfail, invalid)}, breaks: true},
+		}), want: told(servfail, network), instead: map[string]outcome{doh: told(servfail, invalid)}},
 
 		{name: "64 kB", act: change(padding), want: good},
 		{name: "64 kB in a datagram", over: []string{plain}, act: udp(func(a *asked) { padding(a, a.reply); a.send(pack(a.reply)) }), want: good},

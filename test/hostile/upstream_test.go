@@ -41,10 +41,10 @@ type hostile struct {
 	misled func(name string) func(*asked) // what is done to questions about a name; nil: they are answered
 	ended  chan struct{}
 
-	deaf        bool                 // connections are refused
-	certificate tls.Certificate      // of encrypted transports
-	protocols   *http.Protocols      // nil: HTTP/2 and HTTP/1.1
-	meet        func(c *net.TCPConn) // what is done to each connection instead of serving it; nil: it is served
+	deaf        bool             // connections are refused
+	certificate tls.Certificate  // of encrypted transports
+	protocols   *http.Protocols  // nil: HTTP/2 and HTTP/1.1
+	meet        func(c net.Conn) // what is done to each connection instead of serving it; nil: it is served
 
 	mu       sync.Mutex
 	asked    map[string]int // by name
@@ -161,7 +161,7 @@ func (d *door) Accept() (net.Conn, error) {
 		d.h.opened(c)
 		d.h.work.Go(func() {
 			defer d.h.closed(c)
-			d.h.meet(c.(*net.TCPConn))
+			d.h.meet(c)
 		})
 	}
 }

@@ -43,6 +43,11 @@ _25._tcp.mx TLSA 3 1 1 000000000000000000000000000000000000000000000000000000000
 *.wild MX 10 mx
 `
 
+// all are all misdeeds.
+func all() []*misdeed {
+	return slices.Concat(misdeeds(), overTLS(), overHTTPS(), brokenUpstreams(), expensive())
+}
+
 // arena is the world of all misdeeds with its hostile upstreams.
 type arena struct {
 	world     *zones.World
