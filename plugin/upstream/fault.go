@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/miekg/dns"
 
@@ -72,7 +73,8 @@ func exhausted(err error) bool {
 		func(e error) bool { return errors.Is(err, e) })
 }
 
-// concise leaves out what net's errors say of addresses: the sentence names the upstream already.
+// concise leaves out what net's errors say of addresses: the sentence names the upstream already. What it cites may be the server's own
+// words, from its certificate for one, and must be text all the same (S-15).
 func concise(err error) string {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return "connection closed"
@@ -80,7 +82,12 @@ func concise(err error) string {
 	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
 		return sys.Err.Error()
 	}
-	return err.Error()
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, err.Error())
 }
 
 // ErrUpstream is wrapped by every failure of [Set.Exchange]: it is the way to the data that failed and not the data. Beside

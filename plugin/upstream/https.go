@@ -10,8 +10,9 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/url"
+	"net/http/httptrace"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -21,37 +22,63 @@ import (
 
 const dnsMessage = "application/dns-message" // RFC 8484 section 6
 
-// maxHTTPConns is the number of connections: net/http would open one for each question that comes while the first is being
-// opened. Over HTTP/2, which RFC 8484 section 5.2 takes for the minimum, one carries all of them.
-const maxHTTPConns = 1
+const (
+	// maxModernConns is how many connections over HTTP/2 are being opened at once: net/http would open one for each question that
+	// comes while the first is. One carries all of them, or as many as the server allows.
+	maxModernConns = 1
+	// maxTries is how many connections a question tries: another one where the server goes away or allows no more on it.
+	maxTries = 16
+)
+
+var errNoStream = errors.New("took no question on any connection")
 
 // web asks one server over HTTPS (S-10, RFC 8484).
 type web struct {
-	url       string
-	transport *http.Transport
-	client    *http.Client
+	url         string
+	modern, old *http.Transport // for HTTP/2, and for what was before
+	isOld       atomic.Bool     // the server does not speak HTTP/2: RFC 8484 section 5.2 recommends that it does
 }
+
+// errOld ends all attempts at HTTP/2: those that wait for the connection must not be put on it one after the other.
+var errOld = errors.New("does not speak HTTP/2")
 
 // newWeb connects to the address that is configured, whatever the name resolves to and whatever proxy the environment
 // names: both would have to be resolved, perhaps by us.
 func newWeb(a Address, config *tls.Config) *web {
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{Timeout: usualPatience.dial}).DialContext(ctx, "tcp", a.Server.String())
-		},
+	w := &web{url: a.url()}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: usualPatience.dial}).DialContext(ctx, "tcp", a.Server.String())
+	}
+	w.old = newTransport(config.Clone(), maxConns, dial) // one question at a time on each
+	config.VerifyConnection = func(s tls.ConnectionState) error {
+		if s.NegotiatedProtocol == "h2" {
+			return nil
+		}
+		w.isOld.Store(true)
+		return errOld
+	}
+	w.modern = newTransport(config, maxModernConns, func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if w.isOld.Load() {
+			return nil, errOld
+		}
+		return dial(ctx, network, addr)
+	})
+	w.modern.ForceAttemptHTTP2 = true // a configured dialer switches it off
+	return w
+}
+
+func newTransport(config *tls.Config, conns int, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{
+		DialContext:            dial,
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    usualPatience.dial,
 		IdleConnTimeout:        usualPatience.idle,
-		MaxConnsPerHost:        maxHTTPConns,
+		MaxConnsPerHost:        conns,
+		MaxIdleConnsPerHost:    conns,
 		MaxResponseHeaderBytes: 16 << 10,
 		DisableCompression:     true,
-		ForceAttemptHTTP2:      true, // a configured dialer switches it off
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: usualPatience.silence, PingTimeout: usualPatience.write},
 	}
-	return &web{url: a.url(), transport: transport, client: &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
 }
 
 func (w *web) ask(ctx context.Context, q query) (chain.Reply, error) {
@@ -64,15 +91,13 @@ func (w *web) ask(ctx context.Context, q query) (chain.Reply, error) {
 }
 
 func (w *web) post(ctx context.Context, wire []byte) (chain.Reply, error) {
-	request, err := w.request(ctx, wire)
-	if err != nil {
-		return chain.Reply{}, err
+	ctx, cancel := trying(ctx)
+	defer cancel(nil)
+	response, err := w.do(ctx, w.modern, wire)
+	if errors.Is(err, errOld) {
+		response, err = w.do(ctx, w.old, wire)
 	}
-	response, err := w.client.Do(request)
 	if err != nil {
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err
-		}
 		return chain.Reply{}, unreachable("failed over HTTPS", err)
 	}
 	defer response.Body.Close()
@@ -88,6 +113,26 @@ func (w *web) post(ctx context.Context, wire []byte) (chain.Reply, error) {
 		grow(reply.Msg, response.Header.Get("Age"))
 	}
 	return reply, err
+}
+
+// trying ends when too many connections have been tried: net/http knows no bound.
+func trying(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	tries := 0
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: func(string) {
+		if tries++; tries > maxTries {
+			cancel(errNoStream)
+		}
+	}}), cancel
+}
+
+// do makes one request. There is no client above the transport: nothing is redirected, no cookie kept.
+func (w *web) do(ctx context.Context, over *http.Transport, wire []byte) (*http.Response, error) {
+	request, err := w.request(ctx, wire)
+	if err != nil {
+		return nil, err
+	}
+	return over.RoundTrip(request)
 }
 
 func (w *web) request(ctx context.Context, wire []byte) (*http.Request, error) {
@@ -136,7 +181,10 @@ func grow(m *dns.Msg, header string) {
 	}
 }
 
-func (w *web) close() { w.transport.CloseIdleConnections() }
+func (w *web) close() {
+	w.modern.CloseIdleConnections()
+	w.old.CloseIdleConnections()
+}
 
 // tlsConfig is what both encrypted transports share: strict, TLS 1.2 or better (S-9).
 func tlsConfig(c Config) *tls.Config {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -20,43 +21,59 @@ import (
 // dohServer answers HTTPS requests as its handler does; the DNS message asked is in asked, the good reply to it in reply.
 func dohServer(t testing.TB, name string, handle func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg)) (*Set, *atomic.Int32) {
 	t.Helper()
+	return dohServerAs(t, &http.Server{}, name, handle)
+}
+
+// dohServerAs has a server do so that is configured already.
+func dohServerAs(t testing.TB, server *http.Server, name string,
+	handle func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg)) (*Set, *atomic.Int32) {
+	t.Helper()
 	ca := certificates.New(t)
-	config := certified(t, ca, name)
-	config.NextProtos = []string{"h2", "http/1.1"}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	server.TLSConfig = certified(t, ca, name)
+	server.TLSConfig.NextProtos = nil // net/http's
+	l := listenTCP(t)
 	connections := new(atomic.Int32)
-	server := &http.Server{
-		TLSConfig: config,
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			if state == http.StateNew {
-				connections.Add(1)
-			}
-		},
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			body, err := io.ReadAll(r.Body)
-			m, reply := new(dns.Msg), new(dns.Msg)
-			if err != nil || m.Unpack(body) != nil {
-				t.Errorf("the question %x cannot be read", body)
-				return
-			}
-			reply.SetReply(m)
-			reply.RecursionAvailable = true
-			reply.SetEdns0(1232, true)
-			reply.Answer = []dns.RR{newRR(t, m.Question[0].Name+" 300 IN MX 10 mail.example.com.")}
-			handle(w, r, body, reply)
-		}),
+	server.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
 	}
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		m, reply := new(dns.Msg), new(dns.Msg)
+		if err != nil || m.Unpack(body) != nil {
+			t.Errorf("the question %x cannot be read", body)
+			return
+		}
+		reply.SetReply(m)
+		reply.RecursionAvailable = true
+		reply.SetEdns0(1232, true)
+		reply.Answer = []dns.RR{newRR(t, m.Question[0].Name+" 300 IN MX 10 mail.example.com.")}
+		handle(w, r, body, reply)
+	})
 	var serving sync.WaitGroup
 	serving.Go(func() { server.ServeTLS(l, "", "") })
 	t.Cleanup(func() {
 		server.Close()
 		serving.Wait()
 	})
+	return dohSet(t, ca, l), connections
+}
+
+func listenTCP(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// dohSet asks the DoH server behind l.
+func dohSet(t testing.TB, ca *certificates.Authority, l net.Listener) *Set {
+	t.Helper()
 	address := Address{HTTPS, l.Addr().(*net.TCPAddr).AddrPort(), "doh.example", "/dns-query"}
-	return newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.Pool}), connections
+	return newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.Pool})
 }
 
 func writeMessage(t testing.TB, w http.ResponseWriter, m *dns.Msg) {
@@ -111,6 +128,80 @@ func TestHTTPSPipelining(t *testing.T) {
 	}
 	if n := connections.Load(); n != 1 {
 		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// RFC 8484 section 5.2 does without HTTP/2, if slowly: there a question that takes long has its connection for itself, and the others theirs.
+func TestHTTPSWithoutHTTP2(t *testing.T) {
+	leakless(t)
+	var all sync.WaitGroup
+	all.Add(maxConns)
+	server := &http.Server{Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	set, connections := dohServerAs(t, server, "doh.example", func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
+		if !strings.HasPrefix(reply.Question[0].Name, "example.") {
+			all.Done()
+			all.Wait()
+		}
+		writeMessage(t, w, reply)
+	})
+	wantMX(t, set)
+	for _, err := range parallel(t, set, maxConns) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := connections.Load(); n < maxConns || n > maxConns+1 {
+		t.Errorf("%d connections, want %d, and the first", n, maxConns)
+	}
+}
+
+// A server that allows few questions at once on a connection gets more connections.
+func TestHTTPSFewStreams(t *testing.T) {
+	leakless(t)
+	var all sync.WaitGroup
+	all.Add(50)
+	server := &http.Server{HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10}}
+	set, _ := dohServerAs(t, server, "doh.example", func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
+		all.Done()
+		all.Wait()
+		writeMessage(t, w, reply)
+	})
+	for _, err := range parallel(t, set, 50) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// net/http would open connections, one after the other and as fast as it can, to a server that goes away from each.
+func TestHTTPSGoesAway(t *testing.T) {
+	leakless(t)
+	ca := certificates.New(t)
+	config := certified(t, ca, "doh.example")
+	config.NextProtos = []string{"h2"}
+	l := tls.NewListener(listenTCP(t), config)
+	settingsAndGoAway := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} // RFC 9113 sections 6.5 and 6.8
+	opened := 0
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			opened++
+			serving.Go(func() {
+				defer c.Close()
+				c.Write(settingsAndGoAway)
+				io.Copy(io.Discard, c)
+			})
+		}
+	})
+	set := dohSet(t, ca, l)
+	_, err := exchange(t, set)
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "failed over HTTPS: "+errNoStream.Error())
+	set.Close()
+	l.Close()
+	serving.Wait()
+	if opened > maxTries+1 { // the last was being opened as the question was given up
+		t.Errorf("%d connections, want at most %d", opened, maxTries+1)
 	}
 }
 
@@ -221,12 +312,9 @@ func TestHTTPSHangs(t *testing.T) {
 // A service at an address where nobody listens.
 func TestHTTPSUnreachable(t *testing.T) {
 	leakless(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenTCP(t)
 	address := Address{HTTPS, netip.MustParseAddrPort(l.Addr().String()), "doh.example", "/dns-query"}
 	l.Close()
-	_, err = exchange(t, rootSet(t, address))
+	_, err := exchange(t, rootSet(t, address))
 	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, address.String()+" failed over HTTPS: connection refused")
 }
