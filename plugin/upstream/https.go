@@ -81,27 +81,27 @@ func newTransport(config *tls.Config, conns int, dial func(ctx context.Context, 
 	}
 }
 
+// ask makes a request. If the connection, or its stream there, is lost before all of the response has come the question is put once more (S-5).
 func (w *web) ask(ctx context.Context, q query) (chain.Reply, error) {
 	wire, err := q.padded() // RFC 8484 section 4.1: ID 0
 	if err != nil {
 		return chain.Reply{}, err
 	}
 	reply, err := w.post(ctx, wire)
+	if _, ok := errors.AsType[*lost](err); ok {
+		reply, err = w.post(ctx, wire)
+	}
 	return reply, interrupted(ctx, err)
 }
 
 func (w *web) post(ctx context.Context, wire []byte) (chain.Reply, error) {
-	ctx, cancel := trying(ctx)
+	var t tries
+	ctx, cancel := t.bound(ctx)
 	defer cancel(nil)
-	response, err := w.do(ctx, w.modern, wire)
-	if errors.Is(err, errOld) {
-		response, err = w.do(ctx, w.old, wire)
+	response, raw, err := w.fetch(ctx, wire)
+	if err != nil && t.connected {
+		err = &lost{err}
 	}
-	if err != nil {
-		return chain.Reply{}, unreachable("failed over HTTPS", err)
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(response.Body, math.MaxUint16+1))
 	if err != nil {
 		return chain.Reply{}, unreachable("failed over HTTPS", err)
 	}
@@ -115,15 +115,38 @@ func (w *web) post(ctx context.Context, wire []byte) (chain.Reply, error) {
 	return reply, err
 }
 
-// trying ends when too many connections have been tried: net/http knows no bound.
-func trying(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+// tries follows net/http from connection to connection.
+type tries struct {
+	n         int
+	connected bool // on the last of them
+}
+
+// bound ends ctx when too many connections have been tried: net/http knows no bound.
+func (t *tries) bound(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	tries := 0
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: func(string) {
-		if tries++; tries > maxTries {
-			cancel(errNoStream)
-		}
-	}}), cancel
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) {
+			t.connected = false
+			if t.n++; t.n > maxTries {
+				cancel(errNoStream)
+			}
+		},
+		GotConn: func(httptrace.GotConnInfo) { t.connected = true },
+	}), cancel
+}
+
+// fetch returns a response and its body, of which it reads no more than shows that it is too long.
+func (w *web) fetch(ctx context.Context, wire []byte) (*http.Response, []byte, error) {
+	response, err := w.do(ctx, w.modern, wire)
+	if errors.Is(err, errOld) {
+		response, err = w.do(ctx, w.old, wire)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, math.MaxUint16+1))
+	return response, raw, err
 }
 
 // do makes one request. There is no client above the transport: nothing is redirected, no cookie kept.

@@ -33,6 +33,7 @@ func dohServerAs(t testing.TB, server *http.Server, name string,
 	server.TLSConfig.NextProtos = nil // net/http's
 	l := listenTCP(t)
 	connections := new(atomic.Int32)
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connection{}, c) }
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			connections.Add(1)
@@ -268,6 +269,49 @@ func TestHTTPSStatusForOneName(t *testing.T) {
 		t.Errorf("fit %v, alive %v", fit, alive)
 	}
 }
+
+// S-5: over HTTPS too the questions on a connection that has been reset are put once more, on a new one, and no more than that.
+func TestHTTPSReset(t *testing.T) {
+	leakless(t)
+	var mu sync.Mutex
+	asked := 0
+	set, connections := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, _ []byte, reply *dns.Msg) {
+		mu.Lock()
+		asked++
+		n := asked
+		mu.Unlock()
+		if n > 6 {
+			writeMessage(t, w, reply)
+			return
+		}
+		if n == 6 {
+			r.Context().Value(connection{}).(net.Conn).Close()
+		}
+		<-r.Context().Done()
+	})
+	for _, err := range parallel(t, set, 6) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if n := connections.Load(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+
+	var tries atomic.Int32
+	set, _ = dohServer(t, "doh.example", func(http.ResponseWriter, *http.Request, []byte, *dns.Msg) {
+		tries.Add(1)
+		panic(http.ErrAbortHandler)
+	})
+	_, err := exchange(t, set)
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "failed over HTTPS: stream error")
+	if n := tries.Load(); n != 2 {
+		t.Errorf("%d tries, want 2", n)
+	}
+}
+
+// connection is the key of the connection in the context of a request at the test server.
+type connection struct{}
 
 // A kept connection that the server has closed meanwhile is no failure, though the method is POST.
 func TestHTTPSReconnects(t *testing.T) {

@@ -31,7 +31,7 @@ var usualPatience = patience{dial: 3 * time.Second, write: 2 * time.Second, sile
 const (
 	maxOutstanding = 1024    // questions on one connection; on all together as many as client questions at once (L-13)
 	maxConns       = 16      // connections to one upstream
-	maxApart       = 8       // more of them, for questions that have lost one: an answer and the links of a chain seldom are more
+	maxApart       = 32      // more of them, for questions that have lost one
 	maxUnasked     = 1024    // replies in a row to no question outstanding: as many may have been given up
 	idsPerConn     = 1 << 16 // a connection that has used all is left
 )
@@ -198,6 +198,7 @@ type call struct {
 type lost struct{ err error }
 
 func (l *lost) Error() string { return l.err.Error() }
+func (l *lost) Unwrap() error { return l.err }
 
 var (
 	errIdle    = errors.New("idle")

@@ -34,7 +34,7 @@ type misdeed struct {
 	instead map[string]outcome // over transports where another one is right
 	timeout time.Duration      // of danelaw while only this misdeed is done; 0: its own
 	later   *outcome           // what comes of it when asked again, eventually
-	stalls  bool               // over TLS it holds up all on the same connection until danelaw leaves that
+	breaks  bool               // it takes the connection that all share over TLS, or holds it up until danelaw leaves it
 
 	// Bounds of the work for the one question, the chain from the root included: 0 for those of most.
 	checks, hashes, questions int
@@ -368,7 +368,7 @@ func misdeeds() []*misdeed {
 		{name: "a header only", act: bytewise(func(w []byte) []byte { return w[:12] }), timeout: short, want: told(servfail, noReply), instead: mismatched},
 		{name: "two halves", over: []string{plain}, act: udp(halves), want: good},
 		{name: "octet by octet", act: piecemeal(1, 0), want: good},
-		{name: "an octet now and then", act: piecemeal(1, 100*time.Millisecond), timeout: short, want: told(servfail, noReply), stalls: true},
+		{name: "an octet now and then", act: piecemeal(1, 100*time.Millisecond), timeout: short, want: told(servfail, noReply), breaks: true},
 		{name: "TC, and a dead TCP port", over: []string{plain}, act: truncatedThen(silent), own: deaf, want: told(servfail, network)},
 		{name: "TC, and silent over TCP", over: []string{plain}, act: truncatedThen(silent), timeout: short, want: told(servfail, noReply)},
 		{name: "TC over TCP too", act: change(func(_ *asked, m *dns.Msg) { m.Truncated = true }), want: told(servfail, invalid)},
@@ -376,7 +376,7 @@ func misdeeds() []*misdeed {
 		{name: "a length that lies", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}); a.shut() }),
 			want: told(servfail, network)},
 		{name: "a length that lies, and nothing more", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}) }),
-			timeout: short, want: told(servfail, noReply), stalls: true},
+			timeout: short, want: told(servfail, noReply), breaks: true},
 		{name: "a length of nothing", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0, 0}) }), want: told(servfail, network)},
 		{name: "no end of it", act: truncatedThen(func(a *asked) {
 			for a.raw(make([]byte, dns.MaxMsgSize)) {

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -99,10 +101,11 @@ func listen(t *testing.T, h *hostile) {
 	t.Cleanup(func() {
 		close(h.ended)
 		h.mu.Lock()
-		for c := range h.open {
+		open := slices.Collect(maps.Keys(h.open)) // one of them may wait for h.mu before it closes
+		h.mu.Unlock()
+		for _, c := range open {
 			c.Close()
 		}
-		h.mu.Unlock()
 		h.work.Wait()
 	})
 }
