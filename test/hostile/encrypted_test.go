@@ -58,8 +58,8 @@ func overHTTPS() []*misdeed {
 		{name: "an answer under HTTP status 503", act: func(a *asked) { a.web.WriteHeader(http.StatusServiceUnavailable); honest(a) }, want: refused},
 		{name: "redirected in a circle", act: header("Location", "/dns-query", status(http.StatusTemporaryRedirect)), want: refused},
 		{name: "redirected into cleartext", act: header("Location", "http://127.0.0.1:1/", status(http.StatusFound)), want: refused},
-		{name: "informed without end", act: func(a *asked) {
-			for range 100_000 {
+		{name: "informed a thousand times", act: func(a *asked) {
+			for range 1000 {
 				a.web.WriteHeader(http.StatusEarlyHints)
 			}
 		}, want: told(servfail, network)},

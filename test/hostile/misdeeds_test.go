@@ -32,7 +32,7 @@ type misdeed struct {
 	qtype   uint16 // 0: MX
 	want    outcome
 	instead map[string]outcome // over transports where another one is right
-	timeout time.Duration      // of danelaw while only this misdeed is done; 0: its own
+	timeout time.Duration      // of danelaw while only this misdeed is done and want is the outcome; 0: its own
 	later   *outcome           // what comes of it when asked again, eventually
 	breaks  bool               // it takes the connection that all share over TLS, or holds it up until danelaw leaves it
 
@@ -48,12 +48,12 @@ func (m *misdeed) transports() []string {
 	return m.over
 }
 
-// outcome is the right one.
-func (m *misdeed) outcome(over string) outcome {
+// outcome is the right one, and how long danelaw may take for it.
+func (m *misdeed) outcome(over string) (outcome, time.Duration) {
 	if o, other := m.instead[over]; other {
-		return o
+		return o, 0
 	}
-	return m.want
+	return m.want, m.timeout
 }
 
 func (m *misdeed) plan() zones.Plan {
@@ -444,7 +444,7 @@ func misdeeds() []*misdeed {
 		{name: "110 labels without a signature", text: mailZone + deep + " MX 10 mx\n", act: data(change(func(a *asked, m *dns.Msg) {
 			stripped(a, m)
 			m.Ns = nil
-		})), ask: deep, want: told(servfail, other), checks: 128, questions: 115},
+		})), ask: deep, want: told(servfail, other), timeout: patience, checks: 128, questions: 115},
 
 		{name: "aliases without end", act: data(endless), qtype: dns.TypeA, want: told(servfail, noRRSIG)},
 		{name: "aliases without end in an unsigned zone", config: unsigned, act: data(endless), qtype: dns.TypeA, want: told(servfail, other)},

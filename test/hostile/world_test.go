@@ -5,6 +5,7 @@ package hostile
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -26,9 +27,12 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// TestMain silences the log, which tells of each failure.
+// TestMain silences the log, which tells of each failure, and has more tests run at once than there are processors: they wait.
 func TestMain(m *testing.M) {
 	clog.Discard()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
