@@ -88,6 +88,12 @@ func (m mark) ends() bool {
 	return m.cut == dnssec.NoCutBelow || m.zone != nil && m.zone.Status != dnssec.Secure
 }
 
+// loose reports whether m is a denial by too many iterations, which takes nothing from a signed delegation further down that
+// the zone above has signed too (V-62, RFC 9276 section 3.2).
+func (m mark) loose() bool {
+	return m.zone != nil && m.zone.Cause != nil && m.zone.Cause.Code == dns.ExtendedErrorCodeUnsupportedNSEC3IterValue
+}
+
 // enter returns the zone below a name of mark m: that of a cut, else the zone it lies in as it is known now.
 func (w *query) enter(m mark) *dnssec.Zone {
 	if m.zone != nil {
@@ -97,7 +103,7 @@ func (w *query) enter(m mark) *dnssec.Zone {
 }
 
 // known returns the deepest zone known on the way to name and the name down to which that holds; ends if it decides for
-// name.
+// name. A loose mark above a likely cut decides nothing yet, so that what was asked before changes no verdict.
 func (w *query) known(name string) (zone *dnssec.Zone, at string, ends bool) {
 	anchor, ok := w.r.anchor(name)
 	if !ok {
@@ -110,7 +116,7 @@ func (w *query) known(name string) (zone *dnssec.Zone, at string, ends bool) {
 		} else if at == anchor {
 			m, ok = w.link(nil, at), true
 		}
-		if ok {
+		if ok && !(m.loose() && w.likelyCut(at, name) != "") {
 			zone = w.enter(m)
 			return zone, at, at == name || m.ends() || zone.Status != dnssec.Secure
 		}
@@ -240,7 +246,7 @@ func (w *query) chain() []*dnssec.Zone {
 // collect adds the zones from name up to its anchor.
 func (w *query) collect(zones map[string]*dnssec.Zone, name string) {
 	anchor, ok := w.r.anchor(name)
-	for ; ok; name = parent(name) {
+	for least := dnssec.Indeterminate; ok; name = parent(name) {
 		w.mu.Lock()
 		z := w.found[name]
 		w.mu.Unlock()
@@ -248,8 +254,8 @@ func (w *query) collect(zones map[string]*dnssec.Zone, name string) {
 			m, _ := w.mark(name)
 			z = m.zone
 		}
-		if z != nil {
-			zones[z.Name] = z
+		if z != nil && z.Status >= least { // a Secure zone does not hang from a loose mark above it
+			zones[z.Name], least = z, z.Status
 		}
 		if name == anchor {
 			return

@@ -50,6 +50,32 @@ func TestIntermediateLabelFails(t *testing.T) {
 	expect(t, ask(r, "mx.deep.co.uk.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
 }
 
+// V-62, RFC 9276 section 3.2: where uk. denies with too many iterations, its denial of DS at co.uk. makes Insecure what nothing
+// vouches for, but not the zone below of which it has signed the DS, though the denial is known first.
+func TestIterationsAboveSignedZone(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.config.NSEC3 = &zones.NSEC3{Iterations: 51}
+	u.world.texts["uk."] += "\nplain.co NS ns."
+	u.world.unsigned["plain.co.uk."] = true
+	u.world.add(t, map[string]string{"plain.co.uk.": mailZone})
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if q.Name == "mx.plain.co.uk." {
+			reply.Msg.Ns = nil // no hint: the walk goes by way of co.uk.
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "mx.plain.co.uk.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
+	expect(t, ask(r, "mx.deep.co.uk.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	var chain []string
+	for _, z := range r.Explain(context.Background(), question("mx.deep.co.uk.", dns.TypeA)).Zones {
+		chain = append(chain, z.Name)
+	}
+	if want := []string{".", "uk.", "deep.co.uk."}; !slices.Equal(chain, want) {
+		t.Errorf("the chain is %v, want %v", chain, want)
+	}
+}
+
 // V-6a: without any hint the walk goes down label by label, and stops at the insecure cut: PTR of 34 labels, and a reply as
 // recursors give it that leave out the authority section.
 func TestLongReverseNameWithoutHints(t *testing.T) {
