@@ -91,7 +91,12 @@ func (m mark) ends() bool {
 // loose reports whether m is a denial by too many iterations, which takes nothing from a signed delegation further down that
 // the zone above has signed too (V-62, RFC 9276 section 3.2).
 func (m mark) loose() bool {
-	return m.zone != nil && m.zone.Cause != nil && m.zone.Cause.Code == dns.ExtendedErrorCodeUnsupportedNSEC3IterValue
+	return m.zone != nil && unhashed(m.zone.Cause)
+}
+
+// unhashed says that a denial is Insecure for too many iterations: its NSEC3 were not hashed with (V-61).
+func unhashed(cause *dnssec.Failure) bool {
+	return cause != nil && cause.Code == dns.ExtendedErrorCodeUnsupportedNSEC3IterValue
 }
 
 // enter returns the zone below a name of mark m: that of a cut, else the zone it lies in as it is known now.
@@ -159,9 +164,11 @@ func (w *query) climb(base *dnssec.Zone, cut string) (mark, bool) {
 		default:
 			continue // a hint that leads astray costs questions and no more
 		}
-		if d := w.delegation(above, cut, got); d.Cut != dnssec.Unproven {
-			return w.link(above, cut), true
+		d := w.delegation(above, cut, got)
+		if d.Cut == dnssec.Unproven || unhashed(d.Cause) && parent(cut) != above.Name {
+			continue // too many iterations do not say that there is no signed zone between (V-60)
 		}
+		return w.link(above, cut), true
 	}
 	return mark{}, false
 }

@@ -161,21 +161,30 @@ func TestUnprovenDelegation(t *testing.T) {
 	}
 }
 
-// V-8: a DS denial from above a known Secure cut proves nothing: here the root, of a zone below com.
+// V-8, V-60: a DS denial from above a Secure cut proves nothing, whether that is known yet or not: here the root's, of a zone below
+// com. Of too many iterations it is not even read, so that only its place says what it is worth.
 func TestDenialFromAbove(t *testing.T) {
-	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-		reply := u.reply(q)
-		switch {
-		case describe(q) == "example.com. DS":
-			reply.Msg.Answer = nil
-			reply.Msg.Ns = u.reply(question("nosuchtld.", dns.TypeDS)).Msg.Ns
-		case q.Name == "example.com.":
-			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
-		}
-		return reply, nil, true
-	})
-	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+	for name, hashed := range map[string]*zones.NSEC3{"NSEC": nil, "too many iterations": {Iterations: 51}} {
+		t.Run(name, func(t *testing.T) {
+			r, u, _ := setup(t, nil)
+			u.world.config.NSEC3 = hashed
+			u.world.build(t)
+			u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+				reply := u.reply(q)
+				switch {
+				case describe(q) == "example.com. DS":
+					reply.Msg.Answer = nil
+					reply.Msg.Ns = u.reply(question("nosuchtld.", dns.TypeDS)).Msg.Ns
+				case q.Name == "example.com.":
+					reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
+					hint, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
+					reply.Msg.Ns = []dns.RR{hint}
+				}
+				return reply, nil, true
+			})
+			expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+		})
+	}
 }
 
 // V-50h, X-14: the NODATA of an unsigned zone that carries the parent's signed NSEC is Insecure.
