@@ -1,6 +1,8 @@
 package dnssec
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -29,7 +31,7 @@ func (j *judgement) denied(name string) {
 	}
 	walked := j.byWalk(name, j.qtype == dns.TypeDS, func(z *Zone) *Failure {
 		if d.zone == nil || d.unhashed() && d.zone.Name != z.Name { // it signed no denial record: what is it that it lacks?
-			return j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause
+			return cmp.Or(j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause, tooManySigners(z.Name, name))
 		}
 		return d.cause
 	})
@@ -45,6 +47,14 @@ func (j *judgement) denied(name string) {
 		j.v.Next = name
 	default:
 		j.fail(walked.status, walked.cause)
+	}
+}
+
+// tooManySigners is the complaint about a reply whose proof was not looked at, as more zones said they had signed it.
+func tooManySigners(zone, name string) *Failure {
+	return &Failure{
+		Code: dns.ExtendedErrorCodeDNSBogus, Zone: zone, Owner: name, Type: dns.TypeNSEC,
+		Text: fmt.Sprintf("%s: its denial comes with signatures of more than %d zones below %s", name, maxSigners-1, zone),
 	}
 }
 

@@ -1,6 +1,7 @@
 package dnssec
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -172,6 +173,21 @@ func TestDenialLimit(t *testing.T) {
 		w.example.set(t, "a.example. NSEC b.example. A RRSIG NSEC")))
 	c.verify(m.Authority[0], w.root.zone)
 	if v := c.Answer(asked("a.example. MX"), m, w.zones); !v.Cause.Limit() {
+		t.Errorf("%s (%v)", told(v), v.Cause)
+	}
+}
+
+// V-7, V-15a: a proof that is crowded out by signatures of zones that do not exist is none, and the failure says so.
+func TestDenialCrowdedOut(t *testing.T) {
+	w := newTree(t)
+	name := "a.b.c.d.e.example."
+	authority := w.example.set(t, name+" NSEC z.example. A RRSIG NSEC")
+	for n := 3; n <= 6; n++ {
+		signer := suffix(name, n)
+		authority = append(authority, newForger(t, signer).set(t, fmt.Sprintf("0.%s NSEC z.%s A RRSIG NSEC", signer, signer))...)
+	}
+	v := denialCheck().Answer(asked(name+" MX"), replyTo(t, name+" MX", 0, nil, authority), w.zones)
+	if told(v) != "Bogus, EDE 6" || !strings.Contains(v.Cause.Text, "more than 3 zones below example.") {
 		t.Errorf("%s (%v)", told(v), v.Cause)
 	}
 }
