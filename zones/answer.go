@@ -157,7 +157,7 @@ func (r *response) dname(name, owner string, t uint16) string {
 	r.msg.Answer = append(r.msg.Answer, &dns.CNAME{
 		Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: to.Hdr.Ttl}, Target: target,
 	})
-	if t == dns.TypeCNAME {
+	if t == dns.TypeCNAME || t == dns.TypeANY {
 		return ""
 	}
 	return dns.CanonicalName(target)

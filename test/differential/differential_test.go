@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -124,13 +125,16 @@ func (r *rig) run(seed uint64, questions int) {
 
 func (r *rig) summary() {
 	r.Logf("%d questions; of kind %v", r.asked, r.ofKind)
-	r.Logf("known disagreements: %v", r.known)
+	r.Logf("known disagreements, and replies lost: %v", r.known)
 	r.Logf("complaints: %v", r.reports)
 	for _, f := range r.fleeting {
 		r.Log("did not happen again: ", f)
 	}
-	if len(r.fleeting) > 1+r.asked/500 {
+	if len(r.fleeting) > 1+r.asked/5000 {
 		r.Errorf("%d of %d verdicts were not the same again", len(r.fleeting), r.asked)
+	}
+	if r.known[lost] > r.asked/100 {
+		r.Errorf("%d of %d questions had no verdict", r.known[lost], r.asked)
 	}
 }
 
@@ -167,7 +171,7 @@ func (r *rig) ask(c *Case) (all []situation) {
 		r.Fatalf("%v\n%s", err, c)
 	}
 	for _, q := range c.Questions {
-		s := situation{c: c, q: q, truth: c.truth(sound, q), danelaw: ask(r.danelaw, w.tree, q)}
+		s := situation{c: c, q: q, sound: sound, truth: c.truth(sound, q), danelaw: ask(r.danelaw, w.tree, q)}
 		if s.complaint = c.judge(q, s.danelaw, s.truth); s.complaint == "" && r.unbound != "" {
 			r.compare(&s, w.tree)
 		}
@@ -188,9 +192,14 @@ func (r *rig) compare(s *situation, tree string) {
 			same = s.unbound.ad
 		}
 	}
-	if same || s.unbound.lost() || s.danelaw.lost() {
+	if s.unbound.lost() || s.danelaw.lost() {
+		r.count(lost)
 		return
 	}
+	if same {
+		return
+	}
+	s.upstream = ask(r.front.addr, tree, s.q)
 	if name := explained(*s); name != "" {
 		r.count(name)
 		return
@@ -211,8 +220,8 @@ func (r *rig) report(seed uint64, c *Case, s situation) {
 	case !r.again(c, s.complaint, 10):
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.fleeting = append(r.fleeting, name+": "+s.q.String())
-	case alone.complaint == "" && alone.danelaw.String() == s.danelaw.String():
+		r.fleeting = append(r.fleeting, name+": "+s.q.String()+": "+s.danelaw.ede)
+	case alone.complaint == "" && alone.danelaw.String() == s.danelaw.String() && slices.Equal(alone.danelaw.answer, s.danelaw.answer):
 		r.count(fromCache)
 	case alone.complaint == "" && s.danelawTrue() && s.danelaw.rcode == dns.RcodeNameError:
 		r.count(nameErrorKept)

@@ -175,7 +175,7 @@ func (z Zone) String() string {
 	return strings.Join(words, " ")
 }
 
-func (z *Zone) hashed() bool { return z.Denial == "nsec3" || z.Denial == "optout" }
+func (z Zone) hashed() bool { return z.Denial == "nsec3" || z.Denial == "optout" }
 
 func (f Fault) String() string {
 	return fmt.Sprintf("%s zone=%s owner=%s type=%s n=%d", f.Kind, f.Zone, f.Owner, typeName(f.Type), f.N)
