@@ -121,7 +121,7 @@ func TestEndsSoon(t *testing.T) {
 		{89 * time.Second, 100 * time.Second, 0, false},
 		{90 * time.Second, 100 * time.Second, 0, true},
 		{9 * time.Second, 10 * time.Second, 0, true},
-		{8 * time.Second, 9 * time.Second, 0, false},
+		{8500 * time.Millisecond, 9 * time.Second, 0, false},
 		{50 * time.Second, 100 * time.Second, 100 * time.Second, false},
 		{51 * time.Second, 100 * time.Second, 100 * time.Second, true},
 		{51 * time.Second, 100 * time.Second, 1000 * time.Second, false},
