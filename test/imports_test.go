@@ -22,6 +22,7 @@ var allowed = map[string][]string{
 	"zones":             {},
 	"plugin/chain":      {"plugin/dnssec", "plugin/cache"},
 	"plugin/upstream":   {"plugin/chain"},
+	"plugin/mail":       {"plugin/dnssec"},
 	"plugin/danelaw":    {"plugin/chain", "plugin/upstream", "trustanchors"},
 	"cmd/danelaw":       {"plugin/danelaw", "zones"},
 	"test":              {},
