@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"plugin/chain":      {"plugin/dnssec", "plugin/cache"},
 	"plugin/upstream":   {"plugin/chain"},
 	"plugin/mail":       {"plugin/dnssec"},
+	"plugin/probe":      {"plugin/mail"},
 	"plugin/danelaw":    {"plugin/chain", "plugin/upstream", "trustanchors"},
 	"cmd/danelaw":       {"plugin/danelaw", "zones"},
 	"test":              {},

@@ -1,0 +1,251 @@
+// Package probe connects to a mail host as a sender of mail would: EHLO, STARTTLS, SNI, and the certificate compared with the TLSA
+// records of the host (RFC 7672). It sends no mail.
+//
+//	r := (&probe.Prober{}).Probe(ctx, probe.Target{
+//		Address: netip.MustParseAddrPort("192.0.2.25:25"),
+//		Base:    "mx.example.org.",            // the TLSA base domain
+//		Names:   []string{"example.org."},     // further reference identifiers
+//		Usable:  usable,                       // of mail.Usable
+//	})
+//	if r.Failure != nil { ... r.Failure.Kind, r.Failure.Result() ... }
+//
+// A receiver that offers STARTTLS to some clients only, or another certificate by address, is seen as this host sees it. To ask for
+// the certificate of one kind of key, TLS 1.2 has to be spoken: a receiver that speaks nothing but TLS 1.3 fails such a handshake.
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/mail"
+)
+
+// Timeout is how long a Prober of the zero value waits for all of one probe: longer than receivers let clients wait for their
+// greeting to tell robots by their haste, shorter than anybody waits for a command.
+const Timeout = 30 * time.Second
+
+// Key is the kind of public key that the receiver is asked to show.
+type Key string
+
+// The kinds of keys that the cipher suites of TLS 1.2 tell apart. Ed25519 counts as ECDSA (RFC 8422 section 5.10).
+const (
+	AnyKey Key = ""
+	RSA    Key = "RSA"
+	ECDSA  Key = "ECDSA"
+)
+
+// KeyOf is the kind of the key of a certificate.
+func KeyOf(c *x509.Certificate) Key {
+	if c.PublicKeyAlgorithm == x509.RSA {
+		return RSA
+	}
+	return ECDSA
+}
+
+// Target is what is probed.
+type Target struct {
+	Address netip.AddrPort
+	Base    string      // the TLSA base domain: sent as SNI (RFC 7672 section 8.1), and a reference identifier
+	Names   []string    // further reference identifiers: the next-hop domain, if its MX RRset is Secure (section 3.2.2)
+	Usable  []*dns.TLSA // of [mail.Usable]; without records nothing is compared
+	Key     Key
+}
+
+// Prober probes. The zero value is ready, and safe for concurrent use, as long as its functions are.
+type Prober struct {
+	Timeout time.Duration    // of all of one probe; 0: [Timeout]
+	Helo    string           // the name sent with EHLO; "": the own address in brackets (RFC 5321 section 4.1.3)
+	Clock   func() time.Time // by which certificates are judged; nil: time.Now
+	// Dial, if set, connects in the place of the system: a lab's hosts have addresses that nobody has.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Report is what came of a probe. What is behind the step that failed is not there.
+type Report struct {
+	Address  netip.AddrPort
+	Greeting string // the text of the first reply, without its code
+	Version  uint16 // of TLS, as crypto/tls numbers it; tls.VersionName names it
+	Chain    []*x509.Certificate
+	Record   *dns.TLSA // by which the receiver is authenticated; nil if there were none to compare
+	Failure  *Failure  // nil: TLS was spoken, and the certificate matches a record if there are any
+}
+
+// Expires is when the certificate ends: the first of the chain to do so if a trust anchor is what matched. It is zero without one.
+func (r *Report) Expires() (end time.Time) {
+	for i, c := range r.Chain {
+		if i == 0 || r.Record != nil && r.Record.Usage == mail.DANETA && c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
+}
+
+// Kind is the step at which a probe failed.
+type Kind string
+
+// The kinds of failures, in the order of the steps.
+const (
+	Unreachable Kind = "unreachable" // no connection, or it broke or took too long
+	Protocol    Kind = "protocol"    // the peer does not take mail: no SMTP, or a reply that refuses
+	NoSTARTTLS  Kind = "no STARTTLS" // it is not offered, or refused
+	Handshake   Kind = "handshake"   // TLS 1.2 or newer was not agreed on
+	Certificate Kind = "certificate" // Err is a *[mail.CertificateError]
+)
+
+// Failure says why a probe failed. Err is a sentence without the address.
+type Failure struct {
+	Kind Kind
+	Err  error
+}
+
+func (f *Failure) Error() string { return f.Err.Error() }
+
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Result is the result type that a sender reports (RFC 8460 section 4.3), "" for what has to do with TLS in no way.
+func (f *Failure) Result() mail.Result {
+	var c *mail.CertificateError
+	switch {
+	case errors.As(f.Err, &c):
+		return c.Result
+	case f.Kind == NoSTARTTLS:
+		return mail.STARTTLSNotSupported
+	case f.Kind == Handshake:
+		return mail.ValidationFailure
+	}
+	return ""
+}
+
+// Probe connects, looks and takes its leave. It returns when ctx ends at the latest.
+func (p *Prober) Probe(ctx context.Context, t Target) *Report {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout())
+	defer cancel()
+	r := &Report{Address: t.Address}
+	if err := p.probe(ctx, t, r); err != nil && !errors.As(err, &r.Failure) {
+		r.Failure = &Failure{Unreachable, p.plain(ctx, err)}
+	}
+	return r
+}
+
+func (p *Prober) timeout() time.Duration {
+	if p.Timeout > 0 {
+		return p.Timeout
+	}
+	return Timeout
+}
+
+// plain is an error of a connection without what everybody knows.
+func (p *Prober) plain(ctx context.Context, err error) error {
+	var timeout net.Error
+	var op *net.OpError
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return context.Canceled
+	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
+		return fmt.Errorf("no answer within %v", p.timeout())
+	case errors.As(err, &op):
+		return op.Err
+	}
+	return err
+}
+
+// probe takes the steps. Its errors are those of the connection, or a *Failure.
+func (p *Prober) probe(ctx context.Context, t Target, r *Report) error {
+	conn, err := p.dial(ctx, t.Address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	s := newSession(conn)
+	if r.Greeting, err = s.greeting(); err != nil {
+		return err
+	}
+	if err := s.startTLS(p.helo(conn)); err != nil {
+		return err
+	}
+	secured := tls.Client(conn, configuration(t))
+	if err := secured.HandshakeContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return &Failure{Handshake, fmt.Errorf("the TLS handshake failed: %w", err)}
+	}
+	state := secured.ConnectionState()
+	r.Version, r.Chain = state.Version, state.PeerCertificates
+	newSession(secured).quit()
+	return p.verify(t, r)
+}
+
+// dial connects, with a bound on what is read.
+func (p *Prober) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	dial := p.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	conn, err := dial(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	return &bounded{Conn: conn, left: maxOctets}, nil
+}
+
+// helo is the name to be sent with EHLO.
+func (p *Prober) helo(conn net.Conn) string {
+	if p.Helo != "" {
+		return p.Helo
+	}
+	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	switch {
+	case err != nil: // a connection of a test's own kind
+		return "[127.0.0.1]"
+	case local.Addr().Unmap().Is4():
+		return "[" + local.Addr().Unmap().String() + "]"
+	}
+	return "[IPv6:" + local.Addr().WithZone("").String() + "]"
+}
+
+// suites are the cipher suites of TLS 1.2 by the key that signs; those of static RSA sign nothing and are left out.
+var suites = map[Key][]uint16{
+	RSA: {
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+	},
+	ECDSA: {
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
+	},
+}
+
+// configuration is that of a sender with DANE: the certificate is judged afterwards, by TLSA records alone.
+func configuration(t Target) *tls.Config {
+	c := &tls.Config{ServerName: strings.TrimSuffix(t.Base, "."), InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	if t.Key != AnyKey {
+		c.MaxVersion, c.CipherSuites = tls.VersionTLS12, suites[t.Key]
+	}
+	return c
+}
+
+// verify compares what was presented with the records.
+func (p *Prober) verify(t Target, r *Report) (err error) {
+	if len(t.Usable) == 0 {
+		return nil
+	}
+	now := time.Now
+	if p.Clock != nil {
+		now = p.Clock
+	}
+	if r.Record, err = mail.Verify(t.Usable, r.Chain, append([]string{t.Base}, t.Names...), now()); err != nil {
+		return &Failure{Certificate, err}
+	}
+	return nil
+}
