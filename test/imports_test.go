@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"plugin/mail":       {"plugin/dnssec"},
 	"plugin/probe":      {"plugin/mail"},
 	"plugin/danelaw":    {"plugin/chain", "plugin/upstream", "trustanchors"},
-	"cmd/danelaw":       {"plugin/danelaw", "zones"},
+	"cmd/danelaw":       {"plugin/danelaw", "plugin/probe", "zones"},
 	"test":              {},
 	"test/certificates": {},
 	"test/clock":        {},

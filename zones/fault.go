@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"crypto/x509"
 	"encoding/base64"
 	"maps"
 	"slices"
@@ -17,6 +18,8 @@ type Fault struct {
 	DS      func([]*dns.DS) []*dns.DS // the DS that the zone above publishes
 	Zone    func(*Zone)               // the zone, once it is signed
 	Parent  func(parent, zone *Zone)  // the zone above, once both are signed
+	// Certificate changes those that the mail hosts of the zone present.
+	Certificate func(*x509.Certificate)
 }
 
 // Faults are the faults of the lab by name, each what operators, broken servers or attackers do.
@@ -42,6 +45,9 @@ var Faults = map[string]Fault{
 	"bad-tlsa-denial":     {Zone: badTLSADenial},
 	"tlsa-servfail":       {Zone: tlsaServfail},
 	"collated-denial":     {Parent: collate},
+
+	"expired-certificate": {Certificate: expireCertificate},
+	"other-name":          {Certificate: func(c *x509.Certificate) { c.DNSNames = []string{"mx.elsewhere.dane"} }},
 }
 
 // FaultNames returns the names of [Faults], sorted.
@@ -51,6 +57,12 @@ func FaultNames() []string { return slices.Sorted(maps.Keys(Faults)) }
 func inThePast(c *Config) {
 	c.Expiration = c.Inception.Add(-48 * time.Hour)
 	c.Inception = c.Expiration.Add(-validity)
+}
+
+// expireCertificate ends a certificate two days before the lab starts.
+func expireCertificate(c *x509.Certificate) {
+	c.NotAfter = c.NotBefore.Add(certificateAge - 48*time.Hour)
+	c.NotBefore = c.NotAfter.Add(-certificateLife)
 }
 
 func inTheFuture(c *Config) { c.Inception, c.Expiration = c.Expiration, c.Expiration.Add(validity) }

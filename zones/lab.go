@@ -23,6 +23,7 @@ type Lab struct {
 	recursor  *listener
 	authority map[string]*listener // by zone
 	listeners []*listener          // all of them, the recursor last
+	receivers *receivers
 }
 
 // Domain is one line of the lab's table.
@@ -56,15 +57,25 @@ func Start(o Options) (*Lab, error) {
 		return nil, err
 	}
 	l := &Lab{authority: map[string]*listener{}}
-	if l.world, err = Build(o.Now, plans(entries, o.Edit)...); err != nil {
+	if l.receivers, err = newReceivers(o.Now, entries); err != nil {
 		return nil, err
+	}
+	var failed error
+	edit := func(z *Zone) {
+		failed = errors.Join(failed, l.receivers.fill(z))
+		if o.Edit != nil {
+			o.Edit(z)
+		}
+	}
+	if l.world, err = Build(o.Now, plans(entries, edit)...); err != nil || failed != nil {
+		return nil, errors.Join(err, failed)
 	}
 	for _, e := range entries {
 		if e.shows != "" {
 			l.domains = append(l.domains, e.domain(l.world.Zone(e.name)))
 		}
 	}
-	if err := l.listen(o.Clock); err != nil {
+	if err := errors.Join(l.listen(o.Clock), l.receivers.listen()); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
@@ -107,6 +118,7 @@ func (l *Lab) Close() { l.close() } //nolint:errcheck // the sockets are loopbac
 
 // close ends the recursor first, as its questions end with replies of the others.
 func (l *Lab) close() error {
+	l.receivers.close()
 	var errs []error
 	for len(l.listeners) > 0 {
 		last := len(l.listeners) - 1

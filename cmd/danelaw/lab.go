@@ -129,7 +129,9 @@ func printLab(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
 		q := d.Questions[0]
 		fmt.Fprintf(out, "%-13s  %-33s %s\n%15s%s\n", q.Status, d.Name, d.Shows, "", dig(at, q))
 	}
-	fmt.Fprintf(out, "\nThe chain of trust of a name, without dig:  danelaw check -lab %s\n", lab.Domains()[0].Name)
+	at25, at27 := lab.Receivers()["192.0.2.25"], lab.Receivers()["192.0.2.27"]
+	fmt.Fprintf(out, "\nThe mail hosts receive on %s, with STARTTLS and by SNI; that of no-starttls.dane on %s.\n", at25, at27)
+	fmt.Fprintf(out, "The chain of trust of a name, without dig:  danelaw check -lab %s\n", lab.Domains()[0].Name)
 	if _, err := exec.LookPath("dig"); err != nil {
 		fmt.Fprintln(out, "dig is not installed here: it is in the package bind9-dnsutils (Debian), bind-utils (Fedora) or bind-tools (Alpine).")
 	}
@@ -143,6 +145,7 @@ type (
 		Address     string            `json:"address"`     // of danelaw, UDP and TCP
 		Recursor    string            `json:"recursor"`    // its upstream, which validates nothing
 		Authorities map[string]string `json:"authorities"` // by zone
+		Receivers   map[string]string `json:"receivers"`   // SMTP with STARTTLS and SNI, by the addresses of mail hosts in DNS
 		Anchor      anchorJSON        `json:"anchor"`
 		Domains     []domainJSON      `json:"domains"`
 	}
@@ -169,7 +172,7 @@ type (
 
 func printLabJSON(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
 	out := labJSON{
-		Address: at.String(), Recursor: lab.Addr(), Authorities: lab.Authorities(),
+		Address: at.String(), Recursor: lab.Addr(), Authorities: lab.Authorities(), Receivers: lab.Receivers(),
 		Anchor: anchorJSON{DS: lines(lab.DS()), DNSKEY: lines(lab.DNSKEY()), Delv: delvAnchors(lab.DNSKEY())},
 	}
 	for _, d := range lab.Domains() {
