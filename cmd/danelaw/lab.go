@@ -96,7 +96,7 @@ func labSource(lab *zones.Lab, port int) (src *source, forget func(), err error)
 		forget()
 		return nil, nil, err
 	}
-	return fixedSource("the lab's configuration", fmt.Sprintf(`.:%d {
+	src = fixedSource("the lab's configuration", fmt.Sprintf(`.:%d {
     bind 127.0.0.1
     errors
     danelaw {
@@ -104,7 +104,9 @@ func labSource(lab *zones.Lab, port int) (src *source, forget func(), err error)
         trust_anchor "%s"
     }
 }
-`, port, lab.Addr(), anchors)), forget, nil
+`, port, lab.Addr(), anchors))
+	src.dial = lab.Dial
+	return src, forget, nil
 }
 
 // lines returns records in zone-file form.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 
 	"github.com/coredns/caddy"
@@ -13,6 +15,7 @@ type source struct {
 	file string // "" if it cannot be read again
 	name string // in errors
 	body []byte
+	dial func(ctx context.Context, network, address string) (net.Conn, error) // to mail hosts; nil: as the system does
 }
 
 // fixedSource is a Corefile that is only in memory.

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// credentials are a host's key and certificate, and its authority's.
+type credentials struct {
+	key           *ecdsa.PrivateKey
+	cert, ca      []byte // DER
+	spki, caSPKI  []byte
+	private, pem  string
+	fullchain     string
+	caPEM, secret string
+}
+
+func block(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func newCredentials(t *testing.T, names ...string) credentials {
+	t.Helper()
+	must := func(b []byte, err error) []byte {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	generate := func() *ecdsa.PrivateKey {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	c := credentials{key: generate()}
+	authority := generate()
+	ca := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	leaf := &x509.Certificate{DNSNames: names, NotBefore: ca.NotBefore, NotAfter: time.Date(2100, 2, 3, 4, 5, 0, 0, time.UTC)}
+	ca.NotAfter = leaf.NotAfter
+	c.ca = must(x509.CreateCertificate(rand.Reader, ca, ca, authority.Public(), authority))
+	c.cert = must(x509.CreateCertificate(rand.Reader, leaf, ca, c.key.Public(), authority))
+	c.spki, c.caSPKI = must(x509.MarshalPKIXPublicKey(c.key.Public())), must(x509.MarshalPKIXPublicKey(authority.Public()))
+	c.private = block("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(c.key)))
+	c.secret = block("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(c.key)))
+	c.pem, c.caPEM = block("CERTIFICATE", c.cert), block("CERTIFICATE", c.ca)
+	c.fullchain = c.pem + c.caPEM
+	return c
+}
+
+func sum256(data []byte) string {
+	digest := sha256.Sum256(data)
+	return hex.EncodeToString(digest[:])
+}
+
+// TestTLSAFiles: the record of what is in a file, in each form that it comes in.
+func TestTLSAFiles(t *testing.T) {
+	c := newCredentials(t, "mx.example.org")
+	digest512 := sha512.Sum512(c.cert)
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaPublic := x509.MarshalPKCS1PublicKey(&rsaKey.PublicKey)
+	rsaSPKI, err := x509.MarshalPKIXPublicKey(rsaKey.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, crypto.Signer(c.key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const owner = "_25._tcp.mx.example.org. "
+	for _, test := range []struct {
+		name    string
+		content string
+		args    []string
+		want    string
+	}{
+		{"certificate", c.pem, nil, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"chain", c.fullchain, []string{"-ttl", "300"}, owner + "300 IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"chain with key in front, as Postfix has it", c.private + c.fullchain, nil, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"whole certificate", c.pem, []string{"-selector", "0"}, owner + "IN TLSA 3 0 1 " + sum256(c.cert)},
+		{"SHA-512", c.pem, []string{"-selector", "0", "-matching", "2"}, owner + "IN TLSA 3 0 2 " + hex.EncodeToString(digest512[:])},
+		{"the key itself", c.pem, []string{"-matching", "0"}, owner + "IN TLSA 3 1 0 " + hex.EncodeToString(c.spki)},
+		{"authority", c.fullchain, []string{"-usage", "2"}, owner + "IN TLSA 2 1 1 " + sum256(c.caSPKI)},
+		{"authority alone", c.caPEM, []string{"-usage", "2", "-selector", "0", "-host", "mx.example.org."}, owner + "IN TLSA 2 0 1 " + sum256(c.ca)},
+		{"PKCS#8", c.secret, []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"EC key with its parameters", block("EC PARAMETERS", nil) + c.private, []string{"-host", "MX.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"PKCS#1", block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)), []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(rsaSPKI)},
+		{"public RSA key", block("RSA PUBLIC KEY", rsaPublic), []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(rsaSPKI)},
+		{"public key", block("PUBLIC KEY", c.spki), []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"request", block("CERTIFICATE REQUEST", request), []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"another port", c.pem, []string{"-port", "465"}, "_465._tcp.mx.example.org. IN TLSA 3 1 1 " + sum256(c.spki)},
+	} {
+		code, out, stderr := here(append([]string{"tlsa", write(t, "file.pem", test.content)}, test.args...)...)
+		if code != 0 || stderr != "" || !strings.Contains(out, test.want+"\n") {
+			t.Errorf("%s: exit code %d\n%s%s\nwant %s", test.name, code, out, stderr, test.want)
+		}
+	}
+}
+
+// TestTLSAErrors: what cannot be used is told with the file, the reason and the remedy.
+func TestTLSAErrors(t *testing.T) {
+	c, other := newCredentials(t, "mx.example.org"), newCredentials(t, "mx.example.org", "*.example.org")
+	encrypted := string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED"}, Bytes: []byte{1}}))
+	wild := newCredentials(t, "*.example.org")
+	for _, test := range []struct {
+		name    string
+		content string
+		args    []string
+		code    int
+		want    []string
+	}{
+		{"empty", "", nil, 1, []string{"file.pem", "BEGIN CERTIFICATE"}},
+		{"DER", string(c.cert), nil, 1, []string{"file.pem", "in DER", "openssl x509 -inform der"}},
+		{"a broken certificate", block("CERTIFICATE", c.cert[:50]), nil, 1, []string{"file.pem: block 1, CERTIFICATE: "}},
+		{"encrypted", block("ENCRYPTED PRIVATE KEY", nil), nil, 1, []string{"block 1", "encrypted", "openssl pkey"}},
+		{"encrypted the old way", encrypted, nil, 1, []string{"encrypted", "openssl pkey"}},
+		{"something else", block("X509 CRL", nil), nil, 1, []string{"X509 CRL", "neither a certificate nor a key"}},
+		{"parameters alone", block("DH PARAMETERS", nil), nil, 1, []string{"neither a certificate nor a key"}},
+		{"a key of another", other.private + c.pem, nil, 1, []string{"do not belong together"}},
+		{"usage 2 without the authority", c.pem, []string{"-usage", "2"}, 1, []string{"file.pem", "fullchain.pem"}},
+		{"the certificate of a key", c.secret, []string{"-selector", "0", "-host", "mx.example.org"}, 1, []string{"-selector 0 needs the certificate"}},
+		{"a key without name", c.secret, nil, 2, []string{"names no host", "-host"}},
+		{"two names", other.pem, nil, 2, []string{"*.example.org, mx.example.org", "-host"}},
+		{"a wildcard", wild.pem, nil, 2, []string{"*.example.org", "-host"}},
+		{"no name", c.pem, []string{"-host", "a b"}, 2, []string{`"a b" is not the name of a host`}},
+		{"usage 1", c.pem, []string{"-usage", "1"}, 2, []string{"-usage 1", "[2 3]"}},
+		{"selector 2", c.pem, []string{"-selector", "2"}, 2, []string{"-selector 2", "[0 1]"}},
+		{"TTL", c.pem, []string{"-ttl", "-1"}, 2, []string{"-1 is no TTL"}},
+		{"both", c.pem, []string{"-smtp", "mx.example.org"}, 2, []string{"either files or -smtp"}},
+		{"nobody to ask", c.pem, []string{"-lab"}, 2, []string{"-lab is for -check and -smtp"}},
+	} {
+		code, out, stderr := here(append([]string{"tlsa", write(t, "file.pem", test.content)}, test.args...)...)
+		for _, want := range test.want {
+			if code != test.code || out != "" || !strings.Contains(stderr, want) {
+				t.Errorf("%s: exit code %d, %s%s, want %d and %q", test.name, code, out, stderr, test.code, want)
+			}
+		}
+	}
+	for want, args := range map[string][]string{
+		"nothing.pem":                  {filepath.Join(t.TempDir(), "nothing.pem")},
+		"either files or -smtp":        {},
+		"say with -host":               {"-smtp", "192.0.2.25"},
+		"-smtp mx.example:0: \"0\" is": {"-smtp", "mx.example:0"},
+		"is not the name of a host":    {"-smtp", "mx.example", "-host", "a/b"},
+	} {
+		code, out, stderr := here(append([]string{"tlsa"}, args...)...)
+		if code == 0 || out != "" || !strings.Contains(stderr, want) {
+			t.Errorf("%q: exit code %d, %s%s, want %q", args, code, out, stderr, want)
+		}
+	}
+}
+
+// TestTLSARefused: a record that is made though senders would refuse the certificate by it comes with a warning.
+func TestTLSARefused(t *testing.T) {
+	c := newCredentials(t, "mx.example.org")
+	code, out, stderr := here("tlsa", "-usage", "2", "-host", "mx.example.net", write(t, "file.pem", c.fullchain))
+	if code != 0 || !strings.Contains(out, "TLSA 2 1 1") || !strings.Contains(stderr, "not for mx.example.net.") {
+		t.Errorf("exit code %d\n%s%s", code, out, stderr)
+	}
+}
+
+// TestTLSARollover: both records and the steps; with the same key nothing has to be done.
+func TestTLSARollover(t *testing.T) {
+	c, next := newCredentials(t, "mx.example.org"), newCredentials(t, "mx.example.org")
+	now := write(t, "now.pem", c.pem)
+	code, out, stderr := here("tlsa", "-ttl", "1800", "-next", write(t, "next.pem", next.secret), now)
+	if code != 0 || stderr != "" {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	for _, want := range []string{
+		"; the ECDSA certificate of " + now + ", valid to 2100-02-03 04:05 UTC\n", "1800 IN TLSA 3 1 1 " + sum256(c.spki) + "\n",
+		"; next: the key of ", "1800 IN TLSA 3 1 1 " + sum256(next.spki) + "\n", "; 2. Wait 1h0m0s, twice the TTL (1800 s, that of -ttl)", "; 4. Remove",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("lacks %q:\n%s", want, out)
+		}
+	}
+	_, out, _ = here("tlsa", "-next", write(t, "next.pem", next.secret), now)
+	if !strings.Contains(out, "; 2. Wait 2h0m0s, twice the TTL (3600 s, assumed") {
+		t.Error(out)
+	}
+	_, out, _ = here("tlsa", "-next", write(t, "same.pem", c.private), now)
+	if !strings.Contains(out, "; has the same record\n") || !strings.Contains(out, "nothing has to be published") || strings.Contains(out, "Wait") {
+		t.Error(out)
+	}
+}
+
+// TestTLSACheck: published records beside what the lab's hosts present.
+func TestTLSACheck(t *testing.T) {
+	file := write(t, "next.pem", newCredentials(t, "mx2.good.dane").pem)
+	for _, test := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"-smtp", "mx1.good.dane", "-check"}, 0, []string{"Secure: 1 record\n", "is that of the ECDSA certificate of mx1.good.dane. at 192.0.2.25"}},
+		{[]string{"-smtp", "mx2.good.dane:25", "-check"}, 0, []string{"Secure: 2 records\n", "TLSA 3 1 1 0a94e6b7d12f853c... matches nothing given here"}},
+		{[]string{"-smtp", "mx2.good.dane", "-check", "-next", file}, 1, []string{"No published record is good for the ECDSA certificate of " + file,
+			"twice the TTL (3600 s, that of the published records)"}},
+		{[]string{"-smtp", "192.0.2.25", "-host", "mx.two-certificates.dane", "-check"}, 0, []string{"is that of the RSA certificate", "is that of the ECDSA certificate"}},
+		{[]string{"-smtp", "[2001:db8::25]:25", "-host", "mx1.good.dane"}, 0, []string{"at 2001:db8::25"}},
+		{[]string{"-smtp", "mx.dane-ta.dane", "-usage", "2", "-check"}, 0, []string{"TLSA 2 1 1", "is that of the ECDSA certificate"}},
+		{[]string{"-smtp", "mx.mismatch.dane", "-check"}, 1, []string{"matches nothing given here", "No published record is good for"}},
+		{[]string{"-smtp", "mx.expired-ta.dane", "-check"}, 1, []string{"which senders refuse", "expired"}},
+		{[]string{"-smtp", "mx.other-name.dane", "-check"}, 1, []string{"which senders refuse", "the certificate is for mx.elsewhere.dane"}},
+		{[]string{"-smtp", "mx.unusable-tlsa.dane", "-check"}, 1, []string{"is unusable: usage 1", "is unusable: its digest has 31 octets"}},
+		{[]string{"-smtp", "mx.no-tlsa.dane", "-check"}, 1, []string{"Secure: 0 records\n", "No published record is good for"}},
+		{[]string{"-smtp", "mx.no-starttls.dane", "-check"}, 1, []string{"mx.no-starttls.dane. at 192.0.2.27:25: the host does not offer STARTTLS"}},
+		{[]string{"-smtp", "mx.unsigned.dane", "-check"}, 1, []string{"is Insecure: no sender heeds"}},
+		{[]string{"-smtp", "mx.expired.dane"}, 1, []string{"expired.dane.: the RRSIG over expired.dane. DNSKEY"}},
+		{[]string{"-check", file, "-host", "mx.tlsa-servfail.dane"}, 1, []string{"are Indeterminate, senders defer mail"}},
+		{[]string{"-smtp", "good.dane"}, 1, []string{"good.dane has no address"}},
+		{[]string{"-smtp", "localhost"}, 1, []string{"localhost. is a special name"}},
+	} {
+		code, out, stderr := here(append([]string{"tlsa", "-lab"}, test.args...)...)
+		if code != test.code {
+			t.Errorf("%q: exit code %d, want %d\n%s%s", test.args, code, test.code, out, stderr)
+		}
+		for _, want := range test.want {
+			if !strings.Contains(out+stderr, want) {
+				t.Errorf("%q lacks %q:\n%s%s", test.args, want, out, stderr)
+			}
+		}
+	}
+}
+
+// TestTLSASource: a host that is really there is probed by the system's own ways.
+func TestTLSASource(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().String()
+	l.Close()
+	code, _, stderr := here("tlsa", "-upstream", "192.0.2.53", "-host", "mx.example.org", "-smtp", at)
+	if code != 1 || !strings.Contains(stderr, at+": connect: connection refused") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
