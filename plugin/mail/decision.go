@@ -160,6 +160,14 @@ func (h *Host) addresses() (status dnssec.Status, ok bool) {
 	return status, ok
 }
 
+// Status is the status of the addresses of a host, Indeterminate if none can be had.
+func (h *Host) Status() dnssec.Status {
+	if status, ok := h.addresses(); ok {
+		return status
+	}
+	return dnssec.Indeterminate
+}
+
 // unreachable is the decision on a host without a known address.
 func (h *Host) unreachable() Decision {
 	if i := slices.IndexFunc(h.Addresses, Lookup.failed); i >= 0 {

@@ -182,7 +182,7 @@ func verifyTA(r *dns.TLSA, chain []*x509.Certificate, names []string, now time.T
 		o.Intermediates.AddCert(c)
 	}
 	if _, err := chain[0].Verify(o); err != nil {
-		return &CertificateError{resultOf(err), r, fmt.Errorf("the chain to the trust anchor of %s fails: %w", Brief(r), err)}
+		return chainError(r, err)
 	}
 	if err := verifyName(chain[0], names); err != nil {
 		return &CertificateError{CertificateHostMismatch, r, err}
@@ -259,10 +259,21 @@ func verifyName(c *x509.Certificate, names []string) error {
 	return fmt.Errorf("the certificate is for %s, not for %s", strings.Join(c.DNSNames, ", "), strings.Join(names, " or "))
 }
 
-// resultOf is the result type of an error of x509.
-func resultOf(err error) Result {
+// chainError is the error for a chain that does not lead to the trust anchor of a record.
+func chainError(r *dns.TLSA, err error) *CertificateError {
 	if invalid := new(x509.CertificateInvalidError); errors.As(err, invalid) && invalid.Reason == x509.Expired {
-		return CertificateExpired
+		return &CertificateError{CertificateExpired, r, outOfDate{*invalid}}
 	}
-	return CertificateNotTrusted
+	return &CertificateError{CertificateNotTrusted, r, fmt.Errorf("the chain to the trust anchor of %s fails: %w", Brief(r), err)}
+}
+
+// outOfDate is the error for a certificate that has ended, or has not begun.
+type outOfDate struct{ x509.CertificateInvalidError }
+
+func (e outOfDate) Unwrap() error { return e.CertificateInvalidError }
+
+func (e outOfDate) Error() string {
+	const form = "2006-01-02 15:04"
+	return fmt.Sprintf("the certificate %q is valid from %s to %s UTC only, and a record of usage 2 heeds that", e.Cert.Subject,
+		e.Cert.NotBefore.UTC().Format(form), e.Cert.NotAfter.UTC().Format(form))
 }
