@@ -61,7 +61,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
 			"danelaw COMMAND [options] ...   see below; danelaw COMMAND -help tells more",
 		Version:        "see about", // has the flag -version; VersionPrinter prints
 		DefaultCommand: "serve",
-		Commands:       []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(), versionCommand()},
+		Commands:       []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(), watchCommand(), versionCommand()},
 		Writer:         stdout,
 		ErrWriter:      stderr,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run does that

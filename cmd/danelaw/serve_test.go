@@ -302,7 +302,7 @@ func TestSystemUpstreams(t *testing.T) {
 // TestUsage: a wrong command line is told with exit code 2.
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"serv", `"serv" is no command; there are serve, lab, check, doctor, tlsa, version`},
+		{"serv", `"serv" is no command; there are serve, lab, check, doctor, tlsa, watch, version`},
 		{"-prot 53", "-prot; see danelaw serve -help"},
 		{"-port 0", "0 is no port"},
 		{"-port x", "port"},

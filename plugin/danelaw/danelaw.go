@@ -6,11 +6,13 @@
 package danelaw
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -63,6 +65,10 @@ type Config struct {
 	InFlight          int           // L-13
 	Waiting           int           // L-13
 	EDNSSize          uint16        // S-1, octets
+
+	Watch []string // canonical names of own domains, which are looked at regularly
+	// WatchDial, if set, connects to their mail hosts in the place of the system.
+	WatchDial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Defaults returns the configuration of a Corefile that says nothing.
@@ -125,7 +131,8 @@ func (h *Handler) open() (err error) {
 	if h.Clock == nil {
 		h.Clock = time.Now
 	}
-	if err := h.lacks(); err != nil {
+	h.prepare()
+	if err := cmp.Or(h.lacks(), h.unwatchable()); err != nil {
 		return err
 	}
 	h.meter = newMeter(h.Block)
@@ -143,7 +150,6 @@ func (h *Handler) open() (err error) {
 		InFlight: h.InFlight, Waiting: h.Waiting, MinTTL: h.MinTTL, MaxTTL: h.MaxTTL, Prefetch: h.Prefetch,
 	})
 	h.resolver = h.resolving
-	h.prepare()
 	h.readiness = newReadiness(h.Config, h.set, h.resolving, h.memory, &h.upstreams)
 	h.opened.Store(true)
 	return nil
@@ -190,6 +196,9 @@ func (h *Handler) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop
 	h.running.Go(func() { h.readiness.run(ctx) })
+	if len(h.Watch) > 0 {
+		h.running.Go(func() { newWatcher(h).run(ctx) })
+	}
 	live.add(h)
 }
 

@@ -50,6 +50,7 @@ var options = []option{
 		duration(time.Second, 30*time.Second, func(s *setting) *time.Duration { return &s.Timeout })}, // L-10
 	{"limit", "NAME N", limitNames(), true, setLimit},
 	{"edns_size", "N", "a number from 512 to 4096", false, setEDNSSize},
+	{"watch", "DOMAIN...", "domains of your own that get mail, such as example.org", true, setWatch},
 }
 
 // limit is one NAME of the option limit.

@@ -82,6 +82,9 @@ func TestOptions(t *testing.T) {
 		{[]string{"cache_ttl 0s 1s"}, func(c *Config) { c.MinTTL, c.MaxTTL = 0, time.Second }},
 		{[]string{"prefetch on"}, func(c *Config) {}},
 		{[]string{"prefetch off"}, func(c *Config) { c.Prefetch = false }},
+		{[]string{"watch Example.org example.net.", "watch example.com"}, func(c *Config) {
+			c.Watch = []string{"example.org.", "example.net.", "example.com."}
+		}},
 		{[]string{"timeout 1s"}, func(c *Config) { c.Timeout = time.Second }},
 		{[]string{"timeout 30s"}, func(c *Config) { c.Timeout = 30 * time.Second }},
 		{[]string{"limit signature_checks 64", "limit upstream_questions 50", "limit retries 0", "limit in_flight 100", "limit waiting 10"},
@@ -184,6 +187,10 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"cache_ttl 0s 0s"}, 2, []string{`"0s" is out of range`, "1s to 168h"}},
 		{[]string{"cache_ttl 60s 30s"}, 2, []string{"60s is more than the greatest, 30s"}},
 		{[]string{"prefetch"}, 2, []string{"wrong number", "`on` or `off`"}},
+		{[]string{"watch"}, 2, []string{"wrong number", "domains of your own"}},
+		{[]string{"watch ."}, 2, []string{`"." is not a domain that gets mail`}},
+		{[]string{"watch mx.example:25"}, 2, []string{`"mx.example:25" is not a domain`, "watch DOMAIN..."}},
+		{[]string{"watch example.org", "watch EXAMPLE.org"}, 3, []string{"example.org. is there twice"}},
 		{[]string{"prefetch yes"}, 2, []string{`"yes" is neither`, "`on` or `off`"}},
 		{[]string{"timeout 999ms"}, 2, []string{`"999ms" is out of range`, "1s to 30s"}},
 		{[]string{"timeout 31s"}, 2, []string{`"31s" is out of range`, "1s to 30s"}},

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/mail"
+)
+
+func watchCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "watch",
+		Usage:     "look once at domains of your own as senders with DANE see them, for cron",
+		ArgsUsage: "DOMAIN...",
+		Description: "MX, addresses and TLSA records of the mail hosts are looked up and validated here, with the upstreams and trust anchors of\n" +
+			"the configuration; then the certificates at port 25 of all addresses are compared with the TLSA records, that with an\n" +
+			"ECDSA key and that with an RSA key. The option watch of the plugin does the same every ten minutes, with metrics.\n\n" +
+			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within -days; 1 if not; 2 for a wrong\n" +
+			"command line.",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "days", Value: 1, Usage: "a signature, or a certificate under usage 2, that ends within `N` days is a fault"},
+			&cli.BoolFlag{Name: "json", Usage: "print JSON for a program"},
+			confFlag(),
+			upstreamFlag(),
+			&cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"},
+		},
+		Action: watch,
+	}
+}
+
+func watch(ctx context.Context, c *cli.Command) error {
+	domains := c.Args().Slice()
+	if len(domains) == 0 {
+		return usageError{fmt.Errorf("watch takes the domains to look at; see danelaw watch -help")}
+	}
+	for i, domain := range domains {
+		name, err := mailHost(domain)
+		if err != nil {
+			return usageError{fmt.Errorf("%q is not a domain that gets mail", domain)}
+		}
+		domains[i] = name
+	}
+	if c.Int("days") < 0 {
+		return usageError{fmt.Errorf("-days %d: write 0 or more", c.Int("days"))}
+	}
+	var j judge
+	if err := j.open(c); err != nil {
+		return err
+	}
+	defer j.close()
+	return j.watch(ctx, c, domains)
+}
+
+// watch looks at one domain after the other.
+func (j *judge) watch(ctx context.Context, c *cli.Command, domains []string) error {
+	out := watchJSON{Good: true, Domains: []*watchedJSON{}}
+	for _, domain := range domains {
+		h, err := j.blocks.Handler(domain)
+		if err != nil {
+			return err
+		}
+		seen, err := h.Look(ctx, domain, j.prober)
+		if err != nil {
+			return err
+		}
+		d := report(seen, time.Duration(c.Int("days"))*24*time.Hour)
+		out.Domains, out.Good = append(out.Domains, d), out.Good && d.Good
+		if !c.Bool("json") {
+			if err := d.print(c.Root().Writer); err != nil {
+				return err
+			}
+		}
+	}
+	if c.Bool("json") {
+		encoder := json.NewEncoder(c.Root().Writer)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(out); err != nil {
+			return err
+		}
+	}
+	if !out.Good {
+		return errTold
+	}
+	return nil
+}
+
+// The form of `danelaw watch -json`, of which the text is made too. Names end with a dot, times are RFC 3339 in UTC. A field that is
+// not there has nothing to tell.
+type (
+	watchJSON struct {
+		Good    bool           `json:"good"` // whether the exit code is 0
+		Domains []*watchedJSON `json:"domains"`
+	}
+	watchedJSON struct {
+		Domain     string             `json:"domain"`
+		Checked    time.Time          `json:"checked"`
+		Good       bool               `json:"good"`
+		State      string             `json:"state"` // secure, unknown, none, bogus
+		Why        string             `json:"why"`
+		Faults     []string           `json:"faults"`               // sentences
+		Signatures *endJSON           `json:"signatures,omitempty"` // the first to end
+		Hosts      []*watchedHostJSON `json:"hosts"`
+
+		soon []string // those of the faults that are to come
+	}
+	watchedHostJSON struct {
+		Name         string            `json:"name"`
+		State        string            `json:"state"`
+		Why          string            `json:"why"`
+		Certificates []certificateJSON `json:"certificates"`
+	}
+	certificateJSON struct {
+		Address string   `json:"address"`
+		Key     string   `json:"key,omitempty"` // RSA or ECDSA, if there is a certificate
+		TLS     string   `json:"tls,omitempty"`
+		Matches string   `json:"matches,omitempty"` // the TLSA record
+		Ends    *endJSON `json:"ends,omitempty"`
+		Error   string   `json:"error,omitempty"`       // why it does not match, or there is none
+		Result  string   `json:"result_type,omitempty"` // of the error, in TLS reports (RFC 8460 section 4.3)
+	}
+	endJSON struct {
+		At       time.Time `json:"at"`
+		DaysLeft int       `json:"days_left"` // whole ones
+	}
+)
+
+// end is a time to come, or gone by; nil for none.
+func end(at, now time.Time) *endJSON {
+	if at.IsZero() {
+		return nil
+	}
+	left := at.Sub(now)
+	days := int(left / (24 * time.Hour))
+	if left < 0 {
+		days-- // the day that has begun
+	}
+	return &endJSON{at.UTC(), days}
+}
+
+func (e *endJSON) String() string {
+	if e.DaysLeft < 0 {
+		return fmt.Sprintf("ended %s", e.At.Format("2006-01-02 15:04 UTC"))
+	}
+	return fmt.Sprintf("end %s, in %s", e.At.Format("2006-01-02 15:04 UTC"), counted(e.DaysLeft, "day"))
+}
+
+// report is what was seen, with its faults.
+func report(s *danelaw.Seen, margin time.Duration) *watchedJSON {
+	d := &watchedJSON{
+		Domain: s.Domain, Checked: s.At.UTC().Truncate(time.Second), State: string(s.State), Why: s.Why, Faults: []string{},
+		Signatures: end(s.Signatures, s.At), Hosts: []*watchedHostJSON{},
+	}
+	if s.State != danelaw.StateSecure {
+		d.Faults = append(d.Faults, s.Why)
+	}
+	if !s.Signatures.IsZero() && s.Signatures.Before(s.At.Add(margin)) {
+		d.soon = append(d.soon, fmt.Sprintf("signatures %s", d.Signatures))
+	}
+	for _, h := range s.Hosts {
+		host := &watchedHostJSON{Name: h.Name, State: string(h.State), Why: h.Why, Certificates: []certificateJSON{}}
+		for _, c := range h.Certificates {
+			shown := certificate(c, s.At)
+			where := strings.TrimSpace(fmt.Sprintf("%s at %s %s", h.Name, shown.Address, shown.Key))
+			switch {
+			case shown.Error != "":
+				d.Faults = append(d.Faults, where+": "+shown.Error)
+			case c.Record != nil && c.Record.Usage == mail.DANETA && c.Expires().Before(s.At.Add(margin)):
+				d.soon = append(d.soon, fmt.Sprintf("%s: certificates %s", where, shown.Ends))
+			}
+			host.Certificates = append(host.Certificates, shown)
+		}
+		d.Hosts = append(d.Hosts, host)
+	}
+	d.Faults = append(d.Faults, d.soon...)
+	d.Good = len(d.Faults) == 0
+	return d
+}
+
+func certificate(c danelaw.SeenCertificate, now time.Time) certificateJSON {
+	shown := certificateJSON{Address: c.Address.Addr().String(), Key: string(c.Key), Ends: end(c.Expires(), now)}
+	if c.Version != 0 {
+		shown.TLS = tls.VersionName(c.Version)
+	}
+	if c.Record != nil {
+		shown.Matches = mail.Brief(c.Record)
+	}
+	if c.Failure != nil {
+		shown.Error, shown.Result = c.Failure.Error(), string(c.Failure.Result())
+	}
+	return shown
+}
+
+// print prints the text.
+func (d *watchedJSON) print(to io.Writer) error {
+	var out strings.Builder
+	word := "good"
+	if !d.Good {
+		word = "fault"
+	}
+	fmt.Fprintf(&out, "%s %s\n  DANE %s: %s\n", d.Domain, word, d.State, d.Why)
+	if d.Signatures != nil {
+		fmt.Fprintf(&out, "  signatures %s\n", d.Signatures)
+	}
+	for _, h := range d.Hosts {
+		fmt.Fprintf(&out, "  %s %s\n", h.Name, h.State)
+		rows := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+		for _, c := range h.Certificates {
+			told := c.Error
+			if told == "" {
+				told = fmt.Sprintf("matches %s, %s", c.Matches, c.Ends)
+			}
+			fmt.Fprintf(rows, "    %s\t%s\t%s\t%s\n", c.Address, cmp.Or(c.Key, "-"), cmp.Or(c.TLS, "-"), told)
+		}
+		rows.Flush()
+	}
+	for _, fault := range d.soon {
+		fmt.Fprintf(&out, "  too soon: %s\n", fault)
+	}
+	_, err := io.WriteString(to, out.String())
+	return err
+}

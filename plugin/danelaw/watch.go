@@ -1,0 +1,282 @@
+package danelaw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/danelaw-dns/danelaw/plugin/probe"
+)
+
+const (
+	// watchEvery is the interval between two looks at a domain, give or take a tenth so that not all come at once.
+	watchEvery = 10 * time.Minute
+	// watchSoon is within which time after a start the first looks are, and the next one after a look that found nothing out.
+	watchSoon = 20 * time.Second
+	// watchAtOnce is how many domains are looked at at the same time.
+	watchAtOnce = 4
+)
+
+// watches is what is known of the domains that are watched, by server block. It outlives a reload: between two looks nothing may be
+// missed.
+var watches = struct {
+	sync.Mutex
+	by map[string]map[string]watched
+}{by: map[string]map[string]watched{}}
+
+// watched is what is known of a domain.
+type watched struct {
+	state State // the last one that was known; "" if none was
+	seen  *Seen // the last look; nil before the first
+}
+
+// watcher looks at domains again and again. Nothing of it is in a query's way.
+type watcher struct {
+	*Handler
+	prober *probe.Prober
+	slots  chan struct{}
+	wait   func(ctx context.Context, d time.Duration) error // a test's own in tests
+	random func() float64                                   // from 0 to 1
+}
+
+func newWatcher(h *Handler) *watcher {
+	return &watcher{
+		Handler: h, prober: &probe.Prober{Clock: h.judgedAt, Dial: h.WatchDial}, slots: make(chan struct{}, watchAtOnce),
+		wait: sleep, random: rand.Float64,
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// run watches all domains until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	w.begin()
+	var domains sync.WaitGroup
+	for _, domain := range w.Watch {
+		domains.Go(func() { w.watch(ctx, domain) })
+	}
+	domains.Wait()
+}
+
+// begin takes over what is known of the domains, and forgets others.
+func (w *watcher) begin() {
+	watches.Lock()
+	defer watches.Unlock()
+	known := map[string]watched{}
+	for _, domain := range w.Watch {
+		known[domain] = watches.by[w.Block][domain]
+		for _, to := range []State{StateNone, StateBogus} {
+			downgrades.WithLabelValues(w.Block, domain, string(to)) // so that the first one is seen as a step
+		}
+	}
+	watches.by[w.Block] = known
+}
+
+// watch watches one domain.
+func (w *watcher) watch(ctx context.Context, domain string) {
+	for next := w.within(0, watchSoon); w.wait(ctx, next) == nil; {
+		next = w.within(watchEvery*9/10, watchEvery*11/10)
+		if state, err := w.look(ctx, domain); err != nil || state == StateUnknown {
+			next = w.within(watchSoon, 4*watchSoon)
+		}
+	}
+}
+
+func (w *watcher) within(least, most time.Duration) time.Duration {
+	return least + time.Duration(w.random()*float64(most-least))
+}
+
+// look looks at a domain once, and tells of what has changed.
+func (w *watcher) look(ctx context.Context, domain string) (state State, err error) {
+	defer survive()
+	select {
+	case w.slots <- struct{}{}:
+		defer func() { <-w.slots }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	seen, err := w.Look(ctx, domain, w.prober)
+	if err != nil {
+		if ctx.Err() == nil {
+			log.Warningf("watch %s: %v", domain, err)
+		}
+		return "", err
+	}
+	w.remember(seen)
+	return seen.State, nil
+}
+
+// remember keeps what was seen, counts a downgrade and logs changes. Not to know is no change.
+func (w *watcher) remember(seen *Seen) {
+	watches.Lock()
+	defer watches.Unlock()
+	known, watching := watches.by[w.Block][seen.Domain]
+	if !watching { // a reload took it out
+		return
+	}
+	w.logCertificates(known.seen, seen)
+	old := known.state
+	known.seen = seen
+	if seen.State != StateUnknown {
+		known.state = seen.State
+	}
+	watches.by[w.Block][seen.Domain] = known
+	if seen.State == StateUnknown || seen.State == old {
+		return
+	}
+	if old == StateSecure {
+		downgrades.WithLabelValues(w.Block, seen.Domain, string(seen.State)).Inc()
+		log.Errorf("watch %s: DANE was secure and is %s now: %s", seen.Domain, seen.State, seen.Why)
+	} else {
+		log.Infof("watch %s: DANE is %s: %s", seen.Domain, seen.State, seen.Why)
+	}
+}
+
+// logCertificates tells which certificates match no more, and which do again.
+func (w *watcher) logCertificates(old, seen *Seen) {
+	before := faults(old)
+	now := faults(seen)
+	for _, where := range slices.Sorted(maps.Keys(now)) {
+		if before[where] != now[where] {
+			log.Warningf("watch %s: %s: %s", seen.Domain, where, now[where])
+		}
+	}
+	for _, where := range slices.Sorted(maps.Keys(before)) {
+		if now[where] == "" {
+			log.Infof("watch %s: %s: no fault any more", seen.Domain, where)
+		}
+	}
+}
+
+// faults are what is wrong with certificates, by host and address.
+func faults(s *Seen) map[string]string {
+	all := map[string]string{}
+	if s == nil {
+		return all
+	}
+	for _, h := range s.Hosts {
+		for _, c := range h.Certificates {
+			if c.Failure != nil {
+				all[strings.TrimSpace(fmt.Sprintf("%s at %s %s", h.Name, c.Address.Addr(), c.Key))] = c.Failure.Error()
+			}
+		}
+	}
+	return all
+}
+
+var downgrades = counter("watch_downgrades_total", "Counter of watched domains whose DANE was secure and is no more.", "domain", "to")
+
+// watchGauges show what was seen at last.
+type watchGauges struct{ state, checked, signatures, matches, reached, certificate *prometheus.Desc }
+
+func newWatchGauges() watchGauges {
+	gauge := func(name, help string, labels ...string) *prometheus.Desc {
+		name = prometheus.BuildFQName("coredns", pluginName, "watch_"+name)
+		return prometheus.NewDesc(name, help, append([]string{blockLabel, "domain"}, labels...), nil)
+	}
+	return watchGauges{
+		state:       gauge("state", "1 for the state of DANE of a watched domain, 0 for the others.", "state"),
+		checked:     gauge("checked_timestamp_seconds", "When a watched domain was looked at."),
+		signatures:  gauge("signatures_left_seconds", "Seconds until the first signature ends that DANE of a watched domain rests on."),
+		matches:     gauge("certificate_matches", "1 if a certificate matches the TLSA records of its host.", "host", "address", "key"),
+		reached:     gauge("host_reached", "1 if a mail host could be reached and spoke TLS.", "host", "address"),
+		certificate: gauge("certificate_left_seconds", "Seconds until a certificate ends.", "host", "address", "key"),
+	}
+}
+
+func init() { prometheus.MustRegister(newWatchGauges()) }
+
+// Describe implements prometheus.Collector.
+func (g watchGauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{g.state, g.checked, g.signatures, g.matches, g.reached, g.certificate} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g watchGauges) Collect(to chan<- prometheus.Metric) {
+	for block, h := range live.newest() {
+		if len(h.Watch) == 0 {
+			continue
+		}
+		watches.Lock()
+		known := maps.Clone(watches.by[block])
+		watches.Unlock()
+		for _, w := range known {
+			if w.seen != nil {
+				g.collect(to, block, h.judgedAt(), w.seen)
+			}
+		}
+	}
+}
+
+func (g watchGauges) collect(to chan<- prometheus.Metric, block string, now time.Time, s *Seen) {
+	show := func(d *prometheus.Desc, value float64, labels ...string) {
+		labels = append([]string{block, s.Domain}, labels...)
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	for _, state := range States {
+		show(g.state, truth(s.State == state), string(state))
+	}
+	show(g.checked, float64(s.At.Unix()))
+	if !s.Signatures.IsZero() {
+		show(g.signatures, s.Signatures.Sub(now).Seconds())
+	}
+	for _, h := range s.Hosts {
+		reached := map[string]bool{}
+		for _, c := range h.Certificates {
+			address := c.Address.Addr().String()
+			if reached[address] = reached[address] || len(c.Chain) > 0; len(c.Chain) > 0 {
+				show(g.matches, truth(c.Failure == nil), h.Name, address, string(c.Key))
+				show(g.certificate, c.Expires().Sub(now).Seconds(), h.Name, address, string(c.Key))
+			}
+		}
+		for address, yes := range reached {
+			show(g.reached, truth(yes), h.Name, address)
+		}
+	}
+}
+
+// setWatch reads the option watch.
+func setWatch(s *setting, args []string) error {
+	if len(args) == 0 {
+		return errArgs
+	}
+	for _, arg := range args {
+		domain := dns.CanonicalName(arg)
+		if _, ok := dns.IsDomainName(arg); !ok || domain == "." || strings.ContainsAny(arg, "/:@*") {
+			return fmt.Errorf("%q is not a domain that gets mail", arg)
+		}
+		if slices.Contains(s.Watch, domain) {
+			return fmt.Errorf("%s is there twice", domain)
+		}
+		s.Watch = append(s.Watch, domain)
+	}
+	return nil
+}
+
+// unwatchable says why a domain to be watched is not validated here.
+func (h *Handler) unwatchable() error {
+	for _, domain := range h.Watch {
+		if _, special := h.special(dns.Question{Name: domain, Qtype: dns.TypeMX, Qclass: dns.ClassINET}); special || h.private.cover(domain) {
+			return errors.New("watch " + domain + ": the name is private or special, and never validated")
+		}
+	}
+	return nil
+}
