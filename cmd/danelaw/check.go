@@ -2,48 +2,104 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"strings"
 
+	"github.com/fatih/color"
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
-	"github.com/danelaw-dns/danelaw/zones"
+	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "check",
-		Usage:     "show the chain of trust of a name, and what is wrong with it",
-		ArgsUsage: "NAME [TYPE]",
-		Description: "The name is asked for and judged here, with the upstreams and trust anchors of the configuration; a danelaw that\n" +
-			"runs on this host is not asked. TYPE is MX if it is not given.\n\n" +
-			"Exit codes: 0 for an answer that is Secure or Insecure, 1 for one that clients get SERVFAIL for, 2 for a wrong\ncommand line.",
+		Usage:     "show how a sender of mail sees a domain, or the chain of trust of a name, and what is wrong",
+		ArgsUsage: "DOMAIN... | NAME TYPE",
+		Description: "For each DOMAIN: its MX, the addresses and TLSA records of its mail hosts, each with its security status; what a sender\n" +
+			"with DANE decides on (RFC 7672), what Postfix and Exim do, and which record is to blame. For a NAME and a TYPE of\n" +
+			"records: the answer with its chain of trust. TYPE is a word without a dot, such as TLSA.\n\n" +
+			"Everything is asked for and judged here, with the upstreams and trust anchors of the configuration; a danelaw that\n" +
+			"runs on this host is not asked. The file of -file has a domain a line; what follows a # is a comment.\n\n" +
+			"Exit codes: 0 if Postfix and Exim deliver to every domain (one that says by a null MX that it takes no mail counts too),\n" +
+			"or the answer for NAME and TYPE is Secure or Insecure; 1 if mail for one is deferred or bounces, or clients get SERVFAIL\n" +
+			"for the answer, or something did not work; 2 for a wrong command line.",
 		Flags: []cli.Flag{
 			confFlag(),
 			upstreamFlag(),
 			&cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"},
+			&cli.StringFlag{Name: "file", Usage: "check the domains in `FILE` too, or in stdin, and print a line for each"},
+			&cli.BoolFlag{Name: "smtp", Usage: "connect to the mail hosts, too, and compare their certificates with the TLSA records"},
+			&cli.IntFlag{Name: "smtp-port", Value: mail.Port, Usage: "connect to port `N`, whose TLSA records these are then", Validator: checkPort},
+			&cli.BoolFlag{Name: "json", Usage: "print JSON, whose fields keep their names and meaning"},
+			&cli.StringFlag{Name: "html", Usage: "write a page with the chains of trust drawn to `FILE`, too"},
+			&cli.BoolFlag{Name: "require-dane", Usage: "exit with 1 for a domain whose hosts do not all have DANE, too"},
 		},
 		Action: check,
 	}
 }
 
+// forDomains are the flags that NAME TYPE has no use for.
+var forDomains = []string{"file", "smtp", "smtp-port", "json", "html", "require-dane"}
+
 func check(ctx context.Context, c *cli.Command) error {
-	q, err := checkQuestion(c.Args().Slice())
+	q, single, err := checkQuestion(c.Args().Slice())
 	if err != nil {
 		return err
 	}
-	src, end, err := checkSource(c)
+	if single {
+		for _, name := range forDomains {
+			if c.IsSet(name) {
+				return usageError{fmt.Errorf("-%s is for domains, not for NAME TYPE", name)}
+			}
+		}
+		return withAsker(c, func(a *asker) error { return checkName(ctx, c.Root().Writer, a, q) })
+	}
+	domains, err := checkDomains(c)
 	if err != nil {
 		return err
 	}
-	defer end()
-	found, err := explain(ctx, src, q)
+	return withAsker(c, func(a *asker) error { return checkAll(ctx, c, a, domains) })
+}
+
+// checkQuestion reads NAME TYPE, or finds that the arguments are something else: domains.
+func checkQuestion(args []string) (q dns.Question, single bool, err error) {
+	if len(args) != 2 || strings.Contains(args[1], ".") {
+		return q, false, nil
+	}
+	q = dns.Question{Qclass: dns.ClassINET}
+	if q.Name, err = parseName(args[0]); err != nil {
+		return q, true, usageError{err}
+	}
+	if q.Qtype, err = parseType(args[1]); err != nil {
+		return q, true, usageError{err}
+	}
+	return q, true, nil
+}
+
+// withAsker runs f with the configuration that the flags ask for.
+func withAsker(c *cli.Command, f func(*asker) error) error {
+	a, err := openAsker(c)
 	if err != nil {
 		return err
 	}
-	if err := printChain(c.Root().Writer, q, found); err != nil {
+	defer a.close()
+	return f(a)
+}
+
+// checkName prints the chain of trust of one answer.
+func checkName(ctx context.Context, to io.Writer, a *asker, q dns.Question) error {
+	found, err := a.explain(ctx, q.Name, q.Qtype)
+	if err != nil {
+		return err
+	}
+	if err := printChain(to, q, found); err != nil {
 		return err
 	}
 	if found.Answer.Status <= dnssec.Bogus {
@@ -52,54 +108,82 @@ func check(ctx context.Context, c *cli.Command) error {
 	return nil
 }
 
-// checkQuestion reads NAME [TYPE].
-func checkQuestion(args []string) (q dns.Question, err error) {
-	if len(args) < 1 || len(args) > 2 {
-		return q, usageError{fmt.Errorf("check takes a name and perhaps a type, not %q; see danelaw check -help", args)}
+// checkAll checks domains and tells of them in the form asked for.
+func checkAll(ctx context.Context, c *cli.Command, a *asker, domains []string) error {
+	o := lookOptions{smtp: c.Bool("smtp"), port: c.Int("smtp-port"), requireDANE: c.Bool("require-dane")}
+	results, err := lookAll(ctx, a, domains, o, progressBar(c, len(domains)))
+	if err != nil {
+		return err
 	}
-	q = dns.Question{Name: dns.CanonicalName(args[0]), Qtype: dns.TypeMX, Qclass: dns.ClassINET}
-	if _, ok := dns.IsDomainName(q.Name); !ok {
-		return q, usageError{fmt.Errorf("%q is not a domain name", args[0])}
-	}
-	if len(args) == 2 {
-		if q.Qtype, err = parseType(args[1]); err != nil {
-			return q, usageError{err}
+	if file := c.String("html"); file != "" {
+		if err := writePage(file, results); err != nil {
+			return err
 		}
 	}
-	return q, nil
+	if err := printAll(c, results); err != nil {
+		return err
+	}
+	for _, r := range results {
+		if r.view == nil || !r.view.Wanted {
+			return errTold
+		}
+	}
+	return nil
 }
 
-// checkSource returns the configuration to ask with; end ends what it needs.
-func checkSource(c *cli.Command) (src *source, end func(), err error) {
-	if !c.Bool("lab") {
-		src, err = configuration(c, false)
-		return src, func() {}, err
+// printAll prints what was found.
+func printAll(c *cli.Command, results []result) error {
+	to := c.Root().Writer
+	paint := newPainter(to == io.Writer(os.Stdout) && !color.NoColor)
+	switch {
+	case c.Bool("json"):
+		return printJSON(to, results)
+	case c.IsSet("file"):
+		return printLines(to, results, paint)
 	}
-	if c.IsSet("conf") || c.IsSet("upstream") {
-		return nil, nil, usageError{fmt.Errorf("-lab has a configuration of its own: leave out -conf and -upstream")}
+	for i, r := range results {
+		if i > 0 {
+			fmt.Fprintln(to)
+		}
+		if r.err != nil {
+			fmt.Fprintf(to, "%s  %s\n%s\n", r.domain, paint.paint(bad, "cannot be checked"), r.err)
+			continue
+		}
+		if err := printView(to, r.view, paint); err != nil {
+			return err
+		}
 	}
-	lab, err := zones.Start(zones.Options{})
-	if err != nil {
-		return nil, nil, err
-	}
-	src, forget, err := labSource(lab, firstLabPort) // where nobody listens
-	if err != nil {
-		lab.Close()
-		return nil, nil, err
-	}
-	return src, func() { forget(); lab.Close() }, nil
+	return nil
 }
 
-// explain asks q in this process.
-func explain(ctx context.Context, src *source, q dns.Question) (*chain.Explanation, error) {
-	blocks, err := load(src)
-	if err != nil {
-		return nil, err
+// The form of `danelaw check -json`.
+type (
+	checkJSON struct {
+		Domains []*view     `json:"domains"`
+		Errors  []errorJSON `json:"errors"` // of domains that cannot be checked
+		Wanted  bool        `json:"wanted"` // whether the exit code is 0
 	}
-	defer blocks.Close()
-	h, err := blocks.Handler(q.Name)
-	if err != nil {
-		return nil, err
+	errorJSON struct {
+		Domain string `json:"domain"`
+		Error  string `json:"error"`
 	}
-	return h.Explain(ctx, q)
+)
+
+func printJSON(to io.Writer, results []result) error {
+	out := checkJSON{Domains: []*view{}, Errors: []errorJSON{}, Wanted: true}
+	for _, r := range results {
+		if r.err != nil {
+			out.Errors = append(out.Errors, errorJSON{r.domain, r.err.Error()})
+			out.Wanted = false
+			continue
+		}
+		out.Domains = append(out.Domains, r.view)
+		out.Wanted = out.Wanted && r.view.Wanted
+	}
+	encoder := json.NewEncoder(to)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(out)
 }
+
+// errInterrupted is the end of a command by Ctrl-C.
+var errInterrupted = errors.New("interrupted")

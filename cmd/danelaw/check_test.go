@@ -14,17 +14,17 @@ func TestCheck(t *testing.T) {
 		code int
 		want []string
 	}{
-		{[]string{"good.dane"}, 0, []string{"good.dane. MX: Secure\n\n.  ", "trust anchor", "RSASHA256", "\n  dane. ", "DS ", "(SHA256), key ",
+		{[]string{"good.dane", "MX"}, 0, []string{"good.dane. MX: Secure\n\n.  ", "trust anchor", "RSASHA256", "\n  dane. ", "DS ", "(SHA256), key ",
 			"ECDSAP256SHA256, signed 20", " UTC\n    good.dane. ", "\n      good.dane. MX ", "\n        10 mx1.good.dane.\n"}},
 		{[]string{"GOOD.dane.", "txt"}, 0, []string{"good.dane. TXT: Secure", `"v=spf1 mx -all"`}},
 		{[]string{"_25._tcp.mx.no-tlsa.dane", "TLSA"}, 0, []string{"Secure, NXDOMAIN", " NSEC "}},
 		{[]string{"mx1.good.dane", "MX"}, 0, []string{"Secure, there is no such record", "mx1.good.dane. NSEC"}},
 		{[]string{"mx.alias-unsigned.dane", "A"}, 0, []string{": Insecure", "CNAME", "unsigned: the zone above proves that there is no DS"}},
 		{[]string{"iterations.dane", "TYPE65"}, 0, []string{"iterations.dane. HTTPS: Insecure", "200 iterations", "(EDE 27)"}},
-		{[]string{"rsasha1.dane"}, 0, []string{": Insecure", "algorithm 5", "(EDE 1)"}},
-		{[]string{"expired.dane"}, 1, []string{"Bogus, clients get SERVFAIL", "the RRSIG over expired.dane. DNSKEY", "expired 20", "(EDE 7)",
+		{[]string{"rsasha1.dane", "mx"}, 0, []string{": Insecure", "algorithm 5", "(EDE 1)"}},
+		{[]string{"expired.dane", "mx"}, 1, []string{"Bogus, clients get SERVFAIL", "the RRSIG over expired.dane. DNSKEY", "expired 20", "(EDE 7)",
 			"\n    expired.dane.  Bogus"}},
-		{[]string{"wrong-signature.dane"}, 1, []string{"(EDE 6)", "\n      wrong-signature.dane. MX  Bogus"}},
+		{[]string{"wrong-signature.dane", "mx"}, 1, []string{"(EDE 6)", "\n      wrong-signature.dane. MX  Bogus"}},
 		{[]string{"_25._tcp.mx.tlsa-servfail.dane", "TLSA"}, 1, []string{"Indeterminate", "(EDE 22)", "SERVFAIL"}},
 		{[]string{".", "DNSKEY"}, 0, []string{". DNSKEY: Secure"}},
 	} {
@@ -56,11 +56,14 @@ corp.example {
 		code int
 		want string
 	}{
-		{[]string{"good.dane", "-conf", file}, 0, "good.dane. MX: Secure"},
+		{[]string{"good.dane", "MX", "-conf", file}, 0, "good.dane. MX: Secure"},
+		{[]string{"good.dane", "-conf", file}, 0, "mx1.good.dane.  dane"},
 		{[]string{"-conf", file, "host.corp.example"}, 1, "host.corp.example. is private"},
 		{[]string{"-conf", file, "localhost"}, 1, "localhost. is a special name"},
 		{[]string{"-conf", file + ".old", "good.dane"}, 1, "Corefile.old: no such file"},
+		{[]string{"-conf", file, "host.corp.example", "A"}, 1, "host.corp.example. is private"},
 		{[]string{"-upstream", lab.Addr(), "good.dane"}, 1, "no DNSKEY matches the DS"}, // it has the anchors of the real root
+		{[]string{"-server", lab.Addr(), "good.dane", "MX"}, 1, "no DNSKEY matches the DS"},
 	} {
 		code, out, stderr := here(append([]string{"check"}, tt.args...)...)
 		if code != tt.code || !strings.Contains(out+stderr, tt.want) {

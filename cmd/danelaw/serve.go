@@ -42,7 +42,7 @@ func confFlag() cli.Flag {
 }
 
 func upstreamFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "upstream", Usage: "without -conf: ask `ADDR`, such as 192.0.2.53 or tls://9.9.9.9%dns.quad9.net"}
+	return &cli.StringSliceFlag{Name: "upstream", Aliases: []string{"server"}, Usage: "without -conf: ask `ADDR`, such as 192.0.2.53 or tls://9.9.9.9%dns.quad9.net"}
 }
 
 func checkPort(port int) error {

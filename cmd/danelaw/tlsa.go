@@ -16,8 +16,6 @@ import (
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
-	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
@@ -64,7 +62,7 @@ func tlsa(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	if c.Bool("check") || c.IsSet("smtp") {
-		if err := p.open(c); err != nil {
+		if p.asker, err = openAsker(c); err != nil {
 			return err
 		}
 		defer p.close()
@@ -93,7 +91,7 @@ type tlsaPlan struct {
 	current, next []*identity
 	published     []*dns.TLSA
 	publishedTTL  uint32 // of the set as it is signed
-	judge
+	*asker               // nil if nobody is asked
 }
 
 // newTLSAPlan reads what of the command line needs nothing else.
@@ -135,45 +133,6 @@ func (p *tlsaPlan) readKind(c *cli.Command) error {
 		*number.to = uint8(n)
 	}
 	return nil
-}
-
-// judge asks and judges in this process.
-type judge struct {
-	blocks danelaw.Blocks
-	prober *probe.Prober
-	end    func()
-}
-
-// open makes the judge by the flags.
-func (j *judge) open(c *cli.Command) error {
-	src, end, err := checkSource(c)
-	if err != nil {
-		return err
-	}
-	input, err := src.Load(serverType)
-	if err == nil {
-		j.blocks, err = danelaw.Load(input)
-	}
-	if err != nil {
-		end()
-		return err
-	}
-	j.prober, j.end = &probe.Prober{Dial: src.dial}, end
-	return nil
-}
-
-func (j *judge) close() {
-	j.blocks.Close()
-	j.end()
-}
-
-// explain asks for what there is under a name.
-func (j *judge) explain(ctx context.Context, name string, qtype uint16) (*chain.Explanation, error) {
-	h, err := j.blocks.Handler(name)
-	if err != nil {
-		return nil, err
-	}
-	return h.Explain(ctx, dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET})
 }
 
 // identify finds the certificates and keys, and the name of the host.

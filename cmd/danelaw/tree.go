@@ -85,17 +85,19 @@ func (t *tree) row(depth int, what string, status dnssec.Status, how string) {
 }
 
 // zone prints the line of a zone.
-func (t *tree) zone(z *dnssec.Zone) {
-	how := ""
+func (t *tree) zone(z *dnssec.Zone) { t.row(t.depth(z), z.Name, z.Status, t.how(z)) }
+
+// how says why a zone has its status.
+func (t *tree) how(z *dnssec.Zone) string {
 	switch {
 	case z.Cause != nil:
-		how = z.Cause.Text
+		return z.Cause.Text
 	case z.Status == dnssec.Secure:
-		how = t.tie(z)
+		return t.tie(z)
 	case z.Status == dnssec.Insecure:
-		how = "unsigned: the zone above proves that there is no DS"
+		return "unsigned: the zone above proves that there is no DS"
 	}
-	t.row(t.depth(z), z.Name, z.Status, how)
+	return ""
 }
 
 // tie says by what a zone is tied to the one above.
@@ -120,11 +122,8 @@ func validity(inception, expiration uint32) string {
 	return "signed " + instant(inception) + " to " + instant(expiration) + " UTC"
 }
 
-// instant is the time nearest to now that 32 bits may mean (RFC 4034 section 3.1.5).
-func instant(t uint32) string {
-	now := time.Now().Unix()
-	return time.Unix(now+int64(int32(t-uint32(now))), 0).UTC().Format("2006-01-02 15:04")
-}
+// instant is the time that 32 bits mean, in UTC.
+func instant(t uint32) string { return near(t, time.Now()).Format("2006-01-02 15:04") }
 
 // depth is how many zones of the chain lie above z.
 func (t *tree) depth(z *dnssec.Zone) (n int) {

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/probe"
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+// asker asks and judges in this process, and connects to mail hosts. It is safe for concurrent use.
+type asker struct {
+	prober *probe.Prober
+	end    func() // ends what its configuration needs
+
+	mu     sync.Mutex
+	blocks danelaw.Blocks
+}
+
+// openAsker makes an asker by the flags -conf, -upstream and -lab.
+func openAsker(c *cli.Command) (*asker, error) {
+	src, end, err := askerSource(c)
+	if err != nil {
+		return nil, err
+	}
+	blocks, err := load(src)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return &asker{prober: &probe.Prober{Dial: src.dial}, end: end, blocks: blocks}, nil
+}
+
+// askerSource returns the configuration to ask with; end ends what it needs.
+func askerSource(c *cli.Command) (src *source, end func(), err error) {
+	if !c.Bool("lab") {
+		src, err = configuration(c, false)
+		return src, func() {}, err
+	}
+	if c.IsSet("conf") || c.IsSet("upstream") {
+		return nil, nil, usageError{fmt.Errorf("-lab has a configuration of its own: leave out -conf and -upstream")}
+	}
+	lab, err := zones.Start(zones.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	src, forget, err := labSource(lab, firstLabPort) // where nobody listens
+	if err != nil {
+		lab.Close()
+		return nil, nil, err
+	}
+	return src, func() { forget(); lab.Close() }, nil
+}
+
+func (a *asker) close() {
+	a.blocks.Close()
+	a.end()
+}
+
+func (a *asker) handler(name string) (*danelaw.Handler, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.blocks.Handler(name)
+}
+
+// explain asks for what there is under a name; the error is for names that are not validated.
+func (a *asker) explain(ctx context.Context, name string, qtype uint16) (*chain.Explanation, error) {
+	h, err := a.handler(name)
+	if err != nil {
+		return nil, err
+	}
+	return h.Explain(ctx, dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET})
+}
+
+// now is the time as of which a name is judged.
+func (a *asker) now(name string) time.Time {
+	if h, err := a.handler(name); err == nil && !h.ValidationTime.IsZero() {
+		return h.ValidationTime
+	}
+	return time.Now()
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/miekg/dns"
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v3"
+	"golang.org/x/net/idna"
+	"golang.org/x/term"
+)
+
+// parseName reads a domain name as people write it, with letters of any script (RFC 5891).
+func parseName(text string) (string, error) {
+	name := text
+	if strings.IndexFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+		var err error
+		if name, err = idna.Lookup.ToASCII(text); err != nil {
+			return "", fmt.Errorf("%q is not a domain name: %w", text, err)
+		}
+	}
+	if _, domain, ok := strings.Cut(text, "@"); ok {
+		return "", fmt.Errorf("%q is not a domain name; give the domain alone, %q", text, domain)
+	}
+	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f }
+	if _, ok := dns.IsDomainName(name); !ok || name == "" || strings.IndexFunc(name, odd) >= 0 {
+		return "", fmt.Errorf("%q is not a domain name", text)
+	}
+	return dns.CanonicalName(name), nil
+}
+
+// checkDomains are the domains of the command line and of -file, each once.
+func checkDomains(c *cli.Command) (domains []string, err error) {
+	for _, arg := range c.Args().Slice() {
+		name, err := parseName(arg)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		domains = append(domains, name)
+	}
+	if c.IsSet("file") {
+		more, err := openDomains(c.String("file"))
+		if err != nil {
+			return nil, err
+		}
+		domains = append(domains, more...)
+	}
+	if len(domains) == 0 {
+		return nil, usageError{errors.New("check takes domains, or a name and a type; see danelaw check -help")}
+	}
+	seen := map[string]bool{}
+	return slices.DeleteFunc(domains, func(d string) bool {
+		twice := seen[d]
+		seen[d] = true
+		return twice
+	}), nil
+}
+
+func openDomains(file string) ([]string, error) {
+	if file == "stdin" || file == "-" {
+		return readDomains("stdin", os.Stdin)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("the domains cannot be read: %w", err)
+	}
+	defer f.Close()
+	return readDomains(file, f)
+}
+
+// readDomains reads a domain a line. What follows a # is a comment; empty lines are passed over.
+func readDomains(file string, from io.Reader) (domains []string, err error) {
+	lines := bufio.NewScanner(from)
+	for n := 1; lines.Scan(); n++ {
+		text, _, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "\ufeff"), "#")
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		name, err := parseName(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", file, n, err)
+		}
+		domains = append(domains, name)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(domains) == 0 {
+		return nil, fmt.Errorf("%s names no domain; it takes one a line", file)
+	}
+	return domains, nil
+}
+
+// result is what came of one domain: a view or an error.
+type result struct {
+	domain string
+	view   *view
+	err    error
+}
+
+// Domain is its name, for the template of the page.
+func (r result) Domain() string { return r.domain }
+
+// Error is why it could not be checked.
+func (r result) Error() string { return r.err.Error() }
+
+// atOnce is how many domains are checked at the same time.
+const atOnce = 8
+
+// lookAll checks domains, some at a time; done is called after each. The error is for a ctx that ends.
+func lookAll(ctx context.Context, a *asker, domains []string, o lookOptions, done func()) ([]result, error) {
+	results := make([]result, len(domains))
+	next := make(chan int)
+	var work sync.WaitGroup
+	for range min(atOnce, len(domains)) {
+		work.Go(func() {
+			for i := range next {
+				v, err := a.look(ctx, domains[i], o)
+				results[i] = result{domains[i], v, err}
+				done()
+			}
+		})
+	}
+	for i := range domains {
+		next <- i
+	}
+	close(next)
+	work.Wait()
+	if ctx.Err() != nil {
+		return nil, errInterrupted
+	}
+	return results, nil
+}
+
+// progressBar returns what is called after each of so many domains: it draws on a terminal, and only if there is something to wait
+// for.
+func progressBar(c *cli.Command, n int) (done func()) {
+	stderr, ok := c.Root().ErrWriter.(*os.File)
+	if !ok || n < 2 || !term.IsTerminal(int(stderr.Fd())) {
+		return func() {}
+	}
+	bar := progressbar.NewOptions(n, progressbar.OptionSetWriter(stderr), progressbar.OptionShowCount(),
+		progressbar.OptionSetDescription("checking"), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+	return func() { bar.Add(1) }
+}
+
+// printLines prints a line for each domain, and how many there are of each decision.
+func printLines(to io.Writer, results []result, p painter) error {
+	width, count := 0, map[string]int{}
+	for _, r := range results {
+		width = max(width, len(r.domain))
+	}
+	unwanted := 0
+	for _, r := range results {
+		word, text := "unknown", ""
+		if r.err != nil {
+			text = r.err.Error()
+		} else {
+			word, text = r.view.Decision, r.view.line()
+		}
+		count[word]++
+		if r.view == nil || !r.view.Wanted {
+			unwanted++
+		}
+		line := fmt.Sprintf("%-*s  %s%*s  %s", width, r.domain, p.paint(tones[word], word), len("opportunistic")-len(word), "", printable(text))
+		if _, err := fmt.Fprintln(to, strings.TrimRight(line, " ")); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(to, "\n%s\n", summary(count, len(results), unwanted))
+	return err
+}
+
+// line is what there is to say of a domain in one line.
+func (v *view) line() string {
+	for _, s := range v.Senders {
+		if v.Culprit == nil && (s.Decision == "defer" || s.Decision == "bounce") && v.Decision != s.Decision {
+			return s.Name + " " + s.Text
+		}
+	}
+	return v.told()
+}
+
+// summary counts.
+func summary(count map[string]int, all, unwanted int) string {
+	var parts []string
+	for _, word := range slices.SortedFunc(maps.Keys(count), func(a, b string) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
+	}) {
+		parts = append(parts, fmt.Sprintf("%d %s", count[word], word))
+	}
+	domains := "domains"
+	if all == 1 {
+		domains = "domain"
+	}
+	end := "all are as wanted"
+	if unwanted > 0 {
+		end = fmt.Sprintf("%d not as wanted", unwanted)
+	}
+	return fmt.Sprintf("%d %s: %s; %s", all, domains, strings.Join(parts, ", "), end)
+}

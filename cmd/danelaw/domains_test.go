@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+// checked runs check with -json in a lab of its own.
+func checked(t *testing.T, args ...string) (code int, out *checkJSON) {
+	t.Helper()
+	code, text, stderr := here(append([]string{"check", "-lab", "-json"}, args...)...)
+	if err := json.Unmarshal([]byte(text), &out); err != nil || stderr != "" {
+		t.Fatalf("%v: %v, %s%s", args, err, text, stderr)
+	}
+	return code, out
+}
+
+// TestLabDecisions: for every domain of the lab the decision is what its row of the table leads to by D-2, with what Postfix and Exim
+// do otherwise.
+func TestLabDecisions(t *testing.T) {
+	lab := newLab(t)
+	var list strings.Builder
+	for _, d := range lab.Domains() {
+		list.WriteString(d.Name + " # " + d.Shows + "\n")
+	}
+	code, out := checked(t, "-file", write(t, "domains.txt", list.String()))
+	if code != exitFailure || out.Wanted || len(out.Errors) > 0 || len(out.Domains) != len(lab.Domains()) {
+		t.Fatalf("exit code %d, %d domains, errors %v", code, len(out.Domains), out.Errors)
+	}
+	seen := map[string]bool{}
+	for i, d := range lab.Domains() {
+		v := out.Domains[i]
+		want := expected(d)
+		got := [3]string{v.Decision, v.Senders[0].Decision, v.Senders[1].Decision}
+		seen[want[0]] = true
+		if v.Domain != d.Name || got != want {
+			t.Errorf("%s (%s): %v, want %v", v.Domain, d.Shows, got, want)
+		}
+		failed := slices.ContainsFunc(d.Questions, func(q zones.Question) bool {
+			return strings.HasPrefix(q.Name, "_25.") && q.Rcode == 2 || q.Name == d.Name && q.Rcode == 2
+		})
+		if failed && (v.Culprit == nil || v.Culprit.Text == "") {
+			t.Errorf("%s: no culprit is named", d.Name)
+		}
+		if v.Wanted == slices.ContainsFunc(got[:], func(s string) bool { return s == "defer" || s == "bounce" }) {
+			t.Errorf("%s: %v, and wanted is %v", d.Name, got, v.Wanted)
+		}
+	}
+	for _, word := range []string{"dane", "encrypt", "opportunistic", "defer", "bounce", "null-mx"} {
+		if !seen[word] {
+			t.Errorf("no domain of the lab is decided on with %q", word)
+		}
+	}
+}
+
+// expected is what the table leads to, for a sender that keeps to RFC 7672, Postfix and Exim.
+func expected(d zones.Domain) [3]string {
+	all := func(word string) [3]string { return [3]string{word, word, word} }
+	switch d.Name {
+	case "null-mx.dane.", "dnsbl.dane.", "refusing.dane.":
+		return all("null-mx")
+	case "2.0.0.0.1.0.0.2.ip6.arpa.": // addresses have no mail
+		return all("bounce")
+	case "unusable-tlsa.dane.":
+		return [3]string{"encrypt", "encrypt", "defer"}
+	case "alias-signed.dane.", "alias-unsigned.dane.": // Exim knows of the host's own name alone, and only if all is Secure
+		return [3]string{"dane", "dane", "opportunistic"}
+	}
+	return all(byQuestions(d))
+}
+
+// byQuestions goes by the verdicts that the table has for what a mail server asks.
+func byQuestions(d zones.Domain) string {
+	decision := "opportunistic"
+	for _, q := range d.Questions {
+		own := q.Name == d.Name && q.Type == 15 || strings.Contains(q.Name, "mx") && slices.Contains([]uint16{1, 28, 52}, q.Type) ||
+			strings.HasPrefix(q.Name, "_25._tcp.") // MX; A, AAAA and TLSA of hosts
+		switch {
+		case !own:
+		case q.Rcode == 2: // SERVFAIL
+			return "defer"
+		case q.Type == 52 && q.Status == "Secure" && q.Rcode == 0:
+			decision = "dane"
+		}
+	}
+	return decision
+}
+
+// TestCheckDomain: what a sender sees, for people.
+func TestCheckDomain(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"good.dane"}, 0, []string{"good.dane.  DANE, ", "\n  MX           Secure  10 mx1.good.dane., 20 mx2.good.dane.\n",
+			"\n  mx1.good.dane.  dane  ", "\n    AAAA       Secure  2001:db8::25\n", "\n    TLSA       Secure  3 1 1 ",
+			`(its log says "Verified")`, "\n  MTA-STS      Secure  id 20260101T000000; DANE is stronger and wins\n",
+			"\n  TLS reports  Secure  to mailto:reports@good.dane\n", "policy type tlsa, no failure", "the first to expire is that over ", "days left\n"}},
+		{[]string{"expired.dane"}, 1, []string{"expired.dane.  mail is deferred\nexpired.dane.: the RRSIG over expired.dane. DNSKEY (key ",
+			") expired 20", "\n  Postfix      defer   defers (4.4.3,"[:22], "dnssec-invalid; by Exchange Online as 4/5.7.324 or 4/5.4.312"}},
+		{[]string{"unsigned.dane"}, 0, []string{"no DANE", "because of unsigned.dane., which is unsigned: the zone above proves that there is no DS"}},
+		{[]string{"alias-unsigned.dane"}, 0, []string{"    alias      Secure         of mx.unsigned.dane.\n", "A          Insecure", "Exim         opportunistic  "}},
+		{[]string{"alias-broken.dane"}, 1, []string{"    alias      Secure  of mx.expired.dane.\n", "    A          Bogus   expired.dane.: the RRSIG"}},
+		{[]string{"null-mx.dane"}, 0, []string{"takes no mail", "bounces (5.1.0)"}},
+		{[]string{"nothing.good.dane"}, 1, []string{"mail bounces", "there is no such domain", "bounces (5.4.4)"}},
+		{[]string{"no-mx.dane"}, 0, []string{"none: the domain is its own mail host", "\n  no-mx.dane.  dane"}},
+		{[]string{"unusable-tlsa.dane"}, 1, []string{"encrypted, but to whom is not verified", "unusable: usage 1", `"DANE error: No usable TLSA records"`}},
+		{[]string{"large-tlsa.dane"}, 0, []string{"and 34 more"}},
+		{[]string{"good.dane", "good.nsec3", "GOOD.dane."}, 0, []string{"good.dane.  DANE", "\n\ngood.nsec3.  DANE"}},
+		{[]string{"no-tlsa.dane"}, 0, []string{"none at _25._tcp.mx.no-tlsa.dane."}},
+		{[]string{"no-tlsa.dane", "-require-dane"}, 1, []string{"no DANE"}},
+		{[]string{"good.dane", "-require-dane"}, 0, []string{"DANE"}},
+		{[]string{"null-mx.dane", "-require-dane"}, 0, []string{"takes no mail"}},
+		{[]string{"localhost", "good.dane"}, 1, []string{"localhost.  cannot be checked\nlocalhost. is a special name", "good.dane.  DANE"}},
+		{[]string{"good.dane", "-smtp"}, 0, []string{"192.0.2.25:25      matches  TLSA 3 1 1 ", " days left; TLS 1.3"}},
+		{[]string{"no-tlsa.dane", "-smtp"}, 0, []string{"192.0.2.25:25      tls ", " days left; TLS 1.3"}},
+		{[]string{"mismatch.dane", "-smtp"}, 1, []string{"mail is deferred\nmx.mismatch.dane. at 192.0.2.25:25: no TLSA record matches", "failed", "certificate-not-trusted"}},
+		{[]string{"expired-ta.dane", "-smtp"}, 1, []string{"mail is deferred", "certificate has expired", " days ago", "certificate-expired; by Exchange Online as 4/5.7.322"}},
+		{[]string{"expired-ee.dane", "-smtp"}, 0, []string{"matches", " days ago"}},
+		{[]string{"other-name.dane", "-smtp"}, 1, []string{"certificate-host-mismatch; by Exchange Online as 5.7.325"}},
+		{[]string{"no-starttls.dane", "-smtp"}, 1, []string{"does not offer STARTTLS", "starttls-not-supported", "4/5.7.321"}},
+		{[]string{"no-starttls.dane"}, 0, []string{"DANE"}}, // nobody has looked
+		{[]string{"unusable-tlsa.dane", "-smtp"}, 1, []string{"192.0.2.25:25      tls ", "Postfix              encrypt"}},
+		{[]string{"good.dane", "-smtp", "-smtp-port", "2525"}, 0, []string{"none at _2525._tcp.mx1.good.dane.", "192.0.2.25:2525"}},
+	} {
+		code, out, stderr := here(append([]string{"check", "-lab"}, tt.args...)...)
+		if code != tt.code || stderr != "" || strings.Contains(out, "\x1b") {
+			t.Errorf("%q: exit code %d, want %d; %s", tt.args, code, tt.code, stderr)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q lacks %q:\n%s", tt.args, want, out)
+			}
+		}
+	}
+}
+
+// TestCheckJSON: what a program is told of a broken domain and a good one.
+func TestCheckJSON(t *testing.T) {
+	code, out := checked(t, "expired.dane", "good.dane", "localhost", "-smtp")
+	if code != exitFailure || out.Wanted || len(out.Domains) != 2 || len(out.Errors) != 1 || out.Errors[0].Domain != "localhost." {
+		t.Fatalf("exit code %d, %+v", code, out)
+	}
+	bad, good := out.Domains[0], out.Domains[1]
+	if f := bad.Culprit; f == nil || f.EDE != 7 || f.Zone != "expired.dane." || f.Type != "DNSKEY" || f.KeyTag == 0 ||
+		!strings.Contains(f.Text, "expired 20") {
+		t.Errorf("the culprit is %+v", f)
+	}
+	if bad.Decision != "defer" || bad.Report.ResultType != "dnssec-invalid" || bad.Report.ExchangeOnline != "4/5.7.324" || len(bad.Hosts) > 0 {
+		t.Errorf("%+v", bad)
+	}
+	host := good.Hosts[0]
+	if good.Culprit != nil || !good.Wanted || host.Name != "mx1.good.dane." || host.Preference != 10 || host.TLSA[0].Status != "Secure" ||
+		!host.TLSA[0].Parts[0].Usable || host.SMTP[0].Result != "matches" || host.SMTP[0].Certificate.DaysLeft < 80 {
+		t.Errorf("%+v", good)
+	}
+	if good.MTASTS.ID != "20260101T000000" || !slices.Equal(good.TLSRPT.RUA, []string{"mailto:reports@good.dane"}) {
+		t.Errorf("%+v, %+v", good.MTASTS, good.TLSRPT)
+	}
+	signed := map[string]bool{}
+	for i, s := range good.Signatures {
+		signed[s.Owner+" "+s.Type] = true
+		if s.KeyTag == 0 || s.DaysLeft < 1 || i > 0 && s.Expires.Before(good.Signatures[i-1].Expires) {
+			t.Errorf("%+v", s)
+		}
+	}
+	for _, want := range []string{". DNSKEY", "dane. DS", "dane. DNSKEY", "good.dane. DS", "good.dane. DNSKEY", "good.dane. MX", "mx1.good.dane. A",
+		"mx2.good.dane. AAAA", "_25._tcp.mx1.good.dane. TLSA", "_mta-sts.good.dane. TXT", "_smtp._tls.good.dane. TXT"} {
+		if !signed[want] {
+			t.Errorf("the signature over %s is not listed", want)
+		}
+	}
+}
+
+// TestJSONIsDocumented: every field of the JSON is explained in README.md, and a good domain's has no other names.
+func TestJSONIsDocumented(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	fieldNames(reflect.TypeFor[checkJSON](), names)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if !strings.Contains(string(readme), "`"+name+"`") {
+			t.Errorf("the field %s is not in README.md", name)
+		}
+	}
+	if len(names) < 50 {
+		t.Errorf("only %d fields", len(names))
+	}
+}
+
+// fieldNames collects the names in JSON of a type and all below.
+func fieldNames(t reflect.Type, names map[string]bool) {
+	for t.Kind() == reflect.Slice || t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t.String() == "time.Time" {
+		return
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name != "" {
+			names[name] = true
+		}
+		if name != "" || f.Anonymous {
+			fieldNames(f.Type, names)
+		}
+	}
+}
+
+// TestFile: domains a line each, their comments and faults; a line for each and a summary.
+func TestFile(t *testing.T) {
+	file := write(t, "domains.txt", "\ufeff# ours\ngood.dane\n\n  expired.dane. # told them\r\nGOOD.dane\nlocalhost\nunusable-tlsa.dane\n")
+	code, out, stderr := here("check", "-lab", "-file", file, "null-mx.dane")
+	if code != exitFailure || stderr != "" {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	for _, want := range []string{"null-mx.dane.        null-mx        null-mx.dane. says", "\ngood.dane.           dane\n",
+		"\nexpired.dane.        defer          expired.dane.: the RRSIG", "\nlocalhost.           unknown        localhost. is a special name",
+		"\nunusable-tlsa.dane.  encrypt        Exim defers",
+		"\n\n5 domains: 1 dane, 1 defer, 1 encrypt, 1 null-mx, 1 unknown; 3 not as wanted\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("lacks %q:\n%s", want, out)
+		}
+	}
+	if code, out, _ := here("check", "-lab", "-file", write(t, "one", "good.dane")); code != 0 || !strings.HasSuffix(out, "\n\n1 domain: 1 dane; all are as wanted\n") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	for _, tt := range []struct{ text, want string }{
+		{"good.dane\n\nb..example\n", `list:3: "b..example" is not a domain name`},
+		{"good.dane expired.dane", `list:1: "good.dane expired.dane" is not a domain name`},
+		{"good.dane\x1b[31m", `list:1: "good.dane\x1b[31m" is not a domain name`},
+		{"# none\n", "names no domain"},
+		{strings.Repeat("a", 1<<17), "list: "},
+	} {
+		if code, out, stderr := here("check", "-lab", "-file", write(t, "list", tt.text)); code != exitFailure || !strings.Contains(stderr, tt.want) || out != "" {
+			t.Errorf("%.40q: exit code %d, %.200s%s", tt.text, code, stderr, out)
+		}
+	}
+	if code, _, stderr := here("check", "-lab", "-file", file+".old"); code != exitFailure || !strings.Contains(stderr, "the domains cannot be read: ") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
+// TestParseName: names as people write them.
+func TestParseName(t *testing.T) {
+	for text, want := range map[string]string{
+		"Example.ORG": "example.org.", "example.org.": "example.org.", ".": ".", "bücher.example": "xn--bcher-kva.example.", "_dmarc.example": "_dmarc.example.",
+		`a\.b.example`: `a\.b.example.`, "": "", " ": "", "a b": "", "a..b": "", "a\x00b": "", "a@b.example": "", "\u202eexample": "", strings.Repeat("a", 64) + ".example": "",
+	} {
+		if got, err := parseName(text); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// TestInterrupted: Ctrl-C is no verdict.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, stderr strings.Builder
+	if code := run(ctx, []string{"danelaw", "check", "-lab", "good.dane", "expired.dane"}, &out, &stderr); code != exitFailure ||
+		stderr.String() != "danelaw: interrupted\n" || out.Len() > 0 {
+		t.Errorf("exit code %d, %q, %q", code, &out, &stderr)
+	}
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/probe"
+)
+
+// The form of what was seen at the addresses of a host, in `danelaw check -smtp -json`.
+type (
+	smtpView struct {
+		Address     string           `json:"address"`
+		Result      string           `json:"result"`            // matches: a TLSA record; tls: there is none to match; failed
+		TLS         string           `json:"tls,omitempty"`     // its version
+		Matched     string           `json:"matched,omitempty"` // the TLSA record, in zone-file form
+		Certificate *certificateView `json:"certificate,omitempty"`
+		Failure     *smtpFailure     `json:"failure,omitempty"`
+	}
+	certificateView struct {
+		Subject  string    `json:"subject"`
+		Names    []string  `json:"names"`
+		Issuer   string    `json:"issuer"`
+		Expires  time.Time `json:"expires"` // of a trust anchor's chain that ends sooner, if that is what matched
+		DaysLeft int       `json:"days_left"`
+	}
+	smtpFailure struct {
+		Kind           string `json:"kind"` // unreachable, protocol, no STARTTLS, handshake, certificate
+		Text           string `json:"text"`
+		ResultType     string `json:"result_type,omitempty"` // RFC 8460 section 4.3
+		ExchangeOnline string `json:"exchange_online,omitempty"`
+	}
+)
+
+// mostAddresses is to how many addresses of a host is connected: Postfix tries no more than 5 in all.
+const mostAddresses = 8
+
+// connect connects to the mail hosts of a domain as a sender would.
+func (a *asker) connect(ctx context.Context, v *view, o lookOptions) {
+	var work sync.WaitGroup
+	for i, h := range v.Hosts {
+		facts := &v.domain.Hosts[i]
+		if !mail.Standard.Host(&v.domain, facts).Action.Delivers() && !mail.Exim.Host(&v.domain, facts).Action.Delivers() {
+			continue
+		}
+		targets := v.targets(h, facts, o.port)
+		h.Untried = max(0, len(targets)-mostAddresses)
+		targets = targets[:len(targets)-h.Untried]
+		h.SMTP = make([]smtpView, len(targets))
+		for n, t := range targets {
+			work.Go(func() { h.SMTP[n] = newSMTPView(a.prober.Probe(ctx, t), v.Checked) })
+		}
+	}
+	work.Wait()
+}
+
+// targets are the addresses of a host, with what is to be found there.
+func (v *view) targets(h *hostView, facts *mail.Host, port int) (all []probe.Target) {
+	t := probe.Target{Base: h.Name}
+	if v.domain.MX.Status == dnssec.Secure {
+		t.Names = []string{v.Domain} // RFC 7672 section 3.2.2
+	}
+	if found := facts.Found(); found != nil {
+		t.Base = found.Base
+		t.Usable, _ = mail.Usable(found.Records)
+	}
+	for _, l := range h.Addresses {
+		for _, address := range l.Records {
+			if ip, err := netip.ParseAddr(address); err == nil {
+				t.Address = netip.AddrPortFrom(ip, uint16(port))
+				all = append(all, t)
+			}
+		}
+	}
+	return all
+}
+
+func newSMTPView(r *probe.Report, now time.Time) smtpView {
+	v := smtpView{Address: r.Address.String(), Result: "tls"}
+	if r.Version != 0 {
+		v.TLS = tls.VersionName(r.Version)
+	}
+	if len(r.Chain) > 0 {
+		c, end := r.Chain[0], r.Expires().UTC()
+		v.Certificate = &certificateView{c.Subject.String(), append([]string{}, c.DNSNames...), c.Issuer.String(), end, daysLeft(end, now)}
+	}
+	if r.Record != nil {
+		v.Result, v.Matched = "matches", rdata(r.Record)
+	}
+	if r.Failure != nil {
+		result := r.Failure.Result()
+		v.Result = "failed"
+		v.Failure = &smtpFailure{string(r.Failure.Kind), r.Failure.Error(), string(result), result.ExchangeOnline()}
+	}
+	return v
+}
+
+// text is the line about an address.
+func (s *smtpView) text() string {
+	var parts []string
+	if s.Failure != nil {
+		parts = append(parts, s.Failure.Text)
+	}
+	if s.Matched != "" {
+		parts = append(parts, "TLSA "+brief(s.Matched))
+	}
+	if c := s.Certificate; c != nil {
+		parts = append(parts, fmt.Sprintf("certificate until %s, %s", c.Expires.Format(time.DateOnly), days(c.DaysLeft)))
+	}
+	if s.TLS != "" {
+		parts = append(parts, s.TLS)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// days words a number of days left.
+func days(n int) string {
+	switch {
+	case n < 0:
+		return fmt.Sprintf("%d days ago", -n)
+	case n == 1:
+		return "1 day left"
+	}
+	return fmt.Sprintf("%d days left", n)
+}
+
+// brief is a TLSA record, its data cut short.
+func brief(rdata string) string {
+	fields := strings.Fields(rdata)
+	if last := len(fields) - 1; last >= 0 && len(fields[last]) > 16 {
+		fields[last] = strings.ToLower(fields[last][:16]) + "..."
+	}
+	return strings.Join(fields, " ")
+}
+
+// stops says why what was seen at an address keeps a sender with such a decision from delivering there; "" if it does not.
+func (s *smtpView) stops(a mail.Action) string {
+	if s.Failure == nil {
+		return ""
+	}
+	switch probe.Kind(s.Failure.Kind) {
+	case probe.Certificate:
+		if a != mail.DANE {
+			return ""
+		}
+	case probe.NoSTARTTLS, probe.Handshake:
+		if a == mail.Opportunistic {
+			return ""
+		}
+	}
+	return s.Address + ": " + s.Failure.Text
+}
+
+// stops says why a sender with such a decision delivers to none of a host's addresses; "" if it does to one, or nobody has tried.
+func (h *hostView) stops(a mail.Action) (why string) {
+	telling := false
+	for i := range h.SMTP {
+		stopped := h.SMTP[i].stops(a)
+		if stopped == "" {
+			return ""
+		}
+		// An address of a family that is not routed here says little.
+		if said := probe.Kind(h.SMTP[i].Failure.Kind) != probe.Unreachable; why == "" || said && !telling {
+			why, telling = h.Name+" at "+stopped, said
+		}
+	}
+	return why
+}
+
+// decision is that of a sender on the domain, after what was seen at its hosts; it says whether that has changed it.
+func (v *view) decision(s mail.Sender) (d mail.Decision, changed bool) {
+	d = s.Domain(&v.domain)
+	if !d.Action.Delivers() {
+		return d, false
+	}
+	var left, stopped []mail.Decision
+	for i := range v.Hosts {
+		switch own, changed := v.hostDecision(s, i); {
+		case changed:
+			stopped = append(stopped, own)
+		case own.Action.Delivers():
+			left = append(left, own)
+		}
+	}
+	if len(stopped) == 0 {
+		return d, false
+	}
+	for i, own := range append(left, stopped...) {
+		if i == 0 || own.Action.Delivers() && own.Action < d.Action {
+			d = own
+		}
+	}
+	return d, len(left) == 0
+}
+
+// hostDecision is that of a sender on one host, after what was seen there.
+func (v *view) hostDecision(s mail.Sender, i int) (d mail.Decision, changed bool) {
+	d = s.Host(&v.domain, &v.domain.Hosts[i])
+	if d.Action.Delivers() {
+		if why := v.Hosts[i].stops(d.Action); why != "" {
+			return mail.Decision{Action: mail.Defer, Why: why}, true
+		}
+	}
+	return d, false
+}
+
+// smtpResult is the result type of what was seen at the hosts: of the first that keeps to TLSA records.
+func (v *view) smtpResult() mail.Result {
+	for i, h := range v.Hosts {
+		action := mail.Standard.Host(&v.domain, &v.domain.Hosts[i]).Action
+		for n := range h.SMTP {
+			if s := &h.SMTP[n]; s.stops(action) != "" && s.Failure.ResultType != "" {
+				return mail.Result(s.Failure.ResultType)
+			}
+		}
+	}
+	return ""
+}
+
+// box is the certificate seen at some addresses, or what was seen instead.
+func (s *smtpView) box() *box {
+	b := newBox("at "+s.Address, s.Result, s.text())
+	if c := s.Certificate; c != nil {
+		b.Lines = append(b.Lines, "names "+strings.Join(c.Names, ", ")+"; issued by "+c.Issuer)
+	}
+	if s.Certificate != nil {
+		b.Title = "certificate " + b.Title
+	}
+	return b
+}

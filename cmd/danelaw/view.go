@@ -1,0 +1,436 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/mail"
+)
+
+// The form of a domain in `danelaw check -json`, from which text and page are made too. Names end with a dot, times are RFC 3339 in
+// UTC. A field that is not there has nothing to tell.
+type (
+	view struct {
+		Domain     string          `json:"domain"`
+		Checked    time.Time       `json:"checked"`
+		Decision   string          `json:"decision"` // of a sender that keeps to RFC 7672: dane, encrypt, opportunistic, defer, bounce, null-mx
+		Why        string          `json:"why"`
+		Wanted     bool            `json:"wanted"`            // whether it counts for exit code 0
+		Culprit    *failureView    `json:"culprit,omitempty"` // the first thing that failed
+		Senders    []senderView    `json:"senders"`           // what Postfix and Exim do
+		MX         lookupView      `json:"mx"`
+		Hosts      []*hostView     `json:"hosts"` // in the order in which they are tried
+		MTASTS     policyView      `json:"mta_sts"`
+		TLSRPT     policyView      `json:"tls_rpt"`
+		Report     reportView      `json:"report"`
+		Signatures []signatureView `json:"signatures"` // of all that is Secure here, the first to expire first
+		Zones      []*zoneView     `json:"zones"`      // parents before children
+
+		domain mail.Domain
+		zones  map[string]*dnssec.Zone
+	}
+	// failureView is a failure of DNSSEC or of a lookup.
+	failureView struct {
+		Text   string `json:"text"` // one sentence
+		EDE    uint16 `json:"ede"`  // RFC 8914
+		Zone   string `json:"zone,omitempty"`
+		Owner  string `json:"owner,omitempty"`
+		Type   string `json:"type,omitempty"`
+		KeyTag uint16 `json:"key_tag,omitempty"`
+	}
+	senderView struct {
+		Name     string `json:"name"`
+		Decision string `json:"decision"`
+		Text     string `json:"text"`
+	}
+	lookupView struct {
+		Name    string       `json:"name"`
+		Type    string       `json:"type"`
+		Status  string       `json:"status"` // Secure, Insecure, Bogus, Indeterminate
+		Rcode   string       `json:"rcode"`
+		Records []string     `json:"records"`           // RDATA in zone-file form, those of aliases left out
+		Failure *failureView `json:"failure,omitempty"` // of Bogus and Indeterminate answers
+		Note    *failureView `json:"note,omitempty"`    // why it is Insecure, if that has an EDE
+
+		signed   []dns.RR
+		found    *chain.Explanation
+		unjudged error // the name is not validated at all
+	}
+	hostView struct {
+		Name       string       `json:"name"`
+		Preference uint16       `json:"preference"`
+		Decision   string       `json:"decision"` // as of the domain; no-address
+		Why        string       `json:"why"`
+		Senders    []senderView `json:"senders"`
+		Alias      *aliasView   `json:"alias,omitempty"`
+		Addresses  []lookupView `json:"addresses"`
+		TLSA       []tlsaView   `json:"tlsa"` // by base domains in the order in which they are tried
+		SMTP       []smtpView   `json:"smtp,omitempty"`
+		Untried    int          `json:"smtp_untried,omitempty"` // addresses beyond those in smtp
+	}
+	aliasView struct {
+		Target string `json:"target"`
+		Status string `json:"status"` // of the first CNAME
+	}
+	tlsaView struct {
+		lookupView
+		Base  string           `json:"base"`
+		Parts []tlsaRecordView `json:"parsed"`
+	}
+	tlsaRecordView struct {
+		Usage        uint8  `json:"usage"`
+		Selector     uint8  `json:"selector"`
+		MatchingType uint8  `json:"matching_type"`
+		Data         string `json:"data"`
+		Usable       bool   `json:"usable"`
+		Why          string `json:"why,omitempty"` // if it is not
+	}
+	policyView struct {
+		lookupView
+		Published bool     `json:"published"`
+		Error     string   `json:"error,omitempty"` // what is wrong with it
+		ID        string   `json:"id,omitempty"`    // of MTA-STS
+		RUA       []string `json:"rua,omitempty"`   // of TLS reports
+	}
+	reportView struct {
+		PolicyType     string `json:"policy_type"`
+		ResultType     string `json:"result_type,omitempty"`     // RFC 8460 section 4.3
+		ExchangeOnline string `json:"exchange_online,omitempty"` // the code it tells of that with
+	}
+	signatureView struct {
+		Owner    string    `json:"owner"`
+		Type     string    `json:"type"`
+		Signer   string    `json:"signer"`
+		KeyTag   uint16    `json:"key_tag"`
+		Expires  time.Time `json:"expires"`
+		DaysLeft int       `json:"days_left"`
+	}
+	zoneView struct {
+		Name    string       `json:"name"`
+		Status  string       `json:"status"`
+		Failure *failureView `json:"failure,omitempty"` // why it is not Secure
+		KeyTag  uint16       `json:"key_tag,omitempty"` // of the key that the DS or trust anchor is for
+		How     string       `json:"how"`               // it hangs from the one above, in words
+	}
+)
+
+// lookup asks for one thing. A name that is not validated is Indeterminate, with the reason.
+func (a *asker) lookup(ctx context.Context, name string, qtype uint16) (lookupView, mail.Lookup) {
+	e, err := a.explain(ctx, name, qtype)
+	if err != nil {
+		note := &dnssec.Failure{Owner: name, Type: qtype, Text: err.Error()}
+		e = &chain.Explanation{Answer: &chain.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{note}}}
+	}
+	l := lookupView{
+		Name: name, Type: dns.Type(qtype).String(), Status: e.Answer.Status.String(), Rcode: dns.RcodeToString[e.Answer.Rcode],
+		Records: []string{}, signed: slices.Concat(e.Answer.Answer, e.Answer.Ns), found: e, unjudged: err,
+	}
+	for _, rr := range e.Answer.Answer {
+		if rr.Header().Rrtype == qtype {
+			l.Records = append(l.Records, rdata(rr))
+		}
+	}
+	if len(e.Answer.Notes) > 0 {
+		if note := failureOf(e.Answer.Notes[0]); e.Answer.Status <= dnssec.Bogus {
+			l.Failure = note
+		} else {
+			l.Note = note
+		}
+	}
+	return l, mail.Lookup{Name: name, Type: qtype, Status: e.Answer.Status, Data: len(l.Records) > 0}
+}
+
+// failureOf is a failure for readers; nil stays nil.
+func failureOf(f *dnssec.Failure) *failureView {
+	if f == nil {
+		return nil
+	}
+	v := &failureView{Text: f.Text, EDE: f.Code, Zone: f.Zone, Owner: f.Owner, KeyTag: f.KeyTag}
+	if f.Type != 0 {
+		v.Type = dns.Type(f.Type).String()
+	}
+	return v
+}
+
+// look is how a sender sees a domain. The error is for domains that are not validated here, and for a ctx that ends.
+func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, error) {
+	v := &view{Domain: domain, Checked: a.now(domain).UTC().Truncate(time.Second), Hosts: []*hostView{}, zones: map[string]*dnssec.Zone{}}
+	var work sync.WaitGroup
+	work.Go(func() { a.lookMX(ctx, v, o) })
+	work.Go(func() { v.MTASTS.lookupView, _ = a.lookup(ctx, "_mta-sts."+domain, dns.TypeTXT) })
+	work.Go(func() { v.TLSRPT.lookupView, _ = a.lookup(ctx, "_smtp._tls."+domain, dns.TypeTXT) })
+	work.Wait()
+	if err := cmp.Or(ctx.Err(), v.MX.unjudged); err != nil {
+		return nil, err
+	}
+	v.policies()
+	v.collectZones()
+	a.collectSignatures(ctx, v)
+	if o.smtp {
+		a.connect(ctx, v, o)
+	}
+	v.decide(o)
+	return v, ctx.Err()
+}
+
+// lookOptions are what the command line says about looking.
+type lookOptions struct {
+	smtp        bool // connect to the receivers
+	port        int  // theirs
+	requireDANE bool // a domain without is not as wanted
+}
+
+// lookMX asks for the MX, then for all of its hosts at once.
+func (a *asker) lookMX(ctx context.Context, v *view, o lookOptions) {
+	d := &v.domain
+	d.Name = v.Domain
+	v.MX, d.MX = a.lookup(ctx, v.Domain, dns.TypeMX)
+	answer := v.MX.found.Answer
+	d.NameError = answer.Rcode == dns.RcodeNameError
+	if answer.Status <= dnssec.Bogus || d.NameError {
+		return
+	}
+	var exchanges []mail.Exchange
+	exchanges, d.Null = mail.Hosts(v.Domain, answer.Answer)
+	d.Hosts, v.Hosts = make([]mail.Host, len(exchanges)), make([]*hostView, len(exchanges))
+	var work sync.WaitGroup
+	for i, x := range exchanges {
+		work.Go(func() { v.Hosts[i], d.Hosts[i] = a.lookHost(ctx, x, o) })
+	}
+	work.Wait()
+}
+
+// lookHost asks for the addresses of a host and then for its TLSA records.
+func (a *asker) lookHost(ctx context.Context, x mail.Exchange, o lookOptions) (*hostView, mail.Host) {
+	v := &hostView{Name: x.Name, Preference: x.Preference, Addresses: make([]lookupView, 2), TLSA: []tlsaView{}}
+	h := mail.Host{Exchange: x, Expanded: x.Name, Addresses: make([]mail.Lookup, 2)}
+	var work sync.WaitGroup
+	for i, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		work.Go(func() { v.Addresses[i], h.Addresses[i] = a.lookup(ctx, x.Name, t) })
+	}
+	work.Wait()
+	a.lookAlias(ctx, v, &h)
+	for _, base := range mail.Bases(h.Name, h.Expanded, h.Status(), h.First) {
+		t, l := a.lookTLSA(ctx, base, o.port)
+		v.TLSA, h.TLSA = append(v.TLSA, t), append(h.TLSA, l)
+		if h.Found() != nil {
+			break
+		}
+	}
+	return v, h
+}
+
+// lookAlias finds out whether a host is an alias, and how far that is to be trusted (D-4).
+func (a *asker) lookAlias(ctx context.Context, v *hostView, h *mail.Host) {
+	for _, l := range v.Addresses {
+		answer := l.found.Answer
+		h.First = answer.Status
+		if answer.Status != dnssec.Secure { // the first CNAME may be all the same
+			cname, first := a.lookup(ctx, h.Name, dns.TypeCNAME)
+			h.First = first.Status
+			if answer.Status <= dnssec.Bogus {
+				answer = cname.found.Answer
+			}
+		}
+		target, alias := mail.Expanded(h.Name, answer.Answer)
+		if alias {
+			h.Expanded = target
+			v.Alias = &aliasView{Target: target, Status: h.First.String()}
+			return
+		}
+	}
+}
+
+func (a *asker) lookTLSA(ctx context.Context, base string, port int) (tlsaView, mail.TLSA) {
+	l, judged := a.lookup(ctx, mail.TLSAName(base, port), dns.TypeTLSA)
+	t := mail.TLSA{Lookup: judged, Base: base}
+	for _, rr := range l.found.Answer.Answer {
+		if record, ok := rr.(*dns.TLSA); ok {
+			t.Records = append(t.Records, record)
+		}
+	}
+	v := tlsaView{lookupView: l, Base: base, Parts: []tlsaRecordView{}}
+	why := map[*dns.TLSA]string{}
+	_, unusable := mail.Usable(t.Records)
+	for _, u := range unusable {
+		why[u.Record] = u.Why
+	}
+	for _, r := range t.Records {
+		v.Parts = append(v.Parts, tlsaRecordView{r.Usage, r.Selector, r.MatchingType, r.Certificate, why[r] == "", why[r]})
+	}
+	return v, t
+}
+
+// policies reads the TXT records of MTA-STS and TLS reports.
+func (v *view) policies() {
+	if sts, err := mail.ParseSTS(v.MTASTS.found.Answer.Answer); v.MTASTS.parsed(err) {
+		v.MTASTS.ID = sts.ID
+	}
+	if reports, err := mail.ParseTLSRPT(v.TLSRPT.found.Answer.Answer); v.TLSRPT.parsed(err) {
+		v.TLSRPT.RUA = reports.RUA
+	}
+}
+
+// parsed notes how parsing ended.
+func (p *policyView) parsed(err error) bool {
+	p.Published = p.Failure == nil && err != mail.ErrNoPolicy
+	if p.Published && err != nil {
+		p.Error = err.Error()
+	}
+	return err == nil
+}
+
+// lookups are all of a domain, in the order in which what fails matters.
+func (v *view) lookups() (all []*lookupView) {
+	all = append(all, &v.MX)
+	for _, h := range v.Hosts {
+		for i := range h.Addresses {
+			all = append(all, &h.Addresses[i])
+		}
+		for i := range h.TLSA {
+			all = append(all, &h.TLSA[i].lookupView)
+		}
+	}
+	return append(all, &v.MTASTS.lookupView, &v.TLSRPT.lookupView)
+}
+
+// collectZones puts together the chains of all lookups. Of a zone that was judged twice the worse verdict is told.
+func (v *view) collectZones() {
+	for _, l := range v.lookups() {
+		for _, z := range l.found.Zones {
+			if known := v.zones[z.Name]; known == nil || z.Status < known.Status {
+				v.zones[z.Name] = z
+			}
+		}
+	}
+	t := &tree{Explanation: &chain.Explanation{Zones: slices.SortedFunc(maps.Values(v.zones), byDepth)}}
+	for _, z := range t.Zones {
+		view := &zoneView{Name: z.Name, Status: z.Status.String(), Failure: failureOf(z.Cause), How: t.how(z)}
+		if z.Status == dnssec.Secure {
+			view.KeyTag = z.Tie.KeyTag
+		}
+		v.Zones = append(v.Zones, view)
+	}
+}
+
+// byDepth orders zones so that parents come before children.
+func byDepth(a, b *dnssec.Zone) int {
+	return cmp.Or(cmp.Compare(dns.CountLabel(a.Name), dns.CountLabel(b.Name)), cmp.Compare(a.Name, b.Name))
+}
+
+// collectSignatures lists the signatures on the way: of the zones' keys, of their DS, of the answers and their proofs.
+func (a *asker) collectSignatures(ctx context.Context, v *view) {
+	all := map[signatureView]bool{}
+	add := func(s signatureView, expiration uint32) {
+		s.Expires = near(expiration, v.Checked)
+		s.DaysLeft = daysLeft(s.Expires, v.Checked)
+		all[s] = true
+	}
+	records := make([][]dns.RR, len(v.Zones))
+	var work sync.WaitGroup
+	for i, z := range v.Zones {
+		zone := v.zones[z.Name]
+		if zone.Status != dnssec.Secure {
+			continue
+		}
+		add(signatureView{Owner: z.Name, Type: "DNSKEY", Signer: z.Name, KeyTag: zone.Tie.KeyTag}, zone.Tie.Expiration)
+		if z.Name != "." {
+			work.Go(func() {
+				ds, _ := a.lookup(ctx, z.Name, dns.TypeDS)
+				records[i] = ds.signed
+			})
+		}
+	}
+	work.Wait()
+	for _, l := range v.lookups() {
+		records = append(records, l.signed)
+	}
+	for _, rr := range slices.Concat(records...) {
+		sig, ok := rr.(*dns.RRSIG)
+		if !ok {
+			continue
+		}
+		signer := dns.CanonicalName(sig.SignerName)
+		if z := v.zones[signer]; z != nil && z.Status == dnssec.Secure { // a signature of an Insecure zone holds nothing up
+			add(signatureView{Owner: sig.Hdr.Name, Type: dns.Type(sig.TypeCovered).String(), Signer: signer, KeyTag: sig.KeyTag}, sig.Expiration)
+		}
+	}
+	v.Signatures = slices.AppendSeq([]signatureView{}, maps.Keys(all))
+	slices.SortFunc(v.Signatures, func(a, b signatureView) int {
+		return cmp.Or(a.Expires.Compare(b.Expires), strings.Compare(a.Owner, b.Owner), strings.Compare(a.Type, b.Type), cmp.Compare(a.KeyTag, b.KeyTag))
+	})
+}
+
+// daysLeft are the whole days until an end; negative ones have passed.
+func daysLeft(end, now time.Time) int { return int(end.Sub(now).Hours() / 24) }
+
+// decide fills in what senders make of it.
+func (v *view) decide(o lookOptions) {
+	decision, _ := v.decision(mail.Standard)
+	v.Decision, v.Why = decision.Action.String(), decision.Why
+	v.Senders = v.senders(v.decision)
+	for i, h := range v.Hosts {
+		own, _ := v.hostDecision(mail.Standard, i)
+		h.Decision, h.Why = own.Action.String(), own.Why
+		h.Senders = v.senders(func(s mail.Sender) (mail.Decision, bool) { return v.hostDecision(s, i) })
+	}
+	for _, l := range v.lookups() {
+		if l.Failure != nil && v.Culprit == nil {
+			v.Culprit = l.Failure
+		}
+	}
+	result := cmp.Or(v.domain.Result(), v.smtpResult())
+	v.Report = reportView{v.domain.PolicyType(v.MTASTS.Published && v.MTASTS.Error == ""), string(result), result.ExchangeOnline()}
+	v.Wanted = v.wanted(o)
+}
+
+// senders are the decisions of the programs.
+func (v *view) senders(decide func(mail.Sender) (mail.Decision, bool)) (all []senderView) {
+	for _, s := range []mail.Sender{mail.Postfix, mail.Exim} {
+		d, changed := decide(s)
+		text := s.Consequence(&v.domain, d)
+		if changed { // by what DNS does not tell
+			text = "defers: " + d.Why
+		}
+		all = append(all, senderView{string(s), d.Action.String(), text})
+	}
+	return all
+}
+
+// wanted reports whether a domain is as it should be: mail is delivered by every sender, or the domain wants none.
+func (v *view) wanted(o lookOptions) bool {
+	for _, s := range []mail.Sender{mail.Standard, mail.Postfix, mail.Exim} {
+		switch d, _ := v.decision(s); {
+		case d.Action == mail.NullMX:
+			return true
+		case !d.Action.Delivers(), s == mail.Standard && o.requireDANE && d.Action != mail.DANE:
+			return false
+		}
+	}
+	return true
+}
+
+// near is the time nearest to now that 32 bits may mean (RFC 4034 section 3.1.5).
+func near(t uint32, now time.Time) time.Time {
+	return time.Unix(now.Unix()+int64(int32(t-uint32(now.Unix()))), 0).UTC()
+}
+
+// firstToExpire tells which signature is the first to expire.
+func (v *view) firstToExpire() string {
+	if len(v.Signatures) == 0 {
+		return "nothing is signed"
+	}
+	s := v.Signatures[0]
+	return fmt.Sprintf("the first to expire is that over %s %s (key %d), %s UTC: %d days left", s.Owner, s.Type, s.KeyTag,
+		s.Expires.Format("2006-01-02 15:04"), s.DaysLeft)
+}
