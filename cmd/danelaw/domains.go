@@ -152,6 +152,7 @@ func progressBar(c *cli.Command, n int) (done func()) {
 	}
 	bar := progressbar.NewOptions(n, progressbar.OptionSetWriter(stderr), progressbar.OptionShowCount(),
 		progressbar.OptionSetDescription("checking"), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+	bar.RenderBlank() //nolint:errcheck // it is for looks
 	return func() { bar.Add(1) }
 }
 

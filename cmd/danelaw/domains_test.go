@@ -117,7 +117,7 @@ func TestCheckDomain(t *testing.T) {
 		{[]string{"large-tlsa.dane"}, 0, []string{"and 34 more"}},
 		{[]string{"good.dane", "good.nsec3", "GOOD.dane."}, 0, []string{"good.dane.  DANE", "\n\ngood.nsec3.  DANE"}},
 		{[]string{"no-tlsa.dane"}, 0, []string{"none at _25._tcp.mx.no-tlsa.dane."}},
-		{[]string{"no-tlsa.dane", "-require-dane"}, 1, []string{"no DANE"}},
+		{[]string{"no-tlsa.dane", "-require-dane"}, 1, []string{"no DANE", "result type dane-required"}},
 		{[]string{"good.dane", "-require-dane"}, 0, []string{"DANE"}},
 		{[]string{"null-mx.dane", "-require-dane"}, 0, []string{"takes no mail"}},
 		{[]string{"localhost", "good.dane"}, 1, []string{"localhost.  cannot be checked\nlocalhost. is a special name", "good.dane.  DANE"}},

@@ -390,6 +390,9 @@ func (v *view) decide(o lookOptions) {
 		}
 	}
 	result := cmp.Or(v.domain.Result(), v.smtpResult())
+	if result == "" && o.requireDANE && decision.Action.Delivers() && decision.Action != mail.DANE {
+		result = mail.DANERequired
+	}
 	v.Report = reportView{v.domain.PolicyType(v.MTASTS.Published && v.MTASTS.Error == ""), string(result), result.ExchangeOnline()}
 	v.Wanted = v.wanted(o)
 }

@@ -127,7 +127,7 @@ func printable(s string) string {
 
 // told is the sentence below the headline.
 func (v *view) told() string {
-	if v.Culprit != nil {
+	if _, stopped := v.decision(mail.Standard); v.Culprit != nil && !stopped {
 		return v.Culprit.Text
 	}
 	switch i := slices.IndexFunc(v.Zones, func(z *zoneView) bool { return z.Status == "Insecure" }); {

@@ -123,7 +123,7 @@ func split(rest string) (all fields, err error) {
 		name, value, ok := strings.Cut(part, "=")
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("its field %q has no =", part)
+			return nil, fmt.Errorf("its field %q has no equals sign", part)
 		case !fieldName.MatchString(name):
 			return nil, fmt.Errorf("its field %q has no proper name", part)
 		case name != "rua" && !fieldValue.MatchString(value):
