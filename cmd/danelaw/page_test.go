@@ -142,7 +142,7 @@ func TestPageInBrowser(t *testing.T) {
 	}
 	for domain, want := range map[string][]string{
 		"good.dane":     {`<g class="good">`, "certificate at 192.0.2.25:25", "DANE, mail goes to none"},
-		"unsigned.dane": {`<g class="good">`, `<g class="plain">`, "because of unsigned.dane."},
+		"unsigned.dane": {`<g class="good">`, `<g class="plain">`, "since unsigned.dane. is unsigned"},
 		"expired.dane":  {`<g class="good">`, `<g class="bad">`, "✗ Bogus", `<p class="told fails">expired.dane.: the RRSIG over expired.dane. DNSKEY`},
 	} {
 		file := filepath.Join(t.TempDir(), domain+".html")

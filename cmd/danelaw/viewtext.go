@@ -133,8 +133,11 @@ func (v *view) told() string {
 	switch i := slices.IndexFunc(v.Zones, func(z *zoneView) bool { return z.Status == "Insecure" }); {
 	case v.Decision == "dane":
 		return ""
-	case v.Decision == "opportunistic" && v.domain.MX.Status == dnssec.Insecure && i >= 0:
-		return fmt.Sprintf("%s, because of %s, which is %s", v.Why, v.Zones[i].Name, v.Zones[i].How)
+	case v.Decision != "opportunistic" || v.domain.MX.Status != dnssec.Insecure || i < 0:
+	case v.Zones[i].Failure != nil:
+		return v.Why + ", since " + v.Zones[i].Failure.Text
+	default:
+		return fmt.Sprintf("%s, since %s is %s", v.Why, v.Zones[i].Name, v.Zones[i].How)
 	}
 	return v.Why
 }
