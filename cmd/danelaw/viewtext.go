@@ -153,6 +153,15 @@ func (v *view) rows() (rows []row) {
 		rows = append(rows, row{What: s.Name, Word: s.Decision, Text: s.Text})
 	}
 	rows = append(rows, v.MTASTS.row("MTA-STS", v.sts()), v.TLSRPT.row("TLS reports", v.reports()))
+	told := v.told()
+	for _, l := range v.lookups() {
+		if l.Note == nil || !strings.Contains(told, l.Note.Text) {
+			continue
+		}
+		for i := range rows { // what is said above once is enough
+			rows[i].Text = strings.TrimSuffix(rows[i].Text, l.Note.inBrackets())
+		}
+	}
 	rows = append(rows, row{What: "reported as", Text: v.Report.text()}, row{What: "signatures", Text: v.firstToExpire()})
 	return rows
 }
@@ -169,10 +178,13 @@ func (l *lookupView) row(what, none string) row {
 		text = none
 	}
 	if l.Note != nil {
-		text += " (" + l.Note.Text + ")"
+		text += l.Note.inBrackets()
 	}
 	return row{What: what, Word: l.Status, Text: text}
 }
+
+// inBrackets is how a note follows what it explains.
+func (f *failureView) inBrackets() string { return " (" + f.Text + ")" }
 
 // rows are the lines of a host.
 func (h *hostView) rows() (rows []row) {

@@ -150,7 +150,7 @@ func reportURI(text string) error {
 			return fmt.Errorf("its rua %q names no host", text)
 		}
 	default:
-		return fmt.Errorf("its rua %q is neither mailto: nor https:", text)
+		return fmt.Errorf("its rua %q is of neither mailto nor https", text)
 	}
 	return nil
 }
