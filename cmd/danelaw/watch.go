@@ -53,23 +53,23 @@ func watch(ctx context.Context, c *cli.Command) error {
 	if c.Int("days") < 0 {
 		return usageError{fmt.Errorf("-days %d: write 0 or more", c.Int("days"))}
 	}
-	var j judge
-	if err := j.open(c); err != nil {
+	a, err := openAsker(c)
+	if err != nil {
 		return err
 	}
-	defer j.close()
-	return j.watch(ctx, c, domains)
+	defer a.close()
+	return a.watch(ctx, c, domains)
 }
 
 // watch looks at one domain after the other.
-func (j *judge) watch(ctx context.Context, c *cli.Command, domains []string) error {
+func (a *asker) watch(ctx context.Context, c *cli.Command, domains []string) error {
 	out := watchJSON{Good: true, Domains: []*watchedJSON{}}
 	for _, domain := range domains {
-		h, err := j.blocks.Handler(domain)
+		h, err := a.handler(domain)
 		if err != nil {
 			return err
 		}
-		seen, err := h.Look(ctx, domain, j.prober)
+		seen, err := h.Look(ctx, domain, a.prober)
 		if err != nil {
 			return err
 		}
