@@ -46,6 +46,7 @@ const (
 	noDenial outcome = "Bogus SERVFAIL 12"
 	refused  outcome = "Indeterminate SERVFAIL 22" // by the server or the upstream, which notice the fault themselves
 	unlinked outcome = "Indeterminate SERVFAIL 5"
+	silent   outcome = "No reply"
 	// proofless is a wildcard answer without the proof that it needs, as from a Knot Resolver that does not validate.
 	proofless = noDenial
 )

@@ -58,6 +58,19 @@ func run(line ...string) string {
 	return string(out)
 }
 
+// TestSilent: no reply at all, as there may be none in time on a busy machine, is none of the outcomes that are wanted.
+func TestSilent(t *testing.T) {
+	got, _ := digs(t, "no.address.invalid", question{name: ".", qtype: dns.TypeNS})
+	for _, want := range []outcome{secure, failed, bogus, refused} {
+		if got.meets(want) {
+			t.Errorf("%s is taken for %s", got, want)
+		}
+	}
+	if got := manners(""); got != silent {
+		t.Errorf("the form of no reply is %s", got)
+	}
+}
+
 // TestQuestions: each is asked once, of a type that there is.
 func TestQuestions(t *testing.T) {
 	seen := map[string]bool{}

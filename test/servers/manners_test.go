@@ -50,7 +50,7 @@ var (
 func manners(out string) outcome {
 	rcode := status.FindStringSubmatch(out)
 	if rcode == nil {
-		return "none"
+		return silent
 	}
 	words := rcode[1:]
 	for _, flag := range []string{"tc", "ad", "cd"} {

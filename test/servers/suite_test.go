@@ -204,7 +204,7 @@ func digs(t *testing.T, address string, q question) (outcome, string) {
 	out, err := exec.CommandContext(t.Context(), "dig", line...).CombinedOutput()
 	rcode := status.FindSubmatch(out)
 	if err != nil || rcode == nil {
-		return "none", fmt.Sprint(err, string(out))
+		return silent, fmt.Sprint(err, string(out))
 	}
 	m := dns.Msg{}
 	m.Rcode = dns.StringToRcode[string(rcode[1])]
