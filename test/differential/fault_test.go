@@ -724,9 +724,9 @@ func mixedProof(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 	replaceDenial(m, slices.Concat(own[0], slices.Concat(other[1:]...)))
 }
 
-// wholeTwin adds the whole proof of the other kind, unless that proves more.
+// wholeTwin adds the whole proof of the other kind, unless that proves more, or a name error where the zone has a name without types.
 func wholeTwin(c *Case, w *world, f Fault) {
-	if c.zone(f.Zone).loose() {
+	if z := c.zone(f.Zone); z.loose() || z.Denial == "compact" {
 		return
 	}
 	replies(func(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {

@@ -56,7 +56,8 @@ var known = map[string]func(situation) bool{
 		return (s.danelawTrue() || s.danelawFails()) && s.unboundInsecure() && s.passes(s.c.skipsName)
 	},
 	"other-signatures": func(s situation) bool {
-		return s.danelawTrue() && s.unboundFails() && (s.has("garbage-rrsig") || s.broken(Fault.besideOwn))
+		return s.danelawTrue() && s.unboundFails() && (s.has("garbage-rrsig") || s.broken(Fault.besideOwn) ||
+			s.q.Type == dns.TypeANY && s.has("parent-signed"))
 	},
 	"soa-signed-above": func(s situation) bool {
 		return !s.danelaw.ad && !s.unboundFails() && s.q.Type == dns.TypeSOA && s.broken(func(f Fault) bool {
@@ -109,11 +110,16 @@ var known = map[string]func(situation) bool{
 	"iterations-of-another-zone": func(s situation) bool {
 		denied := len(s.upstream.answer) == 0 || s.truth.expanded || s.truth.aliased()
 		return denied && s.danelawFails() && s.unboundInsecure() && s.passes(Zone.overLimit) && s.broken(func(f Fault) bool {
-			return f.ofReplies() && f.spoils(dns.TypeDS) || f.Kind == "parent-proof" || f.Kind == "foreign-proof"
+			spoilsWay := f.ofReplies() && f.spoils(dns.TypeDS) || f.Type == dns.TypeCNAME && inside(f.Owner, s.q.Name)
+			return spoilsWay || f.Kind == "parent-proof" || f.Kind == "foreign-proof"
 		})
 	},
 	"asterisk": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && strings.HasPrefix(s.q.Name, "*.") && s.truth.expanded
+	},
+	"wildcard-alias-to-bogus": func(s situation) bool {
+		return s.danelawFails() && s.unboundInsecure() && s.truth.aliased() && s.truth.expanded && s.passes(Zone.loose) &&
+			s.broken(func(f Fault) bool { return !inside(f.Zone, s.q.Name) })
 	},
 	"wildcard-beside": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && len(s.truth.answer) == 0 && s.broken(func(f Fault) bool {

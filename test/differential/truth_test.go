@@ -159,7 +159,7 @@ func comparable(tree string, rrs []dns.RR) (lines []string) {
 		rr = dns.Copy(rr)
 		rr.Header().Ttl = 0
 		if ds, ok := rr.(*dns.DS); ok {
-			ds.Digest = "" // of the name too, which is another one in each tree
+			ds.Digest, ds.KeyTag = "", 0 // of the name too, which is another one in each tree, and of what the key says of itself
 		}
 		lines = append(lines, strings.ReplaceAll(strings.ToLower(rr.String()), tree, sameTree))
 	}
