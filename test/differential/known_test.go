@@ -49,6 +49,9 @@ var known = map[string]func(situation) bool{
 		ends := s.danelawTrue() && !s.unbound.ad || s.q.Type == dns.TypeDNAME && s.danelawFails() && !s.unboundFails()
 		return ends && (s.q.Type == dns.TypeCNAME || s.q.Type == dns.TypeDNAME) && s.truth.renamed()
 	},
+	"proof-in-two-replies": func(s situation) bool {
+		return s.danelawFails() && s.unbound.rcode == s.truth.rcode && s.truth.status == dnssec.Secure && s.truth.aliased() && s.has("half-denial")
+	},
 	"revoked": func(s situation) bool {
 		return s.danelawFails() && strings.HasPrefix(s.danelaw.ede, "11 ") && !s.unboundFails() && s.has("revoked")
 	},
