@@ -18,6 +18,7 @@ import (
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
@@ -201,8 +202,8 @@ func ask(t *testing.T, server, name string, qtype uint16) *dns.Msg {
 	return m
 }
 
-// metric returns the sum of a counter of danelaw for one server block.
-func metric(t *testing.T, name, block string) (sum int) {
+// metrics returns the counters of danelaw for one server block, each the sum of its series.
+func metrics(t *testing.T, block string) map[string]int {
 	t.Helper()
 	gathering.Lock()
 	defer gathering.Unlock()
@@ -210,17 +211,19 @@ func metric(t *testing.T, name, block string) (sum int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sums := map[string]int{}
 	for _, f := range families {
-		if f.GetName() != "coredns_danelaw_"+name {
+		name, ours := strings.CutPrefix(f.GetName(), "coredns_danelaw_")
+		if !ours || f.GetType() != dto.MetricType_COUNTER {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			if slices.ContainsFunc(m.GetLabel(), func(l *label) bool { return l.GetName() == "block" && l.GetValue() == block }) {
-				sum += int(m.GetCounter().GetValue())
+			if slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "block" && l.GetValue() == block }) {
+				sums[name] += int(m.GetCounter().GetValue())
 			}
 		}
 	}
-	return sum
+	return sums
 }
 
 var (
