@@ -1,12 +1,11 @@
 package danelaw
 
 import (
-	"slices"
-
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
 // What one MX answer makes danelaw ask at most: two questions for each host, one more for those that mail is tried at first.
@@ -39,12 +38,12 @@ func (h *Handler) prefetchHost(host, zone string, tlsa bool) {
 	tlsa = tlsa && !h.resolving.InsecureAbove(host)
 	h.ahead(host, dns.TypeA, near, func(a *chain.Answer) {
 		if end := aliasEnd(host, a); tlsa && end != host && a.Status == dnssec.Secure {
-			h.ahead(tlsaName(end), dns.TypeTLSA, false, nil) // the first that is looked for (D-4)
+			h.ahead(mail.TLSAName(end, mail.Port), dns.TypeTLSA, false, nil) // the first that is looked for (D-4)
 		}
 	})
 	h.ahead(host, dns.TypeAAAA, near, nil)
 	if tlsa {
-		h.ahead(tlsaName(host), dns.TypeTLSA, near, nil)
+		h.ahead(mail.TLSAName(host, mail.Port), dns.TypeTLSA, near, nil)
 	}
 }
 
@@ -52,26 +51,14 @@ func (h *Handler) ahead(name string, qtype uint16, near bool, then func(*chain.A
 	h.resolving.Ahead(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}, near, then)
 }
 
-// tlsaName is where the TLSA records of a mail host are (RFC 7672 section 2.2.3).
-func tlsaName(host string) string { return "_25._tcp." + host }
-
-// mailHosts returns the hosts of an MX answer, the best first; the domain itself if it has no MX records (RFC 5321 section 5.1), and
-// nothing if it takes no mail (RFC 7505) or does not exist.
+// mailHosts returns the hosts of an MX answer, the best first; nothing for a domain that takes no mail (RFC 7505) or does not exist.
 func mailHosts(domain string, a *chain.Answer) (hosts []string) {
-	var all []*dns.MX
-	for _, rr := range a.Answer {
-		if mx, ok := rr.(*dns.MX); ok {
-			all = append(all, mx)
-		}
+	if a.Rcode != dns.RcodeSuccess {
+		return nil
 	}
-	if len(all) == 0 && a.Rcode == dns.RcodeSuccess {
-		return []string{aliasEnd(domain, a)}
-	}
-	slices.SortStableFunc(all, func(a, b *dns.MX) int { return int(a.Preference) - int(b.Preference) })
-	for _, mx := range all {
-		if host := dns.CanonicalName(mx.Mx); host != "." {
-			hosts = append(hosts, host)
-		}
+	exchanges, _ := mail.Hosts(aliasEnd(domain, a), a.Answer)
+	for _, x := range exchanges {
+		hosts = append(hosts, x.Name)
 	}
 	return hosts
 }
@@ -81,16 +68,6 @@ func aliasEnd(name string, a *chain.Answer) string {
 	if a == nil {
 		return name
 	}
-	targets := map[string]string{}
-	for _, rr := range a.Answer {
-		if c, ok := rr.(*dns.CNAME); ok {
-			targets[dns.CanonicalName(c.Hdr.Name)] = dns.CanonicalName(c.Target)
-		}
-	}
-	for range len(targets) { // a loop ends too
-		if target, ok := targets[name]; ok {
-			name = target
-		}
-	}
-	return name
+	end, _ := mail.Expanded(name, a.Answer)
+	return end
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -118,7 +119,7 @@ func rounds(t *testing.T, h *Handler, domain, host string) int {
 	begun := time.Now()
 	mta := from("127.0.0.1:5300")
 	for _, q := range []dns.Question{{Name: domain, Qtype: dns.TypeMX}, {Name: host, Qtype: dns.TypeA}, {Name: host, Qtype: dns.TypeAAAA},
-		{Name: tlsaName(host), Qtype: dns.TypeTLSA}} {
+		{Name: mail.TLSAName(host, mail.Port), Qtype: dns.TypeTLSA}} {
 		if r := mta.ask(t, h, q.Name, q.Qtype, withDO); r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError {
 			t.Errorf("%s %s: %s", q.Name, dns.TypeToString[q.Qtype], describes(r))
 		}

@@ -140,11 +140,14 @@ func (w *watcher) remember(seen *Seen) {
 	if seen.State == StateUnknown || seen.State == old {
 		return
 	}
-	if old == StateSecure {
+	switch {
+	case old == StateSecure:
 		downgrades.WithLabelValues(w.Block, seen.Domain, string(seen.State)).Inc()
 		log.Errorf("watch %s: DANE was secure and is %s now: %s", seen.Domain, seen.State, seen.Why)
-	} else {
-		log.Infof("watch %s: DANE is %s: %s", seen.Domain, seen.State, seen.Why)
+	case seen.State == StateSecure:
+		log.Infof("watch %s: DANE is secure: %s", seen.Domain, seen.Why)
+	default:
+		log.Warningf("watch %s: DANE is %s: %s", seen.Domain, seen.State, seen.Why)
 	}
 }
 
