@@ -145,18 +145,18 @@ func without(types ...uint16) func(*Zone) {
 	}
 }
 
-// badTLSADenial makes a server deny TLSA with the proof for another name.
+// badTLSADenial makes a server deny the TLSA records that there are, with the proof for another name.
 func badTLSADenial(z *Zone) {
 	z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
-		if q.Qtype == dns.TypeTLSA && len(m.Answer) == 0 {
+		if q.Qtype == dns.TypeTLSA {
 			q.Name = child("zzz", z.Name)
-			m.Ns = z.respond(q, true).Ns
+			m.Answer, m.Ns = nil, z.respond(q, true).Ns
 		}
 		return m
 	})
 }
 
-// tlsaServfail is a server that knows no TLSA and fails on it.
+// tlsaServfail is a server that fails on questions for TLSA.
 func tlsaServfail(z *Zone) {
 	z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
 		if q.Qtype == dns.TypeTLSA {

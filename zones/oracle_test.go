@@ -26,6 +26,10 @@ var verifiesSHA1 = []string{"rsasha1.dane.", "rsasha1-nsec3.dane."}
 //
 const collated = "_25._tcp.mx.collated.dane."
 
+// unasked are the denials for which a resolver has to put another question than it was asked, or to have put it before (D-17): without,
+// it fails.
+var unasked = []string{"_25._tcp.mx.no-tlsa-servfail.dane.", "_25._tcp.mx.no-tlsa-servfail.nsec3."}
+
 // needTools skips a test unless the validators that it asks for an opinion are said to be there.
 func needTools(t *testing.T) {
 	t.Helper()
@@ -39,6 +43,8 @@ func expected(d zones.Domain, q zones.Question, got string) string {
 	switch {
 	case q.Name == collated:
 		return got
+	case slices.Contains(unasked, q.Name):
+		return "Bogus"
 	case slices.Contains(verifiesSHA1, d.Name):
 		return "Secure"
 	case q.Status == "Indeterminate":
@@ -66,7 +72,7 @@ func TestUnbound(t *testing.T) {
 				status = "Secure"
 			}
 			want := expected(d, q, status)
-			if status != want || m.Rcode != q.Rcode && q.Name != collated {
+			if status != want || m.Rcode != q.Rcode && q.Name != collated && !slices.Contains(unasked, q.Name) {
 				t.Errorf("%s %s: %s %s, want %s %s", q.Name, dns.Type(q.Type), status, dns.RcodeToString[m.Rcode], want,
 					dns.RcodeToString[q.Rcode])
 			}

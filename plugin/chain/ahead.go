@@ -67,6 +67,7 @@ func (r *Resolver) ZoneAbove(name string) string {
 type purpose struct {
 	role Role          // of its first question
 	near bool          // nothing is asked on speculation
+	past bool          // upstreams are asked, whatever is held
 	then func(*Answer) // gets the answer, if not nil
 }
 
@@ -79,6 +80,9 @@ func (p purpose) done(a *Answer) {
 
 // renews reports whether the flight is to replace what is cached: its failure is nobody's, what is there lasts to its end (C-14).
 func (p purpose) renews() bool { return p.role == RoleRenew }
+
+// asks reports whether upstreams are asked, whatever is held: what is made of that would end no later.
+func (p purpose) asks() bool { return p.past || p.renews() }
 
 // ahead begins a flight that no client waits for, if there is room.
 func (r *Resolver) ahead(q dns.Question, why purpose) {

@@ -61,6 +61,7 @@ type Meter interface {
 	Cache(hit bool)                     // a client question was, or was not, in the cache
 	Checks(signatures, nsec3Hashes int) // work spent on one client query
 	Joined()                            // a question was joined with one in flight (L-13)
+	Synthesised(by Proof)               // an answer was made of what is held for others (C-9, C-17)
 }
 
 // Config is what a Resolver is made of. Anchors, Exchanger, Store and Clock are required.
@@ -73,7 +74,9 @@ type Config struct {
 	ValidationTime time.Time
 	Policy         dnssec.Policy
 	Meter          Meter // nil: nothing is counted
-	Prefetch       bool  // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
+	Aggressive     Aggressive
+	Apart          map[string]bool // zones that are asked elsewhere than what is above them, by canonical name (C-17)
+	Prefetch       bool            // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
 
 	Timeout           time.Duration // a client has its answer by then (L-10); 4.5 s
 	SignatureChecks   int           // L-1; 128

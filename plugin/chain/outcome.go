@@ -12,7 +12,8 @@ import (
 // part is the verdict on one reply of an alias chain, with that reply.
 type part struct {
 	dnssec.Verdict
-	raw *dns.Msg // shared; nil if none came
+	raw  *dns.Msg // shared; nil if none came
+	held bool     // made of what was held, nobody was asked (C-9)
 }
 
 // failed is the part that has no usable reply.

@@ -42,11 +42,13 @@ type query struct {
 	sources map[string][]string // the upstreams that the links of a name were had from
 	likely  map[string]bool     // names where a zone cut is likely (V-6a)
 	fresh   bool                // an insecure delegation was proven now (C-8)
+
+	troubled func() // is told that a try for the answer has failed
 }
 
 func (r *Resolver) newQuery(ctx context.Context, q dns.Question) *query {
 	w := &query{
-		r: r, ctx: ctx, question: q, why: purpose{role: RoleAnswer},
+		r: r, ctx: ctx, question: q, why: purpose{role: RoleAnswer}, troubled: func() {},
 		futures: map[exchange]*future{}, replies: map[*future]*reply{}, ahead: map[*future]bool{}, waits: map[*future]int{},
 		marks: map[string]mark{}, found: map[string]*dnssec.Zone{}, sources: map[string][]string{}, likely: map[string]bool{},
 	}
@@ -122,16 +124,21 @@ func (w *query) At(name string) *dnssec.Zone {
 
 // resolve fetches, walks and judges until the alias chain ends.
 func (w *query) resolve(q dns.Question) *outcome {
-	if _, limit := w.ask(q, w.why.role); limit != nil {
-		return &outcome{parts: []part{failed(limit)}}
-	}
-	if !w.why.near {
-		w.warm(q)
+	p, held := w.unasked(q)
+	if !held {
+		if _, limit := w.ask(q, w.why.role); limit != nil {
+			return &outcome{parts: []part{failed(limit)}}
+		}
+		if !w.why.near {
+			w.warm(q)
+		}
 	}
 	o := &outcome{question: q}
-	for visited := map[string]bool{}; ; {
+	for visited := map[string]bool{}; ; p, held = w.unasked(q) {
 		visited[q.Name] = true
-		p := w.part(q)
+		if !held {
+			p = w.partOrDenial(q)
+		}
 		o.parts = append(o.parts, p)
 		o.proven = w.proven()
 		if p.Status <= dnssec.Bogus || p.Next == "" {
@@ -173,6 +180,7 @@ func (w *query) part(q dns.Question) part {
 		if last.Cause.Limit() || failure == nil && w.chainBroken(last, got) {
 			return last
 		}
+		w.troubled()
 		if failure == nil {
 			avoid = append(avoid, got.upstream)
 		}
@@ -234,7 +242,7 @@ func (w *query) answer(q dns.Question, got *reply) part {
 			return failed(f).with(got.raw)
 		}
 		if len(v.Needs) == 0 {
-			return part{v, got.raw}
+			return part{Verdict: v, raw: got.raw}
 		}
 		w.warmTo(v.Needs)
 		w.walkAll(v.Needs)

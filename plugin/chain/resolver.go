@@ -116,6 +116,9 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 	}
 	if f, ok := r.Store.failures.alive(failureKey(q), now); ok && !(unchecked && f.status == dnssec.Bogus) {
 		r.Meter.Cache(true)
+		if a := r.insteadOf(ctx, q); a != nil {
+			return a
+		}
 		a := refusal(f.status, f.cause)
 		a.Cached = true
 		return a
@@ -241,6 +244,7 @@ func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation)
 	e = new(Explanation)
 	defer rescue(q, &e.Answer)
 	w := r.newQuery(ctx, q)
+	w.why.past = true
 	e.Answer = r.outcome(w, q).answer(r.judgedAt(), r.MaxTTL)
 	e.Zones = w.chain()
 	return e
@@ -321,8 +325,9 @@ func typeName(t uint16) string { return dns.Type(t).String() }
 // noMeter counts nothing.
 type noMeter struct{}
 
-func (noMeter) Fetch(Role, bool) {}
-func (noMeter) Limit(string)     {}
-func (noMeter) Cache(bool)       {}
-func (noMeter) Checks(_, _ int)  {}
-func (noMeter) Joined()          {}
+func (noMeter) Fetch(Role, bool)  {}
+func (noMeter) Limit(string)      {}
+func (noMeter) Cache(bool)        {}
+func (noMeter) Checks(_, _ int)   {}
+func (noMeter) Joined()           {}
+func (noMeter) Synthesised(Proof) {}

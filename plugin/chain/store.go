@@ -20,23 +20,25 @@ type Store struct {
 	answers  *cache.Cache
 	marks    *cache.Table[mark]
 	failures *failures
+	ranges   *ranges
 	entries  sync.Pool // of *cache.Entry
 }
 
-// NewStore returns a Store of at most size octets in all: a quarter is for zones, a sixteenth for failures, the rest for
-// answers.
+// NewStore returns a Store of at most size octets in all: a quarter is for zones, a sixteenth for failures, another for what may
+// prove other answers, the rest for answers.
 func NewStore(size int64) *Store {
 	return &Store{
-		answers:  cache.New(size - size/4 - size/16),
+		answers:  cache.New(size - size/4 - size/16 - size/16),
 		marks:    cache.NewTable(size/4, mark.cost),
 		failures: newFailures(size / 16),
+		ranges:   newRanges(size / 16),
 		entries:  sync.Pool{New: func() any { return new(cache.Entry) }},
 	}
 }
 
 // Size returns octets and entries held, for metrics.
 func (s *Store) Size() (octets int64, entries int) {
-	for _, part := range []interface{ Size() (int64, int) }{s.answers, s.marks, s.failures.table} {
+	for _, part := range []interface{ Size() (int64, int) }{s.answers, s.marks, s.failures.table, s.ranges.table} {
 		o, n := part.Size()
 		octets, entries = octets+o, entries+n
 	}
@@ -129,6 +131,9 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 	s.failures.drop(failureKey(q))
 	if q.Qtype == nameError {
 		return
+	}
+	for _, p := range o.parts {
+		s.ranges.keep(p, o.age, now, most)
 	}
 	ttl, expires := o.life()
 	life := min(max(time.Duration(ttl)*time.Second, least), most)

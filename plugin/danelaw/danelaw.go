@@ -56,7 +56,8 @@ type Config struct {
 
 	CacheSize      int64         // octets
 	MinTTL, MaxTTL time.Duration // of the cache (C-5, C-6)
-	Prefetch       bool          // what an MTA asks next, and what ends soon (C-14)
+	Aggressive     chain.Aggressive
+	Prefetch       bool // what an MTA asks next, and what ends soon (C-14)
 
 	Timeout           time.Duration // L-10
 	SignatureChecks   int           // L-1
@@ -77,7 +78,7 @@ func Defaults() Config {
 		Clock:   time.Now,
 		Anchors: trustanchors.Embedded(), Policy: dnssec.DefaultPolicy(),
 		AllowClients: loopback(), ADClients: loopback(),
-		CacheSize: 64 << 20, MaxTTL: 24 * time.Hour, Prefetch: true,
+		CacheSize: 64 << 20, MaxTTL: 24 * time.Hour, Prefetch: true, Aggressive: chain.AggressiveNSEC,
 		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2, InFlight: 16384,
 		Waiting: 1000, EDNSSize: 1232,
 	}
@@ -148,11 +149,22 @@ func (h *Handler) open() (err error) {
 		Policy: h.Policy, Meter: h.meter,
 		Timeout: h.Timeout, SignatureChecks: h.SignatureChecks, UpstreamQuestions: h.UpstreamQuestions, Retries: h.Retries,
 		InFlight: h.InFlight, Waiting: h.Waiting, MinTTL: h.MinTTL, MaxTTL: h.MaxTTL, Prefetch: h.Prefetch,
+		Aggressive: h.Aggressive, Apart: h.apart(),
 	})
 	h.resolver = h.resolving
 	h.readiness = newReadiness(h.Config, h.set, h.resolving, h.memory, &h.upstreams)
 	h.opened.Store(true)
 	return nil
+}
+
+// apart returns the zones that have upstreams of their own, which may know other names than the public zones above do.
+func (h *Handler) apart() map[string]bool {
+	zones := map[string]bool{}
+	for _, r := range h.Routes {
+		zones[dns.CanonicalName(r.From)] = true
+	}
+	delete(zones, ".")
+	return zones
 }
 
 // prepare makes what is looked up per question.

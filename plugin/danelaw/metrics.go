@@ -22,6 +22,7 @@ var (
 	cacheHits       = counter("cache_hits_total", "Counter of questions answered from the cache.")
 	cacheMisses     = counter("cache_misses_total", "Counter of questions that were not in the cache.")
 	joined          = counter("joined_total", "Counter of questions that waited for the same question in flight.")
+	synthesised     = counter("synthesised_total", "Counter of answers made of records of other answers, by proof.", "proof")
 	fetches         = counter("fetches_total", "Counter of questions to upstreams by use and end.", "role", "result")
 	limitHits       = counter("limits_total", "Counter of limits hit.", "limit")
 	signatureChecks = counter("signature_checks_total", "Counter of signatures verified.")
@@ -59,6 +60,7 @@ type meter struct {
 	durations                 map[verdict]prometheus.Observer
 	hits, misses, joined      prometheus.Counter
 	signatures, nsec3, panics prometheus.Counter
+	synthesised               map[chain.Proof]prometheus.Counter
 }
 
 var _ chain.Meter = (*meter)(nil)
@@ -68,7 +70,10 @@ func newMeter(block string) *meter {
 		block: block, responses: map[verdict]prometheus.Counter{}, durations: map[verdict]prometheus.Observer{},
 		hits: cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block), joined: joined.WithLabelValues(block),
 		signatures: signatureChecks.WithLabelValues(block), nsec3: nsec3Hashes.WithLabelValues(block),
-		panics: panics.WithLabelValues(block),
+		panics: panics.WithLabelValues(block), synthesised: map[chain.Proof]prometheus.Counter{},
+	}
+	for _, p := range []chain.Proof{chain.ProofCut, chain.ProofNSEC, chain.ProofNSEC3, chain.ProofWildcard} {
+		m.synthesised[p] = synthesised.WithLabelValues(block, string(p))
 	}
 	for _, v := range []verdict{secure, insecure, bogus, indeterminate, local, passed, denied, invalid} {
 		m.responses[v] = responses.WithLabelValues(block, string(v))
@@ -123,6 +128,9 @@ func (m *meter) Checks(signatures, nsec3Hashes int) {
 
 // Joined implements chain.Meter.
 func (m *meter) Joined() { m.joined.Inc() }
+
+// Synthesised implements chain.Meter.
+func (m *meter) Synthesised(by chain.Proof) { m.synthesised[by].Inc() }
 
 // upstreamMeter counts what the upstreams of a Handler do, and keeps their states.
 type upstreamMeter struct{ *Handler }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -46,6 +47,7 @@ var options = []option{
 	{"cache_ttl", "MIN MAX",
 		"two durations, the first from 0s to 60s, the second from 1s to 168h, such as 0s 24h", false, setCacheTTL},
 	{"prefetch", "on|off", "`on` or `off`", false, onOff(func(s *setting) *bool { return &s.Prefetch })},
+	{"aggressive_nsec", "off|nsec|all", "`off`, `nsec` or `all`", false, setAggressive}, // C-9
 	{"timeout", "DURATION", "a duration from 1s to 30s", false,
 		duration(time.Second, 30*time.Second, func(s *setting) *time.Duration { return &s.Timeout })}, // L-10
 	{"limit", "NAME N", limitNames(), true, setLimit},
@@ -166,6 +168,22 @@ func onOff(field func(*setting) *bool) func(*setting, []string) error {
 		*field(s), err = choose(args, "on", "off")
 		return err
 	}
+}
+
+func setAggressive(s *setting, args []string) error {
+	arg, err := one(args)
+	if err != nil {
+		return err
+	}
+	uses := map[string]chain.Aggressive{
+		"off": chain.AggressiveOff, "nsec": chain.AggressiveNSEC, "all": chain.AggressiveAll,
+	}
+	use, ok := uses[arg]
+	if !ok {
+		return fmt.Errorf("%q is none of them", arg)
+	}
+	s.Aggressive = use
+	return nil
 }
 
 func setValidationTime(s *setting, args []string) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coredns/caddy"
 
+	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
@@ -80,6 +81,9 @@ func TestOptions(t *testing.T) {
 		{[]string{"cache 1.5GiB"}, func(c *Config) { c.CacheSize = 3 << 29 }},
 		{[]string{"cache_ttl 60s 168h"}, func(c *Config) { c.MinTTL, c.MaxTTL = time.Minute, 168*time.Hour }},
 		{[]string{"cache_ttl 0s 1s"}, func(c *Config) { c.MinTTL, c.MaxTTL = 0, time.Second }},
+		{[]string{"aggressive_nsec off"}, func(c *Config) { c.Aggressive = chain.AggressiveOff }},
+		{[]string{"aggressive_nsec nsec"}, func(c *Config) {}},
+		{[]string{"aggressive_nsec all"}, func(c *Config) { c.Aggressive = chain.AggressiveAll }},
 		{[]string{"prefetch on"}, func(c *Config) {}},
 		{[]string{"prefetch off"}, func(c *Config) { c.Prefetch = false }},
 		{[]string{"watch Example.org example.net.", "watch example.com"}, func(c *Config) {
@@ -203,6 +207,8 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"limit in_flight x"}, 2, []string{`"x" is not a whole number`, "in_flight 16.."}},
 		{[]string{"limit waiting 0"}, 2, []string{"0 is out of range", "waiting 1.."}},
 		{[]string{"limit retries 1", "limit waiting 10", "limit retries 2"}, 4, []string{"retries is there twice"}},
+		{[]string{"aggressive_nsec nsec3"}, 2, []string{`"nsec3" is none of them`, "`off`, `nsec` or `all`"}},
+		{[]string{"aggressive_nsec"}, 2, []string{"wrong number of values"}},
 		{[]string{"edns_size 511"}, 2, []string{"511 is out of range", "512 to 4096"}},
 		{[]string{"edns_size 4097"}, 2, []string{"4097 is out of range", "512 to 4096"}},
 		{[]string{"edns_size big"}, 2, []string{`"big" is not a whole number`, "512 to 4096"}},
