@@ -302,44 +302,60 @@ func (s *ranges) nodata(zone string, types []uint16, qtype uint16, now time.Time
 	return s.denial(zone, now, proofs...)
 }
 
-// byWildcard answers q by a wildcard of the given types: with its data if that is held (RFC 8198 section 5.3), or that there is none. The
-// first proof is that of q's name.
+// byWildcard answers q by a wildcard of the given types: with its data if that is held, or that there is none. The first proof is that of
+// q's name.
 func (s *ranges) byWildcard(zone, owner string, q dns.Question, types []uint16, now time.Time, proof, star []dns.RR) *dns.Msg {
-	for _, t := range []uint16{q.Qtype, dns.TypeCNAME} {
-		if !slices.Contains(types, t) {
-			continue
-		}
-		data := s.exactly(wildcardTypeKey(zone, owner, t), now)
-		if data == nil {
-			return nil
-		}
-		for _, rr := range data {
-			rr.Header().Name = q.Name
-		}
-		return &dns.Msg{Answer: data, Ns: proof}
+	if slices.Contains(types, q.Qtype) {
+		return answered(s.expanded(zone, owner, q, now), proof)
 	}
 	return s.nodata(zone, types, q.Qtype, now, proof, star)
 }
 
-// byNSEC3 is byNSEC with NSEC3. It goes from the apex down, so that it hashes no more names than exist, and one or two.
+// expanded returns the data of a wildcard as q's name has it, if that is held (RFC 8198 section 5.3). An alias is not made here: where it
+// leads has to be found out anyway.
+func (s *ranges) expanded(zone, owner string, q dns.Question, now time.Time) []dns.RR {
+	data := s.exactly(wildcardTypeKey(zone, owner, q.Qtype), now)
+	for _, rr := range data {
+		rr.Header().Name = q.Name
+	}
+	return data
+}
+
+// answered is a reply with data and the proof that a wildcard gives it; nil if one of them is missing.
+func answered(data, proof []dns.RR) *dns.Msg {
+	if data == nil || proof == nil {
+		return nil
+	}
+	return &dns.Msg{Answer: data, Ns: proof}
+}
+
+// maxEnclosers bounds how many ancestors of a name are hashed to find the closest that exists: mail asks for names a few labels deep.
+const maxEnclosers = 8
+
+// byNSEC3 is byNSEC with NSEC3.
 func (s *ranges) byNSEC3(zone string, q dns.Question, now time.Time) *dns.Msg {
 	h := s.nsec3Chain(zone, now)
 	if h == nil {
 		return nil
 	}
-	encloser, match := zone, h.match(zone)
-	for match != nil && encloser != q.Name {
-		closer := childToward(encloser, q.Name)
-		below := h.match(closer)
-		if below == nil {
+	closer := h.named(q.Name)
+	if match := h.match(closer); match != nil {
+		return s.nodata(zone, match[0].(*dns.NSEC3).TypeBitMap, q.Qtype, now, match)
+	}
+	for range maxEnclosers {
+		if closer.name == zone {
+			break
+		}
+		encloser := h.named(parent(closer.name))
+		if match := h.match(encloser); match != nil {
 			return h.below(encloser, closer, q, match)
 		}
-		encloser, match = closer, below
+		if data := s.expanded(zone, wildcard(encloser.name), q, now); data != nil {
+			return answered(data, h.cover(closer)) // whose signature tells that the encloser exists (V-57)
+		}
+		closer = encloser
 	}
-	if match == nil {
-		return nil
-	}
-	return s.nodata(zone, match[0].(*dns.NSEC3).TypeBitMap, q.Qtype, now, match)
+	return nil
 }
 
 // nsec3Chain is the NSEC3 of one zone and one set of parameters.
@@ -361,12 +377,17 @@ func (s *ranges) nsec3Chain(zone string, now time.Time) *nsec3Chain {
 	return &nsec3Chain{s, p, zone, zone + nsec3Key + p.key(), now}
 }
 
-// match returns the record of name.
-func (h *nsec3Chain) match(name string) []dns.RR { return h.exactly(h.prefix+h.hash(name), h.now) }
+// hashed is a name with its raw hash.
+type hashed struct{ name, hash string }
 
-// cover returns the record that may cover the hash of name: the one before it, or the last.
-func (h *nsec3Chain) cover(name string) []dns.RR {
-	found, rrs := h.at(h.prefix, h.prefix+h.hash(name), h.now)
+func (h *nsec3Chain) named(name string) hashed { return hashed{name, h.hash(name)} }
+
+// match returns the record of a name.
+func (h *nsec3Chain) match(n hashed) []dns.RR { return h.exactly(h.prefix+n.hash, h.now) }
+
+// cover returns the record that may cover the hash of a name: the one before it, or the last.
+func (h *nsec3Chain) cover(n hashed) []dns.RR {
+	found, rrs := h.at(h.prefix, h.prefix+n.hash, h.now)
 	if found == "" {
 		_, rrs = h.at(h.prefix, h.prefix+last, h.now)
 	}
@@ -374,15 +395,18 @@ func (h *nsec3Chain) cover(name string) []dns.RR {
 }
 
 // below answers q, which lies at or below closer, if that does not exist below its encloser.
-func (h *nsec3Chain) below(encloser, closer string, q dns.Question, match []dns.RR) *dns.Msg {
+func (h *nsec3Chain) below(encloser, closer hashed, q dns.Question, match []dns.RR) *dns.Msg {
 	cover := h.cover(closer)
 	if cover == nil {
 		return nil
 	}
-	star := wildcard(encloser)
+	star := h.named(wildcard(encloser.name))
 	if types := h.match(star); types != nil {
 		bits := types[0].(*dns.NSEC3).TypeBitMap
-		return h.byWildcard(h.zone, star, q, bits, h.now, slices.Concat(match, cover), types)
+		return h.byWildcard(h.zone, star.name, q, bits, h.now, slices.Concat(match, cover), types)
+	}
+	if data := h.expanded(h.zone, star.name, q, h.now); data != nil {
+		return answered(data, cover)
 	}
 	if none := h.cover(star); none != nil {
 		return h.denial(h.zone, h.now, match, cover, none)

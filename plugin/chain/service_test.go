@@ -1,0 +1,229 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// serviceZone has hosts with and without TLSA records, and one with a record for another port.
+const serviceZone = `@ SOA ns. h. 1 7200 3600 86400 300
+@ NS ns.
+@ MX 10 mx
+@ MX 20 none
+@ MX 30 other
+mx A 192.0.2.1
+_25._tcp.mx TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000
+none A 192.0.2.2
+other A 192.0.2.3
+_443._tcp.other TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000`
+
+// served returns a resolver whose world has the service zone at svc.com., behind servers that do to questions for TLSA what fails says.
+func served(t *testing.T, use Aggressive, sign func(*world), fails rule, change func(*Config)) (*Resolver, *upstream) {
+	t.Helper()
+	r, u, _ := setup(t, func(c *Config) {
+		c.Aggressive, c.Timeout = use, 20*time.Second
+		if change != nil {
+			change(c)
+		}
+	})
+	if sign != nil {
+		sign(u.world)
+	}
+	u.world.texts["com."] += "\nsvc NS ns."
+	u.world.add(t, map[string]string{"svc.com.": serviceZone})
+	u.setRule(func(ctx context.Context, q dns.Question, try Try) (Reply, error, bool) {
+		if q.Qtype != dns.TypeTLSA {
+			return Reply{}, nil, false
+		}
+		return fails(ctx, u, q)
+	})
+	return r, u
+}
+
+// rule is what happens to a question.
+type rule func(ctx context.Context, u *upstream, q dns.Question) (Reply, error, bool)
+
+// The ways in which servers fail.
+var (
+	refuses rule = func(context.Context, *upstream, dns.Question) (Reply, error, bool) {
+		return Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority, Text: "REFUSED"}, true
+	}
+	silent rule = func(ctx context.Context, _ *upstream, _ dns.Question) (Reply, error, bool) {
+		<-ctx.Done()
+		return Reply{}, context.Cause(ctx), true
+	}
+	unproven rule = func(_ context.Context, _ *upstream, q dns.Question) (Reply, error, bool) {
+		m := &dns.Msg{Question: []dns.Question{q}}
+		m.Response = true
+		return Reply{Msg: m, Upstream: "good", Size: m.Len()}, nil, true
+	}
+	wrongDenial rule = func(_ context.Context, u *upstream, q dns.Question) (Reply, error, bool) {
+		r := u.reply(question("zzz.svc.com.", q.Qtype))
+		r.Msg.Question = []dns.Question{q}
+		return r, nil, true
+	}
+	ways = map[string]rule{"refuses": refuses, "silent": silent, "unproven": unproven, "wrong denial": wrongDenial}
+)
+
+// D-17: where servers fail on TLSA, a Secure denial of the name above counts, by NSEC and NSEC3, cold and with what is known from MX, A
+// and AAAA, whatever is set; and never is absent what is there, or may be.
+func TestServiceDenied(t *testing.T) {
+	for _, tt := range []struct {
+		host        string
+		nsec, nsec3 int // RCODE
+	}{
+		{"none", dns.RcodeNameError, dns.RcodeNameError},
+		{"mx", dns.RcodeServerFailure, dns.RcodeServerFailure},
+		{"other", dns.RcodeNameError, dns.RcodeServerFailure}, // _tcp.other is there: its NSEC covers _25, its NSEC3 nothing
+	} {
+		for way, fails := range ways {
+			for _, warm := range []bool{false, true} {
+				for _, nsec3 := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s, %s, warm %v, NSEC3 %v", tt.host, way, warm, nsec3), func(t *testing.T) {
+						t.Parallel()
+						sign, want := (func(*world))(nil), tt.nsec
+						if nsec3 {
+							sign, want = withNSEC3(), tt.nsec3
+						}
+						patience := 20 * time.Second
+						if way == "silent" && want == dns.RcodeServerFailure { // which takes all the time there is
+							patience = 1500 * time.Millisecond
+						}
+						testServiceDenied(t, tt.host+".svc.com.", warm, sign, fails, want, patience)
+					})
+				}
+			}
+		}
+	}
+}
+
+func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world), fails rule, want int, patience time.Duration) {
+	r, _ := served(t, AggressiveOff, sign, fails, nil)
+	others := func() {
+		expect(t, ask(r, "svc.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		expect(t, ask(r, host, dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+		expect(t, ask(r, host, dns.TypeAAAA), dnssec.Secure, dns.RcodeSuccess)
+	}
+	if warm {
+		others()
+	}
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		a := r.Resolve(ctx, question("_25._tcp."+host, dns.TypeTLSA))
+		cancel()
+		if a.Rcode != want || (a.Status == dnssec.Secure) != (want == dns.RcodeNameError) {
+			t.Errorf("%v %s, want %s; notes %s", a.Status, dns.RcodeToString[a.Rcode], dns.RcodeToString[want], notes(a))
+		}
+	}
+	others() // MX, A and AAAA never fail because TLSA does
+}
+
+// D-17, D-16: the failure stays where nothing is proven.
+func TestServiceNotDenied(t *testing.T) {
+	const name = "_25._tcp.none.svc.com."
+	for title, tt := range map[string]struct {
+		sign   func(*world)
+		change func(*Config)
+		above  rule // for the question about the name above
+		asked  int  // how often that is
+	}{
+		"V-51: opt-out":                {sign: withNSEC3("opt-out"), asked: 1},
+		"RFC 9824: compact":            {sign: func(w *world) { w.config.Compact = true }, asked: 1},
+		"D-16: below an insecure cut":  {sign: func(w *world) { w.unsigned["svc.com."] = true }},
+		"L-9: no question left":        {change: func(c *Config) { c.UpstreamQuestions = 1 }},
+		"the name above fails too":     {above: refuses, asked: 1},
+		"the name above is not denied": {above: unproven, asked: 3}, // with V-14's tries
+		"a denial of another name":     {above: wrongDenial, asked: 3},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			r, u := served(t, AggressiveAll, tt.sign, refuses, tt.change)
+			inner := u.rule
+			u.setRule(func(ctx context.Context, q dns.Question, try Try) (Reply, error, bool) {
+				if q.Qtype == dns.TypeA && q.Name == "_tcp.none.svc.com." && tt.above != nil {
+					return tt.above(ctx, u, q)
+				}
+				return inner(ctx, q, try)
+			})
+			if tt.asked == 0 && title[:4] == "D-16" {
+				ask(r, "svc.com.", dns.TypeMX) // the cut is known
+			}
+			a := ask(r, name, dns.TypeTLSA)
+			if a.Rcode != dns.RcodeServerFailure || a.Status > dnssec.Bogus {
+				t.Errorf("%v %s", a.Status, dns.RcodeToString[a.Rcode])
+			}
+			if n := u.count("_tcp.none.svc.com. A"); (n > 0) != (tt.asked > 0) || n > max(tt.asked, 0)+1 {
+				t.Errorf("the name above was asked for %d times, want %d: %v", n, tt.asked, u.questions())
+			}
+		})
+	}
+}
+
+// D-17, L-9: one more question, and none where the answer comes or a denial is held.
+func TestServiceQuestions(t *testing.T) {
+	r, u := served(t, AggressiveNSEC, nil, refuses, nil)
+	ask(r, "_25._tcp.none.svc.com.", dns.TypeTLSA)
+	if n := u.count("_tcp.none.svc.com. A"); n != 1 {
+		t.Errorf("asked %d times: %v", n, u.questions())
+	}
+	u.forget()
+	expect(t, ask(r, "_587._tcp.none.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeNameError) // C-17
+	if n := len(u.questions()); n != 0 {
+		t.Errorf("asked %v below a name that does not exist", u.questions())
+	}
+	u.setRule(nil)
+	expect(t, ask(r, "_25._tcp.mx.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeSuccess)
+	if n := u.count("_tcp.mx.svc.com. A"); n != 0 {
+		t.Errorf("asked %v although the answer came", u.questions())
+	}
+	u.forget()
+	expect(t, ask(r, "none.svc.com.", dns.TypeAAAA), dnssec.Secure, dns.RcodeSuccess)
+	u.forget()
+	expect(t, ask(r, "_25._tcp.none.svc.com.", dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
+	if n := len(u.questions()); n != 0 {
+		t.Errorf("asked %v although a denial is held", u.questions())
+	}
+}
+
+// D-17: an answer that comes late, while the denial is being sought in vain, counts; and shutting down waits for nothing.
+func TestServiceLateAnswer(t *testing.T) {
+	late := func(ctx context.Context, u *upstream, q dns.Question) (Reply, error, bool) {
+		if u.count("_tcp.mx.svc.com. A") == 0 { // not before the search has begun
+			select {
+			case <-ctx.Done():
+				return Reply{}, context.Cause(ctx), true
+			case <-time.After(10 * time.Millisecond):
+			}
+			return Reply{}, errors.New("not yet"), u.count("_tcp.mx.svc.com. A") == 0
+		}
+		return Reply{}, nil, false
+	}
+	r, u := served(t, AggressiveNSEC, nil, late, nil)
+	expect(t, ask(r, "_25._tcp.mx.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeSuccess)
+	if u.count("_tcp.mx.svc.com. A") == 0 {
+		t.Error("no denial was sought")
+	}
+	r.Close()
+	if a := ask(r, "_25._tcp.none.svc.com.", dns.TypeTLSA); a.Status > dnssec.Bogus {
+		t.Errorf("%v after the end", a.Status)
+	}
+}
+
+func TestServiceAbove(t *testing.T) {
+	for name, want := range map[string]string{
+		"_25._tcp.mx.example.": "_tcp.mx.example.", "_tcp.mx.example.": "", "mx.example.": "", ".": "",
+		"a._25._tcp.example.": "_tcp.example.", "_25._tcp.": "_tcp.", "_25._udp.example.": "", "_25._tcpx.example.": "",
+		"_25.x_tcp.example.": "",
+	} {
+		if got := serviceAbove(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,457 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+// rangeZone has one of each: names, a wildcard beside a name, an empty non-terminal, a DNAME, a delegation without DS and one with.
+const rangeZone = `@ SOA ns. h. 1 7200 3600 86400 300
+@ NS ns.
+a A 192.0.2.1
+c A 192.0.2.3
+dn DNAME mx.example.com.
+e.ent A 192.0.2.5
+kid NS ns.
+sub NS ns.
+*.w MX 10 a
+*.wc CNAME a
+x.w A 192.0.2.24
+z A 192.0.2.26`
+
+const kidZone = `@ SOA ns. h. 1 7200 3600 86400 300
+@ NS ns.
+m A 192.0.2.13`
+
+// ranged returns a resolver whose world has the range zone at range.com., signed as change says.
+func ranged(t *testing.T, use Aggressive, sign func(*world), change func(*Config)) (*Resolver, *upstream, *clock, *proofs) {
+	t.Helper()
+	made := &proofs{}
+	r, u, now := setup(t, func(c *Config) {
+		c.Aggressive, c.Meter = use, made
+		if change != nil {
+			change(c)
+		}
+	})
+	if sign != nil {
+		sign(u.world)
+	}
+	u.world.texts["com."] += "\nrange NS ns."
+	u.world.unsigned["sub.range.com."] = true
+	u.world.add(t, map[string]string{"range.com.": rangeZone, "kid.range.com.": kidZone, "sub.range.com.": kidZone})
+	return r, u, now, made
+}
+
+// proofs counts answers made here.
+type proofs struct {
+	noMeter
+	mu sync.Mutex
+	by map[Proof]int
+}
+
+func (p *proofs) Synthesised(by Proof) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.by == nil {
+		p.by = map[Proof]int{}
+	}
+	p.by[by]++
+}
+
+// total returns how many answers were made, by all proofs.
+func (p *proofs) total() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, count := range p.by {
+		n += count
+	}
+	return n
+}
+
+func withNSEC3(flags ...string) func(*world) {
+	return func(w *world) {
+		w.config.NSEC3 = &zones.NSEC3{Iterations: 3, Salt: "beef", OptOut: slices.Contains(flags, "opt-out")}
+	}
+}
+
+// asks splits "name TYPE"; names are below range.com.
+func asks(t *testing.T, text string) dns.Question {
+	t.Helper()
+	name, qtype, ok := strings.Cut(text, " ")
+	if !ok || dns.StringToType[qtype] == 0 {
+		t.Fatalf("%q is no question", text)
+	}
+	name = strings.TrimPrefix(name+".range.com.", "@.")
+	return question(name, dns.StringToType[qtype])
+}
+
+// What was learned by some questions answers another, or does not: by NSEC and by NSEC3. An answer made here says the same as the zone.
+func TestSynthesis(t *testing.T) {
+	for _, tt := range []struct {
+		title string
+		known string // questions asked before
+		q     string
+		by    Proof // of NSEC; "" if upstream has to be asked
+		by3   Proof // of NSEC3
+	}{
+		{"C-9: a name in a gap", "b A", "bb MX", ProofNSEC, ""},
+		{"C-9: a name in another gap", "b A", "y A", "", ""},
+		{"C-9: a type that the owner lacks", "a MX", "a TXT", ProofNSEC, ProofNSEC3},
+		{"C-9: a type that the owner has", "a MX", "a A", "", ""},
+		{"C-9: a name that ends the gap", "b A", "c A", "", ""},
+		{"C-9: NSEC itself, which every owner has", "a MX", "a NSEC", "", ProofNSEC3},
+		{"V-48: an empty non-terminal", "ent A", "ent MX", ProofNSEC, ProofNSEC3},
+		{"V-48: below an empty non-terminal, beyond the gap", "ent A", "f.ent MX", "", ""},
+		{"RFC 8198 5.3: a wildcard's data", "p.w MX", "q.w MX", ProofWildcard, ""},
+		{"RFC 8198 5.3: an alias of a wildcard", "p.wc A", "q.wc A", "", ""},
+		{"RFC 8198 5.3: an alias itself", "p.wc CNAME", "q.wc CNAME", ProofWildcard, ""},
+		{"V-47: a wildcard of which nothing is known", "p.w MX", "q.w A", "", ""},
+		{"V-50: a wildcard that lacks the type", "p.w A", "q.w TXT", ProofNSEC, ""},
+		{"V-50: a wildcard that has it, which is not held", "p.w A", "q.w MX", "", ""},
+		{"C-9: a name beside a wildcard", "p.w MX,p.w A", "x.w A", "", ""},
+		{"V-50b: below a DNAME", "dn A,c MX", "foo.dn A", "", ""},
+		{"V-50a: below a delegation", "sub DS,b A", "host.sub A", "", ""},
+		{"V-50a: at a delegation", "sub DS", "sub A", "", ""},
+		{"V-50c: DS at an apex, of which the child has denied another type", "kid TXT,b A", "kid DS", "", ""},
+		{"C-10: an apex, of which the zone above has denied a type", "b A,kid DS,d.ent A,l A", "kid MX", "", ""},
+		{"C-10: a name in a zone below", "b A,l A", "n.kid A", "", ""},
+		{"C-10: a zone of its own", "kid TXT", "n.kid A", "", ""},
+		{"C-10: its own ranges", "n.kid A", "nn.kid A", ProofNSEC, ""},
+		{"C-17: below a name that does not exist", "b A", "x.y.b MX", ProofCut, ProofCut},
+		{"C-17: beside it", "b A", "xb A", "", ""},
+		{"C-9: below a name without data", "a MX", "x.a MX", ProofNSEC, ""},
+	} {
+		for _, nsec3 := range []bool{false, true} {
+			sign, want := (func(*world))(nil), tt.by
+			if nsec3 {
+				sign, want = withNSEC3(), tt.by3
+			}
+			t.Run(fmt.Sprintf("%s, NSEC3 %v", tt.title, nsec3), func(t *testing.T) {
+				r, u, _, made := ranged(t, AggressiveAll, sign, nil)
+				for known := range strings.SplitSeq(tt.known, ",") {
+					q := asks(t, known)
+					ask(r, q.Name, q.Qtype)
+				}
+				before, q := made.total(), asks(t, tt.q)
+				u.forget()
+				a := ask(r, q.Name, q.Qtype)
+				same(t, a, u.world.answer(q))
+				asked := u.count(q.Name + " " + typeName(q.Qtype))
+				if nsec3 && want == "" && asked == 0 && made.total() > before {
+					return // its hashes lie elsewhere: what matters is that the answer is right
+				}
+				if (want == "") != (asked > 0) || want != "" && made.by[want] != 1 {
+					t.Errorf("asked %d times, made by %v, want by %q", asked, made.by, want)
+				}
+				marked := slices.ContainsFunc(a.Notes, func(f *dnssec.Failure) bool { return f.Code == dns.ExtendedErrorCodeSynthesized })
+				if marked != (want != "" && want != ProofCut) {
+					t.Errorf("EDE 29 %v; notes %s", marked, notes(a)) // S-15
+				}
+			})
+		}
+	}
+}
+
+// same compares an answer with what the zone says.
+func same(t *testing.T, a *Answer, m *dns.Msg) {
+	t.Helper()
+	if a.Status < dnssec.Insecure || a.Rcode != m.Rcode || !slices.Equal(data(a.Answer), data(m.Answer)) {
+		t.Errorf("%v %s %v, the zone says %s %v; notes %s", a.Status, dns.RcodeToString[a.Rcode], data(a.Answer),
+			dns.RcodeToString[m.Rcode], data(m.Answer), notes(a))
+	}
+}
+
+// data returns the records that are no signatures, without their TTLs, in an order of its own.
+func data(rrs []dns.RR) (all []string) {
+	for _, rr := range withoutSigs(rrs) {
+		all = append(all, withTTL(rr, 0).String())
+	}
+	slices.Sort(all)
+	return all
+}
+
+// A reply made here holds all that a validator behind danelaw needs: it is judged again by another judge.
+func TestSynthesisedProof(t *testing.T) {
+	for _, sign := range []func(*world){nil, withNSEC3()} {
+		r, u, _, made := ranged(t, AggressiveAll, sign, nil)
+		questions := []string{"b A", "a MX", "p.w MX", "p.w A", "x.b A", "a TXT"}
+		for n := range 20 { // some of them have their hashes where others have
+			questions = append(questions, fmt.Sprintf("b%d A", n), fmt.Sprintf("q%d.w MX", n), fmt.Sprintf("q%d.w TXT", n))
+		}
+		for _, text := range questions {
+			before, q := made.total(), asks(t, text)
+			a := ask(r, q.Name, q.Qtype)
+			expectStatus(t, a, dnssec.Secure)
+			if made.total() == before {
+				continue
+			}
+			other, _, _ := setup(t, func(c *Config) { c.Anchors = u.world.anchors(); c.Exchanger = replay{u, q, a} })
+			expectStatus(t, ask(other, q.Name, q.Qtype), dnssec.Secure)
+		}
+		if denial := made.by[ProofNSEC] + made.by[ProofNSEC3]; denial < 10 || made.by[ProofWildcard] < 10 || made.by[ProofCut] < 1 {
+			t.Errorf("made by %v", made.by)
+		}
+	}
+}
+
+func expectStatus(t *testing.T, a *Answer, want dnssec.Status) {
+	t.Helper()
+	if a.Status != want {
+		t.Errorf("%v, want %v; notes %s", a.Status, want, notes(a))
+	}
+}
+
+// replay answers one question with an answer, all others as upstream does.
+type replay struct {
+	*upstream
+	q dns.Question
+	a *Answer
+}
+
+func (r replay) Exchange(ctx context.Context, q dns.Question, t Try) (Reply, error) {
+	if q != r.q {
+		return r.upstream.Exchange(ctx, q, t)
+	}
+	m := &dns.Msg{Question: []dns.Question{q}, Answer: copyRRs(r.a.Answer), Ns: copyRRs(r.a.Ns)}
+	m.Response, m.Rcode = true, r.a.Rcode
+	return Reply{Msg: m, Upstream: "replay", Size: m.Len()}, nil
+}
+
+// What is set decides what is used before asking; a name that does not exist is always the end (C-17).
+func TestAggressiveOption(t *testing.T) {
+	for _, tt := range []struct {
+		use         Aggressive
+		sign        func(*world)
+		ranges, cut bool
+	}{
+		{AggressiveOff, nil, false, true}, {AggressiveOff, withNSEC3(), false, true},
+		{AggressiveNSEC, nil, true, true}, {AggressiveNSEC, withNSEC3(), false, true},
+		{AggressiveAll, nil, true, true}, {AggressiveAll, withNSEC3(), true, true},
+	} {
+		r, u, _, _ := ranged(t, tt.use, tt.sign, nil)
+		expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+		u.forget()
+		const names = 20
+		for n := range names {
+			expect(t, ask(r, fmt.Sprintf("b%d.range.com.", n), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+		}
+		expect(t, ask(r, "x.b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+		if got := u.count(".range.com. A") < names; got != tt.ranges {
+			t.Errorf("use %d, NSEC3 %v: by a range %v", tt.use, tt.sign != nil, got)
+		}
+		if got := u.count("x.b.range.com. A") == 0; got != tt.cut {
+			t.Errorf("use %d, NSEC3 %v: by a cut %v", tt.use, tt.sign != nil, got)
+		}
+	}
+}
+
+// Records that prove nothing, or not any more, are no answer: upstream is asked.
+func TestNotHeld(t *testing.T) {
+	short := func(w *world) { w.expire["range.com."] = newClock().Now().Add(2 * time.Minute) }
+	for title, tt := range map[string]struct {
+		sign   func(*world)
+		change func(*Config)
+		rule   func(*upstream)         // before the first question
+		then   func(*Resolver, *clock) // before the second one
+	}{
+		"C-9: opt-out":              {sign: withNSEC3("opt-out")},
+		"C-10, RFC 9824: compact":   {sign: func(w *world) { w.config.Compact = true }},
+		"C-10: no SOA":              {rule: func(u *upstream) { u.setRule(losing(u, dns.TypeSOA)) }},
+		"C-7: the TTL is over":      {then: func(_ *Resolver, c *clock) { c.advance(300 * time.Second) }},
+		"C-1: an expired signature": {sign: short, then: func(_ *Resolver, c *clock) { c.advance(121 * time.Second) }},
+		"C-18: from the future":     {then: func(_ *Resolver, c *clock) { c.advance(-time.Hour) }},
+		"C-17: asked elsewhere":     {change: func(c *Config) { c.Apart = map[string]bool{"bb.range.com.": true} }},
+		"C-10: the keys are not known": {then: func(r *Resolver, _ *clock) {
+			r.Store.marks.Remove("range.com.")
+		}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			r, u, now, made := ranged(t, AggressiveAll, tt.sign, tt.change)
+			if tt.rule != nil {
+				tt.rule(u)
+			}
+			ask(r, "b.range.com.", dns.TypeA)
+			if tt.then != nil {
+				tt.then(r, now)
+			}
+			u.world.config.Expiration = now.Now().Add(time.Hour)
+			u.forget()
+			ask(r, "bb.range.com.", dns.TypeA)
+			if u.count("bb.range.com. A") == 0 {
+				t.Errorf("nobody was asked; made by %v", made.by)
+			}
+		})
+	}
+}
+
+// losing makes upstream lose records of a type in the authority section of denials of range.com.
+func losing(u *upstream, lost uint16) func(context.Context, dns.Question, Try) (Reply, error, bool) {
+	return func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		r := u.reply(q)
+		if dns.IsSubDomain("range.com.", q.Name) && q.Qtype != dns.TypeDS {
+			r.Msg.Ns = slices.DeleteFunc(r.Msg.Ns, func(rr dns.RR) bool {
+				sig, ok := rr.(*dns.RRSIG)
+				return rr.Header().Rrtype == lost || ok && sig.TypeCovered == lost
+			})
+		}
+		return r, nil, true
+	}
+}
+
+// C-17, V-12: what the zone above says of a name below a nearer anchor counts for nothing, nor what another route's does.
+func TestSynthesisBelowAnchor(t *testing.T) {
+	r, u, _, _ := ranged(t, AggressiveAll, nil, func(c *Config) {
+		anchors := map[string][]*dns.DS{"b.range.com.": {{Hdr: dns.RR_Header{Name: "b.range.com.", Rrtype: dns.TypeDS, Class: dns.ClassINET},
+			KeyTag: 1, Algorithm: dns.ECDSAP256SHA256, DigestType: dns.SHA256, Digest: strings.Repeat("00", 32)}}}
+		for zone, ds := range c.Anchors {
+			anchors[zone] = ds
+		}
+		c.Anchors = anchors
+	})
+	expect(t, ask(r, "ab.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError) // covers b
+	u.forget()
+	ask(r, "x.b.range.com.", dns.TypeA)
+	if u.count("x.b.range.com. A") == 0 {
+		t.Error("nobody was asked below an anchor of which nothing is known")
+	}
+}
+
+// C-9, C-7: an answer made here lives no longer than what it is made of, however often more is made of it.
+func TestSynthesisedLife(t *testing.T) {
+	r, u, now, made := ranged(t, AggressiveNSEC, nil, nil)
+	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	for i, life := range []uint32{200, 100, 1} {
+		now.advance(time.Duration(300-life)*time.Second - now.Now().Sub(newClock().Now()))
+		a := ask(r, fmt.Sprintf("b%d.range.com.", i), dns.TypeA)
+		expect(t, a, dnssec.Secure, dns.RcodeNameError)
+		for _, rr := range a.Ns {
+			if ttl := rr.Header().Ttl; ttl > life {
+				t.Errorf("TTL %d with %d s left: %v", ttl, life, rr)
+			}
+		}
+		if made.total() != i+1 {
+			t.Errorf("made by %v", made.by)
+		}
+	}
+	now.advance(time.Second)
+	u.forget()
+	for i := range 3 {
+		ask(r, fmt.Sprintf("b%d.range.com.", i), dns.TypeA)
+	}
+	if u.count("b0.range.com. A") != 1 {
+		t.Errorf("not asked again at the end: %v", u.questions())
+	}
+}
+
+// D-17: what came since a failure was remembered answers instead of it, whatever is set.
+func TestInsteadOfFailure(t *testing.T) {
+	for _, sign := range []func(*world){nil, withNSEC3()} {
+		r, u, _, made := ranged(t, AggressiveOff, sign, nil)
+		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			return Reply{}, fmt.Errorf("no answer"), q.Qtype == dns.TypeTXT
+		})
+		expect(t, ask(r, "a.range.com.", dns.TypeTXT), dnssec.Indeterminate, dns.RcodeServerFailure)
+		expect(t, ask(r, "a.range.com.", dns.TypeTXT), dnssec.Indeterminate, dns.RcodeServerFailure)
+		expect(t, ask(r, "a.range.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		expect(t, ask(r, "a.range.com.", dns.TypeTXT), dnssec.Secure, dns.RcodeSuccess)
+		if made.total() != 1 {
+			t.Errorf("made by %v", made.by)
+		}
+		if a := ask(r, "a.range.com.", dns.TypeTXT); !a.Cached {
+			t.Error("not kept")
+		}
+	}
+}
+
+// What is asked to be new is asked upstream, whatever is held (C-14), and so is what is explained.
+func TestExplainAsks(t *testing.T) {
+	r, u, _, _ := ranged(t, AggressiveAll, nil, nil)
+	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	e := r.Explain(context.Background(), question("bb.range.com.", dns.TypeA))
+	expect(t, e.Answer, dnssec.Secure, dns.RcodeNameError)
+	if u.count("bb.range.com. A") != 1 {
+		t.Errorf("asked %v", u.questions())
+	}
+}
+
+// Over zones of chance every answer, made here or not, has the RCODE and the data that the zone gives.
+func TestSynthesisProperty(t *testing.T) {
+	rounds, questions := 12, 150
+	if testing.Short() {
+		rounds = 4
+	}
+	total := 0
+	for round := range rounds {
+		seed := rand.Uint64()
+		rnd := rand.New(rand.NewPCG(seed, uint64(round)))
+		var sign func(*world)
+		if round%2 == 1 {
+			sign = withNSEC3()
+		}
+		r, u, now, made := ranged(t, AggressiveAll, sign, nil)
+		u.world.texts["range.com."] = randomZone(rnd)
+		u.world.build(t)
+		for range questions {
+			q := question(randomName(rnd)+"range.com.", []uint16{dns.TypeA, dns.TypeMX, dns.TypeTXT, dns.TypeCNAME, dns.TypeDS, dns.TypeTLSA}[rnd.IntN(6)])
+			a := ask(r, q.Name, q.Qtype)
+			if same(t, a, u.world.answer(q)); t.Failed() {
+				t.Fatalf("seed %d, round %d, %s, made by %v; the zone is\n%s", seed, round, describe(q), made.by, u.world.texts["range.com."])
+			}
+			now.advance(time.Duration(rnd.IntN(5)) * time.Second)
+		}
+		total += made.total()
+	}
+	t.Logf("%d of %d answers were made of what was held", total, rounds*questions)
+	if total < rounds*questions/20 {
+		t.Errorf("only %d of %d answers were made of what was held", total, rounds*questions)
+	}
+}
+
+// propertyLabels are those of the zones of chance: few, so that names meet.
+var propertyLabels = []string{"a", "b", "c", "_tcp", "_25", "m", `\000`, "*"}
+
+// randomName returns up to three labels, each with its dot.
+func randomName(rnd *rand.Rand) (name string) {
+	for range rnd.IntN(4) {
+		name += propertyLabels[rnd.IntN(len(propertyLabels)-1)] + "."
+	}
+	return name
+}
+
+// randomZone returns a zone file with names, wildcards, aliases, a DNAME and the delegations of the range zone.
+func randomZone(rnd *rand.Rand) string {
+	text := "@ SOA ns. h. 1 7200 3600 86400 300\n@ NS ns.\nkid NS ns.\nsub NS ns.\n"
+	used := map[string]bool{"": true}
+	for range 6 + rnd.IntN(8) {
+		name := strings.TrimSuffix(randomName(rnd), ".")
+		if rnd.IntN(4) == 0 {
+			name = strings.TrimSuffix("*."+name, ".")
+		}
+		if used[name] {
+			continue
+		}
+		used[name] = true
+		switch rnd.IntN(8) {
+		case 0:
+			text += name + " CNAME a.kid.range.com.\n"
+		case 1:
+			text += name + " MX 10 a\n" + name + " TXT \"x\"\n"
+		case 2:
+			text += name + " TLSA 3 1 1 00\n"
+		default:
+			text += name + " A 192.0.2.1\n"
+		}
+	}
+	return text + "dn.m DNAME kid.range.com.\n"
+}
