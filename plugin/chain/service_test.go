@@ -86,17 +86,20 @@ func TestServiceDenied(t *testing.T) {
 		for way, fails := range ways {
 			for _, warm := range []bool{false, true} {
 				for _, nsec3 := range []bool{false, true} {
+					if way == "silent" && tt.host == "other" {
+						continue // takes time, and shows nothing new
+					}
 					t.Run(fmt.Sprintf("%s, %s, warm %v, NSEC3 %v", tt.host, way, warm, nsec3), func(t *testing.T) {
 						t.Parallel()
 						sign, want := (func(*world))(nil), tt.nsec
 						if nsec3 {
 							sign, want = withNSEC3(), tt.nsec3
 						}
-						patience := 20 * time.Second
+						patience, tries := 20*time.Second, 2
 						if way == "silent" && want == dns.RcodeServerFailure { // which takes all the time there is
-							patience = 1500 * time.Millisecond
+							patience, tries = 1500*time.Millisecond, 1
 						}
-						testServiceDenied(t, tt.host+".svc.com.", warm, sign, fails, want, patience)
+						testServiceDenied(t, tt.host+".svc.com.", warm, sign, fails, want, patience, tries)
 					})
 				}
 			}
@@ -104,7 +107,7 @@ func TestServiceDenied(t *testing.T) {
 	}
 }
 
-func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world), fails rule, want int, patience time.Duration) {
+func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world), fails rule, want int, patience time.Duration, tries int) {
 	r, _ := served(t, AggressiveOff, sign, fails, nil)
 	others := func() {
 		expect(t, ask(r, "svc.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
@@ -114,7 +117,7 @@ func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world), 
 	if warm {
 		others()
 	}
-	for range 2 {
+	for range tries {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		a := r.Resolve(ctx, question("_25._tcp."+host, dns.TypeTLSA))
 		cancel()
