@@ -150,6 +150,10 @@ var known = map[string]func(situation) bool{
 		insecure := s.danelawInsecure() && s.truth.status == dnssec.Insecure
 		return s.unboundFails() && (s.has("collated") && s.danelawTrue() || insecure && (s.has("parent-proof") || s.has("foreign-proof")))
 	},
+	"held-proof": func(s situation) bool {
+		held := strings.Contains(s.danelaw.ede, "29 ") || strings.Contains(s.q.Name, "_tcp.")
+		return s.danelawTrue() && s.truth.status == dnssec.Secure && !s.unbound.ad && held && len(s.c.Faults) > 0
+	},
 	"unproven-in-opt-out": func(s situation) bool {
 		return s.danelawInsecure() && s.unboundFails() && len(s.c.Faults) > 0 && s.mayBeUnsigned()
 	},

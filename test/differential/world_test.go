@@ -74,7 +74,8 @@ func privateKey(algorithm uint8, octets []byte) (crypto.Signer, error) {
 // rootKey signs the roots of all trees, so that one trust anchor does for them.
 var rootKey = makeKey(0, ".", ".", dns.ECDSAP256SHA256, dns.ZONE|dns.SEP, 0)
 
-const rootText = "@ SOA a.root. hostmaster.root. 1 7200 3600 1209600 900\n@ NS a.root.\na.root. A 192.0.2.1\n"
+// rootText is the root of every tree. The roots of two trees deny each other's top, so what one denies must not be kept (C-9).
+const rootText = "@ SOA a.root. hostmaster.root. 1 7200 3600 1209600 0\n@ NS a.root.\na.root. A 192.0.2.1\n"
 
 // world is a tree that has been built under a fresh name.
 type world struct {
