@@ -35,7 +35,7 @@ func serviceAbove(name string) string {
 // come for a while, and whichever proves first what there is, answers.
 func (w *query) partOrDenial(q dns.Question) part {
 	service := serviceAbove(q.Name)
-	if service == "" || w.why.asks() {
+	if service == "" || w.why.renews() {
 		return w.part(q)
 	}
 	outer := w.ctx

@@ -135,8 +135,8 @@ func exchange(t testing.TB, network, server string, m *dns.Msg) *dns.Msg {
 	return r
 }
 
-// faults are the codes that tell of a fault, and not only that nobody was asked (C-9).
-func faults(m *dns.Msg) []uint16 {
+// faultCodes are the codes that tell of a fault, and not only that nobody was asked (C-9).
+func faultCodes(m *dns.Msg) []uint16 {
 	return slices.DeleteFunc(edes(m), func(code uint16) bool { return code == dns.ExtendedErrorCodeSynthesized })
 }
 

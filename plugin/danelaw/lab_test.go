@@ -33,7 +33,7 @@ func check(t *testing.T, name string, q zones.Question, r *dns.Msg, warm bool) {
 	if r.Rcode != q.Rcode || r.AuthenticatedData != (q.Status == "Secure") {
 		t.Errorf("%s: %s, want %s %s", name, describes(r), q.Status, dns.RcodeToString[q.Rcode])
 	}
-	codes := faults(r)
+	codes := faultCodes(r)
 	if q.EDE == 0 && len(codes) > 0 || q.EDE != 0 && (len(codes) == 0 || codes[0] != q.EDE) {
 		t.Errorf("%s: %s, want EDE %d first", name, describes(r), q.EDE)
 	}

@@ -57,7 +57,7 @@ func random() zones.Question {
 
 // right reports whether r is what must come of q.
 func right(q zones.Question, r *dns.Msg) bool {
-	return r.Rcode == q.Rcode && r.AuthenticatedData == (q.Status == "Secure") && (q.EDE == 0) == (len(faults(r)) == 0)
+	return r.Rcode == q.Rcode && r.AuthenticatedData == (q.Status == "Secure") && (q.EDE == 0) == (len(faultCodes(r)) == 0)
 }
 
 // limited reports whether r is the SERVFAIL of a limit or of a deadline (L-10, L-12).

@@ -168,7 +168,7 @@ func seen(m *dns.Msg) outcome {
 func extended(m *dns.Msg) (all []*dns.EDNS0_EDE) {
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
-			if e, ok := o.(*dns.EDNS0_EDE); ok {
+			if e, ok := o.(*dns.EDNS0_EDE); ok && e.InfoCode != dns.ExtendedErrorCodeSynthesized { // no error (C-9)
 				all = append(all, e)
 			}
 		}
