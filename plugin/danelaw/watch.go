@@ -153,8 +153,8 @@ func (w *watcher) remember(seen *Seen) {
 
 // logCertificates tells which certificates match no more, and which do again.
 func (w *watcher) logCertificates(old, seen *Seen) {
-	before := faults(old)
-	now := faults(seen)
+	before := certificateFaults(old)
+	now := certificateFaults(seen)
 	for _, where := range slices.Sorted(maps.Keys(now)) {
 		if before[where] != now[where] {
 			log.Warningf("watch %s: %s: %s", seen.Domain, where, now[where])
@@ -167,8 +167,8 @@ func (w *watcher) logCertificates(old, seen *Seen) {
 	}
 }
 
-// faults are what is wrong with certificates, by host and address.
-func faults(s *Seen) map[string]string {
+// certificateFaults are what is wrong with certificates, by host and address.
+func certificateFaults(s *Seen) map[string]string {
 	all := map[string]string{}
 	if s == nil {
 		return all
