@@ -27,8 +27,8 @@ func checkCommand() *cli.Command {
 			"records: the answer with its chain of trust. TYPE is a word without a dot, such as TLSA.\n\n" +
 			"Everything is asked for and judged here, with the upstreams and trust anchors of the configuration; a danelaw that\n" +
 			"runs on this host is not asked. The file of -file has a domain a line; what follows a # is a comment.\n\n" +
-			"Exit codes: 0 if Postfix and Exim deliver to every domain (one that says by a null MX that it takes no mail counts too),\n" +
-			"or the answer for NAME and TYPE is Secure or Insecure; 1 if mail for one is deferred or bounces, or clients get SERVFAIL\n" +
+			"Exit codes: 0 if Postfix and Exim deliver to every host of every domain (one that says by a null MX that it takes no mail\n" +
+			"counts too), or the answer for NAME and TYPE is Secure or Insecure; 1 if one is not delivered to, or clients get SERVFAIL\n" +
 			"for the answer, or something did not work; 2 for a wrong command line.",
 		Flags: []cli.Flag{
 			confFlag(),

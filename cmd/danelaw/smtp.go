@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -172,6 +173,14 @@ func (h *hostView) stops(a mail.Action) (why string) {
 		}
 	}
 	return why
+}
+
+// fails reports whether a sender with such a decision meets something at an address of a host that keeps it from delivering there,
+// although others may do. That nobody answers is no fault of one address: not every network has both families.
+func (h *hostView) fails(a mail.Action) bool {
+	return slices.ContainsFunc(h.SMTP, func(s smtpView) bool {
+		return s.stops(a) != "" && probe.Kind(s.Failure.Kind) != probe.Unreachable
+	})
 }
 
 // decision is that of a sender on the domain, after what was seen at its hosts; it says whether that has changed it.

@@ -410,14 +410,21 @@ func (v *view) senders(decide func(mail.Sender) (mail.Decision, bool)) (all []se
 	return all
 }
 
-// wanted reports whether a domain is as it should be: mail is delivered by every sender, or the domain wants none.
+// wanted reports whether a domain is as it should be: every sender delivers, to whichever host it comes to; or the domain wants no
+// mail.
 func (v *view) wanted(o lookOptions) bool {
 	for _, s := range []mail.Sender{mail.Standard, mail.Postfix, mail.Exim} {
-		switch d, _ := v.decision(s); {
-		case d.Action == mail.NullMX:
+		d, _ := v.decision(s)
+		if d.Action == mail.NullMX {
 			return true
-		case !d.Action.Delivers(), s == mail.Standard && o.requireDANE && d.Action != mail.DANE:
+		}
+		if !d.Action.Delivers() || s == mail.Standard && o.requireDANE && d.Action != mail.DANE {
 			return false
+		}
+		for i := range v.Hosts {
+			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || v.Hosts[i].fails(own.Action) {
+				return false
+			}
 		}
 	}
 	return true

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/probe"
+)
+
+// seen are the addresses of a host by the kinds of their failures, "" for none.
+func seen(kinds ...probe.Kind) (all []smtpView) {
+	for _, k := range kinds {
+		s := smtpView{Address: "192.0.2.1:25"}
+		if k != "" {
+			s.Failure = &smtpFailure{Kind: string(k), Text: "it is " + string(k)}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// withHosts is a Secure domain, each of whose hosts has a usable TLSA record if its action is DANE, an unusable one if it is Encrypt, and
+// none else.
+func withHosts(actions ...mail.Action) *view {
+	answer := mail.Lookup{Status: dnssec.Secure, Data: true}
+	v := &view{Domain: "d.", domain: mail.Domain{Name: "d.", MX: answer}}
+	for _, a := range actions {
+		record := &dns.TLSA{Usage: mail.DANEEE, Selector: mail.SPKI, MatchingType: mail.SHA256, Certificate: strings.Repeat("ab", 32)}
+		if a == mail.Encrypt {
+			record.Usage = mail.PKIXEE
+		}
+		h := mail.Host{Exchange: mail.Exchange{Name: "h."}, Expanded: "h.", Addresses: []mail.Lookup{answer}}
+		if a != mail.Opportunistic {
+			h.TLSA = []mail.TLSA{{Lookup: answer, Base: "h.", Records: []*dns.TLSA{record}}}
+		}
+		v.domain.Hosts, v.Hosts = append(v.domain.Hosts, h), append(v.Hosts, &hostView{Name: "h."})
+	}
+	return v
+}
+
+// TestAfterSMTP: what is seen at the hosts changes decisions where it keeps a sender from delivering, and only there.
+func TestAfterSMTP(t *testing.T) {
+	const dane, encrypt, opportunistic = mail.DANE, mail.Encrypt, mail.Opportunistic
+	one := func(a mail.Action, kinds ...probe.Kind) *view {
+		v := withHosts(a)
+		v.Hosts[0].SMTP = seen(kinds...)
+		return v
+	}
+	two := func(a, b mail.Action, first, second []smtpView) *view {
+		v := withHosts(a, b)
+		v.Hosts[0].SMTP, v.Hosts[1].SMTP = first, second
+		return v
+	}
+	for _, tt := range []struct {
+		name   string
+		v      *view
+		want   mail.Action
+		wanted bool
+	}{
+		{"nobody looked", one(dane), dane, true},
+		{"all is well", one(dane, ""), dane, true},
+		{"another certificate", one(dane, probe.Certificate), mail.Defer, false},
+		{"no STARTTLS", one(dane, probe.NoSTARTTLS), mail.Defer, false},
+		{"no TLS", one(dane, probe.Handshake), mail.Defer, false},
+		{"no mail", one(opportunistic, probe.Protocol), mail.Defer, false},
+		{"nobody there", one(opportunistic, probe.Unreachable), mail.Defer, false},
+		{"no STARTTLS, and none is needed", one(opportunistic, probe.NoSTARTTLS), opportunistic, true},
+		{"no TLS, and none is needed", one(opportunistic, probe.Handshake), opportunistic, true},
+		{"encryption without STARTTLS", one(encrypt, probe.NoSTARTTLS), mail.Defer, false},
+		{"one family is not routed", one(dane, "", probe.Unreachable), dane, true},
+		{"one address has another certificate", one(dane, probe.Certificate, ""), dane, false},
+		{"one host has another certificate", two(dane, dane, seen(probe.Certificate), seen("")), dane, false},
+		{"one host is down", two(dane, dane, seen(probe.Unreachable), seen("")), dane, false},
+		{"the host without DANE is down", two(opportunistic, dane, seen(probe.Unreachable), seen("")), dane, false},
+		{"the host with DANE is down", two(dane, opportunistic, seen(probe.Unreachable), seen("")), opportunistic, false},
+		{"all are down", two(dane, opportunistic, seen(probe.Unreachable), seen(probe.Unreachable)), mail.Defer, false},
+	} {
+		d, _ := tt.v.decision(mail.Standard)
+		if d.Action != tt.want || tt.v.wanted(lookOptions{}) != tt.wanted {
+			t.Errorf("%s: %v, wanted is %v", tt.name, d, tt.v.wanted(lookOptions{}))
+		}
+	}
+	v := one(dane, probe.Unreachable, probe.Certificate)
+	if d, _ := v.decision(mail.Standard); d.Why != "h. at 192.0.2.1:25: it is certificate" {
+		t.Errorf("what tells most is not told: %q", d.Why)
+	}
+}
+
+// TestMostAddresses: no domain makes danelaw connect without end.
+func TestMostAddresses(t *testing.T) {
+	v := withHosts(mail.DANE)
+	h := v.Hosts[0]
+	h.Addresses = []lookupView{{Records: []string{"not an address"}}, {}}
+	for range 20 {
+		h.Addresses[1].Records = append(h.Addresses[1].Records, "127.0.0.1")
+	}
+	lab := newLab(t)
+	a := &asker{prober: &probe.Prober{Dial: lab.Dial}} // nobody receives at that address
+	a.connect(t.Context(), v, lookOptions{port: mail.Port})
+	if len(h.SMTP) != mostAddresses || h.Untried != 12 || h.SMTP[0].Failure.Kind != string(probe.Unreachable) {
+		t.Errorf("%d tried, %d not: %+v", len(h.SMTP), h.Untried, h.SMTP[0])
+	}
+}
