@@ -121,6 +121,7 @@ func TestCheckDomain(t *testing.T) {
 		{"no-mx.dane.", lookOptions{port: mail.Port}, true, []string{"none: the domain is its own mail host", "\n  no-mx.dane.  dane"}},
 		{"unusable-tlsa.dane.", lookOptions{port: mail.Port}, false, []string{"encrypted, but to whom is not verified", "unusable: usage 1", `"DANE error: No usable TLSA records"`}},
 		{"large-tlsa.dane.", lookOptions{port: mail.Port}, true, []string{"and 34 more"}},
+		{"dname.dane.", lookOptions{port: mail.Port}, true, []string{"by an alias, of _25._tcp.mx1.good.dane.\n"}},
 		{"no-tlsa.dane.", lookOptions{port: mail.Port}, true, []string{"none at _25._tcp.mx.no-tlsa.dane."}},
 		{"no-tlsa.dane.", lookOptions{port: mail.Port, requireDANE: true}, false, []string{"no DANE", "result type dane-required"}},
 		{"good.dane.", lookOptions{port: mail.Port, requireDANE: true}, true, []string{"DANE"}},

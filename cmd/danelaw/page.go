@@ -85,10 +85,11 @@ type drawing struct {
 
 // box is one of them.
 type box struct {
-	Title, Word, Tone string
-	Lines             []string
-	X, Y, W, H        int
-	Path              string // the line from the box above, none for the first
+	Titles     []string // one, in lines
+	Word, Tone string
+	Lines      []string
+	X, Y, W, H int
+	Path       string // the line from the box above, none for the first
 
 	records  bool // it has TLSA records
 	children []*box
@@ -103,6 +104,8 @@ const (
 	boxPadding   = 9
 	boxGap       = 12
 	letterWidth  = 6.6 // of the small letters, rather too wide
+	titleWidth   = 9   // of those of titles
+	wordWidth    = 120 // of a status
 )
 
 // draw draws a domain: zones below zones, in them MX and hosts, below those their TLSA records and certificates.
@@ -112,7 +115,7 @@ func draw(v *view) *drawing {
 	for _, z := range v.Zones { // parents before children
 		b := newBox("zone "+z.Name, z.Status, z.How)
 		if z.Name == "." {
-			b.Title = "the root"
+			b.Titles[0] = "the root"
 		}
 		if above := closest(zones, z.Name); above != nil {
 			above.add(b)
@@ -142,7 +145,7 @@ func draw(v *view) *drawing {
 }
 
 func newBox(title, status string, lines ...string) *box {
-	return &box{Title: title, Word: status, Tone: toneNames[tones[status]], Lines: lines}
+	return &box{Titles: []string{title}, Word: status, Tone: toneNames[tones[status]], Lines: lines}
 }
 
 // boxOf is the box of a lookup.
@@ -252,11 +255,12 @@ func (d *drawing) place(b *box, depth int) {
 	for _, l := range b.Lines {
 		lines = append(lines, wrap(printable(l), int(float64(b.W-2*boxPadding-10)/letterWidth))...)
 	}
-	b.Title, b.Lines = printable(b.Title), lines
-	b.H = (1+len(lines))*lineHeight + 2*boxPadding
+	b.Lines = lines
+	b.Titles = wrap(printable(strings.Join(b.Titles, " ")), (b.W-2*boxPadding-wordWidth)/titleWidth)
+	b.H = (len(b.Titles)+len(lines))*lineHeight + 2*boxPadding
 	d.Height = b.Y + b.H + boxGap
 	d.Boxes = append(d.Boxes, b)
-	d.Words += fmt.Sprintf("%s: %s. %s ", b.Title, b.Word, strings.Join(b.Lines, " "))
+	d.Words += fmt.Sprintf("%s: %s. %s ", strings.Join(b.Titles, " "), b.Word, strings.Join(b.Lines, " "))
 	if above := b.parent; above != nil {
 		begin := above.Y + above.H
 		if i := slices.Index(above.children, b); i > 0 { // the line down to the one before is there
@@ -306,8 +310,11 @@ func (b *box) TitleY() int { return b.Y + boxPadding + 13 }
 // WordX is where its status ends.
 func (b *box) WordX() int { return b.X + b.W - boxPadding - 4 }
 
-// LineY is the base line of its n-th line.
-func (b *box) LineY(n int) int { return b.TitleY() + (n+1)*lineHeight }
+// LineY is the base line of its n-th line below that of its title.
+func (b *box) LineY(n int) int { return b.TitleY() + n*lineHeight }
+
+// Below is which line comes n lines after its title.
+func (b *box) Below(n int) int { return len(b.Titles) + n }
 
 // Mark is the sign for its tone, for those who do not see colours.
 func (b *box) Mark() string {

@@ -90,7 +90,12 @@ func TestDrawing(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 		if b.parent != nil && b.X <= b.parent.X {
-			t.Errorf("%q is not to the right of %q", b.Title, b.parent.Title)
+			t.Errorf("%q is not to the right of %q", b.Titles, b.parent.Titles)
+		}
+		for _, l := range b.Titles {
+			if len([]rune(l))*titleWidth > b.W-wordWidth {
+				t.Errorf("%q is too long", l)
+			}
 		}
 		for _, l := range b.Lines {
 			if float64(len([]rune(l)))*letterWidth > float64(b.W) {

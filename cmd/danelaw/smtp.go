@@ -240,7 +240,7 @@ func (s *smtpView) box() *box {
 		b.Lines = append(b.Lines, "names "+strings.Join(c.Names, ", ")+"; issued by "+c.Issuer)
 	}
 	if s.Certificate != nil {
-		b.Title = "certificate " + b.Title
+		b.Titles[0] = "certificate " + b.Titles[0]
 	}
 	return b
 }

@@ -84,8 +84,9 @@ type (
 	}
 	tlsaView struct {
 		lookupView
-		Base  string           `json:"base"`
-		Parts []tlsaRecordView `json:"parsed"`
+		Base   string           `json:"base"`
+		Target string           `json:"target,omitempty"` // where the records are, if an alias leads there
+		Parts  []tlsaRecordView `json:"parsed"`
 	}
 	tlsaRecordView struct {
 		Usage        uint8  `json:"usage"`
@@ -260,6 +261,9 @@ func (a *asker) lookTLSA(ctx context.Context, base string, port int) (tlsaView, 
 		}
 	}
 	v := tlsaView{lookupView: l, Base: base, Parts: []tlsaRecordView{}}
+	if target, alias := mail.Expanded(l.Name, l.found.Answer.Answer); alias {
+		v.Target = target
+	}
 	why := map[*dns.TLSA]string{}
 	_, unusable := mail.Usable(t.Records)
 	for _, u := range unusable {

@@ -217,12 +217,16 @@ func (t *tlsaView) rows() (rows []row) {
 	}
 	for i, r := range t.Parts {
 		if i == shown {
-			return append(rows, row{Text: fmt.Sprintf("and %d more", len(t.Parts)-shown)})
+			rows = append(rows, row{Text: fmt.Sprintf("and %d more", len(t.Parts)-shown)})
+			break
 		}
 		rows = append(rows, row{Text: r.text()})
 		if i == 0 {
 			rows[0].What, rows[0].Word = "  TLSA", t.Status
 		}
+	}
+	if t.Target != "" {
+		rows = append(rows, row{Text: "by an alias, of " + t.Target})
 	}
 	return rows
 }
