@@ -73,7 +73,8 @@ type Config struct {
 	// ValidationTime, if not zero, is the instant at which everything is judged; caches then run from there.
 	ValidationTime time.Time
 	Policy         dnssec.Policy
-	Meter          Meter // nil: nothing is counted
+	Negatives      []Negative // at the beginning; see Resolver.Distrust
+	Meter          Meter      // nil: nothing is counted
 	Aggressive     Aggressive
 	Apart          map[string]bool // zones that are asked elsewhere than what is above them, by canonical name (C-17)
 	Prefetch       bool            // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)

@@ -44,6 +44,13 @@ func (f failure) cost() int64 { return 300 + int64(len(f.cause.Text)) }
 
 func failureKey(q dns.Question) string { return q.Name + " " + strconv.Itoa(int(q.Qtype)) }
 
+// questionOf returns what was asked under a failureKey; false for that of a link.
+func questionOf(key string) (dns.Question, bool) {
+	name := nameOf(key)
+	qtype, err := strconv.ParseUint(key[len(name)+1:], 10, 16)
+	return question(name, uint16(qtype)), err == nil
+}
+
 func linkKey(zone string) string { return zone + " link" }
 
 // alive returns the failure remembered under key, if it still counts.

@@ -150,6 +150,13 @@ func (t *flights) remove(f *flight) {
 	}
 }
 
+// part has those who come now begin anew. Flights that are on their way end for those who wait for them.
+func (t *flights) part() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.byKey)
+}
+
 // busy reports whether the table is at least half full: then nothing is asked on speculation.
 func (t *flights) busy() bool {
 	t.mu.Lock()

@@ -326,7 +326,7 @@ func (w *query) refresh(old *dnssec.Zone, own bool) *dnssec.Zone {
 
 // above returns the zone by which the links of name are judged, nil at an anchor; ok if there is one, or none is needed.
 func (w *query) above(name string) (z *dnssec.Zone, ok bool) {
-	anchor, anchored := w.r.anchor(name)
+	anchor, anchored := w.anchor(name)
 	if !anchored || anchor == name {
 		return nil, anchored
 	}

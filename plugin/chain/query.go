@@ -44,6 +44,8 @@ type query struct {
 	fresh   bool                // an insecure delegation was proven now (C-8)
 
 	troubled func() // is told that a try for the answer has failed
+
+	negatives *negatives
 }
 
 func (r *Resolver) newQuery(ctx context.Context, q dns.Question) *query {
@@ -51,6 +53,7 @@ func (r *Resolver) newQuery(ctx context.Context, q dns.Question) *query {
 		r: r, ctx: ctx, question: q, why: purpose{role: RoleAnswer}, troubled: func() {},
 		futures: map[exchange]*future{}, replies: map[*future]*reply{}, ahead: map[*future]bool{}, waits: map[*future]int{},
 		marks: map[string]mark{}, found: map[string]*dnssec.Zone{}, sources: map[string][]string{}, likely: map[string]bool{},
+		negatives: r.negatives.Load(),
 	}
 	w.check = &dnssec.Check{
 		Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Yield: w.yield,
@@ -112,7 +115,7 @@ func (w *query) At(name string) *dnssec.Zone {
 	if z := w.found[name]; z != nil {
 		return z
 	}
-	anchor, _ := w.r.anchor(name)
+	anchor, _ := w.anchor(name)
 	for at := name; at != anchor && at != "."; {
 		at = parent(at)
 		if z := w.found[at]; z != nil && z.Status != dnssec.Secure {
@@ -242,6 +245,7 @@ func (w *query) answer(q dns.Question, got *reply) part {
 			return failed(f).with(got.raw)
 		}
 		if len(v.Needs) == 0 {
+			w.distrust(q, &v)
 			return part{Verdict: v, raw: got.raw}
 		}
 		w.warmTo(v.Needs)

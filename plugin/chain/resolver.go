@@ -32,19 +32,22 @@ type Resolver struct {
 	slots     *slots
 	warming   atomic.Int64 // speculative questions in flight
 	aheads    atomic.Int64 // flights for nobody
+	negatives atomic.Pointer[negatives]
 }
 
 // New returns a Resolver; zero numbers in c take the defaults named there.
 func New(c Config) *Resolver {
 	c.setDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Resolver{
+	r := &Resolver{
 		Config: c, started: c.Clock(), ctx: ctx, cancel: cancel,
 		flights:   newFlights(c.InFlight, c.Waiting),
 		exchanges: exchanges{calls: map[exchange]*future{}},
 		building:  links{calls: map[string]*linkCall{}},
 		slots:     newSlots(),
 	}
+	r.negatives.Store(r.newNegatives(c.Negatives))
+	return r
 }
 
 func (c *Config) setDefaults() {
@@ -196,6 +199,9 @@ func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
 	if a.Status > dnssec.Bogus || !w.why.renews() && !errors.Is(w.ctx.Err(), context.Canceled) {
 		r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
 	}
+	if !w.current() { // looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
+		r.Store.forget(q, o)
+	}
 	return a
 }
 
@@ -297,18 +303,6 @@ func (c *crew) close() {
 	c.closed = true
 	c.mu.Unlock()
 	c.work.Wait()
-}
-
-// anchor returns the closest configured anchor at or above name, which alone decides (V-12).
-func (r *Resolver) anchor(name string) (zone string, ok bool) {
-	for zone = name; ; zone = parent(zone) {
-		if len(r.Anchors[zone]) > 0 {
-			return zone, true
-		}
-		if zone == "." {
-			return "", false
-		}
-	}
 }
 
 // parent returns the name one label shorter; that of the root is the root.

@@ -156,6 +156,14 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 	}
 }
 
+// forget undoes remember.
+func (s *Store) forget(q dns.Question, o *outcome) {
+	s.failures.drop(failureKey(q))
+	for _, key := range []cache.Key{{Name: q.Name, Type: q.Qtype}, {Name: q.Name, Type: nameError}, {Name: o.last().Last, Type: nameError}} {
+		s.answers.Remove(key)
+	}
+}
+
 // put packs a under key.
 func (s *Store) put(key cache.Key, e *cache.Entry, a *Answer, now time.Time) {
 	m := dns.Msg{Compress: true, Question: []dns.Question{question(key.Name, key.Type)}, Answer: a.Answer, Ns: a.Ns}

@@ -37,12 +37,15 @@ const (
 // zoneHeld returns the deepest zone known on the way to q's name, or to its parent's for DS (V-8); nil unless it is Secure. Only its
 // records say anything about the name (C-10): a zone above may have delegated it since, an anchor may make it a world of its own, and
 // what is asked elsewhere may differ from what is public.
-func (r *Resolver) zoneHeld(q dns.Question) *dnssec.Zone {
+func (r *Resolver) zoneHeld(q dns.Question, n *negatives) *dnssec.Zone {
 	name, now := q.Name, r.now()
 	if q.Qtype == dns.TypeDS {
 		name = parent(name)
 	}
-	anchor, ok := r.anchor(name)
+	anchor, ok := r.anchor(name, n)
+	if n.at(anchor, now) != nil {
+		return nil // nothing there is Secure (T-18)
+	}
 	for at := name; ok; at = parent(at) {
 		m, known := r.Store.mark(at, now)
 		if known && m.zone == nil {
@@ -126,7 +129,7 @@ func (w *query) unasked(q dns.Question) (part, bool) {
 
 // synthesise answers q by what is held, if that proves an answer.
 func (w *query) synthesise(q dns.Question, use Aggressive) (part, bool) {
-	zone := w.r.zoneHeld(q)
+	zone := w.r.zoneHeld(q, w.negatives)
 	if zone == nil {
 		return part{}, false
 	}
@@ -176,7 +179,7 @@ func synthesised(q dns.Question, zone string) *dnssec.Failure {
 
 // insteadOf answers q, of which a failure is remembered, by what has come since that proves an answer (D-17). Nil if there is nothing.
 func (r *Resolver) insteadOf(ctx context.Context, q dns.Question) (a *Answer) {
-	zone := r.zoneHeld(q)
+	zone := r.zoneHeld(q, r.negatives.Load())
 	if zone == nil || len(r.candidates(q, zone.Name, AggressiveAll)) == 0 {
 		return nil
 	}

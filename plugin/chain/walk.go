@@ -110,9 +110,12 @@ func (w *query) enter(m mark) *dnssec.Zone {
 // known returns the deepest zone known on the way to name and the name down to which that holds; ends if it decides for
 // name. A loose mark above a likely cut decides nothing yet, so that what was asked before changes no verdict.
 func (w *query) known(name string) (zone *dnssec.Zone, at string, ends bool) {
-	anchor, ok := w.r.anchor(name)
+	anchor, ok := w.anchor(name)
 	if !ok {
 		return unanchored, name, true
+	}
+	if z := w.negative(anchor); z != nil {
+		return z, name, true
 	}
 	for at = name; ; at = parent(at) {
 		m, ok := w.mark(at)
@@ -252,7 +255,11 @@ func (w *query) chain() []*dnssec.Zone {
 
 // collect adds the zones from name up to its anchor.
 func (w *query) collect(zones map[string]*dnssec.Zone, name string) {
-	anchor, ok := w.r.anchor(name)
+	anchor, ok := w.anchor(name)
+	if z := w.negative(anchor); z != nil {
+		zones[anchor] = z
+		return
+	}
 	for least := dnssec.Indeterminate; ok; name = parent(name) {
 		w.mu.Lock()
 		z := w.found[name]

@@ -91,8 +91,8 @@ func (w *query) speculate(q dns.Question) (links []dns.Question) {
 // deepest returns the deepest name at or above name of which something is known, down to the anchor, of which the mark
 // is empty if nothing is.
 func (w *query) deepest(name string) (at string, m mark, ok bool) {
-	anchor, ok := w.r.anchor(name)
-	if !ok {
+	anchor, ok := w.anchor(name)
+	if !ok || w.negative(anchor) != nil {
 		return "", mark{}, false
 	}
 	for at = name; ; at = parent(at) {

@@ -1,0 +1,225 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/cache"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// CodeNegative is the Extended DNS Error of what a negative trust anchor keeps from being validated (IANA's registry; the DNS
+// library has no name for it).
+const CodeNegative uint16 = 33
+
+// Negative is a negative trust anchor (RFC 7646): until it ends, the zone and all below it are Insecure, with Extended DNS
+// Error 33, unless a trust anchor is nearer to a name (T-18).
+type Negative struct {
+	Zone   string    // canonical; without effect where a trust anchor is, as at the root, or none above
+	Until  time.Time // by Config.Clock
+	Reason string    // for people, clients among them; may be empty
+}
+
+// negatives are the zones of the negative trust anchors. The set is never changed: a query works with the one that it
+// began with, and its outcome is kept only if there is no other since.
+type negatives struct{ zones map[string]*dnssec.Zone }
+
+// newNegatives makes the zones of negative trust anchors.
+func (r *Resolver) newNegatives(all []Negative) *negatives {
+	set := &negatives{map[string]*dnssec.Zone{}}
+	for _, n := range all {
+		if !r.mayDistrust(n.Zone) {
+			continue
+		}
+		end := r.now().Add(n.Until.Sub(r.wall())) // they differ under a ValidationTime
+		set.zones[n.Zone] = &dnssec.Zone{Name: n.Zone, Status: dnssec.Insecure, Until: end, Expires: end, Cause: n.failure()}
+	}
+	return set
+}
+
+// mayDistrust reports whether a negative trust anchor for zone has any meaning: there is a trust anchor above it, and none at
+// the zone itself.
+func (r *Resolver) mayDistrust(zone string) bool {
+	return len(r.Anchors[zone]) == 0 && r.anchored(zone)
+}
+
+// anchored reports whether there is a configured anchor at or above name.
+func (r *Resolver) anchored(name string) bool {
+	for ; len(r.Anchors[name]) == 0; name = parent(name) {
+		if name == "." {
+			return false
+		}
+	}
+	return true
+}
+
+func (n Negative) failure() *dnssec.Failure {
+	f := &dnssec.Failure{
+		Code: CodeNegative, Zone: n.Zone,
+		Text: fmt.Sprintf("%s: not validated, by a negative trust anchor until %s UTC", n.Zone, n.Until.UTC().Format("2006-01-02 15:04")),
+	}
+	if n.Reason != "" {
+		f.Text += ": " + n.Reason
+	}
+	return f
+}
+
+// Distrust replaces the negative trust anchors. Where there is another now, all that was remembered of the names at and
+// below it is forgotten, and so are all answers that rest on one, and failures (C-12).
+func (r *Resolver) Distrust(all []Negative) {
+	fresh := r.newNegatives(all)
+	old := r.negatives.Load()
+	r.begin(fresh)
+	for name, z := range fresh.zones {
+		if was := old.zones[name]; was == nil {
+			r.Store.flush(name)
+		} else if was.Cause.Text != z.Cause.Text || !was.Until.Equal(z.Until) {
+			r.Store.flushNegative()
+		}
+	}
+	for name := range old.zones {
+		if fresh.zones[name] == nil {
+			r.Store.flush(name)
+			r.Store.flushNegative() // aliases from elsewhere
+		}
+	}
+	r.Store.ForgetFailures()
+}
+
+// begin makes set the one that queries begin with. Those on their way are neither joined nor remembered any more.
+func (r *Resolver) begin(set *negatives) {
+	r.negatives.Store(set)
+	r.flights.part()
+}
+
+// current reports whether w began with what holds now.
+func (w *query) current() bool { return w.negatives == w.r.negatives.Load() }
+
+// Flush forgets what is remembered of name and of all below it (C-12), and what is being found out.
+func (r *Resolver) Flush(name string) Flushed {
+	r.begin(&negatives{r.negatives.Load().zones})
+	return r.Store.flush(dns.CanonicalName(name))
+}
+
+// Retest answers q past the cache of answers, as if there were no negative trust anchors.
+func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
+	q.Name = dns.CanonicalName(q.Name)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errDeadline)
+	defer cancel()
+	defer rescue(q, &a)
+	w := r.newQuery(ctx, q)
+	w.negatives = &negatives{}
+	return r.outcome(w, q).answer(r.judgedAt(), r.MaxTTL)
+}
+
+// anchor returns the closest anchor at or above name, which alone decides: a configured one (V-12), or a negative one that
+// is still alive (T-18).
+func (r *Resolver) anchor(name string, n *negatives) (zone string, ok bool) {
+	for zone = name; ; zone = parent(zone) {
+		if len(r.Anchors[zone]) > 0 || n.at(zone, r.now()) != nil {
+			return zone, true
+		}
+		if zone == "." {
+			return "", false
+		}
+	}
+}
+
+// at returns the zone that a negative trust anchor of this very name makes; nil if there is none, or it is over.
+func (n *negatives) at(name string, now time.Time) *dnssec.Zone {
+	if z := n.zones[name]; z != nil && now.Before(z.Until) {
+		return z
+	}
+	return nil
+}
+
+func (w *query) anchor(name string) (zone string, ok bool) { return w.r.anchor(name, w.negatives) }
+func (w *query) negative(name string) *dnssec.Zone         { return w.negatives.at(name, w.r.now()) }
+
+// distrust makes Insecure what a zone above a negative trust anchor has signed of the names under it: the judge takes a
+// signature that holds for what it is.
+func (w *query) distrust(q dns.Question, v *dnssec.Verdict) {
+	if v.Status <= dnssec.Bogus || len(w.negatives.zones) == 0 {
+		return
+	}
+	for _, set := range v.Answer {
+		w.distrustOwner(v, set.Owner, set.Type == dns.TypeDS)
+	}
+	if v.Denial {
+		w.distrustOwner(v, v.Last, q.Qtype == dns.TypeDS)
+	}
+}
+
+// distrustOwner does that for one name. What is parentSide lies, where a zone begins, in the one above it.
+func (w *query) distrustOwner(v *dnssec.Verdict, name string, parentSide bool) {
+	if parentSide {
+		name = parent(name)
+	}
+	anchor, _ := w.anchor(name)
+	z := w.negative(anchor)
+	if z == nil {
+		return
+	}
+	v.Status = v.Status.Join(dnssec.Insecure)
+	v.Expires = earlier(v.Expires, z.Expires)
+	if !slices.Contains(v.Notes, z.Cause) {
+		v.Notes = append(v.Notes, z.Cause)
+	}
+}
+
+// Flushed counts what was forgotten.
+type Flushed struct {
+	Answers  int `json:"answers"`  // validated, denials among them
+	Zones    int `json:"zones"`    // names known to be zone cuts, or to be none
+	Failures int `json:"failures"` // of questions and of links
+}
+
+// flush forgets all about name and the names below it.
+func (s *Store) flush(name string) (n Flushed) {
+	under := func(key string) bool { return dns.IsSubDomain(name, key) }
+	for _, k := range s.answers.Keys(func(k cache.Key, _ []byte) bool { return under(k.Name) }) {
+		s.answers.Remove(k)
+		n.Answers++
+	}
+	for _, key := range s.marks.Keys(under) {
+		s.marks.Remove(key)
+		n.Zones++
+	}
+	for _, key := range s.failures.table.Keys(func(key string) bool { return under(nameOf(key)) }) {
+		s.failures.drop(key)
+		n.Failures++
+	}
+	return n
+}
+
+// nameOf returns the name in a key of failures.
+func nameOf(key string) string { return key[:strings.LastIndexByte(key, ' ')] }
+
+// flushNegative forgets the answers that rest on a negative trust anchor.
+func (s *Store) flushNegative() {
+	for _, k := range s.answers.Keys(func(_ cache.Key, notes []byte) bool {
+		return slices.ContainsFunc(unpackNotes(notes), func(f *dnssec.Failure) bool {
+			return f.Code == CodeNegative
+		})
+	}) {
+		s.answers.Remove(k)
+	}
+}
+
+// Failed returns the questions about names at or below zone that were Bogus the last time they were judged, as far as that is
+// remembered; at most the given number, in the order of their names.
+func (s *Store) Failed(zone string, most int) (all []dns.Question) {
+	for _, key := range s.failures.table.Keys(func(key string) bool { return dns.IsSubDomain(zone, nameOf(key)) }) {
+		f, ok := s.failures.table.Get(key)
+		if q, isQuestion := questionOf(key); ok && isQuestion && f.status == dnssec.Bogus {
+			all = append(all, q)
+		}
+	}
+	slices.SortFunc(all, func(a, b dns.Question) int { return strings.Compare(failureKey(a), failureKey(b)) })
+	return all[:min(len(all), most)]
+}

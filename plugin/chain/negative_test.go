@@ -1,0 +1,247 @@
+package chain
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+const strippedTLSA = "_25._tcp.mx.stripped.com."
+
+// distrust sets negative trust anchors that last an hour.
+func distrust(r *Resolver, now *clock, zones ...string) {
+	var all []Negative
+	for _, zone := range zones {
+		all = append(all, Negative{Zone: zone, Until: now.Now().Add(time.Hour), Reason: "told them"})
+	}
+	r.Distrust(all)
+}
+
+// distrusted checks that an answer is Insecure, and says why.
+func distrusted(t *testing.T, a *Answer) {
+	t.Helper()
+	expect(t, a, dnssec.Insecure, dns.RcodeSuccess)
+	const want = "stripped.com.: not validated, by a negative trust anchor until 2026-06-01 13:00 UTC: told them"
+	if len(a.Notes) != 1 || a.Notes[0].Code != CodeNegative || a.Notes[0].Text != want {
+		t.Errorf("notes %s", notes(a))
+	}
+	if len(a.Answer) == 0 {
+		t.Error("no data")
+	}
+}
+
+// TestNegativeAnchor: a zone whose signatures are lost is answered, Insecure and with EDE 33, while a negative trust anchor
+// lasts: the zone and all below it, at once, and not a moment longer (T-18, C-12).
+func TestNegativeAnchor(t *testing.T) {
+	r, _, now := setup(t, nil)
+	mx := func() *Answer { return ask(r, "stripped.com.", dns.TypeMX) }
+	tlsa := func() *Answer { return ask(r, strippedTLSA, dns.TypeTLSA) }
+	expect(t, mx(), dnssec.Bogus, dns.RcodeServerFailure)
+	expect(t, tlsa(), dnssec.Bogus, dns.RcodeServerFailure)
+	distrust(r, now, "stripped.com.")
+	distrusted(t, mx())
+	distrusted(t, tlsa())
+	if a := mx(); !a.Cached {
+		t.Error("the answer is not cached")
+	} else {
+		distrusted(t, a)
+	}
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	expect(t, ask(r, "stripped.com.", dns.TypeDS), dnssec.Secure, dns.RcodeSuccess) // that is the zone's above
+	distrust(r, now)
+	expect(t, mx(), dnssec.Bogus, dns.RcodeServerFailure)
+	distrust(r, now, "stripped.com.")
+	distrusted(t, tlsa())
+	now.advance(time.Hour - time.Second)
+	distrusted(t, tlsa())
+	now.advance(time.Second)
+	expect(t, tlsa(), dnssec.Bogus, dns.RcodeServerFailure)
+	expect(t, mx(), dnssec.Bogus, dns.RcodeServerFailure)
+}
+
+// TestNegativeAnchorOfAHost: the signatures of the zone above a negative trust anchor that is no zone hold, but what is at or
+// below it is Insecure all the same, denials too.
+func TestNegativeAnchorOfAHost(t *testing.T) {
+	r, _, now := setup(t, nil)
+	distrust(r, now, "mx.example.com.")
+	for _, tt := range []struct {
+		name   string
+		qtype  uint16
+		status dnssec.Status
+		rcode  int
+	}{
+		{"mx.example.com.", dns.TypeA, dnssec.Insecure, dns.RcodeSuccess},
+		{"mx.example.com.", dns.TypeAAAA, dnssec.Insecure, dns.RcodeSuccess},
+		{"_25._tcp.mx.example.com.", dns.TypeTLSA, dnssec.Insecure, dns.RcodeSuccess},
+		{"_26._tcp.mx.example.com.", dns.TypeTLSA, dnssec.Insecure, dns.RcodeNameError},
+		{"alias.example.com.", dns.TypeA, dnssec.Insecure, dns.RcodeSuccess},
+		{"alias.example.com.", dns.TypeCNAME, dnssec.Secure, dns.RcodeSuccess},
+		{"mx.example.com.", dns.TypeDS, dnssec.Secure, dns.RcodeSuccess},
+		{"example.com.", dns.TypeMX, dnssec.Secure, dns.RcodeSuccess},
+		{"xmx.example.com.", dns.TypeA, dnssec.Secure, dns.RcodeNameError},
+	} {
+		a := ask(r, tt.name, tt.qtype)
+		if a.Status != tt.status || a.Rcode != tt.rcode {
+			t.Errorf("%s %s: %v %s, want %v %s; %s", tt.name, dns.Type(tt.qtype), a.Status, dns.RcodeToString[a.Rcode], tt.status,
+				dns.RcodeToString[tt.rcode], notes(a))
+		}
+		if under := len(a.Notes) == 1 && a.Notes[0].Code == CodeNegative; under != (tt.status == dnssec.Insecure) {
+			t.Errorf("%s %s: notes %s", tt.name, dns.Type(tt.qtype), notes(a))
+		}
+	}
+	distrust(r, now)
+	expect(t, ask(r, "alias.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess) // cached under a name outside
+}
+
+// TestNegativeAnchorUnderNearer: a trust anchor below a negative one is nearer to its names and decides; one at the same name
+// too, and that of the root always (T-18, V-12).
+func TestNegativeAnchorUnderNearer(t *testing.T) {
+	r, _, now := setup(t, func(c *Config) {
+		w := c.Exchanger.(*upstream).world
+		c.Anchors["stripped.com."], c.Anchors["example.com."] = w.ds("stripped.com."), w.ds("example.com.")
+	})
+	distrust(r, now, ".", "com.", "stripped.com.")
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+	expect(t, ask(r, "nokey.com.", dns.TypeMX), dnssec.Insecure, dns.RcodeSuccess)
+	expect(t, ask(r, "deep.co.uk.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+}
+
+// TestNegativeAnchorAsksNoChain: below a negative trust anchor no DS and no DNSKEY is asked for: the servers of the zone may
+// fail on those.
+func TestNegativeAnchorAsksNoChain(t *testing.T) {
+	r, u, now := setup(t, nil)
+	distrust(r, now, "stripped.com.")
+	distrusted(t, ask(r, "stripped.com.", dns.TypeMX))
+	if asked := u.questions(); len(asked) != 1 {
+		t.Errorf("asked %v", asked)
+	}
+}
+
+// TestNegativeAnchorInFlight: an answer that was on its way when a negative trust anchor came or went is for those who
+// asked before: it is neither joined nor remembered.
+func TestNegativeAnchorInFlight(t *testing.T) {
+	r, u, now := setup(t, nil)
+	for _, tt := range []struct {
+		before, after []string
+		status        dnssec.Status
+	}{
+		{nil, []string{"stripped.com."}, dnssec.Insecure},
+		{[]string{"stripped.com."}, nil, dnssec.Bogus},
+	} {
+		distrust(r, now, tt.before...)
+		r.Flush(".")
+		held, gate := make(chan struct{}, 1), make(chan struct{})
+		u.setRule(func(ctx context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			if q.Qtype == dns.TypeMX {
+				select {
+				case held <- struct{}{}:
+				default:
+				}
+				<-gate
+			}
+			return Reply{}, nil, false
+		})
+		first, second := make(chan *Answer, 1), make(chan *Answer, 1)
+		go func() { first <- ask(r, "stripped.com.", dns.TypeMX) }()
+		<-held
+		distrust(r, now, tt.after...)
+		go func() { second <- ask(r, "stripped.com.", dns.TypeMX) }()
+		for len(r.flights.keys()) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		close(gate)
+		if a := <-first; a.Status == tt.status {
+			t.Errorf("%v: the first is %v", tt.after, a.Status)
+		}
+		if a := <-second; a.Status != tt.status {
+			t.Errorf("%v: the second is %v", tt.after, a.Status)
+		}
+		if a := ask(r, "stripped.com.", dns.TypeMX); a.Status != tt.status {
+			t.Errorf("%v: later it is %v", tt.after, a.Status)
+		}
+	}
+}
+
+func (t *flights) keys() (all []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key := range t.byKey {
+		all = append(all, key)
+	}
+	return all
+}
+
+// TestRetest: what a negative trust anchor covers is tried as if there were none, and what comes is not remembered.
+func TestRetest(t *testing.T) {
+	r, u, now := setup(t, nil)
+	distrust(r, now, "stripped.com.", "com.")
+	distrusted(t, ask(r, "stripped.com.", dns.TypeMX))
+	retest := func() *Answer { return r.Retest(context.Background(), question("Stripped.com.", dns.TypeMX)) }
+	expect(t, retest(), dnssec.Bogus, dns.RcodeServerFailure)
+	u.world.mu.Lock()
+	u.world.zones["stripped.com."].Reply = nil
+	u.world.mu.Unlock()
+	now.advance(time.Minute) // past what is remembered of failed links
+	expect(t, retest(), dnssec.Secure, dns.RcodeSuccess)
+	distrusted(t, ask(r, "stripped.com.", dns.TypeMX))
+}
+
+// TestFailed: the store remembers which questions below a zone were Bogus.
+func TestFailed(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+	expect(t, ask(r, strippedTLSA, dns.TypeTLSA), dnssec.Bogus, dns.RcodeServerFailure)
+	expect(t, ask(r, "nokey.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+	u.setRule(func(context.Context, dns.Question, Try) (Reply, error, bool) {
+		return Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, true
+	})
+	ask(r, "mx.stripped.com.", dns.TypeA)
+	got := r.Store.Failed("stripped.com.", 10)
+	if len(got) != 2 || describe(got[0]) != strippedTLSA+" TLSA" || describe(got[1]) != "stripped.com. MX" {
+		t.Errorf("%v", got)
+	}
+	if got := r.Store.Failed("stripped.com.", 1); len(got) != 1 {
+		t.Errorf("at most one: %v", got)
+	}
+}
+
+// TestFlush: a name and all below it are forgotten, answers, denials, zones and failures, and nothing else (C-12).
+func TestFlush(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	all := func() {
+		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		expect(t, ask(r, "nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError)
+		expect(t, ask(r, "deep.co.uk.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+	}
+	all()
+	u.forget()
+	all()
+	if n := len(u.questions()); n > 0 {
+		t.Fatalf("not cached: %v", u.questions())
+	}
+	if n := r.Flush("Example.com."); n.Answers != 2 || n.Zones != 1 || n.Failures != 0 {
+		t.Errorf("flushed %+v", n)
+	}
+	all()
+	if u.count("example.com. DNSKEY") == 0 || u.count("example.com. MX") != 2 || u.count("uk.")+u.count("stripped") > 0 {
+		t.Errorf("asked %v", u.questions())
+	}
+	if n := r.Flush("com."); n.Answers != 2 || n.Failures == 0 {
+		t.Errorf("flushed %+v", n)
+	}
+	u.forget()
+	all()
+	if u.count("stripped.com. MX") == 0 || u.count("uk.") > 0 {
+		t.Errorf("asked %v", u.questions())
+	}
+	r.Flush(".")
+	if _, entries := r.Store.Size(); entries > 0 {
+		t.Errorf("%d entries are left of the root", entries)
+	}
+}
