@@ -191,7 +191,7 @@ func TestRetest(t *testing.T) {
 	distrusted(t, ask(r, "stripped.com.", dns.TypeMX))
 }
 
-// TestFailed: the store remembers which questions below a zone were Bogus.
+// TestFailed: the store remembers which questions below a zone failed.
 func TestFailed(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
@@ -202,7 +202,7 @@ func TestFailed(t *testing.T) {
 	})
 	ask(r, "mx.stripped.com.", dns.TypeA)
 	got := r.Store.Failed("stripped.com.", 10)
-	if len(got) != 2 || describe(got[0]) != strippedTLSA+" TLSA" || describe(got[1]) != "stripped.com. MX" {
+	if len(got) != 3 || describe(got[0]) != strippedTLSA+" TLSA" || describe(got[1]) != "mx.stripped.com. A" || describe(got[2]) != "stripped.com. MX" {
 		t.Errorf("%v", got)
 	}
 	if got := r.Store.Failed("stripped.com.", 1); len(got) != 1 {
@@ -243,5 +243,32 @@ func TestFlush(t *testing.T) {
 	r.Flush(".")
 	if _, entries := r.Store.Size(); entries > 0 {
 		t.Errorf("%d entries are left of the root", entries)
+	}
+}
+
+// TestDump: what is remembered of a subtree is told, with what is left of its life.
+func TestDump(t *testing.T) {
+	r, _, now := setup(t, nil)
+	ask(r, "example.com.", dns.TypeMX)
+	ask(r, "nothing.example.com.", dns.TypeMX)
+	ask(r, "stripped.com.", dns.TypeMX)
+	now.advance(2 * time.Second)
+	all, found := r.Dump("COM.", 10)
+	if found != 3 || len(all) != 3 {
+		t.Fatalf("%d of %d: %+v", len(all), found, all)
+	}
+	want := []Dumped{
+		{Name: "example.com.", Type: "MX", Status: "Secure", Rcode: "NOERROR", TTL: 3598},
+		{Name: "nothing.example.com.", Type: "", Status: "Secure", Rcode: "NXDOMAIN", TTL: 298},
+		{Name: "stripped.com.", Type: "MX", Status: "Bogus", Rcode: "SERVFAIL", TTL: 3},
+	}
+	for i, d := range all {
+		if d.Name != want[i].Name || d.Type != want[i].Type || d.Status != want[i].Status || d.Rcode != want[i].Rcode || d.TTL != want[i].TTL ||
+			(len(d.Records) == 0) != (d.Status == "Bogus") || (len(d.Notes) == 0) != (d.Status == "Secure") {
+			t.Errorf("%+v, want %+v", d, want[i])
+		}
+	}
+	if all, found := r.Dump("example.com.", 1); found != 2 || len(all) != 1 || all[0].Name != "example.com." {
+		t.Errorf("%d: %+v", found, all)
 	}
 }

@@ -53,14 +53,24 @@ type coreDNS struct {
 // startCoreDNS starts one; it ends with the test.
 func startCoreDNS(t testing.TB, text string) *coreDNS {
 	t.Helper()
-	i, err := caddy.Start(corefile(text))
+	c, err := startable(t, text)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
+	}
+	return c
+}
+
+// startable starts one that may fail to.
+func startable(t testing.TB, text string) (*coreDNS, error) {
+	t.Helper()
+	i, err := caddy.Start(corefile(text))
+	if err != nil {
+		return nil, err
 	}
 	c := &coreDNS{t: t, instance: i}
 	t.Cleanup(c.stop)
 	c.udp, c.tcp = i.Servers()[0].LocalAddr().String(), i.Servers()[0].Addr().String()
-	return c
+	return c, nil
 }
 
 // stop ends it in the daemon's order: first no new queries, then what answers them.

@@ -46,6 +46,8 @@ type Config struct {
 	RootCAs *x509.CertPool // for upstreams over TLS and HTTPS; nil: the system's
 
 	Anchors        trustanchors.Set
+	Negative       []NegativeAnchor
+	State          string   // a directory for what is to outlive a restart: negative trust anchors; "" for none
 	Private        []string // canonical zone names: passed to Next as they are
 	Policy         dnssec.Policy
 	ValidationTime time.Time // judge as if it were then; zero: now
@@ -112,6 +114,8 @@ type Handler struct {
 	resolving  *chain.Resolver
 	set        *upstream.Set
 	memory     *memory
+	negatives  *table
+	control    *control // nil if there is none
 	stop       context.CancelFunc
 	running    sync.WaitGroup
 	closing    sync.Once
@@ -144,14 +148,16 @@ func (h *Handler) open() (err error) {
 		return err
 	}
 	h.memory = acquire(h.Config)
+	h.negatives = acquireTable(h.tableKey())
 	h.resolving = chain.New(chain.Config{
 		Exchanger: h.set, Anchors: h.Anchors, Store: h.memory.Store, Clock: h.Clock, ValidationTime: h.ValidationTime,
-		Policy: h.Policy, Meter: h.meter,
+		Policy: h.Policy, Negatives: h.negatives.declare(h), Meter: h.meter,
 		Timeout: h.Timeout, SignatureChecks: h.SignatureChecks, UpstreamQuestions: h.UpstreamQuestions, Retries: h.Retries,
 		InFlight: h.InFlight, Waiting: h.Waiting, MinTTL: h.MinTTL, MaxTTL: h.MaxTTL, Prefetch: h.Prefetch,
 		Aggressive: h.Aggressive, Apart: h.apart(),
 	})
 	h.resolver = h.resolving
+	h.negatives.join(h)
 	h.readiness = newReadiness(h.Config, h.set, h.resolving, h.memory, &h.upstreams)
 	h.opened.Store(true)
 	return nil
@@ -165,6 +171,14 @@ func (h *Handler) apart() map[string]bool {
 	}
 	delete(zones, ".")
 	return zones
+}
+
+// tableKey names the table of negative trust anchors: all server blocks of a daemon share one.
+func (h *Handler) tableKey() string {
+	if h.generation != nil {
+		return ""
+	}
+	return h.Block
 }
 
 // prepare makes what is looked up per question.
@@ -207,7 +221,9 @@ func (h *Handler) lacks() error {
 func (h *Handler) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop
+	h.negatives.start(h)
 	h.running.Go(func() { h.readiness.run(ctx) })
+	h.running.Go(func() { h.tendNegatives(ctx) })
 	if len(h.Watch) > 0 {
 		h.running.Go(func() { newWatcher(h).run(ctx) })
 	}
@@ -218,6 +234,8 @@ func (h *Handler) Start() {
 func (h *Handler) Close() {
 	h.closing.Do(func() {
 		live.remove(h)
+		h.control.release()
+		h.negatives.leave(h)
 		if h.stop != nil {
 			h.stop()
 		}
@@ -225,6 +243,7 @@ func (h *Handler) Close() {
 		h.resolving.Close()
 		h.set.Close()
 		h.memory.release()
+		h.negatives.release()
 	})
 }
 

@@ -62,6 +62,9 @@ func (c Config) judgement() string {
 	for _, zone := range c.Private {
 		parts = append(parts, "private "+zone)
 	}
+	for _, a := range c.Negative {
+		parts = append(parts, "negative "+a.Zone)
+	}
 	slices.Sort(parts[4:])
 	return strings.Join(parts, "\n")
 }

@@ -27,6 +27,7 @@ var (
 	limitHits       = counter("limits_total", "Counter of limits hit.", "limit")
 	signatureChecks = counter("signature_checks_total", "Counter of signatures verified.")
 	nsec3Hashes     = counter("nsec3_hashes_total", "Counter of names hashed for NSEC3.")
+	distrusted      = counter("negative_trust_anchor_answers_total", "Counter of answers that a negative trust anchor kept from being validated.")
 	panics          = counter("panics_total", "Counter of queries that ran into a fault of danelaw.")
 
 	upstreamQuestions  = counter("upstream_questions_total", "Counter of questions sent, copies included.", "to")
@@ -61,6 +62,7 @@ type meter struct {
 	hits, misses, joined      prometheus.Counter
 	signatures, nsec3, panics prometheus.Counter
 	synthesised               map[chain.Proof]prometheus.Counter
+	distrusted                prometheus.Counter
 }
 
 var _ chain.Meter = (*meter)(nil)
@@ -70,7 +72,8 @@ func newMeter(block string) *meter {
 		block: block, responses: map[verdict]prometheus.Counter{}, durations: map[verdict]prometheus.Observer{},
 		hits: cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block), joined: joined.WithLabelValues(block),
 		signatures: signatureChecks.WithLabelValues(block), nsec3: nsec3Hashes.WithLabelValues(block),
-		panics: panics.WithLabelValues(block), synthesised: map[chain.Proof]prometheus.Counter{},
+		panics: panics.WithLabelValues(block), distrusted: distrusted.WithLabelValues(block),
+		synthesised: map[chain.Proof]prometheus.Counter{},
 	}
 	for _, p := range []chain.Proof{chain.ProofCut, chain.ProofNSEC, chain.ProofNSEC3, chain.ProofWildcard} {
 		m.synthesised[p] = synthesised.WithLabelValues(block, string(p))
@@ -200,7 +203,7 @@ func (u *upstreamStates) all() map[string]upstreamState {
 }
 
 // gauges show the Handlers that serve as they are when asked.
-type gauges struct{ ready, octets, entries, fit, alive *prometheus.Desc }
+type gauges struct{ ready, octets, entries, negatives, unsaved, fit, alive *prometheus.Desc }
 
 func newGauges() gauges {
 	gauge := func(name, help string, labels ...string) *prometheus.Desc {
@@ -208,11 +211,13 @@ func newGauges() gauges {
 		return prometheus.NewDesc(name, help, append([]string{blockLabel}, labels...), nil)
 	}
 	return gauges{
-		ready:   gauge("ready", "1 once anchors, clock and an upstream were found in order."),
-		octets:  gauge("cache_size_bytes", "Octets held by the cache: answers, zones and failures."),
-		entries: gauge("cache_entries", "Entries held by the cache: answers, zones and failures."),
-		fit:     gauge("upstream_fit", "1 if the upstream has passed the fitness test, or has not been tested yet.", "to"),
-		alive:   gauge("upstream_alive", "1 if the upstream answers.", "to"),
+		ready:     gauge("ready", "1 once anchors, clock and an upstream were found in order."),
+		octets:    gauge("cache_size_bytes", "Octets held by the cache: answers, zones and failures."),
+		entries:   gauge("cache_entries", "Entries held by the cache: answers, zones and failures."),
+		negatives: gauge("negative_trust_anchors", "Negative trust anchors in force."),
+		unsaved:   gauge("state_unsaved", "1 if what is to outlive a restart could not be read or written."),
+		fit:       gauge("upstream_fit", "1 if the upstream has passed the fitness test, or has not been tested yet.", "to"),
+		alive:     gauge("upstream_alive", "1 if the upstream answers.", "to"),
 	}
 }
 
@@ -220,7 +225,7 @@ func init() { prometheus.MustRegister(newGauges()) }
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.ready, g.octets, g.entries, g.fit, g.alive} {
+	for _, d := range []*prometheus.Desc{g.ready, g.octets, g.entries, g.negatives, g.unsaved, g.fit, g.alive} {
 		to <- d
 	}
 }
@@ -236,6 +241,8 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 		show(g.ready, truth(h.Ready()))
 		show(g.octets, float64(octets))
 		show(g.entries, float64(entries))
+		show(g.negatives, float64(h.negatives.count(h)))
+		show(g.unsaved, truth(h.negatives.unsaved()))
 		for upstream, s := range h.upstreams.all() {
 			show(g.fit, truth(s.fit), upstream)
 			show(g.alive, truth(s.alive), upstream)

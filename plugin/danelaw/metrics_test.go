@@ -26,7 +26,8 @@ func TestMetricsDocumented(t *testing.T) {
 	}
 	descs := make(chan *prometheus.Desc, 100)
 	for _, c := range []prometheus.Collector{
-		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks, nsec3Hashes, panics,
+		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks, nsec3Hashes,
+		distrusted, panics,
 		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, newGauges(), downgrades, newWatchGauges(),
 	} {
 		c.Describe(descs)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
@@ -31,6 +32,9 @@ var options = []option{
 		"a domain name, then addresses as ADDR[:PORT], tls://ADDR[:PORT]%NAME or https://ADDR[:PORT]/PATH%NAME", true, setUpstream},
 	{"upstream_ca", "FILE", "a file of PEM certificates", false, setUpstreamCA},
 	{"trust_anchor", "FILE|embedded...", "`embedded`, or files of DS or DNSKEY records or root-anchors.xml", true, addAnchors},
+	{"trust_anchor_state", "DIR", "a directory that danelaw may write into", false, setState},
+	{"negative_trust_anchor", "ZONE DURATION [keep] [REASON]",
+		"a domain name, a duration from 1s to 168h, and perhaps `keep` and a reason such as \"told them\"", true, addNegative},
 	{"private", "ZONE...", "domain names or networks, but not the root", true, setPrivate},
 	{"sha1", "unsupported|verify", "`unsupported` or `verify`", false, setSHA1},
 	{"nsec3_iterations", "N", "a number from 0 to 150", false,
@@ -51,6 +55,7 @@ var options = []option{
 	{"timeout", "DURATION", "a duration from 1s to 30s", false,
 		duration(time.Second, 30*time.Second, func(s *setting) *time.Duration { return &s.Timeout })}, // L-10
 	{"limit", "NAME N", limitNames(), true, setLimit},
+	{"control", "PATH|off", "the path of a Unix socket, or `off`", false, setControl},
 	{"edns_size", "N", "a number from 512 to 4096", false, setEDNSSize},
 	{"watch", "DOMAIN...", "domains of your own that get mail, such as example.org", true, setWatch},
 }
@@ -268,6 +273,49 @@ func setUpstream(s *setting, args []string) error {
 		}
 		s.Routes = append(s.Routes, upstream.Route{From: zone, To: to})
 	}
+	return nil
+}
+
+func setState(s *setting, args []string) error {
+	dir, err := one(args)
+	if err == nil {
+		s.State = s.path(dir)
+	}
+	return err
+}
+
+// setControl reads where the control socket is; "" is off.
+func setControl(s *setting, args []string) error {
+	path, err := one(args)
+	if err == nil && path != "off" {
+		s.control = s.path(path)
+	}
+	return err
+}
+
+func addNegative(s *setting, args []string) (err error) {
+	if len(args) < 2 {
+		return errArgs
+	}
+	a := NegativeAnchor{Zone: dns.CanonicalName(args[0])}
+	if a.Life, err = period(args[1], time.Second, maxNegativeLife); err != nil { // T-18
+		return err
+	}
+	reason := args[2:]
+	if a.Keep = len(reason) > 0 && reason[0] == "keep"; a.Keep {
+		reason = reason[1:]
+	}
+	a.Reason = strings.Join(reason, " ")
+	if err := a.check(); err != nil {
+		return err
+	}
+	for _, other := range s.Negative {
+		if other.Zone == a.Zone {
+			return fmt.Errorf("%s is there twice", a.Zone)
+		}
+	}
+	s.at["negative_trust_anchor "+a.Zone] = s.here
+	s.Negative = append(s.Negative, a)
 	return nil
 }
 

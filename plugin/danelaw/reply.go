@@ -79,6 +79,9 @@ func meta(t uint16) bool {
 // answer turns what the resolver found into a reply.
 func (h *Handler) answer(q *query, a *chain.Answer) reply {
 	re := reply{verdict: verdicts[a.Status], rcode: a.Rcode, answer: a.Answer, ns: a.Ns, notes: a.Notes}
+	if slices.ContainsFunc(a.Notes, func(f *dnssec.Failure) bool { return f.Code == chain.CodeNegative }) {
+		h.meter.distrusted.Inc()
+	}
 	if a.Status > dnssec.Bogus {
 		re.secure = a.Status == dnssec.Secure && len(a.Answer)+len(a.Ns) > 0 // V-77
 		return re

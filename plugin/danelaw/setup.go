@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -25,16 +26,21 @@ type setting struct {
 	root    string            // relative files are there
 	at      map[string]string // file:line of each option, "" for the directive
 	current string            // the option being read
+	here    string            // its file:line
 	times   int               // how often it was there, this time included
 	anchors []string          // FILE or embedded
 	ca      string
 	limited []string // names of limits set
+	control string   // the path of the control socket; "" for none
 	handler *Handler
 }
 
 func setup(c *caddy.Controller) error {
 	s, err := parse(c)
 	if err != nil {
+		return plugin.Error(pluginName, err)
+	}
+	if err := s.agree(generationOf(c)); err != nil {
 		return plugin.Error(pluginName, err)
 	}
 	s.Block = blockName(c)
@@ -48,6 +54,10 @@ func setup(c *caddy.Controller) error {
 	c.OnStartup(func() error {
 		if err := s.open(config.Handlers()); err != nil {
 			return err
+		}
+		if err := s.listen(); err != nil {
+			s.handler.Close()
+			return plugin.Error(pluginName, err)
 		}
 		s.handler.Start()
 		return nil
@@ -93,8 +103,43 @@ func (s *setting) open(around []plugin.Handler) error {
 	return nil
 }
 
+// listen opens the control socket. Only one that was asked for is worth failing the start.
+func (s *setting) listen() (err error) {
+	if _, asked := s.at["control"]; asked {
+		if s.handler.control, err = openControl(s.control); err != nil {
+			err = s.errorAt("control", "control %s: %v", s.control, err)
+		}
+		return err
+	}
+	if dir, err := os.Stat(filepath.Dir(DefaultControl)); err != nil || !dir.IsDir() {
+		return nil
+	}
+	if s.handler.control, err = openControl(DefaultControl); err != nil {
+		log.Warningf("danelaw goes without a control socket: %v", err)
+	}
+	return nil
+}
+
 // instance is what the server blocks of one load of a Corefile have in common.
-type instance struct{ names []string }
+type instance struct {
+	names          []string
+	state, control string // of the first block that says so
+}
+
+// agree holds that what is one for the whole daemon is the same in all server blocks that have it.
+func (s *setting) agree(i *instance) error {
+	for _, o := range []struct {
+		name  string
+		own   string
+		first *string
+	}{{"trust_anchor_state", s.State, &i.state}, {"control", s.control, &i.control}} {
+		if *o.first != "" && o.own != "" && *o.first != o.own {
+			return s.errorAt(o.name, "%s %s: another server block has %s: write the same in all, or in one only", o.name, o.own, *o.first)
+		}
+		*o.first = cmp.Or(*o.first, o.own)
+	}
+	return nil
+}
 
 func generationOf(c *caddy.Controller) *instance {
 	type key struct{}
@@ -164,8 +209,8 @@ func (s *setting) option(c *caddy.Controller) error {
 	if !s.first() && !o.repeats {
 		return c.Errf("%s is there twice, the first time at %s: keep one of the two", o.name, s.at[o.name])
 	}
-	if s.first() {
-		s.at[o.name] = position(c)
+	if s.here = position(c); s.first() {
+		s.at[o.name] = s.here
 	}
 	args := c.RemainingArgs()
 	err := errors.New("it takes no block")
@@ -191,6 +236,11 @@ func (s *setting) finish() error {
 	}
 	if err := s.loadCA(); err != nil {
 		return err
+	}
+	for _, a := range s.Negative {
+		if err := s.distrustable(a.Zone); err != nil {
+			return s.errorAt("negative_trust_anchor "+a.Zone, "negative_trust_anchor %s: %v", a.Zone, err)
+		}
 	}
 	if local := netip.MustParseAddr("127.0.0.1"); !contains(s.AllowClients, local) {
 		log.Warningf("%s: allow_clients leaves out %s: programs of this host are refused", s.at["allow_clients"], local)

@@ -1,0 +1,361 @@
+package danelaw
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+	dto "github.com/prometheus/client_model/go"
+	"golang.org/x/net/netutil"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+)
+
+// DefaultControl is where the control socket is if nothing else is said and its directory exists.
+const DefaultControl = "/run/danelaw/control.sock"
+
+// The control protocol is HTTP with JSON over a Unix socket. Its version is the beginning of every path.
+const (
+	controlMode     = 0o660
+	controlClients  = 16      // at once
+	controlRequest  = 8 << 10 // octets
+	controlPatience = 30 * time.Second
+	controlDump     = 10000 // entries in one reply
+)
+
+// control is a socket by which operators reach the daemon. It lives through reloads.
+type control struct {
+	path   string
+	uses   int // under controls
+	inode  fs.FileInfo
+	server *http.Server
+}
+
+var controls = struct {
+	sync.Mutex
+	byPath map[string]*control
+}{byPath: map[string]*control{}}
+
+// openControl returns the socket at path, nil for "". It must be released.
+func openControl(path string) (*control, error) {
+	if path == "" {
+		return nil, nil
+	}
+	controls.Lock()
+	defer controls.Unlock()
+	c := controls.byPath[path]
+	if c == nil {
+		l, err := listenAt(path)
+		if err != nil {
+			return nil, err
+		}
+		c = &control{path: path, server: &http.Server{
+			Handler: controlMux(), MaxHeaderBytes: controlRequest,
+			ReadTimeout: controlPatience, WriteTimeout: controlPatience, IdleTimeout: controlPatience,
+		}}
+		if c.inode, err = os.Stat(path); err != nil {
+			l.Close()
+			return nil, err
+		}
+		go c.server.Serve(netutil.LimitListener(l, controlClients)) //nolint:errcheck // it ends with release
+		controls.byPath[path] = c
+	}
+	c.uses++
+	return c, nil
+}
+
+// release gives the socket back, and removes it if nobody needs it any more.
+func (c *control) release() {
+	if c == nil {
+		return
+	}
+	controls.Lock()
+	defer controls.Unlock()
+	if c.uses--; c.uses > 0 {
+		return
+	}
+	delete(controls.byPath, c.path)
+	c.server.Close()
+	if now, err := os.Stat(c.path); err == nil && os.SameFile(now, c.inode) { // else it is another's
+		os.Remove(c.path)
+	}
+}
+
+// listenAt listens at path, where a stale socket may be. It gets its mode before it gets its name, so that nobody comes
+// between.
+func listenAt(path string) (net.Listener, error) {
+	if err := vacant(path); err != nil {
+		return nil, err
+	}
+	unnamed := fmt.Sprintf("%s.%d", path, os.Getpid())
+	os.Remove(unnamed)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: unnamed, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err = os.Chmod(unnamed, controlMode); err == nil {
+		err = os.Rename(unnamed, path)
+	}
+	if err != nil {
+		l.Close()
+		return nil, errors.Join(err, os.Remove(unnamed))
+	}
+	return l, nil
+}
+
+// vacant says what is in the way of a socket at path: everything but a socket on which nobody listens.
+func vacant(path string) error {
+	at, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case at.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is there and is no socket: name another path", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		conn.Close()
+		return fmt.Errorf("another danelaw listens on %s: end it, or name another path", path)
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	return nil
+}
+
+// The forms of requests and replies.
+type (
+	// NTARequest asks for a negative trust anchor.
+	NTARequest struct {
+		Zone   string `json:"zone"`
+		Life   string `json:"life"` // as time.ParseDuration reads it
+		Keep   bool   `json:"keep,omitempty"`
+		Reason string `json:"reason,omitempty"`
+	}
+	// NTAReply tells which are there.
+	NTAReply struct {
+		NTAs []*NTA `json:"negative_trust_anchors"`
+		Kept bool   `json:"kept_over_restart"`
+		Well bool   `json:"well,omitempty"` // of one just added: all tests passed
+	}
+	// FlushReply tells what was forgotten, by server block.
+	FlushReply struct {
+		Blocks map[string]chain.Flushed `json:"blocks"`
+	}
+	// CacheReply tells how much is remembered, by server block.
+	CacheReply struct {
+		Blocks map[string]CacheStats `json:"blocks"`
+	}
+	// CacheStats is that of one block. Counters begin at the start of the process.
+	CacheStats struct {
+		chain.Sizes
+		Limit  int64   `json:"limit_bytes"`
+		Hits   float64 `json:"hits"`
+		Misses float64 `json:"misses"`
+	}
+	// DumpReply tells what is remembered of a name and those below it, by server block.
+	DumpReply struct {
+		Blocks map[string]DumpBlock `json:"blocks"`
+	}
+	// DumpBlock is that of one block.
+	DumpBlock struct {
+		Entries []chain.Dumped `json:"entries"`
+		Found   int            `json:"found"` // all there are; more than Entries if there are too many
+	}
+	// ErrorReply says why a request failed.
+	ErrorReply struct {
+		Error string `json:"error"`
+	}
+)
+
+// refusal is an error with the HTTP status to tell it with.
+type refusal struct {
+	status int
+	error
+}
+
+func controlMux() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, answer := range map[string]func(*http.Request) (any, error){
+		"GET /v1/nta": listNTAs, "POST /v1/nta": addNTA, "DELETE /v1/nta": removeNTA,
+		"POST /v1/flush": flush, "GET /v1/cache": cacheStats, "GET /v1/cache/dump": cacheDump,
+		"/": func(r *http.Request) (any, error) {
+			return nil, refusal{http.StatusNotFound, fmt.Errorf("this danelaw does not know %s %.100s: it speaks version 1", r.Method, r.URL.Path)}
+		},
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, controlRequest)
+			out, err := answer(r)
+			status := http.StatusOK
+			if err != nil {
+				status = http.StatusBadRequest
+				if no, ok := errors.AsType[refusal](err); ok {
+					status = no.status
+				}
+				out = ErrorReply{err.Error()}
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			json.NewEncoder(w).Encode(out) //nolint:errcheck // the client has gone
+		})
+	}
+	return mux
+}
+
+// controlled returns the table of the daemon's negative trust anchors.
+func controlled() (*table, error) {
+	tables.Lock()
+	defer tables.Unlock()
+	if t := tables.byKey[""]; t != nil {
+		return t, nil
+	}
+	return nil, refusal{http.StatusServiceUnavailable, errors.New("danelaw is starting or ending")}
+}
+
+// kept reports whether what is set now will be there after a restart.
+func (t *table) kept() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.store.dir != "" && !t.store.failed
+}
+
+func listNTAs(*http.Request) (any, error) {
+	t, err := controlled()
+	if err != nil {
+		return nil, err
+	}
+	return NTAReply{NTAs: t.list(), Kept: t.kept()}, nil
+}
+
+func addNTA(r *http.Request) (any, error) {
+	var in NTARequest
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&in); err != nil {
+		return nil, fmt.Errorf("the request cannot be understood: %w", err)
+	}
+	life, err := period(in.Life, time.Second, maxNegativeLife)
+	if err != nil {
+		return nil, err
+	}
+	t, err := controlled()
+	if err != nil {
+		return nil, err
+	}
+	n, err := t.add(NegativeAnchor{Zone: dns.CanonicalName(in.Zone), Life: life, Keep: in.Keep, Reason: in.Reason})
+	if err != nil {
+		return nil, err
+	}
+	return NTAReply{NTAs: []*NTA{n}, Kept: t.kept(), Well: t.tryOut(r.Context(), n)}, nil
+}
+
+// tryOut tests a negative trust anchor that was just added, so that whoever added it sees what it is for.
+func (t *table) tryOut(ctx context.Context, n *NTA) bool {
+	t.mu.Lock()
+	var tester *Handler
+	for _, h := range t.handlers {
+		if h.distrustable(n.Zone) == nil {
+			tester = h
+		}
+	}
+	t.mu.Unlock()
+	return tester != nil && t.test(ctx, tester, n)
+}
+
+func removeNTA(r *http.Request) (any, error) {
+	zone, err := nameIn(r, "zone")
+	if err != nil {
+		return nil, err
+	}
+	t, err := controlled()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.remove(zone); err != nil {
+		return nil, refusal{http.StatusNotFound, err}
+	}
+	return NTAReply{NTAs: t.list(), Kept: t.kept()}, nil
+}
+
+// nameIn returns a domain name of the request.
+func nameIn(r *http.Request, key string) (string, error) {
+	name := r.URL.Query().Get(key)
+	if _, ok := dns.IsDomainName(name); !ok || name == "" {
+		return "", fmt.Errorf("%q is not a domain name", name)
+	}
+	return dns.CanonicalName(name), nil
+}
+
+// served are the Handlers of a Corefile, the newest of each block.
+func served() map[string]*Handler {
+	all := live.newest()
+	for block, h := range all {
+		if h.generation == nil {
+			delete(all, block)
+		}
+	}
+	return all
+}
+
+func flush(r *http.Request) (any, error) {
+	name, err := nameIn(r, "name")
+	if err != nil {
+		return nil, err
+	}
+	out := FlushReply{map[string]chain.Flushed{}}
+	for block, h := range served() {
+		out.Blocks[block] = h.resolving.Flush(name)
+	}
+	log.Infof("flushed %s and all below", name)
+	return out, nil
+}
+
+func cacheStats(*http.Request) (any, error) {
+	out := CacheReply{map[string]CacheStats{}}
+	for block, h := range served() {
+		out.Blocks[block] = CacheStats{
+			Sizes: h.memory.Sizes(), Limit: h.CacheSize, Hits: count64(h.meter.hits), Misses: count64(h.meter.misses),
+		}
+	}
+	return out, nil
+}
+
+// count64 reads a counter.
+func count64(c interface{ Write(*dto.Metric) error }) float64 {
+	var m dto.Metric
+	if c.Write(&m) != nil {
+		return 0
+	}
+	return m.GetCounter().GetValue()
+}
+
+func cacheDump(r *http.Request) (any, error) {
+	name, err := nameIn(r, "name")
+	if err != nil {
+		return nil, err
+	}
+	most := controlDump
+	if limit := r.URL.Query().Get("limit"); limit != "" {
+		if most, err = strconv.Atoi(limit); err != nil || most < 1 || most > controlDump {
+			return nil, fmt.Errorf("limit %.20q is not a number from 1 to %d", limit, controlDump)
+		}
+	}
+	out := DumpReply{map[string]DumpBlock{}}
+	for block, h := range served() {
+		entries, found := h.resolving.Dump(name, most)
+		out.Blocks[block] = DumpBlock{entries, found}
+	}
+	return out, nil
+}

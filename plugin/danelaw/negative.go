@@ -1,0 +1,461 @@
+package danelaw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+const (
+	// maxNegativeLife is how long a negative trust anchor may last (T-18, as BIND).
+	maxNegativeLife = 7 * 24 * time.Hour
+	// testEvery is the interval in which it is tried whether the zone is well again (T-18).
+	testEvery = 5 * time.Minute
+	// maxTests is how many questions that failed are tried: MX and TLSA of a few hosts.
+	maxTests = 4
+	// maxReason bounds the reason, which has to fit into an Extended DNS Error.
+	maxReason = 150
+	// maxNegatives is how many may be set at run time. More are no repair.
+	maxNegatives = 1000
+)
+
+// NegativeAnchor is a negative trust anchor as a Corefile has it (RFC 7646).
+type NegativeAnchor struct {
+	Zone   string // canonical
+	Life   time.Duration
+	Keep   bool // it is not dropped when the zone validates
+	Reason string
+}
+
+// NTA is a negative trust anchor in use. This is its form in the control protocol and in the file that keeps it.
+type NTA struct {
+	Zone   string    `json:"zone"`
+	Begun  time.Time `json:"begun"`
+	Until  time.Time `json:"until"`
+	Keep   bool      `json:"keep,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	Block  string    `json:"block,omitempty"` // the server block whose Corefile has it; without one it is for all
+	Over   string    `json:"over,omitempty"`  // why it ended, if a Corefile still has it
+	Tests  []Test    `json:"tests,omitempty"` // what is tried again
+	Tested time.Time `json:"tested,omitzero"`
+}
+
+// Test is a question that failed, and what came when it was tried the last time.
+type Test struct {
+	Name   string `json:"name"`
+	Type   string `json:"type"`
+	Result string `json:"result,omitempty"` // the security status, and why
+}
+
+// String says what an operator should know of n.
+func (n *NTA) String() string {
+	text := fmt.Sprintf("negative trust anchor for %s until %s UTC", n.Zone, n.Until.UTC().Format("2006-01-02 15:04:05"))
+	if n.Keep {
+		text += ", keep"
+	}
+	if n.Reason != "" {
+		text += ": " + n.Reason
+	}
+	return text
+}
+
+// is reports whether n stands for a line of a Corefile.
+func (n *NTA) is(block string, a NegativeAnchor) bool {
+	return n.Block == block && n.Zone == a.Zone && n.Until.Sub(n.Begun) == a.Life && n.Keep == a.Keep && n.Reason == a.Reason
+}
+
+// active reports whether n is in force.
+func (n *NTA) active(now time.Time) bool { return n.Over == "" && now.Before(n.Until) }
+
+// table holds the negative trust anchors of a daemon: those set at run time, for all server blocks, and since when those of
+// the Corefile are there, so that neither a reload nor a restart prolongs their life.
+type table struct {
+	key  string
+	uses int // under tables
+
+	mu       sync.Mutex
+	all      []*NTA
+	handlers []*Handler
+	store    stateFile
+}
+
+// tables holds the table of the Corefile under "", and those of Handlers without one by block.
+var tables = struct {
+	sync.Mutex
+	byKey map[string]*table
+}{byKey: map[string]*table{}}
+
+func acquireTable(key string) *table {
+	tables.Lock()
+	defer tables.Unlock()
+	t := tables.byKey[key]
+	if t == nil {
+		t = &table{key: key}
+		tables.byKey[key] = t
+	}
+	t.uses++
+	return t
+}
+
+func (t *table) release() {
+	tables.Lock()
+	defer tables.Unlock()
+	if t.uses--; t.uses == 0 {
+		delete(tables.byKey, t.key)
+	}
+}
+
+// declare reads what is kept where h keeps it, takes up what h's configuration has, and returns what h begins with.
+func (t *table) declare(h *Handler) []chain.Negative {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, kept := range t.store.open(h.State, h.Clock()) {
+		if !slices.ContainsFunc(t.all, func(n *NTA) bool { return n.Zone == kept.Zone && n.Block == kept.Block }) {
+			t.all = append(t.all, kept)
+		}
+	}
+	now := h.Clock().Round(0)
+	for _, a := range h.Negative {
+		if !slices.ContainsFunc(t.all, func(n *NTA) bool { return n.is(h.Block, a) }) {
+			t.all = append(t.all, &NTA{
+				Zone: a.Zone, Begun: now, Until: now.Add(a.Life), Keep: a.Keep, Reason: a.Reason, Block: h.Block, Tests: h.failedBelow(a.Zone),
+			})
+		}
+	}
+	return t.of(h, now)
+}
+
+// join has h told what changes.
+func (t *table) join(h *Handler) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.handlers = append(t.handlers, h)
+	h.resolving.Distrust(t.of(h, h.Clock()))
+}
+
+func (t *table) leave(h *Handler) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.handlers = slices.DeleteFunc(t.handlers, func(o *Handler) bool { return o == h })
+}
+
+// start has h, which serves from now on, be the one whose configuration counts for its block; all is written down and told.
+func (t *table) start(h *Handler) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool { return n.Block == h.Block && !h.declares(n) })
+	t.store.serve()
+	t.store.save(t.all)
+	for _, n := range t.all {
+		switch {
+		case !h.concerns(n):
+		case n.active(h.Clock()):
+			log.Warningf("%s: answers there are not validated", n)
+		case n.Block != "":
+			log.Warningf("the %s is over: remove it from the configuration, or change it to begin anew", n)
+		}
+	}
+}
+
+// declares reports whether n stands for a line of h's Corefile.
+func (h *Handler) declares(n *NTA) bool {
+	return slices.ContainsFunc(h.Negative, func(a NegativeAnchor) bool { return n.is(h.Block, a) })
+}
+
+// concerns reports whether n is one for h.
+func (h *Handler) concerns(n *NTA) bool { return n.Block == "" || h.declares(n) }
+
+// of returns what is in force for h. Of two with the same zone the one that ends later counts.
+func (t *table) of(h *Handler, now time.Time) (all []chain.Negative) {
+	latest := map[string]*NTA{}
+	for _, n := range t.all {
+		if old := latest[n.Zone]; h.concerns(n) && n.active(now) && (old == nil || old.Until.Before(n.Until)) {
+			latest[n.Zone] = n
+		}
+	}
+	for _, n := range latest {
+		all = append(all, chain.Negative{Zone: n.Zone, Until: n.Until, Reason: n.Reason})
+	}
+	return all
+}
+
+// count returns how many are in force for h.
+func (t *table) count(h *Handler) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.of(h, h.Clock()))
+}
+
+// unsaved reports whether what is to outlive a restart could not be written the last time.
+func (t *table) unsaved() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.store.failed
+}
+
+// changed puts a change into force and writes it down; t.mu is held.
+func (t *table) changed() {
+	for _, h := range t.handlers {
+		h.resolving.Distrust(t.of(h, h.Clock()))
+	}
+	t.store.save(t.all)
+}
+
+// errNoNTA is what a remove of nothing ends with.
+var errNoNTA = errors.New("there is no negative trust anchor")
+
+// add sets a negative trust anchor for all server blocks; it replaces one of the same zone that was set before.
+func (t *table) add(a NegativeAnchor) (*NTA, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.acceptable(a); err != nil {
+		return nil, err
+	}
+	now := t.handlers[0].Clock().Round(0)
+	n := &NTA{Zone: a.Zone, Begun: now, Until: now.Add(a.Life), Keep: a.Keep, Reason: a.Reason}
+	for _, h := range t.handlers {
+		if tests := h.failedBelow(a.Zone); n.Tests == nil || tests[0].Result != "" {
+			n.Tests = tests
+		}
+	}
+	t.all = slices.DeleteFunc(t.all, func(o *NTA) bool { return o.Zone == a.Zone && o.Block == "" })
+	t.all = append(t.all, n)
+	log.Warningf("%s: added, answers there are not validated", n)
+	t.changed()
+	return n.clone(), nil
+}
+
+// acceptable says why a cannot be set; t.mu is held.
+func (t *table) acceptable(a NegativeAnchor) error {
+	if err := a.check(); err != nil {
+		return err
+	}
+	set := 0
+	for _, n := range t.all {
+		if n.Block == "" && n.Zone != a.Zone {
+			set++
+		}
+	}
+	if set >= maxNegatives {
+		return fmt.Errorf("there are %d already: remove some", maxNegatives)
+	}
+	err := errors.New("no server block is there")
+	for _, h := range t.handlers {
+		if err = h.distrustable(a.Zone); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// check says what is wrong with a in itself.
+func (a NegativeAnchor) check() error {
+	_, isName := dns.IsDomainName(a.Zone)
+	switch {
+	case !isName || a.Zone != dns.CanonicalName(a.Zone):
+		return fmt.Errorf("%q is not a domain name", a.Zone)
+	case a.Zone == ".":
+		return errors.New(`"." would leave nothing to validate`)
+	case a.Life < time.Second || a.Life > maxNegativeLife:
+		return fmt.Errorf("the duration %v is out of range: it may be from 1s to 168h", a.Life)
+	case len(a.Reason) > maxReason || strings.ContainsFunc(a.Reason, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("the reason %.20q... is longer than %d octets, or more than one line of text", a.Reason, maxReason)
+	}
+	return nil
+}
+
+// distrustable says why a negative trust anchor for zone would be without effect.
+func (c Config) distrustable(zone string) error {
+	private, anchors := zoneSet{}, zoneSet{}
+	private.add(c.Private...)
+	for anchor := range c.Anchors {
+		anchors.add(anchor)
+	}
+	anchor, anchored := anchors.closest(zone)
+	switch {
+	case private.cover(zone):
+		return fmt.Errorf("%s is private, and never validated", zone)
+	case !anchored || len(c.Anchors[anchor]) == 0:
+		return fmt.Errorf("no trust anchor covers %s: it is Insecure anyway", zone)
+	case anchor == zone:
+		return fmt.Errorf("%s has a trust anchor of its own: remove that trust_anchor instead", zone)
+	}
+	return nil
+}
+
+// failedBelow returns the questions below a zone that are known to have failed; if none is, the two that every mail domain
+// answers.
+func (h *Handler) failedBelow(zone string) (tests []Test) {
+	for _, q := range h.memory.Failed(zone, maxTests) {
+		tests = append(tests, Test{Name: q.Name, Type: dns.Type(q.Qtype).String(), Result: "failed"})
+	}
+	if tests == nil {
+		tests = []Test{{Name: zone, Type: "MX"}, {Name: zone, Type: "SOA"}}
+	}
+	return tests
+}
+
+// remove ends the negative trust anchors of a zone.
+func (t *table) remove(zone string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.end("removed", func(n *NTA) bool { return n.Zone == zone }) {
+		return fmt.Errorf("%w for %s", errNoNTA, zone)
+	}
+	return nil
+}
+
+// end ends those that match and are in force, and reports whether there was one; t.mu is held.
+func (t *table) end(why string, match func(*NTA) bool) (any bool) {
+	now := time.Now()
+	if len(t.handlers) > 0 {
+		now = t.handlers[0].Clock()
+	}
+	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool {
+		if !match(n) || !n.active(now) {
+			return false
+		}
+		any = true
+		log.Warningf("%s: %s, answers there are validated again", n, why)
+		n.Over = why
+		return n.Block == ""
+	})
+	if any {
+		t.changed()
+	}
+	return any
+}
+
+// list returns copies of all, by zone.
+func (t *table) list() (all []*NTA) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, n := range t.all {
+		all = append(all, n.clone())
+	}
+	slices.SortFunc(all, func(a, b *NTA) int { return strings.Compare(a.Zone+" "+a.Block, b.Zone+" "+b.Block) })
+	return all
+}
+
+// same reports whether n is a copy of o.
+func (n *NTA) same(o *NTA) bool {
+	return o.Zone == n.Zone && o.Block == n.Block && o.Begun.Equal(n.Begun)
+}
+
+func (n *NTA) clone() *NTA {
+	c := *n
+	c.Tests = slices.Clone(n.Tests)
+	return &c
+}
+
+// tend ends what has had its time, and drops what is not needed any more, as far as h is concerned.
+func (t *table) tend(ctx context.Context, h *Handler) {
+	defer survive()
+	t.expire(h.Clock())
+	for _, n := range t.due(h) {
+		if ctx.Err() == nil && t.test(ctx, h, n) {
+			t.mu.Lock()
+			t.end("dropped, as the zone validates", n.same)
+			t.mu.Unlock()
+		}
+	}
+}
+
+// expire tells of those that have ended, once.
+func (t *table) expire(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	any := false
+	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool {
+		if n.Over != "" || now.Before(n.Until) {
+			return false
+		}
+		any = true
+		log.Warningf("%s: ended, answers there are validated again", n)
+		n.Over = "ended"
+		return n.Block == ""
+	})
+	if any {
+		t.changed()
+	}
+}
+
+// due returns copies of those that h has to test now. Others do not, then.
+func (t *table) due(h *Handler) (all []*NTA) {
+	now := h.Clock().Round(0)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, n := range t.all {
+		last := n.Begun
+		if n.Tested.After(last) {
+			last = n.Tested
+		}
+		if n.Keep || !n.active(now) || !h.concerns(n) || now.Sub(last).Abs() < testEvery || h.distrustable(n.Zone) != nil {
+			continue
+		}
+		n.Tested = now
+		all = append(all, n.clone())
+	}
+	return all
+}
+
+// test tries what failed under n, a copy, as if it were not there, notes what came, and reports whether all is well: Secure, or
+// proven to be unsigned.
+func (t *table) test(ctx context.Context, h *Handler, n *NTA) bool {
+	well := true
+	for i := range n.Tests {
+		a := h.resolving.Retest(ctx, n.Tests[i].question())
+		well = well && a.Status > dnssec.Bogus
+		n.Tests[i].Result = a.Status.String()
+		if len(a.Notes) > 0 {
+			n.Tests[i].Result += ": " + a.Notes[0].Text
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, o := range t.all {
+		if n.same(o) {
+			o.Tests = slices.Clone(n.Tests)
+			return well
+		}
+	}
+	return false // it is another, or gone
+}
+
+func (t Test) question() dns.Question {
+	return dns.Question{Name: dns.CanonicalName(t.Name), Qtype: typeNamed(t.Type), Qclass: dns.ClassINET}
+}
+
+// typeNamed is the type that dns.Type.String names; 0 if there is none.
+func typeNamed(name string) uint16 {
+	if t, ok := dns.StringToType[name]; ok {
+		return t
+	}
+	var t uint16
+	fmt.Sscanf(name, "TYPE%d", &t) //nolint:errcheck // t is 0 then
+	return t
+}
+
+// tendNegatives does that until ctx ends.
+func (h *Handler) tendNegatives(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			h.negatives.tend(ctx, h)
+		}
+	}
+}
