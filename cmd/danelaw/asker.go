@@ -51,7 +51,7 @@ func askerSource(c *cli.Command) (src *source, end func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	src, forget, err := labSource(lab, firstLabPort) // where nobody listens
+	src, forget, err := labSource(lab, firstLabPort, "") // where nobody listens
 	if err != nil {
 		lab.Close()
 		return nil, nil, err

@@ -76,7 +76,7 @@ func labSubject(c *cli.Command, s *subject) (_ *subject, end func(), err error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	src, forget, err := labSource(lab, firstLabPort) // where nobody listens
+	src, forget, err := labSource(lab, firstLabPort, "") // where nobody listens
 	if err != nil {
 		lab.Close()
 		return nil, nil, err

@@ -156,7 +156,7 @@ func TestCheckDomain(t *testing.T) {
 // labAsker is an asker for a lab of its own.
 func labAsker(t *testing.T) *asker {
 	t.Helper()
-	src, forget, err := labSource(newLab(t), firstLabPort)
+	src, forget, err := labSource(newLab(t), firstLabPort, "")
 	if err != nil {
 		t.Fatal(err)
 	}

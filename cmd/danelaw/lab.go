@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ func labCommand() *cli.Command {
 			"the table says what, and how to ask for it.",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "port", Usage: "listen on port `N` (default: 5300 or the next free one)", HideDefault: true, Validator: checkPort},
+			&cli.StringFlag{Name: "socket", Usage: "take the commands nta, flush and cache on the control socket `PATH`"},
 			&cli.BoolFlag{Name: "json", Usage: "print addresses, trust anchor, domains and expected verdicts for a program"},
 		},
 		Action: runLab,
@@ -55,7 +57,7 @@ func runLab(ctx context.Context, c *cli.Command) error {
 			return err
 		}
 	}
-	src, forget, err := labSource(lab, port)
+	src, forget, err := labSource(lab, port, c.String("socket"))
 	if err != nil {
 		return err
 	}
@@ -84,8 +86,8 @@ func freePort() (int, error) {
 }
 
 // labSource returns a Corefile for a danelaw that asks the lab. It names a file with the lab's trust anchor, which is only
-// needed while danelaw is set up; forget removes it.
-func labSource(lab *zones.Lab, port int) (src *source, forget func(), err error) {
+// needed while danelaw is set up; forget removes it. control is the path of its control socket, "" for none.
+func labSource(lab *zones.Lab, port int, control string) (src *source, forget func(), err error) {
 	dir, err := os.MkdirTemp("", "danelaw-lab-")
 	if err != nil {
 		return nil, nil, err
@@ -102,9 +104,10 @@ func labSource(lab *zones.Lab, port int) (src *source, forget func(), err error)
     danelaw {
         upstream . %s
         trust_anchor "%s"
+        control "%s"
     }
 }
-`, port, lab.Addr(), anchors))
+`, port, lab.Addr(), anchors, cmp.Or(control, "off")))
 	src.dial = lab.Dial
 	return src, forget, nil
 }

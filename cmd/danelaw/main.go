@@ -61,16 +61,23 @@ func command(stdout, stderr io.Writer) *cli.Command {
 			"danelaw COMMAND [options] ...   see below; danelaw COMMAND -help tells more",
 		Version:        "see about", // has the flag -version; VersionPrinter prints
 		DefaultCommand: "serve",
-		Commands:       []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(), watchCommand(), versionCommand()},
+		Commands: []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(), watchCommand(),
+			ntaCommand(), flushCommand(), cacheCommand(), versionCommand()},
 		Writer:         stdout,
 		ErrWriter:      stderr,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run does that
 	}
-	for _, c := range append(root.Commands, root) {
-		c.HideHelpCommand = c != root
-		c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
-			return usageError{fmt.Errorf("%w; see %s -help", err, c.FullName())}
-		}
-	}
+	prepare(root, root)
 	return root
+}
+
+// prepare gives all commands what they have in common.
+func prepare(c, root *cli.Command) {
+	c.HideHelpCommand = c != root
+	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
+		return usageError{fmt.Errorf("%w; see %s -help", err, c.FullName())}
+	}
+	for _, sub := range c.Commands {
+		prepare(sub, root)
+	}
 }

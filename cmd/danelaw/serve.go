@@ -79,11 +79,16 @@ func serve(ctx context.Context, c *cli.Command) error {
 }
 
 func unknownCommand(c *cli.Command) error {
-	var names []string
-	for _, other := range c.Root().Commands {
-		names = append(names, other.Name)
+	return usageError{fmt.Errorf("%q is no command; there are %s", c.Args().First(), names(c.Root().Commands))}
+}
+
+// names lists commands.
+func names(commands []*cli.Command) string {
+	var all []string
+	for _, c := range commands {
+		all = append(all, c.Name)
 	}
-	return usageError{fmt.Errorf("%q is no command; there are %s", c.Args().First(), strings.Join(names, ", "))}
+	return strings.Join(all, ", ")
 }
 
 // configuration returns the Corefile that the flags -conf, -upstream and -port ask for; toServe says that it is to be served

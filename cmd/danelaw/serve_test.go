@@ -302,7 +302,7 @@ func TestSystemUpstreams(t *testing.T) {
 // TestUsage: a wrong command line is told with exit code 2.
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"serv", `"serv" is no command; there are serve, lab, check, doctor, tlsa, watch, version`},
+		{"serv", `"serv" is no command; there are serve, lab, check, doctor, tlsa, watch, nta, flush, cache, version`},
 		{"-prot 53", "-prot; see danelaw serve -help"},
 		{"-port 0", "0 is no port"},
 		{"-port x", "port"},
@@ -322,6 +322,20 @@ func TestUsage(t *testing.T) {
 		{"check good.dane TYPE70000", `"TYPE70000" is not a type`},
 		{"check -lab -conf Corefile good.dane", "-lab has a configuration of its own"},
 		{"check -server", "see danelaw check -help"},
+		{"nta", "danelaw nta needs one of add, list, remove"},
+		{"nta ad", `"ad" is no command of danelaw nta; there are add, list, remove`},
+		{"nta add", "nta add takes a zone"},
+		{"nta add a..b", `"a..b" is not a domain name`},
+		{"nta add a.example because", `"because" is not a duration`},
+		{"nta add -forever a.example", "see danelaw nta add -help"},
+		{"nta list a.example", `takes no "a.example"`},
+		{"nta remove", "takes one name"},
+		{"nta remove a b", "takes one name"},
+		{"flush", "danelaw flush takes one name"},
+		{"cache", "needs one of stats, dump"},
+		{"cache stats x", `takes no "x"`},
+		{"cache dump", "takes one name"},
+		{"cache dump -limit 0 .", "0 is no limit"},
 	} {
 		code, out, stderr := here(strings.Fields(tt.args)...)
 		if code != exitUsage || !strings.Contains(stderr, tt.want) || out != "" {
@@ -340,6 +354,10 @@ func TestHelp(t *testing.T) {
 		"doctor -help":  {"resolver", "dnsbl", "lab", "Exit codes"},
 		"check -help":   {"conf", "lab", "upstream", "server", "file", "smtp", "smtp-port", "json", "html", "require-dane", "DOMAIN... | NAME TYPE", "Exit codes"},
 		"help check":    {"DOMAIN... | NAME TYPE"},
+		"nta -help":     {"add", "list", "remove", "RFC 7646"},
+		"nta add -help": {"ZONE [DURATION [REASON]]", "keep", "socket", "json", "168h"},
+		"flush -help":   {"NAME", "socket", "json"},
+		"cache -help":   {"stats", "dump"},
 		"version -help": {"version"},
 	} {
 		code, out, stderr := here(strings.Fields(args)...)

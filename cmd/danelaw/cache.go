@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/miekg/dns"
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+)
+
+func flushCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "flush",
+		Usage:     "have the daemon forget what it has cached of a name",
+		ArgsUsage: "NAME",
+		Description: "Answers, chains of trust and failures of NAME and of all names below it are forgotten, and asked for anew. NAME is . for\n" +
+			"all there is. Upstreams may hold the old data for longer.",
+		Flags:  controlFlags(),
+		Action: flush,
+	}
+}
+
+func cacheCommand() *cli.Command {
+	return group(&cli.Command{
+		Name:  "cache",
+		Usage: "show what the daemon has cached",
+		Commands: []*cli.Command{{
+			Name:   "stats",
+			Usage:  "show how much it is",
+			Flags:  controlFlags(),
+			Action: showStats,
+		}, {
+			Name:        "dump",
+			Usage:       "show what is cached of a name and of all names below it",
+			ArgsUsage:   "NAME",
+			Description: "Each entry has its security status and how long it will be used still. NAME is . for all there is.",
+			Flags: controlFlags(&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show at most `N` entries of each server block", Validator: func(n int) error {
+				if n < 1 || n > 10000 {
+					return fmt.Errorf("%d is no limit, they go from 1 to 10000", n)
+				}
+				return nil
+			}}),
+			Action: dump,
+		}},
+	})
+}
+
+func flush(ctx context.Context, c *cli.Command) error {
+	name, err := onlyName(c)
+	if err != nil {
+		return err
+	}
+	var reply danelaw.FlushReply
+	told, err := call(ctx, c, "POST", query("/v1/flush", "name", name), nil, &reply)
+	if err != nil || told {
+		return err
+	}
+	for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
+		n := reply.Blocks[block]
+		if _, err := fmt.Fprintf(c.Root().Writer, "%s: forgotten of %s and all below: %d answers, %d zones, %d failures\n",
+			block, dns.CanonicalName(name), n.Answers, n.Zones, n.Failures); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func showStats(ctx context.Context, c *cli.Command) error {
+	if c.Args().Present() {
+		return usageError{fmt.Errorf("cache stats takes no %q; see danelaw cache stats -help", c.Args().First())}
+	}
+	var reply danelaw.CacheReply
+	told, err := call(ctx, c, "GET", "/v1/cache", nil, &reply)
+	if err != nil || told {
+		return err
+	}
+	rows := tabwriter.NewWriter(c.Root().Writer, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(rows, "\tentries\tKiB\t")
+	for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
+		s := reply.Blocks[block]
+		fmt.Fprintf(rows, "%s answers\t%d\t%d\t\n", block, s.Answers.Entries, s.Answers.Bytes>>10)
+		fmt.Fprintf(rows, "zones\t%d\t%d\t\n", s.Zones.Entries, s.Zones.Bytes>>10)
+		fmt.Fprintf(rows, "failures\t%d\t%d\t\n", s.Failures.Entries, s.Failures.Bytes>>10)
+		fmt.Fprintf(rows, "at most\t\t%d\t\n", s.Limit>>10)
+		fmt.Fprintf(rows, "questions answered from it\t%.0f\t%s\t\n", s.Hits, share(s.Hits, s.Misses))
+	}
+	return rows.Flush()
+}
+
+// share says which part of all questions hits are.
+func share(hits, misses float64) string {
+	if hits+misses == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f %%", 100*hits/(hits+misses))
+}
+
+func dump(ctx context.Context, c *cli.Command) error {
+	name, err := onlyName(c)
+	if err != nil {
+		return err
+	}
+	var reply danelaw.DumpReply
+	told, err := call(ctx, c, "GET", query("/v1/cache/dump", "name", name, "limit", fmt.Sprint(c.Int("limit"))), nil, &reply)
+	if err != nil || told {
+		return err
+	}
+	out := bufio.NewWriter(c.Root().Writer)
+	for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
+		dumpBlock(out, block, name, reply.Blocks[block])
+	}
+	return out.Flush()
+}
+
+// dumpBlock prints what one server block has, in the form of a zone file.
+func dumpBlock(out *bufio.Writer, block, name string, d danelaw.DumpBlock) {
+	if d.Found == 0 {
+		fmt.Fprintf(out, "; %s has nothing of %s and the names below\n", block, dns.CanonicalName(name))
+		return
+	}
+	fmt.Fprintf(out, "; %s, %d entries\n", block, d.Found)
+	for _, e := range d.Entries {
+		kind := e.Type
+		if kind == "" {
+			kind = "(any type)"
+		}
+		fmt.Fprintf(out, "\n; %s %s: %s, %s, for %d s\n", e.Name, kind, e.Status, e.Rcode, e.TTL)
+		for _, note := range e.Notes {
+			fmt.Fprintf(out, "; %s\n", note)
+		}
+		for _, rr := range e.Records {
+			fmt.Fprintln(out, rr)
+		}
+	}
+	if d.Found > len(d.Entries) {
+		fmt.Fprintf(out, "\n; %d more are not shown, see -limit\n", d.Found-len(d.Entries))
+	}
+}

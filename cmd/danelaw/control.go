@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+)
+
+// controlFlags are those of every command that speaks to the daemon.
+func controlFlags(more ...cli.Flag) []cli.Flag {
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "socket", Value: danelaw.DefaultControl, Usage: "the daemon's control socket is `PATH`, see the option control of its Corefile"},
+		&cli.BoolFlag{Name: "json", Usage: "print the daemon's reply as it is, for programs"},
+	}, more...)
+}
+
+// controlPatience is how long a reply may take: to test a negative trust anchor the daemon asks upstreams.
+const controlPatience = 40 * time.Second
+
+// call sends a request to the daemon that c names, reads its reply into out, and with -json prints it; told says that it did.
+func call(ctx context.Context, c *cli.Command, method, path string, in, out any) (told bool, err error) {
+	socket := c.String("socket")
+	body, err := json.Marshal(in)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, controlPatience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, "http://danelaw"+path, bytes.NewReader(body))
+	if err != nil {
+		return false, err
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	reply, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return false, unreachable(socket, err)
+	}
+	defer reply.Body.Close()
+	text, err := io.ReadAll(reply.Body)
+	if err != nil {
+		return false, unreachable(socket, err)
+	}
+	if reply.StatusCode != http.StatusOK {
+		var failure danelaw.ErrorReply
+		if json.Unmarshal(text, &failure) != nil || failure.Error == "" {
+			return false, fmt.Errorf("what listens on %s is no danelaw: it says %s", socket, reply.Status)
+		}
+		return false, errors.New(failure.Error)
+	}
+	if c.Bool("json") {
+		_, err := c.Root().Writer.Write(text)
+		return true, err
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return false, fmt.Errorf("what listens on %s is no danelaw: %w", socket, err)
+	}
+	return false, nil
+}
+
+// unreachable says why there is no daemon to speak to, and what to do.
+func unreachable(socket string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no danelaw listens on %s: start it, or name with -socket what its Corefile has as `control`; "+
+			"without one there is a socket only if the directory of %s exists", socket, danelaw.DefaultControl)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s is not for you: be root, or %s", socket, keepers(socket))
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("danelaw does not answer on %s within %v", socket, controlPatience)
+	}
+	var network *net.OpError
+	if errors.As(err, &network) {
+		err = network
+	}
+	return fmt.Errorf("danelaw cannot be reached on %s: %w", socket, err)
+}
+
+// keepers says who may use a socket.
+func keepers(socket string) string {
+	info, err := os.Stat(socket)
+	if err != nil {
+		return "somebody who may enter its directory"
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "its owner"
+	}
+	group := strconv.FormatUint(uint64(owner.Gid), 10)
+	if g, err := user.LookupGroupId(group); err == nil {
+		group = g.Name
+	}
+	return "a member of the group " + group
+}
+
+// query is a path with a query.
+func query(path string, pairs ...string) string {
+	values := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		values.Set(pairs[i], pairs[i+1])
+	}
+	return path + "?" + values.Encode()
+}
+
+// group is a command of commands.
+func group(c *cli.Command) *cli.Command {
+	c.Action = func(_ context.Context, c *cli.Command) error {
+		if !c.Args().Present() {
+			return usageError{fmt.Errorf("%s needs one of %s; see %[1]s -help", c.FullName(), names(c.Commands))}
+		}
+		return usageError{fmt.Errorf("%q is no command of %s; there are %s", c.Args().First(), c.FullName(), names(c.Commands))}
+	}
+	return c
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+)
+
+func ntaCommand() *cli.Command {
+	return group(&cli.Command{
+		Name:  "nta",
+		Usage: "leave a broken zone unvalidated for a while (negative trust anchors)",
+		Description: "For a domain that has broken its DNSSEC, when you know that it is their mistake and no attack. Its answers, and those of\n" +
+			"all names below, are then Insecure: mail goes out as if the domain had no DANE. See RFC 7646.",
+		Commands: []*cli.Command{{
+			Name:      "add",
+			Usage:     "leave a zone, and all below it, unvalidated",
+			ArgsUsage: "ZONE [DURATION [REASON]]",
+			Description: "DURATION is 1h if it is not given, and at most 168h. Clients see REASON in an Extended DNS Error. About every five\n" +
+				"minutes what had failed is tried again, and the negative trust anchor is dropped when it validates.",
+			Flags:  controlFlags(&cli.BoolFlag{Name: "keep", Usage: "do not drop it when the zone validates: it may fail for other names or types, such as TLSA alone"}),
+			Action: addNTA,
+		}, {
+			Name:   "list",
+			Usage:  "show all, with what came when they were tested",
+			Flags:  controlFlags(),
+			Action: listNTAs,
+		}, {
+			Name:      "remove",
+			Usage:     "validate a zone again",
+			ArgsUsage: "ZONE",
+			Flags:     controlFlags(),
+			Action:    removeNTA,
+		}},
+	})
+}
+
+func addNTA(ctx context.Context, c *cli.Command) error {
+	args := c.Args().Slice()
+	if len(args) < 1 {
+		return usageError{fmt.Errorf("nta add takes a zone, and perhaps a duration and a reason; see danelaw nta add -help")}
+	}
+	in := danelaw.NTARequest{Zone: args[0], Life: "1h", Keep: c.Bool("keep")}
+	if len(args) > 1 {
+		if _, err := time.ParseDuration(args[1]); err != nil {
+			return usageError{fmt.Errorf("%q is not a duration such as 30m or 24h, which stands before the reason", args[1])}
+		}
+		in.Life, in.Reason = args[1], strings.Join(args[2:], " ")
+	}
+	if err := domainName(in.Zone); err != nil {
+		return err
+	}
+	var reply danelaw.NTAReply
+	told, err := call(ctx, c, "POST", "/v1/nta", in, &reply)
+	if err != nil || told {
+		return err
+	}
+	return printAdded(c.Root().Writer, reply)
+}
+
+// domainName reports what is no domain name.
+func domainName(name string) error {
+	if _, ok := dns.IsDomainName(name); !ok || name == "" {
+		return usageError{fmt.Errorf("%q is not a domain name", name)}
+	}
+	return nil
+}
+
+func printAdded(to io.Writer, reply danelaw.NTAReply) error {
+	out := new(strings.Builder)
+	for _, n := range reply.NTAs {
+		fmt.Fprintf(out, "%s and all below are not validated until %s UTC\n", n.Zone, minute(n.Until))
+		for _, test := range n.Tests {
+			fmt.Fprintf(out, "  %s %s: %s\n", test.Name, test.Type, test.Result)
+		}
+		switch {
+		case reply.Well && !n.Keep:
+			fmt.Fprintln(out, "All of this validates: the negative trust anchor will be dropped in five minutes. If something else fails, add it with -keep.")
+		case !n.Keep:
+			fmt.Fprintln(out, "It is dropped before, once this validates.")
+		}
+	}
+	if !reply.Kept {
+		fmt.Fprintln(out, "It does not outlive a restart of the daemon: there is no trust_anchor_state in its Corefile, or it cannot be written.")
+	}
+	_, err := io.WriteString(to, out.String())
+	return err
+}
+
+func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") }
+
+func listNTAs(ctx context.Context, c *cli.Command) error {
+	if c.Args().Present() {
+		return usageError{fmt.Errorf("nta list takes no %q; see danelaw nta list -help", c.Args().First())}
+	}
+	var reply danelaw.NTAReply
+	told, err := call(ctx, c, "GET", "/v1/nta", nil, &reply)
+	if err != nil || told {
+		return err
+	}
+	return printNTAs(c.Root().Writer, reply.NTAs, time.Now())
+}
+
+func printNTAs(to io.Writer, all []*danelaw.NTA, now time.Time) error {
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(to, "There is no negative trust anchor: all is validated.")
+		return err
+	}
+	rows := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(rows, "ZONE\tUNTIL (UTC)\tLEFT\tFROM\tREASON")
+	for _, n := range all {
+		left, from := n.Until.Sub(now).Round(time.Second).String(), "nta add"
+		if n.Over != "" || n.Until.Before(now) {
+			left = "over"
+		}
+		if n.Block != "" {
+			from = "Corefile"
+		}
+		if n.Keep {
+			from += ", keep"
+		}
+		fmt.Fprintf(rows, "%s\t%s\t%s\t%s\t%s\n", n.Zone, minute(n.Until), left, from, n.Reason)
+	}
+	if err := rows.Flush(); err != nil {
+		return err
+	}
+	for _, n := range all {
+		for _, test := range n.Tests {
+			if !n.Tested.IsZero() && n.Over == "" {
+				fmt.Fprintf(to, "\n%s %s, tested %s: %s\n", test.Name, test.Type, minute(n.Tested), test.Result)
+			}
+		}
+	}
+	return nil
+}
+
+func removeNTA(ctx context.Context, c *cli.Command) error {
+	zone, err := onlyName(c)
+	if err != nil {
+		return err
+	}
+	told, err := call(ctx, c, "DELETE", query("/v1/nta", "zone", zone), nil, new(danelaw.NTAReply))
+	if err != nil || told {
+		return err
+	}
+	_, err = fmt.Fprintf(c.Root().Writer, "%s and all below are validated again\n", dns.CanonicalName(zone))
+	return err
+}
+
+// onlyName returns the only argument, which is a domain name.
+func onlyName(c *cli.Command) (string, error) {
+	if c.NArg() != 1 {
+		return "", usageError{fmt.Errorf("%s takes one name, not %q; see %[1]s -help", c.FullName(), c.Args().Slice())}
+	}
+	return c.Args().First(), domainName(c.Args().First())
+}
