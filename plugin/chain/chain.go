@@ -78,6 +78,9 @@ type Config struct {
 	Aggressive     Aggressive
 	Apart          map[string]bool // zones that are asked elsewhere than what is above them, by canonical name (C-17)
 	Prefetch       bool            // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
+	// Judged, if not nil, is told of every verdict that was not in the cache, with the sentence why it is not Secure. A failure to
+	// renew what is cached, which nobody is told, is none. It is safe for concurrent use.
+	Judged func(q dns.Question, s dnssec.Status, why string)
 
 	Timeout           time.Duration // a client has its answer by then (L-10); 4.5 s
 	SignatureChecks   int           // L-1; 128

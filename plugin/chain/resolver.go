@@ -201,8 +201,32 @@ func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
 	}
 	if !w.current() { // looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
 		r.Store.forget(q, o)
+	} else if r.Judged != nil && !(w.why.renews() && a.Status <= dnssec.Bogus) {
+		r.Judged(q, a.Status, w.reason(a))
 	}
 	return a
+}
+
+// reason says why a is not Secure; "" if it is.
+func (w *query) reason(a *Answer) string {
+	switch {
+	case a.Status == dnssec.Secure:
+		return ""
+	case len(a.Notes) > 0:
+		return a.Notes[0].Text
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	unsigned := ""
+	for _, z := range w.found {
+		if z.Status == dnssec.Insecure && len(z.Name) > len(unsigned) {
+			unsigned = z.Name
+		}
+	}
+	if unsigned == "" {
+		return "no trust anchor covers it, or a denial rests on an opt-out"
+	}
+	return unsigned + ": unsigned, as the zone above proves that there is no DS"
 }
 
 // count tells the meter which limit ended a query (L-16). Deadlines are counted for each client that they kept waiting.

@@ -107,6 +107,7 @@ type Handler struct {
 	readiness *readiness
 	upstreams upstreamStates
 	failures  flood // of log lines
+	changes   flood
 
 	block      string // as in Config, known before the rest
 	opened     atomic.Bool
@@ -141,6 +142,7 @@ func (h *Handler) open() (err error) {
 		return err
 	}
 	h.meter = newMeter(h.Block)
+	h.changes.of = "changes of verdicts"
 	h.set, err = upstream.New(upstream.Config{
 		Routes: h.Routes, Next: h.Next, RootCAs: h.RootCAs, EDNSSize: h.EDNSSize, Clock: h.Clock, Meter: upstreamMeter{h},
 	})
@@ -151,7 +153,7 @@ func (h *Handler) open() (err error) {
 	h.negatives = acquireTable(h.tableKey())
 	h.resolving = chain.New(chain.Config{
 		Exchanger: h.set, Anchors: h.Anchors, Store: h.memory.Store, Clock: h.Clock, ValidationTime: h.ValidationTime,
-		Policy: h.Policy, Negatives: h.negatives.declare(h), Meter: h.meter,
+		Policy: h.Policy, Negatives: h.negatives.declare(h), Meter: h.meter, Judged: h.judged,
 		Timeout: h.Timeout, SignatureChecks: h.SignatureChecks, UpstreamQuestions: h.UpstreamQuestions, Retries: h.Retries,
 		InFlight: h.InFlight, Waiting: h.Waiting, MinTTL: h.MinTTL, MaxTTL: h.MaxTTL, Prefetch: h.Prefetch,
 		Aggressive: h.Aggressive, Apart: h.apart(),

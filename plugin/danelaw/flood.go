@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"cmp"
 	"errors"
 	"sync"
 	"time"
@@ -13,8 +14,9 @@ import (
 // little enough for a disk when thousands are asked for.
 const linesPerSecond = 10
 
-// flood logs failures, but not every one of a flood.
+// flood logs failures, or what else of, but not every one of a flood.
 type flood struct {
+	of      string // in the plural; "": failures
 	mu      sync.Mutex
 	second  time.Time
 	logged  int
@@ -47,7 +49,7 @@ func (f *flood) open() bool {
 	}
 	f.mu.Unlock()
 	if skipped > 0 {
-		log.Warningf("%d more failures were not logged", skipped)
+		log.Warningf("%d more %s were not logged", skipped, cmp.Or(f.of, "failures"))
 	}
 	return !quiet
 }

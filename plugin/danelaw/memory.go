@@ -10,10 +10,11 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 )
 
-// memory is what outlives a reload: the cache, and that danelaw has once been ready.
+// memory is what outlives a reload: the cache, the last verdicts on mail domains, and that danelaw has once been ready.
 type memory struct {
 	*chain.Store
 	ready atomic.Bool
+	last  *lastVerdicts
 	key   string
 	uses  int // under memories
 }
@@ -34,7 +35,7 @@ func acquire(c Config) *memory {
 	defer memories.Unlock()
 	m := memories.byKey[key]
 	if m == nil {
-		m = &memory{Store: chain.NewStore(c.CacheSize), key: key}
+		m = &memory{Store: chain.NewStore(c.CacheSize), last: newLastVerdicts(), key: key}
 		memories.byKey[key] = m
 	}
 	m.ForgetFailures()

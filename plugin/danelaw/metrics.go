@@ -28,6 +28,7 @@ var (
 	signatureChecks = counter("signature_checks_total", "Counter of signatures verified.")
 	nsec3Hashes     = counter("nsec3_hashes_total", "Counter of names hashed for NSEC3.")
 	distrusted      = counter("negative_trust_anchor_answers_total", "Counter of answers that a negative trust anchor kept from being validated.")
+	verdictChanges  = counter("verdict_changes_total", "Counter of changes of the verdict on a question of mail.", "from", "to")
 	panics          = counter("panics_total", "Counter of queries that ran into a fault of danelaw.")
 
 	upstreamQuestions  = counter("upstream_questions_total", "Counter of questions sent, copies included.", "to")
@@ -78,6 +79,13 @@ func newMeter(block string) *meter {
 	for _, p := range []chain.Proof{chain.ProofCut, chain.ProofNSEC, chain.ProofNSEC3, chain.ProofWildcard} {
 		m.synthesised[p] = synthesised.WithLabelValues(block, string(p))
 	}
+	for _, from := range []verdict{secure, insecure, bogus} {
+		for _, to := range []verdict{secure, insecure, bogus} {
+			if from != to {
+				verdictChanges.WithLabelValues(block, string(from), string(to)) // a counter that appears with its first change shows no increase
+			}
+		}
+	}
 	for _, v := range []verdict{secure, insecure, bogus, indeterminate, local, passed, denied, invalid} {
 		m.responses[v] = responses.WithLabelValues(block, string(v))
 		m.durations[v] = responseDuration.WithLabelValues(block, string(v))
@@ -89,6 +97,11 @@ func newMeter(block string) *meter {
 func (m *meter) replied(v verdict, begun time.Time) {
 	m.responses[v].Inc()
 	m.durations[v].Observe(time.Since(begun).Seconds())
+}
+
+// changed counts one change of a verdict.
+func (m *meter) changed(from, to verdict) {
+	verdictChanges.WithLabelValues(m.block, string(from), string(to)).Inc()
 }
 
 // told counts one Extended DNS Error.

@@ -27,7 +27,7 @@ func TestMetricsDocumented(t *testing.T) {
 	descs := make(chan *prometheus.Desc, 100)
 	for _, c := range []prometheus.Collector{
 		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks, nsec3Hashes,
-		distrusted, panics,
+		distrusted, verdictChanges, panics,
 		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, newGauges(), downgrades, newWatchGauges(),
 	} {
 		c.Describe(descs)

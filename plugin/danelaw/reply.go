@@ -86,6 +86,7 @@ func (h *Handler) answer(q *query, a *chain.Answer) reply {
 		re.secure = a.Status == dnssec.Secure && len(a.Answer)+len(a.Ns) > 0 // V-77
 		return re
 	}
+	re.rcode, re.answer, re.ns = dns.RcodeServerFailure, nil, nil // D-16, whatever came
 	notes := h.readiness.explain(a.Notes)
 	if re.notes = notes; a.Cached { // C-12
 		re.notes = slices.Insert(notes, min(2, len(notes)), &dnssec.Failure{Code: dns.ExtendedErrorCodeCachedError})

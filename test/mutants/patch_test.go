@@ -24,7 +24,7 @@ type mutant struct {
 type change struct{ file, before, after string }
 
 // numbered is a title that begins with numbers of the checklist.
-var numbered = regexp.MustCompile(`^[VLCDS]-\d+[a-z]?(, [VLCDS]-\d+[a-z]?)*: .`)
+var numbered = regexp.MustCompile(`^[VLCDST]-\d+[a-z]?(, [VLCDST]-\d+[a-z]?)*: .`)
 
 // mutants reads patches/*.patch, in the order of their names.
 func mutants(t *testing.T) []*mutant {

@@ -1,0 +1,71 @@
+package danelaw
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// rememberedVerdicts is on how many questions the last verdict is remembered: more than a mail host delivers to in a day, in a
+// megabyte.
+const rememberedVerdicts = 4096
+
+// lastVerdicts are those on questions of mail, the least recently judged of which are forgotten.
+type lastVerdicts struct {
+	mu  sync.Mutex
+	lru *simplelru.LRU[dns.Question, dnssec.Status]
+}
+
+func newLastVerdicts() *lastVerdicts {
+	l := new(lastVerdicts)
+	l.lru, _ = simplelru.NewLRU[dns.Question, dnssec.Status](rememberedVerdicts, nil) // fails for counts below 1 only
+	return l
+}
+
+// swap remembers a verdict and returns the one before; false if none is remembered.
+func (l *lastVerdicts) swap(q dns.Question, s dnssec.Status) (old dnssec.Status, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old, known = l.lru.Get(q)
+	l.lru.Add(q, s)
+	return old, known
+}
+
+// judged tells when the verdict on a mail domain has changed. It is called where something was judged anew, never for what is
+// answered from the cache.
+func (h *Handler) judged(q dns.Question, s dnssec.Status, why string) {
+	if s == dnssec.Indeterminate || !ofMail(q) { // nothing was judged, or nobody delivers mail by it
+		return
+	}
+	old, known := h.memory.last.swap(q, s)
+	if !known || old == s {
+		return
+	}
+	h.meter.changed(verdicts[old], verdicts[s])
+	switch {
+	case !h.changes.open():
+	case s == dnssec.Secure:
+		log.Infof("%s is %s now, it was %s", describe(q), s, old)
+	default:
+		log.Warningf("%s is %s now, it was %s: %s", describe(q), s, old, oneLine(why))
+	}
+}
+
+// ofMail reports whether the delivery of mail to a domain rests on q: its MX, or the TLSA of a host.
+func ofMail(q dns.Question) bool {
+	return q.Qtype == dns.TypeMX || q.Qtype == dns.TypeTLSA && strings.HasPrefix(q.Name, "_25._tcp.")
+}
+
+// oneLine is text without what would begin another line of the log.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
+}
