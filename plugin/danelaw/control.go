@@ -248,7 +248,7 @@ func addNTA(r *http.Request) (any, error) {
 	}
 	life, err := period(in.Life, time.Second, maxNegativeLife)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: a negative trust anchor lasts from 1s to 168h", err)
 	}
 	t, err := controlled()
 	if err != nil {

@@ -81,6 +81,7 @@ func TestControl(t *testing.T) {
 		{"DELETE", "/v1/nta?zone=a..b", "", 400, []string{"not a domain name"}},
 		{"POST", "/v1/nta", `{"zone":"expired.dane","life":"1h","forever":true}`, 400, []string{"forever"}},
 		{"POST", "/v1/nta", `{"zone":"expired.dane","life":"1y"}`, 400, []string{"not a duration"}},
+		{"POST", "/v1/nta", `{"zone":"expired.dane","life":"169h"}`, 400, []string{"out of range: a negative trust anchor lasts from 1s to 168h"}},
 		{"POST", "/v1/nta", `{"zone":".","life":"1h"}`, 400, []string{"nothing to validate"}},
 		{"POST", "/v1/nta", `[]`, 400, []string{"cannot be understood"}},
 		{"POST", "/v1/nta", `{"zone":"` + strings.Repeat("x", 10<<10) + `"}`, 400, []string{"cannot be understood", "too large"}},
