@@ -24,7 +24,7 @@ func overTLS() []*misdeed {
 		{name: "an unasked reply and the answer in one record", act: func(a *asked) {
 			other := a.reply.Copy()
 			forged(a, other)
-			other.Id ^= 0x8000
+			wrongID(a, other)
 			a.raw(append(a.framed(pack(other)), a.framed(pack(a.reply))...))
 		}, want: secure(dns.RcodeSuccess)},
 		{name: "closes its side of the session", act: func(a *asked) { session(a).CloseWrite() }, want: told(servfail, network)}, //nolint:errcheck // or danelaw is gone

@@ -309,7 +309,8 @@ func endless(a *asked) {
 	a.write(m)
 }
 
-func wrongID(_ *asked, m *dns.Msg) { m.Id++ }
+// wrongID is not the one of any question outstanding: on a stream these follow one another.
+func wrongID(_ *asked, m *dns.Msg) { m.Id ^= 0x8000 }
 
 func anotherQuestion(_ *asked, m *dns.Msg) {
 	m.Question = []dns.Question{{Name: "evil.example.", Qtype: dns.TypeMX, Qclass: dns.ClassINET}}
@@ -321,7 +322,7 @@ func anotherClass(_ *asked, m *dns.Msg) {
 
 // unasked sends replies to a question that was not asked, as long as anybody takes them.
 func unasked(a *asked) {
-	a.reply.Id ^= 0x8000 // far from those of all questions outstanding
+	wrongID(a, a.reply)
 	for a.raw(a.framed(pack(a.reply))) {
 	}
 }
@@ -352,7 +353,7 @@ func misdeeds() []*misdeed {
 		{name: "forged ones with wrong IDs, then the answer", over: []string{plain, dot}, act: times(5, func(a *asked) {
 			m := a.reply.Copy()
 			forged(a, m)
-			m.Id++
+			wrongID(a, m)
 			a.write(m)
 		}, honest), want: good},
 		{name: "wrong question", act: change(anotherQuestion), timeout: short, want: told(servfail, noReply), instead: mismatched},
