@@ -12,7 +12,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 	"github.com/danelaw-dns/danelaw/zones"
@@ -198,8 +197,7 @@ func TestPrefetch(t *testing.T) {
 		"absent.com.":   nil,
 	} {
 		t.Run(domain, func(t *testing.T) {
-			alone := func(c *Config) { c.Private, c.Aggressive = []string{"corp.com."}, chain.AggressiveOff }
-			far(t, alone, func(t *testing.T, h *Handler, d *distant) {
+			far(t, func(c *Config) { c.Private = []string{"corp.com."} }, func(t *testing.T, h *Handler, d *distant) {
 				rounds(t, h, "known.com.", "mx.known.net.")
 				from("127.0.0.1:5300").ask(t, h, "example.net.", dns.TypeSOA, withDO)
 				mta := from("127.0.0.1:5300")
