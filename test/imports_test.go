@@ -33,6 +33,8 @@ var allowed = map[string][]string{
 	"test/hostile":      {},
 	"test/ports":        {},
 	"test/mutants":      {},
+	"test/namespace":    {},
+	"test/mta":          {"zones"},
 	"test/servers":      {"zones"},
 }
 

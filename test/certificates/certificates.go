@@ -15,9 +15,9 @@ import (
 
 // Authority issues certificates that only Pool trusts.
 type Authority struct {
-	Pool *x509.CertPool
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	Pool        *x509.CertPool
+	Certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
 }
 
 // New makes an authority.
@@ -27,8 +27,8 @@ func New(t testing.TB) *Authority {
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour),
 	}
-	a.cert, a.key = a.issue(t, template)
-	a.Pool.AddCert(a.cert)
+	a.Certificate, a.key = a.issue(t, template)
+	a.Pool.AddCert(a.Certificate)
 	return a
 }
 
@@ -46,7 +46,7 @@ func (a *Authority) issue(t testing.TB, template *x509.Certificate) (*x509.Certi
 	if err != nil {
 		t.Fatal(err)
 	}
-	parent, signer := a.cert, a.key
+	parent, signer := a.Certificate, a.key
 	if parent == nil {
 		parent, signer = template, key
 	}

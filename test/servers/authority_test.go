@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/namespace"
 )
 
 // server is an authoritative server.
@@ -57,8 +59,8 @@ func (tr tree) of(s server) (zones []*zone) {
 // serve starts the authoritative servers, one process each.
 func (tr tree) serve(t *testing.T) {
 	for name, run := range map[string]func(*testing.T, string) []string{"named": tr.named, "nsd": tr.nsd, "knotd": tr.knotd} {
-		directory := dir("authority", name)
-		start(t, name, directory, run(t, directory)...)
+		directory := suite.Dir("authority", name)
+		namespace.Start(t, name, directory, run(t, directory)...)
 	}
 	for s := bind; s <= knot; s++ {
 		for _, z := range tr.of(s) {

@@ -31,7 +31,7 @@ var clientQuestions = []struct {
 
 // TestClients: delv finds in danelaw's replies what it needs for the same verdict (V-76), and drill reads them as dig does, over TCP.
 func TestClients(t *testing.T) {
-	needs(t)
+	suite.Needs(t)
 	planted := grown(t)
 	planted.serve(t)
 	upstreams[0].run(t)

@@ -1,13 +1,9 @@
 package servers
 
 import (
-	"bytes"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,42 +12,6 @@ import (
 
 // patience is how long a server may take to start on a busy machine.
 const patience = time.Minute
-
-// output is what a process has written so far.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
-// start runs a server until the test ends; what it wrote at last is shown if the test fails.
-func start(t *testing.T, name, directory string, args ...string) {
-	t.Helper()
-	c, log := exec.Command(args[0], args[1:]...), new(output)
-	c.Dir, c.Stdout, c.Stderr = directory, log, log
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
-		c.Wait()
-		if text := log.String(); t.Failed() {
-			t.Logf("%s wrote\n%s", name, text[max(0, len(text)-3000):])
-		}
-	})
-}
 
 // await waits until the server at addr has the answer to a question.
 func await(t *testing.T, addr, name string, qtype uint16) {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/namespace"
 )
 
 // resolver is one of the resolvers of other makers, in one of its roles.
@@ -28,18 +30,18 @@ const (
 )
 
 // as is the file with the anchors in one form.
-func (a anchors) as(form string) string { return dir(string(a) + "." + form) }
+func (a anchors) as(form string) string { return suite.Dir(string(a) + "." + form) }
 
 // run starts it and waits until it answers.
 func (r resolver) run(t *testing.T) {
-	directory := dir(place(t), r.address)
+	directory := suite.Dir(place(t), r.address)
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	config := map[string]func(*testing.T, string) []string{
 		"unbound": r.unbound, "bind": r.bind, "knot": r.knot, "pdns": r.pdns, "dnsmasq": r.dnsmasq, "forward": r.forward,
 	}[r.kind]
-	start(t, fmt.Sprintf("%+v", r), directory, config(t, directory)...)
+	namespace.Start(t, fmt.Sprintf("%+v", r), directory, config(t, directory)...)
 	await(t, r.address, ".", dns.TypeNS)
 }
 
@@ -71,7 +73,7 @@ func (r resolver) unbound(t *testing.T, directory string) []string {
 	val-log-level: 2
 	root-hints: %q
 	infra-host-ttl: 1
-`, r.address, directory, dir("root.hints"))
+`, r.address, directory, suite.Dir("root.hints"))
 	if r.validate {
 		config += fmt.Sprintf("	module-config: \"validator iterator\"\n	trust-anchor-file: %q\n", r.anchors.as("ds"))
 	} else {
@@ -96,7 +98,7 @@ func (r resolver) bind(t *testing.T, directory string) []string {
 	}
 	config += "};\ncontrols { };\n"
 	if r.to == "" {
-		config += fmt.Sprintf("zone \".\" { type hint; file %q; };\n", dir("root.hints"))
+		config += fmt.Sprintf("zone \".\" { type hint; file %q; };\n", suite.Dir("root.hints"))
 	}
 	if r.validate {
 		config += fmt.Sprintf("include %q;\n", r.anchors.as("anchors"))
@@ -110,7 +112,7 @@ net.ipv6 = false
 modules = { 'hints > iterate' }
 hints.root_file(%q)
 cache.size = 20 * MB
-`, r.address, dir("root.hints"))
+`, r.address, suite.Dir("root.hints"))
 	if r.validate {
 		config += fmt.Sprintf("dofile(%q)\n", r.anchors.as("kresd"))
 	} else {
@@ -143,7 +145,7 @@ security-poll-suffix=
 serve-rfc1918=no
 export-etc-hosts=no
 loglevel=3
-`, r.address, directory, dir("root.hints"), mode)
+`, r.address, directory, suite.Dir("root.hints"), mode)
 	if r.to != "" {
 		config += fmt.Sprintf("forward-zones-recurse=.=%s\n", r.to)
 	}
@@ -163,7 +165,7 @@ func (r resolver) dnsmasq(*testing.T, string) []string {
 
 // forward is danelaw's own binary as a CoreDNS without the plugin.
 func (r resolver) forward(t *testing.T, directory string) []string {
-	return []string{danelaw(), "-conf", write(t, directory, "Corefile",
+	return []string{suite.Danelaw(), "-conf", write(t, directory, "Corefile",
 		fmt.Sprintf(".:53 {\n bind %s\n forward . %s\n}\n", r.address, r.to))}
 }
 
@@ -172,8 +174,8 @@ var stranger = dead.address()
 
 // runDanelaw starts danelaw in front of an upstream.
 func runDanelaw(t *testing.T, address, upstream string, a anchors) {
-	directory := dir(place(t), address)
-	start(t, "danelaw", directory, danelaw(), "-conf", write(t, directory, "Corefile", fmt.Sprintf(`.:53 {
+	directory := suite.Dir(place(t), address)
+	namespace.Start(t, "danelaw", directory, suite.Danelaw(), "-conf", write(t, directory, "Corefile", fmt.Sprintf(`.:53 {
 	bind %s
 	danelaw {
 		upstream . %s
@@ -199,7 +201,7 @@ func (a anchors) write(t *testing.T, keys ...*dns.DNSKEY) {
 		fmt.Fprintf(&pdns, "addTA('%s', %q)\n", key.Hdr.Name, rdata)
 	}
 	for form, text := range map[string]*strings.Builder{"ds": &ds, "anchors": &static, "kresd": &kresd, "pdns": &pdns} {
-		write(t, dir(), string(a)+"."+form, text.String())
+		write(t, suite.Dir(), string(a)+"."+form, text.String())
 	}
 }
 
@@ -214,7 +216,7 @@ func (tr tree) anchor(t *testing.T, name string) *dns.DNSKEY {
 
 // anchors writes both sets of anchors, and the hints.
 func (tr tree) anchors(t *testing.T) {
-	write(t, dir(), "root.hints", fmt.Sprintf(". 3600000 NS ns.\nns. 3600000 A %s\n", bind.address()))
+	write(t, suite.Dir(), "root.hints", fmt.Sprintf(". 3600000 NS ns.\nns. 3600000 A %s\n", bind.address()))
 	ofRoot.write(t, tr.anchor(t, "."))
 	wrong := dns.Copy(tr.anchor(t, "bind.")).(*dns.DNSKEY)
 	wrong.Hdr.Name = "order.bind."

@@ -37,7 +37,7 @@ var oracles = []string{"unbound", "bind", "knot", "pdns"}
 
 // TestVerdicts asks every case of danelaw, and of the validators of others, behind every upstream.
 func TestVerdicts(t *testing.T) {
-	needs(t)
+	suite.Needs(t)
 	tr := grown(t)
 	tr.serve(t)
 	for _, u := range upstreams {

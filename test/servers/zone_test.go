@@ -107,7 +107,7 @@ func inParallel[T any](all []T, f func(T)) {
 
 // grow signs one zone, breaks it and hangs it below the zone above.
 func (tr tree) grow(t *testing.T, z *zone) {
-	z.dir = dir(t.Name(), cmp.Or(strings.TrimSuffix(z.name, "."), "root"))
+	z.dir = suite.Dir(t.Name(), cmp.Or(strings.TrimSuffix(z.name, "."), "root"))
 	if err := os.MkdirAll(z.dir, 0o755); err != nil {
 		t.Error(err)
 		return

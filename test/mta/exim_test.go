@@ -1,0 +1,112 @@
+package mta
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// exim is Debian's, as it comes, with the lines that deploy/mailhost/README.md recommends.
+type exim struct{ root }
+
+const eximLog = "var/log/exim4/mainlog"
+
+func (exim) name() string { return "Exim" }
+
+// install does what the package does after unpacking, for a host on the internet.
+func (e exim) install(t *testing.T) {
+	t.Helper()
+	e.write(t, "etc/exim4/update-exim4.conf.conf", "dc_eximconfig_configtype='internet'\ndc_other_hostnames='localhost'\n"+
+		"dc_local_interfaces='127.0.0.1'\ndc_localdelivery='mail_spool'\n")
+	e.insert(t, recommended(t, "Exim"))
+	for _, args := range [][]string{
+		{"mkdir", "-p", "/var/lib/exim4", "/var/spool/exim4", "/var/log/exim4"},
+		{"chown", "-R", "Debian-exim:adm", "/var/spool/exim4", "/var/log/exim4"},
+		{"chown", "root:Debian-exim", "/etc/exim4/passwd.client"},
+		{"chmod", "u+s", "/usr/sbin/exim4"},
+		{"update-exim4.conf"},
+	} {
+		e.must(t, args...)
+	}
+}
+
+// place is the comment before lines that belong into one router or transport. Exim wants the driver first.
+var place = regexp.MustCompile(`^# (?:router|transport) (\w+), below its driver$`)
+
+// insert puts lines into Debian's configuration, where their comments say.
+func (e exim) insert(t *testing.T, lines []string) {
+	t.Helper()
+	const file = "etc/exim4/exim4.conf.template"
+	config, err := os.ReadFile(filepath.Join(string(e.root), file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var below *regexp.Regexp
+	for _, line := range lines {
+		if m := place.FindStringSubmatch(line); m != nil {
+			below = regexp.MustCompile(`(?m)^` + m[1] + `:\n(?:  .*\n)*?  driver = .*\n`)
+			continue
+		}
+		if below == nil || len(below.FindAll(config, -1)) != 1 {
+			t.Fatalf("%s: there is not one place for %q", file, line)
+		}
+		config = below.ReplaceAll(config, []byte("${0}  "+line+"\n"))
+	}
+	e.write(t, file, string(config))
+}
+
+// start begins with an empty queue and log, and knows no host.
+func (e exim) start(t *testing.T) {
+	t.Helper()
+	for _, d := range []string{"var/spool/exim4/*/*", "var/log/exim4/*"} {
+		files, err := filepath.Glob(filepath.Join(string(e.root), d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if err := os.RemoveAll(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func (exim) stop(*testing.T) {}
+
+// send returns after the first attempt to deliver.
+func (e exim) send(domain string) error {
+	_, err := e.run(message(domain), "exim4", "-odf", "-f", sender, recipient(domain))
+	return err
+}
+
+// Lines of the log; what X= and CV= say follows the host in the first.
+var (
+	eximLine = regexp.MustCompile(`(?m)^\S+ \S+ \S+ (=>|==|\*\*) ([^\s:]+)(.*)$`)
+	eximTLS  = regexp.MustCompile(` X=\S+ CV=(\w+)`)
+	eximMark = map[string]string{"=>": "sent", "==": "deferred", "**": "bounced"}
+	eximSeen = map[string]string{"dane": "Verified", "yes": "Trusted", "no": "Untrusted"}
+)
+
+// attempted reads log and queue; all messages have been tried once they are sent.
+func (e exim) attempted(t *testing.T, _ int) map[string]outcome {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(string(e.root), eximLog))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]outcome{}
+	for _, m := range eximLine.FindAllStringSubmatch(string(log), -1) {
+		_, domain, _ := strings.Cut(m[2], "@")
+		o := outcome{status: eximMark[m[1]], reason: strings.TrimSpace(m[3])}
+		if tls := eximTLS.FindStringSubmatch(m[3]); tls != nil {
+			o.level = eximSeen[tls[1]]
+		}
+		all[domain] = o
+	}
+	for _, field := range strings.Fields(e.must(t, "exim4", "-bp")) {
+		enqueue(all, field)
+	}
+	return all
+}

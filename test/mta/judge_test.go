@@ -1,0 +1,100 @@
+package mta
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func (d delivery) wanted(mta int) string { return d.want[mta] }
+
+func (d delivery) wantedSurprised(mta int) string {
+	if d.surprised[mta] != "" {
+		return d.surprised[mta]
+	}
+	return d.want[mta]
+}
+
+// String is an outcome as the table has it.
+func (o outcome) String() string {
+	switch {
+	case o.status != "sent":
+		return o.status + " " + o.reason
+	case o.level == "":
+		return clear
+	}
+	return "sent " + o.level
+}
+
+// is says whether o is what the table wants; what is deferred, and nothing else, is in the queue.
+func (o outcome) is(want string) bool {
+	status, detail, _ := strings.Cut(want, " ")
+	return o.status == status && strings.Contains(o.String(), detail) && o.queued == (status == "deferred")
+}
+
+// judge compares what became of all messages with what was wanted.
+func (w *world) judge(t *testing.T, got map[string]outcome, mta int, wanted func(delivery, int) string) {
+	t.Helper()
+	for _, d := range deliveries {
+		o, want := got[d.domain], wanted(d, mta)
+		t.Logf("%-24s %v", d.domain, o)
+		if !o.is(want) {
+			t.Errorf("%s: %v (in the queue: %t), want %s", d.domain, o, o.queued, want)
+		}
+		w.judgeReceipts(t, d, want)
+	}
+}
+
+// judgeReceipts compares what receivers got with what was wanted.
+func (w *world) judgeReceipts(t *testing.T, d delivery, want string) {
+	t.Helper()
+	var wanted []receipt
+	if strings.HasPrefix(want, "sent") {
+		wanted = []receipt{{w.receiver(d), want != clear}}
+	}
+	if got := w.receivers.of(d.domain); !slices.Equal(got, wanted) {
+		t.Errorf("%s: receivers got %+v, want %+v", d.domain, got, wanted)
+	}
+}
+
+// receiver is the address of the receiver that gets a domain's mail.
+func (w *world) receiver(d delivery) string {
+	domain := d.domain
+	if d.by != "" {
+		domain = d.by
+	}
+	return address(slices.IndexFunc(deliveries, func(o delivery) bool { return o.domain == domain }))
+}
+
+// judgeWithoutTrustAD sends a message to a host that should have STARTTLS and has not: the C library hides AD from Exim, which sends
+// in clear. Postfix asks for AD itself.
+func (w *world) judgeWithoutTrustAD(t *testing.T, m transferAgent, mta int) {
+	t.Helper()
+	to := deliveries[slices.IndexFunc(deliveries, func(d delivery) bool { return d.domain == "stripped-starttls.dane" })]
+	want := [2]string{noSTARTTLS[0], clear}[mta]
+	o := w.deliver(t, m, []delivery{to})[to.domain]
+	t.Logf("%-24s %v", to.domain, o)
+	if !o.is(want) {
+		t.Errorf("%s: %v, want %s", to.domain, o, want)
+	}
+	w.judgeReceipts(t, to, want)
+}
+
+// judgeLoot wants every attacker to get his mail, and none to be verified, as nobody validates.
+func (w *world) judgeLoot(t *testing.T, got map[string]outcome) {
+	t.Helper()
+	for _, d := range deliveries {
+		o := got[d.domain]
+		t.Logf("%-24s %v", d.domain, o)
+		if o.level == "Verified" {
+			t.Errorf("%s: verified by DANE although nobody validates", d.domain)
+		}
+		if d.prey == "" {
+			continue
+		}
+		at := strings.ReplaceAll(d.prey, "{A}", w.receiver(d))
+		if loot := w.receivers.of(d.domain); o.status != "sent" || len(loot) != 1 || loot[0].at != at {
+			t.Errorf("%s: the attacker at %s got nothing: %v, receipts %+v", d.domain, at, o, loot)
+		}
+	}
+}

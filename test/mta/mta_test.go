@@ -1,0 +1,201 @@
+package mta
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/namespace"
+)
+
+const (
+	hostname = "mail.sender.dane"
+	sender   = "sender@localhost" // who gets the bounces
+	// patience is how long all attempts may take on a busy machine.
+	patience = 3 * time.Minute
+)
+
+func recipient(domain string) string { return "postmaster@" + domain }
+
+// outcome is what an MTA says of a message.
+type outcome struct {
+	status string // sent, deferred or bounced
+	level  string // of TLS, if it was sent: Verified, Trusted, Untrusted; "" for clear
+	reason string // as it stands in the log
+	queued bool   // it is in the queue
+}
+
+// enqueue marks the message to address as queued.
+func enqueue(all map[string]outcome, address string) {
+	_, domain, _ := strings.Cut(address, "@")
+	if o, ok := all[domain]; ok {
+		o.queued = true
+		all[domain] = o
+	}
+}
+
+// transferAgent is an MTA in a root of its own.
+type transferAgent interface {
+	name() string
+	install(t *testing.T)
+	start(t *testing.T) // with an empty queue, and without memory of hosts
+	stop(t *testing.T)
+	send(domain string) error
+	attempted(t *testing.T, n int) map[string]outcome // by domain, once n messages have been tried
+	write(t *testing.T, file, text string)            // in its root
+}
+
+// TestMTAs sends a message to each domain: with danelaw's cache empty and attackers at work, then with the cache as that left it,
+// then with attackers who come when all is cached. So that it is known that the attacks are real and the settings needed, messages
+// go out without trust-ad too, and at last with a resolver that does not validate.
+func TestMTAs(t *testing.T) {
+	suite.Needs(t)
+	w := open(t)
+	for i, m := range []transferAgent{postfix{newRoot(t, "postfix")}, exim{newRoot(t, "exim4-daemon-light")}} {
+		t.Run(m.name(), func(t *testing.T) {
+			m.install(t)
+			t.Run("danelaw", func(t *testing.T) {
+				w.runDanelaw(t)
+				w.network.attacked.Store(true)
+				t.Run("cold", func(t *testing.T) { w.judge(t, w.deliver(t, m, deliveries), i, delivery.wanted) })
+				t.Run("warm", func(t *testing.T) { w.judge(t, w.deliver(t, m, deliveries), i, delivery.wanted) })
+			})
+			t.Run("surprised", func(t *testing.T) {
+				w.runDanelaw(t)
+				w.network.attacked.Store(false)
+				warm()
+				w.network.attacked.Store(true)
+				w.judge(t, w.deliver(t, m, deliveries), i, delivery.wantedSurprised)
+			})
+			t.Run("without trust-ad", func(t *testing.T) {
+				w.runDanelaw(t)
+				m.write(t, "etc/resolv.conf", "nameserver 127.0.0.1\n")
+				defer m.write(t, "etc/resolv.conf", resolvConf(t))
+				w.judgeWithoutTrustAD(t, m, i)
+			})
+			t.Run("without validation", func(t *testing.T) {
+				w.runForwarder(t)
+				w.network.attacked.Store(true)
+				w.judgeLoot(t, w.deliver(t, m, deliveries))
+			})
+		})
+	}
+}
+
+// newRoot finishes the root of an MTA: users, devices, and the resolver.
+func newRoot(t *testing.T, name string) root {
+	t.Helper()
+	r := root(suite.Dir(name))
+	for _, file := range []string{"passwd", "group"} {
+		r.must(t, "cp", "/usr/share/base-passwd/"+file+".master", "/etc/"+file)
+	}
+	for i, user := range []string{"sender", "postfix", "Debian-exim"} {
+		r.must(t, "sh", "-c", fmt.Sprintf("echo %s:x:%d:%d::/:/bin/sh >>/etc/passwd; echo %[1]s:x:%[3]d: >>/etc/group", user, 1000+i, 1000+i))
+	}
+	r.must(t, "sh", "-c", "echo postdrop:x:2000: >>/etc/group; echo "+hostname+" >/etc/mailname")
+	r.write(t, "etc/nsswitch.conf", "hosts: files dns\n")
+	r.write(t, "etc/hosts", "127.0.0.1 localhost\n127.0.1.1 "+hostname+"\n")
+	r.write(t, "etc/resolv.conf", resolvConf(t))
+	for _, d := range []string{"dev", "proc"} {
+		mount(t, "/"+d, filepath.Join(string(r), d))
+	}
+	return r
+}
+
+// resolvConf is the file that makes danelaw the host's resolver.
+func resolvConf(t *testing.T) string {
+	t.Helper()
+	return strings.Join(recommended(t, "resolv.conf"), "\n") + "\n"
+}
+
+// write makes a file in a root.
+func (r root) write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(string(r), file), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runDanelaw starts danelaw, its cache empty.
+func (w *world) runDanelaw(t *testing.T) {
+	t.Helper()
+	conf := suite.Dir("Corefile")
+	text := fmt.Sprintf(".:53 {\n bind 127.0.0.1\n errors\n danelaw {\n  upstream . %s\n  trust_anchor %s\n }\n}\n", upstream, w.anchor)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	namespace.Start(t, "danelaw", suite.Dir(), suite.Danelaw(), "-conf", conf)
+	await(t)
+}
+
+// runForwarder starts a resolver that validates nothing.
+func (w *world) runForwarder(t *testing.T) {
+	t.Helper()
+	namespace.Start(t, "dnsmasq", suite.Dir(), "dnsmasq", "-k", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--user=root",
+		"--bind-interfaces", "--log-facility=-", "--pid-file=", "--listen-address=127.0.0.1", "--server="+upstream)
+	await(t)
+}
+
+// await waits for the resolver.
+func await(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if m, err := ask(".", dns.TypeNS); err == nil && m.Rcode == dns.RcodeSuccess {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the resolver does not answer")
+		}
+	}
+}
+
+// ask puts a question to the resolver.
+func ask(name string, qtype uint16) (*dns.Msg, error) {
+	query := new(dns.Msg).SetQuestion(name, qtype)
+	query.SetEdns0(1232, true)
+	m, _, err := (&dns.Client{Timeout: 10 * time.Second}).Exchange(query, net.JoinHostPort("127.0.0.1", "53"))
+	return m, err
+}
+
+// warm fills the cache with what an MTA asks. What fails here fails the MTA too.
+func warm() {
+	var all sync.WaitGroup
+	for _, d := range deliveries {
+		all.Go(func() {
+			domain := dns.Fqdn(d.domain)
+			ask(domain, dns.TypeMX) //nolint:errcheck // see above
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+				ask("mx."+domain, qtype) //nolint:errcheck // see above
+			}
+			ask("_25._tcp.mx."+domain, dns.TypeTLSA) //nolint:errcheck // see above
+		})
+	}
+	all.Wait()
+}
+
+// deliver has an MTA send a message to each of some domains, and returns what became of them.
+func (w *world) deliver(t *testing.T, m transferAgent, to []delivery) map[string]outcome {
+	t.Helper()
+	w.receivers.forget()
+	m.start(t)
+	defer m.stop(t)
+	errs := make([]error, len(to))
+	var all sync.WaitGroup
+	for i, d := range to {
+		all.Go(func() { errs[i] = m.send(d.domain) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	return m.attempted(t, len(to))
+}

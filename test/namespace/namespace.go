@@ -1,0 +1,188 @@
+// Package namespace runs the tests of a package as root of a small world of their own: in a network namespace, so that everybody
+// gets port 53 or 25 and nobody reaches the outside; in one of processes (with the /proc that goes with it), so that no server
+// outlives them; and in one of mounts, that go with them.
+package namespace
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+const module = "github.com/danelaw-dns/danelaw/"
+
+// Suite is what the tests of a package need.
+type Suite struct {
+	Variable  string                 // of the environment; they run if it is set
+	Programs  []string               // that they run, beside ip
+	Prepare   func(dir string) error // if set, is called while there is still a network; dir is the directory of the run
+	Addresses func() []string        // of the loopback interface, beside its own
+}
+
+// inside is the variable that holds, in the namespaces, the directory of the run.
+func (s Suite) inside() string { return s.Variable + "_INSIDE" }
+
+// Main is for TestMain: it runs the tests again in the namespaces, or where they are if Variable is not set.
+func (s Suite) Main(m *testing.M) {
+	switch {
+	case os.Getenv(s.Variable) == "":
+		os.Exit(m.Run())
+	case os.Getenv(s.inside()) == "":
+		os.Exit(s.enter())
+	}
+	if err := errors.Join(processes(), s.network()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// enter builds danelaw and runs this program in the namespaces.
+func (s Suite) enter() int {
+	interrupts := make(chan os.Signal, 1) // from the first file on, or it would be left behind
+	signal.Notify(interrupts, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
+	dir, err := os.MkdirTemp("", "danelaw-tests-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = s.prepare(dir)
+	}
+	if err == nil {
+		err = s.again(dir, interrupts)
+	}
+	if exited, ok := err.(*exec.ExitError); ok {
+		return exited.ExitCode()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// prepare looks for what is needed, and builds danelaw while there is still a network.
+func (s Suite) prepare(dir string) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%s is set, but only root may make namespaces", s.Variable)
+	}
+	for _, p := range append([]string{"ip"}, s.Programs...) {
+		if _, err := exec.LookPath(p); err != nil {
+			return fmt.Errorf("%s is set, but %w", s.Variable, err)
+		}
+	}
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "danelaw"), module+"cmd/danelaw").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	if s.Prepare == nil {
+		return nil
+	}
+	return s.Prepare(dir)
+}
+
+// again runs this program in namespaces and passes it interrupts; if either of the two ends so does the other.
+func (s Suite) again(dir string, interrupts <-chan os.Signal) error {
+	runtime.LockOSThread() // Pdeathsig is the death of the thread
+	c := exec.Command("/proc/self/exe", os.Args[1:]...)
+	c.Env = append(os.Environ(), s.inside()+"="+dir)
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
+	}
+	if err := c.Start(); err != nil {
+		return err
+	}
+	go func() {
+		for s := range interrupts {
+			c.Process.Signal(s)
+		}
+	}()
+	return c.Wait()
+}
+
+// processes shows the namespace's processes in /proc, and to nobody else.
+func processes() error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return syscall.Mount("proc", "/proc", "proc", 0, "")
+}
+
+// network gives the namespace its addresses.
+func (s Suite) network() error {
+	lines := [][]string{{"link", "set", "lo", "up"}}
+	for _, a := range s.Addresses() {
+		lines = append(lines, []string{"address", "add", a + "/32", "dev", "lo"})
+	}
+	for _, args := range lines {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %v: %w\n%s", args, err, out)
+		}
+	}
+	return nil
+}
+
+// Needs skips a test, loudly, where it cannot run.
+func (s Suite) Needs(t testing.TB) {
+	t.Helper()
+	if os.Getenv(s.inside()) == "" {
+		t.Skipf("SKIPPED: set %s=1 to run this, as root, with the programs ip %s", s.Variable, strings.Join(s.Programs, " "))
+	}
+}
+
+// Dir is the directory of the run, or something in it.
+func (s Suite) Dir(path ...string) string {
+	return filepath.Join(append([]string{os.Getenv(s.inside())}, path...)...)
+}
+
+// Danelaw is the product.
+func (s Suite) Danelaw() string { return s.Dir("danelaw") }
+
+// Output is what a process has written so far.
+type Output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (o *Output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// Start runs a server in a directory until the test ends, or until what it returns is called; what it wrote at last is shown if
+// the test fails.
+func Start(t testing.TB, name, directory string, args ...string) (stop func()) {
+	t.Helper()
+	c, log := exec.Command(args[0], args[1:]...), new(Output)
+	c.Dir, c.Stdout, c.Stderr = directory, log, log
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		syscall.Kill(-c.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it has ended by itself
+		c.Wait()                                      //nolint:errcheck // likewise
+	})
+	t.Cleanup(func() {
+		stop()
+		if text := log.String(); t.Failed() {
+			t.Logf("%s wrote\n%s", name, text[max(0, len(text)-3000):])
+		}
+	})
+	return stop
+}
