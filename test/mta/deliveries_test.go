@@ -11,7 +11,7 @@ type delivery struct {
 	domain string // of the recipient
 	zone   string // if it is not the domain itself; "-" if there is none
 	// text is the zone beside SOA and NS. {A} is the address of its receiver, {EE} and {TA} are TLSA RDATA for that one's certificate
-	// and its authority's, {PKIX} is one of a usage that SMTP has not; {EE:OTHER} is for another domain's receiver, {MALLORY} for the
+	// and its authority's, {PKIX} and {OTHER PKIX} are of a usage that SMTP has not; {EE:OTHER} is for another domain's receiver, {MALLORY} for the
 	// attacker.
 	text   string
 	config zones.Config
@@ -71,6 +71,8 @@ var deliveries = []delivery{
 	{domain: "any.wildcard.nsec3", zone: "wildcard.nsec3", text: "* MX 10 mx\nmx A {A}\n*._tcp.mx TLSA {EE}\n", config: nsec3,
 		want: alike(verified)},
 	{domain: "alias-signed.dane", text: "@ MX 10 mx\nmx CNAME mx.ee.dane.\n", by: "ee.dane", want: alike(verified)},
+	{domain: "alias-own-tlsa.dane", text: "@ MX 10 mx\nmx CNAME mx.no-tlsa.dane.\n_25._tcp.mx TLSA {EE:no-tlsa.dane}\n", by: "no-tlsa.dane",
+		want: [2]string{verified, untrusted}},
 	{domain: "hosted.dane", text: "@ MX 10 mx.ee.dane.\n", by: "ee.dane", want: alike(verified)},
 	{domain: "two-hosts.dane", text: "@ MX 5 mx.mismatch.dane.\n@ MX 10 mx.ee.dane.\n", by: "ee.dane", want: alike(verified)},
 
@@ -98,6 +100,7 @@ var deliveries = []delivery{
 	{domain: "no-starttls.dane", text: withEE, shows: "clear", want: noSTARTTLS},
 	// TLSA records that SMTP has no use for: TLS is mandatory, authentication is not (RFC 7672 section 2.2)
 	{domain: "unusable.dane", text: mx + "_25._tcp.mx TLSA {PKIX}\n", want: alike(untrusted)},
+	{domain: "unusable-other.dane", text: mx + "_25._tcp.mx TLSA {OTHER PKIX}\n", want: alike(untrusted)},
 	{domain: "unusable-clear.dane", text: mx + "_25._tcp.mx TLSA {PKIX}\n", shows: "clear", want: noSTARTTLS},
 	{domain: "unusable-type.dane", text: mx + "_25._tcp.mx TLSA 3 1 9 abcdef\n", want: alike(untrusted)},
 	{domain: "unusable-length.dane", text: mx + "_25._tcp.mx TLSA 3 1 1 abcdef\n", want: alike(untrusted)},
@@ -110,8 +113,15 @@ var deliveries = []delivery{
 	{domain: "tlsa-servfail.dane", text: withEE, fault: zones.Faults["tlsa-servfail"], want: tlsaFailed},
 	{domain: "tlsa-dropped.dane", text: withEE, drops: dns.TypeTLSA, want: tlsaFailed},
 	{domain: "tlsa-dropped.nsec3", text: withEE, config: nsec3, drops: dns.TypeTLSA, want: tlsaFailed},
-	// there is no TLSA record, but no denial at hand says so: that of AAAA ends before the name
+	// likewise, though there is no TLSA record, and a denial at hand says so: that of AAAA, or that of _tcp.HOST
+	{domain: "no-tlsa-dropped.dane", text: mx, drops: dns.TypeTLSA, want: alike(untrusted)},
+	{domain: "no-tlsa-dropped.nsec3", text: mx, config: nsec3, drops: dns.TypeTLSA, want: alike(untrusted)},
+	{domain: "no-tlsa-dropped-clear.dane", text: mx, shows: "clear", drops: dns.TypeTLSA, want: alike(clear)},
+	// or none does: that of AAAA ends before the name, and _tcp.HOST exists
 	{domain: "tlsa-dropped-far.dane", text: mx + "_10._tcp.mx TLSA {EE}\n", drops: dns.TypeTLSA, want: tlsaFailed},
+
+	// what fails beside what is needed is no obstacle
+	{domain: "aaaa-dropped.dane", text: withEE, drops: dns.TypeAAAA, want: alike(verified)},
 
 	// an attacker
 	{domain: "stripped-starttls.dane", text: withEE, shows: "clear", prey: "{A}", want: noSTARTTLS},

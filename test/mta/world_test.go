@@ -132,7 +132,7 @@ func (w *world) fill(text, domain, address string) string {
 	own := w.identities[domain]
 	pairs := []string{
 		"{A}", address, "{EE}", tlsa(3, own.leaf), "{TA}", tlsa(2, own.authority), "{PKIX}", tlsa(1, own.leaf),
-		"{MALLORY}", tlsa(3, w.mallory.leaf),
+		"{OTHER PKIX}", tlsa(1, w.mallory.leaf), "{MALLORY}", tlsa(3, w.mallory.leaf),
 	}
 	for other, i := range w.identities {
 		pairs = append(pairs, "{EE:"+other+"}", tlsa(3, i.leaf))
