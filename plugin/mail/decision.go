@@ -208,17 +208,15 @@ func (s Sender) byTLSA(h *Host) Decision {
 	switch usable, _ := Usable(t.Records); {
 	case len(usable) > 0:
 		return Decision{Action: DANE, Why: fmt.Sprintf("%s is Secure and usable", t.Lookup)}
-	case s == Exim:
-		return Decision{Action: Defer, Why: fmt.Sprintf("no record of %s is usable, and Exim delivers to no such host", t.Lookup)}
 	}
 	return Decision{Action: Encrypt, Why: fmt.Sprintf("%s is Secure, but no record of it is usable", t.Lookup)}
 }
 
-// found is the TLSA lookup that decides: the first one that is Secure and has records, or fails. Exim asks for the records of the
-// host's own name alone.
+// found is the TLSA lookup that decides: the first one that is Secure and has records, or fails. Exim takes the target of an alias for
+// the host, and asks for the records of that alone.
 func (s Sender) found(h *Host) *TLSA {
 	for i, t := range h.TLSA {
-		if s == Exim && t.Base != h.Name {
+		if s == Exim && t.Base != h.Expanded {
 			continue
 		}
 		if t.failed() || t.Status == dnssec.Secure && t.Data {
@@ -262,10 +260,8 @@ func logged(s Sender, half bool) string {
 // deferral is what stands in the log of a sender that defers.
 func deferral(s Sender, a Decision) string {
 	switch {
-	case s == Standard:
+	case s == Standard || a.Failed == nil: // nil: of what no lookup tells
 		return ""
-	case a.Failed == nil:
-		return ` ("DANE error: No usable TLSA records")`
 	case a.Failed.Type == dns.TypeTLSA && s == Postfix:
 		return ` (4.7.5, "TLSA lookup error")`
 	case a.Failed.Type == dns.TypeTLSA:
