@@ -74,6 +74,19 @@ func (o *Ordered[V]) Remove(key string) {
 	o.index.Remove(key)
 }
 
+// Keys returns all keys that match says yes to, in order.
+func (o *Ordered[V]) Keys(match func(key string) bool) (keys []string) {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	o.keys.Scan(func(key string) bool {
+		if match(key) {
+			keys = append(keys, key)
+		}
+		return true
+	})
+	return keys
+}
+
 // Size returns the octets in use and the number of entries.
 func (o *Ordered[V]) Size() (octets int64, entries int) {
 	o.mu.RLock()

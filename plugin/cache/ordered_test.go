@@ -34,6 +34,16 @@ func TestOrdered(t *testing.T) {
 			t.Fatalf("seed %d: the floor of %s is %s %d %v, want %s %d", seed, sought, found, v, ok, floor, want[floor])
 		}
 	}
+	var odd []string
+	for key, v := range want {
+		if v%2 == 1 {
+			odd = append(odd, key)
+		}
+	}
+	slices.Sort(odd)
+	if got := o.Keys(func(key string) bool { return want[key]%2 == 1 }); !slices.Equal(got, odd) {
+		t.Errorf("seed %d: keys %v, want %v", seed, got, odd)
+	}
 	if _, n := o.Size(); n != len(want) {
 		t.Errorf("seed %d: %d entries, want %d", seed, n, len(want))
 	}

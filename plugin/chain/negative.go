@@ -114,7 +114,7 @@ func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
 	defer cancel()
 	defer rescue(q, &a)
 	w := r.newQuery(ctx, q)
-	w.negatives = &negatives{}
+	w.negatives, w.why.past = &negatives{}, true
 	return r.outcome(w, q).answer(r.judgedAt(), r.MaxTTL)
 }
 
@@ -180,8 +180,13 @@ type Flushed struct {
 	Failures int `json:"failures"` // of questions and of links
 }
 
-// flush forgets all about name and the names below it.
+// flush forgets all about name and the names below it, and what would deny them.
 func (s *Store) flush(name string) (n Flushed) {
+	s.ranges.flush(name)
+	for at := name; at != "."; {
+		at = parent(at)
+		s.answers.Remove(cache.Key{Name: at, Type: nameError}) // C-17
+	}
 	under := func(key string) bool { return dns.IsSubDomain(name, key) }
 	for _, k := range s.answers.Keys(func(k cache.Key, _ []byte) bool { return under(k.Name) }) {
 		s.answers.Remove(k)

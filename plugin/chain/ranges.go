@@ -329,6 +329,16 @@ func answered(data, proof []dns.RR) *dns.Msg {
 	return &dns.Msg{Answer: data, Ns: proof}
 }
 
+// flush forgets what is held of the zones at and below name, and of those above, of which any may deny it.
+func (s *ranges) flush(name string) {
+	for _, key := range s.table.Keys(func(key string) bool {
+		zone, _, _ := strings.Cut(key, "\x00")
+		return dns.IsSubDomain(zone, name) || dns.IsSubDomain(name, zone)
+	}) {
+		s.table.Remove(key)
+	}
+}
+
 // maxEnclosers bounds how many ancestors of a name are hashed to find the closest that exists: mail asks for names a few labels deep.
 const maxEnclosers = 8
 

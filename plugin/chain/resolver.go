@@ -199,12 +199,17 @@ func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
 	if a.Status > dnssec.Bogus || !w.why.renews() && !errors.Is(w.ctx.Err(), context.Canceled) {
 		r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
 	}
+	r.settle(w, q, o, a)
+	return a
+}
+
+// settle forgets what was remembered of q if that rests on what holds no longer, and else tells of the verdict.
+func (r *Resolver) settle(w *query, q dns.Question, o *outcome, a *Answer) {
 	if !w.current() { // looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
 		r.Store.forget(q, o)
 	} else if r.Judged != nil && !(w.why.renews() && a.Status <= dnssec.Bogus) {
 		r.Judged(q, a.Status, w.reason(a))
 	}
-	return a
 }
 
 // reason says why a is not Secure; "" if it is.

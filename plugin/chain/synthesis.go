@@ -195,5 +195,6 @@ func (r *Resolver) insteadOf(ctx context.Context, q dns.Question) (a *Answer) {
 	o := &outcome{question: q, parts: []part{p}}
 	a = o.answer(r.judgedAt(), r.MaxTTL)
 	r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
+	r.settle(w, q, o, a)
 	return a
 }

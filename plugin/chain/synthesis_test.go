@@ -455,3 +455,45 @@ func randomZone(rnd *rand.Rand) string {
 	}
 	return text + "dn.m DNAME kid.range.com.\n"
 }
+
+// C-12: what is flushed is asked for again, whatever else that is held would answer it.
+func TestFlushRanges(t *testing.T) {
+	for _, sign := range []func(*world){nil, withNSEC3()} {
+		for _, flushed := range []string{"bb.range.com.", "range.com.", "com.", "x.bb.range.com."} {
+			r, u, _, _ := ranged(t, AggressiveAll, sign, nil)
+			expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+			expect(t, ask(r, "bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+			r.Flush(flushed)
+			u.forget()
+			expect(t, ask(r, "x.bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+			if u.count("x.bb.range.com. A") != 1 {
+				t.Errorf("%s was flushed, but nobody was asked", flushed)
+			}
+		}
+	}
+	r, u, _, made := ranged(t, AggressiveAll, nil, nil)
+	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	r.Flush("example.com.")
+	u.forget()
+	expect(t, ask(r, "bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	if made.total() != 1 {
+		t.Errorf("another name was flushed, and upstream asked %v", u.questions())
+	}
+}
+
+// T-18: nothing is made below a negative trust anchor, and a test of the zone under one asks.
+func TestSynthesisBelowNegative(t *testing.T) {
+	r, u, now, _ := ranged(t, AggressiveAll, nil, nil)
+	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	u.forget()
+	a := r.Retest(t.Context(), question("bb.range.com.", dns.TypeA))
+	if expect(t, a, dnssec.Secure, dns.RcodeNameError); u.count("bb.range.com. A") != 1 {
+		t.Errorf("asked %v", u.questions())
+	}
+	r.Distrust([]Negative{{Zone: "range.com.", Until: now.Now().Add(time.Hour)}})
+	u.forget()
+	a = ask(r, "bb.range.com.", dns.TypeA)
+	if expect(t, a, dnssec.Insecure, dns.RcodeNameError); u.count("bb.range.com. A") != 1 {
+		t.Errorf("asked %v", u.questions())
+	}
+}
