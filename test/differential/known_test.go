@@ -104,7 +104,8 @@ var known = map[string]func(situation) bool{
 		return (other || s.danelawTrue()) && s.toggled(dns.TypeNS)
 	},
 	"any-denied": func(s situation) bool {
-		return s.q.Type == dns.TypeANY && s.danelawFails() && !s.unboundFails() && len(s.upstream.answer) == 0 && len(s.truth.answer) > 0
+		lies := len(s.truth.answer) > 0 || s.broken(func(f Fault) bool { return f.Kind == "bitmap" && inside(f.Owner, s.q.Name) })
+		return s.q.Type == dns.TypeANY && s.danelawFails() && !s.unboundFails() && len(s.upstream.answer) == 0 && lies
 	},
 	"data-with-name-error": func(s situation) bool {
 		return s.danelawInsecure() && s.danelaw.rcode == dns.RcodeSuccess && s.upstream.rcode == dns.RcodeNameError &&
