@@ -39,6 +39,7 @@ func (p postfix) start(t *testing.T) {
 	os.Remove(filepath.Join(string(p.root), postfixLog)) //nolint:errcheck // the first time it is not there
 	p.must(t, "/usr/lib/postfix/configure-instance.sh")
 	p.must(t, "postfix", "start")
+	p.must(t, "cmp", "/etc/resolv.conf", "/var/spool/postfix/etc/resolv.conf")
 }
 
 func (p postfix) stop(t *testing.T) {
