@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -151,8 +152,11 @@ func anchors(t *testing.T, lab *zones.Lab) string {
 	return write(t, "root.ds", lab.DS()[0].String()+"\n")
 }
 
-// corefile is one for a danelaw that asks an upstream, with some more options.
+// corefile is one for a danelaw that asks an upstream, with some more options, and without the host's control socket.
 func corefile(port int, upstream, anchors string, options ...string) string {
+	if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "control ") }) {
+		options = append(options, "control off")
+	}
 	return fmt.Sprintf(".:%d {\n bind 127.0.0.1\n danelaw {\n upstream . %s\n trust_anchor %s\n %s\n }\n}\n", port, upstream,
 		anchors, strings.Join(options, "\n"))
 }

@@ -23,6 +23,9 @@ import (
 // DefaultControl is where the control socket is if nothing else is said and its directory exists.
 const DefaultControl = "/run/danelaw/control.sock"
 
+// defaultControl is another in tests, which leave the host's own alone.
+var defaultControl = DefaultControl
+
 // The control protocol is HTTP with JSON over a Unix socket. Its version is the beginning of every path.
 const (
 	controlMode     = 0o660

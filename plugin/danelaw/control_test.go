@@ -183,6 +183,27 @@ func TestControlPath(t *testing.T) {
 	}
 }
 
+// TestControlDefault: without the option there is a socket where its directory exists, and what is in its way is no reason not to
+// start.
+func TestControlDefault(t *testing.T) {
+	book := logged(t)
+	before := defaultControl
+	defer func() { defaultControl = before }()
+	defaultControl = socketPath(t)
+	text := blockOf(".:0", optionsFor(t, lab().Addr()), "")
+	c := startCoreDNS(t, text)
+	if status, _ := call(t, defaultControl, "GET", "/v1/nta", ""); status != 200 {
+		t.Errorf("status %d", status)
+	}
+	c.stop()
+	if err := os.WriteFile(defaultControl, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := startCoreDNS(t, text).ask(secureMX, dns.TypeMX, withDO); !r.AuthenticatedData || !strings.Contains(book.String(), "goes without a control socket") {
+		t.Errorf("%s\n%s", describes(r), book)
+	}
+}
+
 // TestOneForAll: what is one for the whole daemon cannot be two.
 func TestOneForAll(t *testing.T) {
 	for _, option := range []string{"control", "trust_anchor_state"} {

@@ -32,6 +32,7 @@ func init() {
 
 func TestMain(m *testing.M) {
 	clog.Discard()
+	defaultControl = "/nonexistent/control.sock"
 	caddy.Quiet, dnsserver.Quiet = true, true
 	if err := dnsserver.SetDirectives([]string{"root", "bind", "ready", "prometheus", "reload", "view", "pause", "cache", "danelaw", "forward", "whoami"}); err != nil {
 		panic(err)

@@ -111,10 +111,10 @@ func (s *setting) listen() (err error) {
 		}
 		return err
 	}
-	if dir, err := os.Stat(filepath.Dir(DefaultControl)); err != nil || !dir.IsDir() {
+	if dir, err := os.Stat(filepath.Dir(defaultControl)); err != nil || !dir.IsDir() {
 		return nil
 	}
-	if s.handler.control, err = openControl(DefaultControl); err != nil {
+	if s.handler.control, err = openControl(defaultControl); err != nil {
 		log.Warningf("danelaw goes without a control socket: %v", err)
 	}
 	return nil
