@@ -277,3 +277,31 @@ func TestDump(t *testing.T) {
 		t.Errorf("%d: %+v", found, all)
 	}
 }
+
+// TestNegativeAnchorWithProofsHeld: what is held of a zone, or of one above, proves nothing under a negative trust anchor, though it
+// is Secure (C-9, C-17, D-17); and no denial is sought there.
+func TestNegativeAnchorWithProofsHeld(t *testing.T) {
+	for _, use := range []Aggressive{AggressiveOff, AggressiveNSEC, AggressiveAll} {
+		r, u, now := setup(t, func(c *Config) { c.Aggressive = use })
+		expect(t, ask(r, "a.nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError)
+		expect(t, ask(r, "nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError)
+		for _, zone := range []string{"example.com.", "c.nothing.example.com."} {
+			distrust(r, now, zone)
+			if zone != "example.com." {
+				expect(t, ask(r, "nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError) // what it denies is held again
+			}
+			expect(t, ask(r, "c.nothing.example.com.", dns.TypeMX), dnssec.Insecure, dns.RcodeNameError)
+			expect(t, ask(r, "b.c.nothing.example.com.", dns.TypeTLSA), dnssec.Insecure, dns.RcodeNameError)
+			distrust(r, now)
+			expect(t, ask(r, "c.nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError)
+		}
+		distrust(r, now, "example.com.")
+		u.forget()
+		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			return Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, q.Qtype == dns.TypeTLSA
+		})
+		if a := ask(r, "_26._tcp.mx.example.com.", dns.TypeTLSA); a.Status > dnssec.Bogus || u.count("_tcp.mx.example.com. A") > 0 {
+			t.Errorf("the server fails on TLSA: %v, asked %v", a.Status, u.questions())
+		}
+	}
+}

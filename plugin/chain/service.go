@@ -71,7 +71,8 @@ type denialSearch struct {
 func (s *denialSearch) begin(w *query) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.begun || s.r.InsecureAbove(s.question.Name) || !w.mayAsk() { // below an insecure delegation nothing can be proven
+	anchor, _ := w.anchor(s.question.Name)
+	if s.begun || w.negative(anchor) != nil || s.r.InsecureAbove(s.question.Name) || !w.mayAsk() { // there nothing can be proven
 		return
 	}
 	s.begun = s.r.running.start(s.run)
