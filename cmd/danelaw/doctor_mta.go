@@ -17,6 +17,9 @@ func (m *machine) postfix(ctx context.Context) []finding {
 	if err != nil {
 		return []finding{{topic, warning, "its settings cannot be read: " + err.Error(), "run this as root"}}
 	}
+	if library, err := m.run(ctx, "postconf", "-T", "compile-version"); err != nil || strings.TrimSpace(library) == "" {
+		return []finding{{topic, fault, "this Postfix was built without TLS: it can do no DANE", "install one that was built with OpenSSL, such as Debian's"}}
+	}
 	found := []finding{}
 	for _, rule := range postfixRules {
 		if f, applies := rule(settings); applies {

@@ -118,6 +118,7 @@ func TestDoctorPostfix(t *testing.T) {
 		"may":          {change: map[string]string{"smtp_tls_security_level": "may"}, want: []string{`fault: smtp_tls_security_level is "may"`}},
 		"no DNSSEC":    {change: map[string]string{"smtp_dns_support_level": ""}, want: []string{`fault: smtp_dns_support_level is ""`}},
 		"native":       {change: map[string]string{"smtp_host_lookup": "dns, native"}, want: []string{`fault: smtp_host_lookup is "dns, native"`}},
+		"no TLS":       {more: map[string]string{"postconf -T compile-version": "\n"}, want: []string{"fault: this Postfix was built without TLS"}},
 		"no DNS":       {change: map[string]string{"disable_dns_lookups": "yes"}, want: []string{"fault: disable_dns_lookups is yes"}},
 		"relayhost":    {change: map[string]string{"relayhost": "[mail.example.net]"}, want: []string{"warning: relayhost is [mail.example.net]"}},
 		"insecure MX":  {change: map[string]string{"smtp_tls_dane_insecure_mx_policy": "may"}, want: []string{"warning: smtp_tls_dane_insecure_mx_policy"}},
@@ -132,7 +133,9 @@ func TestDoctorPostfix(t *testing.T) {
 			}
 			out.WriteString(setting + " = " + value + "\n")
 		}
-		outputs := map[string]string{"postconf -x " + strings.Join(postfixNames, " "): out.String()}
+		outputs := map[string]string{
+			"postconf -x " + strings.Join(postfixNames, " "): out.String(), "postconf -T compile-version": "OpenSSL 3.5.4 30 Sep 2025\n",
+		}
 		for line, text := range tt.more {
 			outputs[line] = text
 		}
