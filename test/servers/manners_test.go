@@ -67,8 +67,8 @@ func manners(out string) outcome {
 	}
 	slices.Sort(types)
 	words = append(words, slices.Compact(types)...)
-	if code := ede.FindStringSubmatch(out); code != nil {
-		words = append(words, "EDE", code[1])
+	if code := faultOf(out); code != "" {
+		words = append(words, "EDE", code)
 	}
 	return outcome(strings.Join(words, " "))
 }

@@ -187,6 +187,17 @@ var (
 	ede    = regexp.MustCompile(`(?m)^; EDE: (\d+)`)
 )
 
+// faultOf returns the code of the first Extended DNS Error that dig prints; "" if there is none, or it says only that nobody was asked
+// (29), which depends on what was asked before (C-9).
+func faultOf(out string) string {
+	for _, code := range ede.FindAllStringSubmatch(out, -1) {
+		if code[1] != "29" {
+			return code[1]
+		}
+	}
+	return ""
+}
+
 // hasAD reads the flags of a reply, as dig and drill print them.
 func hasAD(out string) bool {
 	f := flags.FindStringSubmatch(out)
@@ -210,8 +221,8 @@ func digs(t *testing.T, address string, q question) (outcome, string) {
 	m.Rcode = dns.StringToRcode[string(rcode[1])]
 	m.AuthenticatedData = hasAD(string(out))
 	result := told(&m)
-	if code := ede.FindSubmatch(out); code != nil {
-		result += outcome(" " + string(code[1]))
+	if code := faultOf(string(out)); code != "" {
+		result += outcome(" " + code)
 	}
 	return result, string(out)
 }
