@@ -105,7 +105,9 @@ var known = map[string]func(situation) bool{
 		return (other || s.danelawTrue()) && s.toggled(dns.TypeNS)
 	},
 	"alias-lost": func(s situation) bool {
-		return s.danelawFails() && !s.unboundFails() && s.q.Type == dns.TypeDS && s.truth.aliased() && s.truth.expanded && s.has("no-answer")
+		return s.danelawFails() && !s.unboundFails() && s.truth.aliased() && s.truth.expanded && s.broken(func(f Fault) bool {
+			return f.Kind == "no-answer" && f.spoils(s.q.Type)
+		})
 	},
 	"any-denied": func(s situation) bool {
 		lies := len(s.truth.answer) > 0 || s.broken(func(f Fault) bool { return f.Kind == "bitmap" && inside(f.Owner, s.q.Name) })
