@@ -13,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -136,7 +137,7 @@ func TestCrowd(t *testing.T) {
 	if most := clients * 32; goroutines > most {
 		t.Errorf("%d goroutines, want at most %d", goroutines, most)
 	}
-	if heap > 128<<20 {
+	if heap > 256<<20 { // what waits to be collected on a busy machine included
 		t.Errorf("%d MiB of heap", heap>>20)
 	}
 	if asked.Load() < clients || limits.Load() > asked.Load()/2 {
@@ -189,7 +190,8 @@ func TestUpstreamAway(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := between(t, honest)
 			c := config(t, p.addr)
-			c.Timeout = 3 * time.Second // long enough for a question to an upstream that is back, on a busy machine too
+			c.Aggressive = chain.AggressiveOff // all names are to be asked for
+			c.Timeout = 3 * time.Second        // long enough for a question to an upstream that is back, on a busy machine too
 			h := started(t, c)
 			server := serve(t, h)
 			eventually(t, 5*time.Second, "ready", h.Ready)

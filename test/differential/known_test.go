@@ -56,7 +56,7 @@ var known = map[string]func(situation) bool{
 		return s.danelawFails() && strings.HasPrefix(s.danelaw.ede, "11 ") && !s.unboundFails() && s.has("revoked")
 	},
 	"iterations-above-empty-name": func(s situation) bool {
-		return (s.danelawTrue() || s.danelawFails()) && s.unboundInsecure() && s.passes(s.c.skipsName)
+		return (s.danelawTrue() || s.danelawFails() || s.signedFalsely()) && s.unboundInsecure() && s.passes(s.c.skipsName)
 	},
 	"other-signatures": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && (s.has("garbage-rrsig") || s.broken(Fault.besideOwn) ||
@@ -281,6 +281,11 @@ func (s situation) heldLie() bool {
 	})
 }
 
+// signedFalsely reports whether danelaw tells, as Secure, the data that there is, which the zone above has signed too (V-7).
+func (s situation) signedFalsely() bool {
+	return s.danelaw.ad && s.has("parent-signed") && s.danelaw.rcode == s.truth.rcode && slices.Equal(s.danelaw.answer, s.truth.answer)
+}
+
 // skipsName reports whether there are empty names between a zone and the one above, of which that has NSEC3 of too many
 // iterations.
 func (c *Case) skipsName(z Zone) bool {
@@ -296,7 +301,7 @@ func (c *Case) hangsBelowEmptyName(z Zone, from string) bool {
 
 // explained returns the name of the known disagreement that s is; "" if it is none.
 func explained(s situation) string {
-	if s.danelaw.ad && !s.danelawTrue() && !s.heldLie() {
+	if s.danelaw.ad && !s.danelawTrue() && !s.heldLie() && !s.signedFalsely() {
 		return ""
 	}
 	for _, name := range slices.Sorted(maps.Keys(known)) {

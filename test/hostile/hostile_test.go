@@ -165,7 +165,10 @@ const attackers, mailers = 16, 2
 // together has one danelaw attacked over one transport.
 func (a *arena) together(t *testing.T, over string) {
 	to := a.upstreams[over]
-	server, block := a.open(t, func(c *danelaw.Config) { c.CacheSize /= int64(len(transports)) }, to)
+	server, block := a.open(t, func(c *danelaw.Config) {
+		c.CacheSize /= int64(len(transports))
+		c.Timeout = patience / 2 // on a busy machine signatures wait for the processor
+	}, to)
 	a.delivers(t, server, "")
 	cached := to.questions("mx.good.com.")
 	var all sync.WaitGroup
