@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
@@ -45,7 +46,7 @@ func secure(port int, name string) bool {
 // TestBuiltInTheFuture: with a clock before the build date danelaw is not ready and says why (T-14), and still answers what it
 // can validate (S-13a).
 func TestBuiltInTheFuture(t *testing.T) {
-	needs(t, builders)
+	needs.Variable(t, builders, "the module proxy, and minutes of building")
 	l := startLab(t, build(t))
 	port, ready := ports.Closed(t), ports.Closed(t)
 	p := start(t, build(t, "-ldflags", "-X "+module+"plugin/danelaw.buildDate=4102444800"), "-conf", corefile(t, l, port, ready))
@@ -66,7 +67,7 @@ func TestBuiltInTheFuture(t *testing.T) {
 
 // TestStockCoreDNS: a CoreDNS whose plugin.cfg has danelaw before forward is built, and answers.
 func TestStockCoreDNS(t *testing.T) {
-	needs(t, builders)
+	needs.Variable(t, builders, "the module proxy, and minutes of building")
 	here, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)

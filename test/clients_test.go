@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-)
 
-const tools = "DANELAW_TEST_TOOLS"
+	"github.com/danelaw-dns/danelaw/test/needs"
+)
 
 // command runs a program to its end and returns what it wrote.
 func command(t *testing.T, line ...string) string {
@@ -32,7 +32,7 @@ func hasAD(out string) bool {
 // TestDig: the lines that the lab prints show what it says of them: ad for Secure, none for Insecure, SERVFAIL and the
 // Extended DNS Error with its sentence for the rest.
 func TestDig(t *testing.T) {
-	needs(t, tools, "dig")
+	needs.Tools(t, "dig")
 	for _, d := range startLab(t, build(t)).Domains {
 		for _, q := range d.Questions {
 			out := command(t, strings.Fields(q.Dig)...)
@@ -49,7 +49,7 @@ func TestDig(t *testing.T) {
 
 // TestDrill: the same with ldns's client, over TCP.
 func TestDrill(t *testing.T) {
-	needs(t, tools, "drill")
+	needs.Tools(t, "drill")
 	l := startLab(t, build(t))
 	host, port := l.at()
 	for _, d := range l.Domains {
@@ -65,7 +65,7 @@ func TestDrill(t *testing.T) {
 // TestDelv: a validator behind danelaw gets from it what it needs for a verdict of its own (V-76), with the anchor that the lab
 // prints for it.
 func TestDelv(t *testing.T) {
-	needs(t, tools, "delv")
+	needs.Tools(t, "delv")
 	l := startLab(t, build(t))
 	host, port := l.at()
 	anchors := write(t, "anchors", l.Anchor.Delv)

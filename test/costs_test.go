@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -55,7 +56,7 @@ func (c *counting) about(domain string) (asked []string) {
 // TestCosts: for the mail of a secure domain with one host, danelaw asks its upstream at most one question more than Unbound, although
 // it asks ahead of the MTA.
 func TestCosts(t *testing.T) {
-	needs(t, "DANELAW_TEST_TOOLS", "unbound")
+	needs.Tools(t, "unbound")
 	world, err := zones.Build(time.Now(), zones.Plan{Name: ".", Text: registry}, zones.Plan{Name: "com.", Text: registry},
 		zones.Plan{Name: "known.com.", Text: mailZone}, zones.Plan{Name: "example.com.", Text: mailZone})
 	if err != nil {

@@ -15,19 +15,6 @@ import (
 	"time"
 )
 
-// needs skips a test unless its variable is set, and fails it if a program is missing then.
-func needs(t *testing.T, variable string, programs ...string) {
-	t.Helper()
-	if os.Getenv(variable) == "" {
-		t.Skipf("SKIPPED: set %s=1 to run this", variable)
-	}
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Fatalf("%s is set, but %v", variable, err)
-		}
-	}
-}
-
 // patience is how long anything may take on a busy machine.
 const patience = time.Minute
 

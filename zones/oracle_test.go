@@ -15,6 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -29,14 +30,6 @@ const collated = "_25._tcp.mx.collated.dane."
 // unasked are the denials for which a resolver has to put another question than it was asked, or to have put it before (D-17): without,
 // it fails.
 var unasked = []string{"_25._tcp.mx.no-tlsa-servfail.dane.", "_25._tcp.mx.no-tlsa-servfail.nsec3."}
-
-// needTools skips a test unless the validators that it asks for an opinion are said to be there.
-func needTools(t *testing.T) {
-	t.Helper()
-	if os.Getenv("DANELAW_TEST_TOOLS") == "" {
-		t.Skip("DANELAW_TEST_TOOLS is not set: needs unbound and delv")
-	}
-}
 
 // expected is the verdict that a validator which is not danelaw should come to, of which got is one.
 func expected(d zones.Domain, q zones.Question, got string) string {
@@ -55,7 +48,7 @@ func expected(d zones.Domain, q zones.Question, got string) string {
 
 // TestUnbound has Unbound validate all questions of the lab.
 func TestUnbound(t *testing.T) {
-	needTools(t)
+	needs.Tools(t, "unbound")
 	l := start(t)
 	addr := startUnbound(t, l)
 	for _, d := range l.Domains() {
@@ -142,7 +135,7 @@ func await(t *testing.T, addr string) {
 
 // TestDelv has BIND's delv validate all questions of the lab.
 func TestDelv(t *testing.T) {
-	needTools(t)
+	needs.Tools(t, "delv")
 	l := start(t)
 	host, port, _ := net.SplitHostPort(l.Addr())
 	key := l.DNSKEY()[0]

@@ -12,6 +12,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
 // hostile is what a server may have put into names and texts.
@@ -127,13 +128,8 @@ func TestPageCannotBeWritten(t *testing.T) {
 // TestPageInBrowser: Chromium shows the page of a good, an Insecure and a Bogus domain without an error, by itself, and fits it onto
 // paper.
 func TestPageInBrowser(t *testing.T) {
-	if os.Getenv("DANELAW_TEST_TOOLS") == "" {
-		t.Skip("set DANELAW_TEST_TOOLS=1 to have Chromium show the page of danelaw check")
-	}
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal("chromium is missing: it is in the package chromium (Debian)")
-	}
+	const chromium = "chromium"
+	needs.Tools(t, chromium)
 	browse := func(args ...string) (string, string) {
 		var stderr strings.Builder
 		c := exec.CommandContext(t.Context(), chromium, append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",

@@ -22,6 +22,7 @@ const variable = "DANELAW_TEST_TOOLS"
 func (s *stage) besideUnbound() {
 	s.Helper()
 	if os.Getenv(variable) == "" {
+		s.Logf("without an Unbound beside: set %s=1 where there are unbound and faketime", variable)
 		return
 	}
 	dir := s.TempDir()

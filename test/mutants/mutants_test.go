@@ -20,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
 // root is the module's, seen from this directory.
@@ -65,10 +67,7 @@ func (s stage) packages(m *mutant) []string {
 
 // TestMutants runs the mutants asked for, one after the other, and prints what caught each.
 func TestMutants(t *testing.T) {
-	how := os.Getenv("DANELAW_TEST_MUTANTS")
-	if how == "" {
-		t.Skip("DANELAW_TEST_MUTANTS is not set")
-	}
+	how := needs.Variable(t, "DANELAW_TEST_MUTANTS", "minutes, as each mutant builds and runs the tests of whole packages")
 	chosen := choose(t, mutants(t), how)
 	b := &bench{tree: copied(t), sound: map[string]bool{}}
 	begun := time.Now()

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
 const module = "github.com/danelaw-dns/danelaw/"
@@ -132,9 +134,7 @@ func (s Suite) network() error {
 // Needs skips a test, loudly, where it cannot run.
 func (s Suite) Needs(t testing.TB) {
 	t.Helper()
-	if os.Getenv(s.inside()) == "" {
-		t.Skipf("SKIPPED: set %s=1 to run this, as root, with the programs ip %s", s.Variable, strings.Join(s.Programs, " "))
-	}
+	needs.Variable(t, s.Variable, "root, for namespaces of its own, and the programs ip "+strings.Join(s.Programs, " "))
 }
 
 // Dir is the directory of the run, or something in it.
