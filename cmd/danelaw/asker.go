@@ -24,7 +24,12 @@ type asker struct {
 	blocks danelaw.Blocks
 }
 
-// openAsker makes an asker by the flags -conf, -upstream and -lab.
+// askFlags are those by which commands that ask for themselves know whom.
+func askFlags() []cli.Flag {
+	return []cli.Flag{confFlag(), upstreamFlag(), &cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"}}
+}
+
+// openAsker makes an asker by the flags of askFlags.
 func openAsker(c *cli.Command) (*asker, error) {
 	src, end, err := askerSource(c)
 	if err != nil {
@@ -85,4 +90,13 @@ func (a *asker) now(name string) time.Time {
 		return h.ValidationTime
 	}
 	return time.Now()
+}
+
+// load sets up a Corefile without serving it.
+func load(src *source) (danelaw.Blocks, error) {
+	input, err := src.Load(serverType)
+	if err != nil {
+		return nil, err
+	}
+	return danelaw.Load(input)
 }

@@ -30,17 +30,14 @@ func checkCommand() *cli.Command {
 			"Exit codes: 0 if Postfix and Exim deliver to every host of every domain (one that says by a null MX that it takes no mail\n" +
 			"counts too), or the answer for NAME and TYPE is Secure or Insecure; 1 if one is not delivered to, or clients get SERVFAIL\n" +
 			"for the answer, or something did not work; 2 for a wrong command line.",
-		Flags: []cli.Flag{
-			confFlag(),
-			upstreamFlag(),
-			&cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"},
+		Flags: append(askFlags(),
 			&cli.StringFlag{Name: "file", Usage: "check the domains in `FILE` too, or in stdin, and print a line for each"},
 			&cli.BoolFlag{Name: "smtp", Usage: "connect to the mail hosts, too, and compare their certificates with the TLSA records"},
 			&cli.IntFlag{Name: "smtp-port", Value: mail.Port, Usage: "connect to port `N`, whose TLSA records these are then", Validator: checkPort},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, whose fields keep their names and meaning"},
 			&cli.StringFlag{Name: "html", Usage: "write a page with the chains of trust drawn to `FILE`, too"},
 			&cli.BoolFlag{Name: "require-dane", Usage: "exit with 1 for a domain whose hosts do not all have DANE, too"},
-		},
+		),
 		Action: check,
 	}
 }

@@ -21,18 +21,15 @@ func doctorCommand() *cli.Command {
 		Usage: "examine this host: does its mail server really get validated answers, and does it use them",
 		Description: "Looks at who answers on port 53, at resolv.conf, at the resolver that it names, at the upstreams, trust anchors and clock of\n" +
 			"danelaw, at DNSBLs, and at Postfix and Exim where they are installed. Nothing is changed. Each finding is ok, a warning or\n" +
-			"a fault, with the reason and what to do.\n\n" +
+			"a fault, with the reason and what to do. With -lab the resolver and the upstreams examined are those of a lab.\n\n" +
 			"Exit codes: 0 if there is no fault, 1 if there is one, 2 for a wrong command line.",
-		Flags: []cli.Flag{
-			confFlag(),
-			upstreamFlag(),
-			&cli.BoolFlag{Name: "lab", Usage: "examine a danelaw in front of a lab of its own instead of the resolver and the upstreams of this host"},
+		Flags: append(askFlags(),
 			&cli.StringFlag{Name: "resolver", Usage: "examine the resolver at `ADDR[:PORT]` (default: the first nameserver of resolv.conf)"},
 			&cli.StringFlag{Name: "signed", Value: "ietf.org", Usage: "a signed domain `NAME` for the test of the resolver"},
 			&cli.StringFlag{Name: "bogus", Value: "dnssec-failed.org", Usage: "a domain `NAME` whose signatures are wrong"},
 			&cli.StringSliceFlag{Name: "dnsbl", Value: []string{"zen.spamhaus.org", "bl.spamcop.net"}, Usage: "a DNSBL `ZONE` that the mail server asks"},
 			&cli.BoolFlag{Name: "json", Usage: "print the findings for a program"},
-		},
+		),
 		Action: doctor,
 	}
 }

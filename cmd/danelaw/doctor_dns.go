@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -13,9 +14,6 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
-
-	"github.com/danelaw-dns/danelaw/plugin/danelaw"
-	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // subject is the DNS side of what the doctor examines.
@@ -23,8 +21,8 @@ type subject struct {
 	resolver      string // host:port that the mail server asks
 	signed, bogus string // domains
 	dnsbls        []string
-	blocks        danelaw.Blocks
-	unconfigured  error // why there are no blocks
+	asker         *asker // by danelaw's configuration
+	unconfigured  error  // why there is none
 }
 
 // The lab's domains that stand for those of the internet.
@@ -33,6 +31,8 @@ const (
 	labBogus  = "expired.dane."
 )
 
+var labDNSBLs = []string{"dnsbl.dane", "refusing.dane"}
+
 func newSubject(c *cli.Command) (s *subject, end func(), err error) {
 	s = &subject{signed: dns.Fqdn(c.String("signed")), bogus: dns.Fqdn(c.String("bogus")), dnsbls: c.StringSlice("dnsbl")}
 	for _, name := range append([]string{s.signed, s.bogus}, s.dnsbls...) {
@@ -40,72 +40,46 @@ func newSubject(c *cli.Command) (s *subject, end func(), err error) {
 			return nil, nil, usageError{fmt.Errorf("%q is not a domain name", name)}
 		}
 	}
-	if c.Bool("lab") {
-		return labSubject(c, s)
-	}
 	if s.resolver, err = resolverAddress(c.String("resolver")); err != nil {
 		return nil, nil, err
 	}
-	src, err := configuration(c, false)
-	if err == nil {
-		s.blocks, err = load(src)
-	}
-	if s.unconfigured = err; err != nil && (c.IsSet("conf") || c.IsSet("upstream")) {
+	s.asker, err = openAsker(c)
+	switch {
+	case err == nil && c.Bool("lab"):
+		return s.ofLab(c)
+	case err == nil:
+		return s, s.asker.close, nil
+	case c.Bool("lab") || c.IsSet("conf") || c.IsSet("upstream"):
 		return nil, nil, err
 	}
-	return s, s.blocks.Close, nil
+	s.unconfigured = err
+	return s, func() {}, nil
 }
 
-// load sets up a Corefile without serving it.
-func load(src *source) (danelaw.Blocks, error) {
-	input, err := src.Load(serverType)
-	if err != nil {
-		return nil, err
-	}
-	return danelaw.Load(input)
-}
-
-// labSubject examines a danelaw in front of a lab, on a port of loopback.
-func labSubject(c *cli.Command, s *subject) (_ *subject, end func(), err error) {
-	for _, flag := range []string{"resolver", "conf", "upstream"} {
-		if c.IsSet(flag) {
-			return nil, nil, usageError{fmt.Errorf("-lab has a configuration of its own: leave out -%s", flag)}
-		}
-	}
-	lab, err := zones.Start(zones.Options{})
-	if err != nil {
-		return nil, nil, err
-	}
-	src, forget, err := labSource(lab, firstLabPort, "") // where nobody listens
-	if err != nil {
-		lab.Close()
-		return nil, nil, err
-	}
-	defer forget()
-	if s.blocks, err = load(src); err != nil {
-		lab.Close()
-		return nil, nil, err
+// ofLab examines a danelaw in front of the lab, on a port of loopback.
+func (s *subject) ofLab(c *cli.Command) (_ *subject, end func(), err error) {
+	if c.IsSet("resolver") {
+		s.asker.close()
+		return nil, nil, usageError{errors.New("-lab has a resolver of its own: leave out -resolver")}
 	}
 	stop, err := s.serve()
 	if err != nil {
-		s.blocks.Close()
-		lab.Close()
+		s.asker.close()
 		return nil, nil, err
 	}
-	for flag, name := range map[string]*string{"signed": &s.signed, "bogus": &s.bogus} {
+	for flag, set := range map[string]func(){
+		"signed": func() { s.signed = labSigned }, "bogus": func() { s.bogus = labBogus }, "dnsbl": func() { s.dnsbls = labDNSBLs },
+	} {
 		if !c.IsSet(flag) {
-			*name = map[string]string{"signed": labSigned, "bogus": labBogus}[flag]
+			set()
 		}
 	}
-	if !c.IsSet("dnsbl") {
-		s.dnsbls = []string{"dnsbl.dane", "refusing.dane"}
-	}
-	return s, func() { stop(); s.blocks.Close(); lab.Close() }, nil
+	return s, func() { stop(); s.asker.close() }, nil
 }
 
 // serve has the danelaw that is set up answer on a free port of loopback.
 func (s *subject) serve() (stop func(), err error) {
-	h, err := s.blocks.Handler(".")
+	h, err := s.asker.handler(".")
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +204,7 @@ func (s *subject) upstreams(ctx context.Context) (found []finding) {
 	if s.unconfigured != nil {
 		return []finding{{"upstreams", warning, "they are not examined: " + s.unconfigured.Error(), "name danelaw's Corefile with -conf"}}
 	}
-	h, err := s.blocks.Handler(".")
+	h, err := s.asker.handler(".")
 	if err != nil {
 		return []finding{{"upstreams", warning, "they are not examined: " + err.Error(), "have a server block for `.`"}}
 	}

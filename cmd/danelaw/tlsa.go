@@ -38,7 +38,7 @@ func tlsaCommand() *cli.Command {
 			"configuration: which match nothing, and which certificate has none.\n\n" +
 			"Exit codes: 0; 1 if something did not work, or with -check a certificate has no record or the records are not Secure;\n" +
 			"2 for a wrong command line.",
-		Flags: []cli.Flag{
+		Flags: append(askFlags(),
 			&cli.StringFlag{Name: "host", Usage: "the mail host is `NAME`, as MX records have it (default: the certificate's name, if it has one only)"},
 			&cli.StringFlag{Name: "smtp", Usage: "take the certificates that `HOST[:PORT]` shows, port 25 if none is given"},
 			&cli.IntFlag{Name: "usage", Value: 3, Usage: "3 for the host's own certificate (DANE-EE), 2 for its authority's (DANE-TA)"},
@@ -48,10 +48,7 @@ func tlsaCommand() *cli.Command {
 			&cli.IntFlag{Name: "port", Value: mail.Port, Usage: "the records are for port `N`", Validator: checkPort},
 			&cli.StringSliceFlag{Name: "next", Usage: "plan a rollover to the certificate or key in `FILE`"},
 			&cli.BoolFlag{Name: "check", Usage: "compare with the published records"},
-			confFlag(),
-			upstreamFlag(),
-			&cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"},
-		},
+		),
 		Action: tlsa,
 	}
 }

@@ -27,13 +27,10 @@ func watchCommand() *cli.Command {
 			"ECDSA key and that with an RSA key. The option watch of the plugin does the same every ten minutes, with metrics.\n\n" +
 			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within -days; 1 if not; 2 for a wrong\n" +
 			"command line.",
-		Flags: []cli.Flag{
+		Flags: append(askFlags(),
 			&cli.IntFlag{Name: "days", Value: 1, Usage: "a signature, or a certificate under usage 2, that ends within `N` days is a fault"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON for a program"},
-			confFlag(),
-			upstreamFlag(),
-			&cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"},
-		},
+		),
 		Action: watch,
 	}
 }
