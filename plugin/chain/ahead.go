@@ -36,29 +36,31 @@ func (r *Resolver) Ahead(q dns.Question, near bool, then func(*Answer)) {
 
 // InsecureAbove reports whether a proven insecure delegation at or above name is known: no TLSA there is of use.
 func (r *Resolver) InsecureAbove(name string) bool {
-	now := r.now()
-	for name = dns.CanonicalName(name); ; name = parent(name) {
-		if m, ok := r.Store.mark(name, now); ok {
-			return m.zone != nil && m.zone.Status == dnssec.Insecure
-		}
-		if name == "." {
-			return false
-		}
-	}
+	z := r.zoneKnown(dns.CanonicalName(name), ".")
+	return z != nil && z.Status == dnssec.Insecure
 }
 
 // ZoneAbove returns the deepest zone known on the way to name; "" if there is none.
 func (r *Resolver) ZoneAbove(name string) string {
+	if z := r.zoneKnown(dns.CanonicalName(name), "."); z != nil {
+		return z.Name
+	}
+	return ""
+}
+
+// zoneKnown returns the zone in which name lies by what is known of the deepest name on the way up to top; nil if nothing is.
+func (r *Resolver) zoneKnown(name, top string) *dnssec.Zone {
 	now := r.now()
-	for name = dns.CanonicalName(name); ; name = parent(name) {
-		if m, ok := r.Store.mark(name, now); ok {
-			if m.zone != nil {
-				return name
-			}
-			return m.above
+	for at := name; ; at = parent(at) {
+		m, known := r.Store.mark(at, now)
+		if known && m.zone == nil {
+			m, known = r.Store.mark(m.above, now)
 		}
-		if name == "." {
-			return ""
+		switch {
+		case known:
+			return m.zone
+		case at == top:
+			return nil
 		}
 	}
 }

@@ -38,27 +38,19 @@ const (
 // records say anything about the name (C-10): a zone above may have delegated it since, an anchor may make it a world of its own, and
 // what is asked elsewhere may differ from what is public.
 func (r *Resolver) zoneHeld(q dns.Question, n *negatives) *dnssec.Zone {
-	name, now := q.Name, r.now()
+	name := q.Name
 	if q.Qtype == dns.TypeDS {
 		name = parent(name)
 	}
 	anchor, ok := r.anchor(name, n)
-	if n.at(anchor, now) != nil {
+	if !ok || n.at(anchor, r.now()) != nil {
 		return nil // nothing there is Secure (T-18)
 	}
-	for at := name; ok; at = parent(at) {
-		m, known := r.Store.mark(at, now)
-		if known && m.zone == nil {
-			m, known = r.Store.mark(m.above, now)
-		}
-		switch {
-		case known && m.zone != nil && m.zone.Status == dnssec.Secure && r.public(m.zone.Name, name):
-			return m.zone
-		case known || at == anchor:
-			return nil
-		}
+	z := r.zoneKnown(name, anchor)
+	if z == nil || z.Status != dnssec.Secure || !r.public(z.Name, name) {
+		return nil
 	}
-	return nil
+	return z
 }
 
 // public reports whether names in a zone are asked where the zone is: no route of its own lies between the two (C-17).
