@@ -2,7 +2,6 @@ package test
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/unbound"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -62,11 +62,16 @@ func TestCosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	anchor := write(t, "root.ds", world.Anchors()["."][0].String()+"\n")
+	anchor := world.Anchors()["."][0]
 	asked := map[string][]string{}
-	for name, startResolver := range map[string]func(t *testing.T, upstream, anchor string) string{"danelaw": startDanelaw, "unbound": startUnbound} {
+	for name, startResolver := range map[string]func(upstream string) string{
+		"danelaw": func(upstream string) string {
+			return startDanelaw(t, upstream, write(t, "root.ds", anchor.String()+"\n"))
+		},
+		"unbound": func(upstream string) string { return unbound.Start(t, upstream, anchor) },
+	} {
 		upstream := &counting{Recursor: world.Recursor(time.Now)}
-		resolver := startResolver(t, ports.Serve(t, upstream), anchor)
+		resolver := startResolver(ports.Serve(t, upstream))
 		deliver(t, resolver, "known.com.")
 		deliver(t, resolver, "example.com.")
 		time.Sleep(200 * time.Millisecond) // what else is asked in the background
@@ -102,28 +107,6 @@ func startDanelaw(t *testing.T, upstream, anchor string) string {
     }
 }
 `, port, upstream, anchor)))
-	return answering(t, port)
-}
-
-func startUnbound(t *testing.T, upstream, anchor string) string {
-	t.Helper()
-	port := ports.Closed(t)
-	start(t, "unbound", "-d", "-c", write(t, "unbound.conf", fmt.Sprintf(`server:
-	interface: 127.0.0.1@%d
-	do-daemonize: no
-	username: ""
-	chroot: ""
-	directory: %q
-	pidfile: ""
-	use-syslog: no
-	do-not-query-localhost: no
-	trust-anchor-file: %q
-forward-zone:
-	name: "."
-	forward-addr: %s
-remote-control:
-	control-enable: no
-`, port, filepath.Dir(anchor), anchor, strings.Replace(upstream, ":", "@", 1))))
 	return answering(t, port)
 }
 

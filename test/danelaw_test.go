@@ -1,7 +1,6 @@
 package test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -13,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/danelaw-dns/danelaw/test/observe"
 )
 
 // patience is how long anything may take on a busy machine.
@@ -56,28 +57,10 @@ func withBuilds(m *testing.M) int {
 	return m.Run()
 }
 
-// output is what a process has written so far.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // process is a program that runs until the test ends.
 type process struct {
 	*exec.Cmd
-	out, err output
+	out, err observe.Output
 }
 
 func start(t *testing.T, program string, args ...string) *process {

@@ -33,8 +33,10 @@ var allowed = map[string][]string{
 	"test/hostile":      {},
 	"test/ports":        {},
 	"test/mutants":      {},
-	"test/namespace":    {"test/needs"},
+	"test/namespace":    {"test/needs", "test/observe"},
 	"test/needs":        {},
+	"test/observe":      {},
+	"test/unbound":      {"test/observe", "test/ports"},
 	"test/mta":          {"zones"},
 	"test/servers":      {"zones"},
 }

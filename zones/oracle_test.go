@@ -1,22 +1,19 @@
 package zones_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/test/needs"
-	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/unbound"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -50,7 +47,8 @@ func expected(d zones.Domain, q zones.Question, got string) string {
 func TestUnbound(t *testing.T) {
 	needs.Tools(t, "unbound")
 	l := start(t)
-	addr := startUnbound(t, l)
+	addr := unbound.Start(t, l.Addr(), l.DS()[0], `local-zone: "2.0.0.0.1.0.0.2.ip6.arpa." transparent`, "val-log-level: 2",
+		"harden-algo-downgrade: yes")
 	for _, d := range l.Domains() {
 		for _, q := range d.Questions {
 			m := ask(t, "udp", addr, q.Name, q.Type)
@@ -71,66 +69,6 @@ func TestUnbound(t *testing.T) {
 			}
 		}
 	}
-}
-
-// startUnbound runs Unbound with the lab's recursor as forwarder and its root key as anchor.
-func startUnbound(t *testing.T, l *zones.Lab) (addr string) {
-	t.Helper()
-	dir := t.TempDir()
-	port := strconv.Itoa(ports.Closed(t))
-	host, upstream, _ := net.SplitHostPort(l.Addr())
-	config := fmt.Sprintf(`server:
-	interface: 127.0.0.1@%s
-	do-daemonize: no
-	username: ""
-	chroot: ""
-	directory: %q
-	pidfile: ""
-	use-syslog: no
-	do-not-query-localhost: no
-	local-zone: "2.0.0.0.1.0.0.2.ip6.arpa." transparent
-	val-log-level: 2
-	harden-algo-downgrade: yes
-	trust-anchor: %q
-forward-zone:
-	name: "."
-	forward-addr: %s@%s
-`, port, dir, strings.ReplaceAll(l.DS()[0].String(), "\t", " "), host, upstream)
-	file := filepath.Join(dir, "unbound.conf")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	command := exec.Command("unbound", "-d", "-c", file)
-	var log strings.Builder
-	command.Stderr = &log
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		command.Process.Kill()
-		command.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
-	addr = net.JoinHostPort("127.0.0.1", port)
-	await(t, addr)
-	return addr
-}
-
-// await waits until a server answers.
-func await(t *testing.T, addr string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for ctx.Err() == nil {
-		query := new(dns.Msg).SetQuestion(".", dns.TypeSOA)
-		if _, err := dns.ExchangeContext(ctx, query, addr); err == nil {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatalf("%s does not answer", addr)
 }
 
 // TestDelv has BIND's delv validate all questions of the lab.

@@ -10,13 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/observe"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -36,27 +36,9 @@ const patience = time.Minute
 // child is a danelaw of its own.
 type child struct {
 	*exec.Cmd
-	out, err output
+	out, err observe.Output
 	ended    chan struct{}
 	tmp      string // its directory for temporary files
-}
-
-// output is what a process has written so far.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // start runs danelaw with the arguments until the test ends.
@@ -111,7 +93,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 // says waits until danelaw has written a text.
-func (p *child) says(t *testing.T, o *output, text string) {
+func (p *child) says(t *testing.T, o *observe.Output, text string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%q", text), func() bool { return strings.Contains(o.String(), text) })
 }
@@ -121,6 +103,20 @@ func here(args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
 	code = run(context.Background(), append([]string{"danelaw"}, args...), &out, &err)
 	return code, out.String(), err.String()
+}
+
+// says runs a command here, and wants its exit code and texts that it writes to either stream.
+func says(t *testing.T, args []string, code int, texts ...string) {
+	t.Helper()
+	got, out, stderr := here(args...)
+	if got != code {
+		t.Errorf("%q: exit code %d, want %d\n%s%s", args, got, code, out, stderr)
+	}
+	for _, want := range texts {
+		if !strings.Contains(out+stderr, want) {
+			t.Errorf("%q lacks %q:\n%s%s", args, want, out, stderr)
+		}
+	}
 }
 
 // newLab starts a lab.

@@ -234,15 +234,7 @@ func TestTLSACheck(t *testing.T) {
 		{[]string{"-smtp", "good.dane"}, 1, []string{"good.dane has no address"}},
 		{[]string{"-smtp", "localhost"}, 1, []string{"localhost. is a special name"}},
 	} {
-		code, out, stderr := here(append([]string{"tlsa", "-lab"}, test.args...)...)
-		if code != test.code {
-			t.Errorf("%q: exit code %d, want %d\n%s%s", test.args, code, test.code, out, stderr)
-		}
-		for _, want := range test.want {
-			if !strings.Contains(out+stderr, want) {
-				t.Errorf("%q lacks %q:\n%s%s", test.args, want, out, stderr)
-			}
-		}
+		says(t, append([]string{"tlsa", "-lab"}, test.args...), test.code, test.want...)
 	}
 }
 

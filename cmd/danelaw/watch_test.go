@@ -31,15 +31,7 @@ func TestWatch(t *testing.T) {
 		{[]string{"-days", "-1", "good.dane"}, 2, []string{"-days -1"}},
 		{[]string{"-conf", "x", "good.dane"}, 2, []string{"-lab has a configuration of its own"}},
 	} {
-		code, out, stderr := here(append([]string{"watch", "-lab"}, test.args...)...)
-		if code != test.code {
-			t.Errorf("%q: exit code %d, want %d\n%s%s", test.args, code, test.code, out, stderr)
-		}
-		for _, want := range test.want {
-			if !strings.Contains(out+stderr, want) {
-				t.Errorf("%q lacks %q:\n%s%s", test.args, want, out, stderr)
-			}
-		}
+		says(t, append([]string{"watch", "-lab"}, test.args...), test.code, test.want...)
 	}
 }
 

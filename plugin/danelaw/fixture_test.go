@@ -1,7 +1,6 @@
 package danelaw
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	golog "log"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/test/observe"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 	"github.com/danelaw-dns/danelaw/zones"
@@ -265,29 +265,12 @@ func records(t testing.TB, lines ...string) (rrs []dns.RR) {
 }
 
 // logged collects what is logged until the test ends.
-func logged(t testing.TB) *logbook {
+func logged(t testing.TB) *observe.Output {
 	t.Helper()
-	b := &logbook{}
+	b := &observe.Output{}
 	golog.SetOutput(b)
 	t.Cleanup(clog.Discard)
 	return b
-}
-
-type logbook struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logbook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logbook) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // metric returns the value of a metric of danelaw, the sum of those that have the given labels and values; of a

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/test/observe"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -115,7 +115,7 @@ func TestCrowd(t *testing.T) {
 	h := open(t, c)
 	h.Start()
 	server := serve(t, h)
-	watch := watchProcess()
+	watch := observe.Process()
 	var asked, limits atomic.Int64
 	crowd(clients, soak(2*time.Second), func(int, int) {
 		q := random()
@@ -142,36 +142,6 @@ func TestCrowd(t *testing.T) {
 	}
 	if asked.Load() < clients || limits.Load() > asked.Load()/2 {
 		t.Errorf("of %d questions %d ended by a limit", asked.Load(), limits.Load())
-	}
-}
-
-// watchProcess watches goroutines and heap; what it returns ends that and tells the most there were, of the heap beside
-// what tests before have left.
-func watchProcess() func() (goroutines int, heap uint64) {
-	stop, done := make(chan struct{}), make(chan struct{})
-	var goroutines int
-	var heap uint64
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	before := m.HeapInuse
-	go func() {
-		defer close(done)
-		for {
-			goroutines = max(goroutines, runtime.NumGoroutine())
-			runtime.ReadMemStats(&m)
-			heap = max(heap, m.HeapInuse)
-			select {
-			case <-stop:
-				return
-			case <-time.After(50 * time.Millisecond):
-			}
-		}
-	}()
-	return func() (int, uint64) {
-		close(stop)
-		<-done
-		return goroutines, heap - min(heap, before)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/test/observe"
 )
 
 // The bounds of work for one question about one name, cold: the root, com and the zone, with all the tries of V-14 (L-1, L-9).
@@ -138,7 +139,7 @@ func duration() time.Duration {
 func TestTogether(t *testing.T) {
 	a := build(t, all())
 	settle := settles(t)
-	watched := watch()
+	watched := observe.Process()
 	t.Run("attack", func(t *testing.T) {
 		for _, over := range transports {
 			t.Run("over "+over, func(t *testing.T) {
@@ -250,34 +251,6 @@ func (a *arena) delivers(t *testing.T, server, label string) {
 		if got := seen(r); got != q.want {
 			t.Errorf("%s %s: %s, want %s; %v", q.name, dns.Type(q.qtype), got, q.want, sentences(r))
 		}
-	}
-}
-
-// watch watches the process; what it returns ends that and tells the most there was, of the heap beside what others have left.
-func watch() func() (goroutines int, heap uint64) {
-	stop, done := make(chan struct{}), make(chan struct{})
-	var goroutines int
-	var heap uint64
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	before := m.HeapInuse
-	go func() {
-		defer close(done)
-		for {
-			runtime.ReadMemStats(&m)
-			goroutines, heap = max(goroutines, runtime.NumGoroutine()), max(heap, m.HeapInuse)
-			select {
-			case <-stop:
-				return
-			case <-time.After(50 * time.Millisecond):
-			}
-		}
-	}()
-	return func() (int, uint64) {
-		close(stop)
-		<-done
-		return goroutines, heap - min(heap, before)
 	}
 }
 

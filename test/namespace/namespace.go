@@ -4,7 +4,6 @@
 package namespace
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/danelaw-dns/danelaw/test/needs"
+	"github.com/danelaw-dns/danelaw/test/observe"
 )
 
 const module = "github.com/danelaw-dns/danelaw/"
@@ -145,30 +145,11 @@ func (s Suite) Dir(path ...string) string {
 // Danelaw is the product.
 func (s Suite) Danelaw() string { return s.Dir("danelaw") }
 
-// Output is what a process has written so far.
-type Output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (o *Output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *Output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // Start runs a server in a directory until the test ends, or until what it returns is called; what it wrote at last is shown if
 // the test fails.
 func Start(t testing.TB, name, directory string, args ...string) (stop func()) {
 	t.Helper()
-	c, log := exec.Command(args[0], args[1:]...), new(Output)
+	c, log := exec.Command(args[0], args[1:]...), new(observe.Output)
 	c.Dir, c.Stdout, c.Stderr = directory, log, log
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(); err != nil {
