@@ -167,7 +167,7 @@ func failureOf(f *dnssec.Failure) *failureView {
 func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, error) {
 	v := &view{Domain: domain, Checked: a.now(domain).UTC().Truncate(time.Second), Hosts: []*hostView{}, zones: map[string]*dnssec.Zone{}}
 	var work sync.WaitGroup
-	work.Go(func() { a.lookMX(ctx, v, o) })
+	work.Go(func() { a.walk(ctx, v, o.port) })
 	work.Go(func() { v.MTASTS.lookupView, _ = a.lookup(ctx, "_mta-sts."+domain, dns.TypeTXT) })
 	work.Go(func() { v.TLSRPT.lookupView, _ = a.lookup(ctx, "_smtp._tls."+domain, dns.TypeTXT) })
 	work.Wait()
@@ -191,76 +191,40 @@ type lookOptions struct {
 	requireDANE bool // a domain without is not as wanted
 }
 
-// lookMX asks for the MX, then for all of its hosts at once.
-func (a *asker) lookMX(ctx context.Context, v *view, o lookOptions) {
-	d := &v.domain
-	d.Name = v.Domain
-	v.MX, d.MX = a.lookup(ctx, v.Domain, dns.TypeMX)
-	answer := v.MX.found.Answer
-	d.NameError = answer.Rcode == dns.RcodeNameError
-	if answer.Status <= dnssec.Bogus || d.NameError {
-		return
-	}
-	var exchanges []mail.Exchange
-	exchanges, d.Null = mail.Hosts(v.Domain, answer.Answer)
-	d.Hosts, v.Hosts = make([]mail.Host, len(exchanges)), make([]*hostView, len(exchanges))
-	var work sync.WaitGroup
-	for i, x := range exchanges {
-		work.Go(func() { v.Hosts[i], d.Hosts[i] = a.lookHost(ctx, x, o) })
-	}
-	work.Wait()
-}
-
-// lookHost asks for the addresses of a host and then for its TLSA records.
-func (a *asker) lookHost(ctx context.Context, x mail.Exchange, o lookOptions) (*hostView, mail.Host) {
-	v := &hostView{Name: x.Name, Preference: x.Preference, Addresses: make([]lookupView, 2), TLSA: []tlsaView{}}
-	h := mail.Host{Exchange: x, Expanded: x.Name, Addresses: make([]mail.Lookup, 2)}
-	var work sync.WaitGroup
-	for i, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		work.Go(func() { v.Addresses[i], h.Addresses[i] = a.lookup(ctx, x.Name, t) })
-	}
-	work.Wait()
-	a.lookAlias(ctx, v, &h)
-	for _, base := range mail.Bases(h.Name, h.Expanded, h.Status(), h.First) {
-		t, l := a.lookTLSA(ctx, base, o.port)
-		v.TLSA, h.TLSA = append(v.TLSA, t), append(h.TLSA, l)
-		if h.Found() != nil {
-			break
-		}
-	}
-	return v, h
-}
-
-// lookAlias finds out whether a host is an alias, and how far that is to be trusted (D-4).
-func (a *asker) lookAlias(ctx context.Context, v *hostView, h *mail.Host) {
-	for _, l := range v.Addresses {
-		answer := l.found.Answer
-		h.First = answer.Status
-		if answer.Status != dnssec.Secure { // the first CNAME may be all the same
-			cname, first := a.lookup(ctx, h.Name, dns.TypeCNAME)
-			h.First = first.Status
-			if answer.Status <= dnssec.Bogus {
-				answer = cname.found.Answer
-			}
-		}
-		target, alias := mail.Expanded(h.Name, answer.Answer)
-		if alias {
-			h.Expanded = target
-			v.Alias = &aliasView{Target: target, Status: h.First.String()}
-			return
-		}
+// walk asks for what a sender asks for, and keeps for readers what came.
+func (a *asker) walk(ctx context.Context, v *view, port int) {
+	var mu sync.Mutex
+	seen := map[dns.Question]lookupView{}
+	v.domain = *mail.Walk(v.Domain, port, func(name string, qtype uint16) mail.Reply {
+		l, judged := a.lookup(ctx, name, qtype)
+		mu.Lock()
+		defer mu.Unlock()
+		seen[dns.Question{Name: name, Qtype: qtype}] = l
+		return mail.Reply{Lookup: judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
+	})
+	of := func(l mail.Lookup) lookupView { return seen[dns.Question{Name: l.Name, Qtype: l.Type}] }
+	v.MX = of(v.domain.MX)
+	for _, h := range v.domain.Hosts {
+		v.Hosts = append(v.Hosts, newHostView(h, of))
 	}
 }
 
-func (a *asker) lookTLSA(ctx context.Context, base string, port int) (tlsaView, mail.TLSA) {
-	l, judged := a.lookup(ctx, mail.TLSAName(base, port), dns.TypeTLSA)
-	t := mail.TLSA{Lookup: judged, Base: base}
-	for _, rr := range l.found.Answer.Answer {
-		if record, ok := rr.(*dns.TLSA); ok {
-			t.Records = append(t.Records, record)
-		}
+func newHostView(h mail.Host, of func(mail.Lookup) lookupView) *hostView {
+	v := &hostView{Name: h.Name, Preference: h.Preference, TLSA: []tlsaView{}}
+	for _, l := range h.Addresses {
+		v.Addresses = append(v.Addresses, of(l))
 	}
-	v := tlsaView{lookupView: l, Base: base, Parts: []tlsaRecordView{}}
+	if h.Expanded != h.Name {
+		v.Alias = &aliasView{Target: h.Expanded, Status: h.First.String()}
+	}
+	for _, t := range h.TLSA {
+		v.TLSA = append(v.TLSA, newTLSAView(t, of(t.Lookup)))
+	}
+	return v
+}
+
+func newTLSAView(t mail.TLSA, l lookupView) tlsaView {
+	v := tlsaView{lookupView: l, Base: t.Base, Parts: []tlsaRecordView{}}
 	if target, alias := mail.Expanded(l.Name, l.found.Answer.Answer); alias {
 		v.Target = target
 	}
@@ -272,7 +236,7 @@ func (a *asker) lookTLSA(ctx context.Context, base string, port int) (tlsaView, 
 	for _, r := range t.Records {
 		v.Parts = append(v.Parts, tlsaRecordView{r.Usage, r.Selector, r.MatchingType, r.Certificate, why[r] == "", why[r]})
 	}
-	return v, t
+	return v
 }
 
 // policies reads the TXT records of MTA-STS and TLS reports.

@@ -3,8 +3,10 @@ package danelaw
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -69,7 +71,8 @@ func (s *Seen) Good() bool {
 // Look finds out how senders see a domain: DNS past the cache of answers, then the certificates of all addresses of its hosts. The
 // error is for domains that are not validated at all, and for a ctx that ends.
 func (h *Handler) Look(ctx context.Context, domain string, p *probe.Prober) (*Seen, error) {
-	l := &look{Handler: h, ctx: ctx, prober: p, seen: &Seen{Domain: dns.CanonicalName(domain), At: h.judgedAt(), State: StateSecure}}
+	l := &look{Handler: h, ctx: ctx, prober: p, seen: &Seen{Domain: dns.CanonicalName(domain), At: h.judgedAt(), State: StateSecure},
+		answers: map[dns.Question]*chain.Answer{}}
 	if err := l.domain(); err != nil {
 		return nil, err
 	}
@@ -90,14 +93,22 @@ type look struct {
 	ctx    context.Context
 	prober *probe.Prober
 	seen   *Seen
+
+	mu      sync.Mutex
+	answers map[dns.Question]*chain.Answer // by name and type
+	failed  error                          // of a name that is not validated at all
 }
 
-// ask asks for one thing, and notes when what it rests on ends.
-func (l *look) ask(name string, qtype uint16) (*chain.Answer, mail.Lookup, error) {
+// ask asks for one thing, keeps it, and notes when what it rests on ends.
+func (l *look) ask(name string, qtype uint16) mail.Reply {
 	e, err := l.Explain(l.ctx, dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET})
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err != nil {
-		return nil, mail.Lookup{}, err
+		l.failed = err
+		return mail.Reply{Lookup: mail.Lookup{Name: name, Type: qtype}}
 	}
+	l.answers[dns.Question{Name: name, Qtype: qtype}] = e.Answer
 	data := slices.ContainsFunc(e.Answer.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == qtype })
 	for _, z := range e.Zones {
 		if z.Status == dnssec.Secure {
@@ -109,7 +120,14 @@ func (l *look) ask(name string, qtype uint16) (*chain.Answer, mail.Lookup, error
 			l.ends(sig.Expiration)
 		}
 	}
-	return e.Answer, mail.Lookup{Name: name, Type: qtype, Status: e.Answer.Status, Data: data}, nil
+	return mail.Reply{
+		Lookup: mail.Lookup{Name: name, Type: qtype, Status: e.Answer.Status, Data: data}, Rcode: e.Answer.Rcode, Answer: e.Answer.Answer,
+	}
+}
+
+// answer is what came of a lookup.
+func (l *look) answer(of mail.Lookup) *chain.Answer {
+	return l.answers[dns.Question{Name: of.Name, Qtype: of.Type}]
 }
 
 // ends notes the end of a signature: the time nearest to now that 32 bits may mean (RFC 4034 section 3.1.5).
@@ -123,35 +141,26 @@ func (l *look) ends(expiration uint32) {
 
 // domain looks at everything.
 func (l *look) domain() error {
-	d := &mail.Domain{Name: l.seen.Domain}
-	answer, mx, err := l.ask(d.Name, dns.TypeMX)
-	if err != nil {
-		return err
+	d := mail.Walk(l.seen.Domain, mail.Port, l.ask)
+	if l.failed != nil {
+		return l.failed
 	}
-	d.MX, d.NameError = mx, answer.Rcode == dns.RcodeNameError
-	if answer.Status > dnssec.Bogus && !d.NameError {
-		var exchanges []mail.Exchange
-		exchanges, d.Null = mail.Hosts(d.Name, answer.Answer)
-		for _, x := range exchanges {
-			host, err := l.host(x)
-			if err != nil {
-				return err
-			}
-			d.Hosts = append(d.Hosts, *host.Host)
-			l.judge(d, host)
-		}
+	for i := range d.Hosts {
+		l.judge(d, &d.Hosts[i])
 	}
 	if len(l.seen.Hosts) == 0 { // failed, no such domain, null MX, or no host with an address
 		decision := mail.Standard.Domain(d)
-		l.seen.State, l.seen.Why = stateOf(decision), because(decision, answer)
+		l.seen.State, l.seen.Why = stateOf(decision), l.because(decision)
 	}
 	return nil
 }
 
-// because is the reason of a decision: the sentence of the judge if an answer failed.
-func because(d mail.Decision, a *chain.Answer) string {
-	if d.Failed != nil && a.Status <= dnssec.Bogus {
-		return a.Notes[0].Text
+// because is the reason of a decision: the sentence of the judge if a lookup failed.
+func (l *look) because(d mail.Decision) string {
+	if d.Failed != nil {
+		if a := l.answer(*d.Failed); a.Status <= dnssec.Bogus {
+			return a.Notes[0].Text
+		}
 	}
 	return d.Why
 }
@@ -169,90 +178,13 @@ func stateOf(d mail.Decision) State {
 	return StateUnknown
 }
 
-// lookedUp is what DNS says of a host.
-type lookedUp struct {
-	*mail.Host
-	failed    *chain.Answer // the last answer that failed
-	addresses []netip.Addr
-}
-
-// host asks for the addresses of a host, then for its TLSA records.
-func (l *look) host(x mail.Exchange) (*lookedUp, error) {
-	h := &lookedUp{Host: &mail.Host{Exchange: x, Expanded: x.Name}}
-	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		a, found, err := l.ask(x.Name, qtype)
-		if err != nil {
-			return nil, err
-		}
-		h.Addresses = append(h.Addresses, found)
-		if err := l.note(h, a); err != nil {
-			return nil, err
-		}
-	}
-	for _, base := range mail.Bases(h.Name, h.Expanded, h.Status(), h.First) {
-		a, found, err := l.ask(mail.TLSAName(base, mail.Port), dns.TypeTLSA)
-		if err != nil {
-			return nil, err
-		}
-		tlsa := mail.TLSA{Lookup: found, Base: base}
-		for _, rr := range a.Answer {
-			if r, ok := rr.(*dns.TLSA); ok {
-				tlsa.Records = append(tlsa.Records, r)
-			}
-		}
-		h.fail(a)
-		if h.TLSA = append(h.TLSA, tlsa); h.Found() != nil {
-			break
-		}
-	}
-	return h, nil
-}
-
-// note takes what an answer about addresses says.
-func (l *look) note(h *lookedUp, a *chain.Answer) error {
-	h.fail(a)
-	for _, rr := range a.Answer {
-		switch rr := rr.(type) {
-		case *dns.A:
-			h.add(rr.A)
-		case *dns.AAAA:
-			h.add(rr.AAAA)
-		}
-	}
-	target, alias := mail.Expanded(h.Name, a.Answer)
-	if !alias || h.Expanded != h.Name {
-		return nil
-	}
-	if h.Expanded, h.First = target, a.Status; a.Status != dnssec.Secure { // which link is it (D-4)?
-		_, first, err := l.ask(h.Name, dns.TypeCNAME)
-		h.First = first.Status
-		return err
-	}
-	return nil
-}
-
-func (h *lookedUp) fail(a *chain.Answer) {
-	if a.Status <= dnssec.Bogus {
-		h.failed = a
-	}
-}
-
-func (h *lookedUp) add(ip []byte) {
-	if a, ok := netip.AddrFromSlice(ip); ok {
-		h.addresses = append(h.addresses, a.Unmap())
-	}
-}
-
 // judge says what senders make of a host, and looks at its certificates if they would.
-func (l *look) judge(d *mail.Domain, h *lookedUp) {
-	decision := mail.Standard.Host(d, h.Host)
+func (l *look) judge(d *mail.Domain, h *mail.Host) {
+	decision := mail.Standard.Host(d, h)
 	if decision.Action == mail.NoAddress { // passed over
 		return
 	}
-	seen := SeenHost{Name: h.Name, State: stateOf(decision), Why: decision.Why}
-	if h.failed != nil {
-		seen.Why = because(decision, h.failed)
-	}
+	seen := SeenHost{Name: h.Name, State: stateOf(decision), Why: l.because(decision)}
 	if seen.State == StateSecure {
 		l.certificates(d, h, &seen)
 	}
@@ -264,10 +196,10 @@ func (l *look) judge(d *mail.Domain, h *lookedUp) {
 }
 
 // certificates probes all addresses of a host.
-func (l *look) certificates(d *mail.Domain, h *lookedUp, seen *SeenHost) {
+func (l *look) certificates(d *mail.Domain, h *mail.Host, seen *SeenHost) {
 	found := h.Found()
 	usable, _ := mail.Usable(found.Records)
-	for _, address := range h.addresses {
+	for _, address := range l.addresses(h) {
 		seen.Certificates = append(seen.Certificates, l.address(probe.Target{
 			Address: netip.AddrPortFrom(address, mail.Port), Base: found.Base, Names: []string{h.Name, d.Name}, Usable: usable,
 		})...)
@@ -277,6 +209,25 @@ func (l *look) certificates(d *mail.Domain, h *lookedUp, seen *SeenHost) {
 	if slices.ContainsFunc(seen.Certificates, reached) {
 		seen.Certificates = slices.DeleteFunc(seen.Certificates, func(c SeenCertificate) bool { return noRoute(c.Report) })
 	}
+}
+
+// addresses are those of a host.
+func (l *look) addresses(h *mail.Host) (all []netip.Addr) {
+	for _, lookup := range h.Addresses {
+		for _, rr := range l.answer(lookup).Answer {
+			var ip net.IP
+			switch rr := rr.(type) {
+			case *dns.A:
+				ip = rr.A
+			case *dns.AAAA:
+				ip = rr.AAAA
+			}
+			if a, ok := netip.AddrFromSlice(ip); ok {
+				all = append(all, a.Unmap())
+			}
+		}
+	}
+	return all
 }
 
 func noRoute(r *probe.Report) bool {
