@@ -21,7 +21,7 @@ const builders = "DANELAW_TEST_BUILD"
 // corefile is one for a server that asks the lab, with its readiness on a port of its own.
 func corefile(t *testing.T, l *lab, port, ready int) string {
 	t.Helper()
-	return write(t, "Corefile", fmt.Sprintf(".:%d {\n bind 127.0.0.1\n ready 127.0.0.1:%d\n danelaw {\n upstream . %s\n trust_anchor %s\n }\n}\n",
+	return write(t, "Corefile", fmt.Sprintf(".:%d {\n bind 127.0.0.1\n ready 127.0.0.1:%d\n danelaw {\n upstream . %s\n trust_anchor %s\n control off\n }\n}\n",
 		port, ready, l.Recursor, write(t, "root.ds", strings.Join(l.Anchor.DS, "\n")+"\n")))
 }
 

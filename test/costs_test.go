@@ -104,6 +104,7 @@ func startDanelaw(t *testing.T, upstream, anchor string) string {
     danelaw {
         upstream . %s
         trust_anchor %s
+        control off
     }
 }
 `, port, upstream, anchor)))

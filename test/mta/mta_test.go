@@ -127,7 +127,7 @@ func (r root) write(t *testing.T, file, text string) {
 func (w *world) runDanelaw(t *testing.T) {
 	t.Helper()
 	conf := suite.Dir("Corefile")
-	text := fmt.Sprintf(".:53 {\n bind 127.0.0.1\n errors\n danelaw {\n  upstream . %s\n  trust_anchor %s\n }\n}\n", upstream, w.anchor)
+	text := fmt.Sprintf(".:53 {\n bind 127.0.0.1\n errors\n danelaw {\n  upstream . %s\n  trust_anchor %s\n  control off\n }\n}\n", upstream, w.anchor)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

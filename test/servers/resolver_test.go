@@ -181,6 +181,7 @@ func runDanelaw(t *testing.T, address, upstream string, a anchors) {
 		upstream . %s
 		trust_anchor %s
 		allow_clients 127.0.0.0/8 %s/32
+		control off
 	}
 }
 `, address, upstream, a.as("ds"), stranger)))
