@@ -137,7 +137,7 @@ func TestCrowd(t *testing.T) {
 	if most := clients * 32; goroutines > most {
 		t.Errorf("%d goroutines, want at most %d", goroutines, most)
 	}
-	if heap > 128<<20 {
+	if heap > 64<<20 {
 		t.Errorf("%d MiB of heap", heap>>20)
 	}
 	if asked.Load() < clients || limits.Load() > asked.Load()/2 {

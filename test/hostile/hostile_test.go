@@ -154,7 +154,7 @@ func TestTogether(t *testing.T) {
 	if most := 500 + len(transports)*attackers*200; goroutines > most {
 		t.Errorf("%d goroutines, want at most %d", goroutines, most)
 	}
-	if heap > 192<<20 {
+	if heap > 96<<20 {
 		t.Errorf("%d MiB of heap", heap>>20)
 	}
 	settle()

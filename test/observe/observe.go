@@ -4,6 +4,7 @@ package observe
 import (
 	"bytes"
 	"runtime"
+	"runtime/metrics"
 	"sync"
 	"time"
 )
@@ -28,20 +29,19 @@ func (o *Output) String() string {
 }
 
 // Process watches goroutines and heap of this process; what it returns ends that and tells the most there were, of the heap, in octets,
-// beside what was in use before.
+// beside what was live before. What counts of the heap is what a collection finds live: how much garbage waits for the next one depends on
+// what was in use before and on the load of the machine, not on what is watched.
 func Process() (end func() (goroutines int, heap uint64)) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	var goroutines int
 	var heap uint64
-	var m runtime.MemStats
 	runtime.GC()
-	runtime.ReadMemStats(&m)
-	before := m.HeapInuse
+	runtime.GC() // what lay in pools goes with the second
+	before := live()
 	go func() {
 		defer close(done)
 		for {
-			runtime.ReadMemStats(&m)
-			goroutines, heap = max(goroutines, runtime.NumGoroutine()), max(heap, m.HeapInuse)
+			goroutines, heap = max(goroutines, runtime.NumGoroutine()), max(heap, live())
 			select {
 			case <-stop:
 				return
@@ -52,6 +52,15 @@ func Process() (end func() (goroutines int, heap uint64)) {
 	return func() (int, uint64) {
 		close(stop)
 		<-done
+		runtime.GC() // at least one collection has seen what is watched
+		heap = max(heap, live())
 		return goroutines, heap - min(heap, before)
 	}
+}
+
+// live tells how much of the heap the last collection found live, in octets.
+func live() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
