@@ -64,7 +64,10 @@ var known = map[string]func(situation) bool{
 	},
 	"soa-signed-above": func(s situation) bool {
 		return !s.danelaw.ad && !s.unboundFails() && s.q.Type == dns.TypeSOA && s.broken(func(f Fault) bool {
-			return f.Kind == "parent-signed" && f.Type == dns.TypeSOA && !(f.besideOwn() && s.c.status(f.Zone) == dnssec.Secure)
+			own := f.besideOwn() && s.c.status(f.Zone) == dnssec.Secure && !s.broken(func(other Fault) bool {
+				return other.breaksKeys() && inside(other.Zone, f.Zone)
+			})
+			return f.Kind == "parent-signed" && f.Type == dns.TypeSOA && !own
 		})
 	},
 	"alias-without-end": func(s situation) bool {
@@ -179,6 +182,12 @@ func (t truth) aliased() bool { return strings.Contains(strings.Join(t.answer, "
 
 // besideOwn reports whether the zone's own signatures stand beside that of the zone above.
 func (f Fault) besideOwn() bool { return f.Kind == "parent-signed" && f.N%2 == 0 }
+
+// breaksKeys reports whether a fault may leave a zone without keys that validate.
+func (f Fault) breaksKeys() bool {
+	aboutKeys := f.Type == dns.TypeDS || f.Type == dns.TypeDNSKEY || f.Type == 0 && f.ofReplies()
+	return aboutKeys || breakers[f.Kind].plan != nil
+}
 
 // addsAlias reports whether an unsigned CNAME is added to replies.
 func (f Fault) addsAlias() bool { return f.Kind == "extra" && f.N%5 == 4 }
