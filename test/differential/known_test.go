@@ -157,7 +157,7 @@ var known = map[string]func(situation) bool{
 		})
 	},
 	"collated": func(s situation) bool {
-		insecure := s.danelawInsecure() && s.truth.status == dnssec.Insecure
+		insecure := s.danelawInsecure() && (s.truth.status == dnssec.Insecure || s.unsupported())
 		return s.unboundFails() && (s.has("collated") && s.danelawTrue() || insecure && (s.has("parent-proof") || s.has("foreign-proof")))
 	},
 	"held-proof": func(s situation) bool {
@@ -280,6 +280,13 @@ func (s situation) toggled(t uint16) bool {
 	return s.broken(func(f Fault) bool {
 		asked := func(q uint16) bool { return f.spoils(q) && f.toggles(q) == t }
 		return f.Kind == "bitmap" && (asked(s.q.Type) || asked(dns.TypeDS)) && s.passes(func(z Zone) bool { return z.Name == f.Zone })
+	})
+}
+
+// unsupported reports whether the DS of a zone on the way has been given an algorithm that makes the zone count as unsigned (V-36).
+func (s situation) unsupported() bool {
+	return strings.HasPrefix(s.danelaw.ede, "1 ") && s.broken(func(f Fault) bool {
+		return f.Kind == "ds-algorithm" && s.passes(func(z Zone) bool { return z.Name == f.Zone })
 	})
 }
 
