@@ -51,16 +51,23 @@ func (w *query) zone(name string) *dnssec.Zone {
 	if ends {
 		return zone
 	}
+	var astray mark
 	if cut := w.likelyCut(at, name); cut != "" {
-		if m, ok := w.climb(zone, cut); ok {
+		m, ok := w.climb(zone, cut)
+		if ok {
 			zone, at, ends = w.enter(m), cut, m.ends()
+		} else {
+			astray = m
 		}
 	}
 	for at != name && !ends && zone.Status == dnssec.Secure {
 		at = childToward(at, name)
 		m := w.link(zone, at)
-		if m.failed() {
+		switch {
+		case m.failed():
 			m, at = w.past(zone, m, at, name)
+		case m.loose() && astray.failed() && dns.IsSubDomain(at, astray.zone.Name):
+			m = astray // it was found past this denial, so its DS are proven (V-62)
 		}
 		zone, ends = w.enter(m), m.ends()
 	}
@@ -144,8 +151,9 @@ func (w *query) likelyCut(at, name string) string {
 }
 
 // climb judges the DS of cut by the zone whose signature or SOA is on the reply, with no question for the labels
-// between (V-6a). It answers only what it can prove; else the way down finds out.
-func (w *query) climb(base *dnssec.Zone, cut string) (mark, bool) {
+// between (V-6a). It answers only what it can prove; else the way down finds out, and the mark is that of a zone which the signatures
+// led to and which failed.
+func (w *query) climb(base *dnssec.Zone, cut string) (m mark, proven bool) {
 	got, f := w.fetch(question(cut, dns.TypeDS), RoleLink)
 	if f != nil {
 		return mark{}, false
@@ -165,6 +173,7 @@ func (w *query) climb(base *dnssec.Zone, cut string) (mark, bool) {
 		case dnssec.Insecure:
 			return mark{cut: dnssec.InsecureCut, zone: above}, true
 		default:
+			m = mark{cut: dnssec.SignedCut, zone: above}
 			continue // a hint that leads astray costs questions and no more
 		}
 		d := w.delegation(above, cut, got)
@@ -173,7 +182,7 @@ func (w *query) climb(base *dnssec.Zone, cut string) (mark, bool) {
 		}
 		return w.link(above, cut), true
 	}
-	return mark{}, false
+	return m, false
 }
 
 // expect notes that name is likely to be a zone cut.

@@ -76,6 +76,25 @@ func TestIterationsAboveSignedZone(t *testing.T) {
 	}
 }
 
+// V-62: nor does it make Insecure what lies below that zone, if that zone itself does not validate.
+func TestIterationsAboveBrokenZone(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.config.NSEC3 = &zones.NSEC3{Iterations: 51}
+	u.world.texts["deep.co.uk."] += "\nbelow NS ns."
+	u.world.add(t, map[string]string{"below.deep.co.uk.": mailZone})
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if q.Qtype == dns.TypeDNSKEY && q.Name == "deep.co.uk." {
+			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "mx.deep.co.uk.", dns.TypeA), dnssec.Bogus, dns.RcodeServerFailure)
+	for _, name := range []string{"mx.below.deep.co.uk.", "nothing.below.deep.co.uk."} {
+		expect(t, ask(r, name, dns.TypeA), dnssec.Bogus, dns.RcodeServerFailure)
+	}
+}
+
 // V-6a: without any hint the walk goes down label by label, and stops at the insecure cut: PTR of 34 labels, and a reply as
 // recursors give it that leave out the authority section.
 func TestLongReverseNameWithoutHints(t *testing.T) {
