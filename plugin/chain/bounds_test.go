@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -161,6 +162,67 @@ func TestLinkIsTakenOver(t *testing.T) {
 	eventually(t, "the link is waited for", func() bool { return meter.joined.Load() == 1 })
 	r.building.finish("com.", call, broken("com.", poor.tooMany()))
 	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
+}
+
+// C-11: a question that no upstream replies to is a failure of theirs, remembered for 5 s, once the work on it ends, and those who wait
+// for it by then are told; before, each who asks waits for a reply as long as he may.
+func TestSilenceIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, u, now := setup(t, nil)
+		hold(u)
+		q := question("mx.example.com.", dns.TypeA)
+		for i, want := range []struct {
+			waits  time.Duration
+			limit  bool
+			cached bool
+		}{
+			{4500 * time.Millisecond, true, false},
+			{4500 * time.Millisecond, true, false},
+			{time.Second, false, false},
+			{0, false, true},
+		} {
+			begun := time.Now()
+			a := r.Resolve(context.Background(), q)
+			waited := time.Since(begun)
+			if waited != want.waits || a.Notes[0].Limit() != want.limit || a.Cached != want.cached || a.Notes[0].Code != 22 {
+				t.Errorf("question %d: after %v cached %v, %s; want %+v", i, waited, a.Cached, notes(a), want)
+			}
+		}
+		if n := u.count(describe(q)); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+		now.advance(5 * time.Second)
+		if a := r.Resolve(context.Background(), q); a.Cached || u.count(describe(q)) != 2 {
+			t.Errorf("after 5 s: cached %v, asked %d times", a.Cached, u.count(describe(q)))
+		}
+		r.Close()
+	})
+}
+
+// C-11, L-6a: where replies come, but the last is asked for so late that time is over before it can be there, that is no failure of the
+// upstreams.
+func TestLateIsNotSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, u, _ := setup(t, nil)
+		u.setRule(func(ctx context.Context, q dns.Question, n Try) (Reply, error, bool) {
+			if q.Name == "alias.example.com." && q.Qtype == dns.TypeA {
+				time.Sleep(7 * time.Second)
+				return u.firstLinkOnly(ctx, q, n)
+			}
+			if q.Name == "mx.example.com." {
+				<-ctx.Done()
+				return Reply{}, ctx.Err(), true
+			}
+			return Reply{}, nil, false
+		})
+		for range 2 {
+			expect(t, ask(r, "alias.example.com.", dns.TypeA), dnssec.Indeterminate, dns.RcodeServerFailure)
+		}
+		if a := ask(r, "alias.example.com.", dns.TypeA); a.Cached || !a.Notes[0].Limit() {
+			t.Errorf("cached %v, %s", a.Cached, notes(a))
+		}
+		r.Close()
+	})
 }
 
 // L-6a: a link that its builder could not afford is built by one of those who waited for it.

@@ -6,11 +6,23 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
+
+// patience is how long an upstream question may be without a reply before that is told of the upstreams: all its copies have been sent by
+// then, and questions that arrived with the end of a client query are not among those.
+const patience = 4 * time.Second
+
+// grace is by how much an upstream question would outlive the client query that asks it first: that is to end by its own time, and not to
+// spend its last moment on another try.
+const grace = 100 * time.Millisecond
+
+// errSilent ends a question that no upstream has replied to.
+var errSilent = errors.New("no reply from upstream")
 
 // exchange identifies a try for an upstream question; the first may be joined with another in flight.
 type exchange struct {
@@ -22,6 +34,7 @@ type exchange struct {
 // future is the reply to one upstream question, once done is closed. It is shared: nobody changes it any more.
 type future struct {
 	question dns.Question
+	began    time.Time
 	done     chan struct{}
 	reply    Reply
 	message  *dnssec.Message
@@ -50,8 +63,8 @@ func (r *Resolver) start(q dns.Question, t Try, role Role) (f *future, joined bo
 	if role == RoleWarm && r.warming.Load() >= warmInFlight {
 		return nil, false
 	}
-	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout), errDeadline)
-	f = &future{question: q, done: make(chan struct{}), users: 1, cancel: cancel}
+	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout)+grace, errDeadline)
+	f = &future{question: q, began: time.Now(), done: make(chan struct{}), users: 1, cancel: cancel}
 	if t.N == 0 {
 		r.exchanges.calls[key] = f
 	}
@@ -204,12 +217,24 @@ func (w *query) wait(f *future) (*reply, *dnssec.Failure) {
 	select {
 	case <-f.done:
 	case <-w.ctx.Done():
-		return nil, expired(w.ctx, w.question, describe(f.question))
+		return nil, w.gaveUp(f)
 	}
 	if f.err != nil {
 		return nil, asFailure(f.question, f.err)
 	}
 	return w.accept(f)
+}
+
+// gaveUp is why w waits no longer for f: the upstreams were silent all the time (C-11), or else its own is over (L-6a).
+func (w *query) gaveUp(f *future) *dnssec.Failure {
+	silent := time.Since(f.began)
+	if silent < patience || !errors.Is(context.Cause(w.ctx), errDeadline) {
+		return expired(w.ctx, w.question, describe(f.question))
+	}
+	return &dnssec.Failure{
+		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: f.question.Name, Type: f.question.Qtype, Err: errSilent,
+		Text: fmt.Sprintf("%s: no upstream has replied in %v", describe(f.question), silent.Round(100*time.Millisecond)),
+	}
 }
 
 // accept makes the reply of f one of this query, which pays for it: a question of its own (L-9), the octets (L-11).
