@@ -127,6 +127,10 @@ var known = map[string]func(situation) bool{
 			return spoilsWay || f.Kind == "parent-proof" || f.Kind == "foreign-proof"
 		})
 	},
+	"labels-below-signer": func(s situation) bool {
+		told := strings.Contains(s.danelaw.ede, "fewer than its signer")
+		return s.danelawFails() && told && !s.unboundFails() && s.q.Type == dns.TypeANY && s.truth.expanded && s.has("labels-signed")
+	},
 	"asterisk": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && strings.HasPrefix(s.q.Name, "*.") && s.truth.expanded
 	},
