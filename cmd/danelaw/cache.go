@@ -63,8 +63,8 @@ func flush(ctx context.Context, c *cli.Command) error {
 	}
 	for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
 		n := reply.Blocks[block]
-		if _, err := fmt.Fprintf(c.Root().Writer, "%s: forgotten of %s and all below: %d answers, %d zones, %d failures\n",
-			block, dns.CanonicalName(name), n.Answers, n.Zones, n.Failures); err != nil {
+		if _, err := fmt.Fprintf(c.Root().Writer, "%s: forgotten of %s and all below: %s, %s, %s\n", block, dns.CanonicalName(name),
+			counted(n.Answers, "answer"), counted(n.Zones, "zone"), counted(n.Failures, "failure")); err != nil {
 			return err
 		}
 	}

@@ -158,7 +158,7 @@ func printFindings(to io.Writer, found []finding) error {
 			fmt.Fprintf(&out, "%20s → %s\n", "", f.Remedy)
 		}
 	}
-	fmt.Fprintf(&out, "\n%d ok, %d warnings, %d faults\n", count(found, ok), count(found, warning), count(found, fault))
+	fmt.Fprintf(&out, "\n%d ok, %s, %s\n", count(found, ok), counted(count(found, warning), "warning"), counted(count(found, fault), "fault"))
 	_, err := to.Write(out.Bytes())
 	return err
 }
