@@ -156,8 +156,9 @@ var known = map[string]func(situation) bool{
 	"two-aliases": func(s situation) bool {
 		return s.broken(func(f Fault) bool {
 			secure := s.c.status(f.Zone) == dnssec.Secure
-			return f.Kind == "extra-in-set" && (f.Type == dns.TypeCNAME || f.Type == dns.TypeDNAME) &&
-				(secure && s.danelawFails() || (!secure || s.mayBeUnsigned()) && s.danelawInsecure())
+			second := f.Kind == "extra-in-set" && (f.Type == dns.TypeCNAME || f.Type == dns.TypeDNAME) ||
+				f.addsAlias() && !secure && s.truth.renamed() // beside that of a DNAME
+			return second && (secure && s.danelawFails() || (!secure || s.mayBeUnsigned()) && s.danelawInsecure())
 		})
 	},
 	"collated": func(s situation) bool {
