@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"cmp"
 	"maps"
 	"os"
 	"regexp"
@@ -21,6 +22,7 @@ type situation struct {
 	truth                      truth  // of it
 	danelaw, unbound, upstream reply
 	complaint                  string // what is wrong; "" if nothing is
+	ofUnbound                  bool   // that is that Unbound says otherwise
 }
 
 // Two disagreements are found by asking the question alone: then they are gone.
@@ -46,7 +48,8 @@ var known = map[string]func(situation) bool{
 		return s.danelawTrue() && s.unbound.rcode != s.truth.rcode && spoilt
 	},
 	"alias-below-dname": func(s situation) bool {
-		ends := s.danelawTrue() && !s.unbound.ad || s.q.Type == dns.TypeDNAME && s.danelawFails() && !s.unboundFails()
+		insecure := s.danelawInsecure() && s.unsupported()
+		ends := (s.danelawTrue() || insecure) && !s.unbound.ad || s.q.Type == dns.TypeDNAME && s.danelawFails() && !s.unboundFails()
 		return ends && (s.q.Type == dns.TypeCNAME || s.q.Type == dns.TypeDNAME) && s.truth.renamed()
 	},
 	"proof-in-two-replies": func(s situation) bool {
@@ -94,7 +97,9 @@ var known = map[string]func(situation) bool{
 		})
 	},
 	"alias-beside-data": func(s situation) bool {
-		return s.danelawTrue() && s.truth.status == dnssec.Insecure && s.broken(Fault.addsAlias) && len(s.truth.answer) > 0
+		signed := s.truth.status == dnssec.Secure && s.danelawFails() && s.unboundInsecure()
+		unsigned := s.truth.status == dnssec.Insecure && s.danelawTrue()
+		return (signed || unsigned) && s.broken(Fault.addsAlias) && len(s.truth.answer) > 0
 	},
 	"alias-in-one-reply": func(s situation) bool {
 		return s.danelawTrue() && s.truth.status == dnssec.Secure && s.unboundFails() && s.truth.aliased() && s.broken(Fault.ofReplies)
@@ -113,7 +118,9 @@ var known = map[string]func(situation) bool{
 		})
 	},
 	"any-denied": func(s situation) bool {
-		lies := len(s.truth.answer) > 0 || s.broken(func(f Fault) bool { return f.Kind == "bitmap" && inside(f.Owner, s.q.Name) })
+		lies := len(s.truth.answer) > 0 || s.broken(func(f Fault) bool {
+			return f.Kind == "bitmap" && inside(cmp.Or(f.Owner, f.Zone), s.q.Name)
+		})
 		return s.q.Type == dns.TypeANY && s.danelawFails() && !s.unboundFails() && len(s.upstream.answer) == 0 && lies
 	},
 	"data-with-name-error": func(s situation) bool {
@@ -138,6 +145,13 @@ var known = map[string]func(situation) bool{
 		return s.danelawFails() && s.unboundInsecure() && s.truth.aliased() && s.truth.expanded && s.passes(Zone.loose) &&
 			s.broken(func(f Fault) bool { return !inside(f.Zone, s.q.Name) })
 	},
+	"shuffled-denial": func(s situation) bool {
+		of := s.q.Type == dns.TypeANY || s.q.Type == dns.TypeRRSIG
+		return s.danelawTrue() && s.unboundFails() && of && len(s.truth.answer) == 0 && s.has("shuffle")
+	},
+	"whole-beside-broken": func(s situation) bool {
+		return s.danelawTrue() && s.unboundFails() && s.has("mixed-whole") && len(s.c.Faults) > 1
+	},
 	"wildcard-beside": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && len(s.truth.answer) == 0 && s.broken(func(f Fault) bool {
 			z := s.c.zone(f.Zone)
@@ -157,7 +171,7 @@ var known = map[string]func(situation) bool{
 		return s.broken(func(f Fault) bool {
 			secure := s.c.status(f.Zone) == dnssec.Secure
 			second := f.Kind == "extra-in-set" && (f.Type == dns.TypeCNAME || f.Type == dns.TypeDNAME) ||
-				f.addsAlias() && !secure && s.truth.renamed() // beside that of a DNAME
+				f.addsAlias() && s.truth.renamed() // beside that of a DNAME
 			return second && (secure && s.danelawFails() || (!secure || s.mayBeUnsigned()) && s.danelawInsecure())
 		})
 	},
