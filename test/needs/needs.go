@@ -1,5 +1,6 @@
 // Package needs says what a test needs beyond Go, and skips it where that was not said to be there. On a fresh machine `go test ./...`
-// has to pass with Go alone; .ci/run installs the rest and sets every variable, so nothing is skipped there.
+// has to pass with Go alone, without root, and in minutes, so what wants more must be asked for. It is skipped nowhere else: .ci/run
+// installs what is wanted and sets every variable, to which a test here holds it, and with the variable a missing program is a failure.
 package needs
 
 import (

@@ -1,0 +1,60 @@
+package needs
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var variables = regexp.MustCompile(`"(DANELAW_TEST_[A-Z]+)"`)
+
+// wanted returns the variables without which a test in the file is skipped.
+func wanted(text string) (all []string) {
+	for line := range strings.Lines(text) {
+		if m := variables.FindStringSubmatch(line); m != nil && !strings.Contains(line, "os.Getenv") {
+			all = append(all, m[1])
+		}
+		if strings.Contains(line, "needs.Tools(") {
+			all = append(all, "DANELAW_TEST_TOOLS")
+		}
+	}
+	return all
+}
+
+// TestSkippedNowhereInCI: what a plain go test skips, .ci/run runs: it sets each variable for each package that wants it, and
+// CONTRIBUTING.md says what the variable needs.
+func TestSkippedNowhereInCI(t *testing.T) {
+	root := os.DirFS("../..")
+	read := func(name string) string {
+		text, err := fs.ReadFile(root, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	ci, guide := strings.Split(read(".ci/run"), "\n"), read("CONTRIBUTING.md")
+	seen := 0
+	err := fs.WalkDir(root, ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(name, "_test.go") || path.Dir(name) == "test/needs" {
+			return err
+		}
+		for _, v := range wanted(read(name)) {
+			seen++
+			set := regexp.MustCompile(`^(\S+=\S+ )*` + v + `=\S+ .*go test `)
+			runs := slices.ContainsFunc(ci, func(line string) bool {
+				return set.MatchString(line) && slices.Contains(strings.Fields(line), "./"+path.Dir(name))
+			})
+			if !runs || !strings.Contains(guide, "`"+v+"=") {
+				t.Errorf("%s is skipped without %s: have .ci/run set it for ./%s, and CONTRIBUTING.md say what it needs", name, v, path.Dir(name))
+			}
+		}
+		return nil
+	})
+	if err != nil || seen == 0 {
+		t.Errorf("%d variables are wanted; %v", seen, err)
+	}
+}
