@@ -21,9 +21,6 @@ const patience = 4 * time.Second
 // spend its last moment on another try.
 const grace = 100 * time.Millisecond
 
-// errSilent ends a question that no upstream has replied to.
-var errSilent = errors.New("no reply from upstream")
-
 // exchange identifies a try for an upstream question; the first may be joined with another in flight.
 type exchange struct {
 	name  string
@@ -232,7 +229,7 @@ func (w *query) gaveUp(f *future) *dnssec.Failure {
 		return expired(w.ctx, w.question, describe(f.question))
 	}
 	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: f.question.Name, Type: f.question.Qtype, Err: errSilent,
+		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: f.question.Name, Type: f.question.Qtype,
 		Text: fmt.Sprintf("%s: no upstream has replied in %v", describe(f.question), silent.Round(100*time.Millisecond)),
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -206,19 +207,23 @@ func TestRetriesPerQuery(t *testing.T) {
 
 // S-14, V-14: what no upstream answers has been put to all of them: one more try is made, over TCP with CD=0.
 func TestUnansweredIsTriedOnce(t *testing.T) {
-	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-		return Reply{}, refusedByAll, q.Qtype == dns.TypeMX
+	synctest.Test(t, func(t *testing.T) {
+		r, u, _ := setup(t, nil)
+		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			return Reply{}, refusedByAll, q.Qtype == dns.TypeMX
+		})
+		q := question("example.com.", dns.TypeMX)
+		expect(t, r.Resolve(context.Background(), q), dnssec.Indeterminate, dns.RcodeServerFailure)
+		if n := u.count(describe(q)); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
+		synctest.Wait() // for what was asked on speculation
+		u.forget()
+		if a := r.Unchecked(context.Background(), q); !a.Cached || len(u.questions()) > 0 { // C-11: only Bogus does not answer CD=1
+			t.Errorf("CD=1: cached %v, asked %v", a.Cached, u.questions())
+		}
+		r.Close()
 	})
-	q := question("example.com.", dns.TypeMX)
-	expect(t, r.Resolve(context.Background(), q), dnssec.Indeterminate, dns.RcodeServerFailure)
-	if n := u.count(describe(q)); n != 2 {
-		t.Errorf("asked %d times", n)
-	}
-	u.forget()
-	if a := r.Unchecked(context.Background(), q); !a.Cached || u.count(describe(q)) > 0 { // C-11: only Bogus does not answer CD=1
-		t.Errorf("CD=1: cached %v, asked %v", a.Cached, u.questions())
-	}
 }
 
 // V-14: with the chain to the signer broken, the answer is not asked for elsewhere: that would need the same chain.

@@ -174,7 +174,7 @@ func (w *query) climb(base *dnssec.Zone, cut string) (m mark, proven bool) {
 			return mark{cut: dnssec.InsecureCut, zone: above}, true
 		default:
 			m = mark{cut: dnssec.SignedCut, zone: above}
-			continue // a hint that leads astray costs questions and no more
+			continue // a hint that leads astray costs questions and, but for a loose mark above it, no more
 		}
 		d := w.delegation(above, cut, got)
 		if d.Cut == dnssec.Unproven || unhashed(d.Cause) && parent(cut) != above.Name {
