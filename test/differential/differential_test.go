@@ -52,7 +52,6 @@ type rig struct {
 	ofKind   map[string]int
 	known    map[string]int
 	fleeting []string
-	outvoted []string
 	reports  map[string]int // by complaint
 }
 
@@ -131,9 +130,6 @@ func (r *rig) summary() {
 	for _, f := range r.fleeting {
 		r.Log("did not happen again: ", f)
 	}
-	for _, f := range r.outvoted {
-		r.Log("BIND says what danelaw says: ", f)
-	}
 	if len(r.fleeting) > 1+r.asked/5000 {
 		r.Errorf("%d of %d verdicts were not the same again", len(r.fleeting), r.asked)
 	}
@@ -208,7 +204,7 @@ func (r *rig) compare(s *situation, tree string) {
 		r.count(name)
 		return
 	}
-	s.complaint, s.ofUnbound = fmt.Sprintf("danelaw %s, Unbound %s", s.danelaw, s.unbound), true
+	s.complaint = fmt.Sprintf("danelaw %s, Unbound %s", s.danelaw, s.unbound)
 }
 
 func (r *rig) count(name string) {
@@ -220,41 +216,21 @@ func (r *rig) count(name string) {
 // report has a complaint made again, shrunk and told.
 func (r *rig) report(seed uint64, c *Case, s situation) {
 	name := fmt.Sprintf("%s=%d: %s", caseVariable, seed, s.complaint)
-	told := name + ": " + s.q.String() + ": " + s.danelaw.ede
 	switch alone := r.alone(c); {
 	case !r.again(c, s.complaint, 10):
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.fleeting = append(r.fleeting, told)
+		r.fleeting = append(r.fleeting, name+": "+s.q.String()+": "+s.danelaw.ede)
 	case alone.complaint == "" && alone.danelaw.String() == s.danelaw.String() && slices.Equal(alone.danelaw.answer, s.danelaw.answer):
 		r.count(fromCache)
 	case alone.complaint == "" && s.danelawTrue() && s.danelaw.rcode == dns.RcodeNameError:
 		r.count(nameErrorKept)
-	case r.seconded(c, s):
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.outvoted = append(r.outvoted, told)
 	case r.enough(s.complaint):
 		r.Error(name)
 	default:
 		small := r.shrink(c, s.complaint)
 		r.Errorf("%s\n%s\n%s", name, small, r.voices(small))
 	}
-}
-
-// seconded reports whether Unbound stands alone: BIND, asked the last question of the case, says what danelaw says, and that is not AD on
-// what is not true.
-func (r *rig) seconded(c *Case, s situation) bool {
-	if !s.ofUnbound || s.danelaw.ad && !s.danelawTrue() {
-		return false
-	}
-	w, down, err := r.front.raise(c)
-	if err != nil {
-		return false
-	}
-	defer down()
-	bind := ask(r.bind(), w.tree, s.q)
-	return bind.String() == s.danelaw.String() && slices.Equal(bind.answer, s.danelaw.answer)
 }
 
 // enough reports whether so much was told of the complaint, or in all, that it is only to be named.

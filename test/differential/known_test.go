@@ -22,7 +22,6 @@ type situation struct {
 	truth                      truth  // of it
 	danelaw, unbound, upstream reply
 	complaint                  string // what is wrong; "" if nothing is
-	ofUnbound                  bool   // that is that Unbound says otherwise
 }
 
 // Two disagreements are found by asking the question alone: then they are gone.
@@ -56,7 +55,8 @@ var known = map[string]func(situation) bool{
 		return s.danelawFails() && s.unbound.rcode == s.truth.rcode && s.truth.status == dnssec.Secure && s.truth.aliased() && s.has("half-denial")
 	},
 	"revoked": func(s situation) bool {
-		return s.danelawFails() && strings.HasPrefix(s.danelaw.ede, "11 ") && !s.unboundFails() && s.has("revoked")
+		unchecked := s.q.CD && !s.danelaw.ad && s.danelaw.rcode == s.upstream.rcode
+		return (s.danelawFails() || unchecked) && strings.HasPrefix(s.danelaw.ede, "11 ") && !s.unboundFails() && s.has("revoked")
 	},
 	"iterations-above-empty-name": func(s situation) bool {
 		return (s.danelawTrue() || s.danelawFails() || s.signedFalsely()) && s.unboundInsecure() && s.passes(s.c.skipsName)
@@ -97,7 +97,7 @@ var known = map[string]func(situation) bool{
 		})
 	},
 	"alias-beside-data": func(s situation) bool {
-		signed := s.truth.status == dnssec.Secure && s.danelawFails() && s.unboundInsecure()
+		signed := s.truth.status == dnssec.Secure && s.danelawFails() && s.unboundInsecure() && s.passes(Zone.loose)
 		unsigned := s.truth.status == dnssec.Insecure && s.danelawTrue()
 		return (signed || unsigned) && s.broken(Fault.addsAlias) && len(s.truth.answer) > 0
 	},
@@ -109,7 +109,7 @@ var known = map[string]func(situation) bool{
 		return apart && s.q.Type == dns.TypeRRSIG && len(s.c.Faults) > 0
 	},
 	"map-of-a-delegation": func(s situation) bool {
-		other := s.danelawInsecure() && s.unboundFails() || s.danelawFails() && s.unboundInsecure()
+		other := s.danelawInsecure() && (s.unboundFails() || s.q.Type == dns.TypeDS) || s.danelawFails() && s.unboundInsecure()
 		return (other || s.danelawTrue()) && s.toggled(dns.TypeNS)
 	},
 	"alias-lost": func(s situation) bool {
