@@ -95,6 +95,28 @@ func TestIterationsAboveBrokenZone(t *testing.T) {
 	}
 }
 
+// V-65, V-68: DS asked at an alias of a zone's top, of which an upstream tells what the zone itself says: that zone has no say, so the one
+// above is asked, though a denial of too many iterations between them is known.
+func TestAliasToTop(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.config.NSEC3 = &zones.NSEC3{Iterations: 51}
+	u.world.texts["deep.co.uk."] += "\nalias CNAME deep.co.uk."
+	u.world.build(t)
+	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		reply := u.reply(q)
+		if q.Qtype == dns.TypeDS && q.Name == "alias.deep.co.uk." {
+			reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
+			reply.Msg.Ns = u.reply(question("deep.co.uk.", dns.TypeTLSA)).Msg.Ns
+		}
+		return reply, nil, true
+	})
+	a := ask(r, "alias.deep.co.uk.", dns.TypeDS)
+	expect(t, a, dnssec.Secure, dns.RcodeSuccess)
+	if !slices.ContainsFunc(a.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeDS }) {
+		t.Errorf("no DS in %v", a.Answer)
+	}
+}
+
 // V-6a: without any hint the walk goes down label by label, and stops at the insecure cut: PTR of 34 labels, and a reply as
 // recursors give it that leave out the authority section.
 func TestLongReverseNameWithoutHints(t *testing.T) {

@@ -58,15 +58,20 @@ func tooManySigners(zone, name string) *Failure {
 	}
 }
 
-// speaksOf says whether the authority section has a SOA or denial records of a zone that name may be in.
+// speaksOf says whether the authority section has a SOA or denial records of a zone that has a say about name.
 func (j *judgement) speaksOf(name string) bool {
 	return slices.ContainsFunc(j.reply.Authority, func(s *RRset) bool {
-		return s.Type == dns.TypeSOA && dns.IsSubDomain(s.Owner, name)
+		return s.Type == dns.TypeSOA && j.hasSay(s.Owner, name)
 	}) || len(j.deniers(name)) > 0
 }
 
-// deniers returns the signers of the denial records whose zones name may be in, deepest first. Of DS only zones
-// strictly above have a say, but for the root's (V-8, V-9).
+// hasSay says whether a zone may deny what is asked for at name: of DS only zones strictly above have a say, but for the root's (V-8,
+// V-9).
+func (j *judgement) hasSay(zone, name string) bool {
+	return dns.IsSubDomain(zone, name) && (j.qtype != dns.TypeDS || zone != name || name == ".")
+}
+
+// deniers returns the signers of the denial records whose zones have a say about name, deepest first.
 func (j *judgement) deniers(name string) []string {
 	var signers []string
 	for _, set := range j.reply.Authority {
@@ -74,7 +79,7 @@ func (j *judgement) deniers(name string) []string {
 			continue
 		}
 		for _, signer := range signersOf(set) {
-			if dns.IsSubDomain(signer, name) && (j.qtype != dns.TypeDS || signer != name || name == ".") {
+			if j.hasSay(signer, name) {
 				signers = append(signers, signer)
 			}
 		}
