@@ -109,7 +109,8 @@ var known = map[string]func(situation) bool{
 		return apart && s.q.Type == dns.TypeRRSIG && len(s.c.Faults) > 0
 	},
 	"map-of-a-delegation": func(s situation) bool {
-		other := s.danelawInsecure() && (s.unboundFails() || s.q.Type == dns.TypeDS) || s.danelawFails() && s.unboundInsecure()
+		ds := s.q.Type == dns.TypeDS && s.unbound.ad
+		other := s.danelawInsecure() && (s.unboundFails() || ds) || s.danelawFails() && (s.unboundInsecure() || ds)
 		return (other || s.danelawTrue()) && s.toggled(dns.TypeNS)
 	},
 	"alias-lost": func(s situation) bool {
@@ -171,8 +172,9 @@ var known = map[string]func(situation) bool{
 		return s.broken(func(f Fault) bool {
 			secure := s.c.status(f.Zone) == dnssec.Secure
 			second := f.Kind == "extra-in-set" && (f.Type == dns.TypeCNAME || f.Type == dns.TypeDNAME) ||
-				f.addsAlias() && s.truth.renamed() // beside that of a DNAME
-			return second && (secure && s.danelawFails() || (!secure || s.mayBeUnsigned()) && s.danelawInsecure())
+				f.addsAlias() && s.truth.aliased() // beside that of the zone, or of a DNAME
+			fails := s.danelawFails() || s.q.CD && !s.danelaw.ad
+			return second && (secure && fails || (!secure || s.mayBeUnsigned()) && s.danelawInsecure())
 		})
 	},
 	"collated": func(s situation) bool {
