@@ -4,6 +4,7 @@ package ports
 import (
 	"math/rand/v2"
 	"net"
+	"sync"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -13,11 +14,28 @@ import (
 // again: no client has it meanwhile.
 const first, count = 10000, 20000
 
+// given are the ports that Closed has returned. No test of the process gets them again: the program that is to open them may not have
+// done so yet, and where two programs let others share their port, as Unbound does, each would answer for the other.
+var given = struct {
+	sync.Mutex
+	ports map[int]bool
+}{ports: map[int]bool{}}
+
 // Open opens one port for both transports.
 func Open(t testing.TB) (net.PacketConn, net.Listener) {
 	t.Helper()
+	given.Lock()
+	defer given.Unlock()
+	return open(t)
+}
+
+func open(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
 	for range 100 {
 		addr := net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: first + rand.IntN(count)}
+		if given.ports[addr.Port] {
+			continue
+		}
 		packets, err := net.ListenUDP("udp4", &addr)
 		if err != nil {
 			continue
@@ -34,10 +52,14 @@ func Open(t testing.TB) (net.PacketConn, net.Listener) {
 // Closed returns a port that a program may open, for both transports.
 func Closed(t testing.TB) int {
 	t.Helper()
-	packets, stream := Open(t)
+	given.Lock()
+	defer given.Unlock()
+	packets, stream := open(t)
 	defer packets.Close()
 	defer stream.Close()
-	return packets.LocalAddr().(*net.UDPAddr).Port
+	port := packets.LocalAddr().(*net.UDPAddr).Port
+	given.ports[port] = true
+	return port
 }
 
 // Serve has a handler answer on a port until the test ends.
