@@ -103,6 +103,8 @@ type Answer struct {
 	Cached bool
 	// Unvalidated is, when Status is Bogus or Indeterminate and a reply came at all, that reply, for CD=1 (V-76).
 	Unvalidated *dns.Msg
+
+	expires time.Time // no signature that it rests on is valid later; zero if it rests on none
 }
 
 // Explanation is the chain of trust of one answer, for people.

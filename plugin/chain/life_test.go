@@ -396,6 +396,32 @@ func TestChainIsRenewedInTime(t *testing.T) {
 	}
 }
 
+// C-2, V-19: what ends while its question is still worked on is not told as Secure: a signature of the answer, or of a zone above.
+func TestEndsMeanwhile(t *testing.T) {
+	for _, zone := range []string{"example.com.", "com.", "."} {
+		t.Run(zone, func(t *testing.T) {
+			r, u, now := setup(t, nil)
+			u.world.expire[zone] = now.Now().Add(time.Minute)
+			u.world.build(t)
+			u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+				reply := u.reply(q)
+				if q.Qtype == dns.TypeMX {
+					eventually(t, "the links are there", func() bool { return u.count("DNSKEY") >= 3 })
+					now.set(now.start.Add(time.Minute + time.Second))
+				}
+				return reply, nil, true
+			})
+			for range 2 {
+				a := ask(r, "example.com.", dns.TypeMX)
+				expect(t, a, dnssec.Bogus, dns.RcodeServerFailure)
+				if a.Notes[0].Code != dns.ExtendedErrorCodeSignatureExpired {
+					t.Errorf("notes %s", notes(a))
+				}
+			}
+		})
+	}
+}
+
 // C-11: a Bogus answer is remembered for 5 s, then for twice as long; clients that are answered from memory do not count.
 // A success ends it.
 func TestBogusIsRemembered(t *testing.T) {

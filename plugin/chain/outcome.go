@@ -76,8 +76,8 @@ func (o *outcome) answer(now time.Time, most time.Duration) *Answer {
 		return a
 	}
 	a := &Answer{Status: status, Rcode: o.last().Rcode}
-	if _, expires := o.life(); !expires.IsZero() {
-		most = max(0, min(most, expires.Sub(now)))
+	if _, a.expires = o.life(); !a.expires.IsZero() {
+		most = max(0, min(most, a.expires.Sub(now)))
 	}
 	for _, p := range o.parts {
 		a.Answer = appendSets(a.Answer, p.Answer, o.age, seconds(most))
@@ -126,6 +126,11 @@ func withTTL(rr dns.RR, ttl uint32) dns.RR {
 	rr = dns.Copy(rr)
 	rr.Header().Ttl = ttl
 	return rr
+}
+
+// over reports whether a signature that a rests on has ended by now. One is valid to the end of its last second (RFC 4034 section 3.1.5).
+func (a *Answer) over(now time.Time) bool {
+	return !a.expires.IsZero() && now.Truncate(time.Second).After(a.expires)
 }
 
 // refusal is the SERVFAIL for a failure.

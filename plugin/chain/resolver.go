@@ -131,7 +131,7 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 }
 
 // join waits for the flight of q, which it starts if there is none. One that ran out of time while this client has some left
-// is begun anew, by one of those who waited for it (L-6a).
+// is begun anew, by one of those who waited for it (L-6a), and so is one whose answer rests on what has ended meanwhile (C-2, V-19).
 func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
@@ -151,8 +151,8 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 			if f.failed(errYielded) {
 				r.Meter.Limit(string(errYielded))
 			}
-			if leads || !f.failed(errDeadline) || r.ctx.Err() != nil {
-				return f.answer()
+			if a := f.answer(); !a.over(r.judgedAt()) && (leads || !f.failed(errDeadline) || r.ctx.Err() != nil) {
+				return a
 			}
 		case <-ctx.Done():
 			r.flights.leave(f)
