@@ -410,7 +410,7 @@ func TestDenialOrder(t *testing.T) {
 }
 
 // Whole replies of a signed zone example. with the unsigned child child.example., whose denials are proven, or not, as
-// the checklist has it.
+// plugin/RULES.md has it.
 func TestDenialReplies(t *testing.T) {
 	s := newSigner(t, "example.", denialNow)
 	walked := zoneMap{".": {Name: ".", Status: Insecure}, "example.": s.zone,

@@ -14,7 +14,7 @@ import (
 // mutant is one small change for the worse.
 type mutant struct {
 	name     string
-	title    string   // the numbers of the checklist, and what it removes
+	title    string   // numbers of plugin/RULES.md, and what it removes
 	expected string   // the stage that is to catch it
 	packages []string // whose tests are the vectors concerned
 	changes  []change
@@ -23,7 +23,7 @@ type mutant struct {
 // change is one hunk of a patch: before stands in file exactly once.
 type change struct{ file, before, after string }
 
-// numbered is a title that begins with numbers of the checklist.
+// numbered is a title that begins with numbers of plugin/RULES.md.
 var numbered = regexp.MustCompile(`^[VLCDST]-\d+[a-z]?(, [VLCDST]-\d+[a-z]?)*: .`)
 
 // mutants reads patches/*.patch, in the order of their names.

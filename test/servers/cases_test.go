@@ -10,7 +10,7 @@ import (
 
 // A question is a case: what is asked of which zone, and what must come of it.
 type question struct {
-	rules   string // numbers of the behaviour checklist
+	rules   string // numbers of plugin/RULES.md
 	name    string
 	qtype   uint16
 	want    outcome
