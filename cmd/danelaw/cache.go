@@ -34,7 +34,7 @@ func cacheCommand() *cli.Command {
 			Name:   "stats",
 			Usage:  "show how much it is",
 			Flags:  controlFlags(),
-			Action: showStats,
+			Action: noArguments(showStats),
 		}, {
 			Name:        "dump",
 			Usage:       "show what is cached of a name and of all names below it",
@@ -72,9 +72,6 @@ func flush(ctx context.Context, c *cli.Command) error {
 }
 
 func showStats(ctx context.Context, c *cli.Command) error {
-	if c.Args().Present() {
-		return usageError{fmt.Errorf("cache stats takes no %q; see danelaw cache stats -help", c.Args().First())}
-	}
 	var reply danelaw.CacheReply
 	told, err := call(ctx, c, "GET", "/v1/cache", nil, &reply)
 	if err != nil || told {

@@ -124,9 +124,9 @@ func query(path string, pairs ...string) string {
 func group(c *cli.Command) *cli.Command {
 	c.Action = func(_ context.Context, c *cli.Command) error {
 		if !c.Args().Present() {
-			return usageError{fmt.Errorf("%s needs one of %s; see %[1]s -help", c.FullName(), names(c.Commands))}
+			return misused(c, "%s needs one of %s", short(c), names(c.Commands))
 		}
-		return usageError{fmt.Errorf("%q is no command of %s; there are %s", c.Args().First(), c.FullName(), names(c.Commands))}
+		return unknownCommand(c, c.Args().First())
 	}
 	return c
 }

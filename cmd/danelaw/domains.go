@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -12,33 +11,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
-	"github.com/miekg/dns"
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
-	"golang.org/x/net/idna"
 	"golang.org/x/term"
 )
-
-// parseName reads a domain name as people write it, with letters of any script (RFC 5891).
-func parseName(text string) (string, error) {
-	name := text
-	if strings.IndexFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
-		var err error
-		if name, err = idna.Lookup.ToASCII(text); err != nil {
-			return "", fmt.Errorf("%q is not a domain name: %w", text, err)
-		}
-	}
-	if _, domain, ok := strings.Cut(text, "@"); ok {
-		return "", fmt.Errorf("%q is not a domain name; give the domain alone, %q", text, domain)
-	}
-	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f }
-	if _, ok := dns.IsDomainName(name); !ok || name == "" || strings.IndexFunc(name, odd) >= 0 {
-		return "", fmt.Errorf("%q is not a domain name", text)
-	}
-	return dns.CanonicalName(name), nil
-}
 
 // checkDomains are the domains of the command line and of -file, each once.
 func checkDomains(c *cli.Command) (domains []string, err error) {
@@ -57,7 +34,7 @@ func checkDomains(c *cli.Command) (domains []string, err error) {
 		domains = append(domains, more...)
 	}
 	if len(domains) == 0 {
-		return nil, usageError{errors.New("check takes domains, or a name and a type; see danelaw check -help")}
+		return nil, misused(c, "check takes domains, or a name and a type")
 	}
 	seen := map[string]bool{}
 	return slices.DeleteFunc(domains, func(d string) bool {

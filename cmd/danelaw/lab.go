@@ -44,7 +44,7 @@ func labCommand() *cli.Command {
 
 func runLab(ctx context.Context, c *cli.Command) error {
 	if c.Args().Present() {
-		return usageError{fmt.Errorf("lab takes no %q; see danelaw lab -help", c.Args().First())}
+		return misused(c, "lab takes no argument such as %q", c.Args().First())
 	}
 	lab, err := zones.Start(zones.Options{})
 	if err != nil {

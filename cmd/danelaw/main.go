@@ -27,12 +27,14 @@ func main() {
 }
 
 func init() {
+	cli.HelpPrinter = printHelp
 	cli.VersionPrinter = func(c *cli.Command) { fmt.Fprint(c.Root().Writer, about()) }
 }
 
 // run is main with everything it touches given; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := command(stdout, stderr).Run(ctx, args)
+	root := command(stdout, stderr)
+	err := root.Run(ctx, commandFirst(root, args))
 	if err == nil {
 		return 0
 	}
@@ -41,7 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		code = exitUsage
 	}
 	if !errors.Is(err, errTold) {
-		fmt.Fprintln(stderr, "danelaw:", err)
+		fmt.Fprintln(stderr, "danelaw:", inWords(err))
 	}
 	return code
 }
@@ -49,18 +51,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // errTold is a failure that the command has told by itself.
 var errTold = errors.New("told")
 
-// usageError is an error of the command line.
-type usageError struct{ error }
-
 // command is the whole command line.
 func command(stdout, stderr io.Writer) *cli.Command {
 	root := &cli.Command{
 		Name:  "danelaw",
 		Usage: "a DNSSEC-validating resolver for mail servers",
 		UsageText: "danelaw [serve] [options]       answer the mail server of this host\n" +
-			"danelaw COMMAND [options] ...   see below; danelaw COMMAND -help tells more",
+			"danelaw COMMAND [options] ...   see below; danelaw COMMAND --help tells more",
 		Version:        "see about", // has the flag -version; VersionPrinter prints
 		DefaultCommand: "serve",
+
+		EnableShellCompletion:           true,
+		ConfigureShellCompletionCommand: describeCompletion,
 		Commands: []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(), watchCommand(),
 			ntaCommand(), flushCommand(), cacheCommand(), versionCommand()},
 		Writer:         stdout,
@@ -74,9 +76,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
 // prepare gives all commands what they have in common.
 func prepare(c, root *cli.Command) {
 	c.HideHelpCommand = c != root
-	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
-		return usageError{fmt.Errorf("%w; see %s -help", err, c.FullName())}
-	}
+	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error { return misread(c, err) }
 	for _, sub := range c.Commands {
 		prepare(sub, root)
 	}

@@ -8,7 +8,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
@@ -32,7 +31,7 @@ func ntaCommand() *cli.Command {
 			Name:   "list",
 			Usage:  "show all, with what came when they were tested",
 			Flags:  controlFlags(),
-			Action: listNTAs,
+			Action: noArguments(listNTAs),
 		}, {
 			Name:      "remove",
 			Usage:     "validate a zone again",
@@ -46,17 +45,18 @@ func ntaCommand() *cli.Command {
 func addNTA(ctx context.Context, c *cli.Command) error {
 	args := c.Args().Slice()
 	if len(args) < 1 {
-		return usageError{fmt.Errorf("nta add takes a zone, and perhaps a duration and a reason; see danelaw nta add -help")}
+		return misused(c, "nta add takes a zone, and perhaps a duration and a reason")
 	}
-	in := danelaw.NTARequest{Zone: args[0], Life: "1h", Keep: c.Bool("keep")}
+	zone, err := domainName(args[0])
+	if err != nil {
+		return err
+	}
+	in := danelaw.NTARequest{Zone: zone, Life: "1h", Keep: c.Bool("keep")}
 	if len(args) > 1 {
 		if _, err := time.ParseDuration(args[1]); err != nil {
 			return usageError{fmt.Errorf("%q is not a duration such as 30m or 24h, which stands before the reason", args[1])}
 		}
 		in.Life, in.Reason = args[1], strings.Join(args[2:], " ")
-	}
-	if err := domainName(in.Zone); err != nil {
-		return err
 	}
 	var reply danelaw.NTAReply
 	told, err := call(ctx, c, "POST", "/v1/nta", in, &reply)
@@ -66,12 +66,13 @@ func addNTA(ctx context.Context, c *cli.Command) error {
 	return printAdded(c.Root().Writer, reply)
 }
 
-// domainName reports what is no domain name.
-func domainName(name string) error {
-	if _, ok := dns.IsDomainName(name); !ok || name == "" {
-		return usageError{fmt.Errorf("%q is not a domain name", name)}
+// domainName reads a name of the command line.
+func domainName(text string) (string, error) {
+	name, err := parseName(text)
+	if err != nil {
+		return "", usageError{err}
 	}
-	return nil
+	return name, nil
 }
 
 func printAdded(to io.Writer, reply danelaw.NTAReply) error {
@@ -98,9 +99,6 @@ func printAdded(to io.Writer, reply danelaw.NTAReply) error {
 func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") }
 
 func listNTAs(ctx context.Context, c *cli.Command) error {
-	if c.Args().Present() {
-		return usageError{fmt.Errorf("nta list takes no %q; see danelaw nta list -help", c.Args().First())}
-	}
 	var reply danelaw.NTAReply
 	told, err := call(ctx, c, "GET", "/v1/nta", nil, &reply)
 	if err != nil || told {
@@ -151,14 +149,14 @@ func removeNTA(ctx context.Context, c *cli.Command) error {
 	if err != nil || told {
 		return err
 	}
-	_, err = fmt.Fprintf(c.Root().Writer, "%s and all below are validated again\n", dns.CanonicalName(zone))
+	_, err = fmt.Fprintf(c.Root().Writer, "%s and all below are validated again\n", zone)
 	return err
 }
 
 // onlyName returns the only argument, which is a domain name.
 func onlyName(c *cli.Command) (string, error) {
 	if c.NArg() != 1 {
-		return "", usageError{fmt.Errorf("%s takes one name, not %q; see %[1]s -help", c.FullName(), c.Args().Slice())}
+		return "", misused(c, "%s takes one name, not %d", short(c), c.NArg())
 	}
-	return c.Args().First(), domainName(c.Args().First())
+	return domainName(c.Args().First())
 }

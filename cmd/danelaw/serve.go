@@ -54,7 +54,7 @@ func checkPort(port int) error {
 
 func serve(ctx context.Context, c *cli.Command) error {
 	if c.Args().Present() {
-		return unknownCommand(c)
+		return unknownCommand(c.Root(), c.Args().First())
 	}
 	dnsserver.Port = fmt.Sprint(c.Int("port"))
 	if c.Bool("print-default-config") {
@@ -76,19 +76,6 @@ func serve(ctx context.Context, c *cli.Command) error {
 		said = io.Discard
 	}
 	return daemon(ctx, src, func(i *caddy.Instance) { fmt.Fprintln(said, "danelaw listens on", strings.Join(addresses(i), ", ")) })
-}
-
-func unknownCommand(c *cli.Command) error {
-	return usageError{fmt.Errorf("%q is no command; there are %s", c.Args().First(), names(c.Root().Commands))}
-}
-
-// names lists commands.
-func names(commands []*cli.Command) string {
-	var all []string
-	for _, c := range commands {
-		all = append(all, c.Name)
-	}
-	return strings.Join(all, ", ")
 }
 
 // configuration returns the Corefile that the flags -conf, -upstream and -port ask for; toServe says that it is to be served

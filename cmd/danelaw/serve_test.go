@@ -299,13 +299,19 @@ func TestSystemUpstreams(t *testing.T) {
 	}
 }
 
-// TestUsage: a wrong command line is told with exit code 2.
+// TestUsage: a wrong command line is told with exit code 2, and in words for people.
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"serv", `"serv" is no command; there are serve, lab, check, doctor, tlsa, watch, nta, flush, cache, version`},
-		{"-prot 53", "-prot; see danelaw serve -help"},
-		{"-port 0", "0 is no port"},
-		{"-port x", "port"},
+		{"serv", `"serv" is no command of danelaw (did you mean serve?); there are serve, lab, check, doctor, tlsa, watch, nta, flush, cache, version`},
+		{"xyzzy", `"xyzzy" is no command of danelaw; there are serve, lab`},
+		{"serve extra", `"extra" is no command`},
+		{"-prot 53", "serve has no flag --prot (did you mean --port?); see danelaw serve --help"},
+		{"-port 0", "--port 0: 0 is no port, they go from 1 to 65535"},
+		{"-port x", "--port x: give a whole number"},
+		{"-conf", "--conf needs a value"},
+		{"version now", `version takes no argument such as "now"`},
+		{"check --bogus example.org", "check has no flag --bogus; see danelaw check --help"},
+		{"check -json=x y", "--json x: give no value, or true or false"},
 		{"-upstream resolver.example", `"resolver.example"`},
 		{"-upstream 192.0.2.1 -conf Corefile", "-upstream is for the default configuration"},
 		{"lab now", `"now"`},
@@ -321,25 +327,31 @@ func TestUsage(t *testing.T) {
 		{"check good.dane MMX", `"MMX" is not a type`},
 		{"check good.dane TYPE70000", `"TYPE70000" is not a type`},
 		{"check -lab -conf Corefile good.dane", "-lab has a configuration of its own"},
-		{"check -server", "see danelaw check -help"},
-		{"nta", "danelaw nta needs one of add, list, remove"},
-		{"nta ad", `"ad" is no command of danelaw nta; there are add, list, remove`},
+		{"check -server", "--server needs a value; see danelaw check --help"},
+		{"nta", "danelaw: nta needs one of add, list, remove"},
+		{"nta ad", `"ad" is no command of danelaw nta (did you mean add?); there are add, list, remove`},
 		{"nta add", "nta add takes a zone"},
 		{"nta add a..b", `"a..b" is not a domain name`},
 		{"nta add a.example because", `"because" is not a duration`},
-		{"nta add -forever a.example", "see danelaw nta add -help"},
-		{"nta list a.example", `takes no "a.example"`},
+		{"nta add -forever a.example", "nta add has no flag --forever; see danelaw nta add --help"},
+		{"nta list a.example", `nta list takes no argument such as "a.example"`},
 		{"nta remove", "takes one name"},
 		{"nta remove a b", "takes one name"},
-		{"flush", "danelaw flush takes one name"},
+		{"flush", "danelaw: flush takes one name, not 0; see danelaw flush --help"},
+		{"flush https://example.org/", `is a URL; give the domain alone, "example.org"`},
 		{"cache", "needs one of stats, dump"},
-		{"cache stats x", `takes no "x"`},
+		{"cache stats x", `cache stats takes no argument such as "x"`},
 		{"cache dump", "takes one name"},
 		{"cache dump -limit 0 .", "0 is no limit"},
 	} {
 		code, out, stderr := here(strings.Fields(tt.args)...)
 		if code != exitUsage || !strings.Contains(stderr, tt.want) || out != "" {
 			t.Errorf("%s: exit code %d, %q; %s", tt.args, code, stderr, out)
+		}
+		for _, word := range []string{"strconv", "parse error", "flag provided", "[]"} {
+			if strings.Contains(stderr, word) {
+				t.Errorf("%s: %q is not for people: %s", tt.args, word, stderr)
+			}
 		}
 	}
 }

@@ -18,10 +18,10 @@ func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "version",
 		Usage: "print what this danelaw is",
-		Action: func(_ context.Context, c *cli.Command) error {
-			fmt.Fprint(c.Root().Writer, about())
-			return nil
-		},
+		Action: noArguments(func(_ context.Context, c *cli.Command) error {
+			_, err := fmt.Fprint(c.Root().Writer, about())
+			return err
+		}),
 	}
 }
 

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v3"
+)
+
+// usageError is an error of the command line.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+// misused returns a usageError that says where the help is.
+func misused(c *cli.Command, format string, args ...any) error {
+	return usageError{fmt.Errorf("%s; see %s --help", fmt.Sprintf(format, args...), c.FullName())}
+}
+
+// unknownCommand says that a word is none of c's commands, and which is nearest.
+func unknownCommand(c *cli.Command, word string) error {
+	near := cli.SuggestCommand(c.Commands, word)
+	return usageError{fmt.Errorf("%q is no command of %s%s; there are %s", word, c.FullName(), meant(word, near), names(c.Commands))}
+}
+
+// meant suggests what is near a word, if it is: the library always finds something.
+func meant(word, near string) string {
+	bare := strings.TrimLeft(near, "-")
+	if bare == "" || word == "" || bare[0] != word[0] && !strings.Contains(word, bare) && !strings.Contains(bare, word) {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", near)
+}
+
+// short is the name of a command where it is plain whose it is.
+func short(c *cli.Command) string { return strings.TrimPrefix(c.FullName(), c.Root().Name+" ") }
+
+// names lists commands.
+func names(commands []*cli.Command) string {
+	var all []string
+	for _, c := range commands {
+		if !c.Hidden {
+			all = append(all, c.Name)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// noArguments is for commands that take flags alone.
+func noArguments(action cli.ActionFunc) cli.ActionFunc {
+	return func(ctx context.Context, c *cli.Command) error {
+		if c.Args().Present() {
+			return misused(c, "%s takes no argument such as %q", short(c), c.Args().First())
+		}
+		return action(ctx, c)
+	}
+}
+
+// commandFirst moves the name of a command before the flags that stand before it, so that `danelaw --conf FILE check DOMAIN` is
+// `danelaw check --conf FILE DOMAIN`. What is no flag and no command is left where it is.
+func commandFirst(root *cli.Command, args []string) []string {
+	for i := 1; i < len(args); i++ {
+		name, isFlag := strings.CutPrefix(args[i], "-")
+		switch {
+		case name == "-" && isFlag:
+			return args
+		case !isFlag && root.Command(args[i]) != nil:
+			return slices.Concat(args[:1], args[i:i+1], args[1:i], args[i+1:])
+		case !isFlag:
+			return args
+		default:
+			if with, without := takesValue(root, strings.TrimPrefix(name, "-")); with && !without {
+				i++
+			}
+		}
+	}
+	return args
+}
+
+// takesValue reports whether there are commands that have a flag with a value behind it, and such that have it without: which command
+// it is stands behind the flag.
+func takesValue(c *cli.Command, name string) (with, without bool) {
+	for _, f := range c.Flags {
+		if doc, ok := f.(cli.DocGenerationFlag); ok && slices.Contains(f.Names(), name) {
+			with, without = with || doc.TakesValue(), without || !doc.TakesValue()
+		}
+	}
+	for _, sub := range c.Commands {
+		w, wo := takesValue(sub, name)
+		with, without = with || w, without || wo
+	}
+	return with, without
+}
+
+var (
+	unknownFlag = regexp.MustCompile(`^flag provided but not defined: -+(.*)$`)
+	wrongValue  = regexp.MustCompile(`(?s)^invalid value "(.*)" for flag -+([^:]*): (.*)$`)
+	noValue     = regexp.MustCompile(`^flag needs an argument: -+(.*)$`)
+)
+
+// misread says in our words what the library found wrong with the flags of c.
+func misread(c *cli.Command, err error) error {
+	text := err.Error()
+	if m := unknownFlag.FindStringSubmatch(text); m != nil {
+		near := cli.SuggestFlag(c.Flags, m[1], false)
+		return misused(c, "%s has no flag --%s%s", short(c), m[1], meant(m[1], near))
+	}
+	if m := noValue.FindStringSubmatch(text); m != nil {
+		return misused(c, "--%s needs a value", m[1])
+	}
+	if m := wrongValue.FindStringSubmatch(text); m != nil {
+		if why := ourWords(c, m[2], err, m[3]); why != "" {
+			return misused(c, "--%s %s: %s", m[2], m[1], why)
+		}
+		return misused(c, "--%s does not take %q", m[2], m[1])
+	}
+	return misused(c, "%s", text)
+}
+
+// ourWords says what is wrong with the value of a flag; "" if the text is one of the language's libraries.
+func ourWords(c *cli.Command, flag string, err error, text string) string {
+	i := slices.IndexFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), flag) })
+	if errors.As(err, new(*strconv.NumError)) || strings.Contains(text, "parse error") || strings.HasPrefix(text, "strconv") ||
+		strings.HasPrefix(text, "time:") {
+		if i < 0 {
+			return ""
+		}
+		switch c.Flags[i].(type) {
+		case *cli.IntFlag:
+			return "give a whole number"
+		case *cli.DurationFlag:
+			return "give a duration such as 30s or 5m"
+		case *cli.BoolFlag:
+			return "give no value, or true or false"
+		}
+		return ""
+	}
+	return text
+}
+
+// inWords is an error as a person would say it: what the operating system and the network have to say comes from Go's libraries
+// in words of their calls.
+func inWords(err error) string {
+	text := err.Error()
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		text = strings.Replace(text, path.Error(), path.Path+": "+path.Err.Error(), 1)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Addr != nil {
+		text = strings.Replace(text, op.Error(), op.Addr.String()+": "+innermost(op.Err).Error(), 1)
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		text = strings.Replace(text, call.Error(), call.Err.Error(), 1)
+	}
+	text = strings.ReplaceAll(text, context.DeadlineExceeded.Error(), "no answer in time")
+	return strings.ReplaceAll(text, context.Canceled.Error(), "interrupted")
+}
+
+// innermost returns the error that has no other within; a syscall.Errno says most.
+func innermost(err error) error {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err
+}
