@@ -5,6 +5,7 @@ package chain
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -104,8 +105,13 @@ type Answer struct {
 	// Unvalidated is, when Status is Bogus or Indeterminate and a reply came at all, that reply, for CD=1 (V-76).
 	Unvalidated *dns.Msg
 
-	expires time.Time // no signature that it rests on is valid later; zero if it rests on none
+	expires time.Time    // no signature that it rests on is valid later; zero if it rests on none
+	told    *atomic.Bool // a client was told of the failure; shared by all who get the same one
 }
+
+// Tell notes that a client is told of a failure, and reports whether it is the first: whoever joined, came later or had the failure
+// prefetched for him gets the same one.
+func (a *Answer) Tell() (first bool) { return a.told == nil || !a.told.Swap(true) }
 
 // Explanation is the chain of trust of one answer, for people.
 type Explanation struct {

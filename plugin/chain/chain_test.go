@@ -363,7 +363,7 @@ func TestDeadline(t *testing.T) {
 		r.flights.mu.Lock()
 		f := r.flights.byKey[failureKey(q)]
 		r.flights.mu.Unlock()
-		return f != nil && strings.Contains(f.overdue(q, r.Timeout).Text, "com. DNSKEY")
+		return f != nil && strings.Contains(f.overdue(q, r.Timeout).Notes[0].Text, "com. DNSKEY")
 	})
 	cancel() // the client's time is up
 	a := <-answer

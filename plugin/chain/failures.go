@@ -25,6 +25,7 @@ type failure struct {
 	status dnssec.Status
 	cause  *dnssec.Failure
 	link   bool
+	told   *atomic.Bool // as in Answer; nil for links
 	until  time.Time
 	life   time.Duration
 	epoch  uint64

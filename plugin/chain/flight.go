@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -35,6 +36,8 @@ type flight struct {
 	work   *query
 	cancel context.CancelFunc
 	result *Answer
+
+	overdueTold atomic.Bool // as Answer.told, of those whose time was up
 }
 
 // flights is the table of client questions in flight (L-13). When it is full, the oldest question of one half that is
@@ -210,7 +213,7 @@ func (f *flight) failed(by dnssec.LimitError) bool {
 }
 
 // overdue is what a client is told whose time is up while the work goes on.
-func (f *flight) overdue(q dns.Question, after time.Duration) *dnssec.Failure {
+func (f *flight) overdue(q dns.Question, after time.Duration) *Answer {
 	f.mu.Lock()
 	w := f.work
 	f.mu.Unlock()
@@ -218,10 +221,12 @@ func (f *flight) overdue(q dns.Question, after time.Duration) *dnssec.Failure {
 	if w != nil {
 		missing = w.missing()
 	}
-	return &dnssec.Failure{
+	a := refusal(dnssec.Indeterminate, &dnssec.Failure{
 		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: errDeadline,
 		Text: fmt.Sprintf("%s %s: still waiting for %s after %v", q.Name, typeName(q.Qtype), missing, after),
-	}
+	})
+	a.told = &f.overdueTold
+	return a
 }
 
 // limitFailure is the failure of a client question that hit a limit (L-16).

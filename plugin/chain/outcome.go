@@ -2,6 +2,7 @@ package chain
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -135,7 +136,7 @@ func (a *Answer) over(now time.Time) bool {
 
 // refusal is the SERVFAIL for a failure.
 func refusal(status dnssec.Status, f *dnssec.Failure) *Answer {
-	return &Answer{Status: status, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{f}}
+	return &Answer{Status: status, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{f}, told: new(atomic.Bool)}
 }
 
 // clone returns a copy that shares no record with a. Notes are immutable.

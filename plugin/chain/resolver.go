@@ -123,7 +123,7 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 			return a
 		}
 		a := refusal(f.status, f.cause)
-		a.Cached = true
+		a.Cached, a.told = true, f.told
 		return a
 	}
 	r.Meter.Cache(false)
@@ -157,7 +157,7 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 		case <-ctx.Done():
 			r.flights.leave(f)
 			r.Meter.Limit(string(errDeadline))
-			return refusal(dnssec.Indeterminate, f.overdue(q, r.Timeout))
+			return f.overdue(q, r.Timeout)
 		}
 	}
 }

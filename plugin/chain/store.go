@@ -148,7 +148,7 @@ func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
 // remember keeps what came of q: an answer for its lifetime, a failure briefly.
 func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, least, most time.Duration) {
 	if a.Status <= dnssec.Bogus {
-		s.failures.add(failureKey(q), failure{status: a.Status, cause: a.Notes[0]}, now)
+		s.failures.add(failureKey(q), failure{status: a.Status, cause: a.Notes[0], told: a.told}, now)
 		return
 	}
 	s.failures.drop(failureKey(q))

@@ -246,6 +246,8 @@ func (h *Handler) Close() {
 		h.set.Close()
 		h.memory.release()
 		h.negatives.release()
+		h.failures.flush()
+		h.changes.flush()
 	})
 }
 

@@ -21,6 +21,17 @@ type flood struct {
 	second  time.Time
 	logged  int
 	skipped int
+	telling *time.Timer // tells of what was skipped when the second is over; nil if nothing was
+}
+
+// logFailure logs a failure when the first client is told of it: that it was met by a prefetch, or by a question that others joined, is no
+// reason to be silent about it.
+func (h *Handler) logFailure(q *query, a *chain.Answer, notes []*dnssec.Failure) {
+	if a.Tell() {
+		h.failures.log(q, notes)
+	} else {
+		log.Debugf("%s from %s: the same SERVFAIL again: %v", q, q.client, notes[0])
+	}
 }
 
 // log writes the sentence of a failed query, with the stack if it is a fault of danelaw's own.
@@ -34,22 +45,33 @@ func (f *flood) log(q *query, notes []*dnssec.Failure) {
 	}
 }
 
-// open reports whether one more may be logged now. It tells how many were not in the time before.
+// open reports whether one more may be logged now.
 func (f *flood) open() bool {
-	now, skipped := time.Now(), 0
+	now := time.Now()
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if now.Sub(f.second) >= time.Second {
-		skipped = f.skipped
-		f.second, f.logged, f.skipped = now, 0, 0
+		f.second, f.logged = now, 0
 	}
-	f.logged++
-	quiet := f.logged > linesPerSecond
-	if quiet {
-		f.skipped++
+	if f.logged++; f.logged <= linesPerSecond {
+		return true
 	}
+	if f.skipped++; f.telling == nil {
+		f.telling = time.AfterFunc(f.second.Add(time.Second).Sub(now), f.flush)
+	}
+	return false
+}
+
+// flush tells how many were not logged.
+func (f *flood) flush() {
+	f.mu.Lock()
+	skipped := f.skipped
+	if f.telling != nil {
+		f.telling.Stop()
+	}
+	f.skipped, f.telling = 0, nil
 	f.mu.Unlock()
 	if skipped > 0 {
 		log.Warningf("%d more %s were not logged", skipped, cmp.Or(f.of, "failures"))
 	}
-	return !quiet
 }

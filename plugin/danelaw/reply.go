@@ -94,8 +94,8 @@ func (h *Handler) answer(q *query, a *chain.Answer) reply {
 	if raw := a.Unvalidated; raw != nil && q.CheckingDisabled && !h.IgnoreCD { // V-76
 		re.rcode, re.answer, re.ns = raw.Rcode, raw.Answer, raw.Ns
 	}
-	if re.rcode == dns.RcodeServerFailure && !a.Cached { // what is cached was told when it happened
-		h.failures.log(q, notes)
+	if re.rcode == dns.RcodeServerFailure {
+		h.logFailure(q, a, notes)
 	}
 	return re
 }

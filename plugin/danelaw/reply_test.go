@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -820,13 +821,39 @@ func TestFlood(t *testing.T) {
 	if n := strings.Count(book.String(), "example. MX from 192.0.2.1: SERVFAIL: example.: a sentence"); n < linesPerSecond-1 || n > 2*linesPerSecond {
 		t.Errorf("%d lines:\n%s", n, book)
 	}
-	f.mu.Lock()
-	f.second = f.second.Add(-time.Minute)
-	f.mu.Unlock()
-	f.log(q, notes)
-	if !strings.Contains(book.String(), "more failures were not logged") {
-		t.Errorf("the log does not tell what it left out:\n%s", book)
-	}
+}
+
+// TestFloodTold: what a flood left out is told once its second is over, though no other line comes, and when danelaw ends.
+func TestFloodTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		book := logged(t)
+		var f flood
+		burst := func(lines int) (written int) {
+			for range lines {
+				if f.open() {
+					written++
+				}
+			}
+			return written
+		}
+		if n := burst(linesPerSecond + 7); n != linesPerSecond {
+			t.Errorf("%d lines are written", n)
+		}
+		if time.Sleep(time.Second - time.Millisecond); book.String() != "" {
+			t.Errorf("told before its second is over: %s", book)
+		}
+		time.Sleep(time.Minute)
+		const told = "[WARNING] plugin/danelaw: 7 more failures were not logged\n"
+		if !strings.HasSuffix(book.String(), told) || strings.Count(book.String(), "\n") != 1 {
+			t.Errorf("the log has %q, want %q", book, told)
+		}
+		burst(linesPerSecond + 3)
+		f.flush()
+		time.Sleep(time.Minute)
+		if n := strings.Count(book.String(), " 3 more failures were not logged\n"); n != 1 || strings.Count(book.String(), "\n") != 2 {
+			t.Errorf("at the end it is told %d times:\n%s", n, book)
+		}
+	})
 }
 
 // FuzzServeDNS: whatever arrives, the handler answers within the client's size or not at all, and does not panic.
