@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 func flushCommand() *cli.Command {
@@ -128,12 +130,16 @@ func dumpBlock(out *bufio.Writer, block, name string, d danelaw.DumpBlock) {
 		if kind == "" {
 			kind = "(any type)"
 		}
-		fmt.Fprintf(out, "\n; %s %s: %s, %s, for %d s\n", e.Name, kind, e.Status, e.Rcode, e.TTL)
+		fmt.Fprintf(out, "\n; %s, for %d s\n", printable.Text(fmt.Sprintf("%s %s: %s, %s", e.Name, kind, e.Status, e.Rcode)), e.TTL)
 		for _, note := range e.Notes {
-			fmt.Fprintf(out, "; %s\n", note)
+			fmt.Fprintf(out, "; %s\n", printable.Text(note))
 		}
 		for _, rr := range e.Records {
-			fmt.Fprintln(out, rr)
+			fields := strings.Split(rr, "\t")
+			for i, field := range fields {
+				fields[i] = printable.Text(field)
+			}
+			fmt.Fprintln(out, strings.Join(fields, "\t"))
 		}
 	}
 	if d.Found > len(d.Entries) {

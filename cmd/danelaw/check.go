@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -143,7 +142,7 @@ func printAll(c *cli.Command, results []result) error {
 			fmt.Fprintln(to)
 		}
 		if r.err != nil {
-			fmt.Fprintf(to, "%s  %s\n%s\n", r.domain, paint.paint(bad, "cannot be checked"), r.err)
+			fmt.Fprintf(to, "%s  %s\n%s\n", r.domain, paint.paint(bad, "cannot be checked"), r.Error())
 			continue
 		}
 		if err := printView(to, r.view, paint); err != nil {
@@ -170,16 +169,14 @@ func printJSON(to io.Writer, results []result) error {
 	out := checkJSON{Domains: []*view{}, Errors: []errorJSON{}, Wanted: true}
 	for _, r := range results {
 		if r.err != nil {
-			out.Errors = append(out.Errors, errorJSON{r.domain, r.err.Error()})
+			out.Errors = append(out.Errors, errorJSON{r.domain, r.Error()})
 			out.Wanted = false
 			continue
 		}
 		out.Domains = append(out.Domains, r.view)
 		out.Wanted = out.Wanted && r.view.Wanted
 	}
-	encoder := json.NewEncoder(to)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(out)
+	return writeJSON(to, out)
 }
 
 // errInterrupted is the end of a command by Ctrl-C.

@@ -20,6 +20,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // controlFlags are those of every command that speaks to the daemon.
@@ -67,7 +68,7 @@ func call(ctx context.Context, c *cli.Command, method, path string, in, out any)
 		return false, errors.New(failure.Error)
 	}
 	if c.Bool("json") {
-		_, err := c.Root().Writer.Write(text)
+		_, err := c.Root().Writer.Write(printable.JSON(text))
 		return true, err
 	}
 	if err := json.Unmarshal(text, out); err != nil {

@@ -3,16 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 func doctorCommand() *cli.Command {
@@ -123,8 +125,9 @@ func examineAll(ctx context.Context, parts ...examination) (all []finding) {
 		running.Go(func() { found[i] = part(ctx) })
 	}
 	running.Wait()
-	for _, f := range found {
-		all = append(all, f...)
+	for _, f := range slices.Concat(found...) { // programs, files and servers have their words in it
+		f.Why, f.Remedy = printable.Text(f.Why), printable.Text(f.Remedy)
+		all = append(all, f)
 	}
 	return all
 }
@@ -145,9 +148,7 @@ func tell(to io.Writer, found []finding, asJSON bool) error {
 }
 
 func printFindingsJSON(to io.Writer, found []finding) error {
-	encoder := json.NewEncoder(to)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(found)
+	return writeJSON(to, found)
 }
 
 func printFindings(to io.Writer, found []finding) error {

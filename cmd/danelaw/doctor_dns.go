@@ -14,6 +14,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // subject is the DNS side of what the doctor examines.
@@ -192,7 +194,7 @@ func because(r *dns.Msg) string {
 	if opt := r.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
 			if e, is := o.(*dns.EDNS0_EDE); is && e.ExtraText != "" {
-				return " (" + e.ExtraText + ")"
+				return " (" + printable.Short(e.ExtraText) + ")"
 			}
 		}
 	}

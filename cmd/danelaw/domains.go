@@ -15,6 +15,8 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // checkDomains are the domains of the command line and of -file, each once.
@@ -90,7 +92,7 @@ type result struct {
 func (r result) Domain() string { return r.domain }
 
 // Error is why it could not be checked.
-func (r result) Error() string { return r.err.Error() }
+func (r result) Error() string { return printable.Text(r.err.Error()) }
 
 // atOnce is how many domains are checked at the same time.
 const atOnce = 8
@@ -143,7 +145,7 @@ func printLines(to io.Writer, results []result, p painter) error {
 	for _, r := range results {
 		word, text := "unknown", ""
 		if r.err != nil {
-			text = r.err.Error()
+			text = r.Error()
 		} else {
 			word, text = r.view.Decision, r.view.line()
 		}
@@ -151,7 +153,7 @@ func printLines(to io.Writer, results []result, p painter) error {
 		if r.view == nil || !r.view.Wanted {
 			unwanted++
 		}
-		line := fmt.Sprintf("%-*s  %s%*s  %s", width, r.domain, p.paint(tones[word], word), len("opportunistic")-len(word), "", printable(text))
+		line := fmt.Sprintf("%-*s  %s%*s  %s", width, r.domain, p.paint(tones[word], word), len("opportunistic")-len(word), "", printable.Text(text))
 		if _, err := fmt.Fprintln(to, strings.TrimRight(line, " ")); err != nil {
 			return err
 		}

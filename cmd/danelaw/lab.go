@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -189,9 +188,7 @@ func printLabJSON(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
 		}
 		out.Domains = append(out.Domains, domain)
 	}
-	encoder := json.NewEncoder(to)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(out)
+	return writeJSON(to, out)
 }
 
 // delvAnchors is what delv and named read as trust anchors.

@@ -9,9 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // Exit codes.
@@ -43,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		code = exitUsage
 	}
 	if !errors.Is(err, errTold) {
-		fmt.Fprintln(stderr, "danelaw:", inWords(err))
+		fmt.Fprintln(stderr, "danelaw:", printable.Text(strings.ReplaceAll(inWords(err), "\n", "; ")))
 	}
 	return code
 }

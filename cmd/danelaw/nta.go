@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 func ntaCommand() *cli.Command {
@@ -78,9 +79,9 @@ func domainName(text string) (string, error) {
 func printAdded(to io.Writer, reply danelaw.NTAReply) error {
 	out := new(strings.Builder)
 	for _, n := range reply.NTAs {
-		fmt.Fprintf(out, "%s and all below are not validated until %s UTC\n", n.Zone, minute(n.Until))
+		fmt.Fprintf(out, "%s and all below are not validated until %s UTC\n", printable.Text(n.Zone), minute(n.Until))
 		for _, test := range n.Tests {
-			fmt.Fprintf(out, "  %s %s: %s\n", test.Name, test.Type, test.Result)
+			fmt.Fprintf(out, "  %s\n", printable.Text(fmt.Sprintf("%s %s: %s", test.Name, test.Type, test.Result)))
 		}
 		switch {
 		case reply.Well && !n.Keep:
@@ -125,7 +126,7 @@ func printNTAs(to io.Writer, all []*danelaw.NTA, now time.Time) error {
 		if n.Keep {
 			from += ", keep"
 		}
-		fmt.Fprintf(rows, "%s\t%s\t%s\t%s\t%s\n", n.Zone, minute(n.Until), left, from, n.Reason)
+		fmt.Fprintf(rows, "%s\t%s\t%s\t%s\t%s\n", printable.Text(n.Zone), minute(n.Until), left, from, printable.Text(n.Reason))
 	}
 	if err := rows.Flush(); err != nil {
 		return err
@@ -133,7 +134,7 @@ func printNTAs(to io.Writer, all []*danelaw.NTA, now time.Time) error {
 	for _, n := range all {
 		for _, test := range n.Tests {
 			if !n.Tested.IsZero() && n.Over == "" {
-				fmt.Fprintf(to, "\n%s %s, tested %s: %s\n", test.Name, test.Type, minute(n.Tested), test.Result)
+				fmt.Fprintf(to, "\n%s\n", printable.Text(fmt.Sprintf("%s %s, tested %s: %s", test.Name, test.Type, minute(n.Tested), test.Result)))
 			}
 		}
 	}

@@ -13,12 +13,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 //go:embed page.html
 var pageText string
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"printable": printable}).Parse(pageText))
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"printable": printable.Text}).Parse(pageText))
 
 // page is what the template makes a page of.
 type page struct {
@@ -253,10 +255,10 @@ func (d *drawing) place(b *box, depth int) {
 	b.W = drawingWidth - b.X - 1
 	var lines []string
 	for _, l := range b.Lines {
-		lines = append(lines, wrap(printable(l), int(float64(b.W-2*boxPadding-10)/letterWidth))...)
+		lines = append(lines, wrap(printable.Text(l), int(float64(b.W-2*boxPadding-10)/letterWidth))...)
 	}
 	b.Lines = lines
-	b.Titles = wrap(printable(strings.Join(b.Titles, " ")), (b.W-2*boxPadding-wordWidth)/titleWidth)
+	b.Titles = wrap(printable.Text(strings.Join(b.Titles, " ")), (b.W-2*boxPadding-wordWidth)/titleWidth)
 	b.H = (len(b.Titles)+len(lines))*lineHeight + 2*boxPadding
 	d.Height = b.Y + b.H + boxGap
 	d.Boxes = append(d.Boxes, b)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 )
 
@@ -34,7 +35,7 @@ func readIdentity(file string) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := &identity{from: file}
+	id := &identity{from: printable.Text(file)}
 	var keys [][]byte // in DER, public
 	found := 0
 	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {

@@ -16,6 +16,8 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 func serveCommand() *cli.Command {
@@ -160,17 +162,17 @@ func addresses(i *caddy.Instance) (all []string) {
 // reload reads the Corefile anew. What is wrong with it is logged, by caddy too, and the old one stays.
 func reload(src *source) {
 	if src.file == "" {
-		log.Printf("[WARNING] SIGUSR1: %s cannot be read again: it is kept; start with -conf FILE to have one that can", src.name)
+		log.Printf("[WARNING] SIGUSR1: %s cannot be read again: it is kept; start with -conf FILE to have one that can", printable.Text(src.name))
 		return
 	}
 	input, err := src.Load(serverType)
 	if err != nil {
-		log.Printf("[ERROR] SIGUSR1: %v: the configuration is kept", err)
+		log.Printf("[ERROR] SIGUSR1: %s: the configuration is kept", printable.Text(err.Error()))
 		return
 	}
 	for _, i := range caddy.Instances() { // not the one of the start: the plugin reload may have replaced it
 		if _, err := i.Restart(input); err != nil {
-			log.Printf("[ERROR] SIGUSR1: %v: the configuration is kept", explainStart(err))
+			log.Printf("[ERROR] SIGUSR1: %s: the configuration is kept", printable.Text(explainStart(err).Error()))
 		}
 	}
 }
@@ -181,7 +183,7 @@ func stop() {
 		err := i.Stop()
 		for _, err := range append(i.ShutdownCallbacks(), err) {
 			if err != nil {
-				log.Printf("[ERROR] while stopping: %v", err)
+				log.Printf("[ERROR] while stopping: %s", printable.Text(err.Error()))
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 )
 
@@ -90,7 +91,11 @@ func newSMTPView(r *probe.Report, now time.Time) smtpView {
 	}
 	if len(r.Chain) > 0 {
 		c, end := r.Chain[0], r.Expires().UTC()
-		v.Certificate = &certificateView{c.Subject.String(), append([]string{}, c.DNSNames...), c.Issuer.String(), end, daysLeft(end, now)}
+		names := []string{}
+		for _, name := range c.DNSNames {
+			names = append(names, printable.Short(name))
+		}
+		v.Certificate = &certificateView{printable.Short(c.Subject.String()), names, printable.Short(c.Issuer.String()), end, daysLeft(end, now)}
 	}
 	if r.Record != nil {
 		v.Result, v.Matched = "matches", rdata(r.Record)

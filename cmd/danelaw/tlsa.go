@@ -18,6 +18,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 )
 
@@ -174,13 +175,13 @@ func hostOf(given string, ids []*identity) (string, error) {
 	case len(names) == 0:
 		return "", usageError{fmt.Errorf("%s names no host: say which with -host", ids[0])}
 	case len(names) > 1 || strings.HasPrefix(names[0], "*"):
-		return "", usageError{fmt.Errorf("the certificate is for %s: say with -host which of its names MX records have", strings.Join(names, ", "))}
+		return "", usageError{fmt.Errorf("the certificate is for %s: say with -host which of its names MX records have", printable.Short(strings.Join(names, ", ")))}
 	}
 	return mailHost(names[0])
 }
 
 func mailHost(name string) (string, error) {
-	if _, ok := dns.IsDomainName(name); !ok || strings.ContainsAny(name, " \t*/:") {
+	if _, ok := dns.IsDomainName(name); !ok || strings.ContainsAny(name, " */:") || printable.Text(name) != name {
 		return "", usageError{fmt.Errorf("%q is not the name of a host", name)}
 	}
 	return dns.CanonicalName(name), nil

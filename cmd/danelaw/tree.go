@@ -15,6 +15,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // parseType reads the name of a type, or TYPE and its number (RFC 3597 section 5).
@@ -67,7 +68,7 @@ func (t *tree) verdict() string {
 		line += ", " + dns.RcodeToString[a.Rcode]
 	}
 	for _, f := range a.Notes {
-		line += fmt.Sprintf("\n%s (EDE %d)", f.Text, f.Code)
+		line += fmt.Sprintf("\n%s (EDE %d)", printable.Text(f.Text), f.Code)
 	}
 	return line
 }
@@ -81,7 +82,7 @@ func (t *tree) hasData() bool {
 
 // row prints one line.
 func (t *tree) row(depth int, what string, status dnssec.Status, how string) {
-	fmt.Fprintf(t.rows, "%s%s\t%s\t%s\n", strings.Repeat("  ", depth), what, status, how)
+	fmt.Fprintf(t.rows, "%s%s\t%s\t%s\n", strings.Repeat("  ", depth), printable.Text(what), status, printable.Text(how))
 }
 
 // zone prints the line of a zone.
@@ -219,6 +220,8 @@ func sets(section []dns.RR) (all [][]dns.RR) {
 }
 
 // rdata is what a record holds, in zone-file form.
-func rdata(rr dns.RR) string { return strings.TrimPrefix(rr.String(), rr.Header().String()) }
+func rdata(rr dns.RR) string {
+	return printable.Text(strings.TrimPrefix(rr.String(), rr.Header().String()))
+}
 
 func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }

@@ -15,6 +15,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // The form of a domain in `danelaw check -json`, from which text and page are made too. Names end with a dot, times are RFC 3339 in
@@ -156,7 +157,7 @@ func failureOf(f *dnssec.Failure) *failureView {
 	if f == nil {
 		return nil
 	}
-	v := &failureView{Text: f.Text, EDE: f.Code, Zone: f.Zone, Owner: f.Owner, KeyTag: f.KeyTag}
+	v := &failureView{Text: printable.Text(f.Text), EDE: f.Code, Zone: f.Zone, Owner: f.Owner, KeyTag: f.KeyTag}
 	if f.Type != 0 {
 		v.Type = dns.Type(f.Type).String()
 	}
@@ -253,7 +254,7 @@ func (v *view) policies() {
 func (p *policyView) parsed(err error) bool {
 	p.Published = p.Failure == nil && err != mail.ErrNoPolicy
 	if p.Published && err != nil {
-		p.Error = err.Error()
+		p.Error = printable.Text(err.Error())
 	}
 	return err == nil
 }

@@ -5,13 +5,13 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/fatih/color"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // tone is how a word is to be taken.
@@ -86,7 +86,7 @@ func printView(to io.Writer, v *view, p painter) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s\n", v.Domain, p.paint(tones[v.Decision], headlines[v.Decision]))
 	if told := v.told(); told != "" {
-		fmt.Fprintln(&b, printable(told))
+		fmt.Fprintln(&b, printable.Text(told))
 	}
 	b.WriteByte('\n')
 	printRows(&b, v.rows(), p)
@@ -99,7 +99,7 @@ func printRows(b *strings.Builder, rows []row, p painter) {
 	what, word := 0, 0
 	for i := range rows {
 		r := &rows[i]
-		r.What, r.Word, r.Text = printable(r.What), printable(r.Word), printable(r.Text)
+		r.What, r.Word, r.Text = printable.Text(r.What), printable.Text(r.Word), printable.Text(r.Text)
 		if !r.Heading {
 			what, word = max(what, utf8.RuneCountInString(r.What)), max(word, utf8.RuneCountInString(r.Word))
 		}
@@ -113,16 +113,6 @@ func printRows(b *strings.Builder, rows []row, p painter) {
 		}
 		fmt.Fprintln(b, strings.TrimRight(line, " "))
 	}
-}
-
-// printable takes out what could change a terminal: some texts come from servers.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
 }
 
 // told is the sentence below the headline.

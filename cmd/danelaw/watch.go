@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -79,9 +78,7 @@ func (a *asker) watch(ctx context.Context, c *cli.Command, domains []string) err
 		}
 	}
 	if c.Bool("json") {
-		encoder := json.NewEncoder(c.Root().Writer)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(out); err != nil {
+		if err := writeJSON(c.Root().Writer, out); err != nil {
 			return err
 		}
 	}

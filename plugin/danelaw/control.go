@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // DefaultControl is where the control socket is if nothing else is said and its directory exists.
@@ -207,7 +208,7 @@ func controlMux() http.Handler {
 				if no, ok := errors.AsType[refusal](err); ok {
 					status = no.status
 				}
-				out = ErrorReply{err.Error()}
+				out = ErrorReply{printable.Text(err.Error())}
 			}
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
@@ -295,7 +296,7 @@ func removeNTA(r *http.Request) (any, error) {
 // nameIn returns a domain name of the request.
 func nameIn(r *http.Request, key string) (string, error) {
 	name := r.URL.Query().Get(key)
-	if _, ok := dns.IsDomainName(name); !ok || name == "" {
+	if _, ok := dns.IsDomainName(name); !ok || name == "" || !ascii(name) {
 		return "", fmt.Errorf("%q is not a domain name", name)
 	}
 	return dns.CanonicalName(name), nil

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/coredns/coredns/plugin"
-	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
@@ -31,8 +30,6 @@ import (
 )
 
 const pluginName = "danelaw"
-
-var log = clog.NewWithPlugin(pluginName)
 
 // Config is what a Handler is made of. Start from [Defaults]; Anchors, and Routes or Next, have to be added.
 type Config struct {
@@ -279,7 +276,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	defer func() {
 		if p := recover(); p != nil { // S-27: CoreDNS's own recover sends no EDE
 			if h.meter.panics.Inc(); h.failures.open() {
-				log.Errorf("%s: panic: %v\n%s", q, p, debug.Stack())
+				log.trace("%s: panic: %v\n%s", q, p, debug.Stack())
 			}
 			rcode, err = h.send(q, crash(q)), nil
 		}

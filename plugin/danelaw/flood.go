@@ -39,7 +39,7 @@ func (f *flood) log(q *query, notes []*dnssec.Failure) {
 	switch {
 	case len(notes) == 0 || !f.open():
 	case errors.Is(notes[0], chain.ErrPanic):
-		log.Errorf("%s: %v", q, notes[0].Err)
+		log.trace("%s: %v", q, notes[0].Err)
 	default:
 		log.Warningf("%s from %s: SERVFAIL: %v", q, q.client, notes[0])
 	}

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 const (
@@ -262,16 +262,21 @@ func (t *table) acceptable(a NegativeAnchor) error {
 func (a NegativeAnchor) check() error {
 	_, isName := dns.IsDomainName(a.Zone)
 	switch {
-	case !isName || a.Zone != dns.CanonicalName(a.Zone):
+	case !isName || a.Zone != dns.CanonicalName(a.Zone) || !ascii(a.Zone):
 		return fmt.Errorf("%q is not a domain name", a.Zone)
 	case a.Zone == ".":
 		return errors.New(`"." would leave nothing to validate`)
 	case a.Life < time.Second || a.Life > maxNegativeLife:
 		return fmt.Errorf("the duration %v is out of range: it may be from 1s to 168h", a.Life)
-	case len(a.Reason) > maxReason || strings.ContainsFunc(a.Reason, func(r rune) bool { return !unicode.IsPrint(r) }):
+	case len(a.Reason) > maxReason || printable.Text(a.Reason) != a.Reason:
 		return fmt.Errorf("the reason %.20q... is longer than %d octets, or more than one line of text", a.Reason, maxReason)
 	}
 	return nil
+}
+
+// ascii reports whether a name is in the form in which DNS libraries show it: octets that are no printable ASCII are escaped, \027.
+func ascii(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // distrustable says why a negative trust anchor for zone would be without effect.

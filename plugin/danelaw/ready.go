@@ -118,7 +118,7 @@ func (r *readiness) attempt(ctx context.Context) (passed bool) {
 			return false
 		}
 		r.memory.ready.Store(true)
-		log.Info("ready: trust anchor, clock and upstream are in order")
+		log.Infof("ready: trust anchor, clock and upstream are in order")
 		return true
 	}
 	return false
@@ -127,7 +127,7 @@ func (r *readiness) attempt(ctx context.Context) (passed bool) {
 // survive ends a panic in a goroutine of ours (S-27).
 func survive() {
 	if p := recover(); p != nil {
-		log.Errorf("panic in the background: %v\n%s", p, debug.Stack())
+		log.trace("panic in the background: %v\n%s", p, debug.Stack())
 	}
 }
 
@@ -135,7 +135,7 @@ func survive() {
 func (r *readiness) obstruct(why error) {
 	old := r.obstacle.Swap(&dnssec.Failure{Code: dns.ExtendedErrorCodeNotReady, Text: "not ready: " + why.Error()})
 	if old != nil && old.Text != r.obstacle.Load().Text {
-		log.Warning(r.obstacle.Load().Text)
+		log.Warningf("%s", r.obstacle.Load().Text)
 	}
 }
 

@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // verdict labels replies in metrics.
@@ -206,9 +206,9 @@ func (h *Handler) opt(q *query, notes []*dnssec.Failure) *dns.OPT {
 // maxText is how many octets of text an Extended DNS Error has (S-15).
 const maxText = 255
 
-// cut makes text valid UTF-8 of at most maxText octets.
+// cut makes text one line of at most maxText octets, whoever has written some of it.
 func cut(text string) string {
-	text = strings.ToValidUTF8(text, "?")
+	text = printable.Text(text)
 	if len(text) <= maxText {
 		return text
 	}

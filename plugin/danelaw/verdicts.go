@@ -51,21 +51,11 @@ func (h *Handler) judged(q dns.Question, s dnssec.Status, why string) {
 	case s == dnssec.Secure:
 		log.Infof("%s is %s now, it was %s", describe(q), s, old)
 	default:
-		log.Warningf("%s is %s now, it was %s: %s", describe(q), s, old, oneLine(why))
+		log.Warningf("%s is %s now, it was %s: %s", describe(q), s, old, why)
 	}
 }
 
 // ofMail reports whether the delivery of mail to a domain rests on q: its MX, or the TLSA of a host.
 func ofMail(q dns.Question) bool {
 	return q.Qtype == dns.TypeMX || q.Qtype == dns.TypeTLSA && strings.HasPrefix(q.Name, "_25._tcp.")
-}
-
-// oneLine is text without what would begin another line of the log.
-func oneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, text)
 }

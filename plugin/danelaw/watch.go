@@ -263,7 +263,7 @@ func setWatch(s *setting, args []string) error {
 	}
 	for _, arg := range args {
 		domain := dns.CanonicalName(arg)
-		if _, ok := dns.IsDomainName(arg); !ok || domain == "." || strings.ContainsAny(arg, "/:@*") {
+		if _, ok := dns.IsDomainName(arg); !ok || domain == "." || strings.ContainsAny(arg, "/:@*") || !ascii(arg) {
 			return fmt.Errorf("%q is not a domain that gets mail", arg)
 		}
 		if slices.Contains(s.Watch, domain) {

@@ -38,7 +38,7 @@ func ParseSTS(answer []dns.RR) (*STS, error) {
 	case len(ids) > 1:
 		return nil, errors.New("it has more than one id")
 	case !stsID.MatchString(ids[0]):
-		return nil, fmt.Errorf("its id %q is not 1 to 32 letters and digits", ids[0])
+		return nil, fmt.Errorf("its id %.100q is not 1 to 32 letters and digits", ids[0])
 	}
 	return &STS{ID: ids[0]}, nil
 }
@@ -123,11 +123,11 @@ func split(rest string) (all fields, err error) {
 		name, value, ok := strings.Cut(part, "=")
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("its field %q has no equals sign", part)
+			return nil, fmt.Errorf("its field %.100q has no equals sign", part)
 		case !fieldName.MatchString(name):
-			return nil, fmt.Errorf("its field %q has no proper name", part)
+			return nil, fmt.Errorf("its field %.100q has no proper name", part)
 		case name != "rua" && !fieldValue.MatchString(value):
-			return nil, fmt.Errorf("its field %q has no proper value", part)
+			return nil, fmt.Errorf("its field %.100q has no proper value", part)
 		}
 		all = append(all, [2]string{name, value})
 	}
@@ -138,19 +138,19 @@ func split(rest string) (all fields, err error) {
 func reportURI(text string) error {
 	u, err := url.Parse(text)
 	switch {
-	case err != nil:
-		return fmt.Errorf("its rua %q is no URI", text)
+	case err != nil, strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }): // RFC 3986 section 2
+		return fmt.Errorf("its rua %.100q is no URI", text)
 	case u.Scheme == "mailto":
 		box, err := url.PathUnescape(u.Opaque)
 		if _, faulty := mail.ParseAddress(box); err != nil || faulty != nil || strings.ContainsAny(box, "<> ") {
-			return fmt.Errorf("its rua %q names no mailbox", text)
+			return fmt.Errorf("its rua %.100q names no mailbox", text)
 		}
 	case u.Scheme == "https":
 		if u.Host == "" {
-			return fmt.Errorf("its rua %q names no host", text)
+			return fmt.Errorf("its rua %.100q names no host", text)
 		}
 	default:
-		return fmt.Errorf("its rua %q is of neither mailto nor https", text)
+		return fmt.Errorf("its rua %.100q is of neither mailto nor https", text)
 	}
 	return nil
 }

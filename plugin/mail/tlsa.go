@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // The certificate usages of RFC 6698 section 2.1.1, by the names of RFC 7218.
@@ -125,7 +127,8 @@ type CertificateError struct {
 	Err    error
 }
 
-func (e *CertificateError) Error() string { return e.Err.Error() }
+// Error is fit to be shown, whatever the certificate has in its names.
+func (e *CertificateError) Error() string { return printable.Text(e.Err.Error()) }
 
 func (e *CertificateError) Unwrap() error { return e.Err }
 
@@ -256,7 +259,23 @@ func verifyName(c *x509.Certificate, names []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the certificate is for %s, not for %s", strings.Join(c.DNSNames, ", "), strings.Join(names, " or "))
+	return fmt.Errorf("the certificate is for %s, not for %s", listed(c.DNSNames), strings.Join(names, " or "))
+}
+
+// mostNames is how many names of a certificate are told.
+const mostNames = 8
+
+// listed are the names of a certificate, as far as anybody reads them.
+func listed(names []string) string {
+	var told []string
+	for _, name := range names[:min(mostNames, len(names))] {
+		told = append(told, printable.Short(name))
+	}
+	text := strings.Join(told, ", ")
+	if more := len(names) - len(told); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // chainError is the error for a chain that does not lead to the trust anchor of a record.
@@ -274,6 +293,6 @@ func (e outOfDate) Unwrap() error { return e.CertificateInvalidError }
 
 func (e outOfDate) Error() string {
 	const form = "2006-01-02 15:04"
-	return fmt.Sprintf("the certificate %q is valid from %s to %s UTC only, and a record of usage 2 heeds that", e.Cert.Subject,
+	return fmt.Sprintf("the certificate %.200q is valid from %s to %s UTC only, and a record of usage 2 heeds that", e.Cert.Subject,
 		e.Cert.NotBefore.UTC().Format(form), e.Cert.NotAfter.UTC().Format(form))
 }

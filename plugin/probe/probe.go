@@ -27,6 +27,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // Timeout is how long a Prober of the zero value waits for all of one probe: longer than receivers let clients wait for their
@@ -107,9 +108,17 @@ type Failure struct {
 	Err  error
 }
 
-func (f *Failure) Error() string { return f.Err.Error() }
+// Error is fit to be shown, whatever of the host's own words is in it.
+func (f *Failure) Error() string { return printable.Text(f.Err.Error()) }
 
 func (f *Failure) Unwrap() error { return f.Err }
+
+// short is an error whose words may be the peer's, as long as it likes.
+type short struct{ error }
+
+func (s short) Error() string { return printable.Short(s.error.Error()) }
+
+func (s short) Unwrap() error { return s.error }
 
 // Result is the result type that a sender reports (RFC 8460 section 4.3), "" for what has to do with TLS in no way.
 func (f *Failure) Result() mail.Result {
@@ -178,7 +187,7 @@ func (p *Prober) probe(ctx context.Context, t Target, r *Report) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		return &Failure{Handshake, fmt.Errorf("the TLS handshake failed: %w", err)}
+		return &Failure{Handshake, fmt.Errorf("the TLS handshake failed: %w", short{err})}
 	}
 	state := secured.ConnectionState()
 	r.Version, r.Chain = state.Version, state.PeerCertificates

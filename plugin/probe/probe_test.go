@@ -243,7 +243,7 @@ func TestFailures(t *testing.T) {
 		{"closes at once", script(t, ""), Unreachable, "", "closed the connection"},
 		{"closes after EHLO", script(t, hello, ""), Unreachable, "", "closed the connection"},
 		{"another protocol", script(t, "SSH-2.0-OpenSSH\r\n"), Protocol, "", "does not speak SMTP"},
-		{"no service", script(t, "554 go away\x1b[31m\r\n"), Protocol, "", "refuses connections: 554 go away\uFFFD[31m"},
+		{"no service", script(t, "554 go away\x1b[31m\r\n"), Protocol, "", "refuses connections: 554 go away\\u001b[31m"},
 		{"refuses EHLO", script(t, hello, "421-busy\r\n421 now\r\n"), Protocol, "", "refuses EHLO: 421 busy"},
 		{"no EHLO", script(t, hello, "502 what?\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "knows no EHLO (502 what?)"},
 		{"no STARTTLS", receiver(t, nil), NoSTARTTLS, mail.STARTTLSNotSupported, "does not offer STARTTLS"},

@@ -8,7 +8,8 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // maxOctets is how much is read of one peer: the longest certificate message that crypto/tls takes has 256 KiB.
@@ -51,7 +52,7 @@ func (s session) greeting() (string, error) {
 	if err != nil {
 		return "", refusal(Protocol, "connections", err)
 	}
-	return printable(text), nil
+	return printable.Short(text), nil
 }
 
 // startTLS has the receiver wait for a TLS handshake.
@@ -129,15 +130,5 @@ func refusal(kind Kind, what string, err error) error {
 // firstLine is what of a reply stands in a message.
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
-	return printable(line)
-}
-
-// printable is what a stranger wrote, fit for a terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\n' && !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text)
+	return printable.Short(line)
 }

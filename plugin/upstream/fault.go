@@ -9,11 +9,11 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // Reason says in one word why an attempt at an upstream brought nothing usable. It labels metrics.
@@ -82,12 +82,7 @@ func concise(err error) string {
 	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
 		return sys.Err.Error()
 	}
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, err.Error())
+	return printable.Short(err.Error())
 }
 
 // ErrUpstream is wrapped by every failure of [Set.Exchange]: it is the way to the data that failed and not the data. Beside

@@ -60,7 +60,7 @@ func (b *below) serve(ctx context.Context, w *capture, m *dns.Msg) (err error) {
 	rcode, err := b.handler.ServeDNS(ctx, w, m)
 	switch {
 	case err != nil:
-		return &fault{Network, "failed: " + err.Error(), err}
+		return &fault{Network, "failed: " + concise(err), err}
 	case !plugin.ClientWrite(rcode):
 		return faultf(Refusal, "answered %s", rcodeName(rcode))
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // query is one question as it is put.
@@ -126,7 +128,7 @@ func extendedErrors(m *dns.Msg) string {
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
 			if ede, ok := o.(*dns.EDNS0_EDE); ok {
-				fmt.Fprintf(&b, " (EDE %d %.100q)", ede.InfoCode, ede.ExtraText)
+				b.WriteString(printable.Text(fmt.Sprintf(" (EDE %d %.100q)", ede.InfoCode, ede.ExtraText)))
 			}
 		}
 	}

@@ -134,7 +134,7 @@ func TestTLSRefused(t *testing.T) {
 		text   string
 	}{
 		"another name":    {certified(t, ca, "other.example"), time.Now, "certificate is valid for other.example, not dot.example"},
-		"a rude name":     {certified(t, ca, "\x1b[2J.example"), time.Now, "certificate is valid for \ufffd[2J.example, not dot.example"}, // S-15
+		"a rude name":     {certified(t, ca, "\x1b[2J.example"), time.Now, "certificate is valid for \\u001b[2J.example, not dot.example"}, // S-15
 		"another CA":      {certified(t, otherCA, "dot.example"), time.Now, "certificate signed by unknown authority"},
 		"TLS 1.1":         {old, time.Now, "protocol version"},
 		"no TLS":          {nil, time.Now, "could not be reached over TLS"},
