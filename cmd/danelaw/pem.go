@@ -2,16 +2,15 @@ package main
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"slices"
 
 	"github.com/danelaw-dns/danelaw/plugin/printable"
-	"github.com/danelaw-dns/danelaw/plugin/probe"
 )
 
 // identity is what a mail host shows, or will show: a certificate with those above it, or only its key.
@@ -19,6 +18,8 @@ type identity struct {
 	from  string              // the file, or the host and address
 	chain []*x509.Certificate // its own first; empty if there is only a key
 	spki  []byte              // the public key in DER (SubjectPublicKeyInfo)
+
+	turned bool // an authority's certificate stands first in the file
 }
 
 // String names it in messages.
@@ -26,7 +27,7 @@ func (id *identity) String() string {
 	if len(id.chain) == 0 {
 		return "the key of " + id.from
 	}
-	return fmt.Sprintf("the %s certificate of %s", probe.KeyOf(id.chain[0]), id.from)
+	return fmt.Sprintf("the %s certificate of %s", kindOfKey(id.chain[0]), id.from)
 }
 
 // readIdentity reads a file of PEM: a certificate, perhaps with those above it and its private key as MTAs have them, or a key alone.
@@ -35,10 +36,11 @@ func readIdentity(file string) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
+	text := bytes.TrimPrefix(content, []byte("\ufeff"))
 	id := &identity{from: printable.Text(file)}
 	var keys [][]byte // in DER, public
 	found := 0
-	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		found++
 		public, err := id.read(block)
 		if err != nil {
@@ -56,53 +58,30 @@ func readIdentity(file string) (*identity, error) {
 
 // read takes one block; of a key it returns the public one.
 func (id *identity) read(block *pem.Block) ([]byte, error) {
-	if block.Type == "CERTIFICATE" || block.Type == "TRUSTED CERTIFICATE" {
+	switch block.Type {
+	case "CERTIFICATE", "X509 CERTIFICATE":
 		c, err := x509.ParseCertificate(block.Bytes)
 		id.chain = append(id.chain, c)
 		return nil, err
-	}
-	key, err := parseKey(block)
-	if err != nil || key == nil {
-		return nil, err
-	}
-	if private, ok := key.(crypto.Signer); ok {
-		key = private.Public()
-	}
-	return x509.MarshalPKIXPublicKey(key)
-}
-
-// parseKey reads a key, private or public; nil for a block that holds none.
-func parseKey(block *pem.Block) (any, error) {
-	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
-		return nil, errors.New("it is encrypted: make a file of its public key, `openssl pkey -in FILE -pubout -out PUBLIC`, and take that")
-	}
-	switch block.Type {
-	case "PRIVATE KEY":
-		return x509.ParsePKCS8PrivateKey(block.Bytes)
-	case "RSA PRIVATE KEY":
-		return x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "EC PRIVATE KEY":
-		return x509.ParseECPrivateKey(block.Bytes)
-	case "PUBLIC KEY":
-		return x509.ParsePKIXPublicKey(block.Bytes)
-	case "RSA PUBLIC KEY":
-		return x509.ParsePKCS1PublicKey(block.Bytes)
-	case "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST":
-		request, err := x509.ParseCertificateRequest(block.Bytes)
-		if err != nil {
+	case "TRUSTED CERTIFICATE": // OpenSSL's: what it is trusted for stands behind it
+		var first asn1.RawValue
+		if _, err := asn1.Unmarshal(block.Bytes, &first); err != nil {
 			return nil, err
 		}
-		return request.PublicKey, nil
-	case "EC PARAMETERS", "DH PARAMETERS":
-		return nil, nil
+		c, err := x509.ParseCertificate(first.FullBytes)
+		id.chain = append(id.chain, c)
+		return nil, err
 	}
-	return nil, errors.New("it is neither a certificate nor a key")
+	return publicKey(block)
 }
 
-// settle finds out what the file is about.
+// settle finds out what the file is about: the certificate of the host first, then those above it.
 func (id *identity) settle(keys [][]byte) error {
 	switch {
 	case len(id.chain) > 0:
+		if err := id.sort(keys); err != nil {
+			return err
+		}
 		id.spki = id.chain[0].RawSubjectPublicKeyInfo
 	case len(keys) == 0:
 		return fmt.Errorf("%s: it holds neither a certificate nor a key", id.from)
@@ -117,8 +96,39 @@ func (id *identity) settle(keys [][]byte) error {
 	return nil
 }
 
+// sort puts the host's own certificate first if an authority's stands there: the one that the key in the file belongs to, else the one
+// that has issued none of the others. What stands behind keeps its order, but for a chain from the top down, which is turned round.
+func (id *identity) sort(keys [][]byte) error {
+	var own []int
+	for i, c := range id.chain {
+		if slices.ContainsFunc(keys, func(key []byte) bool { return bytes.Equal(key, c.RawSubjectPublicKeyInfo) }) {
+			own = []int{i}
+			break
+		}
+		if !slices.ContainsFunc(id.chain, func(o *x509.Certificate) bool { return !o.Equal(c) && bytes.Equal(o.RawIssuer, c.RawSubject) }) {
+			own = append(own, i)
+		}
+	}
+	if len(own) == 0 || slices.Contains(own, 0) {
+		return nil
+	}
+	if len(own) > 1 {
+		return fmt.Errorf("%s: its first certificate is an authority's, and %d others could be the host's: put the host's own first", id.from, len(own))
+	}
+	id.turned = true
+	if at := own[0]; at == len(id.chain)-1 {
+		slices.Reverse(id.chain)
+	} else {
+		id.chain = slices.Insert(slices.Delete(slices.Clone(id.chain), at, at+1), 0, id.chain[at])
+	}
+	return nil
+}
+
 // notPEM says what to do with a file in another form.
 func notPEM(content []byte) error {
+	if bytes.HasPrefix(content, []byte{0xff, 0xfe}) || bytes.HasPrefix(content, []byte{0xfe, 0xff}) {
+		return errors.New("it is text in UTF-16: save it as UTF-8, or `iconv -f utf-16 -t utf-8 FILE`")
+	}
 	if _, err := x509.ParseCertificate(content); err == nil {
 		return errors.New("it is a certificate in DER: make PEM of it with `openssl x509 -inform der -in FILE`")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -16,14 +17,10 @@ import (
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
-	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 )
-
-// usualTTL is the TTL of TLSA records of which nothing is known: an hour, as RFC 7671 section 8 wants it short.
-const usualTTL = 3600
 
 func tlsaCommand() *cli.Command {
 	return &cli.Command{
@@ -34,9 +31,10 @@ func tlsaCommand() *cli.Command {
 			"-smtp the certificates are those that a live host shows, the one with an RSA key and the one with an ECDSA key. The\n" +
 			"records are printed in zone-file form: 3 1 1, the SHA-256 of the host's public key, unless flags say otherwise. For\n" +
 			"usage 2 it is that of the last certificate of the chain, which the host has to present.\n\n" +
-			"With -next FILE it is a rollover to another certificate or key: both records, and the steps with their waiting times.\n" +
-			"With -check the published records are looked up and validated here, with the upstreams and trust anchors of the\n" +
-			"configuration: which match nothing, and which certificate has none.\n\n" +
+			"With --next FILE it is a rollover to another certificate or key: both records, and the steps with their waiting times,\n" +
+			"which --check takes from what is published. With --check the published records are looked up and validated here, with\n" +
+			"the upstreams and trust anchors of the configuration: which match nothing, and which certificate has none. Where the\n" +
+			"host or the name of its records is an alias, they are sought where senders seek them (RFC 7672 section 2.2.2).\n\n" +
 			"Exit codes: 0; 1 if something did not work, or with -check a certificate has no record or the records are not Secure;\n" +
 			"2 for a wrong command line.",
 		Flags: append(askFlags(),
@@ -49,6 +47,7 @@ func tlsaCommand() *cli.Command {
 			&cli.IntFlag{Name: "port", Value: mail.Port, Usage: "the records are for port `N`", Validator: checkPort},
 			&cli.StringSliceFlag{Name: "next", Usage: "plan a rollover to the certificate or key in `FILE`"},
 			&cli.BoolFlag{Name: "check", Usage: "compare with the published records"},
+			&cli.BoolFlag{Name: "json", Usage: "print JSON for a program"},
 		),
 		Action: tlsa,
 	}
@@ -68,28 +67,32 @@ func tlsa(ctx context.Context, c *cli.Command) error {
 	if err := p.identify(ctx, c); err != nil {
 		return err
 	}
-	if c.Bool("check") {
-		if err := p.lookUp(ctx); err != nil {
-			return err
-		}
-	}
-	if err := p.printRecords(); err != nil || !c.Bool("check") {
+	out, err := p.report(c.Bool("check"))
+	if err != nil {
 		return err
 	}
-	return p.compare()
+	if c.Bool("json") {
+		err = writeJSON(p.out, out)
+	} else {
+		err = out.print(p.out, p.err)
+	}
+	if err == nil && !out.Good {
+		return errTold
+	}
+	return err
 }
 
 // tlsaPlan is one run of the command.
 type tlsaPlan struct {
 	out, err      io.Writer
-	host          string // canonical
+	host          string // canonical, as MX records have it
+	base          string // the TLSA base domain: the host, or what it is an alias of (D-4)
 	port          int
 	ttl           *uint32
 	kind          dns.TLSA // usage, selector and matching type
 	current, next []*identity
-	published     []*dns.TLSA
-	publishedTTL  uint32 // of the set as it is signed
-	*asker               // nil if nobody is asked
+	set           publishedSet
+	*asker        // nil if nobody is asked
 }
 
 // newTLSAPlan reads what of the command line needs nothing else.
@@ -133,18 +136,24 @@ func (p *tlsaPlan) readKind(c *cli.Command) error {
 	return nil
 }
 
-// identify finds the certificates and keys, and the name of the host.
+// identify finds the certificates and keys, the name of the host, and what is published of it.
 func (p *tlsaPlan) identify(ctx context.Context, c *cli.Command) (err error) {
 	if p.next, err = readIdentities(c.StringSlice("next")); err != nil {
 		return err
 	}
 	if c.IsSet("smtp") {
-		return p.connect(ctx, c.String("smtp"), c.String("host"))
+		return p.connect(ctx, c.String("smtp"), c.String("host"), c.Bool("check"))
 	}
 	if p.current, err = readIdentities(c.Args().Slice()); err != nil {
 		return err
 	}
-	p.host, err = hostOf(c.String("host"), p.current)
+	if p.host, err = hostOf(c.String("host"), p.current); err != nil {
+		return err
+	}
+	p.base = p.host
+	if c.Bool("check") {
+		_, err = p.locate(ctx, true)
+	}
 	return err
 }
 
@@ -180,32 +189,45 @@ func hostOf(given string, ids []*identity) (string, error) {
 	return mailHost(names[0])
 }
 
-func mailHost(name string) (string, error) {
-	if _, ok := dns.IsDomainName(name); !ok || strings.ContainsAny(name, " */:") || printable.Text(name) != name {
-		return "", usageError{fmt.Errorf("%q is not the name of a host", name)}
+// mailHost reads the name of a host as people write it; hosts have no wildcard.
+func mailHost(text string) (string, error) {
+	name, err := domainName(text)
+	if err == nil && strings.ContainsAny(name, `*/\`) {
+		err = usageError{fmt.Errorf("%q is not the name of a host", text)}
 	}
-	return dns.CanonicalName(name), nil
+	return name, err
 }
 
 // connect takes the certificates of a live host.
-func (p *tlsaPlan) connect(ctx context.Context, target, given string) error {
+func (p *tlsaPlan) connect(ctx context.Context, target, given string, check bool) error {
 	name, port, err := splitTarget(target)
 	if err != nil {
 		return err
 	}
-	if _, err := netip.ParseAddr(name); err == nil && given == "" {
+	literal, err := netip.ParseAddr(name)
+	if err == nil && given == "" {
 		return usageError{fmt.Errorf("-smtp %s: say with -host which mail host it is", target)}
 	}
-	if given == "" {
-		given = name
-	}
-	if p.host, err = mailHost(given); err != nil {
+	isLiteral := err == nil
+	if p.host, err = mailHost(cmp.Or(given, name)); err != nil {
 		return err
 	}
-	addresses, err := p.addresses(ctx, name)
-	if err != nil {
-		return err
+	p.base = p.host
+	addresses := []netip.Addr{literal}
+	if !isLiteral || check {
+		found, err := p.locate(ctx, check)
+		if err != nil {
+			return err
+		}
+		if !isLiteral {
+			addresses = found
+		}
 	}
+	return p.showAll(ctx, addresses, port)
+}
+
+// showAll adds what the addresses show.
+func (p *tlsaPlan) showAll(ctx context.Context, addresses []netip.Addr, port uint16) error {
 	var last error
 	for _, address := range addresses {
 		if err := p.show(ctx, netip.AddrPortFrom(address, port)); err != nil {
@@ -219,7 +241,7 @@ func (p *tlsaPlan) connect(ctx context.Context, target, given string) error {
 	case len(p.current) == 0 && last != nil:
 		return errTold
 	case len(p.current) == 0:
-		return fmt.Errorf("%s has no address", name)
+		return fmt.Errorf("%s has no address", strings.TrimSuffix(p.host, "."))
 	}
 	return nil
 }
@@ -237,28 +259,6 @@ func splitTarget(target string) (host string, port uint16, err error) {
 	return host, uint16(n), nil
 }
 
-// addresses looks up a host.
-func (p *tlsaPlan) addresses(ctx context.Context, name string) (all []netip.Addr, err error) {
-	if address, err := netip.ParseAddr(name); err == nil {
-		return []netip.Addr{address}, nil
-	}
-	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		found, err := p.explain(ctx, dns.CanonicalName(name), qtype)
-		if err != nil {
-			return nil, err
-		}
-		if found.Answer.Status <= dnssec.Bogus {
-			return nil, errors.New(found.Answer.Notes[0].Text)
-		}
-		for _, rr := range found.Answer.Answer {
-			if address, ok := addressOf(rr); ok {
-				all = append(all, address)
-			}
-		}
-	}
-	return all, nil
-}
-
 // addressOf is the address in an A or AAAA record.
 func addressOf(rr dns.RR) (address netip.Addr, ok bool) {
 	switch rr := rr.(type) {
@@ -272,7 +272,7 @@ func addressOf(rr dns.RR) (address netip.Addr, ok bool) {
 
 // show adds the certificates of one address that are not there yet. That a host has none of the other kind is no error.
 func (p *tlsaPlan) show(ctx context.Context, at netip.AddrPort) error {
-	to := probe.Target{Address: at, Base: p.host}
+	to := probe.Target{Address: at, Base: p.base}
 	r := p.prober.Probe(ctx, to)
 	if r.Failure != nil {
 		return fmt.Errorf("%s at %s: %w", p.host, at, r.Failure)
@@ -310,7 +310,7 @@ func (p *tlsaPlan) record(id *identity) (*dns.TLSA, error) {
 		c = id.chain[0]
 	}
 	r := p.kind
-	r.Hdr = dns.RR_Header{Name: mail.TLSAName(p.host, p.port), Rrtype: dns.TypeTLSA, Class: dns.ClassINET}
+	r.Hdr = dns.RR_Header{Name: cmp.Or(p.set.owner, mail.TLSAName(p.base, p.port)), Rrtype: dns.TypeTLSA, Class: dns.ClassINET}
 	var err error
 	r.Certificate, err = dns.CertificateToDANE(r.Selector, r.MatchingType, c)
 	return &r, err
@@ -323,134 +323,6 @@ func (p *tlsaPlan) line(r *dns.TLSA) string {
 		ttl = fmt.Sprintf(" %d", *p.ttl)
 	}
 	return fmt.Sprintf("%s%s IN TLSA %d %d %d %s", r.Hdr.Name, ttl, r.Usage, r.Selector, r.MatchingType, r.Certificate)
-}
-
-// printRecords prints the records, with comments as zone files have them.
-func (p *tlsaPlan) printRecords() error {
-	var out strings.Builder
-	seen := map[string]bool{}
-	fresh := len(p.next) == 0
-	for i, id := range slices.Concat(p.current, p.next) {
-		r, err := p.record(id)
-		if err != nil {
-			return err
-		}
-		when := ""
-		if i >= len(p.current) {
-			when = "next: "
-		}
-		fmt.Fprintf(&out, "; %s%s%s\n", when, id, ends(id))
-		if line := p.line(r); seen[line] {
-			out.WriteString("; has the same record\n")
-		} else {
-			seen[line] = true
-			fresh = fresh || i >= len(p.current)
-			fmt.Fprintln(&out, line)
-		}
-		p.warn(id, r)
-	}
-	if len(p.next) > 0 {
-		p.steps(&out, fresh)
-	}
-	_, err := io.WriteString(p.out, out.String())
-	return err
-}
-
-// ends tells how long a certificate is valid.
-func ends(id *identity) string {
-	if len(id.chain) == 0 {
-		return ""
-	}
-	return ", valid to " + id.chain[0].NotAfter.UTC().Format("2006-01-02 15:04 UTC")
-}
-
-// warn tells of a record with which senders would not take the certificate that it is made of.
-func (p *tlsaPlan) warn(id *identity, r *dns.TLSA) {
-	if len(id.chain) == 0 || len(id.chain) == 1 && id.chain[0].IsCA {
-		return
-	}
-	if _, err := mail.Verify([]*dns.TLSA{r}, id.chain, []string{p.host}, time.Now()); err != nil {
-		fmt.Fprintf(p.err, "danelaw: with this record alone senders refuse %s: %v\n", id, err)
-	}
-}
-
-// steps are those of a rollover (RFC 7671 section 8.1).
-func (p *tlsaPlan) steps(out io.Writer, fresh bool) {
-	if !fresh {
-		fmt.Fprint(out, ";\n; The record stays the same: nothing has to be published, and the next certificate can be used at any time.\n")
-		return
-	}
-	ttl, how := uint32(usualTTL), "assumed, -ttl or -check tells another"
-	switch {
-	case p.publishedTTL > 0:
-		ttl, how = p.publishedTTL, "that of the published records"
-	case p.ttl != nil:
-		ttl, how = *p.ttl, "that of -ttl"
-	}
-	fmt.Fprintf(out, `;
-; 1. Publish all of these records now.
-; 2. Wait %v, twice the TTL (%d s, %s): until the nameservers all have them, and no cache has the old set.
-; 3. Have the host use the next certificate. danelaw tlsa -smtp %s -check must find it.
-; 4. Remove the records of what is not used any more.
-`, 2*time.Duration(ttl)*time.Second, ttl, how, strings.TrimSuffix(p.host, "."))
-}
-
-// lookUp finds the published records.
-func (p *tlsaPlan) lookUp(ctx context.Context) error {
-	name := mail.TLSAName(p.host, p.port)
-	found, err := p.explain(ctx, name, dns.TypeTLSA)
-	if err != nil {
-		return err
-	}
-	a := found.Answer
-	switch {
-	case a.Status <= dnssec.Bogus:
-		return fmt.Errorf("the records published at %s are %s, senders defer mail: %s", name, a.Status, a.Notes[0].Text)
-	case a.Status == dnssec.Insecure:
-		return fmt.Errorf("%s is Insecure: no sender heeds TLSA records there before its zone is signed, with a DS in the one above", name)
-	}
-	for _, rr := range a.Answer {
-		switch rr := rr.(type) {
-		case *dns.TLSA:
-			p.published = append(p.published, rr)
-		case *dns.RRSIG:
-			if rr.TypeCovered == dns.TypeTLSA {
-				p.publishedTTL = rr.OrigTtl
-			}
-		}
-	}
-	return nil
-}
-
-// compare tells what of the published records matches what, and which certificates have no record.
-func (p *tlsaPlan) compare() error {
-	usable, unusable := mail.Usable(p.published)
-	without := slices.Concat(p.current, p.next)
-	fmt.Fprintf(p.out, "\nPublished at %s, Secure: %s\n", mail.TLSAName(p.host, p.port), counted(len(p.published), "record"))
-	for _, r := range usable {
-		told := "matches nothing given here"
-		for _, id := range slices.Concat(p.current, p.next) {
-			matched, refused := p.compareOne(r, id)
-			switch {
-			case matched:
-				told = "is that of " + id.String()
-				without = slices.DeleteFunc(without, func(o *identity) bool { return o == id })
-			case refused != nil:
-				told = fmt.Sprintf("is that of the authority of %s, which senders refuse: %v", id, refused)
-			}
-		}
-		fmt.Fprintf(p.out, "  %s %s\n", mail.Brief(r), told)
-	}
-	for _, u := range unusable {
-		fmt.Fprintf(p.out, "  %s is unusable: %s\n", mail.Brief(u.Record), u.Why)
-	}
-	for _, id := range without {
-		fmt.Fprintf(p.out, "No published record is good for %s\n", id)
-	}
-	if len(without) > 0 {
-		return errTold
-	}
-	return nil
 }
 
 // counted is a number of things.
@@ -467,7 +339,7 @@ func (p *tlsaPlan) compareOne(r *dns.TLSA, id *identity) (matched bool, refused 
 	if len(id.chain) == 0 {
 		return r.Selector == mail.SPKI && mail.Matches(r, &x509.Certificate{RawSubjectPublicKeyInfo: id.spki}), nil
 	}
-	_, err := mail.Verify([]*dns.TLSA{r}, id.chain, []string{p.host}, time.Now())
+	_, err := mail.Verify([]*dns.TLSA{r}, id.chain, []string{p.base}, time.Now())
 	if failure := new(mail.CertificateError); errors.As(err, &failure) && failure.Record != nil {
 		return false, failure
 	}

@@ -11,12 +11,17 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // credentials are a host's key and certificate, and its authority's.
@@ -144,7 +149,7 @@ func TestTLSAErrors(t *testing.T) {
 		{"a key without name", c.secret, nil, 2, []string{"names no host", "-host"}},
 		{"two names", other.pem, nil, 2, []string{"*.example.org, mx.example.org", "-host"}},
 		{"a wildcard", wild.pem, nil, 2, []string{"*.example.org", "-host"}},
-		{"no name", c.pem, []string{"-host", "a b"}, 2, []string{`"a b" is not the name of a host`}},
+		{"no name", c.pem, []string{"-host", "a b"}, 2, []string{`"a b" is not a domain name`}},
 		{"usage 1", c.pem, []string{"-usage", "1"}, 2, []string{"-usage 1", "[2 3]"}},
 		{"selector 2", c.pem, []string{"-selector", "2"}, 2, []string{"-selector 2", "[0 1]"}},
 		{"TTL", c.pem, []string{"-ttl", "-1"}, 2, []string{"-1 is no TTL"}},
@@ -163,7 +168,7 @@ func TestTLSAErrors(t *testing.T) {
 		"either files or -smtp":        {},
 		"say with -host":               {"-smtp", "192.0.2.25"},
 		"-smtp mx.example:0: \"0\" is": {"-smtp", "mx.example:0"},
-		"is not the name of a host":    {"-smtp", "mx.example", "-host", "a/b"},
+		"\"a/b\" is not a domain name": {"-smtp", "mx.example", "-host", "a/b"},
 	} {
 		code, out, stderr := here(append([]string{"tlsa"}, args...)...)
 		if code == 0 || out != "" || !strings.Contains(stderr, want) {
@@ -191,7 +196,7 @@ func TestTLSARollover(t *testing.T) {
 	}
 	for _, want := range []string{
 		"; the ECDSA certificate of " + now + ", valid to 2100-02-03 04:05 UTC\n", "1800 IN TLSA 3 1 1 " + sum256(c.spki) + "\n",
-		"; next: the key of ", "1800 IN TLSA 3 1 1 " + sum256(next.spki) + "\n", "; 2. Wait 1h0m0s, twice the TTL (1800 s, that of -ttl)", "; 4. Remove",
+		"; next: the key of ", "1800 IN TLSA 3 1 1 " + sum256(next.spki) + "\n", "; 2. Wait 1h0m0s, twice the TTL (1800 s, that of --ttl)", "; 4. Remove",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("lacks %q:\n%s", want, out)
@@ -202,7 +207,7 @@ func TestTLSARollover(t *testing.T) {
 		t.Error(out)
 	}
 	_, out, _ = here("tlsa", "-next", write(t, "same.pem", c.private), now)
-	if !strings.Contains(out, "; has the same record\n") || !strings.Contains(out, "nothing has to be published") || strings.Contains(out, "Wait") {
+	if !strings.Contains(out, "; has the same record\n") || !strings.Contains(out, "if it is published, as --check tells") || strings.Contains(out, "Wait") {
 		t.Error(out)
 	}
 }
@@ -228,13 +233,121 @@ func TestTLSACheck(t *testing.T) {
 		{[]string{"-smtp", "mx.unusable-tlsa.dane", "-check"}, 1, []string{"is unusable: usage 1", "is unusable: its digest has 31 octets"}},
 		{[]string{"-smtp", "mx.no-tlsa.dane", "-check"}, 1, []string{"Secure: 0 records\n", "No published record is good for"}},
 		{[]string{"-smtp", "mx.no-starttls.dane", "-check"}, 1, []string{"mx.no-starttls.dane. at 192.0.2.27:25: the host does not offer STARTTLS"}},
-		{[]string{"-smtp", "mx.unsigned.dane", "-check"}, 1, []string{"is Insecure: no sender heeds"}},
+		{[]string{"-smtp", "mx.unsigned.dane", "-check"}, 1, []string{"are Insecure: no sender looks"}},
 		{[]string{"-smtp", "mx.expired.dane"}, 1, []string{"expired.dane.: the RRSIG over expired.dane. DNSKEY"}},
 		{[]string{"-check", file, "-host", "mx.tlsa-servfail.dane"}, 1, []string{"are Indeterminate, senders defer mail"}},
+		{[]string{"-smtp", "mx.alias-signed.dane", "-check"}, 0, []string{"take mx1.good.dane. for the base", "\n_25._tcp.mx1.good.dane. IN TLSA 3 1 1 ",
+			"Published at _25._tcp.mx1.good.dane., Secure: 1 record\n", "is that of the ECDSA certificate of mx.alias-signed.dane. at 192.0.2.25"}},
+		{[]string{"-smtp", "mx.alias-signed.dane"}, 0, []string{"\n_25._tcp.mx1.good.dane. IN TLSA 3 1 1 "}},
+		{[]string{"-smtp", "mx.alias-unsigned.dane"}, 0, []string{"\n_25._tcp.mx.alias-unsigned.dane. IN TLSA 3 1 1 "}},
+		{[]string{"-smtp", "mx.alias-unsigned.dane", "-check"}, 0, []string{"Published at _25._tcp.mx.alias-unsigned.dane., Secure: 1 record\n"}},
+		{[]string{"-host", "mx.alias-signed.dane", "-check", file}, 1, []string{"\n_25._tcp.mx1.good.dane. IN TLSA 3 1 1 ", "matches nothing given here"}},
+		{[]string{"-smtp", "mx.alias-tlsa.dane", "-check", "-next", file}, 1, []string{
+			"; _25._tcp.mx.alias-tlsa.dane. is an alias of _dane.alias-tlsa.dane., where the records belong\n", "\n_dane.alias-tlsa.dane. IN TLSA 3 1 1 ",
+			"; 1. At _dane.alias-tlsa.dane. publish", "twice the TTL (3600 s, the longest of the published records and of the alias"}},
+		{[]string{"-smtp", "mx2.good.dane", "-next", file}, 0, []string{"twice the TTL (3600 s, that of the published records)"}},
 		{[]string{"-smtp", "good.dane"}, 1, []string{"good.dane has no address"}},
 		{[]string{"-smtp", "localhost"}, 1, []string{"localhost. is a special name"}},
 	} {
 		says(t, append([]string{"tlsa", "-lab"}, test.args...), test.code, test.want...)
+	}
+}
+
+// TestTLSASteps: what is published decides what has to be done: stale records are never passed over, and TTLs are those of the old set.
+func TestTLSASteps(t *testing.T) {
+	key := func(b byte) *identity { return &identity{from: fmt.Sprintf("key%d", b), spki: []byte{b}} }
+	set := func(owner string, ttl uint32, keys ...byte) publishedSet {
+		s := publishedSet{secure: true, owner: owner, ttl: ttl}
+		for _, b := range keys {
+			s.records = append(s.records, &dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1, Certificate: sum256([]byte{b})})
+		}
+		return s
+	}
+	const name = "_25._tcp.mx.example."
+	for _, test := range []struct {
+		what          string
+		current, next byte
+		set           publishedSet
+		ttl           uint32
+		want          []string
+	}{
+		{"another key", 1, 2, set(name, 7200, 1), 300, []string{"At " + name + " publish all", "Wait 4h0m0s, twice the TTL (7200 s, that of the published"}},
+		{"another key, an alias", 1, 2, set("_dane.example.", 7200, 1), 0, []string{"At _dane.example. publish all", "and of the alias that leads to them"}},
+		{"another key, published already", 1, 2, set(name, 300, 1, 2), 0, []string{"All of these records are published: the next certificate can be used"}},
+		{"the same key", 1, 1, set(name, 300, 1), 0, []string{"All of these records are published"}},
+		{"the same key, and a stale record", 1, 1, set(name, 300, 9, 1, 8), 0, []string{"All of these records are published", "Remove 2 published records that match nothing"}},
+		{"the same key, which is not published", 1, 1, set(name, 300, 9), 0, []string{"At " + name + " publish all", "Wait 10m0s"}},
+		{"the same key, and nothing is published", 1, 1, set(name, 0), 600, []string{"publish all", "Wait 20m0s, twice the TTL (600 s, that of --ttl)"}},
+		{"the same key, not looked up", 1, 1, publishedSet{}, 0, []string{"if it is published, as --check tells"}},
+		{"another key, not looked up", 1, 2, publishedSet{}, 0, []string{"(3600 s, assumed, --ttl or --check tells another)"}},
+	} {
+		p := &tlsaPlan{host: "mx.example.", base: "mx.example.", port: 25, kind: dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1}, set: test.set,
+			current: []*identity{key(test.current)}, next: []*identity{key(test.next)}}
+		if test.ttl > 0 {
+			p.ttl = &test.ttl
+		}
+		out, err := p.report(true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := strings.Join(out.Steps, "\n")
+		for _, want := range test.want {
+			if !strings.Contains(told, want) {
+				t.Errorf("%s: lacks %q:\n%s", test.what, want, told)
+			}
+		}
+	}
+}
+
+// TestTLSAOddFiles: files as other programs and editors make them.
+func TestTLSAOddFiles(t *testing.T) {
+	c, other := newCredentials(t, "mx.example.org"), newCredentials(t, "mx.example.org")
+	trusted := block("TRUSTED CERTIFICATE", append(slices.Clone(c.cert), 0x30, 0x0a, 0x30, 0x08, 6, 6, 0x2b, 6, 1, 5, 5, 7)) // some auxiliary data
+	own := "IN TLSA 3 1 1 " + sum256(c.spki)
+	for _, test := range []struct {
+		what, content string
+		code          int
+		want          []string
+	}{
+		{"the authority first", c.caPEM + c.pem, 0, []string{own, "put the host's own first"}},
+		{"the authority first, and the key", c.caPEM + c.pem + c.private, 0, []string{own, "put the host's own first"}},
+		{"an authority of others first", other.caPEM + c.pem + c.private, 0, []string{own}},
+		{"an authority and two hosts", c.caPEM + c.pem + other.pem, 1, []string{"file.pem", "2 others could be the host's"}},
+		{"for OpenSSL alone", trusted, 0, []string{own}},
+		{"a byte order mark", "\ufeff" + c.pem, 0, []string{own}},
+		{"UTF-16", "\xff\xfe-\x00-\x00", 1, []string{"file.pem", "UTF-16", "iconv"}},
+		{"DOS", strings.ReplaceAll(c.pem, "\n", "\r\n"), 0, []string{own}},
+		{"Ed25519", ed25519Key, 0, []string{"IN TLSA 3 1 1 593efd0748a04713f58e1b056cead8a9729a65dd62f8ea4ede7cc2e1cb32e5fa"}},
+		{"Ed448", ed448Key, 0, []string{"IN TLSA 3 1 1 7da03892102b0cbf0e090820254beb7e4c0df5d5c0f081b03ade992208104c00"}},
+		{"RSA-PSS", pssKey, 0, []string{"IN TLSA 3 1 1 e1624370e546c5247d653f99722119a4068748bcb62208541306ab40c623a823"}},
+		{"a curve that nobody has", secp256k1Key, 1, []string{"file.pem: block 1, EC PRIVATE KEY", "openssl pkey -in FILE -pubout"}},
+		{"the public key of such a curve", secp256k1Public, 0, []string{"IN TLSA 3 1 1 b388a7895ac7a8cdcb685f466ffb7a403f1fdfdef6f154ba1566b97f4474a77c"}},
+	} {
+		args := []string{"tlsa", write(t, "file.pem", test.content), "--host", "mx.example.org"}
+		code, out, stderr := here(args...)
+		for _, want := range test.want {
+			if code != test.code || !strings.Contains(out+stderr, want) {
+				t.Errorf("%s: exit code %d, %s%s, want %d and %q", test.what, code, out, stderr, test.code, want)
+			}
+		}
+	}
+}
+
+// TestTLSAJSON: the same for programs.
+func TestTLSAJSON(t *testing.T) {
+	c := newCredentials(t, "mx.example.org")
+	code, out, stderr := here("tlsa", "--json", write(t, "file.pem", c.pem), "--host", "bücher.example")
+	var got plannedJSON
+	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || stderr != "" {
+		t.Fatalf("exit code %d, %v\n%s%s", code, err, out, stderr)
+	}
+	if got.Owner != "_25._tcp.xn--bcher-kva.example." || !got.Good || len(got.Certificates) != 1 ||
+		got.Certificates[0].Record != got.Owner+" IN TLSA 3 1 1 "+sum256(c.spki) || got.Published != nil {
+		t.Errorf("%s", out)
+	}
+	code, out, _ = here("tlsa", "--lab", "--json", "--check", "--smtp", "mx2.good.dane")
+	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || got.Published == nil || len(got.Published.Records) != 2 {
+		t.Errorf("exit code %d, %v\n%s", code, err, out)
 	}
 }
 
@@ -251,3 +364,44 @@ func TestTLSASource(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 }
+
+// Keys that OpenSSL has made, of kinds that Go makes none of, or that it does not read.
+const (
+	ed25519Key = `-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIKAfDckIsj01MH2szBVRDbnlqaDMJGV+XRXBQVwmRdQi
+-----END PRIVATE KEY-----
+`
+	ed448Key = `-----BEGIN PRIVATE KEY-----
+MEcCAQAwBQYDK2VxBDsEOaUTuZOZb2oGUnZC+d6yVH0IzhAzqYUbQGLtu2L180Vs
+rkTHy5m6CmqnyAW+2WxPttk1m/PGNtAttg==
+-----END PRIVATE KEY-----
+`
+	pssKey = `-----BEGIN PRIVATE KEY-----
+MIICdAIBADALBgkqhkiG9w0BAQoEggJgMIICXAIBAAKBgQC8L9Hym83Q8GC6Lphb
+yNOT8A83/IUYACjJmfVE0r473z4FE4GcoAi/V02VivRT7jqaXXlkkabw69+u006m
+sFweVcJB2CR7Q9dsrd+M3aQAznlcs4XSRXEWHiaF6IpoThD4QKZC44qFcDGNcnAL
+lPEoZ18Ap9zIvO7bGedkQaLZXwIDAQABAoGAPrIH1jYGKdgLwbuIUvvjUWQnDdX5
+WXekHxZF2noDmtrTRMms4suGXojtdibnI5c4uvjtWo4T+iv7R7lqeKpE5dwH3i7g
+wLLsEsNA8G6LNlx4XRBfR7Bdhwi/4pjgT9GjVbvFEJIhWRP/7WVD7pOP5q1WBDC1
+53BsaitgagwvfMECQQDiFIX4VMQF2NlQ72smhzpl63UMAzYJx6rrNcxs1AMehq27
+NUQV8ZT6q5I3x+OXF8OBOtk/Ze08isO4kiJCmqgRAkEA1Rd9R0KlxqZomUcKM4pe
+P6xNFsZbDBFy0R75lfEm52tASMSK4J21d6U/MhsJuVjdHGVHeor5uWwaqmU1155a
+bwJAbAsS21LnO0Qe1ycUNh16MysLjOob8SCS9kWHpJrNwtDqRgV2vGXvpLxJ7I6C
+nbqlnCTbngjAD6bhUlvEM8BlgQJBALs/wdl9qljOX/nY4BD8VOeUy8TolpcbOg6j
+LmThHPOcXkfTVcodK5owfkDUW44glWPfZ5k6SEj0wtXazB5ly0cCQCNjGJZD2GFc
+Fv4Vk98qO4Jc1UG3daECemHltL8rwMO/z8dyW1gX5ro9GvKBX1fs78qqcvw+qHE0
+GShL2e+8Ecw=
+-----END PRIVATE KEY-----
+`
+	secp256k1Key = `-----BEGIN EC PRIVATE KEY-----
+MHQCAQEEID13rAp0G9cSHlbjgr0g9WUtV9+FXLGnOw6DhSlYU97PoAcGBSuBBAAK
+oUQDQgAEiGlTQoYJYJAZhwH8S0mdZfPF2VyQyT83KaisLgmWqquDZgiIXHCKcpPl
+A2bwMdgr8mYlkw93ORjFxDeOwupNiQ==
+-----END EC PRIVATE KEY-----
+`
+	secp256k1Public = `-----BEGIN PUBLIC KEY-----
+MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEiGlTQoYJYJAZhwH8S0mdZfPF2VyQyT83
+KaisLgmWqquDZgiIXHCKcpPlA2bwMdgr8mYlkw93ORjFxDeOwupNiQ==
+-----END PUBLIC KEY-----
+`
+)

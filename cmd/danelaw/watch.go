@@ -37,12 +37,12 @@ func watchCommand() *cli.Command {
 func watch(ctx context.Context, c *cli.Command) error {
 	domains := c.Args().Slice()
 	if len(domains) == 0 {
-		return usageError{fmt.Errorf("watch takes the domains to look at; see danelaw watch -help")}
+		return misused(c, "watch takes the domains to look at")
 	}
 	for i, domain := range domains {
 		name, err := mailHost(domain)
 		if err != nil {
-			return usageError{fmt.Errorf("%q is not a domain that gets mail", domain)}
+			return err
 		}
 		domains[i] = name
 	}

@@ -31,13 +31,14 @@ func Walk(domain string, port int, ask Ask) *Domain {
 	d.Hosts = make([]Host, len(exchanges))
 	var work sync.WaitGroup
 	for i, x := range exchanges {
-		work.Go(func() { d.Hosts[i] = walkHost(x, port, ask) })
+		work.Go(func() { d.Hosts[i] = WalkHost(x, port, ask) })
 	}
 	work.Wait()
 	return d
 }
 
-func walkHost(x Exchange, port int, ask Ask) Host {
+// WalkHost asks for all that a sender asks for before it delivers to one mail host.
+func WalkHost(x Exchange, port int, ask Ask) Host {
 	h := Host{Exchange: x, Expanded: x.Name, Addresses: make([]Lookup, 2)}
 	replies := make([]Reply, 2)
 	var work sync.WaitGroup

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"crypto"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cloudflare/circl/sign/ed448"
+)
+
+// OIDs of keys that crypto/x509 does not read.
+var (
+	oidEd448  = asn1.ObjectIdentifier{1, 3, 101, 113}              // RFC 8410 section 3
+	oidRSAPSS = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10} // RFC 4055 section 1.2
+)
+
+// subjectPublicKeyInfo is a public key as certificates have it (RFC 5280 section 4.1).
+type subjectPublicKeyInfo struct {
+	Algorithm pkix.AlgorithmIdentifier
+	Key       asn1.BitString
+}
+
+// privateKeyInfo is a private key in PKCS#8 (RFC 5958 section 2); what may stand behind is of no use here.
+type privateKeyInfo struct {
+	Version   int
+	Algorithm pkix.AlgorithmIdentifier
+	Key       []byte
+	Rest      asn1.RawValue `asn1:"optional,tag:0"`
+	Public    asn1.RawValue `asn1:"optional,tag:1"`
+}
+
+// kindOfKey names the kind of a certificate's key, those too that crypto/x509 does not know.
+func kindOfKey(c *x509.Certificate) string {
+	var info subjectPublicKeyInfo
+	switch _, err := asn1.Unmarshal(c.RawSubjectPublicKeyInfo, &info); {
+	case c.PublicKeyAlgorithm != x509.UnknownPublicKeyAlgorithm || err != nil:
+		return c.PublicKeyAlgorithm.String()
+	case info.Algorithm.Algorithm.Equal(oidEd448):
+		return "Ed448"
+	case info.Algorithm.Algorithm.Equal(oidRSAPSS):
+		return "RSA-PSS"
+	}
+	return info.Algorithm.Algorithm.String()
+}
+
+// errEncrypted is for keys that need a password.
+var errEncrypted = errors.New("it is encrypted: make a file of its public key, `openssl pkey -in FILE -pubout -out PUBLIC`, and take that")
+
+// publicKey returns the public key of a block in DER: a digest is made of it as it stands, so it need not be of a kind that we could
+// use. Nil for a block that holds none.
+func publicKey(block *pem.Block) ([]byte, error) {
+	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+		return nil, errEncrypted
+	}
+	switch block.Type {
+	case "PRIVATE KEY":
+		return publicOfPKCS8(block.Bytes)
+	case "RSA PRIVATE KEY":
+		return publicOf(x509.ParsePKCS1PrivateKey(block.Bytes))
+	case "EC PRIVATE KEY":
+		return publicOf(x509.ParseECPrivateKey(block.Bytes))
+	case "PUBLIC KEY":
+		var info subjectPublicKeyInfo
+		if rest, err := asn1.Unmarshal(block.Bytes, &info); err != nil || len(rest) > 0 {
+			return nil, errors.New("it is no public key in DER")
+		}
+		return block.Bytes, nil
+	case "RSA PUBLIC KEY":
+		key, err := x509.ParsePKCS1PublicKey(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		return x509.MarshalPKIXPublicKey(key)
+	case "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST":
+		request, err := x509.ParseCertificateRequest(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		return request.RawSubjectPublicKeyInfo, nil
+	case "EC PARAMETERS", "DH PARAMETERS":
+		return nil, nil
+	}
+	return nil, errors.New("it is neither a certificate nor a key")
+}
+
+// publicOf returns the public key of a private one.
+func publicOf[K crypto.Signer](key K, err error) ([]byte, error) {
+	if err != nil {
+		return nil, fmt.Errorf("%w; its public key can be read too: `openssl pkey -in FILE -pubout -out PUBLIC`", err)
+	}
+	return x509.MarshalPKIXPublicKey(key.Public())
+}
+
+// publicOfPKCS8 reads what crypto/x509 reads, and two kinds more.
+func publicOfPKCS8(der []byte) ([]byte, error) {
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if signer, ok := key.(crypto.Signer); ok && err == nil {
+		return publicOf(signer, nil)
+	}
+	var info privateKeyInfo
+	if _, bad := asn1.Unmarshal(der, &info); bad != nil {
+		return nil, bad
+	}
+	switch {
+	case info.Algorithm.Algorithm.Equal(oidEd448):
+		var seed []byte
+		if rest, bad := asn1.Unmarshal(info.Key, &seed); bad != nil || len(rest) > 0 || len(seed) != ed448.SeedSize {
+			return nil, errors.New("its Ed448 key has not 57 octets")
+		}
+		public := ed448.NewKeyFromSeed(seed).Public().(ed448.PublicKey)
+		return marshalKey(info.Algorithm, public)
+	case info.Algorithm.Algorithm.Equal(oidRSAPSS):
+		rsa, bad := x509.ParsePKCS1PrivateKey(info.Key)
+		if bad != nil {
+			return nil, bad
+		}
+		return marshalKey(info.Algorithm, x509.MarshalPKCS1PublicKey(&rsa.PublicKey))
+	}
+	return publicOf[crypto.Signer](nil, fmt.Errorf("danelaw knows no private keys of the kind %s", info.Algorithm.Algorithm))
+}
+
+func marshalKey(algorithm pkix.AlgorithmIdentifier, key []byte) ([]byte, error) {
+	return asn1.Marshal(subjectPublicKeyInfo{algorithm, asn1.BitString{Bytes: key, BitLength: 8 * len(key)}})
+}

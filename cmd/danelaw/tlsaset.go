@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/mail"
+)
+
+// publishedSet is what is published of a host. The zero value is for what was not looked up.
+type publishedSet struct {
+	secure  bool
+	owner   string // where the records stand: the TLSA name, or what it is an alias of (D-5)
+	records []*dns.TLSA
+	ttl     uint32 // the longest of the records' and, if they stand behind aliases, of these: as signed, in seconds
+}
+
+// locate finds the addresses of the host, the base domain of its TLSA records, and these. Mandatory says that the records have to be
+// Secure; else what is known of them is nice to have, and only addresses that cannot be had are an error.
+func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, error) {
+	var mu sync.Mutex
+	seen := map[dns.Question]*chain.Explanation{}
+	h := mail.WalkHost(mail.Exchange{Name: p.host}, p.port, func(name string, qtype uint16) mail.Reply {
+		l, judged := p.lookup(ctx, name, qtype)
+		mu.Lock()
+		defer mu.Unlock()
+		seen[dns.Question{Name: name, Qtype: qtype}] = l.found
+		return mail.Reply{Lookup: judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
+	})
+	var addresses []netip.Addr
+	for _, l := range h.Addresses {
+		a := seen[dns.Question{Name: l.Name, Qtype: l.Type}].Answer
+		if a.Status <= dnssec.Bogus && !mandatory {
+			return nil, errors.New(a.Notes[0].Text)
+		}
+		for _, rr := range a.Answer {
+			if address, ok := addressOf(rr); ok {
+				addresses = append(addresses, address)
+			}
+		}
+	}
+	bases := mail.Bases(h.Name, h.Expanded, h.Status(), h.First)
+	if found := h.Found(); found != nil {
+		p.base = found.Base
+	} else if len(bases) > 0 {
+		p.base = bases[0]
+	}
+	unsigned := len(bases) == 0 && h.Status() == dnssec.Insecure
+	if unsigned && mandatory {
+		return nil, fmt.Errorf("the addresses of %s are Insecure: no sender looks for its TLSA records before their zone is signed, with a DS "+
+			"in the one above", h.Expanded)
+	}
+	if unsigned {
+		return addresses, nil
+	}
+	return addresses, p.published(ctx, seen, mandatory)
+}
+
+// published reads the records that senders find by the base domain.
+func (p *tlsaPlan) published(ctx context.Context, seen map[dns.Question]*chain.Explanation, mandatory bool) error {
+	name := mail.TLSAName(p.base, p.port)
+	found := seen[dns.Question{Name: name, Qtype: dns.TypeTLSA}]
+	if found == nil { // there are no addresses
+		l, _ := p.lookup(ctx, name, dns.TypeTLSA)
+		found = l.found
+	}
+	a := found.Answer
+	switch {
+	case a.Status == dnssec.Secure:
+		p.set = setOf(name, a.Answer)
+	case mandatory && a.Status <= dnssec.Bogus:
+		return fmt.Errorf("the records published at %s are %s, senders defer mail: %s", name, a.Status, a.Notes[0].Text)
+	case mandatory:
+		return fmt.Errorf("%s is Insecure: no sender heeds TLSA records there before its zone is signed, with a DS in the one above", name)
+	}
+	return nil
+}
+
+// setOf reads a Secure answer. An alias is cached as long as its own TTL says, and so is what it led to.
+func setOf(name string, answer []dns.RR) publishedSet {
+	s := publishedSet{secure: true, owner: name}
+	s.owner, _ = mail.Expanded(name, answer)
+	for _, rr := range answer {
+		switch rr := rr.(type) {
+		case *dns.TLSA:
+			s.records = append(s.records, rr)
+		case *dns.RRSIG:
+			if rr.TypeCovered == dns.TypeTLSA || rr.TypeCovered == dns.TypeCNAME || rr.TypeCovered == dns.TypeDNAME {
+				s.ttl = max(s.ttl, rr.OrigTtl)
+			}
+		}
+	}
+	return s
+}
