@@ -67,12 +67,12 @@ func call(ctx context.Context, c *cli.Command, method, path string, in, out any)
 		}
 		return false, errors.New(failure.Error)
 	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return false, fmt.Errorf("what listens on %s is no danelaw: %w", socket, err)
+	}
 	if c.Bool("json") {
 		_, err := c.Root().Writer.Write(printable.JSON(text))
 		return true, err
-	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return false, fmt.Errorf("what listens on %s is no danelaw: %w", socket, err)
 	}
 	return false, nil
 }

@@ -27,14 +27,8 @@ func versionCommand() *cli.Command {
 
 // about is the text of `danelaw version`.
 func about() string {
-	version, revision, coredns := "unknown", "", "unknown"
+	coredns := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = fmt.Sprintf(" (%.12s)", s.Value)
-			}
-		}
 		for _, m := range info.Deps {
 			if m.Path == "github.com/coredns/coredns" {
 				coredns = m.Version
@@ -45,6 +39,6 @@ func about() string {
 	for _, ds := range trustanchors.Embedded()["."] {
 		anchors = append(anchors, fmt.Sprint(ds.KeyTag))
 	}
-	return fmt.Sprintf("danelaw %s%s, built %s\nCoreDNS %s, %s, %s/%s\nroot trust anchors %s\n", version, revision,
+	return fmt.Sprintf("danelaw %s, built %s\nCoreDNS %s, %s, %s/%s\nroot trust anchors %s\n", danelaw.ThisBuild(),
 		danelaw.BuildDate().Format(time.DateOnly), coredns, runtime.Version(), runtime.GOOS, runtime.GOARCH, strings.Join(anchors, ", "))
 }

@@ -1,10 +1,51 @@
 package danelaw
 
 import (
+	"fmt"
 	"runtime/debug"
 	"strconv"
 	"time"
 )
+
+// Build says what this program was built from. What is not known of it is "unknown".
+type Build struct {
+	Version  string // of the module that it was built from
+	Revision string // of the commit; with "+" behind it if there were changes that are not in it
+	Time     string // of the commit, in RFC 3339
+}
+
+func (b Build) String() string {
+	return fmt.Sprintf("%s, revision %.13s of %s", b.Version, b.Revision, b.Time)
+}
+
+// ThisBuild reads the build info of this program.
+func ThisBuild() Build {
+	info, _ := debug.ReadBuildInfo()
+	return buildOf(info)
+}
+
+func buildOf(info *debug.BuildInfo) Build {
+	b := Build{"unknown", "unknown", "unknown"}
+	if info == nil {
+		return b
+	}
+	if info.Main.Version != "" {
+		b.Version = info.Main.Version
+	}
+	changed := ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && s.Value != "":
+			b.Revision = fmt.Sprintf("%.12s", s.Value)
+		case s.Key == "vcs.time" && s.Value != "":
+			b.Time = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = "+"
+		}
+	}
+	b.Revision += changed
+	return b
+}
 
 // buildDate is set by -ldflags "-X github.com/danelaw-dns/danelaw/plugin/danelaw.buildDate=$SOURCE_DATE_EPOCH": seconds
 // since 1970, as reproducible builds have it.

@@ -194,7 +194,7 @@ func controlMux() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, answer := range map[string]func(*http.Request) (any, error){
 		"GET /v1/nta": listNTAs, "POST /v1/nta": addNTA, "DELETE /v1/nta": removeNTA,
-		"POST /v1/flush": flush, "GET /v1/cache": cacheStats, "GET /v1/cache/dump": cacheDump,
+		"GET /v1/status": status, "POST /v1/flush": flush, "GET /v1/cache": cacheStats, "GET /v1/cache/dump": cacheDump,
 		"/": func(r *http.Request) (any, error) {
 			return nil, refusal{http.StatusNotFound, fmt.Errorf("this danelaw does not know %s %.100s: it speaks version 1", r.Method, r.URL.Path)}
 		},
@@ -329,11 +329,13 @@ func flush(r *http.Request) (any, error) {
 func cacheStats(*http.Request) (any, error) {
 	out := CacheReply{map[string]CacheStats{}}
 	for block, h := range served() {
-		out.Blocks[block] = CacheStats{
-			Sizes: h.memory.Sizes(), Limit: h.CacheSize, Hits: count64(h.meter.hits), Misses: count64(h.meter.misses),
-		}
+		out.Blocks[block] = h.cacheStats()
 	}
 	return out, nil
+}
+
+func (h *Handler) cacheStats() CacheStats {
+	return CacheStats{Sizes: h.memory.Sizes(), Limit: h.CacheSize, Hits: count64(h.meter.hits), Misses: count64(h.meter.misses)}
 }
 
 // count64 reads a counter.

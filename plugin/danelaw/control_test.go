@@ -67,6 +67,9 @@ func TestControl(t *testing.T) {
 		want               []string
 	}{
 		{"GET", "/v1/cache", "", 200, []string{`"dns://.:0":{"answers":{"bytes":`, `"limit_bytes":67108864`, `"hits":`, `"misses":`}},
+		{"GET", "/v1/status", "", 200, []string{`"ready":`, `"trust_anchors":{".":["`, `"verdicts_last_hour":{"bogus":1,"secure":1}`,
+			`"upstreams":[{"upstream":"127.0.0.1:`, `"failures":[{"name":"expired.dane.","type":"MX","at":"`, `expired.dane.: the RRSIG over`, `"since":"`,
+			`"limit_bytes":67108864`, `"negative_trust_anchors":null`}},
 		{"GET", "/v1/cache/dump?name=expired.dane", "", 200, []string{`"name":"expired.dane.","type":"MX","status":"Bogus","rcode":"SERVFAIL"`, "expired"}},
 		{"GET", "/v1/cache/dump?name=.&limit=1", "", 200, []string{`"entries":[{`, `"found":`}},
 		{"GET", "/v1/cache/dump?name=.&limit=0", "", 400, []string{`limit \"0\" is not a number from 1 to 10000`}},

@@ -10,13 +10,15 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 )
 
-// memory is what outlives a reload: the cache, the last verdicts on mail domains, and that danelaw has once been ready.
+// memory is what outlives a reload: the cache, the last verdicts on mail domains, the last hour for operators, and that danelaw has once been
+// ready.
 type memory struct {
 	*chain.Store
-	ready atomic.Bool
-	last  *lastVerdicts
-	key   string
-	uses  int // under memories
+	ready   atomic.Bool
+	last    *lastVerdicts
+	history history
+	key     string
+	uses    int // under memories
 }
 
 // memories holds the memory of every server block in use, by block and judgement: what was judged otherwise is no

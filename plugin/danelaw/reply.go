@@ -108,6 +108,7 @@ var verdicts = map[dnssec.Status]verdict{
 func (h *Handler) send(q *query, re reply) int {
 	m := h.message(q, re)
 	h.meter.replied(re.verdict, q.begun)
+	h.memory.history.replied(re.verdict, q.begun)
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
 			h.meter.told(o.(*dns.EDNS0_EDE).InfoCode)

@@ -107,3 +107,24 @@ func (h *health) patience() time.Duration {
 	defer h.mu.Unlock()
 	return min(max(firstCopy, 2*h.rtt), lastCopy)
 }
+
+// State is what is known of one upstream.
+type State struct {
+	Upstream string  `json:"upstream"`
+	Fit      bool    `json:"fit"`    // it has not failed the last test of fitness
+	Alive    bool    `json:"alive"`  // it answers
+	RTT      float64 `json:"rtt_ms"` // smoothed, in milliseconds; 0 before the first reply
+}
+
+// States returns the states of all upstreams, in the order of the configuration.
+func (s *Set) States() []State {
+	all := []State{}
+	for _, u := range s.upstreams {
+		u.health.mu.Lock()
+		all = append(all, State{
+			Upstream: u.name, Fit: !u.health.unfit, Alive: u.health.backoff == 0, RTT: float64(u.health.rtt.Microseconds()) / 1000,
+		})
+		u.health.mu.Unlock()
+	}
+	return all
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "show how the daemon is: ready or not and why, upstreams, cache, the last hour",
+		Description: "Of each server block: its upstreams with their state and how long they take to answer, trust anchors, negative trust\n" +
+			"anchors, the cache, the replies of the last hour by verdict, and the latest failures, each with its sentence.\n\n" +
+			"Exit codes: 0 if the daemon is ready; 1 if it is not, or there is none; 2 for a wrong command line.",
+		Flags:  controlFlags(),
+		Action: noArguments(showStatus),
+	}
+}
+
+func showStatus(ctx context.Context, c *cli.Command) error {
+	var reply danelaw.StatusReply
+	told, err := call(ctx, c, "GET", "/v1/status", nil, &reply)
+	if err == nil && !told {
+		err = printStatus(c.Root().Writer, &reply)
+	}
+	if err == nil && !reply.Ready {
+		return errTold
+	}
+	return err
+}
+
+func printStatus(to io.Writer, s *danelaw.StatusReply) error {
+	out := new(strings.Builder)
+	state := "ready"
+	if !s.Ready {
+		state = "not ready"
+	}
+	fmt.Fprintf(out, "danelaw %s\n%s; running for %s, since %s UTC\n", s.Version, state, s.Now.Sub(s.Since).Round(time.Second), minute(s.Since))
+	for _, block := range slices.Sorted(maps.Keys(s.Blocks)) {
+		printBlock(out, block, s.Blocks[block], s.Now)
+	}
+	out.WriteString("\n")
+	if err := printNTAs(out, s.NTAs, s.Now); err != nil {
+		return err
+	}
+	_, err := io.WriteString(to, out.String())
+	return err
+}
+
+func printBlock(out *strings.Builder, block string, b *danelaw.BlockStatus, now time.Time) {
+	fmt.Fprintf(out, "\n%s\n", block)
+	if b.Obstacle != "" {
+		fmt.Fprintf(out, "  %s\n", b.Obstacle)
+	}
+	rows := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, u := range b.Upstreams {
+		fmt.Fprintf(rows, "  upstream\t%s\t%s\n", u.Upstream, upstreamState(u))
+	}
+	for _, zone := range slices.Sorted(maps.Keys(b.Anchors)) {
+		fmt.Fprintf(rows, "  anchors\t%s\t%s\n", zone, strings.Join(b.Anchors[zone], ", "))
+	}
+	if len(b.Private) > 0 {
+		fmt.Fprintf(rows, "  private\t%s\n", strings.Join(b.Private, ", "))
+	}
+	used := b.Cache.Answers.Bytes + b.Cache.Zones.Bytes + b.Cache.Failures.Bytes + b.Cache.Proofs.Bytes
+	fmt.Fprintf(rows, "  cache\t%s, %s\t%d of %d KiB, %s of all questions answered from it\n", counted(b.Cache.Answers.Entries, "answer"),
+		counted(b.Cache.Zones.Entries, "zone"), used>>10, b.Cache.Limit>>10, cmp.Or(share(b.Cache.Hits, b.Cache.Misses), "none"))
+	fmt.Fprintf(rows, "  last hour\t%s\n", lastHour(b.Verdicts))
+	rows.Flush() //nolint:errcheck // to memory
+	for _, f := range b.Failures {
+		fmt.Fprintf(out, "  %s ago  %s %s: %s\n", now.Sub(f.At).Round(time.Second), f.Name, f.Type, f.Text)
+	}
+}
+
+// upstreamState is the state of an upstream in words.
+func upstreamState(u upstream.State) string {
+	switch {
+	case !u.Alive:
+		return "does not answer"
+	case !u.Fit:
+		return "not fit for validation: asked last"
+	case u.RTT == 0:
+		return "not asked yet"
+	}
+	return fmt.Sprintf("answers in %.1f ms", u.RTT)
+}
+
+// lastHour lists counts, the most first.
+func lastHour(verdicts map[string]uint64) string {
+	var all []string
+	for _, v := range slices.SortedFunc(maps.Keys(verdicts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(verdicts[b], verdicts[a]), cmp.Compare(a, b))
+	}) {
+		all = append(all, fmt.Sprintf("%d %s", verdicts[v], v))
+	}
+	return cmp.Or(strings.Join(all, ", "), "no question")
+}

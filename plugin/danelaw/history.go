@@ -1,0 +1,101 @@
+package danelaw
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	historyMinutes  = 60
+	historyFailures = 20 // the latest; enough to see what a mail host suffers from
+)
+
+// history is what operators are told of the last hour. It lives in memory through reloads.
+type history struct {
+	minutes [historyMinutes]minute
+
+	mu       sync.Mutex
+	failures []pastFailure // the latest last, one for each question
+}
+
+// minute counts the replies of one minute by verdict. Two minutes an hour apart share one; who comes first in the later one clears it, and
+// what is counted in that moment may be lost: it is for eyes.
+type minute struct {
+	of     atomic.Int64 // minutes since 1970
+	counts [len(verdictOrder)]atomic.Uint64
+}
+
+// verdictOrder numbers the verdicts.
+var verdictOrder = [...]verdict{secure, insecure, bogus, indeterminate, local, passed, denied, invalid}
+
+// pastFailure is one that a client was told of.
+type pastFailure struct {
+	question dns.Question
+	at       time.Time
+	text     string
+}
+
+// replied counts one reply.
+func (h *history) replied(v verdict, now time.Time) {
+	number := now.Unix() / 60
+	m := &h.minutes[number%historyMinutes]
+	if old := m.of.Load(); old != number && m.of.CompareAndSwap(old, number) {
+		for i := range m.counts {
+			m.counts[i].Store(0)
+		}
+	}
+	for i, of := range verdictOrder {
+		if of == v {
+			m.counts[i].Add(1)
+			return
+		}
+	}
+}
+
+// lastHour returns the replies of the last hour by verdict; those that there were none of are left out.
+func (h *history) lastHour(now time.Time) map[string]uint64 {
+	all := map[string]uint64{}
+	for i := range h.minutes {
+		m := &h.minutes[i]
+		if age := now.Unix()/60 - m.of.Load(); age < 0 || age >= historyMinutes {
+			continue
+		}
+		for v, of := range verdictOrder {
+			if n := m.counts[v].Load(); n > 0 {
+				all[string(of)] += n
+			}
+		}
+	}
+	return all
+}
+
+// failed notes a failure; one of the same question before it is forgotten.
+func (h *history) failed(q dns.Question, text string, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	kept := h.failures[:0]
+	for _, f := range h.failures {
+		if f.question != q {
+			kept = append(kept, f)
+		}
+	}
+	if len(kept) == historyFailures {
+		kept = append(kept[:0], kept[1:]...)
+	}
+	h.failures = append(kept, pastFailure{q, now, text})
+}
+
+// latest returns the failures, the latest first.
+func (h *history) latest() (all []FailureStatus) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all = []FailureStatus{}
+	for i := len(h.failures) - 1; i >= 0; i-- {
+		f := h.failures[i]
+		all = append(all, FailureStatus{Name: f.question.Name, Type: dns.Type(f.question.Qtype).String(), At: f.at.UTC(), Text: f.text})
+	}
+	return all
+}
