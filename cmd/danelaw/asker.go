@@ -30,8 +30,8 @@ func askFlags() []cli.Flag {
 }
 
 // openAsker makes an asker by the flags of askFlags.
-func openAsker(c *cli.Command) (*asker, error) {
-	src, end, err := askerSource(c)
+func openAsker(ctx context.Context, c *cli.Command) (*asker, error) {
+	src, end, err := askerSource(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -44,9 +44,9 @@ func openAsker(c *cli.Command) (*asker, error) {
 }
 
 // askerSource returns the configuration to ask with; end ends what it needs.
-func askerSource(c *cli.Command) (src *source, end func(), err error) {
+func askerSource(ctx context.Context, c *cli.Command) (src *source, end func(), err error) {
 	if !c.Bool("lab") {
-		src, err = configuration(c, false)
+		src, err = configuration(ctx, c, false)
 		return src, func() {}, err
 	}
 	if c.IsSet("conf") || c.IsSet("upstream") {

@@ -55,13 +55,13 @@ func check(ctx context.Context, c *cli.Command) error {
 				return usageError{fmt.Errorf("-%s is for domains, not for NAME TYPE", name)}
 			}
 		}
-		return withAsker(c, func(a *asker) error { return checkName(ctx, c.Root().Writer, a, q) })
+		return withAsker(ctx, c, func(a *asker) error { return checkName(ctx, c.Root().Writer, a, q) })
 	}
 	domains, err := checkDomains(c)
 	if err != nil {
 		return err
 	}
-	return withAsker(c, func(a *asker) error { return checkAll(ctx, c, a, domains) })
+	return withAsker(ctx, c, func(a *asker) error { return checkAll(ctx, c, a, domains) })
 }
 
 // checkQuestion reads NAME TYPE, or finds that the arguments are something else: domains.
@@ -80,8 +80,8 @@ func checkQuestion(args []string) (q dns.Question, single bool, err error) {
 }
 
 // withAsker runs f with the configuration that the flags ask for.
-func withAsker(c *cli.Command, f func(*asker) error) error {
-	a, err := openAsker(c)
+func withAsker(ctx context.Context, c *cli.Command, f func(*asker) error) error {
+	a, err := openAsker(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func doctor(ctx context.Context, c *cli.Command) error {
 	if c.Args().Present() {
 		return usageError{fmt.Errorf("doctor takes no %q; see danelaw doctor -help", c.Args().First())}
 	}
-	subject, end, err := newSubject(c)
+	subject, end, err := newSubject(ctx, c)
 	if err != nil {
 		return err
 	}

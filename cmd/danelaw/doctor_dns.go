@@ -35,7 +35,7 @@ const (
 
 var labDNSBLs = []string{"dnsbl.dane", "refusing.dane"}
 
-func newSubject(c *cli.Command) (s *subject, end func(), err error) {
+func newSubject(ctx context.Context, c *cli.Command) (s *subject, end func(), err error) {
 	s = &subject{signed: dns.Fqdn(c.String("signed")), bogus: dns.Fqdn(c.String("bogus")), dnsbls: c.StringSlice("dnsbl")}
 	for _, name := range append([]string{s.signed, s.bogus}, s.dnsbls...) {
 		if _, valid := dns.IsDomainName(name); !valid || name == "." {
@@ -45,7 +45,7 @@ func newSubject(c *cli.Command) (s *subject, end func(), err error) {
 	if s.resolver, err = resolverAddress(c.String("resolver")); err != nil {
 		return nil, nil, err
 	}
-	s.asker, err = openAsker(c)
+	s.asker, err = openAsker(ctx, c)
 	switch {
 	case err == nil && c.Bool("lab"):
 		return s.ofLab(c)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,11 +13,14 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
 
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -25,8 +29,8 @@ func serveCommand() *cli.Command {
 		Name:  "serve",
 		Usage: "answer the mail server of this host (the default)",
 		Description: "Without -conf danelaw listens on 127.0.0.1 and, where there is IPv6, ::1, and asks the nameservers of\n" +
-			"/etc/resolv.conf. SIGTERM and Ctrl-C end it once the questions in flight are answered; SIGUSR1 reads the\n" +
-			"Corefile anew and keeps the cache.",
+			"/etc/resolv.conf. SIGTERM and Ctrl-C end it once the questions in flight are answered; SIGHUP and SIGUSR1\n" +
+			"read the Corefile anew and keep the cache.",
 		Flags: []cli.Flag{
 			confFlag(),
 			upstreamFlag(),
@@ -40,7 +44,7 @@ func serveCommand() *cli.Command {
 }
 
 func confFlag() cli.Flag {
-	return &cli.StringFlag{Name: "conf", Usage: "take the Corefile `FILE`, or stdin"}
+	return &cli.StringFlag{Name: "conf", Usage: "take the Corefile `FILE`, or stdin (also -)"}
 }
 
 func upstreamFlag() cli.Flag {
@@ -66,7 +70,7 @@ func serve(ctx context.Context, c *cli.Command) error {
 		}
 		return err
 	}
-	src, err := configuration(c, !c.Bool("validate"))
+	src, err := configuration(ctx, c, !c.Bool("validate"))
 	if err != nil {
 		return err
 	}
@@ -82,13 +86,13 @@ func serve(ctx context.Context, c *cli.Command) error {
 
 // configuration returns the Corefile that the flags -conf, -upstream and -port ask for; toServe says that it is to be served
 // here and now.
-func configuration(c *cli.Command, toServe bool) (*source, error) {
+func configuration(ctx context.Context, c *cli.Command, toServe bool) (*source, error) {
 	upstreams := c.StringSlice("upstream")
 	if c.IsSet("conf") {
 		if len(upstreams) > 0 {
 			return nil, usageError{errors.New("-upstream is for the default configuration; with -conf write it into the Corefile")}
 		}
-		return openSource(c.String("conf"))
+		return openSource(ctx, c.String("conf"))
 	}
 	if err := checkUpstreams(upstreams); err != nil {
 		return nil, err
@@ -117,12 +121,44 @@ func validate(src *source, to io.Writer) error {
 	return nil
 }
 
-// daemon serves until ctx ends; up is called once it answers.
+// daemon serves until ctx ends; up is called once it answers. A reader of stdout or stderr who goes away does not end it, and whatever hangs
+// while it starts or reloads does not keep it from ending.
 func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
+	signal.Ignore(syscall.SIGPIPE)
 	caddy.RegisterCaddyfileLoader("danelaw", src) // for the plugin reload
 	reloads := make(chan os.Signal, 1)
-	signal.Notify(reloads, syscall.SIGUSR1)
+	signal.Notify(reloads, syscall.SIGUSR1, syscall.SIGHUP)
 	defer signal.Stop(reloads)
+	started := make(chan error, 1)
+	go func() { started <- begin(ctx, src, up) }()
+	select {
+	case err := <-started:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return nil
+	}
+	defer stop()
+	for reloading := closed(); ; {
+		select {
+		case s := <-reloads:
+			before := reloading
+			reloading = make(chan struct{})
+			go func() {
+				defer close(reloading)
+				<-before
+				reload(src, s)
+			}()
+		case <-ctx.Done():
+			waitFor(reloading)
+			return nil
+		}
+	}
+}
+
+// begin starts service.
+func begin(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 	input, err := src.Load(serverType)
 	if err != nil {
 		return err
@@ -131,19 +167,37 @@ func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 	if err != nil {
 		return explainStart(err)
 	}
-	defer stop()
-	if err := shared(i); err != nil {
+	if err := cmp.Or(shared(i), loops(ctx)); err != nil {
+		stop()
 		return err
 	}
 	up(i)
-	for {
-		select {
-		case <-reloads:
-			reload(src)
-		case <-ctx.Done():
-			return nil
-		}
+	return nil
+}
+
+// loopPatience is how long a start waits for a question that may come back: one that does takes no longer on its way through this host.
+const loopPatience = 300 * time.Millisecond
+
+func loops(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, loopPatience)
+	defer cancel()
+	return danelaw.Loops(ctx)
+}
+
+// reloadPatience is how long an end waits for a reload, which would otherwise go on to serve.
+const reloadPatience = 5 * time.Second
+
+func waitFor(done <-chan struct{}) {
+	select {
+	case <-done:
+	case <-time.After(reloadPatience):
 	}
+}
+
+func closed() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
 }
 
 // addresses lists where an instance listens.
@@ -159,20 +213,21 @@ func addresses(i *caddy.Instance) (all []string) {
 	return all
 }
 
-// reload reads the Corefile anew. What is wrong with it is logged, by caddy too, and the old one stays.
-func reload(src *source) {
+// reload reads the Corefile anew, as a signal asks. What is wrong with it is logged, by caddy too, and the old one stays.
+func reload(src *source, s os.Signal) {
+	signal := unix.SignalName(s.(syscall.Signal))
 	if src.file == "" {
-		log.Printf("[WARNING] SIGUSR1: %s cannot be read again: it is kept; start with -conf FILE to have one that can", printable.Text(src.name))
+		log.Printf("[WARNING] %s: %s cannot be read again: it is kept; start with -conf FILE to have one that can", signal, printable.Text(src.name))
 		return
 	}
 	input, err := src.Load(serverType)
 	if err != nil {
-		log.Printf("[ERROR] SIGUSR1: %s: the configuration is kept", printable.Text(err.Error()))
+		log.Printf("[ERROR] %s: %s: the configuration is kept", signal, printable.Text(err.Error()))
 		return
 	}
 	for _, i := range caddy.Instances() { // not the one of the start: the plugin reload may have replaced it
 		if _, err := i.Restart(input); err != nil {
-			log.Printf("[ERROR] SIGUSR1: %s: the configuration is kept", printable.Text(explainStart(err).Error()))
+			log.Printf("[ERROR] %s: %s: the configuration is kept", signal, printable.Text(explainStart(err).Error()))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/coredns/caddy"
 )
@@ -21,15 +22,60 @@ type source struct {
 // fixedSource is a Corefile that is only in memory.
 func fixedSource(name, body string) *source { return &source{name: name, body: []byte(body)} }
 
-// openSource reads the Corefile that -conf names: a file, or stdin (also -).
-func openSource(conf string) (*source, error) {
+// openSource reads the Corefile that -conf names: a file, which can be read again, stdin (also -), or a pipe, which are read once, to their
+// end, for which it may have to wait.
+func openSource(ctx context.Context, conf string) (*source, error) {
 	if conf == "stdin" || conf == "-" {
-		body, err := io.ReadAll(os.Stdin)
-		return &source{name: "stdin", body: body}, err
+		return piped(ctx, "stdin", func() (*os.File, error) { return os.Stdin, nil })
+	}
+	if info, err := os.Stat(conf); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return piped(ctx, conf, func() (*os.File, error) { return os.Open(conf) })
 	}
 	s := &source{file: conf, name: conf}
 	_, err := s.Load(serverType)
 	return s, err
+}
+
+// maxCorefile bounds what is read, in octets.
+const maxCorefile = 16 << 20
+
+// piped reads a Corefile that can be read only once, unless ctx ends before.
+func piped(ctx context.Context, name string, open func() (*os.File, error)) (*source, error) {
+	s := &source{name: name}
+	done := make(chan error, 1)
+	go func() {
+		f, err := open()
+		if err == nil {
+			defer f.Close()
+			s.body, err = io.ReadAll(io.LimitReader(f, maxCorefile))
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, unreadable(err)
+		}
+		return s, s.empty()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: ended before a Corefile came from there", name)
+	}
+}
+
+func unreadable(err error) error { return fmt.Errorf("the Corefile cannot be read: %w", err) }
+
+// empty returns an error if there is nothing in the Corefile, which CoreDNS would take for an order to do nothing.
+func (s *source) empty() error {
+	for line := range strings.Lines(string(s.body)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			return nil
+		}
+	}
+	what := "empty"
+	if len(s.body) > 0 {
+		what = "empty but for comments and white space"
+	}
+	return fmt.Errorf("%s is %s: write a Corefile into it, such as danelaw -print-default-config prints", s.name, what)
 }
 
 // Load implements caddy.Loader: it reads the file anew.
@@ -37,7 +83,11 @@ func (s *source) Load(kind string) (caddy.Input, error) {
 	if s.file != "" {
 		body, err := os.ReadFile(s.file)
 		if err != nil {
-			return nil, fmt.Errorf("the Corefile cannot be read: %w", err)
+			return nil, unreadable(err)
+		}
+		read := source{name: s.name, body: body}
+		if err := read.empty(); err != nil {
+			return nil, err
 		}
 		s.body = body
 	}

@@ -59,7 +59,7 @@ func tlsa(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	if c.Bool("check") || c.IsSet("smtp") {
-		if p.asker, err = openAsker(c); err != nil {
+		if p.asker, err = openAsker(ctx, c); err != nil {
 			return err
 		}
 		defer p.close()

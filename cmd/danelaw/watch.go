@@ -49,7 +49,7 @@ func watch(ctx context.Context, c *cli.Command) error {
 	if c.Int("days") < 0 {
 		return usageError{fmt.Errorf("-days %d: write 0 or more", c.Int("days"))}
 	}
-	a, err := openAsker(c)
+	a, err := openAsker(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -294,6 +294,8 @@ func (h *Handler) serve(ctx context.Context, q *query) (int, error) {
 		return h.send(q, reply{verdict: invalid, rcode: dns.RcodeFormatError}), nil
 	case q.foreign():
 		return h.send(q, reply{verdict: invalid, rcode: dns.RcodeBadVers}), nil
+	case upstream.IsProbe(q.question()) && h.returned(q.name()):
+		return h.send(q, refused(dns.ExtendedErrorCodeNoReachableAuthority, "danelaw asks itself")), nil
 	case h.private.cover(q.name()):
 		return h.pass(ctx, q)
 	}

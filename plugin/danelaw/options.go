@@ -271,6 +271,7 @@ func setUpstream(s *setting, args []string) error {
 		if slices.ContainsFunc(s.Routes, func(r upstream.Route) bool { return r.From == zone }) {
 			return fmt.Errorf("%s has its upstreams already, put all into one line", zone)
 		}
+		s.at["upstream "+zone] = s.here
 		s.Routes = append(s.Routes, upstream.Route{From: zone, To: to})
 	}
 	return nil

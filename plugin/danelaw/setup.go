@@ -43,9 +43,12 @@ func setup(c *caddy.Controller) error {
 	if err := s.agree(generationOf(c)); err != nil {
 		return plugin.Error(pluginName, err)
 	}
+	config := dnsserver.GetConfig(c)
+	if err := s.asksItself(config); err != nil {
+		return plugin.Error(pluginName, err)
+	}
 	s.Block = blockName(c)
 	s.handler = &Handler{block: s.Block}
-	config := dnsserver.GetConfig(c)
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		s.Next = next
 		return s.handler

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -25,6 +26,7 @@ type upstream struct {
 	carrier carrier
 	lossy   bool // a question may vanish without a sign: worth sending again while one is outstanding
 	health  health
+	itself  atomic.Bool // it is danelaw itself: questions would wait for themselves
 	meter   Meter
 	clock   func() time.Time
 }
@@ -52,6 +54,10 @@ func fromAddress(a Address, config Config) *upstream {
 
 // ask puts q once, and learns from what happens. It returns usable replies only; the error is a *fault, or that of ctx.
 func (u *upstream) ask(ctx context.Context, q query) (chain.Reply, error) {
+	if u.itself.Load() && !q.test {
+		u.meter.Failed(u.name, Loop)
+		return chain.Reply{}, faultf(Loop, "is danelaw itself")
+	}
 	u.meter.Asked(u.name)
 	begun := u.clock()
 	reply, err := u.carry(ctx, q)

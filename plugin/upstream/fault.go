@@ -25,6 +25,7 @@ const (
 	Network Reason = "network" // a socket, TLS or HTTP error
 	Refusal Reason = "rcode"   // an RCODE or HTTP status that is no answer (S-14), or a referral
 	Invalid Reason = "invalid" // a reply that cannot be read, or to another question
+	Loop    Reason = "loop"    // it is danelaw itself
 	Busy    Reason = "busy"    // our own bound on questions outstanding, or this host's on sockets (L-16)
 )
 

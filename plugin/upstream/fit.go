@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"slices"
@@ -64,19 +65,28 @@ type step struct {
 	check func(q dns.Question, m *dns.Msg) string
 }
 
-// fitFor returns the first step that u fails for zone, as a sentence, or "".
+// fitFor returns the first step that u fails for zone, as a sentence, or "". The name that does not exist is asked for at once: were u
+// danelaw itself, all other questions would wait for themselves.
 func (s *Set) fitFor(ctx context.Context, u *upstream, zone string) string {
-	for _, step := range []step{
-		{zone, dns.TypeDNSKEY, false, signed},
-		{zone, dns.TypeSOA, false, signed},
-		{dns.Fqdn(strings.TrimRight(randomLabel()+"."+zone, ".")), dns.TypeA, false, denied},
-		{zone, dns.TypeDNSKEY, true, signed},
-	} {
-		if fault := s.try(ctx, u, step); fault != "" {
-			return u.name + " " + fault
-		}
+	probing, probe, end := s.loopProbes.send(ctx, zone)
+	defer end()
+	denial := make(chan string, 1)
+	go func() { denial <- s.try(probing, u, step{probe, dns.TypeA, false, denied}) }()
+	fault := s.try(probing, u, step{zone, dns.TypeDNSKEY, false, signed})
+	if fault == "" {
+		fault = s.try(probing, u, step{zone, dns.TypeSOA, false, signed})
 	}
-	return ""
+	fault = cmp.Or(fault, <-denial)
+	if s.looped(probing, u) {
+		return u.name + " is danelaw itself: the question " + describe(question(probe, dns.TypeA)) + " came back; take it out of the upstreams"
+	}
+	if fault == "" {
+		fault = s.try(ctx, u, step{zone, dns.TypeDNSKEY, true, signed})
+	}
+	if fault == "" {
+		return ""
+	}
+	return u.name + " " + fault
 }
 
 // try puts the question of one step to u alone.
@@ -84,7 +94,7 @@ func (s *Set) try(ctx context.Context, u *upstream, step step) string {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	q := question(step.name, step.qtype)
-	reply, outcomes := run(ctx, query{Question: q, tcp: step.tcp, cd: true, size: s.size}, []*upstream{u})
+	reply, outcomes := run(ctx, query{Question: q, tcp: step.tcp, cd: true, size: s.size, test: true}, []*upstream{u})
 	if reply.Msg != nil {
 		return step.check(q, reply.Msg)
 	}
@@ -135,9 +145,12 @@ func signs(section []dns.RR, owner string, covered uint16) bool {
 	})
 }
 
+// probeLabel is the length of a label that chance has made: long enough not to be met or guessed.
+const probeLabel = 8
+
 // randomLabel is one that exists in no zone.
 func randomLabel() string {
-	b := make([]byte, 8)
+	b := make([]byte, probeLabel)
 	rand.Read(b)
 	for i := range b {
 		b[i] = 'a' + b[i]%26

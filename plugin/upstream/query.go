@@ -22,6 +22,8 @@ type query struct {
 	again bool
 	// spare: it is a copy over TCP, where a path that loses datagrams is no obstacle. That TCP fails says nothing of the upstream.
 	spare bool
+	// test: it is asked to learn about the upstream.
+	test bool
 }
 
 // message is the query with RD, DO and EDNS set (V-73).

@@ -48,12 +48,13 @@ type Config struct {
 
 // Set is all upstreams. It is safe for concurrent use.
 type Set struct {
-	size      uint16
-	clock     func() time.Time
-	routes    []route // longest From first
-	upstreams []*upstream
-	ctx       context.Context // of probes
-	cancel    context.CancelFunc
+	size       uint16
+	clock      func() time.Time
+	routes     []route // longest From first
+	upstreams  []*upstream
+	loopProbes loopProbes      //  which tell an upstream that is the asker himself
+	ctx        context.Context // of questions to the dead
+	cancel     context.CancelFunc
 }
 
 var _ chain.Exchanger = (*Set)(nil)

@@ -1,0 +1,67 @@
+package danelaw
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/coredns/coredns/core/dnsserver"
+)
+
+// asksItself returns an error if an upstream is an address on which the server block listens.
+func (s *setting) asksItself(config *dnsserver.Config) error {
+	for _, r := range s.Routes {
+		for _, to := range r.To {
+			if fmt.Sprint(to.Server.Port()) == config.Port && slices.ContainsFunc(config.ListenHosts, func(host string) bool {
+				return reaches(to.Server.Addr(), host)
+			}) {
+				return s.errorAt("upstream "+r.From, "upstream %s: that is danelaw itself, which listens there: it would ask itself; name a resolver", to)
+			}
+		}
+	}
+	return nil
+}
+
+// reaches reports whether a packet to an address arrives at who listens on host; "" and the unspecified addresses are all of this host.
+func reaches(to netip.Addr, host string) bool {
+	listens, err := netip.ParseAddr(host)
+	if err != nil || listens.IsUnspecified() {
+		return (host == "" || err == nil && (listens.Is6() || to.Is4())) && own(to)
+	}
+	return listens.Unmap().WithZone("") == to.WithZone("")
+}
+
+// own reports whether an address is one of this host.
+func own(a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	addrs, _ := net.InterfaceAddrs()
+	return slices.ContainsFunc(addrs, func(o net.Addr) bool {
+		p, err := netip.ParsePrefix(o.String())
+		return err == nil && p.Addr().Unmap() == a.WithZone("")
+	})
+}
+
+// returned reports whether a name that a client asks for is one that the server block has asked an upstream for (S-13). In a reload the
+// Handler before and the one after share the socket.
+func (h *Handler) returned(name string) bool {
+	live.Lock()
+	defer live.Unlock()
+	return slices.ContainsFunc(live.all, func(o *Handler) bool { return o.Block == h.Block && o.set.Returned(name) })
+}
+
+// Loops returns an error if an upstream of a Handler that serves is danelaw itself, however the way leads back. It asks each upstream one
+// question, and waits for no reply longer than ctx.
+func Loops(ctx context.Context) error {
+	for _, h := range live.newest() {
+		if loops := h.set.Loops(ctx); len(loops) > 0 {
+			return fmt.Errorf("upstream %s leads back to danelaw itself: a question to it came back; name a resolver that is another",
+				strings.Join(loops, " and "))
+		}
+	}
+	return nil
+}
