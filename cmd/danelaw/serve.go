@@ -22,6 +22,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
 func serveCommand() *cli.Command {
@@ -125,6 +126,9 @@ func validate(src *source, to io.Writer) error {
 // while it starts or reloads does not keep it from ending.
 func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 	signal.Ignore(syscall.SIGPIPE)
+	if err := upstream.KeepFiles(); err != nil {
+		log.Printf("[WARNING] the bound on open files stays as it was: %v", err)
+	}
 	caddy.RegisterCaddyfileLoader("danelaw", src) // for the plugin reload
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGUSR1, syscall.SIGHUP)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -39,7 +40,11 @@ type future struct {
 
 	users  int // client queries that have asked it, under exchanges.mu
 	cancel context.CancelFunc
+	waits  atomic.Int32 // client queries that wait for it now
 }
+
+// idle reports whether nobody waits for the reply: it is speculation so far.
+func (f *future) idle() bool { return f.waits.Load() == 0 }
 
 // exchanges are the first tries in flight, of all client queries (L-13).
 type exchanges struct {
@@ -62,6 +67,7 @@ func (r *Resolver) start(q dns.Question, t Try, role Role) (f *future, joined bo
 	}
 	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout)+grace, errDeadline)
 	f = &future{question: q, began: time.Now(), done: make(chan struct{}), users: 1, cancel: cancel}
+	t.Idle = f.idle
 	if t.N == 0 {
 		r.exchanges.calls[key] = f
 	}
@@ -211,6 +217,8 @@ func (r *reply) signed() bool {
 func (w *query) wait(f *future) (*reply, *dnssec.Failure) {
 	w.awaits(f, +1)
 	defer w.awaits(f, -1)
+	f.waits.Add(1)
+	defer f.waits.Add(-1)
 	select {
 	case <-f.done:
 	case <-w.ctx.Done():

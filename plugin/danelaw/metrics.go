@@ -35,6 +35,8 @@ var (
 	upstreamFailures   = counter("upstream_failures_total", "Counter of questions without a usable reply.", "to", "reason")
 	upstreamMismatches = counter("upstream_mismatches_total", "Counter of datagrams that matched no question.", "to")
 
+	exhausted = counter("files_exhausted_total", "Counter of questions to upstreams that found the table of open files full.", "to")
+
 	responseDuration = histogram("response_duration_seconds", "Histogram of the time a reply took.", "verdict")
 	upstreamDuration = histogram("upstream_reply_duration_seconds", "Histogram of the time a usable reply took.", "to")
 )
@@ -168,6 +170,9 @@ func (m upstreamMeter) Failed(to string, reason upstream.Reason) {
 
 // Mismatched implements upstream.Meter.
 func (m upstreamMeter) Mismatched(to string) { upstreamMismatches.WithLabelValues(m.Block, to).Inc() }
+
+// Exhausted implements upstream.Meter.
+func (m upstreamMeter) Exhausted(to string) { exhausted.WithLabelValues(m.Block, to).Inc() }
 
 // State implements upstream.Meter. What failed while an upstream was away is worth another try now (C-11).
 func (m upstreamMeter) State(to string, fit, alive bool) {

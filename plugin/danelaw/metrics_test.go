@@ -27,7 +27,7 @@ func TestMetricsDocumented(t *testing.T) {
 	descs := make(chan *prometheus.Desc, 100)
 	for _, c := range []prometheus.Collector{
 		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks, nsec3Hashes,
-		distrusted, verdictChanges, panics,
+		distrusted, verdictChanges, panics, exhausted,
 		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, newGauges(), downgrades, newWatchGauges(),
 	} {
 		c.Describe(descs)
@@ -185,6 +185,7 @@ func TestUpstreamStates(t *testing.T) {
 		}
 	}
 	m.Mismatched("192.0.2.1:53")
+	m.Exhausted("192.0.2.1:53")
 	if n := metric(t, "upstream_mismatches_total", "block", h.Block, "to", "192.0.2.1:53"); n != 1 {
 		t.Errorf("%v mismatches", n)
 	}

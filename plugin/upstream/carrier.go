@@ -47,8 +47,11 @@ func fromAddress(a Address, config Config) *upstream {
 	case HTTPS:
 		return newUpstream(name, newWeb(a, tlsConfig(config)), false, config)
 	default:
-		mismatched := func() { config.Meter.Mismatched(name) }
-		return newUpstream(name, &datagram{server: a.Server, stream: newTCP(a), mismatched: mismatched}, true, config)
+		return newUpstream(name, &datagram{
+			server: a.Server, stream: newTCP(a),
+			mismatched: func() { config.Meter.Mismatched(name) },
+			exhausted:  func() { config.Meter.Exhausted(name) },
+		}, true, config)
 	}
 }
 
@@ -116,9 +119,6 @@ func (u *upstream) givenUp(q query, err error, took time.Duration, now time.Time
 		u.meter.Failed(u.name, Timeout)
 	}
 }
-
-// wants reports whether sending it one more copy of q makes sense while n are outstanding.
-func (u *upstream) wants(q query, n int) bool { return n == 0 || u.lossy && !q.tcp }
 
 // question is an IN question.
 func question(name string, qtype uint16) dns.Question {

@@ -59,7 +59,10 @@ func faultf(r Reason, format string, args ...any) *fault {
 
 // unreachable makes a fault of an error on the way to an upstream; text says what could not be done.
 func unreachable(text string, err error) *fault {
-	if exhausted(err) {
+	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return &fault{Busy, text + ": " + concise(err), errors.Join(err, errFiles)}
+	case exhausted(err):
 		return &fault{Busy, text + ": " + concise(err), errors.Join(err, errOutstanding)}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
@@ -68,9 +71,9 @@ func unreachable(text string, err error) *fault {
 	return &fault{Network, text + ": " + concise(err), err}
 }
 
-// exhausted reports whether this host has run out of sockets or memory for them: that is no fault of an upstream.
+// exhausted reports whether this host has run out of ports or memory for sockets: that is no fault of an upstream.
 func exhausted(err error) bool {
-	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRINUSE},
+	return slices.ContainsFunc([]error{syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRINUSE},
 		func(e error) bool { return errors.Is(err, e) })
 }
 

@@ -47,7 +47,9 @@ var errOld = errors.New("does not speak HTTP/2")
 func newWeb(a Address, config *tls.Config) *web {
 	w := &web{url: a.url()}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: usualPatience.dial}).DialContext(ctx, "tcp", a.Server.String())
+		ctx, cancel := context.WithTimeout(ctx, usualPatience.dial)
+		defer cancel()
+		return dialTCP(ctx, a.Server)
 	}
 	w.old = newTransport(config.Clone(), maxConns, dial) // one question at a time on each
 	config.VerifyConnection = func(s tls.ConnectionState) error {

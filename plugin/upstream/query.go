@@ -24,7 +24,12 @@ type query struct {
 	spare bool
 	// test: it is asked to learn about the upstream.
 	test bool
+	// repeater is where the way in which it goes out says how to send it once more; may be nil.
+	repeater *repeater
+	idle     func() bool // reports whether nobody waits for the reply now; may be nil
 }
+
+func (q query) unwanted() bool { return q.idle != nil && q.idle() }
 
 // message is the query with RD, DO and EDNS set (V-73).
 func (q query) message(id uint16, options ...dns.EDNS0) *dns.Msg {

@@ -3,54 +3,76 @@ package upstream
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 )
 
+const (
+	// datagramsFirst is how many copies go out to one upstream before one goes over TCP, where the kernel repeats what is lost.
+	datagramsFirst = 2
+	// A question is put to one upstream so often at most: who has not heard it then does not, and copies of what nobody answers are the
+	// better part of the work when there is much of it.
+	mostCopies = 4
+	busyCopies = 2 // when half of the sockets are open
+	// socketsPerQuestion is how many sockets one question holds at most, whatever the number of upstreams.
+	socketsPerQuestion = 2
+)
+
 // race is one question put to several upstreams, until the first usable reply.
 type race struct {
 	query   query
-	field   []*upstream // in the order of choice
-	last    int         // the index of the one asked last
-	running []int       // copies outstanding, by index
-	faults  []*fault    // what ended its part, by index
+	runners []*runner // in the order of choice
+	copies  int       // to each, at most
+	last    int       // the index of the one asked last
+	sockets []int     // the indexes of those that hold one, the oldest first
 	arrived chan arrival
 }
 
-// arrival is the end of one copy.
+// runner is the part of one upstream in a race.
+type runner struct {
+	*upstream
+	sent    int    // how often it was asked
+	running int    // attempts outstanding
+	fault   *fault // what ended its part
+	repeater
+	round  int // how often it had to give up its socket
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// arrival is the end of one attempt.
 type arrival struct {
-	index int
-	reply chain.Reply
-	fault *fault
+	index, round int
+	reply        chain.Reply
+	fault        *fault
 }
 
 // run asks the first at once; the next at once when one fails, each upstream once; and sends a further copy each time
 // the patience, doubled up to a second, is over: to the next that is still in the race, or to the same if it is alone, of those
-// to the same the third over TCP. If
-// there is no usable reply it returns what each did.
+// to the same the third over TCP. Copies to the same go out from the same socket, and only while somebody waits. If there is no usable
+// reply it returns what each did.
 func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcome) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of those who lose
-	r := &race{query: q, field: field, running: make([]int, len(field)), faults: make([]*fault, len(field)), arrived: make(chan arrival)}
+	r := newRace(q, field)
 	patience := field[0].health.patience()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	r.start(ctx, 0)
-	for out := 0; out < len(field); {
+	for r.start(ctx, 0); r.running(); {
 		select {
 		case a := <-r.arrived:
 			if a.fault == nil {
 				return a.reply, nil
 			}
-			if r.faults[a.index] == nil {
-				out++
-			}
 			r.fail(ctx, a)
 		case <-timer.C:
 			patience = max(patience, min(2*patience, steadyCopies))
 			timer.Reset(patience)
-			r.copy(ctx)
+			if !q.unwanted() {
+				r.copy(ctx)
+			}
 		case <-ctx.Done():
 			return chain.Reply{}, r.outcomes()
 		}
@@ -58,37 +80,79 @@ func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcom
 	return chain.Reply{}, r.outcomes()
 }
 
-// datagramsFirst is how many copies go out to one upstream before one goes over TCP, where the kernel repeats what is lost.
-const datagramsFirst = 2
-
-// start sends a copy to the upstream with the given index.
-func (r *race) start(ctx context.Context, index int) {
-	q := r.query
-	q.again = r.running[index] > 0
-	if q.spare = r.running[index] == datagramsFirst; q.spare {
-		q.tcp = true
+func newRace(q query, field []*upstream) *race {
+	r := &race{query: q, copies: mostCopies, arrived: make(chan arrival)}
+	for _, u := range field {
+		r.runners = append(r.runners, &runner{upstream: u})
 	}
+	if udpSockets.half() {
+		r.copies = busyCopies
+	}
+	return r
+}
+
+// running reports whether a reply may still come.
+func (r *race) running() bool {
+	return slices.ContainsFunc(r.runners, func(u *runner) bool { return u.fault == nil && u.running > 0 })
+}
+
+// start asks the upstream with the given index, which is not being asked.
+func (r *race) start(ctx context.Context, index int) {
+	u := r.runners[index]
+	if u.lossy && !r.query.tcp {
+		r.makeRoom()
+		r.sockets = append(r.sockets, index)
+	}
+	u.ctx, u.cancel = context.WithCancel(ctx)
+	q := r.query
+	q.repeater = &u.repeater
+	u.repeater.set(nil)
+	r.attempt(index, q)
+}
+
+// makeRoom has the upstream that was waited for the longest give up its socket, if there are the most.
+func (r *race) makeRoom() {
+	if len(r.sockets) < socketsPerQuestion {
+		return
+	}
+	u := r.runners[r.sockets[0]]
+	r.sockets = r.sockets[1:]
+	u.cancel()
+	u.running = 0
+	u.round++
+}
+
+// attempt puts q to an upstream.
+func (r *race) attempt(index int, q query) {
+	u := r.runners[index]
 	r.last = index
-	r.running[index]++
+	u.sent++
+	u.running++
+	ctx, round, asked := u.ctx, u.round, u.upstream
 	go func() {
-		reply, err := r.field[index].ask(ctx, q)
+		reply, err := asked.ask(ctx, q)
 		f, failed := errors.AsType[*fault](err)
 		if err != nil && (!failed || q.spare) {
-			return // ctx has ended, and with it the race; or the datagrams may still be answered
+			return // ctx has ended, and with it the attempt; or the datagrams may still be answered
 		}
 		select {
-		case r.arrived <- arrival{index, reply, f}:
+		case r.arrived <- arrival{index, round, reply, f}:
 		case <-ctx.Done():
 		}
 	}()
 }
 
-// fail takes an upstream out, and asks the first that has not been asked.
+// fail takes an upstream out, and asks the first that is not being asked.
 func (r *race) fail(ctx context.Context, a arrival) {
-	r.faults[a.index] = a.fault
-	r.running[a.index]--
-	for i := range r.field {
-		if r.faults[i] == nil && r.running[i] == 0 {
+	failed := r.runners[a.index]
+	if a.round != failed.round {
+		return
+	}
+	failed.fault = a.fault
+	failed.running--
+	r.sockets = slices.DeleteFunc(r.sockets, func(i int) bool { return i == a.index })
+	for i := range r.runners {
+		if u := r.runners[i]; u.fault == nil && u.running == 0 && u.sent < r.copies {
 			r.start(ctx, i)
 			return
 		}
@@ -97,11 +161,38 @@ func (r *race) fail(ctx context.Context, a arrival) {
 
 // copy sends one more copy to the next, in turn, that is in the race and has use for it.
 func (r *race) copy(ctx context.Context) {
-	for n := range r.field {
-		i := (r.last + 1 + n) % len(r.field)
-		if r.faults[i] == nil && r.field[i].wants(r.query, r.running[i]) {
+	for n := range r.runners {
+		i := (r.last + 1 + n) % len(r.runners)
+		switch u := r.runners[i]; {
+		case u.fault != nil || u.sent >= r.copies:
+		case u.sent == 0:
 			r.start(ctx, i)
 			return
+		case u.running > 0 && u.lossy && !r.query.tcp:
+			r.again(i)
+			return
+		}
+	}
+}
+
+// again asks an upstream once more that is being asked.
+func (r *race) again(index int) {
+	u := r.runners[index]
+	q := r.query
+	q.again = true
+	if q.spare = u.sent == datagramsFirst; q.spare {
+		q.tcp = true
+		r.attempt(index, q)
+		return
+	}
+	switch sent, known := u.repeat(); {
+	case !known:
+		r.attempt(index, q)
+	default:
+		r.last = index
+		u.sent++
+		if sent {
+			u.meter.Asked(u.name)
 		}
 	}
 }
@@ -109,9 +200,9 @@ func (r *race) copy(ctx context.Context) {
 // outcomes tells what each upstream that was asked did.
 func (r *race) outcomes() []outcome {
 	var all []outcome
-	for i, u := range r.field {
-		if r.faults[i] != nil || r.running[i] > 0 {
-			all = append(all, outcome{u.name, r.faults[i]})
+	for _, u := range r.runners {
+		if u.sent > 0 {
+			all = append(all, outcome{u.name, u.fault})
 		}
 	}
 	return all

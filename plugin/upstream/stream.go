@@ -36,8 +36,12 @@ const (
 	idsPerConn     = 1 << 16 // a connection that has used all is left
 )
 
-// errOutstanding is our own bound on questions outstanding, or this host's on sockets (L-16).
-const errOutstanding = dnssec.LimitError("outstanding")
+const (
+	// errOutstanding is our own bound on questions outstanding, or this host's on ports and memory for sockets (L-16).
+	errOutstanding = dnssec.LimitError("outstanding")
+	// errFiles is that on open files.
+	errFiles = dnssec.LimitError("files")
+)
 
 // errBusy ends a question for want of room; L-12 makes SERVFAIL of it.
 var errBusy = &fault{Busy, fmt.Sprintf("has %d questions outstanding already", maxConns*maxOutstanding), errOutstanding}
@@ -67,7 +71,7 @@ func newStream(over string, pack func(query) ([]byte, error), connect func(conte
 // newTCP returns the stream for plain questions.
 func newTCP(a Address) *stream {
 	return newStream("TCP", query.unpadded, func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", a.Server.String())
+		return dialTCP(ctx, a.Server)
 	})
 }
 
@@ -77,9 +81,17 @@ func newTLS(a Address, config *tls.Config) *stream {
 	config.ServerName = a.Name
 	config.NextProtos = []string{"dot"}
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(maxConns)
-	dialer := &tls.Dialer{Config: config}
 	return newStream("TLS", query.padded, func(ctx context.Context) (net.Conn, error) {
-		return dialer.DialContext(ctx, "tcp", a.Server.String())
+		raw, err := dialTCP(ctx, a.Server)
+		if err != nil {
+			return nil, err
+		}
+		c := tls.Client(raw, config)
+		if err := c.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		return c, nil
 	})
 }
 

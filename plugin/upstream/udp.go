@@ -2,12 +2,9 @@ package upstream
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
-	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
@@ -20,20 +17,15 @@ const (
 	maxMismatches = 10
 	// datagramSize is the largest reply that is read; no larger EDNS size can be configured (S-1).
 	datagramSize = 4096
-	// portTries is how often another port is tried if one is taken.
-	portTries = 16
-	// firstPort is the lowest local port used: those below are reserved (RFC 6335 section 6).
-	firstPort = 1024
 )
 
-// datagram asks one server over UDP, and over TCP where UDP does not do. Each question has a socket of its own, at a port
-// of our choosing: the kernel's choice is not from a CSPRNG (S-6, RFC 5452 section 9.2). The socket is connected, so that
-// the kernel drops what comes from elsewhere.
+// datagram asks one server over UDP, and over TCP where UDP does not do. Each question has a socket of its own.
 type datagram struct {
 	server     netip.AddrPort
 	stream     *stream
 	cookies    cookies
 	mismatched func() // is told of each reply that matches no question
+	exhausted  func() // is told of each question that found the table of files full
 }
 
 // wantsTCP is why a question has to be asked over TCP.
@@ -55,6 +47,21 @@ func (d *datagram) ask(ctx context.Context, q query) (chain.Reply, error) {
 	if why, ok := errors.AsType[wantsTCP](err); ok {
 		return d.fallBack(ctx, q, why)
 	}
+	if f, ok := errors.AsType[*fault](err); ok && f.reason == Busy {
+		return d.withoutSocket(ctx, q, f)
+	}
+	return reply, err
+}
+
+// withoutSocket asks over TCP, where a connection serves many questions; that this fails says nothing of the server.
+func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (chain.Reply, error) {
+	if errors.Is(full, errFiles) {
+		d.exhausted()
+	}
+	reply, err := d.stream.ask(ctx, q)
+	if _, failed := errors.AsType[*fault](err); failed {
+		return reply, full
+	}
 	return reply, err
 }
 
@@ -69,9 +76,9 @@ func (d *datagram) fallBack(ctx context.Context, q query, why wantsTCP) (chain.R
 
 // once sends one datagram and waits for its reply.
 func (d *datagram) once(ctx context.Context, q query) (chain.Reply, error) {
-	conn, err := d.dial(ctx)
+	conn, err := openSocket(ctx, d.server)
 	if err != nil {
-		return chain.Reply{}, interrupted(ctx, unreachable("could not be asked over UDP", err))
+		return chain.Reply{}, interrupted(ctx, err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
@@ -83,6 +90,7 @@ func (d *datagram) once(ctx context.Context, q query) (chain.Reply, error) {
 	if _, err := conn.Write(wire); err != nil {
 		return chain.Reply{}, unreachable("could not be asked over UDP", err)
 	}
+	defer q.repeater.by(func() bool { _, err := conn.Write(wire); return err == nil })()
 	reply, err := d.await(conn, wire, cookie)
 	return reply, interrupted(ctx, err)
 }
@@ -141,24 +149,6 @@ func received(wire []byte) (chain.Reply, error) {
 		return chain.Reply{}, &fault{Invalid, "sent a reply that cannot be read: " + err.Error(), err}
 	}
 	return chain.Reply{Msg: m, Size: len(wire)}, nil
-}
-
-// dial opens a socket at a random port that is free.
-func (d *datagram) dial(ctx context.Context) (conn net.Conn, err error) {
-	for range portTries {
-		dialer := net.Dialer{LocalAddr: &net.UDPAddr{Port: randomPort()}}
-		conn, err = dialer.DialContext(ctx, "udp", d.server.String())
-		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
-			break
-		}
-	}
-	return conn, err
-}
-
-func randomPort() int {
-	var b [4]byte
-	rand.Read(b[:])
-	return firstPort + int(binary.BigEndian.Uint32(b[:])%(1<<16-firstPort))
 }
 
 func (d *datagram) close() { d.stream.close() }

@@ -1,0 +1,86 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// portTries is how often another port is tried if one is taken.
+const portTries = 16
+
+// socket is what one question over UDP has for itself, at a port of our choosing: the kernel's choice is not from a CSPRNG (S-6, RFC 5452
+// section 9.2). It is connected, so that the kernel drops what comes from elsewhere.
+type socket struct {
+	net.Conn
+	give func()
+}
+
+// openSocket opens one to a server, at a random port that is free.
+func openSocket(ctx context.Context, server netip.AddrPort) (s socket, err error) {
+	if !udpSockets.take() {
+		return s, &fault{Busy, fmt.Sprintf("was not asked over UDP: %d sockets are open for that already", udpSockets.most()), errOutstanding}
+	}
+	s.give = sync.OnceFunc(udpSockets.give)
+	for range portTries {
+		if s.Conn, err = bind(ctx, server); !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
+			break
+		}
+	}
+	if err != nil {
+		s.give()
+		return s, unreachable("could not be asked over UDP", err)
+	}
+	return s, nil
+}
+
+func bind(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
+	port := local.random(time.Now())
+	if port == 0 {
+		return nil, os.NewSyscallError("bind", syscall.EADDRINUSE)
+	}
+	d := net.Dialer{LocalAddr: &net.UDPAddr{Port: port}}
+	return d.DialContext(ctx, "udp", server.String())
+}
+
+// Close closes the socket, and makes room for another.
+func (s socket) Close() error {
+	defer s.give()
+	return s.Conn.Close()
+}
+
+// repeater sends a question once more in the way in which it is out, if that may lose it. The zero value and nil know of no way.
+type repeater struct {
+	mu    sync.Mutex
+	again func() bool
+}
+
+// by says how, until the way ends: what is sent then may not be.
+func (r *repeater) by(again func() bool) (end func()) {
+	r.set(again)
+	return func() { r.set(func() bool { return false }) }
+}
+
+func (r *repeater) set(again func() bool) {
+	if r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.again = again
+	}
+}
+
+// repeat sends it; known is false where it has to be asked anew for that.
+func (r *repeater) repeat() (sent, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.again == nil {
+		return false, false
+	}
+	return r.again(), true
+}
