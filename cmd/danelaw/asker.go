@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -98,5 +101,21 @@ func load(src *source) (danelaw.Blocks, error) {
 	if err != nil {
 		return nil, err
 	}
-	return danelaw.Load(input)
+	blocks, err := danelaw.Load(input)
+	return blocks, redacted(err)
+}
+
+// users finds the users and passwords of URLs.
+var users = regexp.MustCompile(`://\S*@`)
+
+// withoutUsers returns a text of any kind without them.
+func withoutUsers(text string) string { return users.ReplaceAllString(text, "://") }
+
+// redacted is what a Corefile has to be complained of, without the secrets in its URLs: caddy and the plugins repeat what they do not
+// understand.
+func redacted(err error) error {
+	if err == nil || upstream.Redact(err.Error()) == err.Error() {
+		return err
+	}
+	return errors.New(upstream.Redact(err.Error()))
 }

@@ -72,8 +72,9 @@ func ownPID() int32 {
 // bindError is how net's errors about an address end up in the texts of caddy and of plugins, which do not wrap them.
 var bindError = regexp.MustCompile(`listen (tcp|udp)[46]? (\S+): bind: (address already in use|permission denied|cannot assign requested address)`)
 
-// explainStart adds to an error of a start who holds the address, or what to do.
+// explainStart adds to an error of a start who holds the address, or what to do, and takes secrets out.
 func explainStart(err error) error {
+	err = redacted(err)
 	m := bindError.FindStringSubmatch(err.Error())
 	if m == nil {
 		return err

@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		code = exitUsage
 	}
 	if !errors.Is(err, errTold) {
-		fmt.Fprintln(stderr, "danelaw:", printable.Text(strings.ReplaceAll(inWords(err), "\n", "; ")))
+		fmt.Fprintln(stderr, "danelaw:", withoutUsers(printable.Text(strings.ReplaceAll(inWords(err), "\n", "; "))))
 	}
 	return code
 }

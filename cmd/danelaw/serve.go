@@ -65,6 +65,9 @@ func serve(ctx context.Context, c *cli.Command) error {
 	}
 	dnsserver.Port = fmt.Sprint(c.Int("port"))
 	if c.Bool("print-default-config") {
+		if err := checkUpstreams(c.StringSlice("upstream")); err != nil {
+			return err
+		}
 		d, err := newDefaults(c.Int("port"), c.StringSlice("upstream"))
 		if err == nil {
 			_, err = io.WriteString(c.Root().Writer, d.corefile())

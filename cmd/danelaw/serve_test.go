@@ -233,6 +233,49 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestSecretsOfCorefile: whatever is wrong with a Corefile or a command line, nothing that is printed holds the user, the password or the
+// path of a URL in it.
+func TestSecretsOfCorefile(t *testing.T) {
+	const url, user = "https://9.9.9.9/s3cr3t%dns.example", "https://u:s3cr3t@9.9.9.9/dns-query%dns.example"
+	for _, tt := range []struct{ name, corefile string }{
+		{"user", ". {\n danelaw {\n  upstream . " + user + "\n }\n}\n"},
+		{"no name", ". {\n danelaw {\n  upstream . https://9.9.9.9/s3cr3t\n }\n}\n"},
+		{"zone", ". {\n danelaw {\n  upstream " + url + " " + url + "\n }\n}\n"},
+		{"twice", ". {\n danelaw {\n  upstream . " + url + " " + url + "\n }\n}\n"},
+		{"block", ". {\n danelaw {\n  upstream . " + url + " {\n  }\n }\n}\n"},
+		{"another option", ". {\n danelaw {\n  cache " + url + "\n }\n}\n"},
+		{"arguments", ". {\n danelaw upstream . " + url + "\n}\n"},
+		{"directive", ". {\n " + url + "\n}\n"},
+		{"key", url + " {\n danelaw\n}\n"},
+		{"forward", ". {\n danelaw\n forward . " + user + "\n}\n"},
+		{"forward without danelaw", ". {\n forward . " + url + "\n}\n"},
+		{"bind", ". {\n bind " + url + "\n danelaw\n}\n"},
+		{"good", ". {\n danelaw {\n  upstream . " + url + "\n }\n}\n"},
+	} {
+		file := write(t, "Corefile", tt.corefile)
+		for _, args := range [][]string{{"-validate", "-conf", file}, {"check", "-conf", file, "example.org", "MX"}} {
+			if args[0] == "check" && tt.name == "good" {
+				continue // it would be asked
+			}
+			code, out, stderr := here(args...)
+			if (code == 0) != (tt.name == "good") || strings.Contains(out+stderr, "s3cr3t") {
+				t.Errorf("%s: exit code %d\n%s%s", tt.name, code, out, stderr)
+			}
+		}
+		if tt.name != "good" {
+			p := start(t, nil, "-conf", file, "-port", fmt.Sprint(ports.Closed(t)))
+			if code := p.end(t); code != exitFailure || strings.Contains(p.err.String()+p.out.String(), "s3cr3t") {
+				t.Errorf("%s: serve ends with exit code %d\n%s%s", tt.name, code, &p.out, &p.err)
+			}
+		}
+	}
+	for _, args := range [][]string{{"-print-default-config", "-upstream", user}, {"-validate", "-upstream", user}, {"doctor", "-upstream", user}, {user}} {
+		if code, out, stderr := here(args...); code != exitUsage || strings.Contains(out+stderr, "s3cr3t") {
+			t.Errorf("%q: exit code %d\n%s%s", args, code, out, stderr)
+		}
+	}
+}
+
 // TestPrintDefaultConfig: what is printed is valid, and is what the flags ask for.
 func TestPrintDefaultConfig(t *testing.T) {
 	code, out, stderr := here("-print-default-config", "-port", "5353", "-upstream", "tls://9.9.9.9%dns.quad9.net", "-upstream", "192.0.2.1")

@@ -1,6 +1,8 @@
 package danelaw
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -8,6 +10,10 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // TestFailureLogged: the first client told of a failure is its log line, however it was born, and no other client is.
@@ -97,5 +103,39 @@ func TestFailedRenewalLogged(t *testing.T) {
 	}
 	if n := strings.Count(book.String(), secureTLSA+" TLSA from 127.0.0.1: SERVFAIL: "); n != 1 {
 		t.Errorf("%d lines:\n%s", n, book)
+	}
+}
+
+// TestSecretPath: the path of an upstream over HTTPS is a credential: it is in nothing that a client is told, that is logged or that is
+// counted.
+func TestSecretPath(t *testing.T) {
+	book := logged(t)
+	at := netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", ports.Closed(t)))
+	c := config(t)
+	c.Routes = []upstream.Route{{From: ".", To: []upstream.Address{
+		{Transport: upstream.HTTPS, Server: at, Name: "doh.example", Path: "/s3cr3t"},
+		{Transport: upstream.HTTPS, Server: at, Name: "doh.example", Path: "/s3cr3t-2"},
+	}}}
+	h := started(t, c)
+	r := ask(t, serve(t, h), secureMX, dns.TypeMX, withDO)
+	failed(t, "nobody listens", r)
+	if text, want := textOf(r), fmt.Sprintf("https://%s%%doh.example failed over HTTPS: connection refused; ", at); !strings.Contains(text, want) || strings.Contains(text, "s3cr3t") {
+		t.Errorf("the client is told %s, want %s", text, want)
+	}
+	label := fmt.Sprintf("https://%s/...%%doh.example", at)
+	eventually(t, 10*time.Second, "the log names both", func() bool {
+		return strings.Contains(book.String(), label+" is not fit") && strings.Contains(book.String(), label+" #2 is not fit")
+	})
+	if strings.Contains(book.String(), "s3cr3t") {
+		t.Errorf("the log has the path:\n%s", book)
+	}
+	for _, to := range []string{label, label + " #2"} {
+		if metric(t, "upstream_questions_total", "block", c.Block, "to", to) == 0 {
+			t.Errorf("no questions to %s are counted", to)
+		}
+	}
+	families, err := prometheus.DefaultGatherer.Gather()
+	if all := fmt.Sprint(families); err != nil || strings.Contains(all, "s3cr3t") {
+		t.Errorf("metrics have the path, or %v", err)
 	}
 }

@@ -263,7 +263,7 @@ func setUpstream(s *setting, args []string) error {
 			return err
 		}
 		if slices.Contains(to, a) {
-			return fmt.Errorf("%q is there twice", arg)
+			return fmt.Errorf("%q is there twice", upstream.Redact(arg))
 		}
 		to = append(to, a)
 	}

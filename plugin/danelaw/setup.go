@@ -15,6 +15,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
@@ -184,7 +185,7 @@ func parse(c *caddy.Controller) (*setting, error) {
 		}
 		s.at[""] = position(c)
 		if args := c.RemainingArgs(); len(args) > 0 {
-			return nil, c.Errf("danelaw %q: put options into a block, danelaw { ... }", strings.Join(args, " "))
+			return nil, c.Errf("danelaw %q: put options into a block, danelaw { ... }", upstream.Redact(strings.Join(args, " ")))
 		}
 		for c.NextBlock() {
 			s.current = c.Val()
@@ -221,7 +222,7 @@ func (s *setting) option(c *caddy.Controller) error {
 		err = o.set(s, args)
 	}
 	if err != nil {
-		line := strings.Join(append([]string{o.name}, args...), " ")
+		line := upstream.Redact(strings.Join(append([]string{o.name}, args...), " "))
 		return c.Errf("%s: %v: write %s %s, with %s", line, err, o.name, o.args, o.allowed)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -33,7 +34,7 @@ type Address struct {
 func Parse(to string) (Address, error) {
 	a, err := parse(to)
 	if err != nil {
-		return Address{}, fmt.Errorf("upstream %q: %w", to, err)
+		return Address{}, fmt.Errorf("upstream %q: %w", redacted(to), err)
 	}
 	return a, nil
 }
@@ -52,7 +53,7 @@ func parse(to string) (Address, error) {
 	case "quic": // S-11
 		return Address{}, errors.New("DNS over QUIC is not built; use tls:// or https://")
 	}
-	return Address{}, fmt.Errorf("unknown scheme %q; write ADDR[:PORT], tls://ADDR[:PORT]%%NAME or https://ADDR[:PORT]/PATH%%NAME", scheme)
+	return Address{}, fmt.Errorf("unknown scheme %q; write ADDR[:PORT], tls://ADDR[:PORT]%%NAME or https://ADDR[:PORT]/PATH%%NAME", afterUser(scheme))
 }
 
 func parseTLS(rest string) (Address, error) {
@@ -79,7 +80,7 @@ func parseHTTPS(rest string) (Address, error) {
 	}
 	a := Address{Transport: HTTPS, Server: server, Name: name, Path: "/" + path}
 	if _, err := url.Parse(a.url()); err != nil || strings.ContainsAny(path, "{}") {
-		return Address{}, fmt.Errorf("the path %q is not one of a URL; leave out templates such as {?dns}", a.Path)
+		return Address{}, errors.New("its path is not one of a URL; leave out templates such as {?dns}")
 	}
 	return a, nil
 }
@@ -95,12 +96,15 @@ func cutName(s string) (rest, name string, err error) {
 	}
 	name = strings.TrimSuffix(s[i+1:], ".")
 	if name == "" || strings.ContainsAny(name, "/:[]@ ") && net.ParseIP(name) == nil {
-		return "", "", fmt.Errorf("%q is not a host name; append the name that its certificate must hold after the %%", name)
+		return "", "", errors.New("what stands after the last % is not a host name; append the name that its certificate must hold after it")
 	}
 	return s[:i], name, nil
 }
 
 func parseServer(s string, port uint16) (netip.AddrPort, error) {
+	if strings.Contains(s, "@") {
+		return netip.AddrPort{}, errors.New("there is a user or password in it; leave it out, danelaw sends none")
+	}
 	if addr, err := netip.ParseAddr(s); err == nil && addr.Is6() {
 		return netip.AddrPort{}, fmt.Errorf("write an IPv6 address in brackets: [%s]", s)
 	}
@@ -109,7 +113,7 @@ func parseServer(s string, port uint16) (netip.AddrPort, error) {
 	}
 	server, err := netip.ParseAddrPort(s)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%q is not an IP address with or without a port; a name cannot stand here, as it would have to be resolved first", s)
+		return netip.AddrPort{}, fmt.Errorf("%q is not an IP address with or without a port; a name cannot stand here, as it would have to be resolved first", redacted(s))
 	}
 	server = netip.AddrPortFrom(server.Addr().Unmap(), server.Port())
 	if server.Port() == 0 || server.Addr().IsUnspecified() || server.Addr().IsMulticast() {
@@ -118,18 +122,84 @@ func parseServer(s string, port uint16) (netip.AddrPort, error) {
 	return server, nil
 }
 
-// String returns the address in the form that [Parse] reads, the port always included. It names the upstream in
-// sentences, metrics and [chain.Try].
+// String names the upstream in logs and metrics: in the form that [Parse] reads, the port always included, but with a path that is
+// shortened, as many services make it a credential.
 func (a Address) String() string {
+	if a.Transport == HTTPS {
+		return "https://" + a.Server.String() + shortened(a.Path) + "%" + a.Name
+	}
+	return a.public()
+}
+
+// public names the upstream to clients, in sentences: by its host alone.
+func (a Address) public() string {
 	switch a.Transport {
 	case TLS:
 		return "tls://" + a.Server.String() + "%" + a.Name
 	case HTTPS:
-		return "https://" + a.Server.String() + a.Path + "%" + a.Name
+		return "https://" + a.Server.String() + "%" + a.Name
 	default:
 		return a.Server.String()
 	}
 }
+
+// commonPath is that of services that tell their customers apart by other means, if at all (RFC 8484 has it in its examples).
+const commonPath = "/dns-query"
+
+// shortened is a path without what may be a credential.
+func shortened(path string) string {
+	switch {
+	case path == "/" || path == commonPath:
+		return path
+	case strings.HasPrefix(path, commonPath+"/"):
+		return commonPath + "/..."
+	default:
+		return "/..."
+	}
+}
+
+// urls finds what looks like one; the end is what a sentence may add.
+var urls = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s"'.,;:)]`)
+
+// Redact returns text, about a Corefile or made of one, without the user, password and path of any URL in it.
+func Redact(text string) string { return urls.ReplaceAllStringFunc(text, redacted) }
+
+// redacted is one address as somebody wrote it, right or wrong, without what may be a secret.
+func redacted(to string) string {
+	scheme, rest, found := strings.Cut(to, "://")
+	if !found {
+		scheme, rest = "", to
+	} else {
+		scheme = afterUser(scheme) + "://"
+	}
+	path := strings.IndexAny(rest, "/?#")
+	switch at := strings.LastIndexByte(rest, '@'); {
+	case path < 0:
+		return scheme + afterUser(rest)
+	case at > path: // a path, or a password with a slash
+		return scheme + "..."
+	}
+	return scheme + afterUser(rest[:path]) + redactedPath(rest[path:])
+}
+
+// redactedPath is a path with what follows it, which is the name, or an octet of the path and more.
+func redactedPath(rest string) string {
+	path, name, _ := strings.Cut(rest, "%")
+	switch {
+	case rest == "/PATH%NAME": // of our own sentences
+		return rest
+	case path == shortened(path) && hostName.MatchString(name):
+		return path + "%" + name
+	default:
+		return shortened(path)
+	}
+}
+
+// hostName matches names of hosts, though not all: not those that may begin with the rest of an octet.
+var hostName = regexp.MustCompile(`^([G-Zg-z][A-Za-z0-9-]*|[A-Za-z0-9][G-Zg-z-][A-Za-z0-9-]*)(\.[A-Za-z0-9-]+)+$`)
+
+// afterUser is s without user and password.
+func afterUser(s string) string { return s[strings.LastIndexByte(s, '@')+1:] }
 
 // url is the service's URL by name; the address to connect to is configured.
 func (a Address) url() string {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -19,9 +20,9 @@ func TestParse(t *testing.T) {
 		{"tls://[fe80::1%eth0]%router.example", "tls://[fe80::1%eth0]:853%router.example", ""},
 		{"tls://1.1.1.1%1.1.1.1", "tls://1.1.1.1:853%1.1.1.1", ""},
 		{"https://9.9.9.9/dns-query%dns.quad9.net", "https://9.9.9.9:443/dns-query%dns.quad9.net", "https://dns.quad9.net/dns-query"},
-		{"https://[2620:fe::fe]:8443/q%dns.quad9.net", "https://[2620:fe::fe]:8443/q%dns.quad9.net", "https://dns.quad9.net:8443/q"},
-		{"https://[2620:fe::fe]/q%2620:fe::fe", "https://[2620:fe::fe]:443/q%2620:fe::fe", "https://[2620:fe::fe]/q"},
-		{"https://9.9.9.9/a%20b%dns.quad9.net", "https://9.9.9.9:443/a%20b%dns.quad9.net", "https://dns.quad9.net/a%20b"},
+		{"https://[2620:fe::fe]:8443/q%dns.quad9.net", "https://[2620:fe::fe]:8443/...%dns.quad9.net", "https://dns.quad9.net:8443/q"},
+		{"https://[2620:fe::fe]/q%2620:fe::fe", "https://[2620:fe::fe]:443/...%2620:fe::fe", "https://[2620:fe::fe]/q"},
+		{"https://9.9.9.9/a%20b%dns.quad9.net", "https://9.9.9.9:443/...%dns.quad9.net", "https://dns.quad9.net/a%20b"},
 	} {
 		a, err := Parse(tt.in)
 		if err != nil {
@@ -34,7 +35,7 @@ func TestParse(t *testing.T) {
 		if tt.url != "" && a.url() != tt.url {
 			t.Errorf("Parse(%q).url() = %s, want %s", tt.in, a.url(), tt.url)
 		}
-		if again, err := Parse(a.String()); err != nil || again != a {
+		if again, err := Parse(a.String()); err != nil || a.Path == "" && again != a {
 			t.Errorf("Parse(%s) = %v, %v, want what it came from", a, again, err)
 		}
 	}
@@ -71,8 +72,58 @@ func TestParseErrors(t *testing.T) {
 			t.Errorf("Parse(%q) succeeded, want an error", tt.in)
 			continue
 		}
-		if msg := err.Error(); !strings.Contains(msg, `"`+tt.in+`"`) || !strings.Contains(msg, tt.remedy) {
+		if msg := err.Error(); !strings.Contains(msg, `"`+redacted(tt.in)+`"`) || !strings.Contains(msg, tt.remedy) {
 			t.Errorf("Parse(%q): %q names not the value or not the remedy %q", tt.in, msg, tt.remedy)
+		}
+	}
+}
+
+// TestSecrets: no form in which an upstream is shown, and no error about one, holds a path that may be a credential, a user or a
+// password.
+func TestSecrets(t *testing.T) {
+	const secret = "s3cr3t"
+	for _, tt := range []struct{ in, shown, public string }{
+		{"https://9.9.9.9/s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/s3cr3t/q%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/dns-query/s3cr3t%dns.example", "https://9.9.9.9:443/dns-query/...%dns.example", "https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/dns-query?key=s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/a@s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/%73s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
+		{"tls://9.9.9.9%dns.example", "tls://9.9.9.9:853%dns.example", "tls://9.9.9.9:853%dns.example"},
+		{"9.9.9.9", "9.9.9.9:53", "9.9.9.9:53"},
+	} {
+		a, err := Parse(tt.in)
+		if err != nil || a.String() != tt.shown || a.public() != tt.public {
+			t.Errorf("%s: shown as %s, to clients as %s, %v", tt.in, a, a.public(), err)
+		}
+		if got := fmt.Sprintf("%v %+v %s", []Address{a}, Route{".", []Address{a}}, a); strings.Contains(got, secret) {
+			t.Errorf("printed, it is %s", got)
+		}
+	}
+	for _, in := range []string{
+		"https://u:s3cr3t@9.9.9.9/dns-query%dns.example", "https://u:s3/s3cr3t@9.9.9.9/dns-query%dns.example",
+		"https://s3cr3t@9.9.9.9/dns-query%dns.example", "https://9.9.9.9/s3cr3t", "https://9.9.9.9/s3cr3t%", "https://9.9.9.9/a%2Fs3cr3t/x",
+		"https://9.9.9.9/a%2Fs3cr3t", "https://9.9.9.9/dns-query%2Fs3cr3t.x%dns.example", "https://9.9.9.9/%zzs3cr3t.x%dns.example", "https://dns.example/s3cr3t%dns.example", "https://dns.example/s3cr3t", "https://9.9.9.9/s3cr3t{?dns}%dns.example",
+		"https://9.9.9.9/%zzs3cr3t%dns.example", "https://9.9.9.9?s3cr3t%dns.example", "https://9.9.9.9#s3cr3t/%dns.example",
+		"tls://u:s3cr3t@9.9.9.9%dns.example", "tls://9.9.9.9/s3cr3t%dns.example", "tls://9.9.9.9/s3cr3t", "quic://u:s3cr3t@9.9.9.9%dns.example",
+		"http://9.9.9.9/s3cr3t%dns.example", "u:s3cr3t@https://9.9.9.9/dns-query%dns.example", "u:s3cr3t@9.9.9.9", "9.9.9.9/s3cr3t",
+	} {
+		if _, err := Parse(in); err != nil && strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", in, err)
+		}
+		for _, text := range []string{"Corefile:4: Unknown directive '" + in + "'", "not an address: \"" + in + "\".", in + ": no"} {
+			if got := Redact(text); strings.Contains(in, "://") && !strings.HasPrefix(in, "u:") && strings.Contains(got, secret) {
+				t.Errorf("%s: %s", text, got)
+			}
+		}
+	}
+	for _, plain := range []string{
+		"plugin/danelaw: Corefile:4 - user@example.com: 50% of a/b: see tls://9.9.9.9:853%dns.quad9.net.",
+		"write ADDR[:PORT], tls://ADDR[:PORT]%NAME or https://ADDR[:PORT]/PATH%NAME",
+		"most services use /dns-query, as in https://9.9.9.9/dns-query%dns.quad9.net", "upstream https://9.9.9.9:443/...%dns.quad9.net, again",
+	} {
+		if got := Redact(plain); got != plain {
+			t.Errorf("what is no secret becomes %q", got)
 		}
 	}
 }

@@ -22,7 +22,8 @@ type carrier interface {
 
 // upstream is one place to ask, and what is known of it.
 type upstream struct {
-	name    string
+	name    string // in logs and metrics
+	public  string // to clients
 	carrier carrier
 	lossy   bool // a question may vanish without a sign: worth sending again while one is outstanding
 	health  health
@@ -31,23 +32,22 @@ type upstream struct {
 	clock   func() time.Time
 }
 
-func newUpstream(name string, c carrier, lossy bool, config Config) *upstream {
+func newUpstream(name, public string, c carrier, lossy bool, config Config) *upstream {
 	return &upstream{
-		name: name, carrier: c, lossy: lossy, meter: config.Meter, clock: config.Clock,
+		name: name, public: public, carrier: c, lossy: lossy, meter: config.Meter, clock: config.Clock,
 		health: health{changed: func(fit, alive bool) { config.Meter.State(name, fit, alive) }},
 	}
 }
 
 // fromAddress returns the upstream at an address.
-func fromAddress(a Address, config Config) *upstream {
-	name := a.String()
+func fromAddress(a Address, name string, config Config) *upstream {
 	switch a.Transport {
 	case TLS:
-		return newUpstream(name, newTLS(a, tlsConfig(config)), false, config)
+		return newUpstream(name, a.public(), newTLS(a, tlsConfig(config)), false, config)
 	case HTTPS:
-		return newUpstream(name, newWeb(a, tlsConfig(config)), false, config)
+		return newUpstream(name, a.public(), newWeb(a, tlsConfig(config)), false, config)
 	default:
-		return newUpstream(name, &datagram{
+		return newUpstream(name, a.public(), &datagram{
 			server: a.Server, stream: newTCP(a),
 			mismatched: func() { config.Meter.Mismatched(name) },
 			exhausted:  func() { config.Meter.Exhausted(name) },

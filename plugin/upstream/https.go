@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -34,7 +35,7 @@ var errNoStream = errors.New("took no question on any connection")
 
 // web asks one server over HTTPS (S-10, RFC 8484).
 type web struct {
-	url         string
+	url, path   string
 	modern, old *http.Transport // for HTTP/2, and for what was before
 	isOld       atomic.Bool     // the server does not speak HTTP/2: RFC 8484 section 5.2 recommends that it does
 }
@@ -45,7 +46,7 @@ var errOld = errors.New("does not speak HTTP/2")
 // newWeb connects to the address that is configured, whatever the name resolves to and whatever proxy the environment
 // names: both would have to be resolved, perhaps by us.
 func newWeb(a Address, config *tls.Config) *web {
-	w := &web{url: a.url()}
+	w := &web{url: a.url(), path: a.Path}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, usualPatience.dial)
 		defer cancel()
@@ -105,7 +106,9 @@ func (w *web) post(ctx context.Context, wire []byte) (chain.Reply, error) {
 		err = &lost{err}
 	}
 	if err != nil {
-		return chain.Reply{}, unreachable("failed over HTTPS", err)
+		f := unreachable("failed over HTTPS", err)
+		f.text = strings.ReplaceAll(f.text, w.path, shortened(w.path)) // what the server said may repeat it
+		return chain.Reply{}, f
 	}
 	if err := acceptable(response, raw, wire); err != nil {
 		return chain.Reply{}, err

@@ -1,13 +1,16 @@
 package upstream
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -353,6 +356,56 @@ func TestHTTPSHangs(t *testing.T) {
 	}
 }
 
+// TestHTTPSPath: the path is a credential. Clients get the host alone, logs and metrics a shortened one, by which two services of one
+// server are told apart all the same; and a server that repeats it in what is no HTTP does not have it told.
+func TestHTTPSPath(t *testing.T) {
+	leakless(t)
+	ca := certificates.New(t)
+	config := certified(t, ca, "doh.example")
+	config.NextProtos = nil // it speaks what was before HTTP/2
+	l := tls.NewListener(listenTCP(t), config)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+					fmt.Fprintf(c, "no %s here\r\n\r\n", r.URL.Path)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+	})
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	set := newSet(t, Config{RootCAs: ca.Pool, Routes: []Route{{".", []Address{
+		{HTTPS, at, "doh.example", "/s3cr3t"}, {HTTPS, at, "doh.example", "/dns-query/s3cr3t"}, {HTTPS, at, "doh.example", "/other"},
+	}}}})
+	_, err := exchange(t, set)
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, fmt.Sprintf(`https://%s%%doh.example failed over HTTPS: net/http: HTTP/1.x transport`, at),
+		`malformed HTTP status code "/..."`)
+	if strings.Contains(err.Error(), "s3cr3t") {
+		t.Error(err)
+	}
+	var names []string
+	for _, r := range set.Fit(ctxFor(t, longEnough), []string{"."}) {
+		if names = append(names, r.Upstream); strings.Contains(fmt.Sprint(r), "s3cr3t") {
+			t.Errorf("the fitness test tells %v", r)
+		}
+	}
+	want := []string{fmt.Sprintf("https://%s/...%%doh.example", at), fmt.Sprintf("https://%s/dns-query/...%%doh.example", at),
+		fmt.Sprintf("https://%s/...%%doh.example #2", at)}
+	if !slices.Equal(names, want) {
+		t.Errorf("they are called %q, want %q", names, want)
+	}
+}
+
 // A service at an address where nobody listens.
 func TestHTTPSUnreachable(t *testing.T) {
 	leakless(t)
@@ -360,5 +413,5 @@ func TestHTTPSUnreachable(t *testing.T) {
 	address := Address{HTTPS, netip.MustParseAddrPort(l.Addr().String()), "doh.example", "/dns-query"}
 	l.Close()
 	_, err := exchange(t, rootSet(t, address))
-	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, address.String()+" failed over HTTPS: connection refused")
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, address.public()+" failed over HTTPS: connection refused")
 }

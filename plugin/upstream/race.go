@@ -202,7 +202,7 @@ func (r *race) outcomes() []outcome {
 	var all []outcome
 	for _, u := range r.runners {
 		if u.sent > 0 {
-			all = append(all, outcome{u.name, u.fault})
+			all = append(all, outcome{u.public, u.fault})
 		}
 	}
 	return all

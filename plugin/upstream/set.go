@@ -100,7 +100,7 @@ func (s *Set) addRoutes(c Config) error {
 	slices.SortStableFunc(s.routes, func(a, b route) int { return dns.CountLabel(b.from) - dns.CountLabel(a.from) })
 	if _, covered := s.route("."); !covered && c.Next != nil {
 		next := &below{c.Next}
-		u := newUpstream(next.name(), next, true, c)
+		u := newUpstream(next.name(), next.name(), next, true, c)
 		s.upstreams = append(s.upstreams, u)
 		s.routes = append(s.routes, route{".", []*upstream{u}})
 	}
@@ -112,7 +112,7 @@ func (s *Set) fromAddresses(to []Address, known map[Address]*upstream, c Config)
 	for _, a := range to {
 		u := known[a]
 		if u == nil {
-			u = fromAddress(a, c)
+			u = fromAddress(a, s.unusedName(a), c)
 			known[a] = u
 			s.upstreams = append(s.upstreams, u)
 		}
@@ -121,6 +121,15 @@ func (s *Set) fromAddresses(to []Address, known map[Address]*upstream, c Config)
 		}
 	}
 	return upstreams
+}
+
+// unusedName names the upstream at an address. What tells two services of one server apart may have been shortened away.
+func (s *Set) unusedName(a Address) string {
+	name := a.String()
+	for n := 2; slices.ContainsFunc(s.upstreams, func(u *upstream) bool { return u.name == name }); n++ {
+		name = fmt.Sprintf("%s #%d", a, n)
+	}
+	return name
 }
 
 // route returns the upstreams for a name.
