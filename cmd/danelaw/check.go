@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
-	"github.com/fatih/color"
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
@@ -34,7 +32,7 @@ func checkCommand() *cli.Command {
 			&cli.BoolFlag{Name: "smtp", Usage: "connect to the mail hosts, too, and compare their certificates with the TLSA records"},
 			&cli.IntFlag{Name: "smtp-port", Value: mail.Port, Usage: "connect to port `N`, whose TLSA records these are then", Validator: checkPort},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, whose fields keep their names and meaning"},
-			&cli.StringFlag{Name: "html", Usage: "write a page with the chains of trust drawn to `FILE`, too"},
+			&cli.StringFlag{Name: "html", Usage: "write a page with the chain of trust drawn to `FILE`, too"},
 			&cli.BoolFlag{Name: "require-dane", Usage: "exit with 1 for a domain whose hosts do not all have DANE, too"},
 		),
 		Action: check,
@@ -42,7 +40,7 @@ func checkCommand() *cli.Command {
 }
 
 // forDomains are the flags that NAME TYPE has no use for.
-var forDomains = []string{"file", "smtp", "smtp-port", "json", "html", "require-dane"}
+var forDomains = []string{"file", "smtp", "smtp-port", "require-dane"}
 
 func check(ctx context.Context, c *cli.Command) error {
 	q, single, err := checkQuestion(c.Args().Slice())
@@ -55,7 +53,7 @@ func check(ctx context.Context, c *cli.Command) error {
 				return usageError{fmt.Errorf("-%s is for domains, not for NAME TYPE", name)}
 			}
 		}
-		return withAsker(ctx, c, func(a *asker) error { return checkName(ctx, c.Root().Writer, a, q) })
+		return withAsker(ctx, c, func(a *asker) error { return checkName(ctx, c, a, q) })
 	}
 	domains, err := checkDomains(c)
 	if err != nil {
@@ -89,13 +87,24 @@ func withAsker(ctx context.Context, c *cli.Command, f func(*asker) error) error 
 	return f(a)
 }
 
-// checkName prints the chain of trust of one answer.
-func checkName(ctx context.Context, to io.Writer, a *asker, q dns.Question) error {
+// checkName tells the chain of trust of one answer.
+func checkName(ctx context.Context, c *cli.Command, a *asker, q dns.Question) error {
 	found, err := a.explain(ctx, q.Name, q.Qtype)
 	if err != nil {
 		return err
 	}
-	if err := printChain(to, q, found); err != nil {
+	v := newChainView(q, found, a.now(q.Name))
+	if file := c.String("html"); file != "" {
+		if err := writePage(file, newChainPage(v)); err != nil {
+			return err
+		}
+	}
+	if to := c.Root().Writer; c.Bool("json") {
+		err = writeJSON(to, v)
+	} else {
+		err = v.print(to, painterFor(to))
+	}
+	if err != nil {
 		return err
 	}
 	if found.Answer.Status <= dnssec.Bogus {
@@ -112,7 +121,7 @@ func checkAll(ctx context.Context, c *cli.Command, a *asker, domains []string) e
 		return err
 	}
 	if file := c.String("html"); file != "" {
-		if err := writePage(file, results); err != nil {
+		if err := writePage(file, newPage(results)); err != nil {
 			return err
 		}
 	}
@@ -130,7 +139,7 @@ func checkAll(ctx context.Context, c *cli.Command, a *asker, domains []string) e
 // printAll prints what was found.
 func printAll(c *cli.Command, results []result) error {
 	to := c.Root().Writer
-	paint := newPainter(to == io.Writer(os.Stdout) && !color.NoColor)
+	paint := painterFor(to)
 	switch {
 	case c.Bool("json"):
 		return printJSON(to, results)

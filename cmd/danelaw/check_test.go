@@ -1,8 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
@@ -36,6 +41,36 @@ func TestCheck(t *testing.T) {
 			if !strings.Contains(out, want) {
 				t.Errorf("%q lacks %q:\n%s", tt.args, want, out)
 			}
+		}
+	}
+}
+
+// TestChainJSON: the same for programs, with the fields that the tree is made of, and as a page.
+func TestChainJSON(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "page.html")
+	for _, tt := range []struct {
+		name, kind, status, rcode string
+		code                      int
+		zones, sets               int
+		ede                       uint16
+	}{
+		{"good.dane", "MX", "Secure", "NOERROR", 0, 3, 1, 0},
+		{"_25._tcp.mx.alias-tlsa.dane", "TLSA", "Secure", "NOERROR", 0, 3, 2, 0},
+		{"expired.dane", "MX", "Bogus", "SERVFAIL", 1, 3, 0, dns.ExtendedErrorCodeSignatureExpired},
+		{"wrong-signature.dane", "MX", "Bogus", "SERVFAIL", 1, 3, 1, dns.ExtendedErrorCodeDNSBogus},
+	} {
+		code, out, stderr := here("check", "-lab", "-json", "-html", file, tt.name, tt.kind)
+		var v chainView
+		if err := json.Unmarshal([]byte(out), &v); err != nil || code != tt.code || stderr != "" {
+			t.Fatalf("%s: exit code %d, %v\n%s%s", tt.name, code, err, out, stderr)
+		}
+		if v.Name != tt.name+"." || v.Type != tt.kind || v.Status != tt.status || v.Rcode != tt.rcode || len(v.Zones) != tt.zones || len(v.Sets) != tt.sets ||
+			(len(v.Failures) > 0) != (tt.ede > 0) || tt.ede > 0 && v.Failures[0].EDE != tt.ede {
+			t.Errorf("%s: %s", tt.name, out)
+		}
+		page, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(page), "<h2>"+tt.name+". "+tt.kind+"</h2>") || !strings.Contains(string(page), "<b>the root</b>") {
+			t.Errorf("%s: %v\n%s", tt.name, err, page)
 		}
 	}
 }

@@ -20,7 +20,7 @@ const (
 func printHelp(to io.Writer, _ string, data any) {
 	c := data.(*cli.Command)
 	out := new(strings.Builder)
-	section(out, "NAME", wrapped(c.FullName()+" - "+c.Usage, helpIndent))
+	section(out, "NAME", wrapped(c.FullName()+" - "+c.Usage, helpIndent, helpWidth))
 	usage := c.UsageText
 	if usage == "" {
 		usage = c.FullName() + options(c) + " " + c.ArgsUsage
@@ -58,7 +58,7 @@ func described(text string) string {
 		if strings.HasPrefix(paragraph, " ") {
 			all = append(all, verbatim(paragraph))
 		} else {
-			all = append(all, wrapped(paragraph, helpIndent))
+			all = append(all, wrapped(paragraph, helpIndent, helpWidth))
 		}
 	}
 	return strings.TrimRight(strings.Join(all, "\n\n"), " ")
@@ -89,35 +89,12 @@ func flags(c *cli.Command) string {
 
 // entry writes a name and, beside it or below, what it is for.
 func entry(out *strings.Builder, name, usage string) {
-	text := wrapped(usage, helpIndent+helpNames+2)
+	text := wrapped(usage, helpIndent+helpNames+2, helpWidth)
 	if utf8.RuneCountInString(name) > helpNames {
 		fmt.Fprintf(out, "%s%s\n%s\n", strings.Repeat(" ", helpIndent), name, text)
 		return
 	}
 	fmt.Fprintf(out, "%*s%-*s  %s\n", helpIndent, "", helpNames, name, strings.TrimLeft(text, " "))
-}
-
-// wrapped fills text between the indent and the right edge.
-func wrapped(text string, indent int) string {
-	pad := strings.Repeat(" ", indent)
-	out, column := new(strings.Builder), 0
-	for _, word := range strings.Fields(text) {
-		width := utf8.RuneCountInString(word)
-		switch {
-		case column == 0:
-			out.WriteString(pad)
-			column = indent
-		case column+1+width > helpWidth:
-			out.WriteString("\n" + pad)
-			column = indent
-		default:
-			out.WriteByte(' ')
-			column++
-		}
-		out.WriteString(word)
-		column += width
-	}
-	return out.String()
 }
 
 // describeCompletion shows the library's command, in our words.

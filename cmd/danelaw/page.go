@@ -8,9 +8,7 @@ import (
 	"iter"
 	"os"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/miekg/dns"
 
@@ -31,16 +29,21 @@ type page struct {
 	Summary string // if there are several domains
 }
 
+// pageDomain is a domain, or a name and a type.
 type pageDomain struct {
-	*view
+	Domain               string
 	Headline, Tone, Told string
 	Failing              bool
+	Word                 string // the decision, for the summary
 	Rows                 []row
-	Drawing              *drawing
+	Tree                 []*box
 }
 
-// writePage writes one page about all domains.
-func writePage(file string, results []result) error {
+// ID is where links to it lead.
+func (d *pageDomain) ID() string { return "d-" + d.Domain }
+
+// newPage is a page about all domains.
+func newPage(results []result) *page {
 	p := &page{Title: "danelaw check", Written: time.Now().UTC()}
 	count, unwanted := map[string]int{}, 0
 	for _, r := range results {
@@ -61,6 +64,19 @@ func writePage(file string, results []result) error {
 	} else {
 		p.Summary = summary(count, len(results), unwanted)
 	}
+	return p
+}
+
+// newChainPage is a page about one answer.
+func newChainPage(v *chainView) *page {
+	d := &pageDomain{Domain: v.Name + " " + v.Type, Headline: v.Status, Tone: toneNames[tones[v.Status]], Tree: v.draw(), Failing: tones[v.Status] == bad}
+	for _, f := range v.Failures {
+		d.Told += fmt.Sprintf("%s (EDE %d) ", f.Text, f.EDE)
+	}
+	return &page{Title: d.Domain + " - danelaw check", Written: time.Now().UTC(), Domains: []*pageDomain{d}}
+}
+
+func writePage(file string, p *page) error {
 	var b bytes.Buffer
 	if err := pageTemplate.Execute(&b, p); err != nil {
 		return err
@@ -73,81 +89,76 @@ func writePage(file string, results []result) error {
 
 func newPageDomain(v *view) *pageDomain {
 	return &pageDomain{
-		view: v, Headline: headlines[v.Decision], Tone: toneNames[tones[v.Decision]], Told: v.told(),
-		Failing: v.Culprit != nil || tones[v.Decision] == bad, Rows: v.rows(), Drawing: draw(v),
+		Domain: v.Domain, Headline: headlines[v.Decision], Tone: toneNames[tones[v.Decision]], Told: v.told(), Word: v.Decision,
+		Failing: v.Culprit != nil || tones[v.Decision] == bad, Rows: v.rows(), Tree: v.draw(),
 	}
 }
 
-// drawing is the chain of trust as a tree of boxes, top down, each below what vouches for it. Lengths are in units of the picture.
-type drawing struct {
-	Boxes         []*box
-	Width, Height int
-	Words         string // what it shows, for those who do not see it
-}
-
-// box is one of them.
+// box is one of a tree, in which each is below what vouches for it.
 type box struct {
-	Titles     []string // one, in lines
-	Word, Tone string
-	Lines      []string
-	X, Y, W, H int
-	Path       string // the line from the box above, none for the first
+	Title, Word, Tone string
+	Lines             []string
+	Children          []*box
 
-	records  bool // it has TLSA records
-	children []*box
-	parent   *box
+	records bool // it has TLSA records
 }
 
-// The measures of a drawing.
-const (
-	drawingWidth = 960
-	indent       = 30
-	lineHeight   = 17
-	boxPadding   = 9
-	boxGap       = 12
-	letterWidth  = 6.6 // of the small letters, rather too wide
-	titleWidth   = 9   // of those of titles
-	wordWidth    = 120 // of a status
-)
+// forest is a tree of zones into which other boxes are hung.
+type forest struct {
+	zones map[string]*box
+	roots []*box
+}
 
-// draw draws a domain: zones below zones, in them MX and hosts, below those their TLSA records and certificates.
-func draw(v *view) *drawing {
-	zones := map[string]*box{}
-	var roots []*box
-	for _, z := range v.Zones { // parents before children
+// plant makes the tree of zones, which come parents first.
+func plant(zones []*zoneView) *forest {
+	f := &forest{zones: map[string]*box{}}
+	for _, z := range zones {
 		b := newBox("zone "+z.Name, z.Status, z.How)
 		if z.Name == "." {
-			b.Titles[0] = "the root"
+			b.Title = "the root"
 		}
-		if above := closest(zones, z.Name); above != nil {
-			above.add(b)
-		} else {
-			roots = append(roots, b)
-		}
-		zones[z.Name] = b
+		f.hang(z.Name, b)
+		f.zones[z.Name] = b
 	}
-	hang := func(name string, b *box) {
-		if above := closest(zones, name); above != nil {
-			above.add(b)
-		} else {
-			roots = append(roots, b)
-		}
+	return f
+}
+
+// hang puts a box below the zone that a name lies in.
+func (f *forest) hang(name string, b *box) {
+	if above := closest(f.zones, name); above != nil {
+		above.add(b)
+	} else {
+		f.roots = append(f.roots, b)
 	}
-	hang(v.Domain, boxOf(&v.MX, "no MX: the domain is its own mail host"))
+}
+
+// draw draws one answer: zones below zones, in them its RRsets.
+func (v *chainView) draw() []*box {
+	f := plant(v.Zones)
+	for _, s := range v.Sets {
+		name := s.Zone
+		if name == "" {
+			name = s.Owner
+		}
+		f.hang(name, newBox(s.Owner+" "+s.Type, s.Status, append([]string{s.How}, s.Records...)...))
+	}
+	return f.roots
+}
+
+// draw draws a domain: zones below zones, in them MX and hosts, below those their TLSA records and certificates.
+func (v *view) draw() []*box {
+	f := plant(v.Zones)
+	f.hang(v.Domain, boxOf(&v.MX, "no MX: the domain is its own mail host"))
 	for _, h := range v.Hosts {
 		for name, b := range h.boxes() {
-			hang(name, b)
+			f.hang(name, b)
 		}
 	}
-	d := &drawing{Width: drawingWidth}
-	for _, b := range roots {
-		d.place(b, 0)
-	}
-	return d
+	return f.roots
 }
 
 func newBox(title, status string, lines ...string) *box {
-	return &box{Titles: []string{title}, Word: status, Tone: toneNames[tones[status]], Lines: lines}
+	return &box{Title: title, Word: status, Tone: toneNames[tones[status]], Lines: lines}
 }
 
 // boxOf is the box of a lookup.
@@ -157,8 +168,7 @@ func boxOf(l *lookupView, none string) *box {
 }
 
 func (b *box) add(child *box) {
-	child.parent = b
-	b.children = append(b.children, child)
+	b.Children = append(b.Children, child)
 }
 
 // closest is the box of the deepest zone at or above a name.
@@ -204,7 +214,7 @@ func (h *hostView) boxes() iter.Seq2[string, *box] {
 // last is the box that a certificate belongs below: the TLSA records that it is compared with, else its host.
 func (h *hostView) last(host, addresses *box) *box {
 	for _, above := range []*box{addresses, host} {
-		for _, b := range above.children {
+		for _, b := range above.Children {
 			if b.records {
 				return b
 			}
@@ -248,75 +258,6 @@ func worse(a, b string) string {
 	order := []string{"Indeterminate", "Bogus", "Insecure", "Secure"}
 	return order[min(slices.Index(order, a), slices.Index(order, b))]
 }
-
-// place gives a box and all below it their places, further down than all before.
-func (d *drawing) place(b *box, depth int) {
-	b.X, b.Y = depth*indent+1, d.Height+1
-	b.W = drawingWidth - b.X - 1
-	var lines []string
-	for _, l := range b.Lines {
-		lines = append(lines, wrap(printable.Text(l), int(float64(b.W-2*boxPadding-10)/letterWidth))...)
-	}
-	b.Lines = lines
-	b.Titles = wrap(printable.Text(strings.Join(b.Titles, " ")), (b.W-2*boxPadding-wordWidth)/titleWidth)
-	b.H = (len(b.Titles)+len(lines))*lineHeight + 2*boxPadding
-	d.Height = b.Y + b.H + boxGap
-	d.Boxes = append(d.Boxes, b)
-	d.Words += fmt.Sprintf("%s: %s. %s ", strings.Join(b.Titles, " "), b.Word, strings.Join(b.Lines, " "))
-	if above := b.parent; above != nil {
-		begin := above.Y + above.H
-		if i := slices.Index(above.children, b); i > 0 { // the line down to the one before is there
-			begin = above.children[i-1].Y + above.children[i-1].H/2
-		}
-		b.Path = fmt.Sprintf("M%d %dV%dH%d", above.X+indent/2, begin, b.Y+b.H/2, b.X)
-	}
-	for _, child := range b.children {
-		d.place(child, depth+1)
-	}
-}
-
-// wrap breaks a text into lines of so many letters at most, at spaces where there are any.
-func wrap(text string, most int) (lines []string) {
-	line := ""
-	for _, word := range strings.Fields(text) {
-		for utf8.RuneCountInString(word) > most {
-			cut := []rune(word)
-			if line != "" {
-				lines, line = append(lines, line), ""
-			}
-			lines, word = append(lines, string(cut[:most])), string(cut[most:])
-		}
-		switch {
-		case line == "":
-			line = word
-		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= most:
-			line += " " + word
-		default:
-			lines, line = append(lines, line), word
-		}
-	}
-	if line != "" {
-		lines = append(lines, line)
-	}
-	return lines
-}
-
-// The template's words for places in a box.
-
-// TextX is where its texts begin.
-func (b *box) TextX() int { return b.X + boxPadding + 8 }
-
-// TitleY is the base line of its title.
-func (b *box) TitleY() int { return b.Y + boxPadding + 13 }
-
-// WordX is where its status ends.
-func (b *box) WordX() int { return b.X + b.W - boxPadding - 4 }
-
-// LineY is the base line of its n-th line below that of its title.
-func (b *box) LineY(n int) int { return b.TitleY() + n*lineHeight }
-
-// Below is which line comes n lines after its title.
-func (b *box) Below(n int) int { return len(b.Titles) + n }
 
 // Mark is the sign for its tone, for those who do not see colours.
 func (b *box) Mark() string {

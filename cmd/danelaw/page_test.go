@@ -38,7 +38,7 @@ func hostileView() *view {
 // TestHostileTexts: nothing of it becomes markup of the page, or reaches the terminal as a control character.
 func TestHostileTexts(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "page.html")
-	if err := writePage(file, []result{{domain: "a.example.", view: hostileView()}}); err != nil {
+	if err := writePage(file, newPage([]result{{domain: "a.example.", view: hostileView()}})); err != nil {
 		t.Fatal(err)
 	}
 	page, _ := os.ReadFile(file)
@@ -77,43 +77,23 @@ func TestColours(t *testing.T) {
 	}
 }
 
-// TestDrawing: boxes stand one below the other within the picture, those vouched for to the right of who does.
-func TestDrawing(t *testing.T) {
+// TestTree: each box is below what vouches for it.
+func TestTree(t *testing.T) {
 	v := hostileView()
 	v.zones = map[string]*dnssec.Zone{}
-	d := draw(v)
-	if len(d.Boxes) != 7 { // two zones, MX, host, its target, TLSA, certificate
-		t.Errorf("%d boxes", len(d.Boxes))
+	var lines []string
+	var walk func(depth int, boxes []*box)
+	walk = func(depth int, boxes []*box) {
+		for _, b := range boxes {
+			kind, _, _ := strings.Cut(strings.ReplaceAll(b.Title, hostile, "X"), " example.")
+			lines = append(lines, strings.Repeat(".", depth)+kind)
+			walk(depth+1, b.Children)
+		}
 	}
-	bottom := 0
-	for i, b := range d.Boxes {
-		if b.Y <= bottom || b.X+b.W >= drawingWidth || b.Y+b.H >= d.Height || (b.Path == "") != (i == 0) {
-			t.Errorf("%+v", b)
-		}
-		if b.parent != nil && b.X <= b.parent.X {
-			t.Errorf("%q is not to the right of %q", b.Titles, b.parent.Titles)
-		}
-		for _, l := range b.Titles {
-			if len([]rune(l))*titleWidth > b.W-wordWidth {
-				t.Errorf("%q is too long", l)
-			}
-		}
-		for _, l := range b.Lines {
-			if float64(len([]rune(l)))*letterWidth > float64(b.W) {
-				t.Errorf("%q is too long", l)
-			}
-		}
-		bottom = b.Y + b.H
-	}
-}
-
-func TestWrap(t *testing.T) {
-	for text, want := range map[string]string{
-		"": "", "one": "one", "one two": "one two", "one two three": "one two|three", "abcdefghijkl": "abcdefgh|ijkl", "a abcdefghijkl b": "a|abcdefgh|ijkl b",
-	} {
-		if got := strings.Join(wrap(text, 8), "|"); got != want {
-			t.Errorf("%q: %q, want %q", text, got, want)
-		}
+	walk(0, v.draw())
+	want := "the root|.zone|..X MX|.mail host X|.X, of which X is an alias|..X TLSA|...certificate at X"
+	if got := strings.Join(lines, "|"); got != want {
+		t.Errorf("%s\nwant %s", got, want)
 	}
 }
 
@@ -142,14 +122,21 @@ func TestPageInBrowser(t *testing.T) {
 		return string(out), stderr.String()
 	}
 	for domain, want := range map[string][]string{
-		"good.dane":     {`<g class="good">`, "certificate at 192.0.2.25:25", "DANE, mail goes to none"},
-		"unsigned.dane": {`<g class="good">`, `<g class="plain">`, "since unsigned.dane. is unsigned"},
-		"expired.dane":  {`<g class="good">`, `<g class="bad">`, "✗ Bogus", `<p class="told fails">expired.dane.: the RRSIG over expired.dane. DNSKEY`},
+		"good.dane":     {`<li class="good">`, "certificate at 192.0.2.25:25", "DANE, mail goes to none"},
+		"unsigned.dane": {`<li class="good">`, `<li class="plain">`, "since unsigned.dane. is unsigned"},
+		"expired.dane":  {`<li class="good">`, `<li class="bad">`, "✗ Bogus", `<p class="told fails">expired.dane.: the RRSIG over expired.dane. DNSKEY`},
+		"good.dane MX":  {`<li class="good">`, "10 mx1.good.dane.", "zone good.dane.", `<p class="headline good">Secure</p>`},
 	} {
-		file := filepath.Join(t.TempDir(), domain+".html")
-		here("check", "-lab", "-smtp", "-html", file, domain)
+		file := filepath.Join(t.TempDir(), "page.html")
+		args, title := []string{"check", "-lab", "-html", file}, domain+". - danelaw check"
+		if name, kind, ok := strings.Cut(domain, " "); ok {
+			args, title = append(args, name, kind), name+". "+kind+" - danelaw check"
+		} else {
+			args = append(args, "-smtp", domain)
+		}
+		here(args...)
 		dom, log := browse("--dump-dom", "file://"+file)
-		for _, want := range append(want, "<title>"+domain+". - danelaw check</title>", `role="img"`, "<desc>the root: Secure.", "</footer>") {
+		for _, want := range append(want, "<title>"+title+"</title>", `<ul class="tree"`, "<b>the root</b>", "</footer>") {
 			if !strings.Contains(dom, want) {
 				t.Errorf("%s lacks %q:\n%s", domain, want, dom)
 			}
@@ -157,10 +144,34 @@ func TestPageInBrowser(t *testing.T) {
 		if strings.Contains(log, "CONSOLE") {
 			t.Errorf("%s: the console says:\n%s", domain, log)
 		}
+		phone := filepath.Join(filepath.Dir(file), "phone.html")
+		os.WriteFile(phone, []byte(`<iframe src="page.html" width="390" height="800" onload="let d = contentDocument.documentElement; document.title = d.scrollWidth - d.clientWidth"></iframe>`), 0o600)
+		if dom, _ := browse("--allow-file-access-from-files", "--dump-dom", "file://"+phone); !strings.Contains(dom, "<title>0</title>") {
+			t.Errorf("%s: the page is wider than a phone:\n%.300s", domain, dom)
+		}
 		pdf := file + ".pdf"
 		browse("--no-pdf-header-footer", "--print-to-pdf="+pdf, "file://"+file)
 		if paper, err := os.ReadFile(pdf); err != nil || !strings.HasPrefix(string(paper), "%PDF") {
 			t.Errorf("%s: it cannot be printed: %v", domain, err)
+		}
+	}
+}
+
+// TestSummary: a page about many domains begins with a table that leads to each, and back.
+func TestSummary(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "page.html")
+	here("check", "-lab", "-html", file, "good.dane", "expired.dane")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"<p>2 domains: 1 dane, 1 defer; 1 not as wanted</p>", `<a href="#d-good.dane.">good.dane.</a></td><td class="good">dane</td><td>DANE, mail goes`,
+		`<a href="#d-expired.dane.">expired.dane.</a></td><td class="bad">defer</td><td>expired.dane.: the RRSIG`, `<section id="d-expired.dane.">`,
+		`<a href="#top">All domains</a>`, "prefers-color-scheme: dark",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("lacks %q:\n%s", want, text)
 		}
 	}
 }

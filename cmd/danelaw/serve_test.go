@@ -360,7 +360,7 @@ func TestUsage(t *testing.T) {
 		{"lab now", `"now"`},
 		{"lab -port 70000", "70000 is no port"},
 		{"check", "takes domains"},
-		{"check good.dane TXT -json", "-json is for domains"},
+		{"check good.dane TXT -file x", "-file is for domains"},
 		{"check good.dane TXT -smtp", "-smtp is for domains"},
 		{"check a.example b..example c.example", `"b..example" is not a domain name`},
 		{"check me@example.org", `give the domain alone, "example.org"`},

@@ -245,7 +245,7 @@ func (s *smtpView) box() *box {
 		b.Lines = append(b.Lines, "names "+strings.Join(c.Names, ", ")+"; issued by "+c.Issuer)
 	}
 	if s.Certificate != nil {
-		b.Titles[0] = "certificate " + b.Titles[0]
+		b.Title = "certificate " + b.Title
 	}
 	return b
 }

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/miekg/dns"
@@ -32,28 +29,88 @@ func parseType(name string) (uint16, error) {
 	return 0, fmt.Errorf("%q is not a type of DNS records; write one such as MX, or TYPE65 for one without a name", name)
 }
 
-// tree draws the chain of trust of one answer: a line for each zone, below it what it holds.
+// tree is the chain of trust of one answer.
 type tree struct {
 	*chain.Explanation
 	question dns.Question
-	rows     *tabwriter.Writer
 }
 
-// printChain prints the verdict on q in one line, and the tree.
-func printChain(to io.Writer, q dns.Question, e *chain.Explanation) error {
-	var out bytes.Buffer
-	t := &tree{e, q, tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)}
-	for _, z := range e.Zones {
-		t.zone(z)
+// The form of `danelaw check --json NAME TYPE`, of which text and page are made too. Names end with a dot, times are RFC 3339 in UTC. A
+// field that is not there has nothing to tell.
+type (
+	chainView struct {
+		Name     string         `json:"name"`
+		Type     string         `json:"type"`
+		Checked  time.Time      `json:"checked"`
+		Status   string         `json:"status"`   // Secure, Insecure, Bogus, Indeterminate
+		Rcode    string         `json:"rcode"`    // that clients get
+		Verdict  string         `json:"verdict"`  // in words
+		Failures []*failureView `json:"failures"` // the reasons, with their Extended DNS Errors
+		Zones    []*zoneView    `json:"zones"`    // from the anchor down
+		Sets     []*setView     `json:"rrsets"`   // of the answer, and of the proof that there is none
+
+		question dns.Question
 	}
-	t.answer()
-	t.rows.Flush()
-	_, err := fmt.Fprintf(to, "%s\n\n%s", t.verdict(), paddingAtEnd.ReplaceAll(out.Bytes(), nil))
+	setView struct {
+		Owner     string         `json:"owner"`
+		Type      string         `json:"type"`
+		Status    string         `json:"status"`
+		Zone      string         `json:"zone,omitempty"` // whose it is
+		How       string         `json:"how"`            // it is tied to it, in words, or what fails
+		Records   []string       `json:"records"`        // RDATA in zone-file form; none for the records of a proof
+		Signature *signatureView `json:"signature,omitempty"`
+
+		depth int
+	}
+)
+
+// newChainView tells what came of a question.
+func newChainView(q dns.Question, e *chain.Explanation, now time.Time) *chainView {
+	t := &tree{e, q}
+	v := &chainView{
+		Name: q.Name, Type: dns.Type(q.Qtype).String(), Checked: now.UTC(), Status: e.Answer.Status.String(), Verdict: t.verdict(),
+		Rcode: dns.RcodeToString[e.Answer.Rcode], Failures: []*failureView{}, Zones: t.zones(), Sets: t.answer(), question: q,
+	}
+	if e.Answer.Status <= dnssec.Bogus {
+		v.Rcode = dns.RcodeToString[dns.RcodeServerFailure]
+	}
+	for _, f := range e.Answer.Notes {
+		v.Failures = append(v.Failures, failureOf(f))
+	}
+	for _, s := range v.Sets {
+		if s.Signature != nil {
+			s.Signature.DaysLeft = daysLeft(s.Signature.Expires, now)
+		}
+	}
+	return v
+}
+
+// print writes the verdict in one line, and the tree: a line for each zone, below it what it holds.
+func (v *chainView) print(to io.Writer, p painter) error {
+	width := widthOf(to)
+	out := new(strings.Builder)
+	fmt.Fprintln(out, wrapped(v.Verdict, 0, width))
+	for _, f := range v.Failures {
+		fmt.Fprintln(out, wrapped(fmt.Sprintf("%s (EDE %d)", printable.Text(f.Text), f.EDE), 0, width))
+	}
+	out.WriteByte('\n')
+	var rows []cells
+	add := func(depth int, what, status, how string) {
+		rows = append(rows, cells{2 * depth, printable.Text(what), status, printable.Text(how), p.paint(tones[status], status), false})
+	}
+	for _, z := range v.Zones {
+		add(z.depth, z.Name, z.Status, z.How)
+	}
+	for _, s := range v.Sets {
+		add(s.depth, s.Owner+" "+s.Type, s.Status, s.How)
+		for _, r := range s.Records {
+			rows = append(rows, cells{indent: 2 * (s.depth + 1), name: printable.Text(r)})
+		}
+	}
+	printCells(out, rows, width)
+	_, err := io.WriteString(to, out.String())
 	return err
 }
-
-// paddingAtEnd is what the tabwriter puts behind lines whose last cells are empty.
-var paddingAtEnd = regexp.MustCompile(`(?m) +$`)
 
 // verdict is the line that says it all.
 func (t *tree) verdict() string {
@@ -67,9 +124,6 @@ func (t *tree) verdict() string {
 	case a.Rcode != dns.RcodeSuccess:
 		line += ", " + dns.RcodeToString[a.Rcode]
 	}
-	for _, f := range a.Notes {
-		line += fmt.Sprintf("\n%s (EDE %d)", printable.Text(f.Text), f.Code)
-	}
 	return line
 }
 
@@ -80,13 +134,18 @@ func (t *tree) hasData() bool {
 	})
 }
 
-// row prints one line.
-func (t *tree) row(depth int, what string, status dnssec.Status, how string) {
-	fmt.Fprintf(t.rows, "%s%s\t%s\t%s\n", strings.Repeat("  ", depth), printable.Text(what), status, printable.Text(how))
+// zones are the zones of the chain, parents first.
+func (t *tree) zones() []*zoneView {
+	all := []*zoneView{}
+	for _, z := range t.Zones {
+		view := &zoneView{Name: z.Name, Status: z.Status.String(), Failure: failureOf(z.Cause), How: t.how(z), depth: t.depth(z)}
+		if z.Status == dnssec.Secure {
+			view.KeyTag = z.Tie.KeyTag
+		}
+		all = append(all, view)
+	}
+	return all
 }
-
-// zone prints the line of a zone.
-func (t *tree) zone(z *dnssec.Zone) { t.row(t.depth(z), z.Name, z.Status, t.how(z)) }
 
 // how says why a zone has its status.
 func (t *tree) how(z *dnssec.Zone) string {
@@ -164,44 +223,52 @@ func signature(set []dns.RR) *dns.RRSIG {
 	return nil
 }
 
-// answer prints the lines of the answer, or of the proof that there is none, or of the failure unless it is a zone's.
-func (t *tree) answer() {
+// answer tells of the answer, or of the proof that there is none, or of the failure unless it is a zone's.
+func (t *tree) answer() []*setView {
+	all := []*setView{}
 	if t.Answer.Status <= dnssec.Bogus {
 		cause := t.Answer.Notes[0]
-		told := func(z *dnssec.Zone) bool { return z.Cause == cause }
-		if !slices.ContainsFunc(t.Zones, told) {
-			t.row(len(t.Zones), describe(t.question), t.Answer.Status, cause.Text)
+		if told := func(z *dnssec.Zone) bool { return z.Cause == cause }; !slices.ContainsFunc(t.Zones, told) {
+			all = append(all, &setView{
+				Owner: t.question.Name, Type: dns.Type(t.question.Qtype).String(), Status: t.Answer.Status.String(), How: cause.Text,
+				Records: []string{}, depth: len(t.Zones),
+			})
 		}
-		return
+		return all
 	}
 	for _, set := range sets(t.Answer.Answer) {
-		depth := t.set(set)
+		v := t.set(set)
 		for _, rr := range set {
 			if rr.Header().Rrtype != dns.TypeRRSIG {
-				fmt.Fprintf(t.rows, "%s%s\t\t\n", strings.Repeat("  ", depth+1), rdata(rr))
+				v.Records = append(v.Records, rdata(rr))
 			}
 		}
+		all = append(all, v)
 	}
 	for _, set := range sets(t.Answer.Ns) {
 		if kind := set[0].Header().Rrtype; kind == dns.TypeNSEC || kind == dns.TypeNSEC3 {
-			t.set(set)
+			all = append(all, t.set(set))
 		}
 	}
+	return all
 }
 
-// set prints the line of an RRset and returns its depth.
-func (t *tree) set(set []dns.RR) int {
+// set tells of an RRset, without its records.
+func (t *tree) set(set []dns.RR) *setView {
 	h, home := set[0].Header(), t.home(set)
-	depth, status := 0, t.Answer.Status
+	v := &setView{
+		Owner: h.Name, Type: dns.Type(h.Rrtype).String(), Status: t.Answer.Status.String(), How: "unsigned", Records: []string{},
+	}
 	if home != nil {
-		depth, status = t.depth(home)+1, home.Status
+		v.depth, v.Status, v.Zone = t.depth(home)+1, home.Status.String(), home.Name
 	}
-	how := "unsigned"
 	if sig := signature(set); sig != nil {
-		how = fmt.Sprintf("key %d %s, %s", sig.KeyTag, algorithm(sig.Algorithm), validity(sig.Inception, sig.Expiration))
+		v.How = fmt.Sprintf("key %d %s, %s", sig.KeyTag, algorithm(sig.Algorithm), validity(sig.Inception, sig.Expiration))
+		v.Signature = &signatureView{
+			Owner: h.Name, Type: v.Type, Signer: dns.CanonicalName(sig.SignerName), KeyTag: sig.KeyTag, Expires: near(sig.Expiration, time.Now()),
+		}
 	}
-	t.row(depth, h.Name+" "+dns.Type(h.Rrtype).String(), status, how)
-	return depth
+	return v
 }
 
 // sets sorts a section into RRsets with their signatures, which follow the records.

@@ -123,6 +123,8 @@ type (
 		Failure *failureView `json:"failure,omitempty"` // why it is not Secure
 		KeyTag  uint16       `json:"key_tag,omitempty"` // of the key that the DS or trust anchor is for
 		How     string       `json:"how"`               // it hangs from the one above, in words
+
+		depth int
 	}
 )
 
@@ -283,13 +285,7 @@ func (v *view) collectZones() {
 		}
 	}
 	t := &tree{Explanation: &chain.Explanation{Zones: slices.SortedFunc(maps.Values(v.zones), byDepth)}}
-	for _, z := range t.Zones {
-		view := &zoneView{Name: z.Name, Status: z.Status.String(), Failure: failureOf(z.Cause), How: t.how(z)}
-		if z.Status == dnssec.Secure {
-			view.KeyTag = z.Tie.KeyTag
-		}
-		v.Zones = append(v.Zones, view)
-	}
+	v.Zones = t.zones()
 }
 
 // byDepth orders zones so that parents come before children.

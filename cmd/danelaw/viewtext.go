@@ -3,9 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/fatih/color"
 
@@ -49,6 +49,11 @@ func newPainter(colours bool) painter {
 	return p
 }
 
+// painterFor paints what goes to a terminal, unless its user does not want that (NO_COLOR).
+func painterFor(to io.Writer) painter {
+	return newPainter(to == io.Writer(os.Stdout) && !color.NoColor)
+}
+
 func (p painter) paint(t tone, text string) string {
 	if c := p[t]; c != nil && text != "" {
 		return c.Sprint(text)
@@ -84,35 +89,29 @@ func (r row) Tone() string { return toneNames[tones[r.Word]] }
 // printView prints one domain for people.
 func printView(to io.Writer, v *view, p painter) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s\n", v.Domain, p.paint(tones[v.Decision], headlines[v.Decision]))
+	headline, between := headlines[v.Decision], "  "
+	if len(v.Domain)+2+len(headline) > widthOf(to) {
+		headline, between = wrapped(headline, 2, widthOf(to)), "\n"
+	}
+	fmt.Fprintln(&b, v.Domain+between+p.paint(tones[v.Decision], headline))
 	if told := v.told(); told != "" {
-		fmt.Fprintln(&b, printable.Text(told))
+		fmt.Fprintln(&b, wrapped(printable.Text(told), 0, widthOf(to)))
 	}
 	b.WriteByte('\n')
-	printRows(&b, v.rows(), p)
+	printRows(&b, v.rows(), p, widthOf(to))
 	_, err := io.WriteString(to, b.String())
 	return err
 }
 
-// printRows prints the table, aligned.
-func printRows(b *strings.Builder, rows []row, p painter) {
-	what, word := 0, 0
-	for i := range rows {
-		r := &rows[i]
-		r.What, r.Word, r.Text = printable.Text(r.What), printable.Text(r.Word), printable.Text(r.Text)
-		if !r.Heading {
-			what, word = max(what, utf8.RuneCountInString(r.What)), max(word, utf8.RuneCountInString(r.Word))
-		}
-	}
+// printRows prints the table, aligned within a width.
+func printRows(b *strings.Builder, rows []row, p painter, width int) {
+	var table []cells
 	for _, r := range rows {
-		painted := p.paint(tones[r.Word], r.Word)
-		line := fmt.Sprintf("  %s  %s  %s", r.What, painted, r.Text)
-		if !r.Heading {
-			padding := max(0, word-utf8.RuneCountInString(r.Word))
-			line = fmt.Sprintf("  %-*s  %s%*s  %s", what, r.What, painted, padding, "", r.Text)
-		}
-		fmt.Fprintln(b, strings.TrimRight(line, " "))
+		what, word, text := printable.Text(r.What), printable.Text(r.Word), printable.Text(r.Text)
+		bare := strings.TrimLeft(what, " ")
+		table = append(table, cells{2 + len(what) - len(bare), bare, word, text, p.paint(tones[r.Word], word), r.Heading})
 	}
+	printCells(b, table, width)
 }
 
 // told is the sentence below the headline.
