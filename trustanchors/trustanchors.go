@@ -6,7 +6,6 @@ import (
 	"embed"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
@@ -26,22 +25,31 @@ func Embedded() Set {
 	if err != nil {
 		panic(err)
 	}
-	set, _, err := parse(file, content, time.Time{}, false)
+	set, _, err := Load(file, content, time.Time{}, false)
 	if err != nil {
 		panic(err)
 	}
 	return set
 }
 
-// Load reads anchors from a file: DS and DNSKEY records in zone-file form, or IANA's root-anchors.xml (RFC 9718, T-12) of which
-// the entries valid at now are taken. Unsupported entries (algorithm, digest) are left out and told in warnings; a malformed one, or a
-// zone of which none is left, is an error that names file and line (T-15). sha1 says whether algorithms 5 and 7 count as supported.
-func Load(file string, now time.Time, sha1 bool) (set Set, warnings []string, err error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, nil, fmt.Errorf("trust anchors cannot be read: %w", err)
+// Load reads anchors from the content of a file: DS and DNSKEY records in zone-file form, or IANA's root-anchors.xml (RFC 9718, T-12) of
+// which the entries valid at now are taken; its first character tells which. Unsupported entries (algorithm, digest) are left out and told
+// in warnings; a malformed one, or a zone of which none is left, is an error that names file and line (T-15). sha1 says whether algorithms
+// 5 and 7 count as supported.
+func Load(file string, content []byte, now time.Time, sha1 bool) (set Set, warnings []string, err error) {
+	r := &reader{file: file, sha1: sha1, set: Set{}, rejected: map[string]rejection{}}
+	if bytes.HasPrefix(bytes.TrimSpace(content), []byte("<")) {
+		err = r.xml(content, now)
+	} else {
+		err = r.records(content)
 	}
-	return parse(file, content, now, sha1)
+	if err == nil {
+		err = r.complete()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.set, r.warnings, nil
 }
 
 // Merge adds the anchors of o to s.
@@ -62,24 +70,6 @@ func (s Set) add(ds *dns.DS) {
 	if !slices.ContainsFunc(s[zone], same) {
 		s[zone] = append(s[zone], ds)
 	}
-}
-
-// parse is Load for the content of file, whose first character tells its form.
-func parse(file string, content []byte, now time.Time, sha1 bool) (Set, []string, error) {
-	r := &reader{file: file, sha1: sha1, set: Set{}, rejected: map[string]rejection{}}
-	var err error
-	if bytes.HasPrefix(bytes.TrimSpace(content), []byte("<")) {
-		err = r.xml(content, now)
-	} else {
-		err = r.records(content)
-	}
-	if err == nil {
-		err = r.complete()
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return r.set, r.warnings, nil
 }
 
 // reader gathers the anchors of a file.

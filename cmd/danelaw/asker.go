@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coredns/caddy"
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
@@ -38,7 +39,7 @@ func openAsker(ctx context.Context, c *cli.Command) (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	blocks, err := load(src)
+	blocks, err := setUp(src, danelaw.Load)
 	if err != nil {
 		end()
 		return nil, err
@@ -95,13 +96,13 @@ func (a *asker) now(name string) time.Time {
 	return time.Now()
 }
 
-// load sets up a Corefile without serving it.
-func load(src *source) (danelaw.Blocks, error) {
+// setUp makes up a Corefile without serving it.
+func setUp(src *source, load func(caddy.Input) (danelaw.Blocks, error)) (danelaw.Blocks, error) {
 	input, err := src.Load(serverType)
 	if err != nil {
 		return nil, err
 	}
-	blocks, err := danelaw.Load(input)
+	blocks, err := load(input)
 	return blocks, redacted(err)
 }
 

@@ -199,3 +199,19 @@ func TestLeadsBack(t *testing.T) {
 		t.Errorf("got %v", m)
 	}
 }
+
+// TestCorefileOfOthers: a Corefile that anybody may write is refused, at start, by -validate and by a reload, with the remedy.
+func TestCorefileOfOthers(t *testing.T) {
+	lab := newLab(t)
+	p, port, file := serving(t, lab, lab.Addr())
+	if err := os.Chmod(file, 0o606); err != nil {
+		t.Fatal(err)
+	}
+	fault := file + " may be written by others (mode -rw----rw-): chmod go-w " + file
+	says(t, []string{"-validate", "-conf", file}, exitFailure, fault)
+	p.Process.Signal(syscall.SIGHUP)
+	p.says(t, &p.err, "SIGHUP: the Corefile cannot be read: "+fault)
+	if m := ask(t, port, "good.dane.", dns.TypeMX); !m.AuthenticatedData {
+		t.Errorf("the configuration is not kept: %v", m)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 	"github.com/danelaw-dns/danelaw/zones"
@@ -163,7 +164,7 @@ func labAsker(t *testing.T) *asker {
 		t.Fatal(err)
 	}
 	defer forget()
-	blocks, err := load(src)
+	blocks, err := setUp(src, danelaw.Load)
 	if err != nil {
 		t.Fatal(err)
 	}

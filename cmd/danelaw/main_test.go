@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asDanelaw) != "" {
 		main()
 	}
+	syscall.Umask(0o022) // files that a group may write are refused
 	os.Exit(m.Run())
 }
 

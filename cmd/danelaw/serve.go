@@ -113,7 +113,7 @@ func configuration(ctx context.Context, c *cli.Command, toServe bool) (*source, 
 
 // validate runs all checks of a start.
 func validate(src *source, to io.Writer) error {
-	blocks, err := load(src)
+	blocks, err := setUp(src, danelaw.Validate)
 	if err != nil {
 		return err
 	}

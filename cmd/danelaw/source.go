@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/coredns/caddy"
+
+	"github.com/danelaw-dns/danelaw/plugin/owned"
 )
 
 // source is where the Corefile comes from. It is the caddy.Loader of the daemon, so that a reload reads the same.
@@ -81,7 +83,7 @@ func (s *source) empty() error {
 // Load implements caddy.Loader: it reads the file anew.
 func (s *source) Load(kind string) (caddy.Input, error) {
 	if s.file != "" {
-		body, err := os.ReadFile(s.file)
+		body, err := owned.AnyGroup().Read(s.file, maxCorefile)
 		if err != nil {
 			return nil, unreadable(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/owned"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -97,6 +99,9 @@ func (c *control) release() {
 // listenAt listens at path, where a stale socket may be. It gets its mode before it gets its name, so that nobody comes
 // between.
 func listenAt(path string) (net.Listener, error) {
+	if err := owned.Daemon().Keep(filepath.Dir(path)); err != nil { // else others could listen in its place
+		return nil, err
+	}
 	if err := vacant(path); err != nil {
 		return nil, err
 	}

@@ -107,6 +107,7 @@ type Handler struct {
 	changes   flood
 
 	block      string // as in Config, known before the rest
+	looking    bool   // it serves nobody
 	opened     atomic.Bool
 	generation *instance // the load of a Corefile that it comes from, if any
 	resolving  *chain.Resolver
@@ -148,9 +149,16 @@ func (h *Handler) open() (err error) {
 	}
 	h.memory = acquire(h.Config)
 	h.negatives = acquireTable(h.tableKey())
+	negatives, err := h.negatives.declare(h)
+	if err != nil {
+		h.negatives.release()
+		h.memory.release()
+		h.set.Close()
+		return err
+	}
 	h.resolving = chain.New(chain.Config{
 		Exchanger: h.set, Anchors: h.Anchors, Store: h.memory.Store, Clock: h.Clock, ValidationTime: h.ValidationTime,
-		Policy: h.Policy, Negatives: h.negatives.declare(h), Meter: h.meter, Judged: h.judged,
+		Policy: h.Policy, Negatives: negatives, Meter: h.meter, Judged: h.judged,
 		Timeout: h.Timeout, SignatureChecks: h.SignatureChecks, UpstreamQuestions: h.UpstreamQuestions, Retries: h.Retries,
 		InFlight: h.InFlight, Waiting: h.Waiting, MinTTL: h.MinTTL, MaxTTL: h.MaxTTL, Prefetch: h.Prefetch,
 		Aggressive: h.Aggressive, Apart: h.apart(),

@@ -27,18 +27,24 @@ type block struct {
 // loading collects the blocks that are set up while Load runs.
 var loading struct {
 	sync.Mutex
-	active bool
-	blocks Blocks
+	active  bool
+	looking bool
+	blocks  Blocks
 }
 
-// Load runs every setup of a Corefile, and all checks that starting it would make, without listening and without asking
-// anything: for -validate, check and doctor. Errors are those of a start. Never call it in a process that serves: some
-// plugins keep what their setup leaves behind (ready its list). The blocks must be closed.
-func Load(corefile caddy.Input) (Blocks, error) {
+// Validate runs every setup of a Corefile, and all checks that starting it by this user would make, without listening and without asking
+// anything. Errors are those of a start. Never call it in a process that serves: some plugins keep what their setup leaves behind (ready
+// its list). The blocks must be closed.
+func Validate(corefile caddy.Input) (Blocks, error) { return setUp(corefile, false) }
+
+// Load is Validate for whoever asks with the Corefile of a daemon, which may run as another user: files may belong to that.
+func Load(corefile caddy.Input) (Blocks, error) { return setUp(corefile, true) }
+
+func setUp(corefile caddy.Input, looking bool) (Blocks, error) {
 	loading.Lock()
 	defer loading.Unlock()
-	loading.active, loading.blocks = true, nil
-	defer func() { loading.active, loading.blocks = false, nil }()
+	loading.active, loading.looking, loading.blocks = true, looking, nil
+	defer func() { loading.active, loading.looking, loading.blocks = false, false, nil }()
 	if err := caddy.ValidateAndExecuteDirectives(corefile, nil, true); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package danelaw
 
 import (
 	"os"
+	"syscall"
 	"testing"
 
 	"github.com/coredns/caddy"
@@ -37,5 +38,6 @@ func TestMain(m *testing.M) {
 	if err := dnsserver.SetDirectives([]string{"root", "bind", "ready", "prometheus", "reload", "view", "pause", "cache", "danelaw", "forward", "whoami"}); err != nil {
 		panic(err)
 	}
+	syscall.Umask(0o022) // files that a group may write are refused
 	os.Exit(m.Run())
 }

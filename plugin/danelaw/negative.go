@@ -116,10 +116,14 @@ func (t *table) release() {
 }
 
 // declare reads what is kept where h keeps it, takes up what h's configuration has, and returns what h begins with.
-func (t *table) declare(h *Handler) []chain.Negative {
+func (t *table) declare(h *Handler) ([]chain.Negative, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, kept := range t.store.open(h.State, h.Clock()) {
+	all, err := t.store.open(h.State, trusted(h.looking))
+	if err != nil {
+		return nil, err
+	}
+	for _, kept := range all {
 		if !slices.ContainsFunc(t.all, func(n *NTA) bool { return n.Zone == kept.Zone && n.Block == kept.Block }) {
 			t.all = append(t.all, kept)
 		}
@@ -132,7 +136,7 @@ func (t *table) declare(h *Handler) []chain.Negative {
 			})
 		}
 	}
-	return t.of(h, now)
+	return t.of(h, now), nil
 }
 
 // join has h told what changes.
@@ -367,6 +371,7 @@ func (n *NTA) clone() *NTA {
 func (t *table) tend(ctx context.Context, h *Handler) {
 	defer survive()
 	t.expire(h.Clock())
+	t.saveAgain(time.Now())
 	for _, n := range t.due(h) {
 		if ctx.Err() == nil && t.test(ctx, h, n) {
 			t.mu.Lock()
@@ -392,6 +397,15 @@ func (t *table) expire(now time.Time) {
 	})
 	if any {
 		t.changed()
+	}
+}
+
+// saveAgain writes down what could not be written before.
+func (t *table) saveAgain(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.store.due(now) {
+		t.store.save(t.all)
 	}
 }
 

@@ -269,11 +269,13 @@ func TestNegativeDamaged(t *testing.T) {
 func TestNegativeUnwritable(t *testing.T) {
 	book := logged(t)
 	c := config(t)
-	c.State = filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(c.State, nil, 0o600); err != nil {
+	above := filepath.Join(t.TempDir(), "file")
+	c.State = filepath.Join(above, "state")
+	h := open(t, c)
+	if err := os.WriteFile(above, nil, 0o600); err != nil { // where a directory is to be made
 		t.Fatal(err)
 	}
-	h := started(t, c)
+	h.Start()
 	if _, err := h.negatives.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
@@ -281,11 +283,25 @@ func TestNegativeUnwritable(t *testing.T) {
 	if metric(t, "state_unsaved", "block", c.Block) != 1 || !strings.Contains(book.String(), "will not outlive a restart") || h.negatives.kept() {
 		t.Errorf("no alarm: %s", book)
 	}
-	if err := os.Remove(c.State); err != nil {
+	tries := func() int { return strings.Count(book.String(), "cannot be written") }
+	h.negatives.saveAgain(time.Now().Add(lastSave))
+	if metric(t, "state_unsaved", "block", c.Block) != 1 || tries() != 1 {
+		t.Errorf("the alarm is over, or told %d times", tries())
+	}
+	if err := os.Remove(above); err != nil {
 		t.Fatal(err)
 	}
+	h.negatives.saveAgain(time.Now())
+	if metric(t, "state_unsaved", "block", c.Block) != 1 {
+		t.Error("it does not wait before it tries again")
+	}
+	h.negatives.saveAgain(time.Now().Add(lastSave))
+	text, err := os.ReadFile(filepath.Join(c.State, negativesFile))
+	if metric(t, "state_unsaved", "block", c.Block) != 0 || !strings.Contains(string(text), bogusMX) {
+		t.Errorf("it is not saved without a further change: %v %s", err, text)
+	}
 	if err := h.negatives.remove(bogusMX); err != nil || metric(t, "state_unsaved", "block", c.Block) != 0 {
-		t.Errorf("the alarm does not end: %v", err)
+		t.Errorf("later: %v", err)
 	}
 }
 

@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/danelaw-dns/danelaw/plugin/owned"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
@@ -34,6 +36,7 @@ type setting struct {
 	limited []string // names of limits set
 	control string   // the path of the control socket; "" for none
 	handler *Handler
+	looking bool // it is only looked at, by whoever: the daemon may run as another user
 }
 
 func setup(c *caddy.Controller) error {
@@ -49,7 +52,7 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error(pluginName, err)
 	}
 	s.Block = blockName(c)
-	s.handler = &Handler{block: s.Block}
+	s.handler = &Handler{block: s.Block, looking: s.looking}
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		s.Next = next
 		return s.handler
@@ -177,7 +180,7 @@ func count(names []string, name string) (n int) {
 
 // parse reads the directive.
 func parse(c *caddy.Controller) (*setting, error) {
-	s := &setting{Config: Defaults(), root: dnsserver.GetConfig(c).Root, at: map[string]string{}}
+	s := &setting{Config: Defaults(), root: dnsserver.GetConfig(c).Root, at: map[string]string{}, looking: loading.looking}
 	seen := map[string]int{}
 	for c.Next() {
 		if s.at[""] != "" {
@@ -283,7 +286,7 @@ func (s *setting) loadAnchors() error {
 			s.Anchors.Merge(trustanchors.Embedded())
 			continue
 		}
-		set, warnings, err := trustanchors.Load(s.path(anchor), now, s.Policy.SHA1)
+		set, warnings, err := s.loadAnchor(s.path(anchor), now)
 		if err != nil {
 			return s.errorAt("trust_anchor", "trust_anchor %s: %v: mend the file, or write `trust_anchor embedded`", anchor, err)
 		}
@@ -295,6 +298,17 @@ func (s *setting) loadAnchors() error {
 	return nil
 }
 
+func (s *setting) loadAnchor(file string, now time.Time) (trustanchors.Set, []string, error) {
+	content, err := s.files().Read(file, maxFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	return trustanchors.Load(file, content, now, s.Policy.SHA1)
+}
+
+// maxFile is how many octets a file may have: more than all authorities of the world take.
+const maxFile = 16 << 20
+
 func setUpstreamCA(s *setting, args []string) (err error) {
 	s.ca, err = one(args)
 	return err
@@ -304,7 +318,7 @@ func (s *setting) loadCA() error {
 	if s.ca == "" {
 		return nil
 	}
-	pem, err := os.ReadFile(s.path(s.ca))
+	pem, err := s.files().Read(s.path(s.ca), maxFile)
 	s.RootCAs = x509.NewCertPool()
 	if err == nil && !s.RootCAs.AppendCertsFromPEM(pem) {
 		err = errors.New("there is no certificate in it")
@@ -313,6 +327,16 @@ func (s *setting) loadCA() error {
 		return s.errorAt("upstream_ca", "upstream_ca %s: %v: name a file of PEM certificates", s.ca, err)
 	}
 	return nil
+}
+
+// files says whose files are taken.
+func (s *setting) files() owned.Trust { return trusted(s.looking) }
+
+func trusted(looking bool) owned.Trust {
+	if looking {
+		return owned.AnyOwner()
+	}
+	return owned.Daemon()
 }
 
 // path returns where a file is, as other plugins find theirs.

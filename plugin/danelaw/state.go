@@ -4,11 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/danelaw-dns/danelaw/plugin/owned"
 )
 
 const (
@@ -18,13 +19,15 @@ const (
 )
 
 // stateFile keeps the negative trust anchors in a directory. Trouble with it is an alarm, never a stop: they are in force
-// all the same.
+// all the same. It is a stop if somebody else may write there: his negative trust anchors would be.
 type stateFile struct {
 	dir     string // "" if nothing is kept
 	serving bool   // else it is only read
 	damaged bool   // it cannot be understood, and is to be set aside
 	failed  bool
 	written string
+	again   time.Time     // when to save again what could not be saved
+	wait    time.Duration // from then on
 }
 
 // state is what stands in the file.
@@ -35,44 +38,51 @@ type state struct {
 
 func (s *stateFile) path() string { return filepath.Join(s.dir, negativesFile) }
 
-// open makes dir the place, and returns what is kept there, once.
-func (s *stateFile) open(dir string, now time.Time) []*NTA {
+// open makes dir the place, and returns what is kept there, once. The error is for a place or a file that is not danelaw's own.
+func (s *stateFile) open(dir string, trust owned.Trust) ([]*NTA, error) {
 	if dir == "" || dir == s.dir {
-		return nil
+		return nil, nil
 	}
-	*s = stateFile{dir: dir, serving: s.serving}
-	kept, err := s.read()
+	if err := trust.Keep(dir); err != nil {
+		return nil, fmt.Errorf("trust_anchor_state: %w", err)
+	}
+	next := stateFile{dir: dir, serving: s.serving}
+	text, err := trust.Read(next.path(), maxState)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, owned.ErrRefused):
+		return nil, fmt.Errorf("trust_anchor_state: %w", err)
 	case err != nil:
-		s.failed = true
-		log.Errorf("the negative trust anchors in %s cannot be read, and are not in force: %v", s.path(), err)
+		next.unread(err)
+	default:
+		kept, err := parseState(text)
+		if err == nil {
+			*s = next
+			return kept, nil
+		}
+		next.damaged = true
+		next.unread(err)
 	}
-	return kept
+	*s = next
+	return nil, nil
 }
 
-func (s *stateFile) read() ([]*NTA, error) {
-	f, err := os.Open(s.path())
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxState))
-	if err != nil {
-		return nil, err
-	}
+func (s *stateFile) unread(err error) {
+	s.failed = true
+	log.Errorf("the negative trust anchors in %s cannot be read, and are not in force: %v", s.path(), err)
+}
+
+// parseState reads the content of the file.
+func parseState(text []byte) ([]*NTA, error) {
 	var in state
 	if err := json.Unmarshal(text, &in); err != nil {
-		s.damaged = true
 		return nil, err
 	}
 	if in.Version != stateVersion {
-		s.damaged = true
 		return nil, fmt.Errorf("it is of version %d, this danelaw knows %d", in.Version, stateVersion)
 	}
 	for _, n := range in.Negatives {
 		if err := n.check(); err != nil {
-			s.damaged = true
 			return nil, err
 		}
 	}
@@ -114,17 +124,42 @@ func (s *stateFile) save(all []*NTA) {
 	if err == nil {
 		err = replaceFile(s.path(), append(text, '\n'))
 	}
-	if s.failed = err != nil; s.failed {
-		log.Errorf("the negative trust anchors cannot be written, and will not outlive a restart: %v", err)
+	if err != nil {
+		s.unsaved(err)
 		return
 	}
-	s.written = string(text)
+	if s.wait > 0 {
+		log.Infof("the negative trust anchors are written to %s again", s.path())
+	}
+	s.failed, s.wait, s.written = false, 0, string(text)
 }
+
+// What cannot be saved is tried again after firstSave, and then ever less often.
+const (
+	firstSave = time.Second
+	lastSave  = 5 * time.Minute
+)
+
+// unsaved notes that what there is could not be saved, tells it the first time, and says when to try again.
+func (s *stateFile) unsaved(err error) {
+	s.failed = true
+	if s.wait == 0 {
+		log.Errorf("the negative trust anchors cannot be written, and will not outlive a restart unless a later try succeeds: %v", err)
+	}
+	s.wait = min(max(2*s.wait, firstSave), lastSave)
+	s.again = time.Now().Add(s.wait)
+}
+
+// due reports whether what could not be saved is to be saved now.
+func (s *stateFile) due(now time.Time) bool { return s.wait > 0 && !now.Before(s.again) }
 
 // replaceFile gives a file a new content in one step: after a crash it holds the old or the new one.
 func replaceFile(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := owned.Daemon().Keep(dir); err != nil { // it may have changed since the start
 		return err
 	}
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-")
