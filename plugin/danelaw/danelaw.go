@@ -103,6 +103,7 @@ type Handler struct {
 	meter     *meter
 	readiness *readiness
 	upstreams upstreamStates
+	alive     aliveLog
 	failures  flood // of log lines
 	changes   flood
 
@@ -251,6 +252,7 @@ func (h *Handler) Close() {
 		h.set.Close()
 		h.memory.release()
 		h.negatives.release()
+		h.alive.close()
 		h.failures.flush()
 		h.changes.flush()
 	})

@@ -175,8 +175,11 @@ func (m upstreamMeter) Mismatched(to string) { upstreamMismatches.WithLabelValue
 func (m upstreamMeter) Exhausted(to string) { exhausted.WithLabelValues(m.Block, to).Inc() }
 
 // State implements upstream.Meter. What failed while an upstream was away is worth another try now (C-11).
-func (m upstreamMeter) State(to string, fit, alive bool) {
+func (m upstreamMeter) State(to string, fit, alive bool, why string) {
 	old := m.upstreams.set(to, upstreamState{fit, alive})
+	if alive != old.alive {
+		m.alive.changed(to, alive, why)
+	}
 	if alive && !old.alive {
 		m.memory.ForgetFailures()
 	}

@@ -176,7 +176,7 @@ func TestUpstreamStates(t *testing.T) {
 		if !cached() {
 			t.Fatal("a failure is not cached")
 		}
-		m.State("192.0.2.1:53", tt.fit, tt.alive)
+		m.State("192.0.2.1:53", tt.fit, tt.alive, "sent no reply")
 		if got := h.resolver.Resolve(context.Background(), q).Cached; got != tt.cached {
 			t.Errorf("%+v: cached %v", tt, got)
 		}

@@ -35,7 +35,7 @@ type upstream struct {
 func newUpstream(name, public string, c carrier, lossy bool, config Config) *upstream {
 	return &upstream{
 		name: name, public: public, carrier: c, lossy: lossy, meter: config.Meter, clock: config.Clock,
-		health: health{changed: func(fit, alive bool) { config.Meter.State(name, fit, alive) }},
+		health: health{changed: func(fit, alive bool, why string) { config.Meter.State(name, fit, alive, why) }},
 	}
 }
 
@@ -98,7 +98,7 @@ func (u *upstream) learn(q query, err error, begun time.Time) {
 	case f.reason == Timeout:
 		u.health.missing(now)
 	case f.reason == Network:
-		u.health.broke(now)
+		u.health.broke(now, f.text)
 	default: // a reply all the same: one odd name says nothing about an upstream (S-14)
 		u.health.heard(took)
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -22,7 +23,7 @@ const (
 
 // health is what questions and the fitness test have taught of one upstream.
 type health struct {
-	changed func(fit, alive bool) // is told of each change; not called concurrently
+	changed func(fit, alive bool, why string) // is told of each change; not called concurrently
 
 	mu      sync.Mutex
 	unfit   bool
@@ -43,7 +44,7 @@ func (h *health) heard(took time.Duration) {
 	h.rtt += (took - h.rtt) / 8 // RFC 6298 section 2.3
 	if h.backoff > 0 {
 		h.backoff = 0
-		h.report()
+		h.report("")
 	}
 }
 
@@ -52,21 +53,21 @@ func (h *health) missing(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.missed++; h.missed >= maxMissed {
-		h.die(now)
+		h.die(now, fmt.Sprintf("sent no reply to %d questions in a row", h.missed))
 	}
 }
 
-// broke notes that it cannot be reached at all.
-func (h *health) broke(now time.Time) {
+// broke notes that it cannot be reached at all, and what it did.
+func (h *health) broke(now time.Time, did string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.die(now)
+	h.die(now, did)
 }
 
-func (h *health) die(now time.Time) {
+func (h *health) die(now time.Time, did string) {
 	if h.backoff == 0 {
 		h.backoff, h.again = firstBackoff, now.Add(firstBackoff)
-		h.report()
+		h.report(did)
 	}
 }
 
@@ -76,11 +77,11 @@ func (h *health) judged(fit bool) {
 	defer h.mu.Unlock()
 	if h.unfit == fit {
 		h.unfit = !fit
-		h.report()
+		h.report("")
 	}
 }
 
-func (h *health) report() { h.changed(!h.unfit, h.backoff == 0) }
+func (h *health) report(why string) { h.changed(!h.unfit, h.backoff == 0, why) }
 
 // state reports the outcome of the last fitness test, and whether questions are answered.
 func (h *health) state() (fit, alive bool) {

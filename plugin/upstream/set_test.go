@@ -192,7 +192,7 @@ func TestOnlyUpstreamReturns(t *testing.T) {
 // Backoff doubles up to its bound, any reply ends it, and only silence in a row counts.
 func TestHealth(t *testing.T) {
 	changes := 0
-	h := health{changed: func(bool, bool) { changes++ }}
+	h := health{changed: func(bool, bool, string) { changes++ }}
 	now := time.Now()
 	for range maxMissed - 1 {
 		h.missing(now)
@@ -213,7 +213,7 @@ func TestHealth(t *testing.T) {
 		if h.due(now.Add(-1)) || !h.due(now) || h.due(now) {
 			t.Errorf("not due once %v later", wait)
 		}
-		h.broke(now)
+		h.broke(now, "failed over UDP")
 	}
 	h.heard(0)
 	if _, alive := h.state(); !alive || changes != 2 {
@@ -229,7 +229,7 @@ func TestHealth(t *testing.T) {
 
 // The second copy waits for twice the smoothed round trip, within bounds.
 func TestPatience(t *testing.T) {
-	h := health{changed: func(bool, bool) {}}
+	h := health{changed: func(bool, bool, string) {}}
 	for _, tt := range []struct{ rtt, want time.Duration }{
 		{0, firstCopy}, {10 * time.Millisecond, firstCopy}, {300 * time.Millisecond, 600 * time.Millisecond}, {time.Minute, lastCopy},
 	} {

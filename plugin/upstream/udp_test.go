@@ -444,7 +444,7 @@ func (c *counts) Answered(string, time.Duration) { c.answered.Add(1) }
 func (c *counts) Failed(_ string, r Reason)      { c.failed.Add(1); c.reason.Store(r) }
 func (c *counts) Mismatched(string)              { c.mismatched.Add(1) }
 func (c *counts) Exhausted(string)               { c.exhausted.Add(1) }
-func (c *counts) State(_ string, fit, alive bool) {
+func (c *counts) State(_ string, fit, alive bool, _ string) {
 	c.fit.Store(fit)
 	c.alive.Store(alive)
 	c.changed.Add(1)
