@@ -88,7 +88,7 @@ func setOf(name string, answer []dns.RR) publishedSet {
 	s := publishedSet{secure: true, owner: name}
 	s.owner, _ = mail.Expanded(name, answer)
 	for _, rr := range answer {
-		switch rr := rr.(type) {
+		switch rr := dnssec.Typed(rr).(type) {
 		case *dns.TLSA:
 			s.records = append(s.records, rr)
 		case *dns.RRSIG:

@@ -288,7 +288,7 @@ func sets(section []dns.RR) (all [][]dns.RR) {
 
 // rdata is what a record holds, in zone-file form.
 func rdata(rr dns.RR) string {
-	return printable.Text(strings.TrimPrefix(rr.String(), rr.Header().String()))
+	return printable.Text(strings.TrimPrefix(dnssec.Presentation(rr), rr.Header().String()))
 }
 
 func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }

@@ -594,7 +594,9 @@ func TestPanic(t *testing.T) {
 
 // S-27: the same for a panic of the judge, over a record that is not of the type it says, in the answer and in a link.
 func TestPanicOfTheJudge(t *testing.T) {
-	for _, bad := range []string{"alias.example.com. A", "com. DNSKEY"} {
+	for bad, q := range map[string]dns.Question{
+		"alias.example.com. A": question("alias.example.com.", dns.TypeA), "insecure.com. DS": question("mx.insecure.com.", dns.TypeA),
+	} {
 		meter := &limits{hits: map[string]int{}}
 		r, u, _ := setup(t, func(c *Config) { c.Meter = meter })
 		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
@@ -602,14 +604,15 @@ func TestPanicOfTheJudge(t *testing.T) {
 				return Reply{}, nil, false
 			}
 			reply := u.reply(q)
-			for i, rr := range reply.Msg.Answer {
-				if h := rr.Header(); h.Rrtype == dns.TypeCNAME || h.Rrtype == dns.TypeDNSKEY {
-					reply.Msg.Answer[i] = &dns.RFC3597{Hdr: *h, Rdata: "0000"}
+			for _, section := range [][]dns.RR{reply.Msg.Answer, reply.Msg.Ns} {
+				for i, rr := range section {
+					if h := rr.Header(); h.Rrtype == dns.TypeCNAME || h.Rrtype == dns.TypeSOA {
+						section[i] = &dns.RFC3597{Hdr: *h, Rdata: "0000"}
+					}
 				}
 			}
 			return reply, nil, true
 		})
-		q := question("alias.example.com.", dns.TypeA)
 		for name, a := range map[string]*Answer{"Resolve": r.Resolve(context.Background(), q), "Explain": r.Explain(context.Background(), q).Answer} {
 			if a.Rcode != dns.RcodeServerFailure || !a.Notes[0].Limit() {
 				t.Errorf("%s, %s: %v %s", bad, name, a.Status, notes(a))

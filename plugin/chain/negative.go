@@ -273,7 +273,7 @@ func (r *Resolver) Dump(name string, most int) (all []Dumped, found int) {
 func (s *Store) dump(k cache.Key, now time.Time) (d Dumped, ok bool) {
 	var e cache.Entry
 	var m dns.Msg
-	if !s.answers.Get(k, now, &e) || m.Unpack(e.Wire) != nil {
+	if !s.answers.Get(k, now, &e) || dnssec.Unpack(&m, e.Wire) != nil {
 		return d, false
 	}
 	d = Dumped{Name: k.Name, Status: dnssec.Status(e.Status).String(), Rcode: dns.RcodeToString[m.Rcode]}
@@ -286,7 +286,7 @@ func (s *Store) dump(k cache.Key, now time.Time) (d Dumped, ok bool) {
 	}
 	d.TTL = seconds(max(0, ends.Sub(now)))
 	for _, rr := range slices.Concat(m.Answer, m.Ns) {
-		d.Records = append(d.Records, rr.String())
+		d.Records = append(d.Records, dnssec.Presentation(rr))
 	}
 	for _, f := range unpackNotes(e.Notes) {
 		d.Notes = append(d.Notes, f.Text)

@@ -228,7 +228,7 @@ func (s *ranges) at(prefix, key string, now time.Time) (found string, rrs []dns.
 		return "", nil
 	}
 	var m dns.Msg
-	if m.Unpack(h.wire) != nil {
+	if dnssec.Unpack(&m, h.wire) != nil {
 		return "", nil
 	}
 	for _, rr := range m.Answer {

@@ -136,7 +136,7 @@ func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
 		return nil, false
 	}
 	var m dns.Msg
-	if m.Unpack(e.Wire) != nil {
+	if dnssec.Unpack(&m, e.Wire) != nil {
 		return nil, false
 	}
 	a = &Answer{

@@ -175,7 +175,7 @@ func same(t *testing.T, a *Answer, m *dns.Msg) {
 // data returns the records that are no signatures, without their TTLs, in an order of its own.
 func data(rrs []dns.RR) (all []string) {
 	for _, rr := range withoutSigs(rrs) {
-		all = append(all, withTTL(rr, 0).String())
+		all = append(all, dnssec.Presentation(withTTL(rr, 0)))
 	}
 	slices.Sort(all)
 	return all

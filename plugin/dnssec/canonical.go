@@ -2,6 +2,8 @@ package dnssec
 
 import (
 	"bytes"
+	"encoding/hex"
+	"math"
 	"slices"
 	"strings"
 
@@ -49,22 +51,40 @@ func signedLabels(owner string) int {
 	return labels
 }
 
-// namesIn says where the domain names stand in the RDATA of the types of which the canonical form has them in lower
-// case (V-28, RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1): the octets before the first, and how many
-// there are. HINFO and NSEC, which RFC 4034 lists too, are not among them. All others are opaque (V-29, RFC 3597
-// section 7).
-var namesIn = map[uint16]struct{ skip, count int }{
+// compressible says where domain names stand in the RDATA of the types in which a sender may have compressed them: the
+// octets before the first, and how many there are (RFC 3597 section 4, V-33). They are those of which the canonical form
+// has the names in lower case (V-28, RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1), and NSEC, whose name
+// keeps its case. HINFO, which RFC 4034 lists too, holds none. All others are opaque (V-29, RFC 3597 section 7).
+var compressible = map[uint16]struct{ skip, count int }{
 	dns.TypeNS: {0, 1}, dns.TypeMD: {0, 1}, dns.TypeMF: {0, 1}, dns.TypeCNAME: {0, 1}, dns.TypeSOA: {0, 2},
 	dns.TypeMB: {0, 1}, dns.TypeMG: {0, 1}, dns.TypeMR: {0, 1}, dns.TypePTR: {0, 1}, dns.TypeMINFO: {0, 2},
 	dns.TypeMX: {2, 1}, dns.TypeRP: {0, 2}, dns.TypeAFSDB: {2, 1}, dns.TypeRT: {2, 1}, dns.TypeSIG: {18, 1},
 	dns.TypePX: {2, 2}, dns.TypeNXT: {0, 1}, dns.TypeKX: {2, 1}, dns.TypeSRV: {6, 1}, dns.TypeDNAME: {0, 1},
-	dns.TypeRRSIG: {18, 1},
+	dns.TypeRRSIG: {18, 1}, dns.TypeNSEC: {0, 1},
+}
+
+// NamesIn says where the names stand in RDATA that a sender may have compressed: the octets before the first, and how
+// many there are.
+func NamesIn(t uint16, rdata []byte) (skip, count int) {
+	if t == dns.TypeNAPTR { // RFC 3403 section 4.1: three strings before the name
+		return skipStrings(rdata, 4, 3), 1
+	}
+	where := compressible[t]
+	return where.skip, where.count
 }
 
 const typeA6 = 38 // RFC 2874; the DNS library does not know it
 
 // canonicalRDATA returns the RDATA of rr in canonical form, or nil if it cannot be packed.
 func canonicalRDATA(rr dns.RR) []byte {
+	if raw, ok := rr.(*dns.RFC3597); ok {
+		rdata, err := hex.DecodeString(raw.Rdata)
+		if err != nil || len(rdata) > math.MaxUint16 {
+			return nil
+		}
+		lowerNames(raw.Hdr.Rrtype, rdata)
+		return rdata
+	}
 	buf := make([]byte, dns.Len(rr)+16)
 	end, err := dns.PackRR(rr, buf, 0, nil, false)
 	if err != nil {
@@ -77,15 +97,15 @@ func canonicalRDATA(rr dns.RR) []byte {
 }
 
 func lowerNames(t uint16, rdata []byte) {
-	where, ok := namesIn[t]
+	at, count := NamesIn(t, rdata)
 	switch t {
-	case dns.TypeNAPTR:
-		where.skip, where.count, ok = skipStrings(rdata, 4, 3), 1, true
+	case dns.TypeNSEC:
+		return
 	case typeA6:
-		where.skip, where.count, ok = skipSuffix(rdata), 1, true
+		at, count = skipSuffix(rdata), 1
 	}
-	for ; ok && where.count > 0 && where.skip < len(rdata); where.count-- {
-		where.skip += lowerName(rdata[where.skip:])
+	for ; count > 0 && at < len(rdata); count-- {
+		at += lowerName(rdata[at:])
 	}
 }
 

@@ -155,7 +155,7 @@ func (e *evidence) admit(set *RRset, sig *dns.RRSIG) *Failure {
 		return inadmissible(e.zone.Name, set, "stands beside another at its owner")
 	}
 	var reason string
-	switch rr := set.RRs[0].(type) {
+	switch rr := Typed(set.RRs[0]).(type) {
 	case *dns.NSEC:
 		reason = e.admitNSEC(rr, record{set, sig, rr.TypeBitMap})
 	case *dns.NSEC3:

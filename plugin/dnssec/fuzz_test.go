@@ -96,7 +96,7 @@ func judgeAll(w tree, m *dns.Msg) []string {
 // unpacked reads octets as a message that the judge may be given: one question of class IN.
 func unpacked(wire []byte) *dns.Msg {
 	m := new(dns.Msg)
-	if m.Unpack(wire) != nil || len(m.Question) != 1 {
+	if Unpack(m, wire) != nil || len(m.Question) != 1 {
 		return nil
 	}
 	return m

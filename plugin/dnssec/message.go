@@ -75,9 +75,12 @@ type setKey struct {
 }
 
 func keyOf(rr dns.RR) setKey {
-	nsec, ok := rr.(*dns.NSEC)
-	apex := ok && slices.Contains(nsec.TypeBitMap, dns.TypeSOA)
-	return setKey{dns.CanonicalName(rr.Header().Name), rr.Header().Rrtype, apex}
+	key := setKey{owner: dns.CanonicalName(rr.Header().Name), rtype: rr.Header().Rrtype}
+	if key.rtype == dns.TypeNSEC {
+		nsec, ok := Typed(rr).(*dns.NSEC)
+		key.apex = ok && slices.Contains(nsec.TypeBitMap, dns.TypeSOA)
+	}
+	return key
 }
 
 // section sorts one section.

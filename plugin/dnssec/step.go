@@ -117,7 +117,11 @@ func (c *Check) usable(set *RRset) ([]*dns.DS, Cut, *Failure) {
 	var unsupported []uint8
 	strong, malformed := false, false
 	for _, rr := range set.RRs {
-		ds := rr.(*dns.DS)
+		ds, ok := rr.(*dns.DS)
+		if !ok { // too short to be one
+			malformed = true
+			continue
+		}
 		switch hash, known := digests[ds.DigestType]; {
 		case !c.Policy.supported(ds.Algorithm):
 			unsupported = append(unsupported, ds.Algorithm)
@@ -244,8 +248,8 @@ const (
 func (c *Check) entryPoint(set *RRset, ds *dns.DS, cause *complaint) (*dns.RRSIG, *Failure) {
 	tried := 0
 	for i, rr := range set.RRs {
-		key := rr.(*dns.DNSKEY)
-		if tried == maxColliding || !matches(ds, key, set.rdata[i]) {
+		key, ok := rr.(*dns.DNSKEY)
+		if !ok || tried == maxColliding || !matches(ds, key, set.rdata[i]) {
 			continue
 		}
 		tried++
@@ -307,8 +311,8 @@ func (c *Check) secureZone(d Delegation, set *RRset, sig *dns.RRSIG, ds *dns.DS)
 		},
 	}
 	for _, rr := range set.RRs {
-		key := rr.(*dns.DNSKEY)
-		if !zoneKey(key) || !c.Policy.supported(key.Algorithm) {
+		key, ok := rr.(*dns.DNSKEY)
+		if !ok || !zoneKey(key) || !c.Policy.supported(key.Algorithm) {
 			continue
 		}
 		if parsed, err := parseKey(key); err == nil {

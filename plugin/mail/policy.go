@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
 // ErrNoPolicy says that there is no record of the kind among a name's TXT records.
@@ -93,7 +95,7 @@ func (f fields) all(name string) (values []string) {
 func fieldsOf(answer []dns.RR, version string) (fields, error) {
 	var found []string
 	for _, rr := range answer {
-		txt, ok := rr.(*dns.TXT)
+		txt, ok := dnssec.Typed(rr).(*dns.TXT)
 		if !ok {
 			continue
 		}

@@ -79,7 +79,7 @@ func askTLSA(base string, port int, ask Ask) TLSA {
 	r := ask(TLSAName(base, port), dns.TypeTLSA)
 	t := TLSA{Lookup: r.Lookup, Base: base}
 	for _, rr := range r.Answer {
-		if record, ok := rr.(*dns.TLSA); ok {
+		if record, ok := dnssec.Typed(rr).(*dns.TLSA); ok {
 			t.Records = append(t.Records, record)
 		}
 	}

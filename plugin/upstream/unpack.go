@@ -4,9 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
 // Bounds of what is read from the wire (L-14).
@@ -35,6 +38,7 @@ var (
 	errShort     = errors.New("it ends too early")
 	errName      = errors.New("it holds a malformed name")
 	errQuestions = errors.New("it does not hold one question")
+	errLength    = errors.New("it has the wrong length")
 	errOPT       = errors.New("its OPT record is malformed, misplaced or not the only one")
 )
 
@@ -78,7 +82,7 @@ type record struct {
 	start, rdata, end int
 }
 
-// scan finds the records of a message, and checks the names and counts that dns.UnpackRR would let pass. Its work is
+// scan finds the records of a message, and checks the names and counts that the DNS library would let pass. Its work is
 // bounded by the octets of the message, whatever the counts in the header claim.
 func scan(wire []byte) (*scanned, error) {
 	if len(wire) < headerSize {
@@ -162,82 +166,32 @@ func (s *scanned) unpack(r record) (dns.RR, error) {
 	if err := s.soundRdata(r); err != nil {
 		return nil, err
 	}
-	rr, _, err := dns.UnpackRR(s.wire[:r.end], r.start)
+	rr, _, err := dnssec.UnpackRR(s.wire[:r.end], r.start)
 	return rr, err
 }
 
-// soundRdata checks what dns.UnpackRR does not: that the names inside are read within the RDLENGTH only (V-33) and with
-// backward pointers only (L-14), and that a type that cannot be empty is not.
+// timers is what stands behind the names of a SOA, in octets (RFC 1035 section 3.3.13).
+const timers = 20
+
+// soundRdata checks that the names inside are read within the RDLENGTH only (V-33) and with backward pointers only
+// (L-14), and that a type with a form of its own is whole. RDATA without names is what it is (V-29).
 func (s *scanned) soundRdata(r record) error {
-	if r.rdata == r.end && !mayBeEmpty(r.rrtype) {
-		return errShort
+	if r.rrtype == dns.TypeA && r.end-r.rdata != net.IPv4len || r.rrtype == dns.TypeAAAA && r.end-r.rdata != net.IPv6len {
+		return errLength
 	}
-	skip, names := namesIn(r.rrtype, s.wire[r.rdata:r.end])
+	skip, names := dnssec.NamesIn(r.rrtype, s.wire[r.rdata:r.end])
 	off := r.rdata + skip
-	for ; names != 0 && (names > 0 || off < r.end); names-- {
+	for range names {
 		end, err := nameEnd(s.wire, off, r.end)
 		if err != nil {
 			return err
 		}
 		off = end
 	}
+	if r.rrtype == dns.TypeSOA && r.end-off != timers {
+		return errLength
+	}
 	return nil
-}
-
-// mayBeEmpty reports whether records of a type may have no RDATA; dns.UnpackRR takes any such for one of a dynamic update
-// (RFC 2136), which has no place in a reply.
-func mayBeEmpty(rrtype uint16) bool {
-	_, known := dns.TypeToRR[rrtype]
-	return !known || rrtype == dns.TypeOPT || rrtype == dns.TypeNULL || rrtype == dns.TypeAPL
-}
-
-// namesIn tells how many octets of RDATA come before its names, and how many names there are; below 0: up to the end.
-func namesIn(rrtype uint16, rdata []byte) (skip, names int) {
-	switch rrtype {
-	case dns.TypeNS, dns.TypeMD, dns.TypeMF, dns.TypeCNAME, dns.TypeMB, dns.TypeMG, dns.TypeMR, dns.TypePTR, dns.TypeDNAME,
-		dns.TypeNSAPPTR, dns.TypeNSEC, dns.TypeNXT, dns.TypeTKEY, dns.TypeTSIG:
-		return 0, 1
-	case dns.TypeSOA, dns.TypeMINFO, dns.TypeRP, dns.TypeTALINK:
-		return 0, 2
-	case dns.TypeMX, dns.TypeAFSDB, dns.TypeRT, dns.TypeKX, dns.TypeLP, dns.TypeSVCB, dns.TypeHTTPS:
-		return 2, 1
-	case dns.TypePX:
-		return 2, 2
-	case dns.TypeSRV:
-		return 6, 1
-	case dns.TypeRRSIG, dns.TypeSIG:
-		return 18, 1
-	case dns.TypeNAPTR: // RFC 3403 section 4.1: three strings before the name
-		return stringsEnd(rdata, 4, 3), 1
-	case dns.TypeIPSECKEY: // RFC 4025 section 2.3: a name if the gateway type is 3
-		return gatewayName(rdata, 3, 0xff)
-	case dns.TypeAMTRELAY: // RFC 8777 section 4.2.3: likewise, below the D bit
-		return gatewayName(rdata, 2, 0x7f)
-	case dns.TypeHIP: // RFC 8005 section 5: names after the tag and the key, as many as fit
-		if len(rdata) >= 4 {
-			return 4 + int(rdata[0]) + int(binary.BigEndian.Uint16(rdata[2:])), -1
-		}
-	}
-	return 0, 0
-}
-
-// stringsEnd returns where n character-strings that begin at off end.
-func stringsEnd(rdata []byte, off, n int) int {
-	for range n {
-		if off >= len(rdata) {
-			break
-		}
-		off += 1 + int(rdata[off])
-	}
-	return off
-}
-
-// gatewayName: the second octet says whether a name follows.
-func gatewayName(rdata []byte, skip int, mask byte) (int, int) {
-	if len(rdata) >= 2 && rdata[1]&mask == dns.IPSECGatewayHost {
-		return skip, 1
-	}
-	return 0, 0
 }
 
 // nameEnd returns where the name at off ends. Its labels lie before limit. Each pointer leads to before the place where
