@@ -31,7 +31,7 @@ type defaults struct {
 }
 
 // The resolver configuration of the system, and the one behind systemd-resolved's stub.
-const (
+var ( // others in tests
 	resolvConf         = "/etc/resolv.conf"
 	resolvedResolvConf = "/run/systemd/resolve/resolv.conf"
 )
@@ -50,6 +50,17 @@ func newDefaults(port int, upstreams []string) (*defaults, error) {
 		d.Upstreams, err = d.systemUpstreams(resolvConf, resolvedResolvConf)
 	}
 	return d, err
+}
+
+// again returns the Corefile with the upstreams that the system names now.
+func (d *defaults) again() ([]byte, error) {
+	upstreams, err := d.systemUpstreams(resolvConf, resolvedResolvConf)
+	if err != nil {
+		return nil, err
+	}
+	now := *d
+	now.Upstreams = upstreams
+	return []byte(now.corefile()), nil
 }
 
 // free returns the error that binding an address over UDP and TCP meets.
@@ -119,8 +130,10 @@ var resolvedStub = netip.AddrFrom4([4]byte{127, 0, 0, 53})
 
 // nameservers reads the addresses from a file in the form of resolv.conf.
 func nameservers(file string) ([]netip.Addr, error) {
-	if _, err := os.Stat(file); err != nil {
+	if info, err := os.Stat(file); err != nil {
 		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", file)
 	}
 	config, err := dns.ClientConfigFromFile(file)
 	if err != nil {

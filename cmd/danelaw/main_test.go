@@ -20,11 +20,18 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// asDanelaw makes the test binary be danelaw.
-const asDanelaw = "DANELAW_TEST_BE_DANELAW"
+const (
+	// asDanelaw makes the test binary be danelaw.
+	asDanelaw = "DANELAW_TEST_BE_DANELAW"
+	// withResolvConf is where the system's configuration is for that.
+	withResolvConf = "DANELAW_TEST_WITH_RESOLV_CONF"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asDanelaw) != "" {
+		if file := os.Getenv(withResolvConf); file != "" {
+			resolvConf, followEvery = file, 20*time.Millisecond
+		}
 		main()
 	}
 	syscall.Umask(0o022) // files that a group may write are refused
@@ -45,8 +52,14 @@ type child struct {
 // start runs danelaw with the arguments until the test ends.
 func start(t *testing.T, stdin io.Reader, args ...string) *child {
 	t.Helper()
+	return startWith(t, nil, stdin, args...)
+}
+
+// startWith does so with more in its environment.
+func startWith(t *testing.T, env []string, stdin io.Reader, args ...string) *child {
+	t.Helper()
 	p := &child{Cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{}), tmp: t.TempDir()}
-	p.Env = append(os.Environ(), asDanelaw+"=1", "TMPDIR="+p.tmp)
+	p.Env = append(append(os.Environ(), asDanelaw+"=1", "TMPDIR="+p.tmp), env...)
 	p.Stdin, p.Stdout, p.Stderr = stdin, &p.out, &p.err
 	if err := p.Start(); err != nil {
 		t.Fatal(err)

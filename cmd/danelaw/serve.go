@@ -30,7 +30,7 @@ func serveCommand() *cli.Command {
 		Name:  "serve",
 		Usage: "answer the mail server of this host (the default)",
 		Description: "Without -conf danelaw listens on 127.0.0.1 and, where there is IPv6, ::1, and asks the nameservers of\n" +
-			"/etc/resolv.conf. SIGTERM and Ctrl-C end it once the questions in flight are answered; SIGHUP and SIGUSR1\n" +
+			"/etc/resolv.conf, also when they change. SIGTERM and Ctrl-C end it once the questions in flight are answered; SIGHUP and SIGUSR1\n" +
 			"read the Corefile anew and keep the cache.",
 		Flags: []cli.Flag{
 			confFlag(),
@@ -108,7 +108,11 @@ func configuration(ctx context.Context, c *cli.Command, toServe bool) (*source, 
 	if toServe {
 		d.leaveOutTaken(c.Root().ErrWriter)
 	}
-	return fixedSource("the default configuration", d.corefile()), nil
+	src := fixedSource("the default configuration", d.corefile())
+	if len(upstreams) == 0 {
+		src.made = d.again
+	}
+	return src, nil
 }
 
 // validate runs all checks of a start.
@@ -147,16 +151,24 @@ func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 		return nil
 	}
 	defer stop()
-	for reloading := closed(); ; {
+	changes := make(chan string)
+	go followSystem(ctx, src, changes)
+	reloading := closed()
+	then := func(reload func()) { // one after the other
+		before, done := reloading, make(chan struct{})
+		reloading = done
+		go func() {
+			defer close(done)
+			<-before
+			reload()
+		}()
+	}
+	for {
 		select {
 		case s := <-reloads:
-			before := reloading
-			reloading = make(chan struct{})
-			go func() {
-				defer close(reloading)
-				<-before
-				reload(src, s)
-			}()
+			then(func() { reload(src, unix.SignalName(s.(syscall.Signal))) })
+		case why := <-changes:
+			then(func() { restart(src, why) })
 		case <-ctx.Done():
 			waitFor(reloading)
 			return nil
@@ -220,21 +232,25 @@ func addresses(i *caddy.Instance) (all []string) {
 	return all
 }
 
-// reload reads the Corefile anew, as a signal asks. What is wrong with it is logged, by caddy too, and the old one stays.
-func reload(src *source, s os.Signal) {
-	signal := unix.SignalName(s.(syscall.Signal))
-	if src.file == "" {
+// reload reads the Corefile anew, as a signal asks.
+func reload(src *source, signal string) {
+	if !src.again() {
 		log.Printf("[WARNING] %s: %s cannot be read again: it is kept; start with -conf FILE to have one that can", signal, printable.Text(src.name))
 		return
 	}
+	restart(src, signal)
+}
+
+// restart serves with what the Corefile says now, for a reason. What is wrong with it is logged, by caddy too, and the old one stays.
+func restart(src *source, why string) {
 	input, err := src.Load(serverType)
 	if err != nil {
-		log.Printf("[ERROR] %s: %s: the configuration is kept", signal, printable.Text(err.Error()))
+		log.Printf("[ERROR] %s: %s: the configuration is kept", why, printable.Text(err.Error()))
 		return
 	}
 	for _, i := range caddy.Instances() { // not the one of the start: the plugin reload may have replaced it
 		if _, err := i.Restart(input); err != nil {
-			log.Printf("[ERROR] %s: %s: the configuration is kept", signal, printable.Text(explainStart(err).Error()))
+			log.Printf("[ERROR] %s: %s: the configuration is kept", why, printable.Text(explainStart(err).Error()))
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/coredns/caddy"
 
@@ -15,10 +16,12 @@ import (
 
 // source is where the Corefile comes from. It is the caddy.Loader of the daemon, so that a reload reads the same.
 type source struct {
-	file string // "" if it cannot be read again
-	name string // in errors
-	body []byte
-	dial func(ctx context.Context, network, address string) (net.Conn, error) // to mail hosts; nil: as the system does
+	file   string // "" if it cannot be read again
+	name   string // in errors
+	body   []byte
+	made   func() ([]byte, error)                                               // makes it of what the system's configuration says now; nil if it does not depend on that
+	system atomic.Bool                                                          // it depends on that, as of the last Load
+	dial   func(ctx context.Context, network, address string) (net.Conn, error) // to mail hosts; nil: as the system does
 }
 
 // fixedSource is a Corefile that is only in memory.
@@ -80,8 +83,18 @@ func (s *source) empty() error {
 	return fmt.Errorf("%s is %s: write a Corefile into it, such as danelaw -print-default-config prints", s.name, what)
 }
 
+// again reports whether a reload can bring anything new.
+func (s *source) again() bool { return s.file != "" || s.made != nil }
+
 // Load implements caddy.Loader: it reads the file anew.
 func (s *source) Load(kind string) (caddy.Input, error) {
+	if s.made != nil {
+		body, err := s.made()
+		if err != nil {
+			return nil, err
+		}
+		s.body = body
+	}
 	if s.file != "" {
 		body, err := owned.AnyGroup().Read(s.file, maxCorefile)
 		if err != nil {
@@ -93,5 +106,6 @@ func (s *source) Load(kind string) (caddy.Input, error) {
 		}
 		s.body = body
 	}
+	s.system.Store(s.made != nil || s.names(resolvConf))
 	return caddy.CaddyfileInput{Filepath: s.name, Contents: s.body, ServerTypeName: kind}, nil
 }
