@@ -47,11 +47,7 @@ func fromAddress(a Address, name string, config Config) *upstream {
 	case HTTPS:
 		return newUpstream(name, a.public(), newWeb(a, tlsConfig(config)), false, config)
 	default:
-		return newUpstream(name, a.public(), &datagram{
-			server: a.Server, stream: newTCP(a),
-			mismatched: func() { config.Meter.Mismatched(name) },
-			exhausted:  func() { config.Meter.Exhausted(name) },
-		}, true, config)
+		return newUpstream(name, a.public(), newDatagram(a, name, config), true, config)
 	}
 }
 

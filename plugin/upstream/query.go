@@ -73,27 +73,63 @@ func randomID() uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// matches reports whether wire is a reply to the query asked: same ID, QR set, opcode QUERY and the same question, octet
-// for octet (S-6).
+// qrAndOpcode are the bits of the third octet that tell a reply to a query, 0x80, from all else.
+const qrAndOpcode = 0xF8
+
+// matches reports whether wire is a reply to the query asked: same ID, QR set, opcode QUERY and the same question, its name
+// without case (S-6, RFC 4343 section 3): some upstreams give it back as they first met it, or in capitals.
 func matches(wire, asked []byte) bool {
 	end, err := nameEnd(asked, headerSize, len(asked))
 	if err != nil || len(wire) < end+questionFixed {
 		return false
 	}
-	const qrAndOpcode = 0xF8
 	return bytes.Equal(wire[:2], asked[:2]) && wire[2]&qrAndOpcode == 0x80 && binary.BigEndian.Uint16(wire[4:]) == 1 &&
-		bytes.Equal(wire[headerSize:end+questionFixed], asked[headerSize:end+questionFixed])
+		sameName(wire[headerSize:end], asked[headerSize:end]) &&
+		bytes.Equal(wire[end:end+questionFixed], asked[end:end+questionFixed])
+}
+
+// sameName compares two uncompressed names of one length without case, which only the letters of ASCII have in DNS. The
+// octets of length are below them all.
+func sameName(a, b []byte) bool {
+	for i := range a {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
 }
 
 // truncated reports whether the TC bit of a message is set.
 func truncated(wire []byte) bool { return wire[2]&2 != 0 }
+
+// bareError reports whether wire is an error about the query asked that leaves out the question, as servers send it that could not read the
+// query, or say so (RFC 6891 section 7). It is worth no more than its RCODE.
+func bareError(wire, asked []byte) bool {
+	if len(wire) < headerSize || !bytes.Equal(wire[:2], asked[:2]) || wire[2]&qrAndOpcode != 0x80 {
+		return false
+	}
+	questionsAndAnswers := binary.BigEndian.Uint32(wire[4:])
+	return questionsAndAnswers == 0 && refuses(int(wire[3]&0xF))
+}
+
+// refuses reports whether an RCODE is no answer.
+func refuses(rcode int) bool {
+	return rcode != dns.RcodeSuccess && rcode != dns.RcodeNameError && rcode != dns.RcodeYXDomain
+}
 
 // usable returns nil for a reply that can be judged, and what is wrong with any other (S-14).
 func usable(q dns.Question, m *dns.Msg) error {
 	switch {
 	case m.Truncated:
 		return faultf(Invalid, "truncated its reply over TCP")
-	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError && m.Rcode != dns.RcodeYXDomain:
+	case refuses(m.Rcode):
 		return faultf(Refusal, "answered %s%s", rcodeName(m.Rcode), extendedErrors(m))
 	case referral(q, m):
 		return faultf(Refusal, "answered with a referral; it must be a recursive resolver, or authoritative for the name")

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"time"
 
@@ -24,8 +23,20 @@ type datagram struct {
 	server     netip.AddrPort
 	stream     *stream
 	cookies    cookies
-	mismatched func() // is told of each reply that matches no question
-	exhausted  func() // is told of each question that found the table of files full
+	mismatched func(n int) // is told of replies that match no question
+	exhausted  func()      // is told of each question that found the table of files full
+}
+
+func newDatagram(a Address, name string, config Config) *datagram {
+	return &datagram{
+		server: a.Server, stream: newTCP(a), cookies: cookies{clock: config.Clock},
+		exhausted: func() { config.Meter.Exhausted(name) },
+		mismatched: func(n int) {
+			for range n {
+				config.Meter.Mismatched(name)
+			}
+		},
+	}
 }
 
 // wantsTCP is why a question has to be asked over TCP.
@@ -33,22 +44,98 @@ type wantsTCP string
 
 func (w wantsTCP) Error() string { return string(w) }
 
+// oddCookie is why a reply that came was no use: its cookie is not right.
+type oddCookie string
+
+func (o oddCookie) Error() string { return string(o) }
+
 func (d *datagram) ask(ctx context.Context, q query) (chain.Reply, error) {
 	if q.tcp {
 		return d.stream.ask(ctx, q)
 	}
-	reply, err := d.once(ctx, q)
-	if err == nil && reply.Msg.Rcode == dns.RcodeBadCookie { // S-8: it has sent the cookie to use
-		reply, err = d.once(ctx, q)
+	how, retry := d.cookies.choose(q.again)
+	if retry {
+		go d.retry(q)
 	}
-	if err == nil && reply.Msg.Rcode == dns.RcodeBadCookie {
-		err = wantsTCP("refused its own cookie over UDP")
+	reply, err := d.askAs(ctx, q, how)
+	if why, ok := errors.AsType[oddCookie](err); ok {
+		reply, err = d.instead(ctx, q, why)
 	}
 	if why, ok := errors.AsType[wantsTCP](err); ok {
 		return d.fallBack(ctx, q, why)
 	}
 	if f, ok := errors.AsType[*fault](err); ok && f.reason == Busy {
 		return d.withoutSocket(ctx, q, f)
+	}
+	return reply, err
+}
+
+func (d *datagram) askAs(ctx context.Context, q query, how habit) (chain.Reply, error) {
+	switch how {
+	case withCookie:
+		return d.offer(ctx, q)
+	case noCookie:
+		return d.bare(ctx, q)
+	case tcpAtOnce:
+		return chain.Reply{}, errNotUDP
+	}
+	reply, _, err := d.once(ctx, q, how)
+	return reply, err
+}
+
+// offer asks with a cookie (S-8).
+func (d *datagram) offer(ctx context.Context, q query) (chain.Reply, error) {
+	reply, how, err := d.once(ctx, q, withCookie)
+	if how == withCookie && badCookie(reply, err) { // it has sent the cookie to use
+		reply, how, err = d.once(ctx, q, withCookie)
+	}
+	switch {
+	case how == noCookie:
+		return d.conclude(reply, err)
+	case badCookie(reply, err):
+		d.cookies.settle(noCookie)
+		return chain.Reply{}, oddCookie("refused its own cookie over UDP")
+	case err == nil && d.cookies.blamed(reply.Msg.Rcode):
+		return d.control(ctx, q, reply)
+	}
+	return reply, err
+}
+
+func badCookie(reply chain.Reply, err error) bool {
+	return err == nil && reply.Msg.Rcode == dns.RcodeBadCookie
+}
+
+// control asks without a cookie what was refused with one.
+func (d *datagram) control(ctx context.Context, q query, refused chain.Reply) (chain.Reply, error) {
+	reply, err := d.bare(ctx, q)
+	if _, truncated := errors.AsType[wantsTCP](err); truncated || err == nil && !refuses(reply.Msg.Rcode) {
+		d.cookies.settle(noCookie)
+		return reply, err
+	}
+	if _, odd := errors.AsType[oddCookie](err); odd {
+		return reply, err
+	}
+	d.cookies.acquit()
+	return refused, nil
+}
+
+// bare asks without a cookie.
+func (d *datagram) bare(ctx context.Context, q query) (chain.Reply, error) {
+	reply, _, err := d.once(ctx, q, noCookie)
+	return d.conclude(reply, err)
+}
+
+// conclude learns from what came of a question without a cookie.
+func (d *datagram) conclude(reply chain.Reply, err error) (chain.Reply, error) {
+	if badCookie(reply, err) {
+		err = oddCookie("asked for a cookie over UDP")
+	}
+	if _, odd := errors.AsType[oddCookie](err); odd {
+		d.cookies.settle(tcpAtOnce)
+		return chain.Reply{}, err
+	}
+	if err == nil && !refuses(reply.Msg.Rcode) {
+		d.cookies.answered()
 	}
 	return reply, err
 }
@@ -65,6 +152,27 @@ func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (cha
 	return reply, err
 }
 
+// instead asks over TCP what failed over UDP for the sake of cookies alone, and, where there is no TCP, without them.
+func (d *datagram) instead(ctx context.Context, q query, why oddCookie) (chain.Reply, error) {
+	reply, err := d.fallBack(ctx, q, wantsTCP(why))
+	if f, failed := errors.AsType[*fault](err); failed && (f.reason == Network || f.reason == Timeout) {
+		d.cookies.noTCP()
+		reply, _, err = d.once(ctx, q, anyCookie)
+	}
+	return reply, err
+}
+
+// retry tries on the side whether a server has learned to do well with cookies; its reply goes to nobody.
+func (d *datagram) retry(q query) {
+	ctx, cancel := context.WithTimeout(d.stream.ctx, probeTimeout)
+	defer cancel()
+	defer func() { recover() }() // S-27: what panics here does so on the way of a client's question too, and is told there
+	q.repeater = nil
+	if reply, _, err := d.once(ctx, q, withCookie); err == nil && !refuses(reply.Msg.Rcode) {
+		d.cookies.mended()
+	}
+}
+
 // fallBack asks over TCP; if that fails too the sentence tells both.
 func (d *datagram) fallBack(ctx context.Context, q query, why wantsTCP) (chain.Reply, error) {
 	reply, err := d.stream.ask(ctx, q)
@@ -74,25 +182,24 @@ func (d *datagram) fallBack(ctx context.Context, q query, why wantsTCP) (chain.R
 	return reply, err
 }
 
-// once sends one datagram and waits for its reply.
-func (d *datagram) once(ctx context.Context, q query) (chain.Reply, error) {
+// once sends one datagram, and copies of it if it is told to, and waits for the reply; how tells to which it is.
+func (d *datagram) once(ctx context.Context, q query, how habit) (chain.Reply, habit, error) {
 	conn, err := openSocket(ctx, d.server)
 	if err != nil {
-		return chain.Reply{}, interrupted(ctx, err)
+		return chain.Reply{}, how, interrupted(ctx, err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
-	cookie := d.cookies.option(conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr())
-	wire, err := q.pack(randomID(), cookie)
-	if err != nil {
-		return chain.Reply{}, err
+	f := &flight{datagram: d, query: q, conn: conn}
+	if err := f.send(how); err != nil {
+		return chain.Reply{}, how, err
 	}
-	if _, err := conn.Write(wire); err != nil {
-		return chain.Reply{}, unreachable("could not be asked over UDP", err)
+	defer q.repeater.by(f.again)()
+	reply, got, err := f.await()
+	if err = interrupted(ctx, err); err != nil && err == ctx.Err() {
+		d.cookies.unheard(how)
 	}
-	defer q.repeater.by(func() bool { _, err := conn.Write(wire); return err == nil })()
-	reply, err := d.await(conn, wire, cookie)
-	return reply, interrupted(ctx, err)
+	return reply, got, err
 }
 
 // interrupted returns the end of ctx rather than the error that it caused.
@@ -101,45 +208,6 @@ func interrupted(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	return err
-}
-
-// await reads until the reply comes; others are counted and ignored (S-7).
-func (d *datagram) await(conn net.Conn, wire []byte, cookie *dns.EDNS0_COOKIE) (chain.Reply, error) {
-	buf := make([]byte, datagramSize)
-	for range maxMismatches {
-		n, err := conn.Read(buf)
-		if err != nil {
-			return chain.Reply{}, unreachable("failed over UDP", err)
-		}
-		if matches(buf[:n], wire) {
-			reply, err := d.read(buf[:n], cookie)
-			if err != errWrongCookie {
-				return reply, err
-			}
-		}
-		d.mismatched()
-	}
-	return chain.Reply{}, wantsTCP("sent too many replies over UDP that matched no question")
-}
-
-var errWrongCookie = errors.New("wrong cookie")
-
-// read unpacks a reply that matches. What was truncated is not looked at (S-5).
-func (d *datagram) read(wire []byte, cookie *dns.EDNS0_COOKIE) (chain.Reply, error) {
-	if truncated(wire) {
-		return chain.Reply{}, wantsTCP("truncated its reply over UDP")
-	}
-	reply, err := received(wire)
-	if err != nil {
-		return reply, err
-	}
-	switch d.cookies.learn(cookie, reply.Msg) {
-	case wrong:
-		return chain.Reply{}, errWrongCookie
-	case missing:
-		return chain.Reply{}, wantsTCP("left out its cookie over UDP")
-	}
-	return reply, nil
 }
 
 // received unpacks a reply.

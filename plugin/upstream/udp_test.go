@@ -149,7 +149,8 @@ func TestMismatchesAreIgnored(t *testing.T) {
 		"wrong name":            forge(func(m *dns.Msg) { m.Question[0].Name = "example.net." }),
 		"wrong type":            forge(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeA }),
 		"wrong class":           forge(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }),
-		"another case":          forge(func(m *dns.Msg) { m.Question[0].Name = "eXample.com." }),
+		"a bit of case":         forge(func(m *dns.Msg) { m.Question[0].Name = "example\014com." }), // "." less 0x20
+		"labels cut otherwise":  forge(func(m *dns.Msg) { m.Question[0].Name = "example\003com." }),
 		"no question":           forge(func(m *dns.Msg) { m.Question = nil }),
 		"two questions":         forge(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }),
 		"a question":            forge(func(m *dns.Msg) { m.Response = false }),
@@ -175,6 +176,40 @@ func TestMismatchesAreIgnored(t *testing.T) {
 				t.Error("asked over TCP")
 			}
 		})
+	}
+}
+
+// S-6, RFC 4343: the question may come back in another case, the records with it, over UDP and over TCP.
+func TestQuestionInAnotherCase(t *testing.T) {
+	leakless(t)
+	for _, name := range []string{"EXAMPLE.COM.", "eXample.cOm."} {
+		s := serve(t, func(a *asked) {
+			m := a.reply()
+			m.Question[0].Name = name
+			m.Answer = []dns.RR{newRR(t, name+" 300 IN MX 10 mail.example.com.")}
+			a.write(m)
+		})
+		set := rootSet(t, s.plain())
+		wantMX(t, set)
+		if len(s.got("udp")) != 1 || len(s.got("tcp")) != 0 {
+			t.Errorf("%s: %d questions over UDP, %d over TCP", name, len(s.got("udp")), len(s.got("tcp")))
+		}
+		if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true}); err != nil {
+			t.Errorf("%s over TCP: %v", name, err)
+		}
+	}
+}
+
+// Only the letters of ASCII have a case (RFC 4343 section 3).
+func TestSameName(t *testing.T) {
+	for c := range 256 {
+		for o := range 256 {
+			a, b := byte(c), byte(o)
+			letter := a|0x20 >= 'a' && a|0x20 <= 'z'
+			if want := a == b || letter && a^b == 0x20; sameName([]byte{1, a}, []byte{1, b}) != want {
+				t.Errorf("%q and %q: %v, want %v", a, b, !want, want)
+			}
+		}
 	}
 }
 

@@ -1,0 +1,166 @@
+package upstream
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+)
+
+// flight is a question on a socket of its own.
+type flight struct {
+	*datagram
+	query query
+	conn  net.Conn
+
+	mu        sync.Mutex
+	sent      []*sent // of each kind one, the latest last
+	abandoned bool    // it is to go another way
+}
+
+// sent is what went out; copies of it are the same octet for octet.
+type sent struct {
+	how    habit
+	cookie *dns.EDNS0_COOKIE // nil: none
+	wire   []byte
+}
+
+// send sends the question with an ID of its own.
+func (f *flight) send(how habit) error {
+	s := &sent{how: how}
+	var err error
+	if how == withCookie {
+		s.cookie = f.cookies.option(f.conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr())
+		s.wire, err = f.query.pack(randomID(), s.cookie)
+	} else {
+		s.wire, err = f.query.pack(randomID())
+	}
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.sent = append(f.sent, s)
+	f.mu.Unlock()
+	if _, err := f.conn.Write(s.wire); err != nil {
+		return unreachable("could not be asked over UDP", err)
+	}
+	return nil
+}
+
+// again sends one more copy, in the way that now seems best, and reports whether it did.
+func (f *flight) again() bool {
+	how, _ := f.cookies.choose(true)
+	last := f.latest()
+	switch {
+	case how == noCookie && last.how == withCookie:
+		return f.send(noCookie) == nil
+	case how == tcpAtOnce:
+		f.abandon()
+		return false
+	}
+	_, err := f.conn.Write(last.wire)
+	return err == nil
+}
+
+func (f *flight) latest() *sent {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sent[len(f.sent)-1]
+}
+
+// abandon ends the wait.
+func (f *flight) abandon() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.abandoned = true
+	f.conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// gone returns why the wait has ended with err.
+func (f *flight) gone(err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.abandoned {
+		return errNotUDP
+	}
+	return unreachable("failed over UDP", err)
+}
+
+// errNotUDP: over TCP the cookies of a server do not matter.
+const errNotUDP = oddCookie("sends the cookies of others over UDP")
+
+// await reads until the reply comes; others are counted and ignored (S-7). One with the cookie of another is no sign of an attack
+// unless the right one comes too: some servers have no better.
+func (f *flight) await() (chain.Reply, habit, error) {
+	buf := make([]byte, datagramSize)
+	foreign := 0
+	for range maxMismatches {
+		n, err := f.conn.Read(buf)
+		if err != nil {
+			return chain.Reply{}, withCookie, f.gone(err)
+		}
+		s := f.answered(buf[:n])
+		if s == nil {
+			f.mismatched(1)
+			continue
+		}
+		reply, err := f.read(buf[:n], s)
+		if err != errWrongCookie {
+			f.heard(s, foreign)
+			return reply, s.how, err
+		}
+		if foreign++; foreign == 1 {
+			f.cookies.strike()
+		}
+	}
+	f.mismatched(foreign)
+	return chain.Reply{}, withCookie, wantsTCP("sent too many replies over UDP that matched no question")
+}
+
+// answered returns what a reply is to; nil: nothing of ours.
+func (f *flight) answered(wire []byte) *sent {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.sent {
+		if matches(wire, s.wire) || bareError(wire, s.wire) {
+			return s
+		}
+	}
+	return nil
+}
+
+// heard notes that the reply has come, after so many with a cookie that was not ours.
+func (f *flight) heard(s *sent, foreign int) {
+	if s.how == withCookie {
+		f.mismatched(foreign)
+		f.cookies.heard(foreign > 0)
+	}
+}
+
+var errWrongCookie = errors.New("wrong cookie")
+
+// read unpacks a reply to s. What was truncated is not looked at (S-5).
+func (f *flight) read(wire []byte, s *sent) (chain.Reply, error) {
+	if truncated(wire) {
+		return chain.Reply{}, wantsTCP("truncated its reply over UDP")
+	}
+	reply, err := chain.Reply{Size: len(wire)}, error(nil)
+	if bareError(wire, s.wire) {
+		reply.Msg = &dns.Msg{MsgHdr: dns.MsgHdr{Response: true, Rcode: int(wire[3] & 0xF)}}
+	} else if reply, err = received(wire); err != nil {
+		return reply, err
+	}
+	switch match := f.cookies.learn(s.cookie, reply.Msg); {
+	case match == wrong && s.how == withCookie:
+		return chain.Reply{}, errWrongCookie
+	case match == wrong && s.how == noCookie:
+		return chain.Reply{}, oddCookie("sent a cookie that nobody asked for over UDP")
+	case match == missing:
+		return chain.Reply{}, oddCookie("left out its cookie over UDP")
+	}
+	return reply, nil
+}
