@@ -114,10 +114,21 @@ func (h *Handler) send(q *query, re reply) int {
 			h.meter.told(o.(*dns.EDNS0_EDE).InfoCode)
 		}
 	}
-	if err := q.w.WriteMsg(m); err != nil {
+	if err := h.write(q, m); err != nil {
 		h.unwritten(q, m, err)
 	}
 	return dns.RcodeSuccess
+}
+
+// write writes m, which fits. CoreDNS would measure it once more, by the size that the client has, and turn compression
+// off if it seems to fit without; so for as long as it writes, the query says how much room there is (S-1).
+func (h *Handler) write(q *query, m *dns.Msg) error {
+	if q.udp && q.opt != nil {
+		size := q.opt.UDPSize()
+		q.opt.SetUDPSize(uint16(h.room(q)))
+		defer q.opt.SetUDPSize(size)
+	}
+	return q.w.WriteMsg(m)
 }
 
 // unwritten says SERVFAIL in the place of a reply that cannot be packed, so that no client is left waiting. Other
@@ -129,7 +140,7 @@ func (h *Handler) unwritten(q *query, m *dns.Msg, err error) {
 	if h.failures.open() {
 		log.Errorf("%s: the reply cannot be packed: %v", q, err)
 	}
-	_ = q.w.WriteMsg(h.message(q, crash(q)))
+	_ = h.write(q, h.message(q, crash(q)))
 }
 
 // message makes the DNS message of a reply.
@@ -228,6 +239,10 @@ func fit(m *dns.Msg, size int) {
 			opt.Option = opt.Option[:len(opt.Option)-1]
 		}
 	}
+	if m.Len() > size {
+		measurable(m.Answer)
+		measurable(m.Ns)
+	}
 	for m.Len() > size && len(m.Answer)+len(m.Ns) > 0 {
 		m.Truncated = true
 		if len(m.Ns) > 0 {
@@ -238,6 +253,19 @@ func fit(m *dns.Msg, size int) {
 	}
 	if m.Truncated && len(m.Answer)+len(m.Ns) == 0 {
 		m.AuthenticatedData = false
+	}
+}
+
+// measurable turns records into octets of which the library measures more than it writes: two octets for a signature, up
+// to fourteen for an NSEC3. What it measures decides what CoreDNS cuts (S-3).
+func measurable(rrs []dns.RR) {
+	for i, rr := range rrs {
+		switch rr.Header().Rrtype {
+		case dns.TypeRRSIG, dns.TypeDNSKEY, dns.TypeNSEC, dns.TypeNSEC3:
+			if raw := new(dns.RFC3597); raw.ToRFC3597(rr) == nil {
+				rrs[i] = raw
+			}
+		}
 	}
 }
 
@@ -255,8 +283,10 @@ type rrset struct {
 
 func setOf(rr dns.RR) rrset {
 	set := rrset{dns.CanonicalName(rr.Header().Name), rr.Header().Rrtype}
-	if sig, ok := rr.(*dns.RRSIG); ok {
-		set.rrtype = sig.TypeCovered
+	if set.rrtype == dns.TypeRRSIG {
+		if sig, ok := dnssec.Typed(rr).(*dns.RRSIG); ok {
+			set.rrtype = sig.TypeCovered
+		}
 	}
 	return set
 }
