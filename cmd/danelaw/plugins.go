@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 
@@ -12,13 +14,9 @@ import (
 	_ "github.com/coredns/coredns/plugin/dnstap"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/forward"
-	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/log"
 	_ "github.com/coredns/coredns/plugin/loop"
-	_ "github.com/coredns/coredns/plugin/metrics"
-	_ "github.com/coredns/coredns/plugin/pprof"
-	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"
 	_ "github.com/coredns/coredns/plugin/rewrite"
 	_ "github.com/coredns/coredns/plugin/tls"
@@ -34,10 +32,8 @@ var directives = []string{
 	"tls", "hosts", "loop", "danelaw", "forward", "view",
 }
 
-const serverType = "dns"
-
 func init() {
-	if err := dnsserver.SetDirectives(directives); err != nil {
+	if err := errors.Join(dnsserver.SetDirectives(directives), registerServerType()); err != nil {
 		panic(err)
 	}
 	caddy.Quiet, dnsserver.Quiet = true, true // the commands say themselves what there is to say
