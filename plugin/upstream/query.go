@@ -137,7 +137,9 @@ func usable(q dns.Question, m *dns.Msg) error {
 	return nil
 }
 
-// referral reports whether m only names other servers: from one that neither is authoritative nor recurses.
+// referral reports whether m only names other servers: from one that neither is authoritative nor recurses. One that names those of a
+// zone asked for its DS, and brings the signed proof that it has none (RFC 5155 section 7.2.7, RFC 4035 section 3.1.4), is all
+// the answer there can be.
 func referral(q dns.Question, m *dns.Msg) bool {
 	if m.Rcode != dns.RcodeSuccess || len(m.Answer) > 0 || m.Authoritative || m.RecursionAvailable {
 		return false
@@ -148,7 +150,11 @@ func referral(q dns.Question, m *dns.Msg) bool {
 		case dns.TypeSOA:
 			return false
 		case dns.TypeNS:
-			above = above || dns.IsSubDomain(rr.Header().Name, q.Name)
+			owner := rr.Header().Name
+			if q.Qtype == dns.TypeDS && strings.EqualFold(owner, q.Name) && denied(q, m) == "" {
+				return false
+			}
+			above = above || dns.IsSubDomain(owner, q.Name)
 		}
 	}
 	return above

@@ -438,6 +438,39 @@ func TestUsableReplies(t *testing.T) {
 	}
 }
 
+// V-14: a referral is evidence if it answers DS and brings its signed proof, in any case of letters; else it is of no use.
+func TestReferralWithProof(t *testing.T) {
+	ns := newRR(t, "Example.com. 300 IN NS ns.example.com.")
+	above := newRR(t, "com. 300 IN NS a.gtld-servers.net.")
+	nsec := newRR(t, "example.com. 300 IN NSEC example.net. NS RRSIG NSEC")
+	nsec3 := newRR(t, "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.com. 300 IN NSEC3 1 1 0 - 2t7b4g4vsa5smi47k61mv5bv1a22bojr NS")
+	ds := newRR(t, "example.com. 300 IN DS 1 13 2 "+strings.Repeat("00", 32))
+	sig := func(rr dns.RR) dns.RR {
+		return &dns.RRSIG{
+			Hdr:         dns.RR_Header{Name: rr.Header().Name, Rrtype: dns.TypeRRSIG, Class: dns.ClassINET, Ttl: 300},
+			TypeCovered: rr.Header().Rrtype, SignerName: "com.",
+		}
+	}
+	for name, tt := range map[string]struct {
+		qtype uint16
+		ns    []dns.RR
+		want  bool
+	}{
+		"NSEC":                 {dns.TypeDS, []dns.RR{ns, nsec, sig(nsec)}, true},
+		"NSEC3":                {dns.TypeDS, []dns.RR{nsec3, sig(nsec3), ns}, true},
+		"NSEC3 unsigned":       {dns.TypeDS, []dns.RR{ns, nsec3}, false},
+		"without proof":        {dns.TypeDS, []dns.RR{ns}, false},
+		"with DS":              {dns.TypeDS, []dns.RR{ns, ds, sig(ds)}, false},
+		"NSEC3 of a cut above": {dns.TypeDS, []dns.RR{above, nsec3, sig(nsec3)}, false},
+		"another type":         {dns.TypeMX, []dns.RR{ns, nsec, sig(nsec)}, false},
+	} {
+		m := &dns.Msg{Ns: tt.ns}
+		if got := usable(question("example.com.", tt.qtype), m) == nil; got != tt.want {
+			t.Errorf("%s: usable %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
 // A record that cannot be read is EDE 24, and another upstream is asked (V-14).
 func TestInvalidReply(t *testing.T) {
 	leakless(t)

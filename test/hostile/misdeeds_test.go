@@ -289,6 +289,40 @@ func lame(a *asked) {
 	a.write(m)
 }
 
+// referred makes a denial of DS a referral to the zone, with the same proof, from a server that does not recurse (RFC 5155 section 7.2.7).
+func referred(a *asked, m *dns.Msg) {
+	q := m.Question[0]
+	if q.Qtype != dns.TypeDS || len(m.Answer) > 0 {
+		return
+	}
+	m.RecursionAvailable, m.Authoritative = false, false
+	m.Ns = slices.DeleteFunc(m.Ns, func(rr dns.RR) bool {
+		sig, ok := rr.(*dns.RRSIG)
+		return rr.Header().Rrtype == dns.TypeSOA || ok && sig.TypeCovered == dns.TypeSOA
+	})
+	m.Ns = append(m.Ns, record(a, q.Name+" 300 NS ns."+q.Name))
+}
+
+// inCapitals gives back the question in another case.
+func inCapitals(_ *asked, m *dns.Msg) { m.Question[0].Name = strings.ToUpper(m.Question[0].Name) }
+
+// foreignCookie is one that was never ours.
+func foreignCookie(_ *asked, m *dns.Msg) {
+	opt := m.IsEdns0()
+	opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0123456789abcdef0123456789abcdef"})
+}
+
+// noCookies answers FORMERR to them, and leaves out the question.
+func noCookies(a *asked) {
+	for _, o := range a.q.IsEdns0().Option {
+		if o.Option() == dns.EDNS0COOKIE {
+			a.write(&dns.Msg{MsgHdr: dns.MsgHdr{Id: a.q.Id, Response: true, Rcode: dns.RcodeFormatError}})
+			return
+		}
+	}
+	honest(a)
+}
+
 // firstLinkOnly leaves the rest of an alias chain to danelaw.
 func firstLinkOnly(_ *asked, m *dns.Msg) {
 	first := m.Answer[:0]
@@ -412,6 +446,10 @@ func misdeeds() []*misdeed {
 		{name: "NOTIMP", act: rcode(dns.RcodeNotImplemented), want: told(servfail, noReply)},
 		{name: "BADVERS", act: rcode(dns.RcodeBadVers), want: told(servfail, noReply)},
 		{name: "a lame referral", act: lame, want: told(servfail, noReply)},
+		{name: "referrals with their proof", config: unsigned, act: change(referred), want: insecure(dns.RcodeSuccess)},
+		{name: "another case", act: change(inCapitals), want: good},
+		{name: "the cookies of others", act: udp(change(foreignCookie)), want: good},
+		{name: "FORMERR to cookies, with nothing else", act: noCookies, want: good},
 		{name: "links refused", act: func(a *asked) {
 			if t := a.q.Question[0].Qtype; t == dns.TypeDNSKEY {
 				rcode(dns.RcodeRefused)(a)
