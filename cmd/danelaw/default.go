@@ -3,7 +3,7 @@ package main
 import (
 	_ "embed"
 	"fmt"
-	"io"
+	"log"
 	"maps"
 	"net"
 	"net/netip"
@@ -78,7 +78,7 @@ func free(address string) error {
 }
 
 // leaveOutTaken leaves out extras whose address another program has: they are not worth failing the start.
-func (d *defaults) leaveOutTaken(stderr io.Writer) {
+func (d *defaults) leaveOutTaken() {
 	for _, plugin := range slices.Sorted(maps.Keys(d.Extras)) {
 		address := d.Extras[plugin]
 		if l, err := net.Listen("tcp", address); err == nil {
@@ -86,7 +86,7 @@ func (d *defaults) leaveOutTaken(stderr io.Writer) {
 			continue
 		}
 		delete(d.Extras, plugin)
-		fmt.Fprintf(stderr, "danelaw: the default configuration goes without %s: %s is in use%s\n", plugin, address,
+		log.Printf("[WARNING] the default configuration goes without %s: %s is in use%s", plugin, address,
 			heldBy("tcp", address))
 	}
 }

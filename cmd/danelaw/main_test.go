@@ -58,9 +58,23 @@ func start(t *testing.T, stdin io.Reader, args ...string) *child {
 // startWith does so with more in its environment.
 func startWith(t *testing.T, env []string, stdin io.Reader, args ...string) *child {
 	t.Helper()
+	p := newChild(t, stdin, args...)
+	p.Env = append(p.Env, env...)
+	p.start(t)
+	return p
+}
+
+// newChild is a danelaw that is not running yet.
+func newChild(t *testing.T, stdin io.Reader, args ...string) *child {
+	t.Helper()
 	p := &child{Cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{}), tmp: t.TempDir()}
-	p.Env = append(append(os.Environ(), asDanelaw+"=1", "TMPDIR="+p.tmp), env...)
+	p.Env = append(os.Environ(), asDanelaw+"=1", "TMPDIR="+p.tmp)
 	p.Stdin, p.Stdout, p.Stderr = stdin, &p.out, &p.err
+	return p
+}
+
+func (p *child) start(t *testing.T) {
+	t.Helper()
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,10 +86,9 @@ func startWith(t *testing.T, env []string, stdin io.Reader, args ...string) *chi
 		p.Process.Kill()
 		<-p.ended
 		if t.Failed() {
-			t.Logf("%v wrote\n%s\n%s", args, &p.out, &p.err)
+			t.Logf("%v wrote\n%s\n%s", p.Args[1:], &p.out, &p.err)
 		}
 	})
-	return p
 }
 
 // end waits for the end and returns the exit code.

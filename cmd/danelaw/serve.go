@@ -32,14 +32,13 @@ func serveCommand() *cli.Command {
 		Description: "Without -conf danelaw listens on 127.0.0.1 and, where there is IPv6, ::1, and asks the nameservers of\n" +
 			"/etc/resolv.conf, also when they change. SIGTERM and Ctrl-C end it once the questions in flight are answered; SIGHUP and SIGUSR1\n" +
 			"read the Corefile anew and keep the cache.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			confFlag(),
 			upstreamFlag(),
 			&cli.IntFlag{Name: "port", Value: 53, Usage: "listen on port `N` where the Corefile names none", Validator: checkPort},
 			&cli.BoolFlag{Name: "validate", Usage: "check the configuration, without listening or asking anything, and exit"},
 			&cli.BoolFlag{Name: "print-default-config", Usage: "print the Corefile that is used without -conf, and exit"},
-			&cli.BoolFlag{Name: "quiet", Usage: "do not say on which addresses danelaw listens"},
-		},
+		}, outputFlags()...),
 		Action: serve,
 	}
 }
@@ -74,18 +73,30 @@ func serve(ctx context.Context, c *cli.Command) error {
 		}
 		return err
 	}
-	src, err := configuration(ctx, c, !c.Bool("validate"))
+	o, restore, err := logTo(c.Root().ErrWriter, c)
 	if err != nil {
 		return err
 	}
-	if c.Bool("validate") {
-		return validate(src, c.Root().Writer)
+	defer restore()
+	src, err := configuration(ctx, c, !c.Bool("validate"))
+	switch {
+	case err == nil && c.Bool("validate"):
+		err = validate(src, c.Root().Writer)
+	case err == nil:
+		err = daemon(ctx, src, func(i *caddy.Instance) {
+			log.Printf("[INFO] %s: danelaw listens on %s", danelaw.ThisBuild(), strings.Join(addresses(i), ", "))
+		})
 	}
-	said := c.Root().ErrWriter
-	if c.Bool("quiet") {
-		said = io.Discard
+	return o.told(err)
+}
+
+// told is an error that has been logged where the log is for programs, which would not understand it otherwise.
+func (o *output) told(err error) error {
+	if err == nil || o.form == formText || errors.As(err, new(usageError)) {
+		return err
 	}
-	return daemon(ctx, src, func(i *caddy.Instance) { fmt.Fprintln(said, "danelaw listens on", strings.Join(addresses(i), ", ")) })
+	log.Printf("[ERROR] %s", strings.ReplaceAll(inWords(err), "\n", "; "))
+	return errTold
 }
 
 // configuration returns the Corefile that the flags -conf, -upstream and -port ask for; toServe says that it is to be served
@@ -106,7 +117,7 @@ func configuration(ctx context.Context, c *cli.Command, toServe bool) (*source, 
 		return nil, err
 	}
 	if toServe {
-		d.leaveOutTaken(c.Root().ErrWriter)
+		d.leaveOutTaken()
 	}
 	src := fixedSource("the default configuration", d.corefile())
 	if len(upstreams) == 0 {
@@ -241,11 +252,12 @@ func reload(src *source, signal string) {
 	restart(src, signal)
 }
 
-// restart serves with what the Corefile says now, for a reason. What is wrong with it is logged, by caddy too, and the old one stays.
+// restart serves with what the Corefile says now, for a reason. What is wrong with it is logged, and the old one stays.
 func restart(src *source, why string) {
 	input, err := src.Load(serverType)
 	if err != nil {
 		log.Printf("[ERROR] %s: %s: the configuration is kept", why, printable.Text(err.Error()))
+		danelaw.ReloadFailed()
 		return
 	}
 	for _, i := range caddy.Instances() { // not the one of the start: the plugin reload may have replaced it

@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ const aliveEvery = time.Minute
 
 // aliveLog tells of upstreams that die, and that come back: at once, unless it has done so a moment ago.
 type aliveLog struct {
+	every  time.Duration // 0: aliveEvery
 	mu     sync.Mutex
 	closed bool
 	by     map[string]*lifeline
@@ -43,7 +45,7 @@ func (l *aliveLog) changed(to string, alive bool, why string) {
 	if u.changes++; !alive {
 		u.died = now
 	}
-	switch wait := u.told.Add(aliveEvery).Sub(now); {
+	switch wait := u.told.Add(cmp.Or(l.every, aliveEvery)).Sub(now); {
 	case l.closed || u.telling != nil:
 	case wait <= 0:
 		u.tell(to, now)

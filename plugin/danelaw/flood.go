@@ -30,8 +30,6 @@ func (h *Handler) logFailure(q *query, a *chain.Answer, notes []*dnssec.Failure)
 	if a.Tell() {
 		h.memory.history.failed(q.question(), notes[0].Text, q.begun)
 		h.failures.log(q, notes)
-	} else {
-		log.Debugf("%s from %s: the same SERVFAIL again: %v", q, q.client, notes[0])
 	}
 }
 

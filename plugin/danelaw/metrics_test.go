@@ -29,6 +29,7 @@ func TestMetricsDocumented(t *testing.T) {
 		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks, nsec3Hashes,
 		distrusted, verdictChanges, panics, exhausted,
 		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, newGauges(), downgrades, newWatchGauges(),
+		reloads, reloadFailed, buildInfo,
 	} {
 		c.Describe(descs)
 	}

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 	"unicode/utf8"
 
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
@@ -113,6 +115,10 @@ func (h *Handler) send(q *query, re reply) int {
 		for _, o := range opt.Option {
 			h.meter.told(o.(*dns.EDNS0_EDE).InfoCode)
 		}
+	}
+	if clog.D.Value() {
+		log.Debugf("%s from %s: %s, %s, AD=%t, after %v", q, q.client, re.verdict, dns.RcodeToString[re.rcode], m.AuthenticatedData,
+			time.Since(q.begun).Round(time.Microsecond))
 	}
 	if err := h.write(q, m); err != nil {
 		h.unwritten(q, m, err)

@@ -79,15 +79,21 @@ func setup(c *caddy.Controller) error {
 func (s *setting) endings(c *caddy.Controller) {
 	generation := generationOf(c)
 	s.handler.generation = generation
-	restarting := false
+	restarting, first := false, len(generation.names) == 1 // of the blocks: one of them counts for all
 	c.OnRestart(func() error { restarting = true; return nil })
 	c.OnRestartFailed(func() error {
 		restarting = false
 		live.keep(generation)
+		if first {
+			ReloadFailed()
+		}
 		return nil
 	})
 	c.OnShutdown(func() error {
 		if restarting {
+			if first {
+				reloaded()
+			}
 			s.handler.Close()
 		}
 		return nil
