@@ -14,6 +14,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/zones"
@@ -79,13 +80,20 @@ func (a *asker) handler(name string) (*danelaw.Handler, error) {
 	return a.blocks.Handler(name)
 }
 
-// explain asks for what there is under a name; the error is for names that are not validated.
+// explain asks for what there is under a name; the error is for names that are not validated, of which
+// the explanation says what can be said.
 func (a *asker) explain(ctx context.Context, name string, qtype uint16) (*chain.Explanation, error) {
 	h, err := a.handler(name)
 	if err != nil {
-		return nil, err
+		note := &dnssec.Failure{Owner: name, Type: qtype, Text: err.Error()}
+		return &chain.Explanation{Answer: &chain.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{note}}}, err
 	}
-	return h.Explain(ctx, dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET})
+	q := dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+	e, err := h.Explain(ctx, q)
+	if err != nil {
+		e = h.Unvalidated(q, err)
+	}
+	return e, err
 }
 
 // now is the time as of which a name is judged.

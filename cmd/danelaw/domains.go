@@ -143,17 +143,18 @@ func printLines(to io.Writer, results []result, p painter) error {
 	}
 	unwanted := 0
 	for _, r := range results {
-		word, text := "unknown", ""
+		word, text, tone := "unknown", "", neutral
 		if r.err != nil {
 			text = r.Error()
 		} else {
 			word, text = r.view.Decision, r.view.line()
+			_, tone = r.view.headline()
 		}
 		count[word]++
 		if r.view == nil || !r.view.Wanted {
 			unwanted++
 		}
-		line := fmt.Sprintf("%-*s  %s%*s  %s", width, r.domain, p.paint(tones[word], word), len("opportunistic")-len(word), "", printable.Text(text))
+		line := fmt.Sprintf("%-*s  %s%*s  %s", width, r.domain, p.paint(tone, word), len("opportunistic")-len(word), "", printable.Text(text))
 		if _, err := fmt.Fprintln(to, strings.TrimRight(line, " ")); err != nil {
 			return err
 		}
@@ -164,10 +165,8 @@ func printLines(to io.Writer, results []result, p painter) error {
 
 // line is what there is to say of a domain in one line.
 func (v *view) line() string {
-	for _, s := range v.Senders {
-		if v.Culprit == nil && (s.Decision == "defer" || s.Decision == "bounce") && v.Decision != s.Decision {
-			return s.Name + " " + s.Text
-		}
+	if worse := v.worse(); v.Culprit == nil && len(worse) > 0 {
+		return worse[0].Name + " " + worse[0].Text
 	}
 	return v.told()
 }

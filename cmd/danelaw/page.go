@@ -88,9 +88,10 @@ func writePage(file string, p *page) error {
 }
 
 func newPageDomain(v *view) *pageDomain {
+	headline, tone := v.headline()
 	return &pageDomain{
-		Domain: v.Domain, Headline: headlines[v.Decision], Tone: toneNames[tones[v.Decision]], Told: v.told(), Word: v.Decision,
-		Failing: v.Culprit != nil || tones[v.Decision] == bad, Rows: v.rows(), Tree: v.draw(),
+		Domain: v.Domain, Headline: headline, Tone: toneNames[tone], Told: v.told(), Word: v.Decision,
+		Failing: v.Culprit != nil || tone == bad, Rows: v.rows(), Tree: v.draw(),
 	}
 }
 

@@ -25,6 +25,8 @@ type (
 		Matched     string           `json:"matched,omitempty"` // the TLSA record, in zone-file form
 		Certificate *certificateView `json:"certificate,omitempty"`
 		Failure     *smtpFailure     `json:"failure,omitempty"`
+
+		at netip.AddrPort
 	}
 	certificateView struct {
 		Subject  string    `json:"subject"`
@@ -49,7 +51,7 @@ func (a *asker) connect(ctx context.Context, v *view, o lookOptions) {
 	var work sync.WaitGroup
 	for i, h := range v.Hosts {
 		facts := &v.domain.Hosts[i]
-		if !mail.Standard.Host(&v.domain, facts).Action.Delivers() && !mail.Exim.Host(&v.domain, facts).Action.Delivers() {
+		if !slices.ContainsFunc(mail.Senders, func(s mail.Sender) bool { return s.Host(&v.domain, facts).Action.Delivers() }) {
 			continue
 		}
 		targets := v.targets(h, facts, o.port)
@@ -73,19 +75,15 @@ func (v *view) targets(h *hostView, facts *mail.Host, port int) (all []probe.Tar
 		t.Base = found.Base
 		t.Usable, _ = mail.Usable(found.Records)
 	}
-	for _, l := range h.Addresses {
-		for _, address := range l.Records {
-			if ip, err := netip.ParseAddr(address); err == nil {
-				t.Address = netip.AddrPortFrom(ip, uint16(port))
-				all = append(all, t)
-			}
-		}
+	for _, ip := range facts.Targets(mail.Postfix) {
+		t.Address = netip.AddrPortFrom(ip, uint16(port))
+		all = append(all, t)
 	}
 	return all
 }
 
 func newSMTPView(r *probe.Report, now time.Time) smtpView {
-	v := smtpView{Address: r.Address.String(), Result: "tls"}
+	v := smtpView{Address: r.Address.String(), Result: "tls", at: r.Address}
 	if r.Version != 0 {
 		v.TLS = tls.VersionName(r.Version)
 	}
@@ -164,10 +162,13 @@ func (s *smtpView) stops(a mail.Action) string {
 	return s.Address + ": " + s.Failure.Text
 }
 
-// stops says why a sender with such a decision delivers to none of a host's addresses; "" if it does to one, or nobody has tried.
-func (h *hostView) stops(a mail.Action) (why string) {
+// stops says why a sender with such a decision delivers to none of a host's addresses that it tries; "" if it does to one, or nobody has tried.
+func (h *hostView) stops(s mail.Sender, a mail.Action) (why string) {
 	telling := false
 	for i := range h.SMTP {
+		if s.Ignores(h.SMTP[i].at.Addr()) {
+			continue
+		}
 		stopped := h.SMTP[i].stops(a)
 		if stopped == "" {
 			return ""
@@ -182,9 +183,9 @@ func (h *hostView) stops(a mail.Action) (why string) {
 
 // fails reports whether a sender with such a decision meets something at an address of a host that keeps it from delivering there,
 // although others may do. That nobody answers is no fault of one address: not every network has both families.
-func (h *hostView) fails(a mail.Action) bool {
+func (h *hostView) fails(by mail.Sender, a mail.Action) bool {
 	return slices.ContainsFunc(h.SMTP, func(s smtpView) bool {
-		return s.stops(a) != "" && probe.Kind(s.Failure.Kind) != probe.Unreachable
+		return !by.Ignores(s.at.Addr()) && s.stops(a) != "" && probe.Kind(s.Failure.Kind) != probe.Unreachable
 	})
 }
 
@@ -218,7 +219,7 @@ func (v *view) decision(s mail.Sender) (d mail.Decision, changed bool) {
 func (v *view) hostDecision(s mail.Sender, i int) (d mail.Decision, changed bool) {
 	d = s.Host(&v.domain, &v.domain.Hosts[i])
 	if d.Action.Delivers() {
-		if why := v.Hosts[i].stops(d.Action); why != "" {
+		if why := v.Hosts[i].stops(s, d.Action); why != "" {
 			return mail.Decision{Action: mail.Defer, Why: why}, true
 		}
 	}

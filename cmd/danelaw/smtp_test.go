@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -94,9 +95,8 @@ func TestAfterSMTP(t *testing.T) {
 func TestMostAddresses(t *testing.T) {
 	v := withHosts(mail.DANE)
 	h := v.Hosts[0]
-	h.Addresses = []lookupView{{Records: []string{"not an address"}}, {}}
 	for range 20 {
-		h.Addresses[1].Records = append(h.Addresses[1].Records, "127.0.0.1")
+		v.domain.Hosts[0].IPs = append(v.domain.Hosts[0].IPs, netip.MustParseAddr("127.0.0.1"))
 	}
 	lab := newLab(t)
 	a := &asker{prober: &probe.Prober{Dial: lab.Dial}} // nobody receives at that address

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,13 +28,18 @@ type publishedSet struct {
 func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, error) {
 	var mu sync.Mutex
 	seen := map[dns.Question]*chain.Explanation{}
+	var unjudged error
 	h := mail.WalkHost(mail.Exchange{Name: p.host}, p.port, func(name string, qtype uint16) mail.Reply {
 		l, judged := p.lookup(ctx, name, qtype)
 		mu.Lock()
 		defer mu.Unlock()
 		seen[dns.Question{Name: name, Qtype: qtype}] = l.found
+		unjudged = cmp.Or(unjudged, l.unjudged)
 		return mail.Reply{Lookup: judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
 	})
+	if unjudged != nil {
+		return nil, unjudged
+	}
 	var addresses []netip.Addr
 	for _, l := range h.Addresses {
 		a := seen[dns.Question{Name: l.Name, Qtype: l.Type}].Answer

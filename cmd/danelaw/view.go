@@ -70,7 +70,7 @@ type (
 	hostView struct {
 		Name       string       `json:"name"`
 		Preference uint16       `json:"preference"`
-		Decision   string       `json:"decision"` // as of the domain; no-address
+		Decision   string       `json:"decision"` // as of the domain; no-address, passed-over
 		Why        string       `json:"why"`
 		Senders    []senderView `json:"senders"`
 		Alias      *aliasView   `json:"alias,omitempty"`
@@ -131,10 +131,6 @@ type (
 // lookup asks for one thing. A name that is not validated is Indeterminate, with the reason.
 func (a *asker) lookup(ctx context.Context, name string, qtype uint16) (lookupView, mail.Lookup) {
 	e, err := a.explain(ctx, name, qtype)
-	if err != nil {
-		note := &dnssec.Failure{Owner: name, Type: qtype, Text: err.Error()}
-		e = &chain.Explanation{Answer: &chain.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{note}}}
-	}
 	l := lookupView{
 		Name: name, Type: dns.Type(qtype).String(), Status: e.Answer.Status.String(), Rcode: dns.RcodeToString[e.Answer.Rcode],
 		Records: []string{}, signed: slices.Concat(e.Answer.Answer, e.Answer.Ns), found: e, unjudged: err,
@@ -364,7 +360,7 @@ func (v *view) decide(o lookOptions) {
 
 // senders are the decisions of the programs.
 func (v *view) senders(decide func(mail.Sender) (mail.Decision, bool)) (all []senderView) {
-	for _, s := range []mail.Sender{mail.Postfix, mail.Exim} {
+	for _, s := range mail.Programs {
 		d, changed := decide(s)
 		text := s.Consequence(&v.domain, d)
 		if changed { // by what DNS does not tell
@@ -378,16 +374,16 @@ func (v *view) senders(decide func(mail.Sender) (mail.Decision, bool)) (all []se
 // wanted reports whether a domain is as it should be: every sender delivers, to whichever host it comes to; or the domain wants no
 // mail.
 func (v *view) wanted(o lookOptions) bool {
-	for _, s := range []mail.Sender{mail.Standard, mail.Postfix, mail.Exim} {
+	for _, s := range mail.Senders {
 		d, _ := v.decision(s)
-		if d.Action == mail.NullMX {
+		if v.domain.Null && d.Action == mail.NullMX {
 			return true
 		}
 		if !d.Action.Delivers() || s == mail.Standard && o.requireDANE && d.Action != mail.DANE {
 			return false
 		}
 		for i := range v.Hosts {
-			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || v.Hosts[i].fails(own.Action) {
+			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || v.Hosts[i].fails(s, own.Action) {
 				return false
 			}
 		}

@@ -30,7 +30,7 @@ var toneNames = [...]string{"neutral", "good", "plain", "bad"}
 // tones of the words that views have for a status or a decision.
 var tones = map[string]tone{
 	"Secure": good, "Insecure": plain, "Bogus": bad, "Indeterminate": bad,
-	"dane": good, "encrypt": good, "opportunistic": plain, "no-address": plain, "null-mx": plain, "defer": bad, "bounce": bad,
+	"dane": good, "encrypt": good, "opportunistic": plain, "no-address": plain, "passed-over": plain, "null-mx": plain, "defer": bad, "bounce": bad,
 	"matches": good, "tls": plain, "failed": bad,
 }
 
@@ -71,6 +71,31 @@ var headlines = map[string]string{
 	"null-mx":       "takes no mail",
 }
 
+// headline says what the decision on the domain means, and which of the programs does worse.
+func (v *view) headline() (text string, t tone) {
+	text, t = headlines[v.Decision], tones[v.Decision]
+	for _, s := range v.worse() {
+		switch {
+		case s.Decision == "defer":
+			text, t = text+"; but "+s.Name+" defers", bad
+		case s.Decision == "bounce" || s.Decision == "null-mx":
+			text, t = text+"; but "+s.Name+" bounces", bad
+		default:
+			text, t = text+"; but "+s.Name+" authenticates nobody", max(t, plain)
+		}
+	}
+	return text, t
+}
+
+// worse are the programs that do less than a sender that keeps to RFC 7672 and that delivers.
+func (v *view) worse() []senderView {
+	worse := func(s senderView) bool { return mail.ActionOf(s.Decision) < mail.ActionOf(v.Decision) }
+	if !mail.ActionOf(v.Decision).Delivers() {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(v.Senders), func(s senderView) bool { return !worse(s) })
+}
+
 // row is a line of the table: what, a status or decision, and the rest. That of a heading is not aligned with others.
 type row struct {
 	What, Word, Text string
@@ -89,11 +114,12 @@ func (r row) Tone() string { return toneNames[tones[r.Word]] }
 // printView prints one domain for people.
 func printView(to io.Writer, v *view, p painter) error {
 	var b strings.Builder
-	headline, between := headlines[v.Decision], "  "
+	headline, tone := v.headline()
+	between := "  "
 	if len(v.Domain)+2+len(headline) > widthOf(to) {
 		headline, between = wrapped(headline, 2, widthOf(to)), "\n"
 	}
-	fmt.Fprintln(&b, v.Domain+between+p.paint(tones[v.Decision], headline))
+	fmt.Fprintln(&b, v.Domain+between+p.paint(tone, headline))
 	if told := v.told(); told != "" {
 		fmt.Fprintln(&b, wrapped(printable.Text(told), 0, widthOf(to)))
 	}

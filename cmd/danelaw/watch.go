@@ -105,7 +105,8 @@ type (
 		Signatures *endJSON           `json:"signatures,omitempty"` // the first to end
 		Hosts      []*watchedHostJSON `json:"hosts"`
 
-		soon []string // those of the faults that are to come
+		senders []string // those of the faults that are what a program does
+		soon    []string // those that are to come
 	}
 	watchedHostJSON struct {
 		Name         string            `json:"name"`
@@ -157,6 +158,10 @@ func report(s *danelaw.Seen, margin time.Duration) *watchedJSON {
 	if s.State != danelaw.StateSecure {
 		d.Faults = append(d.Faults, s.Why)
 	}
+	for _, o := range s.Otherwise {
+		told := fmt.Sprintf("%s %s", o.Sender, o.Text)
+		d.senders, d.Faults = append(d.senders, told), append(d.Faults, told)
+	}
 	if !s.Signatures.IsZero() && s.Signatures.Before(s.At.Add(margin)) {
 		d.soon = append(d.soon, fmt.Sprintf("signatures %s", d.Signatures))
 	}
@@ -202,6 +207,9 @@ func (d *watchedJSON) print(to io.Writer) error {
 		word = "fault"
 	}
 	fmt.Fprintf(&out, "%s %s\n  DANE %s: %s\n", d.Domain, word, d.State, d.Why)
+	for _, told := range d.senders {
+		fmt.Fprintf(&out, "  %s\n", told)
+	}
 	if d.Signatures != nil {
 		fmt.Fprintf(&out, "  signatures %s\n", d.Signatures)
 	}

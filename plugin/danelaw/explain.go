@@ -7,10 +7,14 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
+// longestName is the length in octets of the longest name there is (RFC 1035 section 2.3.4).
+const longestName = 255
+
 // Explain asks q, past the cache of answers, and tells the chain of trust that its answer rests on. The error is for
-// names that are not validated at all: private and special ones.
+// names that are not validated at all: private and special ones, and those that cannot be asked for.
 func (h *Handler) Explain(ctx context.Context, q dns.Question) (*chain.Explanation, error) {
 	q.Name = dns.CanonicalName(q.Name)
 	if h.private.cover(q.Name) {
@@ -19,5 +23,19 @@ func (h *Handler) Explain(ctx context.Context, q dns.Question) (*chain.Explanati
 	if _, ok := h.special(q); ok {
 		return nil, fmt.Errorf("%s is a special name: danelaw answers it itself, without asking anybody", q.Name)
 	}
+	if _, err := dns.PackDomainName(q.Name, make([]byte, longestName), 0, nil, false); err != nil {
+		return nil, fmt.Errorf("%s has more than the %d octets that a name can have: it cannot be asked for", q.Name, longestName)
+	}
 	return h.resolving.Explain(ctx, q), nil
+}
+
+// Unvalidated is what there is to tell of a name for which [Handler.Explain] has an error: of a special one the answer that clients get,
+// of another nothing but the error.
+func (h *Handler) Unvalidated(q dns.Question, err error) *chain.Explanation {
+	q.Name = dns.CanonicalName(q.Name)
+	if re, ok := h.special(q); ok && !h.private.cover(q.Name) {
+		return &chain.Explanation{Answer: &chain.Answer{Status: dnssec.Insecure, Rcode: re.rcode, Answer: re.answer, Ns: re.ns}}
+	}
+	note := &dnssec.Failure{Owner: q.Name, Type: q.Qtype, Text: err.Error()}
+	return &chain.Explanation{Answer: &chain.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{note}}}
 }

@@ -3,7 +3,6 @@ package danelaw
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -45,6 +44,13 @@ type Seen struct {
 	Why        string
 	Signatures time.Time // when the first of the signatures ends that all this rests on; zero if there is none
 	Hosts      []SeenHost
+	Otherwise  []SeenSender // programs that do something else than DANE, although the state is secure
+}
+
+// SeenSender is a program that sends mail, and what it does.
+type SeenSender struct {
+	Sender mail.Sender
+	Text   string // what it does, without the subject
 }
 
 // SeenHost is a mail host of the domain.
@@ -61,9 +67,9 @@ type SeenCertificate struct {
 	Key probe.Key // AnyKey if the probe did not come to a certificate
 }
 
-// Good reports whether all is as it has to be: DANE, and certificates that match at every address.
+// Good reports whether all is as it has to be: DANE with whatever program mail is sent, and certificates that match at every address.
 func (s *Seen) Good() bool {
-	return s.State == StateSecure && !slices.ContainsFunc(s.Hosts, func(h SeenHost) bool {
+	return s.State == StateSecure && len(s.Otherwise) == 0 && !slices.ContainsFunc(s.Hosts, func(h SeenHost) bool {
 		return slices.ContainsFunc(h.Certificates, func(c SeenCertificate) bool { return c.Failure != nil })
 	})
 }
@@ -101,12 +107,15 @@ type look struct {
 
 // ask asks for one thing, keeps it, and notes when what it rests on ends.
 func (l *look) ask(name string, qtype uint16) mail.Reply {
-	e, err := l.Explain(l.ctx, dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET})
+	q := dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+	e, err := l.Explain(l.ctx, q)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.failed = err
-		return mail.Reply{Lookup: mail.Lookup{Name: name, Type: qtype}}
+		e = l.Unvalidated(q, err)
+		if name == l.seen.Domain {
+			l.failed = err
+		}
 	}
 	l.answers[dns.Question{Name: name, Qtype: qtype}] = e.Answer
 	data := slices.ContainsFunc(e.Answer.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == qtype })
@@ -151,6 +160,11 @@ func (l *look) domain() error {
 	if len(l.seen.Hosts) == 0 { // failed, no such domain, null MX, or no host with an address
 		decision := mail.Standard.Domain(d)
 		l.seen.State, l.seen.Why = stateOf(decision), l.because(decision)
+	}
+	for _, s := range mail.Programs {
+		if decision := s.Domain(d); l.seen.State == StateSecure && decision.Action != mail.DANE {
+			l.seen.Otherwise = append(l.seen.Otherwise, SeenSender{s, s.Consequence(d, decision)})
+		}
 	}
 	return nil
 }
@@ -199,7 +213,7 @@ func (l *look) judge(d *mail.Domain, h *mail.Host) {
 func (l *look) certificates(d *mail.Domain, h *mail.Host, seen *SeenHost) {
 	found := h.Found()
 	usable, _ := mail.Usable(found.Records)
-	for _, address := range l.addresses(h) {
+	for _, address := range h.IPs {
 		seen.Certificates = append(seen.Certificates, l.address(probe.Target{
 			Address: netip.AddrPortFrom(address, mail.Port), Base: found.Base, Names: []string{h.Name, d.Name}, Usable: usable,
 		})...)
@@ -209,25 +223,6 @@ func (l *look) certificates(d *mail.Domain, h *mail.Host, seen *SeenHost) {
 	if slices.ContainsFunc(seen.Certificates, reached) {
 		seen.Certificates = slices.DeleteFunc(seen.Certificates, func(c SeenCertificate) bool { return noRoute(c.Report) })
 	}
-}
-
-// addresses are those of a host.
-func (l *look) addresses(h *mail.Host) (all []netip.Addr) {
-	for _, lookup := range h.Addresses {
-		for _, rr := range l.answer(lookup).Answer {
-			var ip net.IP
-			switch rr := rr.(type) {
-			case *dns.A:
-				ip = rr.A
-			case *dns.AAAA:
-				ip = rr.AAAA
-			}
-			if a, ok := netip.AddrFromSlice(ip); ok {
-				all = append(all, a.Unmap())
-			}
-		}
-	}
-	return all
 }
 
 func noRoute(r *probe.Report) bool {

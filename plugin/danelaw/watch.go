@@ -130,7 +130,7 @@ func (w *watcher) remember(seen *Seen) {
 	if !watching { // a reload took it out
 		return
 	}
-	w.logCertificates(known.seen, seen)
+	w.logFaults(known.seen, seen)
 	old := known.state
 	known.seen = seen
 	if seen.State != StateUnknown {
@@ -151,10 +151,10 @@ func (w *watcher) remember(seen *Seen) {
 	}
 }
 
-// logCertificates tells which certificates match no more, and which do again.
-func (w *watcher) logCertificates(old, seen *Seen) {
-	before := certificateFaults(old)
-	now := certificateFaults(seen)
+// logFaults tells what is wrong beside the state of DANE, and what is so no more.
+func (w *watcher) logFaults(old, seen *Seen) {
+	before := faults(old)
+	now := faults(seen)
 	for _, where := range slices.Sorted(maps.Keys(now)) {
 		if before[where] != now[where] {
 			log.Warningf("watch %s: %s: %s", seen.Domain, where, now[where])
@@ -167,11 +167,14 @@ func (w *watcher) logCertificates(old, seen *Seen) {
 	}
 }
 
-// certificateFaults are what is wrong with certificates, by host and address.
-func certificateFaults(s *Seen) map[string]string {
+// faults are what is wrong with certificates, by host and address, and what programs do other than DANE, by their names.
+func faults(s *Seen) map[string]string {
 	all := map[string]string{}
 	if s == nil {
 		return all
+	}
+	for _, o := range s.Otherwise {
+		all[string(o.Sender)] = o.Text
 	}
 	for _, h := range s.Hosts {
 		for _, c := range h.Certificates {

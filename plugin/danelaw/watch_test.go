@@ -43,7 +43,7 @@ func TestLook(t *testing.T) {
 		{"two-certificates.dane.", StateSecure, true, 1, 4, "usable"},
 		{"no-mx.dane.", StateSecure, true, 1, 2, "usable"},
 		{"alias-signed.dane.", StateSecure, true, 1, 2, "_25._tcp.mx1.good.dane. TLSA"},
-		{"alias-unsigned.dane.", StateSecure, true, 1, 2, "_25._tcp.mx.alias-unsigned.dane. TLSA"},
+		{"alias-unsigned.dane.", StateSecure, false, 1, 2, "_25._tcp.mx.alias-unsigned.dane. TLSA"},
 		{"dane-ta.dane.", StateSecure, true, 1, 2, "usable"},
 		{"expired-ee.dane.", StateSecure, true, 1, 2, "usable"},
 		{"expired-ta.dane.", StateSecure, false, 1, 2, "usable"},

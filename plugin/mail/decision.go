@@ -2,6 +2,7 @@ package mail
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -19,15 +20,19 @@ const (
 	Bounce                      // give up: there is nobody to deliver to
 	NullMX                      // give up: the domain says that it takes no mail (RFC 7505)
 	NoAddress                   // of a host: it has none, and is passed over
+	PassedOver                  // of a host: the sender does not try it, whatever DNS says of it
 	Opportunistic               // with TLS if the host offers it, else in clear; nobody is authenticated
 	Encrypt                     // with TLS or not at all; nobody is authenticated
 	DANE                        // with TLS and authenticated by a TLSA record, or not at all
 )
 
-var actionNames = [...]string{"defer", "bounce", "null-mx", "no-address", "opportunistic", "encrypt", "dane"}
+var actionNames = [...]string{"defer", "bounce", "null-mx", "no-address", "passed-over", "opportunistic", "encrypt", "dane"}
 
 // String returns the word for the action that programs read.
 func (a Action) String() string { return actionNames[a] }
+
+// ActionOf is the action of such a word, Defer for others.
+func ActionOf(word string) Action { return Action(max(0, slices.Index(actionNames[:], word))) }
 
 // Delivers reports whether mail is delivered.
 func (a Action) Delivers() bool { return a >= Opportunistic }
@@ -37,6 +42,7 @@ type Decision struct {
 	Action Action
 	Why    string  // one sentence without full stop
 	Failed *Lookup // the lookup because of which mail is deferred; nil if none failed
+	Code   string  // the enhanced status code that Postfix gives with it, if it is not that of most such decisions
 }
 
 // Lookup is what a sender is told of one question.
@@ -62,6 +68,7 @@ type TLSA struct {
 type Host struct {
 	Exchange
 	Addresses []Lookup      // A and AAAA
+	IPs       []netip.Addr  // what they have
 	Expanded  string        // the end of its alias chain; Name if it is no alias
 	First     dnssec.Status // of its first CNAME, if it is an alias
 	TLSA      []TLSA        // by the base domains of [Bases], as far as they were asked for
@@ -72,7 +79,8 @@ type Domain struct {
 	Name      string
 	MX        Lookup
 	NameError bool // there is no such domain
-	Null      bool // as [Hosts] says
+	Null      bool // it takes no mail: one of its MX records says so, and there is no other
+	NullToo   bool // one of its MX records says that it takes no mail, and others name hosts, which RFC 7505 section 3 forbids
 	Hosts     []Host
 }
 
@@ -90,6 +98,12 @@ const (
 	Exim     Sender = "Exim"
 )
 
+// Programs are the senders that are programs, Senders all.
+var (
+	Programs = []Sender{Postfix, Exim}
+	Senders  = append([]Sender{Standard}, Programs...)
+)
+
 // Domain is the decision on a domain (D-2). A domain is no safer than the least safe of its hosts, since who can make the
 // others fail chooses the host.
 func (s Sender) Domain(d *Domain) Decision {
@@ -100,12 +114,45 @@ func (s Sender) Domain(d *Domain) Decision {
 		return Decision{Action: Bounce, Why: fmt.Sprintf("there is no domain %s", d.Name)}
 	case d.Null:
 		return Decision{Action: NullMX, Why: fmt.Sprintf("%s says by a null MX that it takes no mail", d.Name)}
+	case s.refuses(d.Name) != "":
+		return Decision{Action: Bounce, Why: s.refuses(d.Name), Code: "5.1.3"}
+	case d.NullToo && s == Postfix:
+		return Decision{Action: NullMX, Why: fmt.Sprintf("one of the MX records of %s says that it takes no mail, and Postfix then heeds no other", d.Name)}
 	}
 	var all []Decision
 	for i := range d.Hosts {
 		all = append(all, s.Host(d, &d.Hosts[i]))
 	}
+	if s == Postfix {
+		if loop := d.loop(all); loop != nil {
+			return *loop
+		}
+	}
 	return over(d, all)
+}
+
+// loop is the decision of Postfix if it finds itself among the hosts and none before itself; nil if there is one.
+func (d *Domain) loop(hosts []Decision) *Decision {
+	self := d.self()
+	if self == nil || slices.ContainsFunc(hosts, func(h Decision) bool { return h.Action.Delivers() || h.Action == Defer }) {
+		return nil
+	}
+	for i := range d.Hosts {
+		if h := &d.Hosts[i]; h.Preference < self.Preference && Postfix.malformed(h.Name) == "" {
+			return &Decision{Action: Defer, Code: "4.4.4", Why: fmt.Sprintf("%s is the sender itself, and the hosts before it have no address", self.Name)}
+		}
+	}
+	return &Decision{Action: Bounce, Code: "5.4.6", Why: fmt.Sprintf("the mail host %s is the sender itself, so that mail would loop", self.Name)}
+}
+
+// self is the first of the hosts that has an address by which Postfix reaches itself; nil if there is none.
+func (d *Domain) self() *Host {
+	for i := range d.Hosts { // which come by preference
+		if slices.ContainsFunc(d.Hosts[i].Targets(Postfix), local) {
+			return &d.Hosts[i]
+		}
+	}
+	return nil
 }
 
 // over is the decision on a domain with those on its hosts given.
@@ -125,8 +172,10 @@ func over(d *Domain, hosts []Decision) Decision {
 		return weakest
 	case deferred != nil:
 		return *deferred
-	case d.own():
+	case d.own() && hosts[0].Action == NoAddress:
 		return Decision{Action: Bounce, Why: fmt.Sprintf("%s has neither MX nor address", d.Name)}
+	case len(hosts) > 0 && hosts[0].Action == PassedOver:
+		return Decision{Action: Bounce, Why: hosts[0].Why}
 	}
 	return Decision{Action: Bounce, Why: fmt.Sprintf("no mail host of %s has an address", d.Name)}
 }
@@ -138,6 +187,17 @@ func failing(l Lookup) Decision {
 
 // Host is the decision on one host of a domain whose MX lookup has not failed (D-2).
 func (s Sender) Host(d *Domain, h *Host) Decision {
+	if why := s.passesOver(d, h); why != "" {
+		return Decision{Action: PassedOver, Why: why}
+	}
+	if s == Postfix && postfixLiteral(h.Name).IsValid() {
+		return Decision{Action: Opportunistic, Why: fmt.Sprintf("the MX record names the address %s, to which Postfix delivers without DANE", h.Name)}
+	}
+	return s.byDNS(d, h)
+}
+
+// byDNS is the decision on a host that a sender tries.
+func (s Sender) byDNS(d *Domain, h *Host) Decision {
 	addresses, ok := h.addresses()
 	if !ok {
 		return h.unreachable()
@@ -146,6 +206,98 @@ func (s Sender) Host(d *Domain, h *Host) Decision {
 		return Decision{Action: Opportunistic, Why: why}
 	}
 	return s.byTLSA(h)
+}
+
+// passesOver says why a sender does not try a host of an MX record, whatever DNS says of it; "" if it does.
+func (s Sender) passesOver(d *Domain, h *Host) string {
+	if why := s.malformed(h.Name); why != "" && !d.own() {
+		return why
+	}
+	if stop := s.stopsAt(d); stop != nil && h.Preference > stop.Preference {
+		return fmt.Sprintf("the lookup of TLSA records for %s, which comes before, fails, and %s then tries no other host in the same attempt", stop.Name, s)
+	}
+	targets := h.Targets(s)
+	switch self := d.self(); {
+	case s == Exim && len(targets) == 0 && len(h.IPs) > 0:
+		return fmt.Sprintf("%s has no address but %s, and Debian's Exim passes over private ones", h.Name, h.IPs[0])
+	case s == Postfix && d.beyond(h):
+		return fmt.Sprintf("Postfix tries %d addresses of a domain (smtp_mx_address_limit), and those of %s are further behind", mostTried, h.Name)
+	case s != Postfix || self == nil || h.Preference < self.Preference:
+		return ""
+	case slices.ContainsFunc(targets, local):
+		return fmt.Sprintf("%s is the sender itself", h.Name)
+	default:
+		return fmt.Sprintf("%s is the sender itself, and Postfix tries no host of the same preference or behind it", self.Name)
+	}
+}
+
+// mostTried is how many addresses of a domain Postfix tries (smtp_mx_address_limit).
+const mostTried = 5
+
+// beyond reports whether Postfix leaves a host out because there are enough addresses before those of the host, of each family if there are
+// both (smtp_balance_inet_protocols). Those of the same preference come in no order.
+func (d *Domain) beyond(h *Host) bool {
+	var all, before [2]int // of IPv4 and of IPv6
+	for i := range d.Hosts {
+		for _, a := range d.Hosts[i].Targets(Postfix) {
+			if Postfix.malformed(d.Hosts[i].Name) != "" && !d.own() {
+				continue
+			}
+			all[family(a)]++
+			if d.Hosts[i].Preference < h.Preference {
+				before[family(a)]++
+			}
+		}
+	}
+	if all[0]+all[1] <= mostTried {
+		return false
+	}
+	return !slices.ContainsFunc(h.Targets(Postfix), func(a netip.Addr) bool {
+		own, other := all[family(a)], all[1-family(a)]
+		switch {
+		case other == 0:
+			return before[family(a)] < mostTried
+		case own <= mostTried/2:
+			return true
+		case other <= mostTried/2:
+			return before[family(a)] < mostTried-other
+		}
+		return before[family(a)] < (mostTried+1)/2
+	})
+}
+
+// family is 0 for IPv4 and 1 for IPv6.
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return 0
+	}
+	return 1
+}
+
+// stopsAt is the first host because of which a sender gives up for now, although there are others: with Exim one whose TLSA lookup fails.
+// Nil if there is none.
+func (s Sender) stopsAt(d *Domain) *Host {
+	if s != Exim {
+		return nil
+	}
+	for i := range d.Hosts {
+		h := &d.Hosts[i]
+		if s.malformed(h.Name) != "" || len(h.Targets(s)) == 0 {
+			continue
+		}
+		if at := s.byDNS(d, h); at.Action == Defer && at.Failed.Type == dns.TypeTLSA {
+			return h
+		}
+	}
+	return nil
+}
+
+// Targets are the addresses at which a sender tries a host.
+func (h *Host) Targets(s Sender) []netip.Addr {
+	if a := postfixLiteral(h.Name); s == Postfix && a.IsValid() {
+		return []netip.Addr{a}
+	}
+	return slices.DeleteFunc(slices.Clone(h.IPs), s.Ignores)
 }
 
 // addresses is the status of the host's addresses; ok is false if none can be had. One lookup that fails beside one that does not
@@ -216,7 +368,10 @@ func (s Sender) byTLSA(h *Host) Decision {
 // the host, and asks for the records of that alone.
 func (s Sender) found(h *Host) *TLSA {
 	for i, t := range h.TLSA {
-		if s == Exim && t.Base != h.Expanded {
+		switch {
+		case s == Exim && t.Base != h.Expanded:
+			continue
+		case s == Postfix && len(t.Name) > longest: // it takes that for a name that does not exist
 			continue
 		}
 		if t.failed() || t.Status == dnssec.Secure && t.Data {
@@ -225,6 +380,10 @@ func (s Sender) found(h *Host) *TLSA {
 	}
 	return nil
 }
+
+// longest is the length of the longest name that Postfix asks for, its dot at the end counted. That of the longest that can be asked for
+// is 254 (RFC 1035 section 2.3.4).
+const longest = 256
 
 // Found is the TLSA lookup that decides what a sender that keeps to RFC 7672 does with a host; nil if there are no Secure records.
 func (h *Host) Found() *TLSA { return Standard.found(h) }
@@ -239,6 +398,8 @@ func (s Sender) Consequence(d *Domain, a Decision) string {
 		return "delivers with TLS, whatever the certificate, or defers"
 	case Opportunistic:
 		return "delivers, with TLS if the host offers it; " + a.Why
+	case NoAddress, PassedOver:
+		return "passes over it: " + a.Why
 	case Defer:
 		return "defers" + deferral(s, a) + ": " + a.Why
 	default:
@@ -260,6 +421,8 @@ func logged(s Sender, half bool) string {
 // deferral is what stands in the log of a sender that defers.
 func deferral(s Sender, a Decision) string {
 	switch {
+	case s == Postfix && a.Code != "":
+		return fmt.Sprintf(" (%s)", a.Code)
 	case s == Standard || a.Failed == nil: // nil: of what no lookup tells
 		return ""
 	case a.Failed.Type == dns.TypeTLSA && s == Postfix:
@@ -275,6 +438,8 @@ func deferral(s Sender, a Decision) string {
 // bounce is the status of a sender that bounces.
 func bounce(s Sender, a Decision) string {
 	switch {
+	case s == Postfix && a.Code != "":
+		return fmt.Sprintf(" (%s)", a.Code)
 	case s == Postfix && a.Action == NullMX:
 		return " (5.1.0)"
 	case s == Postfix:

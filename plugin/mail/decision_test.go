@@ -2,6 +2,7 @@ package mail
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -194,6 +195,83 @@ func TestExchangeOnline(t *testing.T) {
 	} {
 		if got := result.ExchangeOnline(); got != want {
 			t.Errorf("%s: %q, want %q", result, got, want)
+		}
+	}
+}
+
+// TestMXSets: what Postfix and Exim make of hosts that they do not try, or take for themselves; test/mta has the same as domains.
+func TestMXSets(t *testing.T) {
+	at := func(name string, preference uint16, ips ...string) Host {
+		h := host(data(secure), tlsa(name, data(secure), usableTLSA))
+		h.Name, h.Expanded, h.Preference = name, name, preference
+		for _, ip := range ips {
+			h.IPs = append(h.IPs, netip.MustParseAddr(ip))
+		}
+		return h
+	}
+	good := at("mx.d.", 10, "192.0.2.1")
+	nowhere := host(denied(secure))
+	nowhere.Name, nowhere.Expanded, nowhere.Preference = "nowhere.", "nowhere.", 5
+	literal := nowhere
+	literal.Name, literal.Expanded = "192.0.2.7.", "192.0.2.7."
+	noTLSA := at("tlsa-fails.", 5, "192.0.2.2")
+	noTLSA.TLSA = []TLSA{tlsa("tlsa-fails.", denied(bogus))}
+	many := func(others ...string) *Domain {
+		d := to(data(secure))
+		for i, ip := range others {
+			h := at(fmt.Sprintf("h%d.", i), uint16(i), ip)
+			h.TLSA = nil // opportunistic
+			d.Hosts = append(d.Hosts, h)
+		}
+		return d
+	}
+	with := func(d *Domain, last Host) *Domain {
+		last.Preference = 100
+		d.Hosts = append(d.Hosts, last)
+		return d
+	}
+	null := to(data(secure), good)
+	null.NullToo = true
+	own := to(denied(secure), at("d.", 0, "127.0.0.1"))
+	badName := to(data(secure), good)
+	badName.Name = "-d."
+	for _, tt := range []struct {
+		name   string
+		domain *Domain
+		want   string // of the domain, and Postfix's code
+		last   string // of the last host
+	}{
+		{"null MX beside a host", null, "dane null-mx dane ", "dane dane dane"},
+		{"an address, preferred", to(data(secure), literal, good), "dane opportunistic dane ", "dane dane dane"},
+		{"an address alone", to(data(secure), literal), "bounce opportunistic bounce ", "no-address opportunistic passed-over"},
+		{"loopback, preferred", to(data(secure), at("localhost.", 5, "127.0.0.1", "::1"), good), "dane bounce dane 5.4.6", "dane passed-over dane"},
+		{"loopback of the same preference", to(data(secure), at("localhost.", 10, "127.0.0.1"), good), "dane bounce dane 5.4.6", "dane passed-over dane"},
+		{"loopback behind", to(data(secure), good, at("localhost.", 20, "127.0.0.1")), "dane dane dane ", "dane passed-over passed-over"},
+		{"loopback behind nobody", to(data(secure), nowhere, at("localhost.", 20, "127.0.0.1")), "dane defer bounce 4.4.4", "dane passed-over passed-over"},
+		{"no MX, and loopback", own, "dane bounce bounce 5.4.6", "dane passed-over passed-over"},
+		{"a private address", to(data(secure), at("mx.", 10, "10.0.0.1")), "dane dane bounce ", "dane dane passed-over"},
+		{"a private address and another", to(data(secure), at("mx.", 10, "10.0.0.1", "192.0.2.1")), "dane dane dane ", "dane dane dane"},
+		{"a name with a hyphen first", to(data(secure), at("-mx.", 10, "192.0.2.1")), "dane bounce bounce ", "dane passed-over passed-over"},
+		{"a name with a slash, preferred", to(data(insecure), at("m/x.", 5, "192.0.2.1"), good), "opportunistic dane opportunistic ", "opportunistic dane opportunistic"},
+		{"TLSA fails at the first", to(data(secure), noTLSA, good), "dane dane defer ", "dane dane passed-over"},
+		{"recipient with a hyphen first", badName, "dane bounce bounce 5.1.3", "dane dane dane"},
+		{"the fifth address", with(many("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"), good), "opportunistic opportunistic opportunistic ", "dane dane dane"},
+		{"the sixth", with(many("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"), good), "opportunistic opportunistic opportunistic ", "dane passed-over dane"},
+		{"the sixth, the only one of its family", with(many("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5"), good),
+			"opportunistic opportunistic opportunistic ", "dane dane dane"},
+		{"the fifth, another is alone in its family", with(many("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8::1"), good),
+			"opportunistic opportunistic opportunistic ", "dane passed-over dane"},
+	} {
+		words := func(of func(Sender) Action) (all []string) {
+			for _, s := range Senders {
+				all = append(all, of(s).String())
+			}
+			return all
+		}
+		last := &tt.domain.Hosts[len(tt.domain.Hosts)-1]
+		got := strings.Join(append(words(func(s Sender) Action { return s.Domain(tt.domain).Action }), Postfix.Domain(tt.domain).Code), " ")
+		if hosts := strings.Join(words(func(s Sender) Action { return s.Host(tt.domain, last).Action }), " "); got != tt.want || hosts != tt.last {
+			t.Errorf("%s: %s, its last host %s; want %s, %s", tt.name, got, hosts, tt.want, tt.last)
 		}
 	}
 }

@@ -21,8 +21,8 @@ type Exchange struct {
 
 // Hosts returns the mail hosts of a domain that exists, by the answer to its MX question, in the order in which senders try them:
 // by preference, among equals by name. A host named twice counts where it is preferred. A domain without MX is its own mail host
-// (RFC 5321 section 5.1). Null says that the domain takes no mail (RFC 7505, D-18): its only host is the root, which beside others
-// is none.
+// (RFC 5321 section 5.1). Null says that one of the records has the root for a host, by which the domain takes no mail if there is no
+// other (RFC 7505, D-18). The root is none of the hosts.
 func Hosts(domain string, answer []dns.RR) (hosts []Exchange, null bool) {
 	for _, rr := range answer {
 		mx, ok := rr.(*dns.MX)
@@ -47,7 +47,7 @@ func Hosts(domain string, answer []dns.RR) (hosts []Exchange, null bool) {
 	if len(hosts) == 0 && !null {
 		return []Exchange{{Name: dns.CanonicalName(domain)}}, false
 	}
-	return hosts, null && len(hosts) == 0
+	return hosts, null
 }
 
 // TLSAName is where the TLSA records of a base domain stand (D-3, RFC 6698 section 3).

@@ -38,7 +38,7 @@ func TestHosts(t *testing.T) {
 		{"none: the domain itself", "", "[{d. 0}]", false},
 		{"null MX", "d. MX 0 .", "[]", true},
 		{"null MX of another preference", "d. MX 10 .", "[]", true},
-		{"null MX beside a host", "d. MX 0 .\nd. MX 10 a.", "[{a. 10}]", false},
+		{"null MX beside a host", "d. MX 0 .\nd. MX 10 a.", "[{a. 10}]", true},
 	} {
 		hosts, null := Hosts("D.", rrs(t, tt.answer))
 		if got := fmt.Sprint(hosts); got != tt.want || null != tt.null {
@@ -92,6 +92,41 @@ func TestExpanded(t *testing.T) {
 		name, alias := Expanded("h.", rrs(t, answer))
 		if got := fmt.Sprint(name, " ", alias); got != want {
 			t.Errorf("%q: %s, want %s", answer, got, want)
+		}
+	}
+}
+
+// TestNames: what Postfix and Exim take for a host in an MX record, as test/mta shows.
+func TestNames(t *testing.T) {
+	for name, want := range map[string]struct{ postfix, exim bool }{
+		"mx.example.": {true, true}, "m--x.example.": {true, true}, "_mx.example.": {true, true}, "mx_.example.": {true, true},
+		"25.10.example.": {true, true}, "xn--mx-via.example.": {true, true}, "mx.": {true, true},
+		"-mx.example.": {}, "mx-.example.": {}, "a.-b.example.": {}, `m\032x.example.`: {}, `m\195\164x.example.`: {}, `m\.x.example.`: {},
+		"[192.0.2.1].": {}, "m/x.example.": {false, true}, "*.example.": {true, false}, "a.*.example.": {}, "192.0.2.": {false, true},
+		"192.0.2.1.": {true, false}, "0.0.0.0.": {true, false}, "192.0.2.010.": {true, true}, "0.0.0.1.": {false, false},
+		"2001:db8::1.": {true, false}, "2001:db8::g.": {}, "fe80::1%1.": {},
+	} {
+		got := struct{ postfix, exim bool }{Postfix.malformed(name) == "", Exim.malformed(name) == ""}
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+		if Standard.malformed(name) != "" {
+			t.Errorf("%s: RFC 7672 knows no such rule", name)
+		}
+	}
+	for name, want := range map[string]string{
+		"192.0.2.1.": "192.0.2.1", "192.0.2.010.": "192.0.2.8", "192.0.2.08.": "invalid IP", "192.0.2.256.": "invalid IP", "192.0.2.+1.": "invalid IP",
+		"0.0.0.0.": "0.0.0.0", "0.0.0.1.": "invalid IP", "2001:DB8::1.": "2001:db8::1", "mx.example.": "invalid IP",
+	} {
+		if got := postfixLiteral(name).String(); got != want {
+			t.Errorf("%s is %s to Postfix, want %s", name, got, want)
+		}
+	}
+	for name, want := range map[string]struct{ postfix, exim bool }{
+		"example.org.": {true, true}, "-a.example.": {}, "a-.example.": {false, true}, "a_b.example.": {true, false}, "192.0.2.1.": {false, true},
+	} {
+		if got := (struct{ postfix, exim bool }{Postfix.refuses(name) == "", Exim.refuses(name) == ""}); got != want {
+			t.Errorf("mail for %s: %+v, want %+v", name, got, want)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package mail
 
 import (
+	"net"
+	"net/netip"
 	"sync"
 
 	"github.com/miekg/dns"
@@ -26,8 +28,8 @@ func Walk(domain string, port int, ask Ask) *Domain {
 	if mx.failed() || d.NameError {
 		return d
 	}
-	var exchanges []Exchange
-	exchanges, d.Null = Hosts(domain, mx.Answer)
+	exchanges, null := Hosts(domain, mx.Answer)
+	d.Null, d.NullToo = null && len(exchanges) == 0, null && len(exchanges) > 0
 	d.Hosts = make([]Host, len(exchanges))
 	var work sync.WaitGroup
 	for i, x := range exchanges {
@@ -46,6 +48,7 @@ func WalkHost(x Exchange, port int, ask Ask) Host {
 		work.Go(func() { replies[i] = ask(x.Name, t); h.Addresses[i] = replies[i].Lookup })
 	}
 	work.Wait()
+	h.IPs = append(addressesOf(replies[0].Answer), addressesOf(replies[1].Answer)...)
 	h.follow(replies, ask)
 	for _, base := range Bases(h.Name, h.Expanded, h.Status(), h.First) {
 		h.TLSA = append(h.TLSA, askTLSA(base, port, ask))
@@ -54,6 +57,23 @@ func WalkHost(x Exchange, port int, ask Ask) Host {
 		}
 	}
 	return h
+}
+
+// addressesOf are the addresses in an answer.
+func addressesOf(answer []dns.RR) (all []netip.Addr) {
+	for _, rr := range answer {
+		var ip net.IP
+		switch rr := rr.(type) {
+		case *dns.A:
+			ip = rr.A
+		case *dns.AAAA:
+			ip = rr.AAAA
+		}
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			all = append(all, a.Unmap())
+		}
+	}
+	return all
 }
 
 // follow finds out whether the host is an alias, and how far that is to be trusted: its first CNAME may be Secure although what it leads

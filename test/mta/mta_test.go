@@ -64,7 +64,11 @@ func TestMTAs(t *testing.T) {
 			t.Run("danelaw", func(t *testing.T) {
 				w.runDanelaw(t)
 				w.network.attacked.Store(true)
-				t.Run("cold", func(t *testing.T) { w.judge(t, w.deliver(t, m, deliveries), i, delivery.wanted) })
+				t.Run("cold", func(t *testing.T) {
+					got := w.deliver(t, m, deliveries)
+					w.judge(t, got, i, delivery.wanted)
+					w.compare(t, m, got, w.check(t))
+				})
 				t.Run("warm", func(t *testing.T) { w.judge(t, w.deliver(t, m, deliveries), i, delivery.wanted) })
 			})
 			t.Run("surprised", func(t *testing.T) {

@@ -20,7 +20,10 @@ const (
 )
 
 // address is that of the receiver of a delivery.
-func address(i int) string { return fmt.Sprintf("192.0.2.%d", 10+i) }
+func address(i int) string {
+	const perNet = 200
+	return fmt.Sprintf("%s.%d", [...]string{"192.0.2", "203.0.113"}[i/perNet], 10+i%perNet)
+}
 
 // addresses are those of all receivers.
 func addresses() []string {
