@@ -41,7 +41,8 @@ func address(a net.Addr) netip.Addr {
 // maxOptions is how many EDNS options one OPT may hold (L-14).
 const maxOptions = 32
 
-// malformed reports what no answer can be given to: there is no single question, or EDNS is broken (S-2, S-22).
+// malformed reports what no answer can be given to: there is no single question, there are records that no query has, or
+// EDNS is broken (S-2, S-22).
 func (q *query) malformed() bool {
 	opts := 0
 	for _, rr := range slices.Concat(q.Answer, q.Ns, q.Extra) {
@@ -50,13 +51,45 @@ func (q *query) malformed() bool {
 		}
 	}
 	switch {
-	case len(q.Question) != 1 || opts > 1:
+	case len(q.Question) != 1 || opts > 1 || q.Opcode == dns.OpcodeQuery && q.overfull():
 		return true
 	case q.opt == nil:
 		return opts > 0 // in another section (RFC 6891 section 6.1.1)
 	default:
-		return q.opt.Hdr.Name != "." || len(q.opt.Option) > maxOptions
+		return q.opt.Hdr.Name != "." || len(q.opt.Option) > maxOptions || !q.foreign() && !soundCookie(q.opt)
 	}
+}
+
+// overfull reports records in a question for data: it has none but its OPT and, as the last, a signature (RFC 8945
+// section 5.1, RFC 2931 section 3); IXFR has the client's SOA besides (RFC 1995 section 3).
+func (q *query) overfull() bool {
+	if len(q.Answer) > 0 || len(q.Ns) > 0 && q.Question[0].Qtype != dns.TypeIXFR {
+		return true
+	}
+	for i, rr := range q.Extra {
+		switch t := rr.Header().Rrtype; t {
+		case dns.TypeOPT:
+		case dns.TypeTSIG, dns.TypeSIG:
+			if i < len(q.Extra)-1 {
+				return true
+			}
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// soundCookie reports whether the first COOKIE of an OPT, if there is one, has a length that there is: 8 octets of the
+// client, and after them none or 8 to 32 of the server (RFC 7873 sections 4, 5.2.2).
+func soundCookie(opt *dns.OPT) bool {
+	for _, o := range opt.Option {
+		if cookie, ok := o.(*dns.EDNS0_COOKIE); ok {
+			octets := len(cookie.Cookie) / 2 // it is hexadecimal
+			return octets == 8 || 16 <= octets && octets <= 40
+		}
+	}
+	return true
 }
 
 // foreign reports a version of EDNS that danelaw does not speak (S-2). CoreDNS answers it, other servers leave it to
@@ -82,3 +115,15 @@ func (q *query) String() string {
 }
 
 func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
+
+// bare mends the SERVFAIL that CoreDNS writes, before any plugin, to a query that ends with its header: nothing has
+// failed, the query is malformed (S-22). CoreDNS lets a plugin see what it writes over UDP, not over TCP.
+type bare struct{ dns.Writer }
+
+func (b bare) Write(reply []byte) (int, error) {
+	const header, rcode = 12, 3
+	if len(reply) == header && reply[rcode]&0xF == dns.RcodeServerFailure {
+		reply[rcode] ^= dns.RcodeServerFailure ^ dns.RcodeFormatError
+	}
+	return b.Writer.Write(reply)
+}

@@ -400,6 +400,8 @@ func TestQueries(t *testing.T) {
 	with := func(f func(m *dns.Msg)) *dns.Msg { return newMsg(secureMX, dns.TypeMX, f) }
 	extra := func(rrs ...dns.RR) *dns.Msg { return with(func(m *dns.Msg) { m.Extra = rrs }) }
 	qtype := func(t uint16) *dns.Msg { return newMsg(secureMX, t, withDO) }
+	host := records(t, "example. 60 IN A 192.0.2.1")[0]
+	tsig := &dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY}, Algorithm: dns.HmacSHA256, MAC: "00", MACSize: 1}
 	for name, tt := range map[string]struct {
 		query *dns.Msg
 		rcode int
@@ -426,6 +428,17 @@ func TestQueries(t *testing.T) {
 		"TKEY":                    {qtype(dns.TypeTKEY), dns.RcodeRefused, []uint16{21}},
 		"TSIG":                    {qtype(dns.TypeTSIG), dns.RcodeRefused, []uint16{21}},
 		"type OPT":                {qtype(dns.TypeOPT), dns.RcodeRefused, []uint16{21}},
+		"an A beside the OPT":     {extra(host, opt()), dns.RcodeFormatError, nil},
+		"an A in the answer":      {with(func(m *dns.Msg) { m.Answer = []dns.RR{host} }), dns.RcodeFormatError, nil},
+		"an A in the authority":   {with(func(m *dns.Msg) { m.Ns = []dns.RR{host} }), dns.RcodeFormatError, nil},
+		"TSIG behind the OPT":     {extra(opt(), tsig), dns.RcodeSuccess, nil},
+		"TSIG before the OPT":     {extra(tsig, opt()), dns.RcodeFormatError, nil},
+		"IXFR with a SOA":         {with(func(m *dns.Msg) { m.Question[0].Qtype, m.Ns = dns.TypeIXFR, []dns.RR{soa(".")} }), dns.RcodeRefused, nil},
+		"NOTIFY with a SOA":       {with(func(m *dns.Msg) { m.Opcode, m.Answer = dns.OpcodeNotify, []dns.RR{soa(".")} }), dns.RcodeNotImplemented, nil},
+		"an odd unknown option":   {extra(opt(unknownOption(3))), dns.RcodeSuccess, nil},
+		"EDNS version 1, cookie":  {extra(opt(cookies(3), func(o *dns.OPT) { o.SetVersion(1) })), dns.RcodeBadVers, nil},
+		"two cookies, one sound":  {extra(opt(cookies(8, 3))), dns.RcodeSuccess, nil}, // RFC 7873 section 5.2: the first counts
+		"two cookies, one odd":    {extra(opt(cookies(3, 8))), dns.RcodeFormatError, nil},
 		"an unknown type":         {qtype(65280), dns.RcodeSuccess, nil},
 		"RD=0, nothing cached":    {newMsg("good.dane.", dns.TypeMX, withDO, withoutRD), dns.RcodeRefused, []uint16{20}},
 		"RD=0, without EDNS":      {newMsg("good.dane.", dns.TypeMX, withoutRD), dns.RcodeRefused, nil},
@@ -454,6 +467,38 @@ func TestQueries(t *testing.T) {
 	ask(t, server, "good.dane.", dns.TypeMX)
 	if r := ask(t, server, "good.dane.", dns.TypeMX, withDO, withoutRD); !r.AuthenticatedData || r.RecursionDesired || len(r.Answer) == 0 {
 		t.Errorf("RD=0 of what is cached: %s", describes(r))
+	}
+}
+
+// unknownOption is an option of so many octets that nobody knows.
+func unknownOption(octets int) func(*dns.OPT) {
+	return func(o *dns.OPT) {
+		o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: dns.EDNS0LOCALSTART, Data: make([]byte, octets)})
+	}
+}
+
+// cookies are COOKIE options of so many octets each.
+func cookies(octets ...int) func(*dns.OPT) {
+	return func(o *dns.OPT) {
+		for _, n := range octets {
+			o.Option = append(o.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: strings.Repeat("ab", n)})
+		}
+	}
+}
+
+// TestCookieLengths: a COOKIE that has no length of one is refused, and each other is passed over (RFC 7873 section
+// 5.2.2).
+func TestCookieLengths(t *testing.T) {
+	server := server(t)
+	for octets := range 50 {
+		want := dns.RcodeFormatError
+		if octets == 8 || octets >= 16 && octets <= 40 {
+			want = dns.RcodeSuccess
+		}
+		query := newMsg(secureMX, dns.TypeMX, func(m *dns.Msg) { m.Extra = []dns.RR{opt(cookies(octets))} })
+		if r := raw(t, server, pack(t, query), 5*time.Second); r == nil || r.Rcode != want {
+			t.Errorf("%d octets: %v, want %s", octets, r, dns.RcodeToString[want])
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/owned"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
@@ -57,6 +58,9 @@ func setup(c *caddy.Controller) error {
 		s.Next = next
 		return s.handler
 	})
+	config.UDPDecorateWriterFunc = func(*dnsserver.Server) dns.DecorateWriter {
+		return func(w dns.Writer) dns.Writer { return bare{w} }
+	}
 	load(c, s)
 	c.OnStartup(func() error {
 		if err := s.open(config.Handlers()); err != nil {
