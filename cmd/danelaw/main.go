@@ -1,3 +1,7 @@
+// A mail host's certificate with a negative serial number is one to senders, and tls.Config has no field for it.
+
+//go:debug x509negativeserial=1
+
 // Command danelaw is a DNSSEC-validating resolver for mail servers: a daemon, a lab of signed and broken domains to try it on,
 // and commands that explain what it sees. `danelaw help` lists them.
 package main

@@ -20,11 +20,12 @@ import (
 type (
 	smtpView struct {
 		Address     string           `json:"address"`
-		Result      string           `json:"result"`            // matches: a TLSA record; tls: there is none to match; failed
+		Result      string           `json:"result"`            // matches: a TLSA record; tls: there is none to match; failed; unknown: danelaw does not speak what the host wants
 		TLS         string           `json:"tls,omitempty"`     // its version
 		Matched     string           `json:"matched,omitempty"` // the TLSA record, in zone-file form
 		Certificate *certificateView `json:"certificate,omitempty"`
 		Failure     *smtpFailure     `json:"failure,omitempty"`
+		Note        string           `json:"note,omitempty"` // what else is to be known of the handshake
 
 		at netip.AddrPort
 	}
@@ -36,7 +37,7 @@ type (
 		DaysLeft int       `json:"days_left"`
 	}
 	smtpFailure struct {
-		Kind           string `json:"kind"` // unreachable, protocol, no STARTTLS, handshake, certificate
+		Kind           string `json:"kind"` // unreachable, protocol, no STARTTLS, handshake, unspoken, certificate
 		Text           string `json:"text"`
 		ResultType     string `json:"result_type,omitempty"` // RFC 8460 section 4.3
 		ExchangeOnline string `json:"exchange_online,omitempty"`
@@ -83,7 +84,7 @@ func (v *view) targets(h *hostView, facts *mail.Host, port int) (all []probe.Tar
 }
 
 func newSMTPView(r *probe.Report, now time.Time) smtpView {
-	v := smtpView{Address: r.Address.String(), Result: "tls", at: r.Address}
+	v := smtpView{Address: r.Address.String(), Result: "tls", Note: r.Note, at: r.Address}
 	if r.Version != 0 {
 		v.TLS = tls.VersionName(r.Version)
 	}
@@ -101,6 +102,9 @@ func newSMTPView(r *probe.Report, now time.Time) smtpView {
 	if r.Failure != nil {
 		result := r.Failure.Result()
 		v.Result = "failed"
+		if r.Failure.Kind == probe.Unspoken {
+			v.Result = "unknown"
+		}
 		v.Failure = &smtpFailure{string(r.Failure.Kind), r.Failure.Error(), string(result), result.ExchangeOnline()}
 	}
 	return v
@@ -115,11 +119,14 @@ func (s *smtpView) text() string {
 	if s.Matched != "" {
 		parts = append(parts, "TLSA "+brief(s.Matched))
 	}
-	if c := s.Certificate; c != nil {
+	if c := s.Certificate; c != nil && !c.Expires.IsZero() {
 		parts = append(parts, fmt.Sprintf("certificate until %s, %s", c.Expires.Format(time.DateOnly), days(c.DaysLeft)))
 	}
 	if s.TLS != "" {
 		parts = append(parts, s.TLS)
+	}
+	if s.Note != "" {
+		parts = append(parts, s.Note)
 	}
 	return strings.Join(parts, "; ")
 }
@@ -150,6 +157,8 @@ func (s *smtpView) stops(a mail.Action) string {
 		return ""
 	}
 	switch probe.Kind(s.Failure.Kind) {
+	case probe.Unspoken: // what senders meet is not known
+		return ""
 	case probe.Certificate:
 		if a != mail.DANE {
 			return ""
@@ -179,6 +188,13 @@ func (h *hostView) stops(s mail.Sender, a mail.Action) (why string) {
 		}
 	}
 	return why
+}
+
+// unknown reports whether a sender with such a decision has to do with what danelaw does not speak.
+func (h *hostView) unknown(a mail.Action) bool {
+	return a > mail.Opportunistic && slices.ContainsFunc(h.SMTP, func(s smtpView) bool {
+		return s.Failure != nil && probe.Kind(s.Failure.Kind) == probe.Unspoken
+	})
 }
 
 // fails reports whether a sender with such a decision meets something at an address of a host that keeps it from delivering there,

@@ -67,6 +67,8 @@ func TestAfterSMTP(t *testing.T) {
 		{"another certificate", one(dane, probe.Certificate), mail.Defer, false},
 		{"no STARTTLS", one(dane, probe.NoSTARTTLS), mail.Defer, false},
 		{"no TLS", one(dane, probe.Handshake), mail.Defer, false},
+		{"what danelaw does not speak", one(dane, probe.Unspoken), dane, false},
+		{"what danelaw does not speak, and need not", one(opportunistic, probe.Unspoken), opportunistic, true},
 		{"no mail", one(opportunistic, probe.Protocol), mail.Defer, false},
 		{"nobody there", one(opportunistic, probe.Unreachable), mail.Defer, false},
 		{"no STARTTLS, and none is needed", one(opportunistic, probe.NoSTARTTLS), opportunistic, true},

@@ -383,7 +383,7 @@ func (v *view) wanted(o lookOptions) bool {
 			return false
 		}
 		for i := range v.Hosts {
-			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || v.Hosts[i].fails(s, own.Action) {
+			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || v.Hosts[i].fails(s, own.Action) || v.Hosts[i].unknown(own.Action) {
 				return false
 			}
 		}

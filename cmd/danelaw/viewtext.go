@@ -31,7 +31,7 @@ var toneNames = [...]string{"neutral", "good", "plain", "bad"}
 var tones = map[string]tone{
 	"Secure": good, "Insecure": plain, "Bogus": bad, "Indeterminate": bad,
 	"dane": good, "encrypt": good, "opportunistic": plain, "no-address": plain, "passed-over": plain, "null-mx": plain, "defer": bad, "bounce": bad,
-	"matches": good, "tls": plain, "failed": bad,
+	"matches": good, "tls": plain, "failed": bad, "unknown": plain,
 }
 
 // painter writes words in colours, or not.

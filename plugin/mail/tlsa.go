@@ -7,8 +7,6 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -104,17 +102,12 @@ func fault(r *dns.TLSA) string {
 // faultOfDER says why data is not what a selector selects.
 func faultOfDER(selector uint8, data []byte) string {
 	if selector == Cert {
-		if _, err := x509.ParseCertificate(data); err != nil {
+		if _, err := ParseCertificate(data); err != nil {
 			return "its data is not a certificate in DER"
 		}
 		return ""
 	}
-	// x509 would refuse keys of algorithms that it does not know.
-	var key struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
-	}
-	if rest, err := asn1.Unmarshal(data, &key); err != nil || len(rest) > 0 {
+	if !isKey(data) {
 		return "its data is not a public key in DER"
 	}
 	return ""

@@ -15,13 +15,12 @@ package probe
 
 import (
 	"context"
-	"crypto/tls"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -37,7 +36,7 @@ const Timeout = 30 * time.Second
 // Key is the kind of public key that the receiver is asked to show.
 type Key string
 
-// The kinds of keys that the cipher suites of TLS 1.2 tell apart. Ed25519 counts as ECDSA (RFC 8422 section 5.10).
+// The kinds of keys that the cipher suites of TLS 1.2 tell apart. Ed25519 and Ed448 count as ECDSA (RFC 8422 section 5.10).
 const (
 	AnyKey Key = ""
 	RSA    Key = "RSA"
@@ -46,7 +45,7 @@ const (
 
 // KeyOf is the kind of the key of a certificate.
 func KeyOf(c *x509.Certificate) Key {
-	if c.PublicKeyAlgorithm == x509.RSA {
+	if _, ok := mail.PublicKey(c).(*rsa.PublicKey); ok {
 		return RSA
 	}
 	return ECDSA
@@ -78,6 +77,7 @@ type Report struct {
 	Chain    []*x509.Certificate
 	Record   *dns.TLSA // by which the receiver is authenticated; nil if there were none to compare
 	Failure  *Failure  // nil: TLS was spoken, and the certificate matches a record if there are any
+	Note     string    // a clause about the handshake that an operator should know of; "" mostly
 }
 
 // Expires is when the certificate ends: the first of the chain to do so if a trust anchor is what matched. It is zero without one.
@@ -98,7 +98,8 @@ const (
 	Unreachable Kind = "unreachable" // no connection, or it broke or took too long
 	Protocol    Kind = "protocol"    // the peer does not take mail: no SMTP, or a reply that refuses
 	NoSTARTTLS  Kind = "no STARTTLS" // it is not offered, or refused
-	Handshake   Kind = "handshake"   // TLS 1.2 or newer was not agreed on
+	Handshake   Kind = "handshake"   // TLS was not agreed on, as senders would not either
+	Unspoken    Kind = "unspoken"    // danelaw does not speak what the host wants, and senders may: what they do is not known
 	Certificate Kind = "certificate" // Err is a *[mail.CertificateError]
 )
 
@@ -169,30 +170,29 @@ func (p *Prober) plain(ctx context.Context, err error) error {
 
 // probe takes the steps. Its errors are those of the connection, or a *Failure.
 func (p *Prober) probe(ctx context.Context, t Target, r *Report) error {
-	conn, err := p.dial(ctx, t.Address)
-	if err != nil {
+	if err := p.agree(ctx, t, r); err != nil {
 		return err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	s := newSession(conn)
-	if r.Greeting, err = s.greeting(); err != nil {
-		return err
-	}
-	if err := s.startTLS(p.helo(conn)); err != nil {
-		return err
-	}
-	secured := tls.Client(conn, configuration(t))
-	if err := secured.HandshakeContext(ctx); err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		return &Failure{Handshake, fmt.Errorf("the TLS handshake failed: %w", short{err})}
-	}
-	state := secured.ConnectionState()
-	r.Version, r.Chain = state.Version, state.PeerCertificates
-	newSession(secured).quit()
 	return p.verify(t, r)
+}
+
+// open connects, and speaks SMTP until TLS may begin. The connection ends with ctx; it is to be closed.
+func (p *Prober) open(ctx context.Context, to netip.AddrPort, r *Report) (net.Conn, error) {
+	conn, err := p.dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	ended := context.AfterFunc(ctx, func() { conn.Close() })
+	s := newSession(conn)
+	if r.Greeting, err = s.greeting(); err == nil {
+		err = s.startTLS(p.helo(conn))
+	}
+	if err != nil {
+		ended()
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // dial connects, with a bound on what is read.
@@ -223,27 +223,6 @@ func (p *Prober) helo(conn net.Conn) string {
 	return "[IPv6:" + local.Addr().WithZone("").String() + "]"
 }
 
-// suites are the cipher suites of TLS 1.2 by the key that signs; those of static RSA sign nothing and are left out.
-var suites = map[Key][]uint16{
-	RSA: {
-		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
-	},
-	ECDSA: {
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
-	},
-}
-
-// configuration is that of a sender with DANE: the certificate is judged afterwards, by TLSA records alone.
-func configuration(t Target) *tls.Config {
-	c := &tls.Config{ServerName: strings.TrimSuffix(t.Base, "."), InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
-	if t.Key != AnyKey {
-		c.MaxVersion, c.CipherSuites = tls.VersionTLS12, suites[t.Key]
-	}
-	return c
-}
-
 // verify compares what was presented with the records.
 func (p *Prober) verify(t Target, r *Report) (err error) {
 	if len(t.Usable) == 0 {
@@ -253,8 +232,12 @@ func (p *Prober) verify(t Target, r *Report) (err error) {
 	if p.Clock != nil {
 		now = p.Clock
 	}
-	if r.Record, err = mail.Verify(t.Usable, r.Chain, append([]string{t.Base}, t.Names...), now()); err != nil {
-		return &Failure{Certificate, err}
+	if r.Record, err = mail.Verify(t.Usable, r.Chain, append([]string{t.Base}, t.Names...), now()); err == nil {
+		return nil
 	}
-	return nil
+	if odd := unreadable(t.Usable, r.Chain); odd != nil && err.(*mail.CertificateError).Result == mail.CertificateNotTrusted {
+		return &Failure{Unspoken, fmt.Errorf("danelaw cannot tell whether the chain leads to the trust anchor of %s: it does not know what the certificate %q "+
+			"is made of", mail.Brief(odd.record), printable.Short(odd.certificate.Subject.String()))}
+	}
+	return &Failure{Certificate, err}
 }

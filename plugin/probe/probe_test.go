@@ -229,7 +229,6 @@ func TestKeys(t *testing.T) {
 
 // TestFailures: each step that may fail, with its kind and a sentence.
 func TestFailures(t *testing.T) {
-	old := receiver(t, &tls.Config{Certificates: []tls.Certificate{certificate(t, newECDSA(t), time.Now())}, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
 	closed := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.Closed(t)))
 	const hello, ehlo = "220 hello\r\n", "250-mx\r\n250 STARTTLS\r\n"
 	for _, test := range []struct {
@@ -251,7 +250,6 @@ func TestFailures(t *testing.T) {
 		{"refuses STARTTLS", script(t, hello, ehlo, "454 not now\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "refuses STARTTLS: 454 not now"},
 		{"injects", script(t, hello, ehlo, "220 go\r\n250 and this\r\n"), Protocol, "", "says more than"},
 		{"no TLS", script(t, hello, "250 starttls now\r\n", "220 go\r\n", "plain text\r\n"), Handshake, mail.ValidationFailure, "handshake failed"},
-		{"TLS 1.1", old, Handshake, mail.ValidationFailure, "handshake failed"},
 		{"without end", script(t, "220-"+strings.Repeat("more\r\n220-", maxOctets/8)), Protocol, "", "without end"},
 	} {
 		r := probe(t, Target{Address: test.at})

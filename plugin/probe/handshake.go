@@ -1,0 +1,196 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/mail"
+)
+
+// suites are the cipher suites of TLS 1.2 and older by the key that signs, or is encrypted for.
+var suites = map[Key][]uint16{
+	RSA: {
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA256, tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA,
+	},
+	ECDSA: {
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256,
+	},
+}
+
+// wideSuites are what senders offer that crypto/tls can speak. 3DES and RC4 are left out: Debian's OpenSSL has neither, nor has GnuTLS by
+// default.
+var wideSuites = slices.Concat(suites[ECDSA], suites[RSA])
+
+// smallGroups are those of a ClientHello that fits into one segment: without ML-KEM, as senders with OpenSSL before 3.5 and GnuTLS before
+// 3.8.9 have it.
+var smallGroups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
+
+// configuration is that of a sender with DANE: the certificate is judged afterwards, by TLSA records alone, and TLS 1.0 does as well as
+// any (RFC 7672 section 6).
+func configuration(t Target) *tls.Config {
+	c := &tls.Config{ServerName: sni(t), InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, CipherSuites: wideSuites}
+	if t.Key != AnyKey {
+		c.MaxVersion, c.CipherSuites = tls.VersionTLS12, suites[t.Key]
+	}
+	return c
+}
+
+func sni(t Target) string { return strings.TrimSuffix(t.Base, ".") }
+
+// agree has TLS agreed on. The first try is that of a new sender; a host that breaks it off gets a smaller ClientHello, and what crypto/tls
+// does not speak is looked at in clear.
+func (p *Prober) agree(ctx context.Context, t Target, r *Report) error {
+	c := configuration(t)
+	first := p.handshake(ctx, t, r, c, p.timeout()/3)
+	if t.Key != AnyKey || !failedHandshake(first) || ctx.Err() != nil {
+		return first
+	}
+	if brokenOff(first) {
+		c.CurvePreferences = smallGroups
+		switch err := p.handshake(ctx, t, r, c, p.timeout()); {
+		case err == nil:
+			r.Note = "the host breaks off a large ClientHello, with ML-KEM in it, as senders with OpenSSL 3.5 or newer send it"
+			return nil
+		case ctx.Err() != nil:
+			return err
+		}
+	}
+	if errors.As(first, new(tls.RecordHeaderError)) { // no TLS at all
+		return first
+	}
+	return p.glance(ctx, t, r, first)
+}
+
+func failedHandshake(err error) bool {
+	f, ok := errors.AsType[*Failure](err)
+	return ok && f.Kind == Handshake
+}
+
+// brokenOff reports whether a handshake ended without a word of TLS: closed, reset, or in silence.
+func brokenOff(err error) bool {
+	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, context.DeadlineExceeded},
+		func(e error) bool { return errors.Is(err, e) })
+}
+
+// handshake connects and does one of crypto/tls, which may take so long.
+func (p *Prober) handshake(ctx context.Context, t Target, r *Report, c *tls.Config, patience time.Duration) error {
+	conn, err := p.open(ctx, t.Address, r)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	secured := tls.Client(conn, c)
+	if err := secured.HandshakeContext(limited); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return &Failure{Handshake, fmt.Errorf("the TLS handshake failed: %w", short{err})}
+	}
+	state := secured.ConnectionState()
+	r.Version, r.Chain = state.Version, state.PeerCertificates
+	secured.SetDeadline(time.Now().Add(farewell)) //nolint:errcheck // it ends anyway
+	newSession(secured).quit()
+	return nil
+}
+
+// farewell is how long a reply to QUIT is waited for.
+const farewell = 5 * time.Second
+
+// glance looks at a host with which crypto/tls has failed, and tells what can be told of it.
+func (p *Prober) glance(ctx context.Context, t Target, r *Report, failed error) error {
+	conn, err := p.open(ctx, t.Address, r)
+	if err != nil {
+		return failed
+	}
+	defer conn.Close()
+	g, err := look(conn, sni(t))
+	switch {
+	case err == protocolVersion:
+		return &Failure{Unspoken, fmt.Errorf("the host takes nothing older than TLS 1.3, and of that nothing that danelaw can speak: %w", failed)}
+	case err != nil: // a sender would not come further
+		return failed
+	}
+	r.Version, r.Chain = g.version, g.chain
+	switch err := g.prove(); {
+	case errors.Is(err, errUnproven):
+		return p.unproven(t, r, failed)
+	case err != nil:
+		return &Failure{Handshake, err}
+	}
+	r.Note = "the handshake was not ended, as danelaw cannot speak all that the host wants, but its proof of having the key is good"
+	return nil
+}
+
+// unproven is the failure of a host of which a certificate was seen, and nothing that proves that it is its own: another is a fault all the
+// same, one that matches is not known to be none.
+func (p *Prober) unproven(t Target, r *Report, failed error) error {
+	if err := p.verify(t, r); err != nil {
+		return err
+	}
+	matched := ""
+	if r.Record != nil {
+		matched = "; its certificate matches " + mail.Brief(r.Record) + ", and " + errUnproven.Error()
+		r.Record = nil
+	}
+	return &Failure{Unspoken, fmt.Errorf("danelaw cannot speak what the host wants: %w%s", failed, matched)}
+}
+
+// odd is a certificate of which crypto/x509 cannot tell whether it leads to the trust anchor of a record.
+type odd struct {
+	record      *dns.TLSA
+	certificate *x509.Certificate
+}
+
+// unreadable returns what keeps a chain from being verified by a record of usage 2 that may fit; nil if all can be judged.
+func unreadable(usable []*dns.TLSA, chain []*x509.Certificate) *odd {
+	if len(chain) == 0 {
+		return nil
+	}
+	for _, r := range usable {
+		if r.Usage != mail.DANETA || r.MatchingType != mail.Full && !slices.ContainsFunc(chain[1:], func(c *x509.Certificate) bool { return mail.Matches(r, c) }) {
+			continue
+		}
+		for _, c := range slices.Concat(chain, held(r)) {
+			if mail.Partial(c) || c.PublicKeyAlgorithm == x509.UnknownPublicKeyAlgorithm || slices.Contains(unverified, c.SignatureAlgorithm) {
+				return &odd{r, c}
+			}
+		}
+	}
+	return nil
+}
+
+// held is the certificate that a record holds, if it holds one.
+func held(r *dns.TLSA) []*x509.Certificate {
+	data, err := hex.DecodeString(r.Certificate)
+	if err != nil || r.MatchingType != mail.Full || r.Selector != mail.Cert {
+		return nil
+	}
+	c, err := mail.ParseCertificate(data)
+	if err != nil {
+		return nil
+	}
+	return []*x509.Certificate{c}
+}
+
+// unverified are the signatures that crypto/x509 does not verify. Senders may.
+var unverified = []x509.SignatureAlgorithm{
+	x509.UnknownSignatureAlgorithm, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1, x509.DSAWithSHA256,
+}
