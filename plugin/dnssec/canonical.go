@@ -53,14 +53,16 @@ func signedLabels(owner string) int {
 
 // compressible says where domain names stand in the RDATA of the types in which a sender may have compressed them: the
 // octets before the first, and how many there are (RFC 3597 section 4, V-33). They are those of which the canonical form
-// has the names in lower case (V-28, RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1), and NSEC, whose name
-// keeps its case. HINFO, which RFC 4034 lists too, holds none. All others are opaque (V-29, RFC 3597 section 7).
+// has the names in lower case (V-28, RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1), and later ones whose
+// names keep their case: no sender may compress these, but a pointer would lead elsewhere in another message. HINFO,
+// which RFC 4034 lists too, holds none. All others are opaque (V-29, RFC 3597 section 7).
 var compressible = map[uint16]struct{ skip, count int }{
 	dns.TypeNS: {0, 1}, dns.TypeMD: {0, 1}, dns.TypeMF: {0, 1}, dns.TypeCNAME: {0, 1}, dns.TypeSOA: {0, 2},
 	dns.TypeMB: {0, 1}, dns.TypeMG: {0, 1}, dns.TypeMR: {0, 1}, dns.TypePTR: {0, 1}, dns.TypeMINFO: {0, 2},
 	dns.TypeMX: {2, 1}, dns.TypeRP: {0, 2}, dns.TypeAFSDB: {2, 1}, dns.TypeRT: {2, 1}, dns.TypeSIG: {18, 1},
 	dns.TypePX: {2, 2}, dns.TypeNXT: {0, 1}, dns.TypeKX: {2, 1}, dns.TypeSRV: {6, 1}, dns.TypeDNAME: {0, 1},
-	dns.TypeRRSIG: {18, 1}, dns.TypeNSEC: {0, 1},
+	dns.TypeRRSIG: {18, 1},
+	dns.TypeNSEC:  {0, 1}, dns.TypeSVCB: {2, 1}, dns.TypeHTTPS: {2, 1}, dns.TypeLP: {2, 1}, dns.TypeTALINK: {0, 2},
 }
 
 // NamesIn says where the names stand in RDATA that a sender may have compressed: the octets before the first, and how
@@ -99,7 +101,7 @@ func canonicalRDATA(rr dns.RR) []byte {
 func lowerNames(t uint16, rdata []byte) {
 	at, count := NamesIn(t, rdata)
 	switch t {
-	case dns.TypeNSEC:
+	case dns.TypeNSEC, dns.TypeSVCB, dns.TypeHTTPS, dns.TypeLP, dns.TypeTALINK:
 		return
 	case typeA6:
 		at, count = skipSuffix(rdata), 1
