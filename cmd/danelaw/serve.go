@@ -144,6 +144,7 @@ func validate(src *source, to io.Writer) error {
 // while it starts or reloads does not keep it from ending.
 func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 	signal.Ignore(syscall.SIGPIPE)
+	danelaw.BoundMemory()
 	if err := upstream.KeepFiles(); err != nil {
 		log.Printf("[WARNING] the bound on open files stays as it was: %v", err)
 	}

@@ -127,7 +127,7 @@ func TestNoSpeculationBelowUnderscore(t *testing.T) {
 func TestLateFlightIsTakenOver(t *testing.T) {
 	r, _, _ := setup(t, nil)
 	q := question("example.com.", dns.TypeMX)
-	first, leads, _ := r.flights.join(failureKey(q))
+	first, leads, _ := r.flights.join(failureKey(q), noZone)
 	if !leads {
 		t.Fatal("there was a flight already")
 	}
@@ -243,7 +243,7 @@ func TestLimitIsNotHandedOn(t *testing.T) {
 
 // L-13: work that goes on after its client was told SERVFAIL holds no slot.
 func TestBackgroundHoldsNoSlot(t *testing.T) {
-	r, u, _ := setup(t, func(c *Config) { c.InFlight = 2 })
+	r, u, _ := setup(t, func(c *Config) { c.InFlight = 8 })
 	_, release := hold(u)
 	defer release()
 	r.Timeout = time.Millisecond
@@ -351,15 +351,15 @@ func TestLimitsAreCounted(t *testing.T) {
 			r.Timeout = time.Millisecond
 		},
 		"in_flight": func(t *testing.T, r *Resolver, _ *upstream) {
-			r.flights = newFlights(1, 1)
+			r.flights = newTable(1, 1)
 			for _, key := range []string{"a", "b"} {
-				f, _, _ := r.flights.join(key)
+				f, _, _ := r.flights.join(key, noZone)
 				f.began = time.Now().Add(time.Hour)
 			}
 		},
 		"waiting": func(_ *testing.T, r *Resolver, _ *upstream) {
-			r.flights = newFlights(10, 1)
-			r.flights.join(failureKey(question("link.z0.com.", dns.TypeA)))
+			r.flights = newTable(10, 1)
+			r.flights.join(failureKey(question("link.z0.com.", dns.TypeA)), noZone)
 		},
 		"aliases": func(t *testing.T, _ *Resolver, u *upstream) { aliasZones(t, u.world, 13) },
 	} {

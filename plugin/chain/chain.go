@@ -30,9 +30,9 @@ type Try struct {
 	TCP   bool     // ask over TCP at once
 	CD    bool     // the CD bit to send
 	Avoid []string // upstreams whose reply to this question was judged Bogus or unusable; asked only if there is no other
-	// Idle, if not nil, reports whether nobody waits for the reply at the moment: the question is not put once more then. It is cheap and
-	// safe for concurrent use.
-	Idle func() bool
+	// Demand, if not nil, tells how often clients have come for the reply so far, counted anew once all copies had been sent; 0 if nobody
+	// waits for it at the moment: the question is not put once more then. It is cheap and safe for concurrent use.
+	Demand func() int
 }
 
 // Reply is what came back.
@@ -60,7 +60,7 @@ type Meter interface {
 	Fetch(role Role, failed bool) // one question to an upstream has ended
 	// Limit: a limit of section L was hit (L-16). It has the name of a dnssec.LimitError: signature_checks, processor,
 	// nsec3_hashes, denial_records, rrset_records, any_types or aliases of the judge, upstream_questions, response_octets,
-	// in_flight, waiting, deadline or panic of this package, outstanding or files of the upstreams.
+	// in_flight, waiting, memory, deadline or panic of this package, outstanding or files of the upstreams.
 	Limit(name string)
 	Cache(hit bool)                     // a client question was, or was not, in the cache
 	Checks(signatures, nsec3Hashes int) // work spent on one client query
@@ -92,6 +92,7 @@ type Config struct {
 	Retries           int           // V-14; 0 for none, danelaw takes 2
 	InFlight          int           // client questions at once (L-13); 16384
 	Waiting           int           // clients per question (L-13); 1000
+	Room              *Room         // for work in flight (L-15); nil: for twice as many client questions as may be in flight
 	MinTTL, MaxTTL    time.Duration // C-5, C-6; 0 and 24 h
 }
 

@@ -41,10 +41,23 @@ type future struct {
 	users  int // client queries that have asked it, under exchanges.mu
 	cancel context.CancelFunc
 	waits  atomic.Int32 // client queries that wait for it now
+	again  atomic.Int32 // how often clients have come late
 }
 
-// idle reports whether nobody waits for the reply: it is speculation so far.
-func (f *future) idle() bool { return f.waits.Load() == 0 }
+// demand implements Try.Demand.
+func (f *future) demand() int {
+	if f.waits.Load() == 0 {
+		return 0
+	}
+	return 1 + int(f.again.Load())
+}
+
+// sought notes that a client has come for the reply. What was asked long ago may have been lost, or the upstream was away then.
+func (f *future) sought() {
+	if time.Since(f.began) >= patience {
+		f.again.Add(1)
+	}
+}
 
 // exchanges are the first tries in flight, of all client queries (L-13).
 type exchanges struct {
@@ -60,24 +73,34 @@ func (r *Resolver) start(q dns.Question, t Try, role Role) (f *future, joined bo
 	defer r.exchanges.mu.Unlock()
 	if f := r.exchanges.calls[key]; f != nil && t.N == 0 {
 		f.users++
+		f.sought()
 		return f, true
 	}
-	if role == RoleWarm && r.warming.Load() >= warmInFlight {
+	if role == RoleWarm && (r.warming.Load() >= warmInFlight || r.Room.half()) {
 		return nil, false
 	}
 	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout)+grace, errDeadline)
 	f = &future{question: q, began: time.Now(), done: make(chan struct{}), users: 1, cancel: cancel}
-	t.Idle = f.idle
+	t.Demand = f.demand
 	if t.N == 0 {
 		r.exchanges.calls[key] = f
 	}
 	if role == RoleWarm {
 		r.warming.Add(1)
 	}
-	if !r.running.start(func() { r.exchange(ctx, f, t, role) }) {
+	switch {
+	case !r.Room.take(questionOctets, true):
+		f.err = limitFailure(q, errRoom, "no memory is left for questions to upstreams (limit %s)", string(errRoom))
+	case r.running.start(func() {
+		defer r.Room.give(questionOctets)
+		r.exchange(ctx, f, t, role)
+	}):
+		return f, false
+	default:
+		r.Room.give(questionOctets)
 		f.err = errClosed
-		r.ended(f, role)
 	}
+	r.ended(f, role)
 	return f, false
 }
 
@@ -258,9 +281,22 @@ func (w *query) accept(f *future) (*reply, *dnssec.Failure) {
 	if w.octets += f.reply.Size; w.octets > responseOctets {
 		return nil, limitFailure(w.question, "response_octets", "the replies needed are over %d octets", responseOctets)
 	}
+	if !w.roomFor(f.reply.Size) {
+		return nil, limitFailure(w.question, errRoom, "no memory is left for replies of upstreams (limit %s)", string(errRoom))
+	}
 	got := &reply{f.message.Clone(), f.reply.Msg, f.reply.Upstream}
 	w.replies[f] = got
 	return got, nil
+}
+
+// roomFor takes the room for a reply of so many octets, until this query ends.
+func (w *query) roomFor(octets int) bool {
+	n := int64(octets) * replyGrowth
+	if !w.r.Room.take(n, true) {
+		return false
+	}
+	context.AfterFunc(w.ctx, func() { w.r.Room.give(n) })
+	return true
 }
 
 // asFailure makes a failure of any error; one that is none already is a network error.

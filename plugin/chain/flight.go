@@ -25,97 +25,179 @@ const (
 
 // flight is one client question being worked on, and the clients that wait for it.
 type flight struct {
-	key     string
-	began   time.Time
-	waiting int           // under flights.mu
+	key    string
+	zone   string // whose names it is counted with
+	began  time.Time
+	octets int64 // what it has taken of the room; under flights.mu, as are the following
+
+	waiting int
 	yields  *list.Element // its place in flights.yielding; nil if it runs to its end or holds no slot
 	runs    bool          // it holds a slot of the half that runs to its end
+	late    *list.Element // its place in flights.background
+	beside  *list.Element // its place among those of its zone; nil if it holds no slot
 
 	done   chan struct{}
 	mu     sync.Mutex
 	work   *query
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	result *Answer
 
 	overdueTold atomic.Bool // as Answer.told, of those whose time was up
 }
 
-// flights is the table of client questions in flight (L-13). When it is full, the oldest question of one half that is
-// over 200 ms old yields; the other half runs to its end, so that names that time out cannot starve the others.
+// flights is the table of client questions in flight (L-13). When it is full, a zone that fills it yields first, its youngest question for
+// one of another zone; then the oldest question of one half that is over 200 ms old; the other half runs to its end, so that names that
+// time out cannot starve the others. What goes on in the background for nobody yields before all of them.
 type flights struct {
 	half, waiting int
+	room          *Room
+	laboured      func() bool // reports whether processors are what is short
 	mu            sync.Mutex
 	byKey         map[string]*flight
 	running       int
-	yielding      *list.List // oldest first
+	yielding      *list.List            // oldest first
+	background    *list.List            // those that hold no slot any more, oldest first
+	zones         map[string]*list.List // those that hold a slot by zone, oldest first
 }
 
-func newFlights(inFlight, waiting int) *flights {
-	return &flights{half: (inFlight + 1) / 2, waiting: waiting, byKey: map[string]*flight{}, yielding: list.New()}
+func newFlights(inFlight, waiting int, room *Room, laboured func() bool) *flights {
+	return &flights{
+		half: (inFlight + 1) / 2, waiting: waiting, room: room, laboured: laboured,
+		byKey: map[string]*flight{}, yielding: list.New(), background: list.New(), zones: map[string]*list.List{},
+	}
 }
 
 // refused says which limit keeps a question out.
 type refused struct{ limit dnssec.LimitError }
 
 func (e *refused) failure(q dns.Question) *dnssec.Failure {
+	if e.limit == errRoom {
+		return limitFailure(q, e.limit, "no memory is left for questions in flight (limit %s)", string(e.limit))
+	}
 	return limitFailure(q, e.limit, "too many questions in flight (limit %s)", string(e.limit))
 }
 
-// join returns the flight of key. If leads, the caller has to begin it.
-func (t *flights) join(key string) (f *flight, leads bool, no *refused) {
+// join returns the flight of key. If leads, the caller has to begin it. zone says whose names a new one is counted with.
+func (t *flights) join(key string, zone func() string) (f *flight, leads bool, no *refused) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.byKey[key]; f != nil {
-		if f.waiting >= t.waiting {
+		switch {
+		case f.waiting >= t.waiting:
 			return nil, false, &refused{"waiting"}
+		case !t.room.take(clientOctets, false):
+			return nil, false, &refused{errRoom}
 		}
 		f.waiting++
+		if f.late != nil {
+			f.sought()
+		}
 		return f, false, nil
 	}
-	f = &flight{key: key, began: time.Now(), waiting: 1, done: make(chan struct{})}
-	if !t.place(f) {
-		return nil, false, &refused{"in_flight"}
+	f = &flight{key: key, zone: zone(), began: time.Now(), waiting: 1, done: make(chan struct{})}
+	if no := t.place(f); no != nil {
+		return nil, false, no
 	}
 	t.byKey[key] = f
 	return f, true, nil
 }
 
-// ahead returns a new flight of key, which holds no slot and nobody waits for yet; nil if there is one, or the table is half full.
+// ahead returns a new flight of key, which holds no slot and nobody waits for yet; nil if there is one, or half of the table or of the
+// room is taken.
 func (t *flights) ahead(key string) *flight {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[key] != nil || t.running+t.yielding.Len() >= t.half {
+	if t.byKey[key] != nil || t.halfFull() || !t.room.take(flightOctets, false) {
 		return nil
 	}
-	f := &flight{key: key, began: time.Now(), done: make(chan struct{})}
+	f := &flight{key: key, began: time.Now(), octets: flightOctets, done: make(chan struct{})}
 	t.byKey[key] = f
 	return f
 }
 
-// place finds a slot for a new flight.
-func (t *flights) place(f *flight) bool {
+// place finds a slot, and room, for a new flight and its client.
+func (t *flights) place(f *flight) *refused {
+	if full := t.running+t.yielding.Len() >= 2*t.half; full || !t.room.take(clientOctets+flightOctets, false) {
+		v := t.victim(f.zone)
+		switch {
+		case v == nil && full:
+			return &refused{"in_flight"}
+		case v == nil || !t.room.take(clientOctets+flightOctets, true): // what the victim leaves comes a moment later
+			return &refused{errRoom}
+		}
+		t.putOut(v)
+	}
+	f.octets = flightOctets
 	if t.running < t.half {
 		t.running++
 		f.runs = true
-		return true
+	} else {
+		f.yields = t.yielding.PushBack(f)
 	}
-	if t.yielding.Len() >= t.half && !t.putOut() {
-		return false
+	if t.zones[f.zone] == nil {
+		t.zones[f.zone] = list.New()
 	}
-	f.yields = t.yielding.PushBack(f)
-	return true
+	f.beside = t.zones[f.zone].PushBack(f)
+	return nil
 }
 
-// putOut makes the oldest yielding flight give up, if it is old enough.
-func (t *flights) putOut() bool {
-	f := t.yielding.Front().Value.(*flight)
-	if time.Since(f.began) < yieldAfter {
-		return false
+// victim returns the flight that yields to a new one of a zone; nil if that has to do without. When processors are what is short no work
+// is thrown away for more of the same; when upstreams are silent, those that have waited the longest are the least likely to be answered.
+func (t *flights) victim(zone string) *flight {
+	if late := t.background.Front(); late != nil {
+		return late.Value.(*flight)
+	}
+	crowd, laboured := t.crowd(), t.laboured()
+	switch {
+	case crowd != nil && crowd != t.zones[zone] && laboured:
+		return crowd.Back().Value.(*flight)
+	case crowd != nil && crowd != t.zones[zone]:
+		return crowd.Front().Value.(*flight)
+	case laboured || t.yielding.Len() == 0:
+		return nil
+	}
+	if f := t.yielding.Front().Value.(*flight); time.Since(f.began) >= yieldAfter {
+		return f
+	}
+	return nil
+}
+
+const (
+	// crowdShare is the part of the table that one zone may take before it yields first.
+	crowdShare = 4
+	// leastCrowd are too few to do so.
+	leastCrowd = 16
+)
+
+// crowd returns the flights of the zone that fills the table; nil if none does.
+func (t *flights) crowd() (most *list.List) {
+	least := max(leastCrowd, 2*t.half/crowdShare)
+	for _, l := range t.zones {
+		if l.Len() >= least && (most == nil || l.Len() > most.Len()) {
+			most = l
+		}
+	}
+	return most
+}
+
+// putOut makes a flight give up. What it has taken is given back when it has ended.
+func (t *flights) putOut(f *flight) {
+	if f.late != nil {
+		t.end(f)
+		return
 	}
 	t.unplace(f)
-	delete(t.byKey, f.key)
+	if t.byKey[f.key] == f {
+		delete(t.byKey, f.key)
+	}
 	f.yield()
-	return true
+}
+
+// end has a flight in the background end as if its time were over.
+func (t *flights) end(f *flight) {
+	t.background.Remove(f.late)
+	f.late = nil
+	f.stop(errDeadline)
 }
 
 func (t *flights) unplace(f *flight) {
@@ -127,6 +209,14 @@ func (t *flights) unplace(f *flight) {
 		t.yielding.Remove(f.yields)
 		f.yields = nil
 	}
+	if f.beside != nil {
+		if l := t.zones[f.zone]; l.Len() == 1 {
+			delete(t.zones, f.zone)
+		} else {
+			l.Remove(f.beside)
+		}
+		f.beside = nil
+	}
 }
 
 // leave is called by a client that waits no longer.
@@ -134,13 +224,22 @@ func (t *flights) leave(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f.waiting--
+	t.room.give(clientOctets)
 }
 
-// release takes the slot from a flight whose first clients have had their answer: background work holds none.
+// release takes the slot from a flight whose first clients have had their answer. It goes on in the background, which is a luxury (L-10):
+// not when half of the table or of the room is taken.
 func (t *flights) release(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unplace(f)
+	if f.octets == 0 { // it has ended
+		return
+	}
+	f.late = t.background.PushBack(f)
+	for t.background.Len() > 0 && t.halfFull() {
+		t.end(t.background.Front().Value.(*flight))
+	}
 }
 
 // remove forgets a flight that has ended.
@@ -148,6 +247,12 @@ func (t *flights) remove(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unplace(f)
+	if f.late != nil {
+		t.background.Remove(f.late)
+		f.late = nil
+	}
+	t.room.give(f.octets)
+	f.octets = 0
 	if t.byKey[f.key] == f {
 		delete(t.byKey, f.key)
 	}
@@ -160,19 +265,21 @@ func (t *flights) part() {
 	clear(t.byKey)
 }
 
-// busy reports whether the table is at least half full: then nothing is asked on speculation.
+// busy reports whether half of the table or of the room is taken: then nothing is asked on speculation.
 func (t *flights) busy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.running+t.yielding.Len() >= t.half
+	return t.halfFull()
 }
 
-func (f *flight) begin(w *query, cancel context.CancelFunc) {
+func (t *flights) halfFull() bool { return t.running+t.yielding.Len() >= t.half || t.room.half() }
+
+func (f *flight) begin(w *query, cancel context.CancelCauseFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.work, f.cancel = w, cancel
 	if f.result != nil { // put out before it began
-		cancel()
+		cancel(nil)
 	}
 }
 
@@ -191,10 +298,24 @@ func (f *flight) yield() {
 	f.finish(refusal(dnssec.Indeterminate, &dnssec.Failure{
 		Err: errYielded, Text: "gave way to newer questions: too many in flight (limit in_flight)",
 	}))
+	f.stop(nil)
+}
+
+// sought tells the work in the background that a client has come for it.
+func (f *flight) sought() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.work != nil {
+		f.work.sought()
+	}
+}
+
+// stop ends the work.
+func (f *flight) stop(cause error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.cancel != nil {
-		f.cancel()
+		f.cancel(cause)
 	}
 }
 

@@ -17,50 +17,50 @@ import (
 
 // L-13: identical questions are joined, up to `waiting` clients each.
 func TestFlightsJoin(t *testing.T) {
-	table := newFlights(10, 2)
-	first, leads, no := table.join("a")
+	table := newTable(10, 2)
+	first, leads, no := table.join("a", noZone)
 	if !leads || no != nil {
 		t.Fatalf("the first client does not lead: %v %v", leads, no)
 	}
-	second, leads, _ := table.join("a")
+	second, leads, _ := table.join("a", noZone)
 	if leads || second != first {
 		t.Fatal("the second client was not joined")
 	}
-	if _, _, no := table.join("a"); no == nil || no.limit != "waiting" {
+	if _, _, no := table.join("a", noZone); no == nil || no.limit != "waiting" {
 		t.Fatalf("the third of at most two clients got in: %v", no)
 	}
 	table.leave(first)
-	if _, _, no := table.join("a"); no != nil {
+	if _, _, no := table.join("a", noZone); no != nil {
 		t.Fatalf("a place that was left is not free: %v", no)
 	}
 	first.finish(&Answer{Rcode: dns.RcodeSuccess})
 	table.remove(first)
-	if _, leads, _ := table.join("a"); !leads {
+	if _, leads, _ := table.join("a", noZone); !leads {
 		t.Fatal("a flight that has ended is still joined")
 	}
 }
 
 // L-13: with the table full, one half runs to its end; in the other the oldest question gives way once it is 200 ms old.
 func TestFlightsYield(t *testing.T) {
-	table := newFlights(4, 10)
+	table := newTable(4, 10)
 	var all []*flight
 	for i := range 4 {
-		f, _, no := table.join(fmt.Sprint(i))
+		f, _, no := table.join(fmt.Sprint(i), noZone)
 		if no != nil {
 			t.Fatalf("question %d of 4 refused: %v", i, no)
 		}
 		f.began = time.Now().Add(time.Hour) // however slow the machine is
 		all = append(all, f)
 	}
-	if _, _, no := table.join("young"); no == nil || no.limit != "in_flight" {
+	if _, _, no := table.join("young", noZone); no == nil || no.limit != "in_flight" {
 		t.Fatalf("full of young questions, yet one more got in: %v", no)
 	}
 	for _, f := range all {
 		f.began = time.Now().Add(-yieldAfter)
 	}
 	cancelled := false
-	all[2].begin(nil, func() { cancelled = true })
-	if _, leads, no := table.join("new"); !leads || no != nil {
+	all[2].begin(nil, func(error) { cancelled = true })
+	if _, leads, no := table.join("new", noZone); !leads || no != nil {
 		t.Fatalf("nobody gave way: %v", no)
 	}
 	select {
@@ -83,15 +83,15 @@ func TestFlightsYield(t *testing.T) {
 // L-13: a question is put out from its 200 ms on and not before.
 func TestFlightsYieldByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		table := newFlights(2, 10)
-		table.join("runs to its end")
-		table.join("yields")
+		table := newTable(2, 10)
+		table.join("runs to its end", noZone)
+		table.join("yields", noZone)
 		time.Sleep(200*time.Millisecond - 1)
-		if _, _, no := table.join("new"); no == nil {
+		if _, _, no := table.join("new", noZone); no == nil {
 			t.Error("put out too early")
 		}
 		time.Sleep(time.Nanosecond)
-		if _, _, no := table.join("new"); no != nil {
+		if _, _, no := table.join("new", noZone); no != nil {
 			t.Errorf("not put out: %v", no)
 		}
 	})
@@ -99,17 +99,17 @@ func TestFlightsYieldByAge(t *testing.T) {
 
 // L-13: work that goes on after its clients were answered holds no slot.
 func TestFlightsRelease(t *testing.T) {
-	table := newFlights(2, 10)
-	a, _, _ := table.join("a")
-	b, _, _ := table.join("b")
+	table := newTable(2, 10)
+	a, _, _ := table.join("a", noZone)
+	b, _, _ := table.join("b", noZone)
 	table.release(a)
 	table.release(b)
 	for _, key := range []string{"c", "d"} {
-		if _, leads, no := table.join(key); !leads || no != nil {
+		if _, leads, no := table.join(key, noZone); !leads || no != nil {
 			t.Fatalf("%s found no slot: %v", key, no)
 		}
 	}
-	if _, leads, _ := table.join("a"); leads {
+	if _, leads, _ := table.join("a", noZone); leads {
 		t.Fatal("background work is no longer joined")
 	}
 	table.remove(a)

@@ -93,6 +93,15 @@ func (w *query) awaits(f *future, n int) {
 	}
 }
 
+// sought notes for all that the query waits for that a client has come for it.
+func (w *query) sought() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for f := range w.waits {
+		f.sought()
+	}
+}
+
 // missing names what the query waits for at this moment.
 func (w *query) missing() string {
 	w.mu.Lock()

@@ -41,11 +41,11 @@ func New(c Config) *Resolver {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Resolver{
 		Config: c, started: c.Clock(), ctx: ctx, cancel: cancel,
-		flights:   newFlights(c.InFlight, c.Waiting),
 		exchanges: exchanges{calls: map[exchange]*future{}},
 		building:  links{calls: map[string]*linkCall{}},
 		slots:     newSlots(),
 	}
+	r.flights = newFlights(c.InFlight, c.Waiting, c.Room, r.slots.short)
 	r.negatives.Store(r.newNegatives(c.Negatives))
 	return r
 }
@@ -57,6 +57,9 @@ func (c *Config) setDefaults() {
 	set(&c.InFlight, 16384)
 	set(&c.Waiting, 1000)
 	set(&c.MaxTTL, 24*time.Hour)
+	if c.Room == nil {
+		c.Room = NewRoom(int64(c.InFlight) * 2 * OctetsPerQuestion)
+	}
 	if c.Meter == nil {
 		c.Meter = noMeter{}
 	}
@@ -136,7 +139,7 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	for {
-		f, leads, refused := r.flights.join(failureKey(q))
+		f, leads, refused := r.flights.join(failureKey(q), func() string { return r.crowdOf(q.Name) })
 		if refused != nil {
 			r.Meter.Limit(string(refused.limit))
 			return refusal(dnssec.Indeterminate, refused.failure(q))
@@ -148,6 +151,7 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 		}
 		select {
 		case <-f.done:
+			r.flights.leave(f)
 			if f.failed(errYielded) {
 				r.Meter.Limit(string(errYielded))
 			}
@@ -162,15 +166,30 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 	}
 }
 
+// crowdOf returns whose names name is counted with when the table is full: those of the deepest zone known, or of the delegation below if
+// that is the root or a registry's.
+func (r *Resolver) crowdOf(name string) string {
+	zone := "."
+	if z := r.zoneKnown(name, "."); z != nil {
+		zone = z.Name
+	}
+	for zone != name && dns.CountLabel(zone) < 2 {
+		zone = childToward(zone, name)
+	}
+	return zone
+}
+
 // launch runs the work of a flight in the background.
 func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
-	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout), errDeadline)
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	ctx, over := context.WithTimeoutCause(ctx, max(background, r.Timeout), errDeadline)
 	w := r.newQuery(ctx, q)
 	w.why = why
 	f.begin(w, cancel)
 	timer := time.AfterFunc(r.Timeout, func() { r.flights.release(f) })
 	started := r.running.start(func() {
-		defer cancel()
+		defer cancel(nil)
+		defer over()
 		defer timer.Stop()
 		a := r.run(w, q)
 		if ctx.Err() != nil {
@@ -181,7 +200,8 @@ func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 		why.done(a)
 	})
 	if !started {
-		cancel()
+		over()
+		cancel(nil)
 		timer.Stop()
 		r.flights.remove(f)
 		f.finish(refusal(dnssec.Indeterminate, asFailure(q, errClosed)))
@@ -196,7 +216,7 @@ func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
 	o := r.outcome(w, q)
 	r.Meter.Checks(w.check.Work())
 	a = o.answer(r.judgedAt(), r.MaxTTL)
-	if a.Status > dnssec.Bogus || !w.why.renews() && !errors.Is(w.ctx.Err(), context.Canceled) {
+	if a.Status > dnssec.Bogus || !w.why.renews() && !errors.Is(context.Cause(w.ctx), context.Canceled) {
 		r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
 	}
 	r.settle(w, q, o, a)

@@ -67,6 +67,16 @@ func (s *slots) acquire(ctx context.Context, isCheap bool) (*slot, error) {
 	}
 }
 
+// short reports whether so many wait for a slot that processors are what is short.
+func (s *slots) short() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting[dear].Len()+s.waiting[cheap].Len() >= queueOfShort
+}
+
+// queueOfShort waiting for a slot take longer, one signature each, than a burst of a few mails does.
+const queueOfShort = 16
+
 func (s *slots) take(isCheap bool) *slot {
 	switch {
 	case s.free > 0:

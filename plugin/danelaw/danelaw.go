@@ -77,8 +77,8 @@ func Defaults() Config {
 		Clock:   time.Now,
 		Anchors: trustanchors.Embedded(), Policy: dnssec.DefaultPolicy(),
 		AllowClients: loopback(), ADClients: loopback(),
-		CacheSize: 64 << 20, MaxTTL: 24 * time.Hour, Prefetch: true, Aggressive: chain.AggressiveNSEC,
-		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2, InFlight: 16384,
+		CacheSize: ours().cache, MaxTTL: 24 * time.Hour, Prefetch: true, Aggressive: chain.AggressiveNSEC,
+		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2, InFlight: ours().inFlight,
 		Waiting: 1000, EDNSSize: 1232,
 	}
 }
@@ -161,7 +161,7 @@ func (h *Handler) open() (err error) {
 		Exchanger: h.set, Anchors: h.Anchors, Store: h.memory.Store, Clock: h.Clock, ValidationTime: h.ValidationTime,
 		Policy: h.Policy, Negatives: negatives, Meter: h.meter, Judged: h.judged,
 		Timeout: h.Timeout, SignatureChecks: h.SignatureChecks, UpstreamQuestions: h.UpstreamQuestions, Retries: h.Retries,
-		InFlight: h.InFlight, Waiting: h.Waiting, MinTTL: h.MinTTL, MaxTTL: h.MaxTTL, Prefetch: h.Prefetch,
+		InFlight: h.InFlight, Waiting: h.Waiting, Room: h.workRoom(), MinTTL: h.MinTTL, MaxTTL: h.MaxTTL, Prefetch: h.Prefetch,
 		Aggressive: h.Aggressive, Apart: h.apart(),
 	})
 	h.resolver = h.resolving

@@ -18,7 +18,8 @@ type memory struct {
 	last    *lastVerdicts
 	history history
 	key     string
-	uses    int // under memories
+	size    int64 // octets of the cache
+	uses    int   // under memories
 }
 
 // memories holds the memory of every server block in use, by block and judgement: what was judged otherwise is no
@@ -37,11 +38,12 @@ func acquire(c Config) *memory {
 	defer memories.Unlock()
 	m := memories.byKey[key]
 	if m == nil {
-		m = &memory{Store: chain.NewStore(c.CacheSize), last: newLastVerdicts(), key: key}
+		m = &memory{Store: chain.NewStore(c.CacheSize), last: newLastVerdicts(), key: key, size: c.CacheSize}
 		memories.byKey[key] = m
 	}
 	m.ForgetFailures()
 	m.uses++
+	boundHeap(caches())
 	return m
 }
 
@@ -51,7 +53,16 @@ func (m *memory) release() {
 	defer memories.Unlock()
 	if m.uses--; m.uses == 0 {
 		delete(memories.byKey, m.key)
+		boundHeap(caches())
 	}
+}
+
+// caches returns the octets of all caches in use; memories is locked.
+func caches() (octets int64) {
+	for _, m := range memories.byKey {
+		octets += m.size
+	}
+	return octets
 }
 
 // judgement spells out everything by which cached verdicts would differ, and the size, which cannot change in use.

@@ -73,9 +73,11 @@ var limits = []limit{
 	{"signature_checks", 16, 1024, func(s *setting) *int { return &s.SignatureChecks }},
 	{"upstream_questions", 16, 1000, func(s *setting) *int { return &s.UpstreamQuestions }},
 	{"retries", 0, 10, func(s *setting) *int { return &s.Retries }},
-	{"in_flight", 16, 1 << 20, func(s *setting) *int { return &s.InFlight }},
+	{"in_flight", leastInFlight, 1 << 20, func(s *setting) *int { return &s.InFlight }},
 	{"waiting", 1, 1 << 20, func(s *setting) *int { return &s.Waiting }},
 }
+
+const leastInFlight = 16
 
 func limitNames() string {
 	var names []string

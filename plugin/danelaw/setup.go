@@ -259,6 +259,10 @@ func (s *setting) finish() error {
 			return s.errorAt("negative_trust_anchor "+a.Zone, "negative_trust_anchor %s: %v", a.Zone, err)
 		}
 	}
+	if limit := ours().limit; limit > 0 && s.CacheSize+promised > limit && s.at["cache"] != "" {
+		log.Warningf("%s: cache %d MiB, and the %d MiB that danelaw takes besides, are more than the %d MiB that this process may take: "+
+			"it may be killed; lower the one or raise the other", s.at["cache"], s.CacheSize>>20, promised>>20, limit>>20)
+	}
 	if local := netip.MustParseAddr("127.0.0.1"); !contains(s.AllowClients, local) {
 		log.Warningf("%s: allow_clients leaves out %s: programs of this host are refused", s.at["allow_clients"], local)
 	}

@@ -132,7 +132,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("clients: %v %v %v", c.AllowClients, c.ADClients, c.IgnoreCD)
 	}
 	got := []any{c.CacheSize, c.MinTTL, c.MaxTTL, c.Timeout, c.SignatureChecks, c.UpstreamQuestions, c.Retries, c.InFlight, c.Waiting, c.EDNSSize}
-	want := []any{int64(64 << 20), time.Duration(0), 24 * time.Hour, 4500 * time.Millisecond, 128, 100, 2, 16384, 1000, uint16(1232)}
+	want := []any{int64(64 << 20), time.Duration(0), 24 * time.Hour, 4500 * time.Millisecond, 128, 100, 2, ours().inFlight, 1000, uint16(1232)}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("limits: %v, want %v", got, want)
 	}

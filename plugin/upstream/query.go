@@ -26,10 +26,16 @@ type query struct {
 	test bool
 	// repeater is where the way in which it goes out says how to send it once more; may be nil.
 	repeater *repeater
-	idle     func() bool // reports whether nobody waits for the reply now; may be nil
+	demand   func() int // as chain.Try.Demand
 }
 
-func (q query) unwanted() bool { return q.idle != nil && q.idle() }
+// wanted is what Demand tells.
+func (q query) wanted() int {
+	if q.demand == nil {
+		return 1
+	}
+	return q.demand()
+}
 
 // message is the query with RD, DO and EDNS set (V-73).
 func (q query) message(id uint16, options ...dns.EDNS0) *dns.Msg {

@@ -13,7 +13,7 @@ const (
 	// datagramsFirst is how many copies go out to one upstream before one goes over TCP, where the kernel repeats what is lost.
 	datagramsFirst = 2
 	// A question is put to one upstream so often at most: who has not heard it then does not, and copies of what nobody answers are the
-	// better part of the work when there is much of it.
+	// better part of the work when there is much of it. Who comes for it later may have it put once more.
 	mostCopies = 4
 	busyCopies = 2 // when half of the sockets are open
 	// socketsPerQuestion is how many sockets one question holds at most, whatever the number of upstreams.
@@ -25,6 +25,7 @@ type race struct {
 	query   query
 	runners []*runner // in the order of choice
 	copies  int       // to each, at most
+	demand  int       // that these meet
 	last    int       // the index of the one asked last
 	sockets []int     // the indexes of those that hold one, the oldest first
 	arrived chan arrival
@@ -70,7 +71,8 @@ func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcom
 		case <-timer.C:
 			patience = max(patience, min(2*patience, steadyCopies))
 			timer.Reset(patience)
-			if !q.unwanted() {
+			r.meet(q.wanted())
+			if q.wanted() > 0 {
 				r.copy(ctx)
 			}
 		case <-ctx.Done():
@@ -81,7 +83,7 @@ func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcom
 }
 
 func newRace(q query, field []*upstream) *race {
-	r := &race{query: q, copies: mostCopies, arrived: make(chan arrival)}
+	r := &race{query: q, copies: mostCopies, demand: 1, arrived: make(chan arrival)}
 	for _, u := range field {
 		r.runners = append(r.runners, &runner{upstream: u})
 	}
@@ -156,6 +158,14 @@ func (r *race) fail(ctx context.Context, a arrival) {
 			r.start(ctx, i)
 			return
 		}
+	}
+}
+
+// meet allows one more copy for those who have come late, all together.
+func (r *race) meet(demand int) {
+	if demand > r.demand {
+		r.demand = demand
+		r.copies++
 	}
 }
 

@@ -83,17 +83,17 @@ func TestNoCopiesWhileIdle(t *testing.T) {
 		}
 	})
 	set := rootSet(t, s.plain())
-	var wanted atomic.Bool
+	var wanted atomic.Int32
 	ended := make(chan error)
 	go func() {
-		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{Idle: func() bool { return !wanted.Load() }})
+		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{Demand: func() int { return int(wanted.Load()) }})
 		ended <- err
 	}()
 	time.Sleep(4 * firstCopy)
 	if n := len(s.got("udp")) + len(s.got("tcp")); n != 1 {
 		t.Errorf("asked %d times for nobody", n)
 	}
-	wanted.Store(true)
+	wanted.Store(1)
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
@@ -252,5 +252,35 @@ func TestPortsAreSpread(t *testing.T) {
 		if n < 500 || n > 1350 {
 			t.Errorf("part %d of 16 has %d", i, n)
 		}
+	}
+}
+
+// A question that has been put as often as it may be is put once more, each time, for clients who come later: an upstream that was away
+// may be back.
+func TestCopiesForThoseWhoComeLater(t *testing.T) {
+	leakless(t)
+	bounded(t, 2) // so that two copies are the most
+	udpSockets.take()
+	defer udpSockets.give()
+	s := serve(t, func(a *asked) {
+		if a.network == "tcp" { // the third
+			a.answer(theMX(t))
+		}
+	})
+	set := rootSet(t, s.plain())
+	var demand atomic.Int32
+	demand.Store(1)
+	ended := make(chan error)
+	go func() {
+		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{Demand: func() int { return int(demand.Load()) }})
+		ended <- err
+	}()
+	time.Sleep(firstCopy + 2*steadyCopies)
+	if n := len(s.got("udp")); n != busyCopies || len(s.got("tcp")) != 0 {
+		t.Errorf("asked %d times over UDP, %d over TCP", n, len(s.got("tcp")))
+	}
+	demand.Add(1)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

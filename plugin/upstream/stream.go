@@ -103,7 +103,7 @@ func (s *stream) ask(ctx context.Context, q query) (chain.Reply, error) {
 		return chain.Reply{}, err
 	}
 	raw, err := s.once(ctx, wire, false)
-	if _, ok := errors.AsType[*lost](err); ok {
+	if _, ok := errors.AsType[*lost](err); ok && !(q.spare && errors.Is(err, errSilent)) {
 		raw, err = s.once(ctx, wire, true)
 	}
 	if gone, ok := errors.AsType[*lost](err); ok {

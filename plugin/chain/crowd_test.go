@@ -1,0 +1,177 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// newTable returns a table with room for all, and processors enough.
+func newTable(inFlight, waiting int) *flights {
+	return newFlights(inFlight, waiting, NewRoom(1<<40), func() bool { return false })
+}
+
+// noZone is for flights of which it does not matter.
+func noZone() string { return "" }
+
+func of(zone string) func() string { return func() string { return zone } }
+
+// fill has n questions of a zone join.
+func fill(t *testing.T, table *flights, zone string, n int) (all []*flight) {
+	t.Helper()
+	for i := range n {
+		f, _, no := table.join(fmt.Sprint(zone, i), of(zone))
+		if no != nil {
+			t.Fatalf("question %d of %s: %v", i, zone, no.limit)
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// ended tells how many have been put out.
+func ended(all []*flight) (n int) {
+	for _, f := range all {
+		select {
+		case <-f.done:
+			n++
+		default:
+		}
+	}
+	return n
+}
+
+// L-13: a zone that fills the table yields to questions of others, however young its own are and whichever half they are in: the ones that
+// have waited the longest while upstreams are silent, the youngest while processors are short. Others do not yield to it.
+func TestCrowdYieldsFirst(t *testing.T) {
+	for _, laboured := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			table := newTable(40, 10)
+			table.laboured = func() bool { return laboured }
+			quiet := fill(t, table, "mail.example.", 4)
+			crowd := fill(t, table, "flood.example.", 36)
+			if _, _, no := table.join("one more", of("flood.example.")); no == nil || no.limit != "in_flight" {
+				t.Errorf("laboured %v: the zone that fills the table got one place more: %v", laboured, no)
+			}
+			late := fill(t, table, "late.example.", 5)
+			if ended(quiet) != 0 || ended(late) != 0 || ended(crowd) != 5 {
+				t.Errorf("laboured %v: %d, %d and %d of the crowd were put out", laboured, ended(quiet), ended(late), ended(crowd))
+			}
+			yielded := crowd[:5]
+			if laboured {
+				yielded = crowd[31:]
+			}
+			if ended(yielded) != 5 {
+				t.Errorf("laboured %v: others than the five expected were put out", laboured)
+			}
+			time.Sleep(yieldAfter)
+			_, _, no := table.join("one more", of("flood.example."))
+			if (no == nil) == laboured {
+				t.Errorf("laboured %v: an old question yields to one of the crowd: %v", laboured, no == nil)
+			}
+			if ended(quiet)+ended(late) > 1 { // the oldest of the yielding half may be anybody's
+				t.Errorf("laboured %v: %d of others were put out", laboured, ended(quiet)+ended(late))
+			}
+		})
+	}
+}
+
+// L-10: work in the background ends, as if its time were over, when half of the table is taken, and yields before anything else.
+func TestBackgroundYieldsFirst(t *testing.T) {
+	table := newTable(40, 10)
+	causes := map[int]error{}
+	begun := func(i int, f *flight) *flight {
+		f.begin(nil, func(err error) { causes[i] = err })
+		return f
+	}
+	for i, f := range fill(t, table, "a.", 12) {
+		table.release(begun(i, f))
+	}
+	if table.background.Len() != 12 || len(causes) != 0 {
+		t.Fatalf("%d in the background; ended: %v", table.background.Len(), causes)
+	}
+	fill(t, table, "b.", 40)
+	if len(causes) != 0 {
+		t.Fatalf("%d ended though there was room", len(causes))
+	}
+	if one := fill(t, table, "c.", 1); len(causes) != 1 || !errors.Is(causes[0], errDeadline) || ended(one) != 0 {
+		t.Errorf("ended: %v", causes)
+	}
+	f := table.byKey["b.1"]
+	table.release(begun(99, f))
+	if table.background.Len() != 0 || len(causes) != 13 || !errors.Is(causes[99], errDeadline) {
+		t.Errorf("%d go on in the background of a full table", table.background.Len())
+	}
+	table.remove(f)
+	table.release(f) // its timer was late
+	if table.background.Len() != 0 {
+		t.Error("what has ended goes on in the background")
+	}
+}
+
+// L-15: clients that wait, questions being worked on, questions to upstreams and their replies take room, and give all of it back.
+func TestRoomIsTakenAndGivenBack(t *testing.T) {
+	room := NewRoom(1 << 20)
+	r, u, _ := setup(t, func(c *Config) { c.Room = room })
+	outstanding, release := hold(u)
+	done := make(chan *Answer)
+	const clients = 3
+	for range clients {
+		go func() { done <- ask(r, "example.com.", dns.TypeMX) }()
+	}
+	least := func() int64 { return clients*clientOctets + flightOctets + outstanding.Load()*questionOctets }
+	eventually(t, "room to be taken", func() bool { return outstanding.Load() > 1 && room.taken.Load() >= least() })
+	release()
+	for range clients {
+		expect(t, <-done, dnssec.Secure, dns.RcodeSuccess)
+	}
+	eventually(t, "all room to be given back", func() bool { return room.taken.Load() == 0 })
+}
+
+// L-12, L-16: without room a question is refused, by a limit that says so.
+func TestNoRoom(t *testing.T) {
+	for octets, text := range map[int64]string{
+		clientOctets:                          "for questions in flight",
+		(clientOctets + flightOctets) * 8 / 7: "for questions to upstreams",
+		1 << 20:                               "for replies of upstreams",
+	} {
+		meter := &limits{hits: map[string]int{}}
+		r, u, _ := setup(t, func(c *Config) { c.Room, c.Meter = NewRoom(octets+8), meter })
+		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			reply := u.reply(q)
+			reply.Size = responseOctets - 1
+			return reply, nil, true
+		})
+		a := r.Resolve(context.Background(), question("example.com.", dns.TypeMX))
+		if expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure); !errors.Is(a.Notes[0], errRoom) || !strings.Contains(a.Notes[0].Text, text) {
+			t.Errorf("%d octets: %v, want %q", octets, a.Notes[0], text)
+		}
+		eventually(t, "all room to be given back", func() bool { return r.Room.taken.Load() == 0 })
+		if meter.hits["memory"] != 1 || len(meter.hits) != 1 {
+			t.Errorf("%d octets: counted %v", octets, meter.hits)
+		}
+	}
+}
+
+// L-13: names are counted with the deepest zone known, but not with a registry's.
+func TestCrowdOf(t *testing.T) {
+	r, _, _ := setup(t, nil)
+	for _, known := range []bool{false, true} {
+		for name, want := range map[string]string{
+			".": ".", "com.": "com.", "a.b.example.com.": "example.com.", "example.com.": "example.com.", "x.other.com.": "other.com.",
+		} {
+			if got := r.crowdOf(name); got != want {
+				t.Errorf("known %v: %s is counted with %s, want %s", known, name, got, want)
+			}
+		}
+		ask(r, "example.com.", dns.TypeMX)
+	}
+}

@@ -1,0 +1,129 @@
+package danelaw
+
+import (
+	"math"
+	"os"
+	"path"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+)
+
+// The process takes no more memory than the caches and besides them is promised to (L-15), whatever is asked of it.
+const (
+	promised = 64 << 20 // octets beside the caches
+	atRest   = 34 << 20 // of these what is there before the first question, and what questions take that come from the cache
+	// fileBacked is what of that is the program itself and no concern of Go's collector.
+	fileBacked = 22 << 20
+
+	defaultCache    = 64 << 20
+	leastCache      = 4 << 20
+	leastWork       = 4 << 20
+	defaultInFlight = 16384 // L-13
+)
+
+// bounds are the defaults that follow what this process may take.
+type bounds struct {
+	limit    int64 // on the memory of the process; 0 if there is none
+	cache    int64 // octets
+	work     int64 // octets for questions in flight
+	inFlight int
+}
+
+// boundsFor returns the defaults under a limit on memory, 0 for none, and one on open files, 0 if it is not known.
+func boundsFor(memory int64, files int) bounds {
+	b := bounds{limit: memory, cache: defaultCache, work: promised - atRest, inFlight: defaultInFlight}
+	if memory > 0 {
+		b.cache = max(leastCache, min(b.cache, memory-promised))
+		b.work = max(leastWork, min(b.work, memory-b.cache-atRest))
+	}
+	b.inFlight = min(b.inFlight, questionsIn(b.work))
+	if files > 0 {
+		b.inFlight = min(b.inFlight, max(leastInFlight, files/2))
+	}
+	return b
+}
+
+// questionsIn returns how many questions may be in flight in so many octets: of those an eighth is for what is under way.
+func questionsIn(octets int64) int {
+	return max(leastInFlight, int(octets/8*7/chain.OctetsPerQuestion))
+}
+
+// ours are the bounds of this process.
+var ours = sync.OnceValue(func() bounds { return boundsFor(memoryLimit("/"), upstream.OpenFiles()) })
+
+// work is the room of all server blocks.
+var work = sync.OnceValue(func() *chain.Room { return chain.NewRoom(ours().work) })
+
+// workRoom returns where questions in flight take their memory: the room of all, unless an operator allows more of them than have room there.
+func (c Config) workRoom() *chain.Room {
+	if most := questionsIn(ours().work); c.InFlight > most {
+		return chain.NewRoom(ours().work * int64(c.InFlight) / int64(most))
+	}
+	return work()
+}
+
+// memoryLimit returns the least limit on memory of the control groups that this process is in, by versions 2 and 1; 0 if there is none.
+// root is that of the file system.
+func memoryLimit(root string) int64 {
+	groups, err := os.ReadFile(path.Join(root, "proc/self/cgroup"))
+	if err != nil {
+		return 0
+	}
+	least := int64(math.MaxInt64)
+	for line := range strings.Lines(string(groups)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3) // hierarchy:controllers:path
+		if len(parts) < 3 {
+			continue
+		}
+		switch parts[1] {
+		case "":
+			least = min(least, limitIn(root, "sys/fs/cgroup", parts[2], "memory.max"))
+			least = min(least, limitIn(root, "sys/fs/cgroup/unified", parts[2], "memory.max"))
+		case "memory":
+			least = min(least, limitIn(root, "sys/fs/cgroup/memory", parts[2], "memory.limit_in_bytes"))
+		}
+	}
+	if least >= 1<<50 { // version 1 writes "no limit" as a very large number
+		return 0
+	}
+	return least
+}
+
+// limitIn returns the least limit of a control group and those above it. In a container the path may be one outside, of which the
+// hierarchy shows only the container's own part, as its root.
+func limitIn(root, mount, group, file string) int64 {
+	least := int64(math.MaxInt64)
+	for at := path.Clean("/" + group); ; at = path.Dir(at) {
+		if text, err := os.ReadFile(path.Join(root, mount, at, file)); err == nil {
+			if n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
+				least = min(least, n)
+			}
+		}
+		if at == "/" {
+			return least
+		}
+	}
+}
+
+// bound says that this program is danelaw's own, whose memory is ours to bound.
+var bound atomic.Bool
+
+// BoundMemory has Go's collector keep the process within what is promised. GOMEMLIMIT, if it is set, wins.
+func BoundMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		bound.Store(true)
+	}
+}
+
+// boundHeap sets the collector's bound by the caches in use, half of which lie in its heap.
+func boundHeap(caches int64) {
+	if bound.Load() {
+		debug.SetMemoryLimit(caches/2 + promised - fileBacked)
+	}
+}
