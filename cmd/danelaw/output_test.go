@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/observe"
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
@@ -226,4 +228,27 @@ func TestFailedReload(t *testing.T) {
 	p.Process.Signal(syscall.SIGHUP)
 	p.says(t, &p.err, "Reloading complete")
 	wantMetrics(0, 2, 1)
+}
+
+// TestPromtool: Prometheus's own linter finds nothing on the page of a danelaw at work.
+func TestPromtool(t *testing.T) {
+	needs.Tools(t, "promtool")
+	lab := newLab(t)
+	port, page := ports.Closed(t), fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
+	p := start(t, nil, "-conf", write(t, "Corefile",
+		strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "danelaw {", "prometheus "+page+"\n reload\n danelaw {", 1)))
+	p.says(t, &p.err, "listens")
+	for _, name := range []string{"good.dane.", "expired.dane.", "good.nsec3."} {
+		ask(t, port, name, dns.TypeMX)
+	}
+	r, err := http.Get("http://" + page + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	check := exec.Command("promtool", "check", "metrics")
+	check.Stdin = r.Body
+	if said, err := check.CombinedOutput(); err != nil || len(said) > 0 {
+		t.Errorf("%v\n%s", err, said)
+	}
 }

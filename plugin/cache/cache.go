@@ -104,6 +104,16 @@ func (c *Cache) Size() (octets int64, entries int) {
 	return octets, entries
 }
 
+// Evicted returns how many entries were put out to make room for others.
+func (c *Cache) Evicted() (n uint64) {
+	for _, s := range c.shards {
+		s.mu.RLock()
+		n += s.evicted
+		s.mu.RUnlock()
+	}
+	return n
+}
+
 // shard returns where k belongs, and its hash there, which is short to keep the index small.
 func (c *Cache) shard(k Key) (s *shard, hash uint32) {
 	h := c.hash(k)

@@ -16,6 +16,7 @@ type Ordered[V any] struct {
 	index        *simplelru.LRU[string, priced[V]]
 	keys         btree.Set[string]
 	used, budget int64
+	evicted      uint64
 	cost         func(V) int64
 }
 
@@ -61,6 +62,7 @@ func (o *Ordered[V]) Put(key string, v V) {
 	}
 	for o.used+p.octets > o.budget {
 		o.index.RemoveOldest()
+		o.evicted++
 	}
 	o.index.Add(key, p)
 	o.keys.Insert(key)
@@ -92,4 +94,11 @@ func (o *Ordered[V]) Size() (octets int64, entries int) {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	return o.used, o.index.Len()
+}
+
+// Evicted returns how many entries were put out to make room for others.
+func (o *Ordered[V]) Evicted() uint64 {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	return o.evicted
 }

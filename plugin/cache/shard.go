@@ -35,10 +35,11 @@ const noLimit = math.MaxInt
 
 // shard is a part of a Cache with a lock and a budget of its own.
 type shard struct {
-	mu     sync.RWMutex
-	index  *simplelru.LRU[uint32, uint32] // from a key's hash to the first block of its record
-	pool   pool
-	budget int64
+	mu      sync.RWMutex
+	index   *simplelru.LRU[uint32, uint32] // from a key's hash to the first block of its record
+	pool    pool
+	budget  int64
+	evicted uint64
 }
 
 func newShard(budget int64) *shard {
@@ -103,6 +104,7 @@ func (s *shard) put(hash uint32, k Key, r record, proven bool, now int64) {
 	s.index.Remove(hash) // another key of the same hash, too
 	for !s.fits(blocks) {
 		s.index.RemoveOldest()
+		s.evicted++
 	}
 	first := s.pool.take(blocks)
 	c := s.pool.cursor(first)

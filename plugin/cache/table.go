@@ -22,6 +22,7 @@ type tableShard[V any] struct {
 	mu           sync.RWMutex
 	index        *simplelru.LRU[string, priced[V]]
 	used, budget int64
+	evicted      uint64
 }
 
 // priced is a value and what it is charged, which must not change while it is there.
@@ -89,6 +90,7 @@ func (s *tableShard[V]) add(key string, p priced[V]) {
 	}
 	for s.used+p.octets > s.budget {
 		s.index.RemoveOldest()
+		s.evicted++
 	}
 	s.index.Add(key, p)
 	s.used += p.octets
@@ -110,6 +112,16 @@ func (t *Table[V]) Size() (octets int64, entries int) {
 		s.mu.RUnlock()
 	}
 	return octets, entries
+}
+
+// Evicted returns how many entries were put out to make room for others.
+func (t *Table[V]) Evicted() (n uint64) {
+	for _, s := range t.shards {
+		s.mu.RLock()
+		n += s.evicted
+		s.mu.RUnlock()
+	}
+	return n
 }
 
 func (t *Table[V]) shard(key string) *tableShard[V] {

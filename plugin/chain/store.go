@@ -68,6 +68,11 @@ func (s *Store) Size() (octets int64, entries int) {
 	return octets, entries
 }
 
+// Evicted returns how many entries were put out to make room for others, for metrics.
+func (s *Store) Evicted() uint64 {
+	return s.answers.Evicted() + s.marks.Evicted() + s.failures.table.Evicted() + s.ranges.table.Evicted()
+}
+
 // ForgetFailures drops all remembered failures: the clock was set, or upstream is back (T-14, C-11).
 func (s *Store) ForgetFailures() { s.failures.forget() }
 

@@ -314,7 +314,7 @@ func (h *Handler) serve(ctx context.Context, q *query) (int, error) {
 
 // pass leaves a private name to the plugins below: what they say is not validated and gets no AD (S-21).
 func (h *Handler) pass(ctx context.Context, q *query) (int, error) {
-	defer h.meter.replied(passed, q.begun)
+	defer h.meter.replied(passed, q)
 	defer h.memory.history.replied(passed, q.begun)
 	return plugin.NextOrFailure(pluginName, h.Next, ctx, unauthenticated{q.w}, q.Msg)
 }

@@ -1,12 +1,14 @@
 package danelaw
 
 import (
+	"cmp"
 	"maps"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -17,7 +19,7 @@ import (
 // The counters and histograms. Every label takes few values: block and to are those of the Corefile, all others are
 // constants of the program.
 var (
-	responses       = counter("responses_total", "Counter of replies by verdict.", "verdict")
+	responses       = counter("responses_total", "Counter of replies by verdict and type asked for.", "verdict", "type")
 	extendedErrors  = counter("extended_errors_total", "Counter of Extended DNS Errors told to clients.", "code")
 	cacheHits       = counter("cache_hits_total", "Counter of questions answered from the cache.")
 	cacheMisses     = counter("cache_misses_total", "Counter of questions that were not in the cache.")
@@ -41,6 +43,29 @@ var (
 	upstreamDuration = histogram("upstream_reply_duration_seconds", "Histogram of the time a usable reply took.", "to")
 )
 
+// timeBuckets begin below the time that an answer from the cache takes, and end beyond L-10: 25 µs to 6.6 s, each twice the one before.
+var timeBuckets = prometheus.ExponentialBuckets(25e-6, 2, 19)
+
+// typeLabels are the types that mail servers ask for; all others are otherType.
+var typeLabels = map[uint16]string{
+	dns.TypeMX: "mx", dns.TypeA: "a", dns.TypeAAAA: "aaaa", dns.TypeTLSA: "tlsa", dns.TypePTR: "ptr", dns.TypeTXT: "txt",
+}
+
+const otherType = "other"
+
+// replyKind is what replies are counted by.
+type replyKind struct {
+	verdict verdict
+	of      string
+}
+
+func kindOf(v verdict, q *query) replyKind {
+	if len(q.Question) == 0 {
+		return replyKind{v, otherType}
+	}
+	return replyKind{v, cmp.Or(typeLabels[q.Question[0].Qtype], otherType)}
+}
+
 // blockLabel names the server block.
 const blockLabel = "block"
 
@@ -53,14 +78,14 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
 	return promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: plugin.Namespace, Subsystem: pluginName, Name: name, Help: help,
-		Buckets: plugin.TimeBuckets, NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
+		Buckets: timeBuckets, NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
 	}, append([]string{blockLabel}, labels...))
 }
 
 // meter counts for one server block. What is counted for each query is looked up once.
 type meter struct {
 	block                     string
-	responses                 map[verdict]prometheus.Counter
+	responses                 map[replyKind]prometheus.Counter
 	durations                 map[verdict]prometheus.Observer
 	hits, misses, joined      prometheus.Counter
 	signatures, nsec3, panics prometheus.Counter
@@ -72,7 +97,7 @@ var _ chain.Meter = (*meter)(nil)
 
 func newMeter(block string) *meter {
 	m := &meter{
-		block: block, responses: map[verdict]prometheus.Counter{}, durations: map[verdict]prometheus.Observer{},
+		block: block, responses: map[replyKind]prometheus.Counter{}, durations: map[verdict]prometheus.Observer{},
 		hits: cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block), joined: joined.WithLabelValues(block),
 		signatures: signatureChecks.WithLabelValues(block), nsec3: nsec3Hashes.WithLabelValues(block),
 		panics: panics.WithLabelValues(block), distrusted: distrusted.WithLabelValues(block),
@@ -88,17 +113,20 @@ func newMeter(block string) *meter {
 			}
 		}
 	}
-	for _, v := range []verdict{secure, insecure, bogus, indeterminate, local, passed, denied, invalid} {
-		m.responses[v] = responses.WithLabelValues(block, string(v))
+	for _, v := range verdictOrder {
+		m.responses[replyKind{v, otherType}] = responses.WithLabelValues(block, string(v), otherType)
+		for _, of := range typeLabels {
+			m.responses[replyKind{v, of}] = responses.WithLabelValues(block, string(v), of)
+		}
 		m.durations[v] = responseDuration.WithLabelValues(block, string(v))
 	}
 	return m
 }
 
 // replied counts one reply.
-func (m *meter) replied(v verdict, begun time.Time) {
-	m.responses[v].Inc()
-	m.durations[v].Observe(time.Since(begun).Seconds())
+func (m *meter) replied(v verdict, q *query) {
+	m.responses[kindOf(v, q)].Inc()
+	m.durations[v].Observe(time.Since(q.begun).Seconds())
 }
 
 // changed counts one change of a verdict.
@@ -224,7 +252,9 @@ func (u *upstreamStates) all() map[string]upstreamState {
 }
 
 // gauges show the Handlers that serve as they are when asked.
-type gauges struct{ ready, octets, entries, negatives, unsaved, fit, alive *prometheus.Desc }
+type gauges struct {
+	ready, octets, limit, entries, evicted, negatives, unsaved, fit, alive *prometheus.Desc
+}
 
 func newGauges() gauges {
 	gauge := func(name, help string, labels ...string) *prometheus.Desc {
@@ -234,6 +264,8 @@ func newGauges() gauges {
 	return gauges{
 		ready:     gauge("ready", "1 once anchors, clock and an upstream were found in order."),
 		octets:    gauge("cache_size_bytes", "Octets held by the cache: answers, zones and failures."),
+		limit:     gauge("cache_limit_bytes", "Octets that the cache may hold."),
+		evicted:   gauge("cache_evictions_total", "Counter of entries put out of the cache to make room for others."),
 		entries:   gauge("cache_entries", "Entries held by the cache: answers, zones and failures."),
 		negatives: gauge("negative_trust_anchors", "Negative trust anchors in force."),
 		unsaved:   gauge("state_unsaved", "1 if what is to outlive a restart could not be read or written."),
@@ -246,7 +278,7 @@ func init() { prometheus.MustRegister(newGauges()) }
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.ready, g.octets, g.entries, g.negatives, g.unsaved, g.fit, g.alive} {
+	for _, d := range []*prometheus.Desc{g.ready, g.octets, g.limit, g.entries, g.evicted, g.negatives, g.unsaved, g.fit, g.alive} {
 		to <- d
 	}
 }
@@ -261,7 +293,9 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 		octets, entries := h.memory.Size()
 		show(g.ready, truth(h.Ready()))
 		show(g.octets, float64(octets))
+		show(g.limit, float64(h.CacheSize))
 		show(g.entries, float64(entries))
+		to <- prometheus.MustNewConstMetric(g.evicted, prometheus.CounterValue, float64(h.memory.Evicted()), block)
 		show(g.negatives, float64(h.negatives.count(h)))
 		show(g.unsaved, truth(h.negatives.unsaved()))
 		for upstream, s := range h.upstreams.all() {

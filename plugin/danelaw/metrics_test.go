@@ -12,6 +12,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // TestMetricsDocumented: README.md lists every metric with its labels, and nothing else.
@@ -24,6 +26,20 @@ func TestMetricsDocumented(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\* `(coredns_danelaw_\\w+\\{[^}]*\\})`").FindAllStringSubmatch(string(readme), -1) {
 		got = append(got, strings.ReplaceAll(m[1], " ", ""))
 	}
+	var want []string
+	for d := range described() {
+		m := regexp.MustCompile(`fqName: "(\w+)".*variableLabels: (\{[^}]*\})`).FindStringSubmatch(d.String())
+		want = append(want, m[1]+m[2])
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("README.md has\n%s\nthe program\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// described returns the descriptions of all metrics.
+func described() chan *prometheus.Desc {
 	descs := make(chan *prometheus.Desc, 100)
 	for _, c := range []prometheus.Collector{
 		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks, nsec3Hashes,
@@ -34,15 +50,87 @@ func TestMetricsDocumented(t *testing.T) {
 		c.Describe(descs)
 	}
 	close(descs)
-	var want []string
-	for d := range descs {
-		m := regexp.MustCompile(`fqName: "(\w+)".*variableLabels: (\{[^}]*\})`).FindStringSubmatch(d.String())
-		want = append(want, m[1]+m[2])
+	return descs
+}
+
+// TestMetricsLint: the linter of Prometheus has nothing to say about any metric.
+func TestMetricsLint(t *testing.T) {
+	var families []*dto.MetricFamily
+	for d := range described() {
+		m := regexp.MustCompile(`fqName: "(\w+)", help: "([^"]+)"`).FindStringSubmatch(d.String())
+		kind, metric := dto.MetricType_GAUGE, &dto.Metric{Gauge: new(dto.Gauge)}
+		switch {
+		case strings.HasSuffix(m[1], "_total"):
+			kind, metric = dto.MetricType_COUNTER, &dto.Metric{Counter: new(dto.Counter)}
+		case strings.HasSuffix(m[1], "_duration_seconds"):
+			kind, metric = dto.MetricType_HISTOGRAM, &dto.Metric{Histogram: new(dto.Histogram)}
+		}
+		families = append(families, &dto.MetricFamily{Name: &m[1], Help: &m[2], Type: &kind, Metric: []*dto.Metric{metric}})
 	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Errorf("README.md has\n%s\nthe program\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	gathered, err := prometheus.DefaultGatherer.Gather() // of the types that they have
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range gathered {
+		if strings.HasPrefix(f.GetName(), "coredns_danelaw_") {
+			families = append(families, f)
+		}
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil || len(families) < 40 {
+		t.Fatalf("%d metrics, %v", len(families), err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// TestBuckets: the histograms tell 50 µs from less and more, as a cached answer takes, and see what comes as late as it may (L-10).
+func TestBuckets(t *testing.T) {
+	block := config(t).Block
+	m := newMeter(block)
+	q := newQuery(from("127.0.0.1:5300"), newMsg("example.", dns.TypeMX))
+	m.replied(secure, q)
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			h := m.GetHistogram()
+			if h == nil || !strings.HasPrefix(f.GetName(), "coredns_danelaw_") {
+				continue
+			}
+			var bounds []float64
+			for _, b := range h.GetBucket() {
+				bounds = append(bounds, b.GetUpperBound())
+			}
+			if !slices.Contains(bounds, 50e-6) || bounds[0] >= 50e-6 || bounds[len(bounds)-1] < 4.5 {
+				t.Errorf("%s has the buckets %v", f.GetName(), bounds)
+			}
+		}
+	}
+}
+
+// TestEvictions: what is put out of the cache to make room is counted, and the bound of the cache is shown.
+func TestEvictions(t *testing.T) {
+	c := config(t)
+	c.CacheSize = 1 << 20
+	h := started(t, c)
+	if n := metric(t, "cache_limit_bytes", "block", c.Block); n != 1<<20 {
+		t.Errorf("the bound is %v", n)
+	}
+	if n := metric(t, "cache_evictions_total", "block", c.Block); n != 0 {
+		t.Errorf("%v evictions at the beginning", n)
+	}
+	w := from("127.0.0.1:5300")
+	for i := 0; metric(t, "cache_evictions_total", "block", c.Block) == 0; i++ {
+		for n := range 100 {
+			w.ask(t, h, fmt.Sprintf("n%d-%d.%s", i, n, secureMX), dns.TypeMX, withDO)
+		}
+		if i == 100 {
+			t.Fatal("ten thousand answers evict none of a cache of 1 MiB")
+		}
 	}
 }
 
@@ -78,6 +166,8 @@ func TestMetrics(t *testing.T) {
 		{"responses_total", []string{"verdict", "secure"}, 2}, {"responses_total", []string{"verdict", "insecure"}, 4},
 		{"responses_total", []string{"verdict", "bogus"}, 2}, {"responses_total", []string{"verdict", "indeterminate"}, 2},
 		{"responses_total", []string{"verdict", "local"}, 2}, {"responses_total", []string{"verdict", "refused"}, 2},
+		{"responses_total", []string{"verdict", "insecure", "type", "tlsa"}, 2}, {"responses_total", []string{"type", "mx"}, 6},
+		{"responses_total", []string{"type", "a"}, 2}, {"responses_total", []string{"type", "other"}, 4},
 		{"responses_total", []string{"verdict", "invalid"}, 2}, {"responses_total", []string{"verdict", "private"}, 0},
 		{"response_duration_seconds", []string{"verdict", "secure"}, 2}, {"response_duration_seconds", nil, 16},
 		{"extended_errors_total", []string{"code", "7"}, 2}, {"extended_errors_total", []string{"code", "22"}, 2},

@@ -109,7 +109,7 @@ var verdicts = map[dnssec.Status]verdict{
 // send writes a reply in the form that the client and its transport can take, and returns what ServeDNS has to.
 func (h *Handler) send(q *query, re reply) int {
 	m := h.message(q, re)
-	h.meter.replied(re.verdict, q.begun)
+	h.meter.replied(re.verdict, q)
 	h.memory.history.replied(re.verdict, q.begun)
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
