@@ -2,6 +2,8 @@ package main
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -11,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/cloudflare/circl/sign/ed448"
+
+	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
 // OIDs of keys that crypto/x509 does not read.
@@ -36,16 +40,18 @@ type privateKeyInfo struct {
 
 // kindOfKey names the kind of a certificate's key, those too that crypto/x509 does not know.
 func kindOfKey(c *x509.Certificate) string {
-	var info subjectPublicKeyInfo
-	switch _, err := asn1.Unmarshal(c.RawSubjectPublicKeyInfo, &info); {
-	case c.PublicKeyAlgorithm != x509.UnknownPublicKeyAlgorithm || err != nil:
+	if c.PublicKeyAlgorithm != x509.UnknownPublicKeyAlgorithm {
 		return c.PublicKeyAlgorithm.String()
-	case info.Algorithm.Algorithm.Equal(oidEd448):
-		return "Ed448"
-	case info.Algorithm.Algorithm.Equal(oidRSAPSS):
-		return "RSA-PSS"
 	}
-	return info.Algorithm.Algorithm.String()
+	switch mail.PublicKey(c).(type) {
+	case ed448.PublicKey:
+		return "Ed448"
+	case *rsa.PublicKey:
+		return "RSA"
+	case *ecdsa.PublicKey:
+		return "ECDSA"
+	}
+	return "unknown"
 }
 
 // errEncrypted is for keys that need a password.
@@ -115,11 +121,11 @@ func publicOfPKCS8(der []byte) ([]byte, error) {
 		public := ed448.NewKeyFromSeed(seed).Public().(ed448.PublicKey)
 		return marshalKey(info.Algorithm, public)
 	case info.Algorithm.Algorithm.Equal(oidRSAPSS):
-		rsa, bad := x509.ParsePKCS1PrivateKey(info.Key)
+		private, bad := x509.ParsePKCS1PrivateKey(info.Key)
 		if bad != nil {
 			return nil, bad
 		}
-		return marshalKey(info.Algorithm, x509.MarshalPKCS1PublicKey(&rsa.PublicKey))
+		return marshalKey(info.Algorithm, x509.MarshalPKCS1PublicKey(&private.PublicKey))
 	}
 	return publicOf[crypto.Signer](nil, fmt.Errorf("danelaw knows no private keys of the kind %s", info.Algorithm.Algorithm))
 }

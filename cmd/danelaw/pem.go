@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -60,7 +61,7 @@ func readIdentity(file string) (*identity, error) {
 func (id *identity) read(block *pem.Block) ([]byte, error) {
 	switch block.Type {
 	case "CERTIFICATE", "X509 CERTIFICATE":
-		c, err := x509.ParseCertificate(block.Bytes)
+		c, err := mail.ParseCertificate(block.Bytes)
 		id.chain = append(id.chain, c)
 		return nil, err
 	case "TRUSTED CERTIFICATE": // OpenSSL's: what it is trusted for stands behind it
@@ -68,7 +69,7 @@ func (id *identity) read(block *pem.Block) ([]byte, error) {
 		if _, err := asn1.Unmarshal(block.Bytes, &first); err != nil {
 			return nil, err
 		}
-		c, err := x509.ParseCertificate(first.FullBytes)
+		c, err := mail.ParseCertificate(first.FullBytes)
 		id.chain = append(id.chain, c)
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -299,6 +300,25 @@ func TestTLSASteps(t *testing.T) {
 	}
 }
 
+// refusedByGo is a certificate in which an OCTET STRING within an extension is cut short, so that crypto/x509 does not take it.
+func refusedByGo(t *testing.T, c credentials) []byte {
+	t.Helper()
+	leaf, err := x509.ParseCertificate(c.cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := slices.Clone(c.cert)
+	for _, e := range leaf.Extensions { // the names of the host are the only one with them in it
+		if at := bytes.Index(der, e.Value); at >= 0 && bytes.Contains(e.Value, []byte("mx.example.org")) {
+			der[at] = 0x05 // NULL in the place of a SEQUENCE
+		}
+	}
+	if _, err := x509.ParseCertificate(der); err == nil {
+		t.Fatal("crypto/x509 takes it")
+	}
+	return der
+}
+
 // TestTLSAOddFiles: files as other programs and editors make them.
 func TestTLSAOddFiles(t *testing.T) {
 	c, other := newCredentials(t, "mx.example.org"), newCredentials(t, "mx.example.org")
@@ -313,6 +333,7 @@ func TestTLSAOddFiles(t *testing.T) {
 		{"the authority first, and the key", c.caPEM + c.pem + c.private, 0, []string{own, "put the host's own first"}},
 		{"an authority of others first", other.caPEM + c.pem + c.private, 0, []string{own}},
 		{"an authority and two hosts", c.caPEM + c.pem + other.pem, 1, []string{"file.pem", "2 others could be the host's"}},
+		{"one that crypto/x509 refuses", block("CERTIFICATE", refusedByGo(t, c)), 0, []string{own, "the ECDSA certificate of"}},
 		{"for OpenSSL alone", trusted, 0, []string{own}},
 		{"a byte order mark", "\ufeff" + c.pem, 0, []string{own}},
 		{"UTF-16", "\xff\xfe-\x00-\x00", 1, []string{"file.pem", "UTF-16", "iconv"}},
