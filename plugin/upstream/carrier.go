@@ -47,7 +47,10 @@ func fromAddress(a Address, name string, config Config) *upstream {
 	case HTTPS:
 		return newUpstream(name, a.public(), newWeb(a, tlsConfig(config)), false, config)
 	default:
-		return newUpstream(name, a.public(), newDatagram(a, name, config), true, config)
+		d := newDatagram(a, name, config)
+		u := newUpstream(name, a.public(), d, true, config)
+		d.measured = u.health.measured
+		return u
 	}
 }
 
@@ -63,7 +66,7 @@ func (u *upstream) ask(ctx context.Context, q query) (chain.Reply, error) {
 	if reply.Upstream = u.name; err == nil {
 		err = usable(q.Question, reply.Msg)
 	}
-	u.learn(q, err, begun)
+	u.learn(ctx, q, err, begun)
 	return reply, err
 }
 
@@ -78,7 +81,7 @@ func (u *upstream) carry(ctx context.Context, q query) (reply chain.Reply, err e
 }
 
 // learn draws the conclusions from one attempt.
-func (u *upstream) learn(q query, err error, begun time.Time) {
+func (u *upstream) learn(ctx context.Context, q query, err error, begun time.Time) {
 	now := u.clock()
 	took := now.Sub(begun)
 	f, failed := errors.AsType[*fault](err)
@@ -86,29 +89,38 @@ func (u *upstream) learn(q query, err error, begun time.Time) {
 	case q.spare && err != nil:
 		return
 	case err == nil:
-		u.health.heard(took)
+		u.replied(took)
 		u.meter.Answered(u.name, took)
 	case !failed:
-		u.givenUp(q, err, took, now)
+		u.givenUp(ctx, q, err, took, now)
 	case f.reason == Busy: // says nothing about the upstream
 	case f.reason == Timeout:
 		u.health.missing(now)
 	case f.reason == Network:
 		u.health.broke(now, f.text)
 	default: // a reply all the same: one odd name says nothing about an upstream (S-14)
-		u.health.heard(took)
+		u.replied(took)
 	}
 	if failed {
 		u.meter.Failed(u.name, f.reason)
 	}
 }
 
-// givenUp: the question was answered by another, or time is up. Copies do not count for themselves.
-func (u *upstream) givenUp(q query, err error, took time.Duration, now time.Time) {
+// replied notes a reply of any kind. Where copies may be sent each is measured by itself.
+func (u *upstream) replied(took time.Duration) {
+	u.health.heard()
+	if !u.lossy {
+		u.health.measured(took)
+	}
+}
+
+// givenUp: the question was answered by another, or time is up. Copies do not count for themselves. A reply is missing if another
+// upstream gave it that was asked for want of it, and else if it had been waited for long enough.
+func (u *upstream) givenUp(ctx context.Context, q query, err error, took time.Duration, now time.Time) {
 	if q.again {
 		return
 	}
-	if took >= firstCopy {
+	if took >= firstCopy || took >= u.health.patience() && context.Cause(ctx) == errBeaten {
 		u.health.missing(now)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -135,6 +135,9 @@ func wantLearned(t *testing.T, name string, servers ...*server) {
 		to = append(to, s.plain())
 	}
 	set := newSet(t, Config{Routes: []Route{{".", to}}, Clock: clock.Now, Meter: meter})
+	for _, u := range set.upstreams {
+		u.health.times = roundTrips{known: true, rare: time.Second} // no copies because this machine is slow
+	}
 	ask := func(n int, later time.Duration) (cost int) {
 		before := messages(servers)
 		for range n {
@@ -146,7 +149,7 @@ func wantLearned(t *testing.T, name string, servers ...*server) {
 		return messages(servers) - before
 	}
 	ask(learning, 0)
-	const n, spare = 8, 3 // copies, if this machine is slow
+	const n, spare = 8, 3 // copies all the same
 	if cost := ask(n, cookieMemory/(2*n)); cost > n+spare {
 		t.Errorf("%s: %d questions cost %d messages", name, n, cost)
 	}

@@ -18,20 +18,24 @@ type flight struct {
 	conn  net.Conn
 
 	mu        sync.Mutex
-	sent      []*sent // of each kind one, the latest last
+	sent      []*sent // the latest last
 	abandoned bool    // it is to go another way
 }
 
-// sent is what went out; copies of it are the same octet for octet.
+// sent is one datagram that went out. Copies have IDs of their own, so that it is known which is answered, and how soon: were it not, a
+// path that loses much would pass for a slow one (RFC 6298 section 3).
 type sent struct {
+	at     time.Time
 	how    habit
 	cookie *dns.EDNS0_COOKIE // nil: none
 	wire   []byte
+	// foreign counts the replies with the cookie of another: somebody else's if the right one comes too.
+	foreign int
 }
 
-// send sends the question with an ID of its own.
+// send sends the question, or one more copy, with an ID of its own.
 func (f *flight) send(how habit) error {
-	s := &sent{how: how}
+	s := &sent{how: how, at: f.cookies.clock()}
 	var err error
 	if how == withCookie {
 		s.cookie = f.cookies.option(f.conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr())
@@ -54,22 +58,20 @@ func (f *flight) send(how habit) error {
 // again sends one more copy, in the way that now seems best, and reports whether it did.
 func (f *flight) again() bool {
 	how, _ := f.cookies.choose(true)
-	last := f.latest()
 	switch {
-	case how == noCookie && last.how == withCookie:
-		return f.send(noCookie) == nil
 	case how == tcpAtOnce:
 		f.abandon()
 		return false
+	case how == withCookie && f.lastHow() != withCookie: // it was given up for this question
+		how = f.lastHow()
 	}
-	_, err := f.conn.Write(last.wire)
-	return err == nil
+	return f.send(how) == nil
 }
 
-func (f *flight) latest() *sent {
+func (f *flight) lastHow() habit {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.sent[len(f.sent)-1]
+	return f.sent[len(f.sent)-1].how
 }
 
 // abandon ends the wait.
@@ -97,7 +99,6 @@ const errNotUDP = oddCookie("sends the cookies of others over UDP")
 // unless the right one comes too: some servers have no better.
 func (f *flight) await() (chain.Reply, habit, error) {
 	buf := make([]byte, datagramSize)
-	foreign := 0
 	for range maxMismatches {
 		n, err := f.conn.Read(buf)
 		if err != nil {
@@ -110,14 +111,14 @@ func (f *flight) await() (chain.Reply, habit, error) {
 		}
 		reply, err := f.read(buf[:n], s)
 		if err != errWrongCookie {
-			f.heard(s, foreign)
+			f.heard(s)
 			return reply, s.how, err
 		}
-		if foreign++; foreign == 1 {
+		if s.foreign++; f.foreign() == 1 {
 			f.cookies.strike()
 		}
 	}
-	f.mismatched(foreign)
+	f.mismatched(f.foreign())
 	return chain.Reply{}, withCookie, wantsTCP("sent too many replies over UDP that matched no question")
 }
 
@@ -133,11 +134,22 @@ func (f *flight) answered(wire []byte) *sent {
 	return nil
 }
 
-// heard notes that the reply has come, after so many with a cookie that was not ours.
-func (f *flight) heard(s *sent, foreign int) {
+// foreign counts the replies with the cookie of another.
+func (f *flight) foreign() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.sent {
+		n += s.foreign
+	}
+	return n
+}
+
+// heard notes that the reply to s has come.
+func (f *flight) heard(s *sent) {
+	f.measured(f.cookies.clock().Sub(s.at))
 	if s.how == withCookie {
-		f.mismatched(foreign)
-		f.cookies.heard(foreign > 0)
+		f.mismatched(s.foreign)
+		f.cookies.heard(s.foreign > 0)
 	}
 }
 

@@ -7,11 +7,12 @@ import (
 )
 
 const (
-	// firstCopy is how long the first copy of a question is waited for before the second goes out. Twice the smoothed
-	// round trip, if that is more, but no more than lastCopy.
+	// firstCopy is how long the first copy of a question is waited for before the second goes out, while no round trip has been measured.
 	firstCopy = 400 * time.Millisecond
+	// quickCopy and lastCopy are the bounds of that time once one has. The lower is Unbound's: less is the jitter of a busy machine.
+	quickCopy = 50 * time.Millisecond
 	lastCopy  = 2 * time.Second
-	// steadyCopies is how far the time between copies grows: within the time a client waits (L-10) six fit in.
+	// steadyCopies is how far the time between copies grows.
 	steadyCopies = time.Second
 	// maxMissed questions in a row without any reply, and an upstream counts as dead. Fewer may all have been about names
 	// whose own servers are dead.
@@ -30,18 +31,65 @@ type health struct {
 	missed  int           // questions without reply since the last one
 	backoff time.Duration // 0: alive
 	again   time.Time     // when it is tried again, if dead
-	rtt     time.Duration // smoothed; 0 while unknown
+	times   roundTrips
+}
+
+// roundTrips is what has been measured of the time from a question to its reply.
+type roundTrips struct {
+	known     bool
+	mean, dev time.Duration // SRTT and RTTVAR of RFC 6298
+	// rare is what one reply in twenty or so exceeds. Those from a resolver's cache and those that it had to fetch are of two kinds, and
+	// mean and deviation soon forget a few of the second among many of the first: each would cost copies.
+	rare time.Duration
+}
+
+func (r *roundTrips) add(took time.Duration) {
+	if !r.known {
+		r.known, r.mean, r.dev = true, took, took/2 // RFC 6298 section 2.2
+	} else { // section 2.3
+		r.dev += ((took - r.mean).Abs() - r.dev) / 4
+		r.mean += (took - r.mean) / 8
+	}
+	if took > r.rare {
+		r.rare += (took - r.rare) / 2
+	} else {
+		r.rare -= r.rare / 32
+	}
+}
+
+// timeout is how long a reply is to be waited for before it is to be thought lost.
+func (r *roundTrips) timeout() time.Duration {
+	if !r.known {
+		return firstCopy
+	}
+	return min(max(quickCopy, r.mean+4*r.dev, r.rare), lastCopy)
+}
+
+// copyAfter is the time between copies: the patience before the first, counted from 0, then twice of it, and then a second, in which
+// something on the way may have recovered. With mostCopies that makes 0, 50, 150 and 1150 ms at best, 0, 400, 1200 and 2200 ms for
+// the first question of all.
+func copyAfter(n int, patience time.Duration) time.Duration {
+	switch n {
+	case 0:
+		return patience
+	case 1:
+		return max(patience, min(2*patience, steadyCopies))
+	}
+	return max(patience, steadyCopies)
+}
+
+// measured notes how long after it went out a message was replied to.
+func (h *health) measured(took time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.times.add(took)
 }
 
 // heard notes a reply of any kind.
-func (h *health) heard(took time.Duration) {
+func (h *health) heard() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.missed = 0
-	if h.rtt == 0 {
-		h.rtt = took
-	}
-	h.rtt += (took - h.rtt) / 8 // RFC 6298 section 2.3
 	if h.backoff > 0 {
 		h.backoff = 0
 		h.report("")
@@ -106,7 +154,7 @@ func (h *health) due(now time.Time) bool {
 func (h *health) patience() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return min(max(firstCopy, 2*h.rtt), lastCopy)
+	return h.times.timeout()
 }
 
 // State is what is known of one upstream.
@@ -123,7 +171,7 @@ func (s *Set) States() []State {
 	for _, u := range s.upstreams {
 		u.health.mu.Lock()
 		all = append(all, State{
-			Upstream: u.name, Fit: !u.health.unfit, Alive: u.health.backoff == 0, RTT: float64(u.health.rtt.Microseconds()) / 1000,
+			Upstream: u.name, Fit: !u.health.unfit, Alive: u.health.backoff == 0, RTT: float64(u.health.times.mean.Microseconds()) / 1000,
 		})
 		u.health.mu.Unlock()
 	}

@@ -15,13 +15,13 @@ import (
 // would wait for itself; a sound one beside it answers. One that stops being the asker is asked again.
 func TestLoop(t *testing.T) {
 	leakless(t)
-	var set *Set
+	var asker atomic.Pointer[Set]
 	var loops atomic.Bool
 	loops.Store(true)
 	zone := signedZone(t)
 	self := serve(t, func(a *asked) {
 		q := a.msg.Question[0]
-		if loops.Load() && q.Qtype == dns.TypeA && !set.Returned(q.Name) {
+		if loops.Load() && q.Qtype == dns.TypeA && !asker.Load().Returned(q.Name) {
 			t.Errorf("%s did not come back", q.Name)
 		}
 		if !loops.Load() {
@@ -35,7 +35,8 @@ func TestLoop(t *testing.T) {
 			a.answer(theMX(t))
 		}
 	})
-	set = newSet(t, Config{Routes: []Route{{".", []Address{self.plain(), sound.plain()}}}})
+	set := newSet(t, Config{Routes: []Route{{".", []Address{self.plain(), sound.plain()}}}})
+	asker.Store(set)
 	if got := set.Loops(ctxFor(t, longEnough)); !slices.Equal(got, []string{self.addr.String()}) {
 		t.Errorf("these are loops: %q", got)
 	}

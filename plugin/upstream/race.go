@@ -40,7 +40,7 @@ type runner struct {
 	repeater
 	round  int // how often it had to give up its socket
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 }
 
 // arrival is the end of one attempt.
@@ -50,16 +50,19 @@ type arrival struct {
 	fault        *fault
 }
 
-// run asks the first at once; the next at once when one fails, each upstream once; and sends a further copy each time
-// the patience, doubled up to a second, is over: to the next that is still in the race, or to the same if it is alone, of those
+// errBeaten is why an attempt ends of which another was the quicker, or took the place.
+var errBeaten = errors.New("another was quicker")
+
+// run asks the first at once; the next at once when one fails, each upstream once; and sends a further copy after each
+// of the times of copyAfter: to the next that is still in the race, or to the same if it is alone, of those
 // to the same the third over TCP. Copies to the same go out from the same socket, and only while somebody waits. If there is no usable
 // reply it returns what each did.
 func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcome) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // of those who lose
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errBeaten) // of those who lose
 	r := newRace(q, field)
 	patience := field[0].health.patience()
-	timer := time.NewTimer(patience)
+	timer, copies := time.NewTimer(copyAfter(0, patience)), 0
 	defer timer.Stop()
 	for r.start(ctx, 0); r.running(); {
 		select {
@@ -69,8 +72,8 @@ func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcom
 			}
 			r.fail(ctx, a)
 		case <-timer.C:
-			patience = max(patience, min(2*patience, steadyCopies))
-			timer.Reset(patience)
+			copies++
+			timer.Reset(copyAfter(copies, patience))
 			r.meet(q.wanted())
 			if q.wanted() > 0 {
 				r.copy(ctx)
@@ -105,7 +108,7 @@ func (r *race) start(ctx context.Context, index int) {
 		r.makeRoom()
 		r.sockets = append(r.sockets, index)
 	}
-	u.ctx, u.cancel = context.WithCancel(ctx)
+	u.ctx, u.cancel = context.WithCancelCause(ctx)
 	q := r.query
 	q.repeater = &u.repeater
 	u.repeater.set(nil)
@@ -119,7 +122,7 @@ func (r *race) makeRoom() {
 	}
 	u := r.runners[r.sockets[0]]
 	r.sockets = r.sockets[1:]
-	u.cancel()
+	u.cancel(errBeaten)
 	u.running = 0
 	u.round++
 }

@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -197,7 +199,7 @@ func TestHealth(t *testing.T) {
 	for range maxMissed - 1 {
 		h.missing(now)
 	}
-	h.heard(time.Millisecond)
+	h.heard()
 	for range maxMissed - 1 {
 		h.missing(now)
 	}
@@ -215,7 +217,7 @@ func TestHealth(t *testing.T) {
 		}
 		h.broke(now, "failed over UDP")
 	}
-	h.heard(0)
+	h.heard()
 	if _, alive := h.state(); !alive || changes != 2 {
 		t.Error("dead though it was heard")
 	}
@@ -227,18 +229,105 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// The second copy waits for twice the smoothed round trip, within bounds.
+// The second copy waits as long as replies have taken, within bounds: soon on a quick path, and not for jitter, or the slower replies
+// among many quick ones.
 func TestPatience(t *testing.T) {
-	h := health{changed: func(bool, bool, string) {}}
-	for _, tt := range []struct{ rtt, want time.Duration }{
-		{0, firstCopy}, {10 * time.Millisecond, firstCopy}, {300 * time.Millisecond, 600 * time.Millisecond}, {time.Minute, lastCopy},
+	r := rand.New(rand.NewPCG(1, 2))
+	ms := func(f float64) time.Duration { return time.Duration(f * float64(time.Millisecond)) }
+	fetched := func() time.Duration { return ms(20 * math.Exp(r.NormFloat64())) } // 20 ms in the median, 100 for one in twenty
+	for name, tt := range map[string]struct {
+		next        func() time.Duration
+		least, most time.Duration // patience after the first and at the end
+		copies      int           // of 1000 questions, at most
+	}{
+		"loopback":      {func() time.Duration { return ms(0.5) }, quickCopy, quickCopy, 0},
+		"jitter":        {func() time.Duration { return ms(10 + 30*r.Float64()) }, quickCopy, 150 * time.Millisecond, 0},
+		"far":           {func() time.Duration { return ms(300 + 20*r.Float64()) }, 300 * time.Millisecond, 970 * time.Millisecond, 50},
+		"all fetched":   {fetched, quickCopy, lastCopy, 50},
+		"half cached":   {func() time.Duration { return []time.Duration{ms(0.5), fetched()}[r.IntN(2)] }, quickCopy, lastCopy, 60},
+		"mostly cached": {func() time.Duration { return []time.Duration{ms(0.5), fetched()}[max(0, r.IntN(20)-18)] }, quickCopy, lastCopy, 20},
+		"beyond bounds": {func() time.Duration { return time.Minute }, lastCopy, lastCopy, 1000},
 	} {
-		for range 200 {
-			h.heard(tt.rtt)
+		var h health
+		if got := h.patience(); got != firstCopy {
+			t.Errorf("%s: patience %v before all", name, got)
 		}
-		if got := h.patience(); got > tt.want || got < tt.want*9/10 {
-			t.Errorf("round trips of %v: patience %v, want %v", tt.rtt, got, tt.want)
+		copies := 0
+		for i := range 1000 {
+			took := tt.next()
+			if took > h.patience() && i > 0 {
+				copies++
+			}
+			h.measured(took)
+			if got := h.patience(); (i == 0 || i == 999) && (got < tt.least || got > tt.most) {
+				t.Errorf("%s: patience %v after %d replies, want %v to %v", name, got, i+1, tt.least, tt.most)
+			}
 		}
+		if copies > tt.copies {
+			t.Errorf("%s: %d copies of 1000 questions, want %d at most", name, copies, tt.copies)
+		}
+	}
+}
+
+// The times between copies.
+func TestCopyAfter(t *testing.T) {
+	for _, tt := range []struct{ patience, first, second, third time.Duration }{
+		{quickCopy, quickCopy, 2 * quickCopy, steadyCopies},
+		{firstCopy, firstCopy, 2 * firstCopy, steadyCopies},
+		{600 * time.Millisecond, 600 * time.Millisecond, steadyCopies, steadyCopies},
+		{lastCopy, lastCopy, lastCopy, lastCopy},
+	} {
+		for n, want := range []time.Duration{tt.first, tt.second, tt.third, tt.third} {
+			if got := copyAfter(n, tt.patience); got != want {
+				t.Errorf("patience %v, copy %d: after %v, want %v", tt.patience, n, got, want)
+			}
+		}
+	}
+}
+
+// What is lost on a quick path is sent again as soon as the path is quick, however much is lost: the time of a reply is counted from the
+// copy that it answers.
+func TestLossDoesNotSlow(t *testing.T) {
+	leakless(t)
+	clock := &testClock{now: time.Now()}
+	s := serve(t, func(a *asked) {
+		if a.network == "udp" && a.n%2 == 1 {
+			clock.Advance(time.Second) // until the copy
+			return
+		}
+		a.answer(theMX(t))
+	})
+	set := newSet(t, Config{Routes: []Route{{".", []Address{s.plain()}}}, Clock: clock.Now})
+	for range 10 {
+		wantMX(t, set)
+	}
+	if got := set.upstreams[0].health.patience(); got != quickCopy {
+		t.Errorf("patience %v, want %v", got, quickCopy)
+	}
+	if n := len(s.got("udp")); n < 15 {
+		t.Errorf("%d datagrams: nothing was lost", n)
+	}
+}
+
+// An upstream that falls silent is found dead though another answers soon.
+func TestBeatenWithoutReplyIsMissed(t *testing.T) {
+	leakless(t)
+	silent := serve(t, func(a *asked) {
+		if a.n == 0 {
+			a.answer(theMX(t))
+		}
+	})
+	other := serve(t, func(a *asked) { a.answer(theMX(t)) })
+	meter := new(counts)
+	set := newSet(t, Config{Routes: []Route{{".", []Address{silent.plain(), other.plain()}}}, Meter: meter})
+	for range 1 + maxMissed {
+		wantMX(t, set)
+	}
+	eventually(t, "the silent upstream to count as dead", func() bool { return meter.changed.Load() == 1 && !meter.alive.Load() })
+	before := len(silent.got("udp"))
+	wantMX(t, set)
+	if len(silent.got("udp")) != before {
+		t.Error("the dead upstream was asked again")
 	}
 }
 
@@ -365,7 +454,7 @@ func TestBusyIsALimit(t *testing.T) {
 	}
 	meter := new(counts)
 	set := newSet(t, Config{Routes: []Route{{".", []Address{{}}}}, Meter: meter})
-	set.upstreams[0].learn(theQuery, errBusy, time.Now())
+	set.upstreams[0].learn(t.Context(), theQuery, errBusy, time.Now())
 	if _, alive := set.upstreams[0].health.state(); !alive || meter.reason.Load() != Busy {
 		t.Errorf("alive %v, counted as %v", alive, meter.reason.Load())
 	}
@@ -377,7 +466,7 @@ func TestOutOfSocketsIsALimit(t *testing.T) {
 		err := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}
 		f := unreachable("could not be asked over UDP", err)
 		set := newSet(t, Config{Routes: []Route{{".", []Address{{}}}}})
-		set.upstreams[0].learn(theQuery, f, time.Now())
+		set.upstreams[0].learn(t.Context(), theQuery, f, time.Now())
 		if _, alive := set.upstreams[0].health.state(); !alive || f.reason != Busy {
 			t.Errorf("%v: alive %v, counted as %v", errno, alive, f.reason)
 		}

@@ -25,6 +25,7 @@ type datagram struct {
 	cookies    cookies
 	mismatched func(n int) // is told of replies that match no question
 	exhausted  func()      // is told of each question that found the table of files full
+	measured   func(took time.Duration)
 }
 
 func newDatagram(a Address, name string, config Config) *datagram {
