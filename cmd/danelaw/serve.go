@@ -38,6 +38,7 @@ func serveCommand() *cli.Command {
 			&cli.IntFlag{Name: "port", Value: 53, Usage: "listen on port `N` where the Corefile names none", Validator: checkPort},
 			&cli.BoolFlag{Name: "validate", Usage: "check the configuration, without listening or asking anything, and exit"},
 			&cli.BoolFlag{Name: "print-default-config", Usage: "print the Corefile that is used without -conf, and exit"},
+			&cli.StringFlag{Name: "user", Usage: "started by root: run as `NAME`, who keeps the right to bind port 53 and no other (Linux)"},
 		}, outputFlags()...),
 		Action: serve,
 	}
@@ -61,6 +62,11 @@ func checkPort(port int) error {
 func serve(ctx context.Context, c *cli.Command) error {
 	if c.Args().Present() {
 		return unknownCommand(c.Root(), c.Args().First())
+	}
+	if c.IsSet("user") {
+		if err := become(c.String("user")); err != nil {
+			return err
+		}
 	}
 	dnsserver.Port = fmt.Sprint(c.Int("port"))
 	if c.Bool("print-default-config") {
