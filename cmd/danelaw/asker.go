@@ -45,7 +45,7 @@ func openAsker(ctx context.Context, c *cli.Command) (*asker, error) {
 		end()
 		return nil, err
 	}
-	return &asker{prober: &probe.Prober{Dial: src.dial}, end: end, blocks: blocks}, nil
+	return &asker{prober: newProber(c, src), end: end, blocks: blocks}, nil
 }
 
 // askerSource returns the configuration to ask with; end ends what it needs.

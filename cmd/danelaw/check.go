@@ -27,7 +27,7 @@ func checkCommand() *cli.Command {
 			"Exit codes: 0 if Postfix and Exim deliver to every host of every domain (one that says by a null MX that it takes no mail\n" +
 			"counts too), or the answer for NAME and TYPE is Secure or Insecure; 1 if one is not delivered to, or clients get SERVFAIL\n" +
 			"for the answer, or something did not work; 2 for a wrong command line.",
-		Flags: append(askFlags(),
+		Flags: append(append(askFlags(), probeFlags(implicitFlag())...),
 			&cli.StringFlag{Name: "file", Usage: "check the domains in `FILE` too, or in stdin, and print a line for each"},
 			&cli.BoolFlag{Name: "smtp", Usage: "connect to the mail hosts, too, and compare their certificates with the TLSA records"},
 			&cli.IntFlag{Name: "smtp-port", Value: mail.Port, Usage: "connect to port `N`, whose TLSA records these are then", Validator: checkPort},
@@ -40,7 +40,7 @@ func checkCommand() *cli.Command {
 }
 
 // forDomains are the flags that NAME TYPE has no use for.
-var forDomains = []string{"file", "smtp", "smtp-port", "require-dane"}
+var forDomains = []string{"file", "smtp", "smtp-port", "require-dane", "helo", "wait", "implicit-tls"}
 
 func check(ctx context.Context, c *cli.Command) error {
 	q, single, err := checkQuestion(c.Args().Slice())

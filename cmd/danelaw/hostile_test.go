@@ -130,24 +130,30 @@ func hostileLab(t *testing.T) (lab *zones.Lab, upstream string, port int) {
 		if z.Name != "good.dane." {
 			return
 		}
-		for _, line := range []string{
-			`hostile MX 10 mx.hostile`, `hostile MX 20 ` + raw, raw + ` A 127.0.0.1`, `mx.hostile A 127.0.0.1`, `mx.hostile A 127.0.0.2`,
-			`hostile TXT "` + raw + forged + `" "\194\155"`, `hostile CAA 0 issue "` + raw + `"`, `hostile URI 1 1 "` + raw + `"`,
-			`hostile TYPE65280 \# 4 1b5b316d`, `_mta-sts.hostile TXT "v=STSv1; id=` + raw + `"`, `_smtp._tls.hostile TXT "v=TLSRPTv1; rua=mailto:` + raw + `"`,
-			`_25._tcp.mx.hostile TLSA 2 1 1 ` + digest, fmt.Sprintf(`_%d._tcp.mx.hostile TLSA 2 1 1 %s`, port, digest),
-		} {
-			rr, err := dns.NewRR("$ORIGIN good.dane.\n" + strings.Replace(line, " ", " 60 IN ", 1) + "\n")
-			if err != nil || rr == nil {
-				t.Fatalf("%s: %v", line, err)
-			}
-			z.Add(rr)
-		}
+		addRecords(t, z,
+			`hostile MX 10 mx.hostile`, `hostile MX 20 `+raw, raw+` A 127.0.0.1`, `mx.hostile A 127.0.0.1`, `mx.hostile A 127.0.0.2`,
+			`hostile TXT "`+raw+forged+`" "\194\155"`, `hostile CAA 0 issue "`+raw+`"`, `hostile URI 1 1 "`+raw+`"`,
+			`hostile TYPE65280 \# 4 1b5b316d`, `_mta-sts.hostile TXT "v=STSv1; id=`+raw+`"`, `_smtp._tls.hostile TXT "v=TLSRPTv1; rua=mailto:`+raw+`"`,
+			`_25._tcp.mx.hostile TLSA 2 1 1 `+digest, fmt.Sprintf(`_%d._tcp.mx.hostile TLSA 2 1 1 %s`, port, digest),
+		)
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(lab.Close)
 	return lab, hostileResolver(t, lab.Addr()), port
+}
+
+// addRecords puts records into good.dane; of each its owner, type and data are given.
+func addRecords(t *testing.T, z *zones.Zone, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		rr, err := dns.NewRR("$ORIGIN good.dane.\n" + strings.Replace(line, " ", " 60 IN ", 1) + "\n")
+		if err != nil || rr == nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		z.Add(rr)
+	}
 }
 
 // hostileResolver asks another one, but for lame.good.dane.

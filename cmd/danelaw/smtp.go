@@ -20,7 +20,7 @@ import (
 type (
 	smtpView struct {
 		Address     string           `json:"address"`
-		Result      string           `json:"result"`            // matches: a TLSA record; tls: there is none to match; failed; unknown: danelaw does not speak what the host wants
+		Result      string           `json:"result"`            // matches: a TLSA record; tls: there is none to match; failed; unknown: what senders meet is
 		TLS         string           `json:"tls,omitempty"`     // its version
 		Matched     string           `json:"matched,omitempty"` // the TLSA record, in zone-file form
 		Certificate *certificateView `json:"certificate,omitempty"`
@@ -37,7 +37,7 @@ type (
 		DaysLeft int       `json:"days_left"`
 	}
 	smtpFailure struct {
-		Kind           string `json:"kind"` // unreachable, protocol, no STARTTLS, handshake, unspoken, certificate
+		Kind           string `json:"kind"` // unreachable, slow, protocol, name, no STARTTLS, handshake, unspoken, certificate
 		Text           string `json:"text"`
 		ResultType     string `json:"result_type,omitempty"` // RFC 8460 section 4.3
 		ExchangeOnline string `json:"exchange_online,omitempty"`
@@ -102,7 +102,7 @@ func newSMTPView(r *probe.Report, now time.Time) smtpView {
 	if r.Failure != nil {
 		result := r.Failure.Result()
 		v.Result = "failed"
-		if r.Failure.Kind == probe.Unspoken {
+		if r.Failure.Kind.Unknown() {
 			v.Result = "unknown"
 		}
 		v.Failure = &smtpFailure{string(r.Failure.Kind), r.Failure.Error(), string(result), result.ExchangeOnline()}
@@ -153,12 +153,10 @@ func brief(rdata string) string {
 
 // stops says why what was seen at an address keeps a sender with such a decision from delivering there; "" if it does not.
 func (s *smtpView) stops(a mail.Action) string {
-	if s.Failure == nil {
+	if s.Failure == nil || probe.Kind(s.Failure.Kind).Unknown() {
 		return ""
 	}
 	switch probe.Kind(s.Failure.Kind) {
-	case probe.Unspoken: // what senders meet is not known
-		return ""
 	case probe.Certificate:
 		if a != mail.DANE {
 			return ""
@@ -190,10 +188,15 @@ func (h *hostView) stops(s mail.Sender, a mail.Action) (why string) {
 	return why
 }
 
-// unknown reports whether a sender with such a decision has to do with what danelaw does not speak.
+// unknown reports whether it is not known if a sender with such a decision delivers to all addresses of a host. Where TLS need not be, how it
+// is spoken says nothing.
 func (h *hostView) unknown(a mail.Action) bool {
-	return a > mail.Opportunistic && slices.ContainsFunc(h.SMTP, func(s smtpView) bool {
-		return s.Failure != nil && probe.Kind(s.Failure.Kind) == probe.Unspoken
+	return slices.ContainsFunc(h.SMTP, func(s smtpView) bool {
+		if s.Failure == nil {
+			return false
+		}
+		kind := probe.Kind(s.Failure.Kind)
+		return kind.Unknown() && (a > mail.Opportunistic || kind != probe.Unspoken)
 	})
 }
 

@@ -69,6 +69,8 @@ func TestAfterSMTP(t *testing.T) {
 		{"no TLS", one(dane, probe.Handshake), mail.Defer, false},
 		{"what danelaw does not speak", one(dane, probe.Unspoken), dane, false},
 		{"what danelaw does not speak, and need not", one(opportunistic, probe.Unspoken), opportunistic, true},
+		{"a slow host", one(opportunistic, probe.Slow), opportunistic, false},
+		{"a host that dislikes the name", one(dane, probe.Name), dane, false},
 		{"no mail", one(opportunistic, probe.Protocol), mail.Defer, false},
 		{"nobody there", one(opportunistic, probe.Unreachable), mail.Defer, false},
 		{"no STARTTLS, and none is needed", one(opportunistic, probe.NoSTARTTLS), opportunistic, true},

@@ -37,7 +37,7 @@ func tlsaCommand() *cli.Command {
 			"host or the name of its records is an alias, they are sought where senders seek them (RFC 7672 section 2.2.2).\n\n" +
 			"Exit codes: 0; 1 if something did not work, or with -check a certificate has no record or the records are not Secure;\n" +
 			"2 for a wrong command line.",
-		Flags: append(askFlags(),
+		Flags: append(append(askFlags(), probeFlags(implicitFlag())...),
 			&cli.StringFlag{Name: "host", Usage: "the mail host is `NAME`, as MX records have it (default: the certificate's name, if it has one only)"},
 			&cli.StringFlag{Name: "smtp", Usage: "take the certificates that `HOST[:PORT]` shows, port 25 if none is given"},
 			&cli.IntFlag{Name: "usage", Value: 3, Usage: "`N` is 3 for the host's own certificate (DANE-EE), 2 for its authority's (DANE-TA)"},

@@ -26,7 +26,7 @@ func watchCommand() *cli.Command {
 			"ECDSA key and that with an RSA key. The option watch of the plugin does the same every ten minutes, with metrics.\n\n" +
 			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within -days; 1 if not; 2 for a wrong\n" +
 			"command line.",
-		Flags: append(askFlags(),
+		Flags: append(append(askFlags(), probeFlags()...),
 			&cli.IntFlag{Name: "days", Value: 1, Usage: "a signature, or a certificate under usage 2, that ends within `N` days is a fault"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON for a program"},
 		),

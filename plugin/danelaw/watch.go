@@ -249,7 +249,9 @@ func (g watchGauges) collect(to chan<- prometheus.Metric, block string, now time
 		for _, c := range h.Certificates {
 			address := c.Address.Addr().String()
 			if reached[address] = reached[address] || len(c.Chain) > 0; len(c.Chain) > 0 {
-				show(g.matches, truth(c.Failure == nil), h.Name, address, string(c.Key))
+				if c.Failure == nil || !c.Failure.Kind.Unknown() {
+					show(g.matches, truth(c.Failure == nil), h.Name, address, string(c.Key))
+				}
 				show(g.certificate, c.Expires().Sub(now).Seconds(), h.Name, address, string(c.Key))
 			}
 		}

@@ -106,8 +106,14 @@ func (p *Prober) handshake(ctx context.Context, t Target, r *Report, c *tls.Conf
 	}
 	state := secured.ConnectionState()
 	r.Version, r.Chain = state.Version, state.PeerCertificates
+	within := newSession(secured)
+	if p.Implicit {
+		if r.Greeting, err = within.greeting(); err != nil {
+			return err
+		}
+	}
 	secured.SetDeadline(time.Now().Add(farewell)) //nolint:errcheck // it ends anyway
-	newSession(secured).quit()
+	within.quit()
 	return nil
 }
 

@@ -21,6 +21,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"regexp"
 	"time"
 
 	"github.com/miekg/dns"
@@ -32,6 +34,9 @@ import (
 // Timeout is how long a Prober of the zero value waits for all of one probe: longer than receivers let clients wait for their
 // greeting to tell robots by their haste, shorter than anybody waits for a command.
 const Timeout = 30 * time.Second
+
+// SenderTimeout is how long senders wait for a greeting or the reply to a command (RFC 5321 section 4.5.3.2, and Postfix and Exim by default).
+const SenderTimeout = 5 * time.Minute
 
 // Key is the kind of public key that the receiver is asked to show.
 type Key string
@@ -63,8 +68,10 @@ type Target struct {
 // Prober probes. The zero value is ready, and safe for concurrent use, as long as its functions are.
 type Prober struct {
 	Timeout time.Duration    // of all of one probe; 0: [Timeout]
-	Helo    string           // the name sent with EHLO; "": the own address in brackets (RFC 5321 section 4.1.3)
+	Helo    string           // the name sent with EHLO; "": the host's, or the own address in brackets (RFC 5321 section 4.1.3)
 	Clock   func() time.Time // by which certificates are judged; nil: time.Now
+	// Implicit has TLS begin with the first octet (RFC 8314 section 3), which port 465 is for.
+	Implicit bool
 	// Dial, if set, connects in the place of the system: a lab's hosts have addresses that nobody has.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -78,6 +85,8 @@ type Report struct {
 	Record   *dns.TLSA // by which the receiver is authenticated; nil if there were none to compare
 	Failure  *Failure  // nil: TLS was spoken, and the certificate matches a record if there are any
 	Note     string    // a clause about the handshake that an operator should know of; "" mostly
+
+	awaited string // of a host that has been connected to, the last thing
 }
 
 // Expires is when the certificate ends: the first of the chain to do so if a trust anchor is what matched. It is zero without one.
@@ -96,12 +105,17 @@ type Kind string
 // The kinds of failures, in the order of the steps.
 const (
 	Unreachable Kind = "unreachable" // no connection, or it broke or took too long
+	Slow        Kind = "slow"        // it broke the patience of danelaw, not that of senders, who wait longer
 	Protocol    Kind = "protocol"    // the peer does not take mail: no SMTP, or a reply that refuses
+	Name        Kind = "name"        // the name sent with EHLO is refused, and senders have others
 	NoSTARTTLS  Kind = "no STARTTLS" // it is not offered, or refused
 	Handshake   Kind = "handshake"   // TLS was not agreed on, as senders would not either
 	Unspoken    Kind = "unspoken"    // danelaw does not speak what the host wants, and senders may: what they do is not known
 	Certificate Kind = "certificate" // Err is a *[mail.CertificateError]
 )
+
+// Unknown reports whether a failure of the kind leaves it open what a sender meets.
+func (k Kind) Unknown() bool { return k == Slow || k == Name || k == Unspoken }
 
 // Failure says why a probe failed. Err is a sentence without the address.
 type Failure struct {
@@ -142,6 +156,9 @@ func (p *Prober) Probe(ctx context.Context, t Target) *Report {
 	r := &Report{Address: t.Address}
 	if err := p.probe(ctx, t, r); err != nil && !errors.As(err, &r.Failure) {
 		r.Failure = &Failure{Unreachable, p.plain(ctx, err)}
+		if r.awaited != "" && ctx.Err() == context.DeadlineExceeded && p.timeout() < SenderTimeout {
+			r.Failure = &Failure{Slow, fmt.Errorf("%s is slower than %v; senders wait 5 minutes", r.awaited, p.timeout())}
+		}
 	}
 	return r
 }
@@ -183,17 +200,41 @@ func (p *Prober) open(ctx context.Context, to netip.AddrPort, r *Report) (net.Co
 		return nil, err
 	}
 	ended := context.AfterFunc(ctx, func() { conn.Close() })
-	s := newSession(conn)
-	if r.Greeting, err = s.greeting(); err == nil {
-		err = s.startTLS(p.helo(conn))
+	if p.Implicit {
+		r.awaited = "an answer"
+		return conn, nil
 	}
-	if err != nil {
+	if err := p.hello(conn, to, r); err != nil {
 		ended()
 		conn.Close()
 		return nil, err
 	}
 	return conn, nil
 }
+
+// plainPatience is how long a greeting in plain is waited for where TLS may be waited for.
+const plainPatience = 2 * time.Second
+
+// hello speaks SMTP until TLS may begin.
+func (p *Prober) hello(conn net.Conn, to netip.AddrPort, r *Report) (err error) {
+	s := newSession(conn)
+	r.awaited = "the greeting"
+	if to.Port() == submissions {
+		conn.SetReadDeadline(time.Now().Add(min(plainPatience, p.timeout()/2))) //nolint:errcheck // without one it takes longer
+	}
+	switch r.Greeting, err = s.greeting(); {
+	case to.Port() == submissions && errors.Is(err, os.ErrDeadlineExceeded):
+		return &Failure{Unspoken, errors.New("port 465 is for TLS from the first octet on, and the host waits for that: say --implicit-tls")}
+	case err != nil:
+		return err
+	}
+	conn.SetReadDeadline(time.Time{}) //nolint:errcheck // it was set
+	r.awaited = "an answer"
+	return s.startTLS(p.helo(conn))
+}
+
+// submissions is the port for TLS from the first octet on (RFC 8314 section 7.3).
+const submissions = 465
 
 // dial connects, with a bound on what is read.
 func (p *Prober) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
@@ -208,10 +249,19 @@ func (p *Prober) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) 
 	return &bounded{Conn: conn, left: maxOctets}, nil
 }
 
+// hostname is another in tests.
+var hostname = os.Hostname
+
+// hostName is a name that may be in DNS: one of several labels (RFC 5321 section 2.3.5).
+var hostName = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*$`)
+
 // helo is the name to be sent with EHLO.
 func (p *Prober) helo(conn net.Conn) string {
 	if p.Helo != "" {
 		return p.Helo
+	}
+	if name, err := hostname(); err == nil && hostName.MatchString(name) {
+		return name
 	}
 	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
 	switch {

@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -244,7 +245,18 @@ func TestFailures(t *testing.T) {
 		{"another protocol", script(t, "SSH-2.0-OpenSSH\r\n"), Protocol, "", "does not speak SMTP"},
 		{"no service", script(t, "554 go away\x1b[31m\r\n"), Protocol, "", "refuses connections: 554 go away\\u001b[31m"},
 		{"refuses EHLO", script(t, hello, "421-busy\r\n421 now\r\n"), Protocol, "", "refuses EHLO: 421 busy"},
-		{"no EHLO", script(t, hello, "502 what?\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "knows no EHLO (502 what?)"},
+		{"no EHLO", script(t, hello, "502 what?\r\n", "250 mx\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "knows no EHLO (502 what?)"},
+		{"takes HELO alone", script(t, hello, "451 not now\r\n", "250 mx\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "refuses EHLO (451 not now) and takes HELO"},
+		{"takes neither", script(t, hello, "500 what?\r\n", "550 go away\r\n"), Protocol, "", "refuses EHLO and HELO: 550 go away"},
+		{"refuses the name", script(t, hello, "504 need a name\r\n"), Name, "", "(504 need a name), and may take another name"},
+		{"refuses the name by 501", script(t, hello, "501-5.5.4\r\n501 no\r\n"), Name, "", "(501 5.5.4)"},
+		{"refuses the name by 550", script(t, hello, "550\r\n"), Name, "", "(550)"},
+		{"is too busy", script(t, "421 too many\r\n"), Protocol, "", "refuses connections: 421 too many"},
+		{"is too busy, in lines", script(t, "450-too\r\n450 many\r\n"), Protocol, "", "refuses connections: 450 too"},
+		{"changes its mind", script(t, "220-hello\r\n554 no\r\n"), Protocol, "", "refuses connections: 554 hello"},
+		{"no code", script(t, "2200 hello\r\n"), Protocol, "", "does not speak SMTP"},
+		{"a line without end", script(t, "220 "+strings.Repeat("x", 2*maxLine)), Protocol, "", "does not speak SMTP"},
+		{"too busy for STARTTLS", script(t, hello, ehlo, "421 busy\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "refuses STARTTLS: 421 busy"},
 		{"no STARTTLS", receiver(t, nil), NoSTARTTLS, mail.STARTTLSNotSupported, "does not offer STARTTLS"},
 		{"an extension that only begins so", script(t, hello, "250-mx\r\n250 STARTTLSX\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "does not offer"},
 		{"refuses STARTTLS", script(t, hello, ehlo, "454 not now\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "refuses STARTTLS: 454 not now"},
@@ -264,12 +276,13 @@ func TestFailures(t *testing.T) {
 
 // TestSilence: a peer that says nothing ends with the time allowed, or with the context.
 func TestSilence(t *testing.T) {
-	for name, at := range map[string]netip.AddrPort{
-		"no greeting": script(t), "no handshake": script(t, "220 hello\r\n", "250 STARTTLS\r\n", "220 go\r\n"),
+	const senders = " is slower than 200ms; senders wait 5 minutes"
+	for said, at := range map[string]netip.AddrPort{
+		"the greeting" + senders: script(t), "an answer" + senders: script(t, "220 hello\r\n", "250 STARTTLS\r\n", "220 go\r\n"),
 	} {
 		r := (&Prober{Timeout: 200 * time.Millisecond}).Probe(t.Context(), Target{Address: at, Base: "mx.example."})
-		if r.Failure == nil || r.Failure.Kind != Unreachable || r.Failure.Error() != "no answer within 200ms" {
-			t.Errorf("%s: %v", name, r.Failure)
+		if r.Failure == nil || r.Failure.Kind != Slow || !r.Failure.Kind.Unknown() || r.Failure.Result() != "" || r.Failure.Error() != said {
+			t.Errorf("%v, want %s", r.Failure, said)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -286,9 +299,19 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// TestHelo: the name of EHLO is the address of the connection, unless another is given.
+// TestHelo: the name of EHLO is that of the host if it is one of DNS, else the address of the connection, unless another is given.
 func TestHelo(t *testing.T) {
-	for want, p := range map[string]*Prober{"EHLO [127.0.0.1]": {}, "EHLO sender.example": {Helo: "sender.example"}} {
+	defer func() { hostname = os.Hostname }()
+	for _, test := range []struct {
+		host, want string
+		p          *Prober
+	}{
+		{"mx", "EHLO [127.0.0.1]", &Prober{}}, {"mx_1.example.org", "EHLO [127.0.0.1]", &Prober{}}, {"", "EHLO [127.0.0.1]", &Prober{}},
+		{"192.0.2.1", "EHLO [127.0.0.1]", &Prober{}}, {"a b.example", "EHLO [127.0.0.1]", &Prober{}}, {"mx.example\nQUIT", "EHLO [127.0.0.1]", &Prober{}},
+		{"mx.example.org", "EHLO mx.example.org", &Prober{}}, {"mx.example.org", "EHLO sender.example", &Prober{Helo: "sender.example"}},
+	} {
+		hostname = func() (string, error) { return test.host, nil }
+		p, want := test.p, test.want
 		here, there := net.Pipe()
 		p.Dial = func(context.Context, string, string) (net.Conn, error) { return here, nil }
 		said := make(chan string, 1)
@@ -303,6 +326,7 @@ func TestHelo(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
+	hostname = func() (string, error) { return "", os.ErrNotExist }
 	six := &net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 1}
 	if got := (&Prober{}).helo(local{six}); got != "[IPv6:2001:db8::1]" {
 		t.Errorf("%q", got)

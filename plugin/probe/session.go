@@ -1,11 +1,12 @@
 package probe
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,72 +34,140 @@ func (b *bounded) Read(to []byte) (int, error) {
 	return n, err
 }
 
-// The replies of RFC 5321 section 4.2.3 and RFC 3207 section 4 that are waited for.
+// The replies of RFC 5321 section 4.2.3 and RFC 3207 section 4 that are looked at.
 const (
-	codeReady = 220
-	codeBye   = 221
-	codeOK    = 250
-	anyCode   = 0
+	codeReady       = 220
+	codeOK          = 250
+	codeUnavailable = 421
+	codeUnknown     = 500
+	codeParameter   = 501
+	codeNoCommand   = 502
+	codeNoParameter = 504
+	codeNoMailbox   = 550
 )
 
 // session speaks SMTP (RFC 5321) over a connection.
-type session struct{ text *textproto.Conn }
+type session struct {
+	in *bufio.Reader
+	io.Writer
+}
 
-func newSession(conn net.Conn) session { return session{textproto.NewConn(conn)} }
+func newSession(conn net.Conn) session { return session{bufio.NewReaderSize(conn, maxLine), conn} }
+
+// answer is a reply that is not the one waited for.
+type answer struct {
+	code int
+	text string
+}
+
+func (a *answer) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", a.code, firstLine(a.text)))
+}
 
 // greeting waits for the first words of the receiver.
 func (s session) greeting() (string, error) {
-	_, text, err := s.reply(codeReady)
+	a, err := s.reply()
+	if err == nil && a.code != codeReady {
+		err = a
+	}
 	if err != nil {
 		return "", refusal(Protocol, "connections", err)
 	}
-	return printable.Short(text), nil
+	return printable.Short(a.text), nil
 }
 
 // startTLS has the receiver wait for a TLS handshake.
 func (s session) startTLS(helo string) error {
-	code, text, err := s.command(anyCode, "EHLO %s", helo)
+	a, err := s.command("EHLO " + helo)
 	switch {
 	case err != nil:
 		return refusal(Protocol, "EHLO", err)
-	case code/100 == 5 && code < 510: // it knows no EHLO, so no extensions (RFC 5321 section 4.1.1.1)
-		return &Failure{NoSTARTTLS, fmt.Errorf("the host knows no EHLO (%d %s), so it cannot offer STARTTLS", code, firstLine(text))}
-	case code != codeOK:
-		return refusal(Protocol, "EHLO", &textproto.Error{Code: code, Msg: text})
-	case !offers(text, "STARTTLS"):
+	case a.code != codeOK:
+		return s.noEHLO(helo, a)
+	case !offers(a.text, "STARTTLS"):
 		return &Failure{NoSTARTTLS, errors.New("the host does not offer STARTTLS")}
 	}
-	if _, _, err := s.command(codeReady, "STARTTLS"); err != nil {
+	if a, err = s.command("STARTTLS"); err == nil && a.code != codeReady {
+		err = a
+	}
+	if err != nil {
 		return refusal(NoSTARTTLS, "STARTTLS", err)
 	}
-	if s.text.R.Buffered() > 0 { // what a man in the middle put in (CVE-2011-0411)
+	if s.in.Buffered() > 0 { // what a man in the middle put in (CVE-2011-0411)
 		return &Failure{Protocol, errors.New("the host says more than it was asked for before TLS begins")}
 	}
 	return nil
 }
 
-// command sends a line and waits for the reply.
-func (s session) command(code int, format string, args ...any) (int, string, error) {
-	if _, err := s.text.Cmd(format, args...); err != nil {
-		return 0, "", err
+// noEHLO is the failure of a host that refuses EHLO. It may dislike the name alone; else senders go on with HELO, where there are no
+// extensions (RFC 5321 section 3.2), and Postfix does so whatever the code, but for 421.
+func (s session) noEHLO(helo string, a *answer) error {
+	switch a.code {
+	case codeUnavailable:
+		return refusal(Protocol, "EHLO", a)
+	case codeParameter, codeNoParameter, codeNoMailbox:
+		return &Failure{Name, fmt.Errorf("the host refuses EHLO %s (%w), and may take another name: danelaw check --helo NAME tries yours", helo, a)}
 	}
-	return s.reply(code)
+	second, err := s.command("HELO " + helo)
+	switch {
+	case err != nil:
+		return refusal(Protocol, "HELO", err)
+	case second.code != codeOK:
+		return refusal(Protocol, "EHLO and HELO", second)
+	case a.code == codeUnknown || a.code == codeNoCommand:
+		return &Failure{NoSTARTTLS, fmt.Errorf("the host knows no EHLO (%w), so it cannot offer STARTTLS", a)}
+	}
+	return &Failure{NoSTARTTLS, fmt.Errorf("the host refuses EHLO (%w) and takes HELO, so it cannot offer STARTTLS", a)}
 }
 
-// reply reads a reply. textproto takes "SSH-" for the begin of a long one and waits for more.
-func (s session) reply(code int) (int, string, error) {
-	begin, err := s.text.R.Peek(3)
-	if err != nil {
-		return 0, "", err
+// command sends a line and waits for the reply.
+func (s session) command(line string) (*answer, error) {
+	if _, err := io.WriteString(s, line+"\r\n"); err != nil {
+		return nil, err
 	}
-	if _, err := strconv.ParseUint(string(begin), 10, 16); err != nil {
-		return 0, "", textproto.ProtocolError("no reply code")
+	return s.reply()
+}
+
+// maxLine bounds a line of a reply: RFC 5321 section 4.5.3.1.5 has 512 octets, hosts have more.
+const maxLine = 4096
+
+var errGarbled = errors.New("no reply")
+
+// reply reads a reply of any number of lines. The code of the last one counts (section 4.2.1), and a line may be the code alone.
+func (s session) reply() (*answer, error) {
+	var lines []string
+	for {
+		if begin, err := s.in.Peek(3); err != nil {
+			return nil, err
+		} else if !isCode(begin) { // some other protocol, which may know no lines
+			return nil, errGarbled
+		}
+		line, err := s.in.ReadSlice('\n')
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			return nil, errGarbled
+		case err != nil:
+			return nil, err
+		}
+		text := strings.TrimRight(string(line), "\r\n")
+		code, rest := text[:3], text[3:]
+		if rest != "" && rest[0] != '-' && rest[0] != ' ' {
+			return nil, errGarbled
+		}
+		lines = append(lines, strings.TrimLeft(rest, "- "))
+		if rest == "" || rest[0] == ' ' {
+			n, err := strconv.Atoi(code)
+			return &answer{n, strings.Join(lines, "\n")}, err
+		}
 	}
-	return s.text.ReadResponse(code)
+}
+
+func isCode(begin []byte) bool {
+	return !slices.ContainsFunc(begin, func(b byte) bool { return b < '0' || b > '9' })
 }
 
 // quit takes leave; a receiver that does not say farewell has said all that matters.
-func (s session) quit() { s.command(codeBye, "QUIT") } //nolint:errcheck // see above
+func (s session) quit() { s.command("QUIT") } //nolint:errcheck // see above
 
 // offers reports whether a reply to EHLO lists an extension.
 func offers(reply, extension string) bool {
@@ -112,12 +181,10 @@ func offers(reply, extension string) bool {
 
 // refusal turns a reply that is not the one waited for into a failure; errors of the connection stay what they are.
 func refusal(kind Kind, what string, err error) error {
-	var reply *textproto.Error
-	var garbled textproto.ProtocolError
 	switch {
-	case errors.As(err, &reply):
-		return &Failure{kind, fmt.Errorf("the host refuses %s: %d %s", what, reply.Code, firstLine(reply.Msg))}
-	case errors.As(err, &garbled):
+	case errors.As(err, new(*answer)):
+		return &Failure{kind, fmt.Errorf("the host refuses %s: %w", what, err)}
+	case errors.Is(err, errGarbled):
 		return &Failure{Protocol, errors.New("the peer does not speak SMTP")}
 	case errors.Is(err, errTooMuch):
 		return &Failure{Protocol, err}
