@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,15 +45,48 @@ const (
 )
 
 // output is the log of the daemon. Everything goes through it: what danelaw logs, CoreDNS, its plugins and caddy, all of which put the
-// level before their lines, and the plugin after it.
+// level before their lines, and the plugin after it. Who logs does not wait until somebody reads: lines beyond a bound are lost, which is
+// told.
 type output struct {
 	form    string
 	least   slog.Level
 	verbose bool
 
 	mu       sync.Mutex
-	to       io.Writer
 	reloaded string // what the plugin reload said last
+	lost     int
+	lines    chan []byte
+	unread   atomic.Int64  // of lines, that being written included
+	written  chan struct{} // closed when all lines are
+}
+
+const (
+	// heldLines are held for a reader who is slow: some hundred KiB.
+	heldLines = 1024
+	// lastLines is how long the end waits for who reads the last of them.
+	lastLines = time.Second
+)
+
+// newOutput returns a log that goes to a writer until it is closed.
+func newOutput(form string, to io.Writer) *output {
+	o := &output{form: form, least: slog.LevelDebug, lines: make(chan []byte, heldLines+1), written: make(chan struct{})}
+	go func() {
+		defer close(o.written)
+		for line := range o.lines {
+			to.Write(line) //nolint:errcheck // there is nowhere to tell it
+			o.unread.Add(-1)
+		}
+	}()
+	return o
+}
+
+// close ends the log once all of it is written, if somebody reads it.
+func (o *output) close() {
+	close(o.lines)
+	select {
+	case <-o.written:
+	case <-time.After(lastLines):
+	}
 }
 
 // outputFlags are those by which one is told how to log.
@@ -75,20 +109,20 @@ func checkForm(form string) error {
 
 // logTo has everything that is logged from now on go to stderr as the flags say; restore ends that.
 func logTo(stderr io.Writer, c *cli.Command) (o *output, restore func(), err error) {
-	o = &output{form: c.String("log-format"), least: slog.LevelDebug, to: stderr}
-	if o.form == "" {
-		o.form = formText
+	form := c.String("log-format")
+	if form == "" {
+		form = formText
 		if stderr == io.Writer(os.Stderr) && isJournal(os.Stderr, os.Getenv("JOURNAL_STREAM")) {
-			o.form = formJournal
+			form = formJournal
 		}
 	}
-	switch quiet, verbose := c.Bool("quiet"), c.Bool("verbose"); {
-	case quiet && verbose:
+	quiet := c.Bool("quiet")
+	if quiet && c.Bool("verbose") {
 		return nil, nil, usageError{fmt.Errorf("--quiet and --verbose contradict each other: leave out one")}
-	case quiet:
+	}
+	o = newOutput(form, stderr)
+	if o.verbose = c.Bool("verbose"); quiet {
 		o.least = slog.LevelWarn
-	case verbose:
-		o.verbose = true
 	}
 	to, flags := log.Writer(), log.Flags()
 	log.SetOutput(o)
@@ -96,6 +130,7 @@ func logTo(stderr io.Writer, c *cli.Command) (o *output, restore func(), err err
 	return o, func() {
 		log.SetFlags(flags)
 		log.SetOutput(to)
+		o.close()
 	}, nil
 }
 
@@ -132,9 +167,34 @@ func (o *output) Write(line []byte) (int, error) {
 		if plugin == "reload" {
 			text = upstream.Redact(text) // of the Corefile
 		}
-		o.to.Write(o.encode(time.Now(), l, plugin, withoutUsers(text))) //nolint:errcheck // there is nowhere to tell it
+		o.put(o.encode(time.Now(), l, plugin, withoutUsers(text)))
+	}
+	if l.slog > slog.LevelError {
+		o.drain() // the process ends after this line
 	}
 	return len(line), nil
+}
+
+// put hands a line on, and tells of those before it that nobody has read.
+func (o *output) put(line []byte) {
+	if o.unread.Load() >= heldLines {
+		o.lost++
+		return
+	}
+	if o.lost > 0 {
+		o.unread.Add(1)
+		o.lines <- o.encode(time.Now(), levels[2], "", fmt.Sprintf("%d lines of the log were lost: nobody read them", o.lost))
+		o.lost = 0
+	}
+	o.unread.Add(1)
+	o.lines <- line
+}
+
+// drain waits a while for all lines to be read.
+func (o *output) drain() {
+	for end := time.Now().Add(lastLines); o.unread.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // redundant reports whether a line has been told, or will be: a failed reload by whoever asked for it, not by caddy too, and a Corefile

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -77,10 +76,11 @@ func TestOutput(t *testing.T) {
 // written is what becomes of lines that are logged.
 func written(form string, lines ...string) string {
 	var b observe.Output
-	o := &output{form: form, least: slog.LevelDebug, to: &b}
+	o := newOutput(form, &b)
 	for _, line := range lines {
 		log.New(o, "", 0).Print(line)
 	}
+	o.close()
 	return b.String()
 }
 
@@ -115,6 +115,36 @@ func TestLevels(t *testing.T) {
 		if quiet := flag == "-quiet"; quiet == strings.Contains(p.err.String(), "[INFO]") || quiet == strings.Contains(p.err.String(), "[DEBUG]") {
 			t.Errorf("%s: %s", flag, &p.err)
 		}
+	}
+}
+
+// TestLogUnread: when nobody reads the log, questions are answered all the same; who reads again is told how much is lost.
+func TestLogUnread(t *testing.T) {
+	lab := newLab(t)
+	port := ports.Closed(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p := newChild(t, nil, "-verbose", "-conf", write(t, "Corefile", corefile(port, lab.Addr(), anchors(t, lab))))
+	p.Stderr = w
+	p.start(t)
+	w.Close()
+	eventually(t, "an answer", func() bool {
+		_, err := exchange(port, "good.dane.", dns.TypeMX)
+		return err == nil
+	})
+	for range 3 * heldLines {
+		ask(t, port, "good.dane.", dns.TypeMX)
+	}
+	go io.Copy(&p.out, r)
+	eventually(t, "lines lost to be told", func() bool {
+		ask(t, port, "good.dane.", dns.TypeMX)
+		return regexp.MustCompile(`\[WARNING\] \d+ lines of the log were lost`).MatchString(p.out.String())
+	})
+	if code := p.terminate(t); code != 0 {
+		t.Errorf("exit code %d", code)
 	}
 }
 
