@@ -60,7 +60,7 @@ type Meter interface {
 	Fetch(role Role, failed bool) // one question to an upstream has ended
 	// Limit: a limit of section L was hit (L-16). It has the name of a dnssec.LimitError: signature_checks, processor,
 	// nsec3_hashes, denial_records, rrset_records, any_types or aliases of the judge, upstream_questions, response_octets,
-	// in_flight, waiting, memory, deadline or panic of this package, outstanding or files of the upstreams.
+	// in_flight, waiting, memory, processors, deadline or panic of this package, outstanding or files of the upstreams.
 	Limit(name string)
 	Cache(hit bool)                     // a client question was, or was not, in the cache
 	Checks(signatures, nsec3Hashes int) // work spent on one client query

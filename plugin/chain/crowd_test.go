@@ -55,10 +55,11 @@ func TestCrowdYieldsFirst(t *testing.T) {
 	for _, laboured := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			table := newTable(40, 10)
-			table.laboured = func() bool { return laboured }
 			quiet := fill(t, table, "mail.example.", 4)
 			crowd := fill(t, table, "flood.example.", 36)
-			if _, _, no := table.join("one more", of("flood.example.")); no == nil || no.limit != "in_flight" {
+			table.laboured = func() bool { return laboured }
+			limit := map[bool]dnssec.LimitError{false: "in_flight", true: errProcessors}[laboured]
+			if _, _, no := table.join("one more", of("flood.example.")); no == nil || no.limit != limit {
 				t.Errorf("laboured %v: the zone that fills the table got one place more: %v", laboured, no)
 			}
 			late := fill(t, table, "late.example.", 5)
@@ -174,4 +175,60 @@ func TestCrowdOf(t *testing.T) {
 		}
 		ask(r, "example.com.", dns.TypeMX)
 	}
+}
+
+// L-7, L-13: while processors are short a zone gets few places, however empty the table is; other zones get theirs. Nothing goes on for
+// nobody and nothing is asked ahead.
+func TestProcessorsAreShort(t *testing.T) {
+	short := false
+	table := newTable(1000, 10)
+	table.laboured = func() bool { return short }
+	all := fill(t, table, "flood.example.", leastCrowd)
+	late, _, _ := table.join("late", noZone)
+	table.release(late)
+	if table.busy() || table.background.Len() != 1 {
+		t.Fatal("busy with few questions")
+	}
+	short = true
+	if _, _, no := table.join("one more", of("flood.example.")); no == nil || no.limit != errProcessors {
+		t.Errorf("the zone got one place more: %v", no)
+	}
+	if f, leads, _ := table.join("flood.example.0", noZone); leads || f != all[0] {
+		t.Error("a question that is being worked on was not joined")
+	}
+	fill(t, table, "other.example.", leastCrowd)
+	table.release(all[1])
+	if !table.busy() || table.background.Len() != 0 || ended(all) != 0 {
+		t.Errorf("busy %v, %d in the background, %d put out", table.busy(), table.background.Len(), ended(all))
+	}
+	short = false
+	fill(t, table, "flood.example. again", 1)
+}
+
+// Processors are short once work waits 100 ms for one, of either queue, and no longer than it does.
+func TestSlotsAreShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, cheap := range []bool{false, true} {
+			s := &slots{single: true, waiting: newSlots().waiting}
+			if s.short() {
+				t.Error("short without anybody who waits")
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go s.acquire(ctx, cheap)
+			synctest.Wait()
+			time.Sleep(shortAfter - 1)
+			if s.short() {
+				t.Error("short too early")
+			}
+			time.Sleep(1)
+			if !s.short() {
+				t.Errorf("cheap %v: not short", cheap)
+			}
+			cancel()
+			synctest.Wait()
+			if s.short() {
+				t.Error("short with nobody who waits any more")
+			}
+		}
+	})
 }

@@ -44,7 +44,7 @@ type future struct {
 	again  atomic.Int32 // how often clients have come late
 }
 
-// demand implements Try.Demand.
+// demand tells how often clients have come for the reply, as Try.Demand.
 func (f *future) demand() int {
 	if f.waits.Load() == 0 {
 		return 0
@@ -81,7 +81,12 @@ func (r *Resolver) start(q dns.Question, t Try, role Role) (f *future, joined bo
 	}
 	ctx, cancel := context.WithTimeoutCause(r.ctx, max(background, r.Timeout)+grace, errDeadline)
 	f = &future{question: q, began: time.Now(), done: make(chan struct{}), users: 1, cancel: cancel}
-	t.Demand = f.demand
+	t.Demand = func() int {
+		if r.slots.short() { // what was not looked at yet need not have been lost
+			return 0
+		}
+		return f.demand()
+	}
 	if t.N == 0 {
 		r.exchanges.calls[key] = f
 	}

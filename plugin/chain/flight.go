@@ -21,6 +21,8 @@ const yieldAfter = 200 * time.Millisecond
 const (
 	errDeadline = dnssec.LimitError("deadline")
 	errYielded  = dnssec.LimitError("in_flight")
+	// errProcessors is that of processors that cannot keep up.
+	errProcessors = dnssec.LimitError("processors")
 )
 
 // flight is one client question being worked on, and the clients that wait for it.
@@ -71,8 +73,11 @@ func newFlights(inFlight, waiting int, room *Room, laboured func() bool) *flight
 type refused struct{ limit dnssec.LimitError }
 
 func (e *refused) failure(q dns.Question) *dnssec.Failure {
-	if e.limit == errRoom {
+	switch e.limit {
+	case errRoom:
 		return limitFailure(q, e.limit, "no memory is left for questions in flight (limit %s)", string(e.limit))
+	case errProcessors:
+		return limitFailure(q, e.limit, "more questions come for names of this zone than can be validated (limit %s)", string(e.limit))
 	}
 	return limitFailure(q, e.limit, "too many questions in flight (limit %s)", string(e.limit))
 }
@@ -115,8 +120,12 @@ func (t *flights) ahead(key string) *flight {
 	return f
 }
 
-// place finds a slot, and room, for a new flight and its client.
+// place finds a slot, and room, for a new flight and its client. While processors are short a zone gets no more places than a few: what is
+// put off is in vain when its client has gone, and keeps all others waiting.
 func (t *flights) place(f *flight) *refused {
+	if l := t.zones[f.zone]; l != nil && l.Len() >= leastCrowd && t.laboured() {
+		return &refused{errProcessors}
+	}
 	if full := t.running+t.yielding.Len() >= 2*t.half; full || !t.room.take(clientOctets+flightOctets, false) {
 		v := t.victim(f.zone)
 		switch {
@@ -165,7 +174,7 @@ func (t *flights) victim(zone string) *flight {
 const (
 	// crowdShare is the part of the table that one zone may take before it yields first.
 	crowdShare = 4
-	// leastCrowd are too few to do so.
+	// leastCrowd are the least that do so.
 	leastCrowd = 16
 )
 
@@ -228,7 +237,7 @@ func (t *flights) leave(f *flight) {
 }
 
 // release takes the slot from a flight whose first clients have had their answer. It goes on in the background, which is a luxury (L-10):
-// not when half of the table or of the room is taken.
+// not when half of the table or of the room is taken, or processors are short.
 func (t *flights) release(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -265,14 +274,17 @@ func (t *flights) part() {
 	clear(t.byKey)
 }
 
-// busy reports whether half of the table or of the room is taken: then nothing is asked on speculation.
+// busy reports whether half of the table or of the room is taken, or processors are short: then nothing is asked on speculation.
 func (t *flights) busy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.halfFull()
 }
 
-func (t *flights) halfFull() bool { return t.running+t.yielding.Len() >= t.half || t.room.half() }
+// halfFull reports whether there is anything that luxuries would take from those who need it.
+func (t *flights) halfFull() bool {
+	return t.running+t.yielding.Len() >= t.half || t.room.half() || t.laboured()
+}
 
 func (f *flight) begin(w *query, cancel context.CancelCauseFunc) {
 	f.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"time"
 )
 
 // slots lets at most GOMAXPROCS client queries verify at once (L-7). One slot serves only queries whose chain is cached,
@@ -28,6 +29,7 @@ const (
 
 type waiter struct {
 	arrival uint64
+	since   time.Time
 	ready   chan *slot
 }
 
@@ -55,7 +57,7 @@ func (s *slots) acquire(ctx context.Context, isCheap bool) (*slot, error) {
 		queue = s.waiting[cheap]
 	}
 	s.arrivals++
-	w := &waiter{s.arrivals, make(chan *slot, 1)}
+	w := &waiter{s.arrivals, time.Now(), make(chan *slot, 1)}
 	place := queue.PushBack(w)
 	s.mu.Unlock()
 	select {
@@ -67,15 +69,20 @@ func (s *slots) acquire(ctx context.Context, isCheap bool) (*slot, error) {
 	}
 }
 
-// short reports whether so many wait for a slot that processors are what is short.
+// shortAfter is how long work waits for a slot when processors are what is short: a burst of some hundred questions is through by then.
+const shortAfter = 100 * time.Millisecond
+
+// short reports whether processors are what is short.
 func (s *slots) short() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting[dear].Len()+s.waiting[cheap].Len() >= queueOfShort
+	for _, queue := range s.waiting {
+		if e := queue.Front(); e != nil && time.Since(e.Value.(*waiter).since) >= shortAfter {
+			return true
+		}
+	}
+	return false
 }
-
-// queueOfShort waiting for a slot take longer, one signature each, than a burst of a few mails does.
-const queueOfShort = 16
 
 func (s *slots) take(isCheap bool) *slot {
 	switch {
