@@ -158,6 +158,26 @@ func shortened(path string) string {
 	}
 }
 
+// hider takes the path out of a text, as it is, as a server reads it, and each part that is long enough to be a credential; nil if there
+// is none in it.
+func (a Address) hider() *strings.Replacer {
+	const least = 4
+	if a.Transport != HTTPS || shortened(a.Path) == a.Path {
+		return nil
+	}
+	read, err := url.PathUnescape(a.Path)
+	if err != nil {
+		read = a.Path
+	}
+	pairs := []string{a.Path, shortened(a.Path), read, shortened(a.Path)} // the first that fits counts
+	for _, part := range strings.FieldsFunc(a.Path+"/"+read, func(r rune) bool { return strings.ContainsRune("/?#&=", r) }) {
+		if len(part) >= least && "/"+part != commonPath {
+			pairs = append(pairs, part, "...")
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
 // urls finds what looks like one; the end is what a sentence may add.
 var urls = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s"'.,;:)]`)
 

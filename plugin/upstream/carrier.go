@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +23,9 @@ type carrier interface {
 
 // upstream is one place to ask, and what is known of it.
 type upstream struct {
-	name    string // in logs and metrics
-	public  string // to clients
+	name    string            // in logs and metrics
+	public  string            // to clients
+	hide    *strings.Replacer // takes out of a sentence what may be a credential; nil: there is none
 	carrier carrier
 	lossy   bool // a question may vanish without a sign: worth sending again while one is outstanding
 	health  health
@@ -45,7 +47,9 @@ func fromAddress(a Address, name string, config Config) *upstream {
 	case TLS:
 		return newUpstream(name, a.public(), newTLS(a, tlsConfig(config)), false, config)
 	case HTTPS:
-		return newUpstream(name, a.public(), newWeb(a, tlsConfig(config)), false, config)
+		u := newUpstream(name, a.public(), newWeb(a, tlsConfig(config)), false, config)
+		u.hide = a.hider()
+		return u
 	default:
 		d := newDatagram(a, name, config)
 		u := newUpstream(name, a.public(), d, true, config)
@@ -66,8 +70,17 @@ func (u *upstream) ask(ctx context.Context, q query) (chain.Reply, error) {
 	if reply.Upstream = u.name; err == nil {
 		err = usable(q.Question, reply.Msg)
 	}
+	err = u.discreet(err)
 	u.learn(ctx, q, err, begun)
 	return reply, err
+}
+
+// discreet is an error without what an upstream repeats of a credential: the path, in what is no HTTP, or a part of it in an EDE.
+func (u *upstream) discreet(err error) error {
+	if f, ok := errors.AsType[*fault](err); ok && u.hide != nil {
+		return &fault{f.reason, u.hide.Replace(f.text), f.err}
+	}
+	return err
 }
 
 // carry survives a panic over what came from outside (S-27).

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +34,7 @@ var errNoStream = errors.New("took no question on any connection")
 
 // web asks one server over HTTPS (S-10, RFC 8484).
 type web struct {
-	url, path   string
+	url         string
 	modern, old *http.Transport // for HTTP/2, and for what was before
 	isOld       atomic.Bool     // the server does not speak HTTP/2: RFC 8484 section 5.2 recommends that it does
 }
@@ -46,7 +45,7 @@ var errOld = errors.New("does not speak HTTP/2")
 // newWeb connects to the address that is configured, whatever the name resolves to and whatever proxy the environment
 // names: both would have to be resolved, perhaps by us.
 func newWeb(a Address, config *tls.Config) *web {
-	w := &web{url: a.url(), path: a.Path}
+	w := &web{url: a.url()}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, usualPatience.dial)
 		defer cancel()
@@ -106,9 +105,7 @@ func (w *web) post(ctx context.Context, wire []byte) (chain.Reply, error) {
 		err = &lost{err}
 	}
 	if err != nil {
-		f := unreachable("failed over HTTPS", err)
-		f.text = strings.ReplaceAll(f.text, w.path, shortened(w.path)) // what the server said may repeat it
-		return chain.Reply{}, f
+		return chain.Reply{}, unreachable("failed over HTTPS", err)
 	}
 	if err := acceptable(response, raw, wire); err != nil {
 		return chain.Reply{}, err

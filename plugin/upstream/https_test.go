@@ -406,6 +406,34 @@ func TestHTTPSPath(t *testing.T) {
 	}
 }
 
+// TestHTTPSPathInEDE: nor is a part of the path told that a server names in an Extended DNS Error.
+func TestHTTPSPathInEDE(t *testing.T) {
+	leakless(t)
+	ca := certificates.New(t)
+	l := listenTCP(t)
+	server := &http.Server{TLSConfig: certified(t, ca, "doh.example"), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		m := new(dns.Msg)
+		if m.Unpack(body) != nil {
+			return
+		}
+		reply := new(dns.Msg).SetRcode(m, dns.RcodeRefused)
+		reply.SetEdns0(1232, true)
+		reply.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: 18, ExtraText: "profile s3cr3t of " + r.URL.Path + " has ended"}}
+		writeMessage(t, w, reply)
+	})}
+	server.TLSConfig.NextProtos = nil
+	var serving sync.WaitGroup
+	serving.Go(func() { server.ServeTLS(l, "", "") })
+	t.Cleanup(func() {
+		server.Close()
+		serving.Wait()
+	})
+	address := Address{HTTPS, l.Addr().(*net.TCPAddr).AddrPort(), "doh.example", "/user%3As3cr3t/s3cr3t"}
+	_, err := exchange(t, newSet(t, Config{RootCAs: ca.Pool, Routes: []Route{{".", []Address{address}}}}))
+	wantFailure(t, err, dns.ExtendedErrorCodeNoReachableAuthority, `answered REFUSED (EDE 18 "profile ... of /... has ended")`)
+}
+
 // A service at an address where nobody listens.
 func TestHTTPSUnreachable(t *testing.T) {
 	leakless(t)
