@@ -102,7 +102,7 @@ func (w *web) post(ctx context.Context, wire []byte) (chain.Reply, error) {
 	defer cancel(nil)
 	response, raw, err := w.fetch(ctx, wire)
 	if err != nil && t.connected {
-		err = &lost{err}
+		err = lostOpen(err)
 	}
 	if err != nil {
 		return chain.Reply{}, unreachable("failed over HTTPS", err)

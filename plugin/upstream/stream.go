@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
@@ -24,9 +25,12 @@ type patience struct {
 	write   time.Duration // until one question is on its way
 	silence time.Duration // with questions outstanding and nothing heard: the peer, or a NAT box on the way, has forgotten it
 	idle    time.Duration // with none outstanding: RFC 7766 section 6.2.3 asks for some seconds
+	pause   time.Duration // before a question is put again that has lost two; twice as long each time
 }
 
-var usualPatience = patience{dial: 3 * time.Second, write: 2 * time.Second, silence: 3 * time.Second, idle: 10 * time.Second}
+var usualPatience = patience{
+	dial: 3 * time.Second, write: 2 * time.Second, silence: 3 * time.Second, idle: 10 * time.Second, pause: 50 * time.Millisecond,
+}
 
 const (
 	maxOutstanding = 1024    // questions on one connection; on all together as many as client questions at once (L-13)
@@ -34,6 +38,9 @@ const (
 	maxApart       = 32      // more of them, for questions that have lost one
 	maxUnasked     = 1024    // replies in a row to no question outstanding: as many may have been given up
 	idsPerConn     = 1 << 16 // a connection that has used all is left
+	// maxLost is on how many connections a question is put that are closed without an answer. The pauses between them, 50 to 400 ms, are so
+	// long that with the further tries of V-14 all is told in the time that a client waits (L-10).
+	maxLost = 6
 )
 
 const (
@@ -95,24 +102,61 @@ func newTLS(a Address, config *tls.Config) *stream {
 	})
 }
 
-// ask puts q on a connection. If that is lost before the reply has come it is put once more, on a new one (S-5): not on one that all who
-// lost theirs share, since it may be one of their questions that the server or something on the way does not bear.
+// ask puts q on a connection. If that is lost before the reply has come it is put again, on a new one (S-5): not on one that all who
+// lost theirs share, since it may be one of their questions that the server or something on the way does not bear. The first time at
+// once, as the server may only have tired of the connection, and then after pauses (RFC 7766 section 6.2.4): it is short of
+// something, or starts anew.
 func (s *stream) ask(ctx context.Context, q query) (chain.Reply, error) {
 	wire, err := s.pack(q)
 	if err != nil {
 		return chain.Reply{}, err
 	}
 	raw, err := s.once(ctx, wire, false)
-	if _, ok := errors.AsType[*lost](err); ok && !(q.spare && errors.Is(err, errSilent)) {
+	for n := 1; n < maxLost && mayCome(q, n, err) && s.wait(ctx, n); n++ {
 		raw, err = s.once(ctx, wire, true)
 	}
 	if gone, ok := errors.AsType[*lost](err); ok {
-		err = unreachable("failed over "+s.over, gone.err)
+		err = unreachable(gone.text+s.over, gone.err)
 	}
 	if err != nil {
-		return chain.Reply{}, err
+		return chain.Reply{}, interrupted(ctx, err)
 	}
 	return received(raw)
+}
+
+// mayCome reports whether a question that has failed n times may yet be answered if it is put again. A connection that ended otherwise
+// than by being closed or refused is replaced once, unless datagrams are under way where it fell silent; a spare one is not waited for.
+func mayCome(q query, n int, err error) bool {
+	_, gone := errors.AsType[*lost](err)
+	if n == 1 {
+		return gone && !(q.spare && errors.Is(err, errSilent))
+	}
+	return !q.spare && (gone && closed(err) || errors.Is(err, syscall.ECONNREFUSED)) // it was there before
+}
+
+// closed reports whether an error is that the other side has closed a connection.
+func closed(err error) bool {
+	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE},
+		func(e error) bool { return errors.Is(err, e) })
+}
+
+// wait pauses before the question is put the nth time again, and reports whether there is time left for that.
+func (s *stream) wait(ctx context.Context, n int) bool {
+	if n == 1 {
+		return true
+	}
+	pause := s.patience.pause << (n - 2)
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < pause {
+		return false
+	}
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // once puts a question on a connection; again: it has lost one.
@@ -206,8 +250,13 @@ type call struct {
 	reply  chan []byte
 }
 
-// lost is the end of a connection that had been open: its questions may be put again elsewhere.
-type lost struct{ err error }
+// lost is the end of a connection that had been open, or was closed as TLS was to begin on it: its questions may be put again elsewhere.
+type lost struct {
+	text string // what could not be done over it
+	err  error
+}
+
+func lostOpen(err error) *lost { return &lost{"failed over ", err} }
 
 func (l *lost) Error() string { return l.err.Error() }
 func (l *lost) Unwrap() error { return l.err }
@@ -291,7 +340,7 @@ func (c *conn) deliver(raw []byte) {
 		k.reply <- raw
 		c.unasked = 0
 	} else if c.unasked++; c.unasked > maxUnasked {
-		c.end(&lost{errUnasked})
+		c.end(lostOpen(errUnasked))
 	}
 	c.rewind()
 }
@@ -316,7 +365,7 @@ func (c *conn) expire() {
 	switch {
 	case time.Now().Before(c.deadline): // it was rewound as it rang
 	case len(c.waiting) > 0:
-		c.end(&lost{errSilent})
+		c.end(lostOpen(errSilent))
 	default:
 		c.end(errIdle)
 	}
@@ -328,7 +377,7 @@ func (c *conn) run(s *stream) {
 	nc, err := s.connect(ctx)
 	cancel()
 	if err != nil {
-		c.end(unreachable("could not be reached over "+s.over, err))
+		c.end(notOpened(err, s.over))
 		return
 	}
 	context.AfterFunc(c.ctx, func() { nc.Close() })
@@ -341,6 +390,15 @@ func (c *conn) run(s *stream) {
 	c.write(nc)
 }
 
+// notOpened tells why a connection did not open.
+func notOpened(err error, over string) error {
+	const text = "could not be reached over "
+	if closed(err) {
+		return &lost{text, err}
+	}
+	return unreachable(text+over, err)
+}
+
 // write sends each question in one piece (RFC 7766 section 8).
 func (c *conn) write(nc net.Conn) {
 	for {
@@ -348,7 +406,7 @@ func (c *conn) write(nc net.Conn) {
 		case framed := <-c.queue:
 			nc.SetWriteDeadline(time.Now().Add(c.patience.write))
 			if _, err := nc.Write(framed); err != nil {
-				c.end(&lost{err})
+				c.end(lostOpen(err))
 				return
 			}
 		case <-c.ctx.Done():
@@ -363,7 +421,7 @@ func (c *conn) read(nc net.Conn) {
 	for {
 		raw, err := readFramed(r)
 		if err != nil {
-			c.end(&lost{err})
+			c.end(lostOpen(err))
 			return
 		}
 		c.deliver(raw)

@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -162,8 +165,8 @@ func TestTLSRefused(t *testing.T) {
 	}
 }
 
-// S-5: a kept connection that has been reset is no failure: the question goes to a new one, once.
-func TestResetIsRetriedOnce(t *testing.T) {
+// S-5: a kept connection that has been reset is no failure: the question goes to a new one.
+func TestResetIsRetried(t *testing.T) {
 	leakless(t)
 	s, set := tcpServer(t, func(a *asked) { answerOwn(t, a) })
 	if _, err := overTCP(ctxFor(t, longEnough), set, "example.com."); err != nil {
@@ -175,12 +178,94 @@ func TestResetIsRetriedOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
 
-	s, set = tcpServer(t, func(a *asked) { a.close() })
-	_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+// closing is a server that closes its first so many connections without an answer.
+func closing(t *testing.T, name string, first int) (*server, *Set) {
+	handle := func(a *asked) {
+		if a.conn <= first {
+			a.close()
+			return
+		}
+		answerOwn(t, a)
+	}
+	if name == "TLS" {
+		return tlsServer(t, handle)
+	}
+	return tcpServer(t, handle)
+}
+
+// streamOf is the stream of the one upstream of a set.
+func streamOf(set *Set) *stream {
+	if d, ok := set.upstreams[0].carrier.(*datagram); ok {
+		return d.stream
+	}
+	return set.upstreams[0].carrier.(*stream)
+}
+
+// S-5, RFC 7766 section 6.2.4: connections that are closed without an answer are tried again and again, with pauses, while time is left,
+// but not without end.
+func TestClosedIsRetriedWithPauses(t *testing.T) {
+	leakless(t)
+	for _, name := range []string{"TCP", "TLS"} {
+		s, set := closing(t, name, maxLost-1)
+		streamOf(set).patience.pause = time.Millisecond
+		for _, err := range parallel(t, set, 3) {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if n := s.connections(); n < maxLost || n > 3*maxLost {
+			t.Errorf("%s: %d connections", name, n)
+		}
+
+		s, set = closing(t, name, 1000)
+		streamOf(set).patience.pause = time.Millisecond
+		_, err := overTCP(ctxFor(t, longEnough), set, "example.com.")
+		wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "failed over "+name+": connection ")
+		if n := s.connections(); n != maxLost {
+			t.Errorf("%s: %d connections, want %d", name, n, maxLost)
+		}
+	}
+}
+
+// No pause begins for which there is no time, so that the failure says what happened.
+func TestNoPauseBeyondTheEnd(t *testing.T) {
+	leakless(t)
+	s, set := closing(t, "TCP", 1000)
+	streamOf(set).patience.pause = time.Hour
+	_, err := overTCP(ctxFor(t, longEnough), set, "example.com.")
 	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "failed over TCP: connection ")
-	if n := len(s.got("tcp")); n != 2 {
-		t.Errorf("asked %d times, want 2", n)
+	if n := s.connections(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+}
+
+// A server that starts anew closes its connections, then refuses some, or closes them before TLS has begun.
+func TestServerStartsAnew(t *testing.T) {
+	leakless(t)
+	for name, during := range map[string]error{
+		"refused": os.NewSyscallError("connect", syscall.ECONNREFUSED), "reset": os.NewSyscallError("read", syscall.ECONNRESET), "closed": io.EOF,
+	} {
+		s := serve(t, func(a *asked) {
+			if a.conn == 1 {
+				a.close()
+				return
+			}
+			a.answer(theMX(t))
+		})
+		c := plainStream(t, s, usualPatience)
+		c.patience.pause = time.Millisecond
+		connect, tries := c.connect, 0
+		c.connect = func(ctx context.Context) (net.Conn, error) {
+			if tries++; tries > 1 && tries < 4 { // one after another
+				return nil, &net.OpError{Op: "dial", Err: during}
+			}
+			return connect(ctx)
+		}
+		if _, err := c.ask(ctxFor(t, longEnough), theQuery); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

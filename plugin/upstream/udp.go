@@ -155,7 +155,9 @@ func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (cha
 
 // instead asks over TCP what failed over UDP for the sake of cookies alone, and, where there is no TCP, without them.
 func (d *datagram) instead(ctx context.Context, q query, why oddCookie) (chain.Reply, error) {
-	reply, err := d.fallBack(ctx, q, wantsTCP(why))
+	spare := q
+	spare.spare = true // there is another way if connections are closed
+	reply, err := d.fallBack(ctx, spare, wantsTCP(why))
 	if f, failed := errors.AsType[*fault](err); failed && (f.reason == Network || f.reason == Timeout) {
 		d.cookies.noTCP()
 		reply, _, err = d.once(ctx, q, anyCookie)
