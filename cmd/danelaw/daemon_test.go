@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -72,6 +73,50 @@ func TestReadersGone(t *testing.T) {
 	p.Process.Signal(syscall.SIGTERM)
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// TestReaderSleeps: who reads stderr may stop reading. No answer waits for that, nor does the end.
+func TestReaderSleeps(t *testing.T) {
+	lab := newLab(t)
+	port := ports.Closed(t)
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := exec.Command(os.Args[0], "serve", "-conf", write(t, "Corefile", strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "bind", "log\n bind", 1)))
+	p.Env, p.Stderr = append(os.Environ(), asDanelaw+"=1"), in
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	defer out.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- p.Wait() }()
+	t.Cleanup(func() { p.Process.Kill() })
+	eventually(t, "an answer", func() bool {
+		m, err := exchange(port, "good.dane.", dns.TypeMX)
+		return err == nil && m.AuthenticatedData
+	})
+	conn, err := (&dns.Client{Timeout: patience}).Dial(fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for range 2 * heldLines { // of lines, which a pipe of 64 KiB does not take
+		m, _, err := (&dns.Client{Timeout: patience}).ExchangeWithConn(new(dns.Msg).SetQuestion("localhost.", dns.TypeA), conn)
+		if err != nil || len(m.Answer) != 1 {
+			t.Fatalf("got %v, %v", m, err)
+		}
+	}
+	p.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("it does not end")
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log"
@@ -66,9 +67,9 @@ func (s *source) nameservers() (string, error) {
 	return strings.Join(all, " "), err
 }
 
-// names reports whether a word stands in the Corefile, as in `forward . /etc/resolv.conf`.
-func (s *source) names(word string) bool {
-	d := caddyfile.NewDispenser(s.name, strings.NewReader(string(s.body)))
+// mentions reports whether a word stands in a Corefile, as in `forward . /etc/resolv.conf`.
+func mentions(corefile []byte, word string) bool {
+	d := caddyfile.NewDispenser("", bytes.NewReader(corefile))
 	for d.Next() {
 		if d.Val() == word {
 			return true

@@ -61,7 +61,7 @@ func piped(ctx context.Context, name string, open func() (*os.File, error)) (*so
 		if err != nil {
 			return nil, unreadable(err)
 		}
-		return s, s.empty()
+		return s, empty(s.name, s.body)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%s: ended before a Corefile came from there", name)
 	}
@@ -69,43 +69,38 @@ func piped(ctx context.Context, name string, open func() (*os.File, error)) (*so
 
 func unreadable(err error) error { return fmt.Errorf("the Corefile cannot be read: %w", err) }
 
-// empty returns an error if there is nothing in the Corefile, which CoreDNS would take for an order to do nothing.
-func (s *source) empty() error {
-	for line := range strings.Lines(string(s.body)) {
+// empty returns an error if there is nothing in a Corefile, which CoreDNS would take for an order to do nothing.
+func empty(name string, body []byte) error {
+	for line := range strings.Lines(string(body)) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 			return nil
 		}
 	}
 	what := "empty"
-	if len(s.body) > 0 {
+	if len(body) > 0 {
 		what = "empty but for comments and white space"
 	}
-	return fmt.Errorf("%s is %s: write a Corefile into it, such as danelaw -print-default-config prints", s.name, what)
+	return fmt.Errorf("%s is %s: write a Corefile into it, such as danelaw -print-default-config prints", name, what)
 }
 
 // again reports whether a reload can bring anything new.
 func (s *source) again() bool { return s.file != "" || s.made != nil }
 
-// Load implements caddy.Loader: it reads the file anew.
+// Load implements caddy.Loader: it reads the file anew. Reloads of several causes may do so at once.
 func (s *source) Load(kind string) (caddy.Input, error) {
-	if s.made != nil {
-		body, err := s.made()
-		if err != nil {
-			return nil, err
-		}
-		s.body = body
-	}
-	if s.file != "" {
-		body, err := owned.AnyGroup().Read(s.file, maxCorefile)
-		if err != nil {
+	body, err := s.body, error(nil)
+	switch {
+	case s.made != nil:
+		body, err = s.made()
+	case s.file != "":
+		if body, err = owned.AnyGroup().Read(s.file, maxCorefile); err != nil {
 			return nil, unreadable(err)
 		}
-		read := source{name: s.name, body: body}
-		if err := read.empty(); err != nil {
-			return nil, err
-		}
-		s.body = body
+		err = empty(s.name, body)
 	}
-	s.system.Store(s.made != nil || s.names(resolvConf))
-	return caddy.CaddyfileInput{Filepath: s.name, Contents: s.body, ServerTypeName: kind}, nil
+	if err != nil {
+		return nil, err
+	}
+	s.system.Store(s.made != nil || mentions(body, resolvConf))
+	return caddy.CaddyfileInput{Filepath: s.name, Contents: body, ServerTypeName: kind}, nil
 }
