@@ -240,16 +240,16 @@ func cut(text string) string {
 // fit makes m no larger than size: first by leaving out Extended DNS Errors, the last first (S-15), then by whole
 // RRsets, the last first, with TC (S-3). A message of which nothing is left vouches for nothing (V-77).
 func fit(m *dns.Msg, size int) {
-	if opt := m.IsEdns0(); opt != nil {
-		for len(opt.Option) > 0 && m.Len() > size {
-			opt.Option = opt.Option[:len(opt.Option)-1]
-		}
-	}
-	if m.Len() > size {
+	if exceeds(m, size) {
 		measurable(m.Answer)
 		measurable(m.Ns)
 	}
-	for m.Len() > size && len(m.Answer)+len(m.Ns) > 0 {
+	if opt := m.IsEdns0(); opt != nil {
+		for len(opt.Option) > 0 && exceeds(m, size) {
+			opt.Option = opt.Option[:len(opt.Option)-1]
+		}
+	}
+	for exceeds(m, size) && len(m.Answer)+len(m.Ns) > 0 {
 		m.Truncated = true
 		if len(m.Ns) > 0 {
 			m.Ns = withoutLast(m.Ns)
@@ -260,6 +260,14 @@ func fit(m *dns.Msg, size int) {
 	if m.Truncated && len(m.Answer)+len(m.Ns) == 0 {
 		m.AuthenticatedData = false
 	}
+}
+
+// exceeds reports whether m is larger than size: most replies are not even without compression, which is dearer to
+// measure.
+func exceeds(m *dns.Msg, size int) bool {
+	plain := *m
+	plain.Compress = false
+	return plain.Len() > size && m.Len() > size
 }
 
 // measurable turns records into octets of which the library measures more than it writes: two octets for a signature, up
