@@ -82,13 +82,10 @@ func thisMachine() *machine {
 	}
 }
 
-// read returns the content of a file; "" if it is not there.
-func (m *machine) read(file string) string {
+// read returns the content of a file.
+func (m *machine) read(file string) (string, error) {
 	content, err := os.ReadFile(filepath.Join(m.root, file))
-	if err != nil {
-		return ""
-	}
-	return string(content)
+	return string(content), err
 }
 
 // examination is one part of the doctor's work. All go on at once.

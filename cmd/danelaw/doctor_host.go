@@ -32,13 +32,10 @@ func (*machine) listeners(context.Context) []finding {
 	return found
 }
 
-// chrootResolvConf is Postfix's copy, which its chrooted processes read.
-const chrootResolvConf = "/var/spool/postfix/etc/resolv.conf"
-
 // resolverConfiguration looks at what the resolver library reads.
 func (m *machine) resolverConfiguration(context.Context) (found []finding) {
 	const topic = "resolv.conf"
-	text := m.read(resolvConf)
+	text, _ := m.read(resolvConf) // without it programs ask 127.0.0.1
 	servers, options := readResolvConf(text)
 	found = append(found, nameserverFindings(servers)...)
 	if !slices.Contains(options, "trust-ad") {
@@ -54,9 +51,6 @@ func (m *machine) resolverConfiguration(context.Context) (found []finding) {
 	if !slices.Contains(options, "edns0") {
 		found = append(found, finding{topic, warning, "`options edns0` is missing: large answers need a second question over TCP",
 			"add `options trust-ad edns0` to " + resolvConf})
-	}
-	if chrooted := m.read(chrootResolvConf); chrooted != "" {
-		found = append(found, chrootFinding(text, chrooted))
 	}
 	return found
 }
@@ -107,18 +101,6 @@ func nameserverFindings(servers []string) (found []finding) {
 			"and what they say of a bogus domain is believed", len(servers)), one})
 	}
 	return found
-}
-
-// chrootFinding compares Postfix's copy of resolv.conf with the original.
-func chrootFinding(text, chrooted string) finding {
-	const topic = "resolv.conf"
-	servers, options := readResolvConf(text)
-	copied, copiedOptions := readResolvConf(chrooted)
-	if slices.Equal(servers, copied) && slices.Equal(options, copiedOptions) {
-		return fine(topic, "Postfix's copy in its chroot says the same")
-	}
-	return finding{topic, fault, fmt.Sprintf("Postfix's copy %s is another (%s): its chrooted processes ask other resolvers", chrootResolvConf,
-		strings.Join(copied, ", ")), "cp " + resolvConf + " " + chrootResolvConf + " && postfix reload"}
 }
 
 // clock looks at time and its synchronisation.

@@ -22,6 +22,7 @@ func (e exim) install(t *testing.T) {
 	t.Helper()
 	e.write(t, "etc/exim4/update-exim4.conf.conf", "dc_eximconfig_configtype='internet'\ndc_other_hostnames='localhost'\n"+
 		"dc_local_interfaces='127.0.0.1'\ndc_localdelivery='mail_spool'\n")
+	e.must(t, "sh", "-ec", "cd /etc/exim4 && cp -n exim4.conf.template template.debian && cp template.debian exim4.conf.template")
 	e.insert(t, recommended(t, "Exim"))
 	for _, args := range [][]string{
 		{"mkdir", "-p", "/var/lib/exim4", "/var/spool/exim4", "/var/log/exim4"},
@@ -101,17 +102,23 @@ func (e exim) attempted(t *testing.T, _ int) map[string]outcome {
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := eximOutcomes(string(log))
+	for _, field := range strings.Fields(e.must(t, "exim4", "-bp")) {
+		enqueue(all, field)
+	}
+	return all
+}
+
+// eximOutcomes reads a log.
+func eximOutcomes(log string) map[string]outcome {
 	all := map[string]outcome{}
-	for _, m := range eximLine.FindAllStringSubmatch(string(log), -1) {
+	for _, m := range eximLine.FindAllStringSubmatch(log, -1) {
 		_, domain, _ := strings.Cut(m[2], "@")
 		o := outcome{status: eximMark[m[1]], reason: strings.TrimSpace(m[3])}
 		if tls := eximTLS.FindStringSubmatch(m[3]); tls != nil {
 			o.level = eximSeen[tls[1]]
 		}
 		all[domain] = o
-	}
-	for _, field := range strings.Fields(e.must(t, "exim4", "-bp")) {
-		enqueue(all, field)
 	}
 	return all
 }

@@ -54,8 +54,8 @@ func (p postfix) send(domain string) error {
 }
 
 var (
-	postfixTLS    = regexp.MustCompile(`postfix/smtp\[(\d+)\]: (\w+) TLS connection established to ([^\[]+)`)
-	postfixStatus = regexp.MustCompile(`postfix/\w+\[(\d+)\]: \w+: to=<([^>]+)>, relay=([^\[,]+).* status=(\w+) \((.*)\)`)
+	postfixTLS    = regexp.MustCompile(`postfix[\w-]*/(?:\w+/)?smtp\[(\d+)\]: (\w+) TLS connection established to ([^\[]+)`)
+	postfixStatus = regexp.MustCompile(`postfix[\w-]*/(?:\w+/)?\w+\[(\d+)\]: \w+: to=<([^>]+)>, relay=([^\[,]+).* status=(\w+) \((.*)\)`)
 )
 
 // attempted says what became of all messages, once n have been tried.
@@ -72,14 +72,19 @@ func (p postfix) attempted(t *testing.T, n int) map[string]outcome {
 	}
 }
 
-// outcomes reads the log. A process has one delivery at a time: its last TLS connection to a relay is that of the delivery.
+// outcomes reads the log.
 func (p postfix) outcomes() (map[string]outcome, error) {
 	log, err := os.ReadFile(filepath.Join(string(p.root), postfixLog))
 	if err != nil {
 		return nil, err
 	}
+	return postfixOutcomes(string(log)), nil
+}
+
+// postfixOutcomes reads a log. A process has one delivery at a time: its last TLS connection to a relay is that of the delivery.
+func postfixOutcomes(log string) map[string]outcome {
 	all, levels := map[string]outcome{}, map[string]string{}
-	for _, line := range strings.Split(string(log), "\n") {
+	for line := range strings.Lines(log) {
 		if m := postfixTLS.FindStringSubmatch(line); m != nil {
 			levels[m[1]+m[3]] = m[2]
 		}
@@ -93,7 +98,7 @@ func (p postfix) outcomes() (map[string]outcome, error) {
 		}
 		delete(levels, m[1]+m[3])
 	}
-	return all, nil
+	return all
 }
 
 // queued adds what is in the queue.

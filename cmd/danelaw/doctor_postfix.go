@@ -1,0 +1,336 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// postfix examines the settings that decide about DANE, above all those that silently switch it off, in every instance (postmulti(1)).
+func (m *machine) postfix(ctx context.Context) []finding {
+	if !m.has("postconf") {
+		return []finding{fine("Postfix", "it is not installed")}
+	}
+	if library, err := m.run(ctx, "postconf", "-T", "compile-version"); err != nil || strings.TrimSpace(library) == "" {
+		return []finding{{"Postfix", fault, "this Postfix was built without TLS: it can do no DANE", "install one that was built with OpenSSL, such as Debian's"}}
+	}
+	found, others := m.postfixInstance(ctx, "")
+	for _, dir := range others {
+		more, _ := m.postfixInstance(ctx, dir)
+		found = append(found, more...)
+	}
+	return found
+}
+
+// postfixInstance examines the instance of a directory, "" for the default; others are the directories of the rest.
+func (m *machine) postfixInstance(ctx context.Context, dir string) (found []finding, others []string) {
+	p, err := m.openPostfix(ctx, dir)
+	if err != nil {
+		return []finding{{"Postfix", warning, strings.TrimSpace(dir+" its settings cannot be read: ") + " " + err.Error(), "run this as root"}}, nil
+	}
+	if dir != "" && p.settings["multi_instance_enable"] != "yes" {
+		return []finding{fine("Postfix", "%s: this instance is not enabled", dir)}, nil
+	}
+	found = append(p.services(ctx), p.destinations()...)
+	found = append(found, p.unlisted...)
+	if !slices.ContainsFunc(found, func(f finding) bool { return f.State != ok }) {
+		found = append(found, fine("Postfix", "DANE is on: level %s", p.of(p.routes[0].service, "smtp_tls_security_level")))
+	}
+	found = append(found, p.chroots()...)
+	if dir != "" {
+		for i := range found {
+			found[i].Why = dir + ": " + found[i].Why
+		}
+	}
+	return found, postfixWords(p.settings["multi_instance_directories"])
+}
+
+// postfixRule is a fault of a setting, with the value that mends it; "" is the default.
+type postfixRule struct {
+	setting string
+	wrong   func(value string, of func(string) string) bool
+	why     string // %q is the value
+	value   string
+	grave   bool // DANE is off, or mail stops; else some of it is lost
+}
+
+func whenIs(bad string) func(string, func(string) string) bool {
+	return func(value string, _ func(string) string) bool { return value == bad }
+}
+
+// hasWord reports whether a value has one of some words.
+func hasWord(value string, some ...string) bool {
+	return slices.ContainsFunc(postfixWords(strings.ToLower(value)), func(word string) bool { return slices.Contains(some, word) })
+}
+
+// postfixRules are for each service that sends by SMTP (smtp_tls_policy.c, dane_init).
+var postfixRules = []postfixRule{
+	{"smtp_tls_security_level", func(v string, _ func(string) string) bool { return v != "dane" && v != "dane-only" },
+		"%q: TLSA records are not looked up", "dane", true},
+	{"smtp_dns_support_level", func(v string, _ func(string) string) bool { return v != "dnssec" },
+		"%q: DANE is off whatever the security level says", "dnssec", true},
+	{"smtp_host_lookup", func(v string, _ func(string) string) bool { return !hasWord(v, "dns") },
+		"%q: addresses from elsewhere than DNS are never secure, and DANE is off", "dns", true},
+	{"ignore_mx_lookup_error", whenIs("yes"), "%q: Postfix then takes no answer for secure, and DANE is off", "no", true},
+	{"smtp_dns_resolver_options", func(v string, _ func(string) string) bool { return hasWord(v, "res_defnames", "res_dnsrch") },
+		"%q: names that the resolver completes cannot be secure, and DANE is off", "", true},
+	{"tls_dane_digests", func(v string, _ func(string) string) bool { return !digests(v)["sha256"] },
+		"%q: without sha256 nearly all TLSA records are unusable, and mail is encrypted to whoever answers", "sha512 sha256", true},
+	{"tls_dane_digests", func(v string, _ func(string) string) bool { return digests(v)["sha256"] && !digests(v)["sha512"] },
+		"%q: without sha512 the TLSA records of matching type 2 are unusable", "sha512 sha256", false},
+	{"smtp_tls_dane_insecure_mx_policy", func(v string, of func(string) string) bool {
+		return of("smtp_tls_security_level") == "dane" && v != "dane" && !strings.HasPrefix(v, "${")
+	}, "%q: TLSA records of hosts behind an unsigned MX are not used", "", false},
+	{"smtp_discard_ehlo_keywords", func(v string, _ func(string) string) bool { return hasWord(v, "starttls") },
+		"%q: no host is seen to offer STARTTLS, and mail to those with DANE stays in the queue", "", true},
+	{"smtp_never_send_ehlo", whenIs("yes"), "%q: no host is asked for STARTTLS, and mail to those with DANE stays in the queue", "no", true},
+}
+
+// digests are the algorithms of tls_dane_digests, whose form is NAME or NAME=TYPE.
+func digests(value string) map[string]bool {
+	all := map[string]bool{}
+	for _, word := range postfixWords(strings.ToLower(value)) {
+		name, _, _ := strings.Cut(word, "=")
+		all[name] = true
+	}
+	return all
+}
+
+// services examines the settings of each service that sends mail, and its tables of levels.
+func (p *postfix) services(ctx context.Context) (found []finding) {
+	told := map[string]bool{} // what is wrong in main.cf is told once
+	for i, name := range p.senders() {
+		own := p.master[name]
+		if own.command != "smtp" {
+			continue
+		}
+		for _, rule := range postfixRules {
+			value := p.of(name, rule.setting)
+			_, overridden := own.settings[rule.setting]
+			key := rule.why + value
+			if !rule.wrong(value, func(setting string) string { return p.of(name, setting) }) || !overridden && told[key] {
+				continue
+			}
+			told[key] = told[key] || !overridden
+			found = append(found, p.broken(name, rule, value, overridden, rule.grave && i == 0))
+		}
+		for _, f := range slices.Concat(p.reuse(name), p.filters(ctx, name), p.policies(ctx, name), p.fallbacks(name)) {
+			if !told[f.Why] {
+				told[f.Why] = true
+				found = append(found, f)
+			}
+		}
+	}
+	return found
+}
+
+// broken is the finding of a rule. The remedy is for the file that has the setting.
+func (p *postfix) broken(service string, rule postfixRule, value string, overridden, grave bool) finding {
+	why := rule.setting + " is " + fmt.Sprintf(rule.why, value)
+	if overridden {
+		why = "in master.cf, " + service + "/unix: " + why
+	} else if service != p.routes[0].service {
+		why = "service " + service + ": " + why
+	}
+	if whose := p.whose(service); whose != "" {
+		why += " (for " + whose + ")"
+	}
+	f := finding{"Postfix", warning, why, p.mend(service, rule.setting, rule.value, overridden)}
+	if grave {
+		f.State = fault
+	}
+	return f
+}
+
+// mend is the command that gives a setting its value, or its default.
+func (p *postfix) mend(service, setting, value string, overridden bool) string {
+	option, name := "-e", setting
+	if overridden {
+		option, name = "-P", service+"/unix/"+setting
+	}
+	switch {
+	case value == "" && overridden:
+		option = "-PX"
+	case value == "":
+		option = "-X"
+	default:
+		name += "=" + value
+	}
+	if strings.Contains(name, " ") {
+		name = "'" + name + "'"
+	}
+	return fmt.Sprintf("postconf%s %s %s && postfix%s reload", p.flag(), option, name, p.flag())
+}
+
+// reuse judges whether there is the service that holds TLS connections open.
+func (p *postfix) reuse(service string) []finding {
+	const setting = "smtp_tls_connection_reuse"
+	if _, there := p.master["tlsproxy"]; there || p.of(service, setting) != "yes" {
+		return nil
+	}
+	_, overridden := p.master[service].settings[setting]
+	return []finding{{"Postfix", fault, setting + " is \"yes\", but master.cf has no tlsproxy: TLS cannot be started, and mail to hosts with DANE stays in the queue",
+		p.mend(service, setting, "no", overridden)}}
+}
+
+// filters looks for a filter of DNS replies that takes TLSA records out.
+func (p *postfix) filters(ctx context.Context, service string) (found []finding) {
+	const setting = "smtp_dns_reply_filter"
+	_, overridden := p.master[service].settings[setting]
+	for _, table := range postfixWords(p.of(service, setting)) {
+		entries, err := p.entries(ctx, table)
+		if err != nil {
+			found = append(found, p.unreadable(setting, table, "whether it takes TLSA records out is not seen"))
+		}
+		if slices.ContainsFunc(entries, func(e tableEntry) bool { return strings.Contains(strings.ToUpper(e.key), "TLSA") }) {
+			found = append(found, finding{"Postfix", fault, fmt.Sprintf("%s (%s) is about TLSA records: those that it takes out make a lookup fail, and mail stays in the queue",
+				setting, table), p.mend(service, setting, "", overridden)})
+		}
+	}
+	return found
+}
+
+// levels of smtp_tls_per_site that take the place of DANE; MAY does not.
+var perSiteLevels = []string{"NONE", "MUST", "MUST_NOPEERMATCH"}
+
+// policies looks for destinations to which a level other than DANE applies. Postfix reads smtp_tls_per_site only where there is nothing in
+// smtp_tls_policy_maps.
+func (p *postfix) policies(ctx context.Context, service string) (found []finding) {
+	setting := "smtp_tls_policy_maps"
+	if p.of(service, setting) == "" {
+		setting = "smtp_tls_per_site"
+	}
+	for _, table := range postfixWords(p.of(service, setting)) {
+		entries, err := p.entries(ctx, table)
+		if err != nil {
+			found = append(found, p.unreadable(setting, table, "what it returns takes the place of DANE"))
+			continue
+		}
+		byLevel := map[string][]string{}
+		for _, e := range entries {
+			level, _, _ := strings.Cut(e.value+" ", " ")
+			known := setting == "smtp_tls_per_site" && !slices.Contains(perSiteLevels, strings.ToUpper(level))
+			if !known && !strings.HasPrefix(level, "dane") {
+				byLevel[level] = append(byLevel[level], e.key)
+			}
+		}
+		for _, level := range slices.Sorted(maps.Keys(byLevel)) {
+			keys := byLevel[level]
+			found = append(found, finding{"Postfix", warning, fmt.Sprintf("%s (%s) has %s for %s: no TLSA record is used there", setting, table, level,
+				several(keys)), "take the entry out if there are TLSA records: danelaw check " + askable(keys[0])})
+		}
+	}
+	return found
+}
+
+// unreadable is the finding of a table that does not list what it holds.
+func (p *postfix) unreadable(setting, table, meaning string) finding {
+	return finding{"Postfix", warning, fmt.Sprintf("%s has %s, which lists no entries: %s", setting, table, meaning),
+		fmt.Sprintf("ask it for the domains you care for: postmap%s -q DOMAIN '%s'", p.flag(), table)}
+}
+
+// fallbacks judges the relays that get mail when the hosts of a domain fail, as those do whose certificate is not the right one.
+func (p *postfix) fallbacks(service string) (found []finding) {
+	setting := "smtp_fallback_relay"
+	_, overridden := p.master[service].settings[setting]
+	for _, to := range postfixWords(p.of(service, setting)) {
+		h := nexthopOf(to)
+		why := fmt.Sprintf("%s is %s: it gets the mail to every host that fails, also if it is DANE that fails there", setting, to)
+		if h.address.IsValid() {
+			why += ", and an address has no TLSA records"
+		}
+		found = append(found, finding{"Postfix", warning, why, p.mend(service, setting, "", overridden)})
+	}
+	return found
+}
+
+// destinations judges where mail goes that does not go to the hosts of its domain.
+func (p *postfix) destinations() (found []finding) {
+	var order []postfixRoute
+	whose := map[postfixRoute][]string{}
+	for _, r := range p.routes {
+		group := r
+		group.whose = ""
+		if whose[group] == nil {
+			order = append(order, group)
+		}
+		whose[group] = append(whose[group], r.whose)
+	}
+	for _, group := range order {
+		group.whose = ""
+		if all := whose[group]; !slices.Contains(all, "") {
+			group.whose = several(all)
+		}
+		found = append(found, p.destination(group)...)
+	}
+	return found
+}
+
+// destination judges one of them.
+func (p *postfix) destination(r postfixRoute) (found []finding) {
+	what := cmp.Or(r.whose, "all mail")
+	service, known := p.master[r.service]
+	if !known || !service.sends() {
+		if r.whose == "" && r.setting == "default_transport" {
+			return []finding{{"Postfix", warning, fmt.Sprintf("default_transport is %s: %s leaves by it, not by Postfix's own SMTP, and whether that does DANE is not seen here",
+				r.service, what), p.mend(r.service, "default_transport", "smtp", false)}}
+		}
+		return nil
+	}
+	for _, to := range postfixWords(strings.TrimPrefix(r.nexthop, "inet:")) {
+		if f, bad := r.judge(what, to); bad {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// judge judges a next hop.
+func (r postfixRoute) judge(what, to string) (f finding, bad bool) {
+	h := nexthopOf(to)
+	from := fmt.Sprintf("%s sends %s to %s", r.setting, what, to)
+	switch {
+	case h.name == r.whose || strings.HasPrefix(to, "unix:"):
+		return f, false
+	case h.local():
+		return finding{"Postfix", warning, from + ", on this host: whether what is there does DANE is not seen here", "see to it that it does"},
+			r.setting != "content_filter"
+	case h.address.IsValid():
+		f = finding{"Postfix", warning, from + ": an address has no TLSA records, and DANE is off",
+			"name the host instead, and see to it that it has TLSA records and does DANE as well"}
+		if r.whose == "" && r.setting != "content_filter" {
+			f.State = fault
+		}
+		return f, true
+	}
+	return finding{"Postfix", warning, from + ": DANE protects the way to it alone",
+		"see to it that it does DANE as well, and has TLSA records: danelaw check " + h.name}, true
+}
+
+// chroots compares the copy of resolv.conf that a chrooted smtp reads with the host's. Of the options Postfix needs none.
+func (p *postfix) chroots() []finding {
+	const topic = "resolv.conf"
+	if !slices.ContainsFunc(p.senders(), func(name string) bool { return p.master[name].command == "smtp" && p.master[name].chroot }) {
+		return nil
+	}
+	file := p.settings["queue_directory"] + resolvConf
+	servers, copied := p.machine.nameservers(resolvConf), p.machine.nameservers(file)
+	if slices.Equal(servers, copied) {
+		return []finding{fine(topic, "Postfix's chroot has the same nameservers")}
+	}
+	return []finding{{topic, fault, fmt.Sprintf("Postfix's copy %s names %s: its chrooted processes ask other resolvers", file,
+		strings.Join(copied, ", ")), fmt.Sprintf("cp %s %s && postfix%s reload", resolvConf, file, p.flag())}}
+}
+
+// nameservers are those that a resolv.conf makes programs ask (resolv.conf(5)).
+func (m *machine) nameservers(file string) []string {
+	text, _ := m.read(file) // without a file it is as with an empty one
+	servers, _ := readResolvConf(text)
+	if len(servers) == 0 {
+		return []string{"127.0.0.1"}
+	}
+	return servers
+}

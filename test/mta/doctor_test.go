@@ -1,0 +1,286 @@
+package mta
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// finding is one of `danelaw doctor -json`.
+type finding struct{ Topic, State, Why, Remedy string }
+
+// examined is a configuration that an MTA and danelaw doctor are given: what the one does and what the other says are compared.
+type examined struct {
+	name   string
+	change []string // commands of a shell in the MTA's root; {A:DOMAIN} is the address of a domain's receiver
+	to     string   // the domain that shows the loss; "": ee.dane, which has DANE
+	want   string   // what becomes of mail to it; "": sent Verified
+	says   string   // a part of the finding of doctor; "": all is well
+	beyond bool     // what is lost is not seen in this delivery
+	mends  bool     // the remedy is a command after which all is well
+	by     string   // the directory of the instance of Postfix that the mail is given to, if it is not the default
+	undo   []string // commands, at the end
+}
+
+// doctored is an MTA that can be given another configuration.
+type doctored interface {
+	transferAgent
+	path() string // of its root
+	must(t *testing.T, args ...string) string
+	save(t *testing.T)               // keeps the configuration
+	restore(t *testing.T)            // begins anew with it
+	reload(t *testing.T)             // after a change
+	remedy(f finding) (string, bool) // the command that it is, if it is one
+	since(t *testing.T) func(domain string) (outcome, bool)
+}
+
+// TestDoctor gives each configuration to the real MTA and to danelaw doctor.
+func TestDoctor(t *testing.T) {
+	suite.Needs(t)
+	w := open(t)
+	w.runDanelaw(t)
+	for _, m := range []struct {
+		doctored
+		table []examined
+	}{{postfix{newRoot(t, "postfix")}, postfixExamined}, {exim{newRoot(t, "exim4-daemon-light")}, eximExamined}} {
+		t.Run(m.name(), func(t *testing.T) {
+			m.install(t)
+			w.installDanelaw(t, m.path())
+			m.start(t)
+			defer m.stop(t)
+			m.save(t)
+			for _, e := range m.table {
+				t.Run(e.name, func(t *testing.T) { w.examine(t, m.doctored, e) })
+			}
+		})
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	if out, err := exec.Command("cp", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// examine compares what the MTA does with what doctor says of it, and then applies the remedies.
+func (w *world) examine(t *testing.T, m doctored, e examined) {
+	t.Helper()
+	if e.to == "" {
+		e.to = "ee.dane"
+	}
+	if e.want == "" {
+		e.want = verified
+	}
+	m.restore(t)
+	for _, c := range e.change {
+		m.must(t, "sh", "-ec", w.withAddresses(t, c))
+	}
+	m.reload(t)
+	defer func() {
+		for _, c := range e.undo {
+			m.must(t, "sh", "-ec", c)
+		}
+	}()
+	o, found := attempt(t, m, e.to, e.by), examinedBy(t, m)
+	t.Logf("%v; %v", o, found)
+	if got := o.String(); !strings.HasPrefix(got, e.want) && !strings.Contains(got, e.want) {
+		t.Errorf("%s: %v, want %s", e.to, o, e.want)
+	}
+	if len(found) == 0 != (o.level == "Verified") && !e.beyond {
+		t.Errorf("%s: %v, and doctor says %v", e.to, o, found)
+	}
+	if e.says == "" && len(found) > 0 || e.says != "" && !slices.ContainsFunc(found, func(f finding) bool { return strings.Contains(f.State+": "+f.Why, e.says) }) {
+		t.Errorf("doctor says %v, want %q", found, e.says)
+	}
+	if e.mends {
+		w.mend(t, m, e, found)
+	}
+}
+
+// mend applies what doctor tells to do.
+func (w *world) mend(t *testing.T, m doctored, e examined, found []finding) {
+	t.Helper()
+	for _, f := range found {
+		if c, is := m.remedy(f); is {
+			m.must(t, "sh", "-ec", "("+c+") >/dev/null 2>&1")
+		} else {
+			t.Errorf("not a command: %s", f.Remedy)
+		}
+	}
+	m.reload(t)
+	o := attempt(t, m, "ee.dane", e.by)
+	if found := examinedBy(t, m); o.String() != verified || len(found) > 0 {
+		t.Errorf("with the remedies of %v: %v, and doctor says %v", e.name, o, found)
+	}
+}
+
+// addressOf names the receiver of a domain by its address.
+var addressOf = regexp.MustCompile(`\{A:([^}]+)\}`)
+
+func (w *world) withAddresses(t *testing.T, text string) string {
+	t.Helper()
+	return addressOf.ReplaceAllStringFunc(text, func(m string) string {
+		domain := addressOf.FindStringSubmatch(m)[1]
+		i := slices.IndexFunc(deliveries, func(d delivery) bool { return d.domain == domain })
+		if i < 0 {
+			t.Fatalf("there is no %s", domain)
+		}
+		return address(i)
+	})
+}
+
+// attempt sends a message, by an instance if that is not the default, and returns what became of it.
+func attempt(t *testing.T, m doctored, domain, by string) outcome {
+	t.Helper()
+	of := m.since(t)
+	if by != "" {
+		m.must(t, "sh", "-ec", "echo hello | sendmail -C "+by+" -f "+sender+" "+recipient(domain))
+	} else if err := m.send(domain); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience / 4); ; time.Sleep(50 * time.Millisecond) {
+		if o, tried := of(domain); tried {
+			return o
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the message was not tried")
+		}
+	}
+}
+
+// examinedBy is what doctor, in the MTA's root, says of the MTA: all that is not ok.
+func examinedBy(t *testing.T, m doctored) (found []finding) {
+	t.Helper()
+	c := exec.Command("chroot", m.path(), "/danelaw", "doctor", "-json")
+	c.Env = []string{"PATH=/usr/sbin:/usr/bin", "LC_ALL=C"}
+	out, err := c.Output()
+	if exited := new(exec.ExitError); err != nil && !errors.As(err, &exited) {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(out, &found); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return slices.DeleteFunc(found, func(f finding) bool {
+		return f.State == "ok" || f.Topic != "Postfix" && f.Topic != "Exim" && f.Topic != "resolv.conf"
+	})
+}
+
+// path is where the root is.
+func (r root) path() string { return string(r) }
+
+// logged returns what has come to a log since.
+func (r root) logged(t *testing.T, file string) func() string {
+	t.Helper()
+	read := func() []byte {
+		text, err := os.ReadFile(filepath.Join(string(r), file))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return text
+	}
+	before := len(read())
+	return func() string { return string(read()[before:]) }
+}
+
+func (p postfix) save(t *testing.T) {
+	t.Helper()
+	p.must(t, "sh", "-ec", "cd /etc/postfix && cp main.cf main.cf.saved && cp master.cf master.cf.saved")
+}
+
+func (p postfix) restore(t *testing.T) {
+	t.Helper()
+	p.must(t, "sh", "-ec", "cd /etc/postfix && cp main.cf.saved main.cf && cp master.cf.saved master.cf; cp /etc/resolv.conf /var/spool/postfix/etc/")
+	p.must(t, "postsuper", "-d", "ALL")
+}
+
+// reload leaves no pipe to what Postfix starts. What reads files that are new waits until they are not, so they are made old.
+func (p postfix) reload(t *testing.T) {
+	t.Helper()
+	p.must(t, "sh", "-ec", "touch -d '1 minute ago' /etc/postfix/main.cf /etc/postfix/master.cf && postfix reload >/dev/null 2>&1")
+}
+
+// remedy is the command that a remedy is as a whole.
+func (postfix) remedy(f finding) (string, bool) {
+	return f.Remedy, strings.HasPrefix(f.Remedy, "postconf ") || strings.HasPrefix(f.Remedy, "cp ")
+}
+
+func (p postfix) since(t *testing.T) func(string) (outcome, bool) {
+	t.Helper()
+	log := p.logged(t, postfixLog)
+	return func(domain string) (outcome, bool) {
+		o, tried := postfixOutcomes(log())[domain]
+		return o, tried
+	}
+}
+
+const eximConfig = "/var/lib/exim4/config.autogenerated"
+
+func (e exim) save(t *testing.T) {
+	t.Helper()
+	e.must(t, "cp", eximConfig, eximConfig+".saved")
+}
+
+func (e exim) restore(t *testing.T) {
+	t.Helper()
+	e.start(t)
+	e.must(t, "cp", eximConfig+".saved", eximConfig)
+}
+
+// reload makes Exim forget that hosts have failed.
+func (e exim) reload(t *testing.T) {
+	t.Helper()
+	e.must(t, "sh", "-ec", "rm -f /var/spool/exim4/db/*")
+}
+
+// Remedies for Exim.
+var (
+	written  = regexp.MustCompile("^write `([^`]+)`(?: into (?:router|transport) (\\w+))?$")
+	takenOut = regexp.MustCompile("^take `(\\w+)` out(?: of (?:router|transport) (\\w+))?$")
+)
+
+func (exim) remedy(f finding) (string, bool) {
+	if m := written.FindStringSubmatch(f.Remedy); m != nil {
+		return eximWrite(m[2], m[1]), true
+	}
+	if m := takenOut.FindStringSubmatch(f.Remedy); m != nil {
+		return eximTakeOut(m[2], m[1]), true
+	}
+	return "", false
+}
+
+// eximTakeOut is a command that takes an option out of a driver, or of the main section.
+func eximTakeOut(driver, option string) string {
+	lines := "1,/^begin /"
+	if driver != "" {
+		lines = "/^" + driver + ":$/,/^$/"
+	}
+	return fmt.Sprintf(`sed -i '%s{/^ *\(no_\)\?%s\b/d}' %s`, lines, option, eximConfig)
+}
+
+// eximWrite is a command that puts a line into a driver, or into the main section, in the place of one for the same option.
+func eximWrite(driver, line string) string {
+	option, _, _ := strings.Cut(line, " ")
+	out := eximTakeOut(driver, strings.TrimPrefix(option, "no_"))
+	if driver == "" {
+		return fmt.Sprintf("%s && sed -i '1i %s' %s", out, line, eximConfig)
+	}
+	return fmt.Sprintf(`%s && sed -i '/^%s:$/,/^$/s|^ *driver = .*|&\n%s|' %s`, out, driver, line, eximConfig)
+}
+
+func (e exim) since(t *testing.T) func(string) (outcome, bool) {
+	t.Helper()
+	log := e.logged(t, eximLog)
+	return func(domain string) (outcome, bool) {
+		o, tried := eximOutcomes(log())[domain]
+		return o, tried
+	}
+}
