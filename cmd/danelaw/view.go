@@ -166,7 +166,7 @@ func failureOf(f *dnssec.Failure) *failureView {
 func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, error) {
 	v := &view{Domain: domain, Checked: a.now(domain).UTC().Truncate(time.Second), Hosts: []*hostView{}, zones: map[string]*dnssec.Zone{}}
 	var work sync.WaitGroup
-	work.Go(func() { a.walk(ctx, v, o.port) })
+	work.Go(func() { a.walk(ctx, v, o) })
 	work.Go(func() { v.MTASTS.lookupView, _ = a.lookup(ctx, "_mta-sts."+domain, dns.TypeTXT) })
 	work.Go(func() { v.TLSRPT.lookupView, _ = a.lookup(ctx, "_smtp._tls."+domain, dns.TypeTXT) })
 	work.Wait()
@@ -188,14 +188,19 @@ type lookOptions struct {
 	smtp        bool // connect to the receivers
 	port        int  // theirs
 	requireDANE bool // a domain without is not as wanted
+	host        bool // the name is that of a mail host: its MX records do not count
 }
 
 // walk asks for what a sender asks for, and keeps for readers what came.
-func (a *asker) walk(ctx context.Context, v *view, port int) {
+func (a *asker) walk(ctx context.Context, v *view, o lookOptions) {
 	var mu sync.Mutex
 	seen := map[dns.Question]lookupView{}
-	v.domain = *mail.Walk(v.Domain, port, func(name string, qtype uint16) mail.Reply {
-		l, judged := a.lookup(ctx, name, qtype)
+	v.domain = *mail.Walk(v.Domain, o.port, func(name string, qtype uint16) mail.Reply {
+		ask := a.lookup
+		if o.host && qtype == dns.TypeMX {
+			ask = noMX
+		}
+		l, judged := ask(ctx, name, qtype)
 		mu.Lock()
 		defer mu.Unlock()
 		seen[dns.Question{Name: name, Qtype: qtype}] = l
@@ -206,6 +211,15 @@ func (a *asker) walk(ctx context.Context, v *view, port int) {
 	for _, h := range v.domain.Hosts {
 		v.Hosts = append(v.Hosts, newHostView(h, of))
 	}
+}
+
+// noMX stands for the lookup of MX that is not made of a mail host: it is its own.
+func noMX(_ context.Context, name string, _ uint16) (lookupView, mail.Lookup) {
+	l := lookupView{
+		Name: name, Type: "MX", Status: dnssec.Secure.String(), Rcode: dns.RcodeToString[dns.RcodeSuccess], Records: []string{},
+		found: &chain.Explanation{Answer: &chain.Answer{Status: dnssec.Secure}},
+	}
+	return l, mail.Lookup{Name: name, Type: dns.TypeMX, Status: dnssec.Secure}
 }
 
 func newHostView(h mail.Host, of func(mail.Lookup) lookupView) *hostView {

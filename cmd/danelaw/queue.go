@@ -1,0 +1,341 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/plugin/mail"
+)
+
+// notForQueue are the flags of check that -queue has no use for.
+var notForQueue = []string{"file", "html", "require-dane", "implicit-tls"}
+
+// The form of `danelaw check -queue -json`.
+type (
+	queueJSON struct {
+		Destinations []*waiting  `json:"destinations"` // the oldest first
+		Errors       []queueFail `json:"errors"`       // of MTAs whose queue cannot be read
+
+		index map[string]*waiting
+	}
+	queueFail struct {
+		MTA   string `json:"mta"`
+		Error string `json:"error"`
+	}
+	// waiting is the mail that an MTA holds for one destination.
+	waiting struct {
+		Destination string    `json:"destination"` // where the MTA delivers to: a domain or host with a dot at its end, an address, or a transport
+		Kind        string    `json:"kind"`        // domain, host, address, local
+		Domains     []string  `json:"domains"`     // of the recipients
+		MTA         string    `json:"mta"`         // Postfix or Exim, and the directory of an instance
+		Messages    int       `json:"messages"`
+		Recipients  int       `json:"recipients"`
+		Since       time.Time `json:"since"`
+		Reason      string    `json:"reason"`             // of the last message that was tried, in the MTA's words
+		Decision    string    `json:"decision,omitempty"` // of that MTA, by what danelaw sees now
+		Sentence    string    `json:"sentence"`           // what danelaw finds
+		Fault       string    `json:"fault"`              // theirs, ours, mended, other
+		Remedy      string    `json:"remedy"`
+
+		sender   mail.Sender
+		messages map[string]bool
+		last     time.Time
+	}
+)
+
+// Kinds of destinations.
+const (
+	toDomain  = "domain"
+	toHost    = "host" // without a lookup of MX
+	toAddress = "address"
+	toLocal   = "local" // on this host, by a transport that is not SMTP
+)
+
+// checkQueue explains the deferred mail of a machine.
+func checkQueue(ctx context.Context, c *cli.Command, m *machine) error {
+	if c.Args().Present() {
+		return usageError{fmt.Errorf("-queue takes the domains from the queue: leave out %q", c.Args().First())}
+	}
+	for _, name := range notForQueue {
+		if c.IsSet(name) {
+			return usageError{fmt.Errorf("-%s is for domains, not for -queue", name)}
+		}
+	}
+	out, err := readQueues(ctx, m, c.String("mta"))
+	if err != nil {
+		return err
+	}
+	if len(out.Destinations) > 0 {
+		err = withAsker(ctx, c, func(a *asker) error {
+			o := lookOptions{smtp: c.Bool("smtp"), port: c.Int("smtp-port")}
+			return a.explainQueue(ctx, out.Destinations, o, func(n int) func() { return progressBar(c, n) })
+		})
+	}
+	if err != nil {
+		return err
+	}
+	print := printQueue
+	if c.Bool("json") {
+		print = func(to io.Writer, q *queueJSON) error { return writeJSON(to, q) }
+	}
+	if err := print(c.Root().Writer, out); err != nil {
+		return err
+	}
+	if len(out.Destinations) > 0 || len(out.Errors) > 0 {
+		return errTold
+	}
+	return nil
+}
+
+// readQueues reads the queues of all MTAs, or of one.
+func readQueues(ctx context.Context, m *machine, only string) (*queueJSON, error) {
+	out := &queueJSON{Destinations: []*waiting{}, Errors: []queueFail{}, index: map[string]*waiting{}}
+	exim := m.eximProgram()
+	switch {
+	case only != "" && only != "postfix" && only != "exim":
+		return nil, usageError{fmt.Errorf("-mta %q is neither postfix nor exim", only)}
+	case !(only != "exim" && m.has("postqueue")) && !(only != "postfix" && exim != ""):
+		return nil, errors.New("neither postqueue nor exim is found: is the MTA of this host in PATH, such as in /usr/sbin?")
+	}
+	if only != "exim" && m.has("postqueue") {
+		m.readPostfix(ctx, "", out)
+	}
+	if only != "postfix" && exim != "" {
+		m.readExim(ctx, exim, out)
+	}
+	slices.SortStableFunc(out.Destinations, func(a, b *waiting) int {
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Destination, b.Destination))
+	})
+	return out, nil
+}
+
+// fail notes that a queue cannot be read.
+func (q *queueJSON) fail(mta string, err error, who string) {
+	q.Errors = append(q.Errors, queueFail{mta, fmt.Sprintf("its queue cannot be read: %s; run this as %s", shownReason(err.Error()), who)})
+}
+
+// readPostfix reads the queue of an instance, and of those that it names.
+func (m *machine) readPostfix(ctx context.Context, dir string, out *queueJSON) {
+	name, args := "Postfix", []string{"-j"}
+	if dir != "" {
+		name, args = "Postfix "+dir, []string{"-c", dir, "-j"}
+	}
+	p, err := m.openPostfix(ctx, dir)
+	if err != nil {
+		out.fail(name, err, "root")
+		return
+	}
+	if dir != "" && p.settings["multi_instance_enable"] != "yes" {
+		return
+	}
+	text, err := m.run(ctx, "postqueue", args...)
+	var all []deferred
+	if err == nil {
+		all, err = parsePostqueue(text)
+	}
+	if err != nil {
+		out.fail(name, err, "root, or as a user whom authorized_mailq_users names, while Postfix runs")
+	}
+	asked, known := map[string]int{}, map[string][2]string{}
+	for _, d := range all {
+		domain := domainOf(d.recipient)
+		if asked[domain]++; asked[domain] <= mostAsked {
+			kind, to := p.destinationOf(ctx, d)
+			known[domain] = [2]string{kind, to}
+		}
+		out.add(name, mail.Postfix, known[domain][0], known[domain][1], d)
+	}
+	for _, other := range postfixWords(p.settings["multi_instance_directories"]) {
+		if dir == "" {
+			m.readPostfix(ctx, other, out)
+		}
+	}
+}
+
+// readExim reads Exim's queue. The reasons are in the logs of the messages.
+func (m *machine) readExim(ctx context.Context, program string, out *queueJSON) {
+	text, err := m.run(ctx, program, "-bp")
+	var all []deferred
+	if err == nil {
+		all, err = parseEximQueue(text, time.Now())
+	}
+	if err != nil {
+		out.fail("Exim", err, "root or as an administrator of Exim (with Debian: in the group Debian-exim)")
+		return
+	}
+	routers, _ := m.run(ctx, program, "-bP", "routers") // without them a host is not told from a domain
+	e := &exim{machine: m, program: program, routers: eximDrivers(routers)}
+	e.readLogs(ctx, all)
+	for _, d := range all {
+		kind, to := e.destinationOf(ctx, d)
+		out.add("Exim", mail.Exim, kind, to, d)
+	}
+}
+
+// mostAsked is how many messages to a domain are looked into, for the way that they take or for a reason.
+const mostAsked = 5
+
+// readLogs completes messages by what their logs tell. One that tells of an attempt is enough for a domain.
+func (e *exim) readLogs(ctx context.Context, all []deferred) {
+	slices.SortStableFunc(all, func(a, b deferred) int { return b.since.Compare(a.since) })
+	read, like := map[string]int{}, map[string]deferred{}
+	for i := range all {
+		d := &all[i]
+		domain := domainOf(d.recipient)
+		if known := like[domain]; read[domain] >= mostAsked || known.reason != "" && !notTried.MatchString(known.reason) {
+			d.reason, d.router, d.host = known.reason, known.router, known.host
+			if domainOf(known.recipient) != domain { // it became another address
+				d.recipient = known.recipient
+			}
+			continue
+		}
+		read[domain]++
+		if log, err := e.machine.run(ctx, e.program, "-Mvl", d.id); err == nil {
+			d.readEximLog(log)
+		}
+		like[domain] = *d
+	}
+}
+
+// destinationOf is where Exim sent a message: to a host that a router names, or to the hosts of its domain.
+func (e *exim) destinationOf(ctx context.Context, d deferred) (kind, to string) {
+	i := slices.IndexFunc(e.routers, func(r eximDriver) bool { return r.name == "router "+d.router })
+	if i < 0 || e.routers[i].options["driver"] != "manualroute" {
+		return kindOf(domainOf(d.recipient), false)
+	}
+	if d.host == "" && !strings.HasPrefix(d.recipient, "-") {
+		out, _ := e.machine.run(ctx, e.program, "-bt", d.recipient) // without an answer it is not known
+		if m := eximHostLine.FindStringSubmatch(out); m != nil {
+			d.host = m[1]
+		}
+	}
+	if d.host == "" {
+		return toLocal, "router " + d.router
+	}
+	return kindOf("["+d.host+"]", true)
+}
+
+// kindOf sorts a next hop: a domain, a host in brackets, or an address.
+func kindOf(text string, host bool) (kind, to string) {
+	h := nexthopOf(text)
+	if h.address.IsValid() {
+		return toAddress, h.address.String()
+	}
+	name, err := parseName(h.name)
+	switch {
+	case err != nil:
+		return toLocal, shownReason(text)
+	case host || strings.HasPrefix(text, "["):
+		return toHost, name
+	}
+	return toDomain, name
+}
+
+// add counts a message among those for a destination.
+func (q *queueJSON) add(mta string, sender mail.Sender, kind, to string, d deferred) {
+	key := strings.Join([]string{mta, kind, to}, "\x00")
+	w := q.index[key]
+	if w == nil {
+		w = &waiting{Destination: to, Kind: kind, Domains: []string{}, MTA: mta, Since: d.since.UTC(), sender: sender, messages: map[string]bool{}}
+		q.index[key] = w
+		q.Destinations = append(q.Destinations, w)
+	}
+	domain := shownReason(domainOf(d.recipient))
+	if name, err := parseName(domain); err == nil {
+		domain = name
+	}
+	if !slices.Contains(w.Domains, domain) {
+		w.Domains = append(w.Domains, domain)
+	}
+	w.messages[d.id] = true
+	w.Messages, w.Recipients = len(w.messages), w.Recipients+1
+	if d.since.Before(w.Since) {
+		w.Since = d.since.UTC()
+	}
+	tried, told := !notTried.MatchString(d.reason), w.Reason != "" && !notTried.MatchString(w.Reason)
+	if d.reason != "" && (tried && !told || tried == told && !d.since.Before(w.last)) {
+		w.last, w.Reason = d.since, shownReason(d.reason)
+	}
+}
+
+// explainQueue checks each destination once, and judges.
+func (a *asker) explainQueue(ctx context.Context, all []*waiting, o lookOptions, bar func(n int) func()) error {
+	var domains, hosts []string
+	for _, w := range all {
+		switch w.Kind {
+		case toDomain:
+			domains = append(domains, w.Destination)
+		case toHost:
+			hosts = append(hosts, w.Destination)
+		}
+	}
+	slices.Sort(domains)
+	slices.Sort(hosts)
+	domains, hosts = slices.Compact(domains), slices.Compact(hosts)
+	done := bar(len(domains) + len(hosts))
+	found := map[string]result{}
+	for kind, names := range map[string][]string{toDomain: domains, toHost: hosts} {
+		o.host = kind == toHost
+		results, err := lookAll(ctx, a, names, o, done)
+		if err != nil {
+			return err
+		}
+		for _, r := range results {
+			found[kind+r.domain] = r
+		}
+	}
+	blind := a.blind(ctx)
+	for _, w := range all {
+		w.judge(found[w.Kind+w.Destination], blind, o.smtp)
+	}
+	return nil
+}
+
+// blind reports whether danelaw cannot even ask for the root: what it finds of domains is then no fault of theirs.
+func (a *asker) blind(ctx context.Context) bool {
+	l, _ := a.lookup(ctx, ".", dns.TypeNS)
+	return l.unjudged == nil && l.Failure != nil
+}
+
+// printQueue prints the destinations for people, with what to do at the end of each.
+func printQueue(to io.Writer, q *queueJSON) error {
+	paint, width := painterFor(to), widthOf(to)
+	var b strings.Builder
+	messages := 0
+	for _, w := range q.Destinations {
+		messages += w.Messages
+		fmt.Fprintf(&b, "%s  %s  %s by %s since %s\n", w.title(), paint.paint(faultTones[w.Fault], faultWords[w.Fault]), counted(w.Messages, "message"),
+			w.MTA, w.Since.Format("2006-01-02 15:04 UTC"))
+		for _, line := range []string{cmp.Or(w.Reason, "no reason is told") + " (" + string(w.sender) + ")", w.Sentence, "→ " + w.Remedy} {
+			fmt.Fprintln(&b, wrapped(line, 4, width))
+		}
+	}
+	for _, e := range q.Errors {
+		fmt.Fprintf(&b, "%s  %s  %s\n", e.MTA, paint.paint(bad, "unknown"), e.Error)
+	}
+	switch {
+	case len(q.Destinations) > 0:
+		fmt.Fprintf(&b, "\n%s deferred, to %s\n", counted(messages, "message"), counted(len(q.Destinations), "destination"))
+	case len(q.Errors) == 0:
+		b.WriteString("no mail is deferred\n")
+	}
+	_, err := io.WriteString(to, b.String())
+	return err
+}
+
+// title names a destination, and whose mail it gets if it is not the recipients' own domain.
+func (w *waiting) title() string {
+	if slices.Equal(w.Domains, []string{w.Destination}) {
+		return w.Destination
+	}
+	return fmt.Sprintf("%s (for %s)", w.Destination, several(w.Domains))
+}
