@@ -143,11 +143,11 @@ func (c *cookies) unheard(asked habit) {
 	}
 }
 
-// strike notes that a question was answered without our part by a server that is relied upon, and after the second relies on
-// it no more.
+// strike notes that a question was answered without our part. A server that was relied upon is not any more after the second.
 func (c *cookies) strike() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.doubted = true
 	if c.server != "" {
 		c.count()
 	}

@@ -124,6 +124,7 @@ func TestOddCookies(t *testing.T) {
 		}
 		all.Go(func() { wantLearned(t, name, serve(t, odd(t, change))) })
 		all.Go(func() { wantLearned(t, name+", two of them", serve(t, odd(t, change)), serve(t, odd(t, change))) })
+		all.Go(func() { wantLearned(t, name+", beside a sound one", serve(t, odd(t, change)), serve(t, odd(t, oddServers["knows cookies"]))) })
 	}
 	all.Wait()
 }
@@ -192,6 +193,37 @@ func TestEcho(t *testing.T) {
 	setCookie(reply, bare.Cookie)
 	if got := c.learn(c.option(own), reply); got != missing {
 		t.Errorf("after a server's part: %d, want %d", got, missing)
+	}
+}
+
+// S-8: a copy goes out as seems best when it does: never with a cookie again once without, and not over TCP where that has failed.
+func TestCopiesFollowHabits(t *testing.T) {
+	leakless(t)
+	s := serve(t, func(*asked) {})
+	for _, tt := range []struct {
+		first, settled habit
+		sent           bool
+		want           habit
+	}{
+		{withCookie, withCookie, true, noCookie}, {withCookie, noCookie, true, noCookie}, {withCookie, anyCookie, true, anyCookie},
+		{withCookie, tcpAtOnce, false, withCookie}, {noCookie, tcpAtOnce, false, noCookie}, {noCookie, withCookie, true, noCookie},
+		{anyCookie, tcpAtOnce, true, anyCookie}, {anyCookie, withCookie, true, anyCookie}, {anyCookie, noCookie, true, anyCookie},
+	} {
+		d := newDatagram(s.plain(), "", Config{Clock: time.Now})
+		d.cookies.settle(tt.settled)
+		conn, err := openSocket(t.Context(), s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &flight{datagram: d, query: theQuery, conn: conn}
+		if err := f.send(tt.first); err != nil {
+			t.Fatal(err)
+		}
+		if sent := f.again(); sent != tt.sent || f.lastHow() != tt.want || f.abandoned == tt.sent {
+			t.Errorf("first %d, now %d: sent %v as %d, want %v as %d", tt.first, tt.settled, sent, f.lastHow(), tt.sent, tt.want)
+		}
+		conn.Close()
+		d.close()
 	}
 }
 

@@ -23,7 +23,8 @@ type flight struct {
 }
 
 // sent is one datagram that went out. Copies have IDs of their own, so that it is known which is answered, and how soon: were it not, a
-// path that loses much would pass for a slow one (RFC 6298 section 3).
+// path that loses much would pass for a slow one (RFC 6298 section 3). Whoever forges replies has no more to hit than if copies had ports of
+// their own.
 type sent struct {
 	at     time.Time
 	how    habit
@@ -55,15 +56,17 @@ func (f *flight) send(how habit) error {
 	return nil
 }
 
-// again sends one more copy, in the way that now seems best, and reports whether it did.
+// again sends one more copy, in the way that now seems best, and reports whether it did. What went out without a cookie stays so; only
+// over TCP may that be asked too, unless it has come from there.
 func (f *flight) again() bool {
-	how, _ := f.cookies.choose(true)
-	switch {
-	case how == tcpAtOnce:
+	how := f.lastHow()
+	now, _ := f.cookies.choose(true)
+	if now == tcpAtOnce && how != anyCookie {
 		f.abandon()
 		return false
-	case how == withCookie && f.lastHow() != withCookie: // it was given up for this question
-		how = f.lastHow()
+	}
+	if how == withCookie {
+		how = now
 	}
 	return f.send(how) == nil
 }
