@@ -124,7 +124,9 @@ func TestOddCookies(t *testing.T) {
 		}
 		all.Go(func() { wantLearned(t, name, serve(t, odd(t, change))) })
 		all.Go(func() { wantLearned(t, name+", two of them", serve(t, odd(t, change)), serve(t, odd(t, change))) })
-		all.Go(func() { wantLearned(t, name+", beside a sound one", serve(t, odd(t, change)), serve(t, odd(t, oddServers["knows cookies"]))) })
+		all.Go(func() {
+			wantLearned(t, name+", beside a sound one", serve(t, odd(t, change)), serve(t, odd(t, oddServers["knows cookies"])))
+		})
 	}
 	all.Wait()
 }
