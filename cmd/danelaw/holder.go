@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -72,8 +73,14 @@ func ownPID() int32 {
 // bindError is how net's errors about an address end up in the texts of caddy and of plugins, which do not wrap them.
 var bindError = regexp.MustCompile(`listen (tcp|udp)[46]? (\S+): bind: (address already in use|permission denied|cannot assign requested address)`)
 
+// caddysWords stand before what is wrong with a Corefile in a reload, and say nothing.
+const caddysWords = "starting with listener file descriptors: "
+
 // explainStart adds to an error of a start who holds the address, or what to do, and takes secrets out.
 func explainStart(err error) error {
+	if text, found := strings.CutPrefix(err.Error(), caddysWords); found {
+		err = errors.New(text)
+	}
 	err = redacted(err)
 	m := bindError.FindStringSubmatch(err.Error())
 	if m == nil {

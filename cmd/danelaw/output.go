@@ -165,7 +165,7 @@ func (o *output) Write(line []byte) (int, error) {
 	defer o.mu.Unlock()
 	if plugin := m[2]; l.slog >= o.least && !o.redundant(plugin, text) {
 		if plugin == "reload" {
-			text = upstream.Redact(text) // of the Corefile
+			text = upstream.Redact(strings.Replace(text, caddysWords, "", 1)) // of the Corefile
 		}
 		o.put(o.encode(time.Now(), l, plugin, withoutUsers(text)))
 	}

@@ -47,7 +47,8 @@ func TestOutput(t *testing.T) {
 			map[string]string{"level": "INFO", "msg": "a\x1b[31m\rb\u202e"}},
 		{"[INFO] https://u:s3cr3t@192.0.2.1/x?", time + `\[INFO\] https://192.0.2.1/x\?\n`, `<6>https://192.0.2.1/x\?\n`,
 			map[string]string{"level": "INFO", "msg": "https://192.0.2.1/x?"}},
-		{"[ERROR] plugin/reload: Corefile changed but reload failed: 'https://9.9.9.9/s3cr3t'", time + `\[ERROR\] plugin/reload: .*https://9.9.9.9/\.\.\.'\n`,
+		{"[ERROR] plugin/reload: Corefile changed but reload failed: starting with listener file descriptors: 'https://9.9.9.9/s3cr3t'",
+			time + `\[ERROR\] plugin/reload: Corefile changed but reload failed: 'https://9.9.9.9/\.\.\.'\n`,
 			`<3>plugin/reload: .*https://9.9.9.9/\.\.\.'\n`, nil},
 		{"[ERROR] Restart failed: x", ``, ``, nil}, // whoever asked for it tells it
 	} {
@@ -246,7 +247,8 @@ func TestFailedReload(t *testing.T) {
 	write(t, file, bad)
 	p.Process.Signal(syscall.SIGHUP)
 	p.says(t, &p.err, "the configuration is kept")
-	if n := strings.Count(p.err.String(), "upstraem"); n != 1 || strings.Contains(p.err.String(), "Restart failed") {
+	if n := strings.Count(p.err.String(), "upstraem"); n != 1 || strings.Contains(p.err.String(), "Restart failed") ||
+		!strings.Contains(p.err.String(), "[ERROR] SIGHUP: plugin/danelaw: "+file+":5 - ") {
 		t.Errorf("told %d times", n)
 	}
 	wantMetrics(1, 1, 0)

@@ -263,7 +263,7 @@ func reload(src *source, signal string) {
 func restart(src *source, why string) {
 	input, err := src.Load(serverType)
 	if err != nil {
-		log.Printf("[ERROR] %s: %s: the configuration is kept", why, printable.Text(err.Error()))
+		log.Printf("[ERROR] %s: %s: the configuration is kept", why, printable.Text(inWords(err)))
 		danelaw.ReloadFailed()
 		return
 	}
