@@ -127,7 +127,7 @@ func TestNoSpeculationBelowUnderscore(t *testing.T) {
 func TestLateFlightIsTakenOver(t *testing.T) {
 	r, _, _ := setup(t, nil)
 	q := question("example.com.", dns.TypeMX)
-	first, leads, _ := r.flights.join(failureKey(q), noZone)
+	first, leads, _ := r.flights.join(failureKey(q), "", noZone)
 	if !leads {
 		t.Fatal("there was a flight already")
 	}
@@ -353,13 +353,13 @@ func TestLimitsAreCounted(t *testing.T) {
 		"in_flight": func(t *testing.T, r *Resolver, _ *upstream) {
 			r.flights = newTable(1, 1)
 			for _, key := range []string{"a", "b"} {
-				f, _, _ := r.flights.join(key, noZone)
+				f, _, _ := r.flights.join(key, "", noZone)
 				f.began = time.Now().Add(time.Hour)
 			}
 		},
 		"waiting": func(_ *testing.T, r *Resolver, _ *upstream) {
 			r.flights = newTable(10, 1)
-			r.flights.join(failureKey(question("link.z0.com.", dns.TypeA)), noZone)
+			r.flights.join(failureKey(question("link.z0.com.", dns.TypeA)), "", noZone)
 		},
 		"aliases": func(t *testing.T, _ *Resolver, u *upstream) { aliasZones(t, u.world, 13) },
 	} {

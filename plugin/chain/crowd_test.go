@@ -28,7 +28,7 @@ func of(zone string) func() string { return func() string { return zone } }
 func fill(t *testing.T, table *flights, zone string, n int) (all []*flight) {
 	t.Helper()
 	for i := range n {
-		f, _, no := table.join(fmt.Sprint(zone, i), of(zone))
+		f, _, no := table.join(fmt.Sprint(zone, i), "", of(zone))
 		if no != nil {
 			t.Fatalf("question %d of %s: %v", i, zone, no.limit)
 		}
@@ -59,7 +59,7 @@ func TestCrowdYieldsFirst(t *testing.T) {
 			crowd := fill(t, table, "flood.example.", 36)
 			table.laboured = func() bool { return laboured }
 			limit := map[bool]dnssec.LimitError{false: "in_flight", true: errProcessors}[laboured]
-			if _, _, no := table.join("one more", of("flood.example.")); no == nil || no.limit != limit {
+			if _, _, no := table.join("one more", "", of("flood.example.")); no == nil || no.limit != limit {
 				t.Errorf("laboured %v: the zone that fills the table got one place more: %v", laboured, no)
 			}
 			late := fill(t, table, "late.example.", 5)
@@ -74,7 +74,7 @@ func TestCrowdYieldsFirst(t *testing.T) {
 				t.Errorf("laboured %v: others than the five expected were put out", laboured)
 			}
 			time.Sleep(yieldAfter)
-			_, _, no := table.join("one more", of("flood.example."))
+			_, _, no := table.join("one more", "", of("flood.example."))
 			if (no == nil) == laboured {
 				t.Errorf("laboured %v: an old question yields to one of the crowd: %v", laboured, no == nil)
 			}
@@ -184,16 +184,16 @@ func TestProcessorsAreShort(t *testing.T) {
 	table := newTable(1000, 10)
 	table.laboured = func() bool { return short }
 	all := fill(t, table, "flood.example.", leastCrowd)
-	late, _, _ := table.join("late", noZone)
+	late, _, _ := table.join("late", "", noZone)
 	table.release(late)
 	if table.busy() || table.background.Len() != 1 {
 		t.Fatal("busy with few questions")
 	}
 	short = true
-	if _, _, no := table.join("one more", of("flood.example.")); no == nil || no.limit != errProcessors {
+	if _, _, no := table.join("one more", "", of("flood.example.")); no == nil || no.limit != errProcessors {
 		t.Errorf("the zone got one place more: %v", no)
 	}
-	if f, leads, _ := table.join("flood.example.0", noZone); leads || f != all[0] {
+	if f, leads, _ := table.join("flood.example.0", "", noZone); leads || f != all[0] {
 		t.Error("a question that is being worked on was not joined")
 	}
 	fill(t, table, "other.example.", leastCrowd)
@@ -231,4 +231,49 @@ func TestSlotsAreShort(t *testing.T) {
 			}
 		}
 	})
+}
+
+// L-13: where no zone does, a client that fills the table with names of many zones yields to others, and they do not yield to it. A zone
+// that does yields before a client: its other questions are worth as much as anybody's.
+func TestClientYields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newTable(40, 10)
+		var greedy []*flight
+		for i := range 40 {
+			f, _, no := table.join(fmt.Sprint("greedy", i), "192.0.2.1", of(fmt.Sprint("zone", i)))
+			if no != nil {
+				t.Fatal(no.limit)
+			}
+			greedy = append(greedy, f)
+		}
+		if _, _, no := table.join("one more", "192.0.2.1", of("another")); no == nil || no.limit != "in_flight" {
+			t.Errorf("the client that fills the table got one place more: %v", no)
+		}
+		modest, _, no := table.join("modest", "192.0.2.2", of("zone1"))
+		if no != nil || ended(greedy[:1]) != 1 || ended(greedy) != 1 {
+			t.Fatalf("%v; %d of the client's were put out", no, ended(greedy))
+		}
+		for _, f := range greedy[1:31] {
+			table.remove(f)
+		}
+		fill(t, table, "flood.example.", 30) // of another client
+		table.join("mail", "192.0.2.1", of("mail.example."))
+		if ended(greedy) != 1 || ended([]*flight{modest}) != 0 || table.zones["flood.example."].Len() != 29 {
+			t.Errorf("%d of the client's were put out, %d are left of the zone", ended(greedy), table.zones["flood.example."].Len())
+		}
+	})
+}
+
+// A client is told apart by what the caller says of it.
+func TestWithClient(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	outstanding, release := hold(u)
+	defer release()
+	go r.Resolve(WithClient(context.Background(), "192.0.2.1"), question("example.com.", dns.TypeMX))
+	eventually(t, "the question is asked", func() bool { return outstanding.Load() > 0 })
+	r.flights.mu.Lock()
+	defer r.flights.mu.Unlock()
+	if r.flights.clients["192.0.2.1"].Len() != 1 || len(r.flights.clients) != 1 {
+		t.Errorf("%v", r.flights.clients)
+	}
 }

@@ -29,14 +29,15 @@ const (
 type flight struct {
 	key    string
 	zone   string // whose names it is counted with
+	client string // who asked it first
 	began  time.Time
 	octets int64 // what it has taken of the room; under flights.mu, as are the following
 
 	waiting int
-	yields  *list.Element // its place in flights.yielding; nil if it runs to its end or holds no slot
-	runs    bool          // it holds a slot of the half that runs to its end
-	late    *list.Element // its place in flights.background
-	beside  *list.Element // its place among those of its zone; nil if it holds no slot
+	yields  *list.Element    // its place in flights.yielding; nil if it runs to its end or holds no slot
+	runs    bool             // it holds a slot of the half that runs to its end
+	late    *list.Element    // its place in flights.background
+	beside  [2]*list.Element // its places among those of its zone and of its client; nil if it holds no slot
 
 	done   chan struct{}
 	mu     sync.Mutex
@@ -47,8 +48,8 @@ type flight struct {
 	overdueTold atomic.Bool // as Answer.told, of those whose time was up
 }
 
-// flights is the table of client questions in flight (L-13). When it is full, a zone that fills it yields first, its youngest question for
-// one of another zone; then the oldest question of one half that is over 200 ms old; the other half runs to its end, so that names that
+// flights is the table of client questions in flight (L-13). When it is full, a zone that fills it yields first to others, and
+// else a client; then the oldest question of one half that is over 200 ms old; the other half runs to its end, so that names that
 // time out cannot starve the others. What goes on in the background for nobody yields before all of them.
 type flights struct {
 	half, waiting int
@@ -57,15 +58,16 @@ type flights struct {
 	mu            sync.Mutex
 	byKey         map[string]*flight
 	running       int
-	yielding      *list.List            // oldest first
-	background    *list.List            // those that hold no slot any more, oldest first
-	zones         map[string]*list.List // those that hold a slot by zone, oldest first
+	yielding      *list.List // oldest first
+	background    *list.List // those that hold no slot any more, oldest first
+	zones         crowds
+	clients       crowds
 }
 
 func newFlights(inFlight, waiting int, room *Room, laboured func() bool) *flights {
 	return &flights{
 		half: (inFlight + 1) / 2, waiting: waiting, room: room, laboured: laboured,
-		byKey: map[string]*flight{}, yielding: list.New(), background: list.New(), zones: map[string]*list.List{},
+		byKey: map[string]*flight{}, yielding: list.New(), background: list.New(), zones: crowds{}, clients: crowds{},
 	}
 }
 
@@ -82,8 +84,8 @@ func (e *refused) failure(q dns.Question) *dnssec.Failure {
 	return limitFailure(q, e.limit, "too many questions in flight (limit %s)", string(e.limit))
 }
 
-// join returns the flight of key. If leads, the caller has to begin it. zone says whose names a new one is counted with.
-func (t *flights) join(key string, zone func() string) (f *flight, leads bool, no *refused) {
+// join returns the flight of key for a client. If leads, the caller has to begin it. zone says whose names a new one is counted with.
+func (t *flights) join(key, client string, zone func() string) (f *flight, leads bool, no *refused) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.byKey[key]; f != nil {
@@ -99,7 +101,7 @@ func (t *flights) join(key string, zone func() string) (f *flight, leads bool, n
 		}
 		return f, false, nil
 	}
-	f = &flight{key: key, zone: zone(), began: time.Now(), waiting: 1, done: make(chan struct{})}
+	f = &flight{key: key, zone: zone(), client: client, began: time.Now(), waiting: 1, done: make(chan struct{})}
 	if no := t.place(f); no != nil {
 		return nil, false, no
 	}
@@ -127,7 +129,7 @@ func (t *flights) place(f *flight) *refused {
 		return &refused{errProcessors}
 	}
 	if full := t.running+t.yielding.Len() >= 2*t.half; full || !t.room.take(clientOctets+flightOctets, false) {
-		v := t.victim(f.zone)
+		v := t.victim(f)
 		switch {
 		case v == nil && full:
 			return &refused{"in_flight"}
@@ -143,24 +145,21 @@ func (t *flights) place(f *flight) *refused {
 	} else {
 		f.yields = t.yielding.PushBack(f)
 	}
-	if t.zones[f.zone] == nil {
-		t.zones[f.zone] = list.New()
-	}
-	f.beside = t.zones[f.zone].PushBack(f)
+	f.beside = [2]*list.Element{t.zones.add(f.zone, f), t.clients.add(f.client, f)}
 	return nil
 }
 
-// victim returns the flight that yields to a new one of a zone; nil if that has to do without. When processors are what is short no work
+// victim returns the flight that yields to a new one; nil if that has to do without. When processors are what is short no work
 // is thrown away for more of the same; when upstreams are silent, those that have waited the longest are the least likely to be answered.
-func (t *flights) victim(zone string) *flight {
+func (t *flights) victim(to *flight) *flight {
 	if late := t.background.Front(); late != nil {
 		return late.Value.(*flight)
 	}
-	crowd, laboured := t.crowd(), t.laboured()
+	crowd, laboured := t.crowd(to), t.laboured()
 	switch {
-	case crowd != nil && crowd != t.zones[zone] && laboured:
+	case crowd != nil && laboured:
 		return crowd.Back().Value.(*flight)
-	case crowd != nil && crowd != t.zones[zone]:
+	case crowd != nil:
 		return crowd.Front().Value.(*flight)
 	case laboured || t.yielding.Len() == 0:
 		return nil
@@ -172,17 +171,49 @@ func (t *flights) victim(zone string) *flight {
 }
 
 const (
-	// crowdShare is the part of the table that one zone may take before it yields first.
+	// crowdShare is the part of the table that one zone, or one client, may take before it yields first.
 	crowdShare = 4
 	// leastCrowd are the least that do so.
 	leastCrowd = 16
 )
 
-// crowd returns the flights of the zone that fills the table; nil if none does.
-func (t *flights) crowd() (most *list.List) {
+// crowd returns the flights that yield to a new one: those of the zone that fills the table, or else of the client that does; nil if there
+// is none or it is one of them.
+func (t *flights) crowd(to *flight) *list.List {
 	least := max(leastCrowd, 2*t.half/crowdShare)
-	for _, l := range t.zones {
-		if l.Len() >= least && (most == nil || l.Len() > most.Len()) {
+	for _, c := range []struct {
+		crowds
+		own string
+	}{{t.zones, to.zone}, {t.clients, to.client}} {
+		if most := c.largest(); most != nil && most.Len() >= least {
+			if most == c.crowds[c.own] {
+				return nil
+			}
+			return most
+		}
+	}
+	return nil
+}
+
+// crowds are flights that hold a slot by what they have in common, oldest first.
+type crowds map[string]*list.List
+
+func (c crowds) add(of string, f *flight) *list.Element {
+	if c[of] == nil {
+		c[of] = list.New()
+	}
+	return c[of].PushBack(f)
+}
+
+func (c crowds) remove(of string, e *list.Element) {
+	if c[of].Remove(e); c[of].Len() == 0 {
+		delete(c, of)
+	}
+}
+
+func (c crowds) largest() (most *list.List) {
+	for _, l := range c {
+		if most == nil || l.Len() > most.Len() {
 			most = l
 		}
 	}
@@ -218,13 +249,10 @@ func (t *flights) unplace(f *flight) {
 		t.yielding.Remove(f.yields)
 		f.yields = nil
 	}
-	if f.beside != nil {
-		if l := t.zones[f.zone]; l.Len() == 1 {
-			delete(t.zones, f.zone)
-		} else {
-			l.Remove(f.beside)
-		}
-		f.beside = nil
+	if f.beside[0] != nil {
+		t.zones.remove(f.zone, f.beside[0])
+		t.clients.remove(f.client, f.beside[1])
+		f.beside = [2]*list.Element{}
 	}
 }
 

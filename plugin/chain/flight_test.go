@@ -18,24 +18,24 @@ import (
 // L-13: identical questions are joined, up to `waiting` clients each.
 func TestFlightsJoin(t *testing.T) {
 	table := newTable(10, 2)
-	first, leads, no := table.join("a", noZone)
+	first, leads, no := table.join("a", "", noZone)
 	if !leads || no != nil {
 		t.Fatalf("the first client does not lead: %v %v", leads, no)
 	}
-	second, leads, _ := table.join("a", noZone)
+	second, leads, _ := table.join("a", "", noZone)
 	if leads || second != first {
 		t.Fatal("the second client was not joined")
 	}
-	if _, _, no := table.join("a", noZone); no == nil || no.limit != "waiting" {
+	if _, _, no := table.join("a", "", noZone); no == nil || no.limit != "waiting" {
 		t.Fatalf("the third of at most two clients got in: %v", no)
 	}
 	table.leave(first)
-	if _, _, no := table.join("a", noZone); no != nil {
+	if _, _, no := table.join("a", "", noZone); no != nil {
 		t.Fatalf("a place that was left is not free: %v", no)
 	}
 	first.finish(&Answer{Rcode: dns.RcodeSuccess})
 	table.remove(first)
-	if _, leads, _ := table.join("a", noZone); !leads {
+	if _, leads, _ := table.join("a", "", noZone); !leads {
 		t.Fatal("a flight that has ended is still joined")
 	}
 }
@@ -45,14 +45,14 @@ func TestFlightsYield(t *testing.T) {
 	table := newTable(4, 10)
 	var all []*flight
 	for i := range 4 {
-		f, _, no := table.join(fmt.Sprint(i), noZone)
+		f, _, no := table.join(fmt.Sprint(i), "", noZone)
 		if no != nil {
 			t.Fatalf("question %d of 4 refused: %v", i, no)
 		}
 		f.began = time.Now().Add(time.Hour) // however slow the machine is
 		all = append(all, f)
 	}
-	if _, _, no := table.join("young", noZone); no == nil || no.limit != "in_flight" {
+	if _, _, no := table.join("young", "", noZone); no == nil || no.limit != "in_flight" {
 		t.Fatalf("full of young questions, yet one more got in: %v", no)
 	}
 	for _, f := range all {
@@ -60,7 +60,7 @@ func TestFlightsYield(t *testing.T) {
 	}
 	cancelled := false
 	all[2].begin(nil, func(error) { cancelled = true })
-	if _, leads, no := table.join("new", noZone); !leads || no != nil {
+	if _, leads, no := table.join("new", "", noZone); !leads || no != nil {
 		t.Fatalf("nobody gave way: %v", no)
 	}
 	select {
@@ -84,14 +84,14 @@ func TestFlightsYield(t *testing.T) {
 func TestFlightsYieldByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := newTable(2, 10)
-		table.join("runs to its end", noZone)
-		table.join("yields", noZone)
+		table.join("runs to its end", "", noZone)
+		table.join("yields", "", noZone)
 		time.Sleep(200*time.Millisecond - 1)
-		if _, _, no := table.join("new", noZone); no == nil {
+		if _, _, no := table.join("new", "", noZone); no == nil {
 			t.Error("put out too early")
 		}
 		time.Sleep(time.Nanosecond)
-		if _, _, no := table.join("new", noZone); no != nil {
+		if _, _, no := table.join("new", "", noZone); no != nil {
 			t.Errorf("not put out: %v", no)
 		}
 	})
@@ -100,16 +100,16 @@ func TestFlightsYieldByAge(t *testing.T) {
 // L-13: work that goes on after its clients were answered holds no slot.
 func TestFlightsRelease(t *testing.T) {
 	table := newTable(2, 10)
-	a, _, _ := table.join("a", noZone)
-	b, _, _ := table.join("b", noZone)
+	a, _, _ := table.join("a", "", noZone)
+	b, _, _ := table.join("b", "", noZone)
 	table.release(a)
 	table.release(b)
 	for _, key := range []string{"c", "d"} {
-		if _, leads, no := table.join(key, noZone); !leads || no != nil {
+		if _, leads, no := table.join(key, "", noZone); !leads || no != nil {
 			t.Fatalf("%s found no slot: %v", key, no)
 		}
 	}
-	if _, leads, _ := table.join("a", noZone); leads {
+	if _, leads, _ := table.join("a", "", noZone); leads {
 		t.Fatal("background work is no longer joined")
 	}
 	table.remove(a)

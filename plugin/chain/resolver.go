@@ -139,7 +139,7 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	for {
-		f, leads, refused := r.flights.join(failureKey(q), func() string { return r.crowdOf(q.Name) })
+		f, leads, refused := r.flights.join(failureKey(q), clientOf(ctx), func() string { return r.crowdOf(q.Name) })
 		if refused != nil {
 			r.Meter.Limit(string(refused.limit))
 			return refusal(dnssec.Indeterminate, refused.failure(q))
@@ -164,6 +164,19 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 			return f.overdue(q, r.Timeout)
 		}
 	}
+}
+
+// ofClient is the key of the client in a context.
+type ofClient struct{}
+
+// WithClient says who asks: when the table of questions is full, a client that fills it yields to others (L-13).
+func WithClient(ctx context.Context, client string) context.Context {
+	return context.WithValue(ctx, ofClient{}, client)
+}
+
+func clientOf(ctx context.Context) string {
+	client, _ := ctx.Value(ofClient{}).(string)
+	return client
 }
 
 // crowdOf returns whose names name is counted with when the table is full: those of the deepest zone known, or of the delegation below if

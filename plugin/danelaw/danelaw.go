@@ -337,7 +337,7 @@ func (h *Handler) reply(ctx context.Context, q *query) reply {
 	if q.CheckingDisabled && !h.IgnoreCD {
 		ask = h.resolver.Unchecked
 	}
-	a := ask(ctx, q.question())
+	a := ask(chain.WithClient(ctx, q.client.String()), q.question())
 	h.prefetch(q.question(), a)
 	return h.answer(q, a)
 }
