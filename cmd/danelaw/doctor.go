@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,7 +97,7 @@ const examineFor = 30 * time.Second
 
 func doctor(ctx context.Context, c *cli.Command) error {
 	if c.Args().Present() {
-		return usageError{fmt.Errorf("doctor takes no %q; see danelaw doctor -help", c.Args().First())}
+		return misused(c, "doctor takes no argument such as %q", c.Args().First())
 	}
 	subject, end, err := newSubject(ctx, c)
 	if err != nil {
@@ -131,11 +132,13 @@ func examineAll(ctx context.Context, parts ...examination) (all []finding) {
 
 // tell prints the findings; it returns errTold if one of them is a fault.
 func tell(to io.Writer, found []finding, asJSON bool) error {
-	print := printFindings
+	var err error
 	if asJSON {
-		print = printFindingsJSON
+		err = writeJSON(to, found)
+	} else {
+		err = printFindings(to, found, painterFor(to), widthOf(to))
 	}
-	if err := print(to, found); err != nil {
+	if err != nil {
 		return err
 	}
 	if count(found, fault) > 0 {
@@ -144,16 +147,17 @@ func tell(to io.Writer, found []finding, asJSON bool) error {
 	return nil
 }
 
-func printFindingsJSON(to io.Writer, found []finding) error {
-	return writeJSON(to, found)
-}
+// findingAt is the column at which the text of a finding begins.
+const findingAt = 21
 
-func printFindings(to io.Writer, found []finding) error {
+func printFindings(to io.Writer, found []finding, p painter, width int) error {
 	var out bytes.Buffer
 	for _, f := range found {
-		fmt.Fprintf(&out, "%-8s %-11s %s\n", f.State, f.Topic, f.Why)
+		word := string(f.State)
+		head := p.paint(tones[word], word) + strings.Repeat(" ", max(0, 8-len(word))) + " " + fmt.Sprintf("%-11s ", f.Topic)
+		fmt.Fprintln(&out, head+strings.TrimLeft(wrapped(f.Why, findingAt, width), " "))
 		if f.Remedy != "" {
-			fmt.Fprintf(&out, "%20s → %s\n", "", f.Remedy)
+			fmt.Fprintf(&out, "%*s→ %s\n", findingAt, "", strings.TrimLeft(wrapped(f.Remedy, findingAt+2, width), " "))
 		}
 	}
 	fmt.Fprintf(&out, "\n%d ok, %s, %s\n", count(found, ok), counted(count(found, warning), "warning"), counted(count(found, fault), "fault"))

@@ -366,3 +366,35 @@ func TestDoctorUsage(t *testing.T) {
 		}
 	}
 }
+
+// TestFindings: findings are in colours on a terminal, fit its columns, and stand one below the other.
+func TestFindings(t *testing.T) {
+	found := []finding{
+		{State: ok, Topic: "clock", Why: "it is kept right"},
+		{State: warning, Topic: "Postfix", Why: "relayhost = [smarthost.example]: mail goes there and DANE is theirs", Remedy: "unset it with postconf -X relayhost"},
+		{State: fault, Topic: "resolv.conf", Why: "no nameserver"},
+	}
+	var out, colours strings.Builder
+	if err := printFindings(&out, found, newPainter(false), 60); err != nil {
+		t.Fatal(err)
+	}
+	want := `ok       clock       it is kept right
+warning  Postfix     relayhost = [smarthost.example]: mail
+                     goes there and DANE is theirs
+                     → unset it with postconf -X relayhost
+fault    resolv.conf no nameserver
+
+1 ok, 1 warning, 1 fault
+`
+	if out.String() != want {
+		t.Errorf("%s\nwant\n%s", &out, want)
+	}
+	if err := printFindings(&colours, found, newPainter(true), 60); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\x1b[32mok\x1b[0m", "\x1b[33mwarning\x1b[0m", "\x1b[31mfault\x1b[0m"} {
+		if !strings.Contains(colours.String(), want) {
+			t.Errorf("lacks %q: %q", want, &colours)
+		}
+	}
+}

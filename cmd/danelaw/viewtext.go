@@ -22,23 +22,25 @@ const (
 	good
 	plain // neither good nor bad
 	bad
+	caution
 )
 
 // toneNames are their names in style sheets.
-var toneNames = [...]string{"neutral", "good", "plain", "bad"}
+var toneNames = [...]string{"neutral", "good", "plain", "bad", "caution"}
 
 // tones of the words that views have for a status or a decision.
 var tones = map[string]tone{
 	"Secure": good, "Insecure": plain, "Bogus": bad, "Indeterminate": bad,
 	"dane": good, "encrypt": good, "opportunistic": plain, "no-address": plain, "passed-over": plain, "null-mx": plain, "defer": bad, "bounce": bad,
-	"matches": good, "tls": plain, "failed": bad, "unknown": plain,
+	"matches": good, "tls": plain, "failed": bad,
+	"ok": good, "warning": caution, "fault": bad, "unknown": plain,
 }
 
 // painter writes words in colours, or not.
 type painter map[tone]*color.Color
 
 func newPainter(colours bool) painter {
-	p := painter{good: color.New(color.FgGreen), plain: color.New(color.Faint), bad: color.New(color.FgRed)}
+	p := painter{good: color.New(color.FgGreen), plain: color.New(color.Faint), bad: color.New(color.FgRed), caution: color.New(color.FgYellow)}
 	for _, c := range p {
 		if colours {
 			c.EnableColor()
