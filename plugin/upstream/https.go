@@ -83,14 +83,15 @@ func newTransport(config *tls.Config, conns int, dial func(ctx context.Context, 
 	}
 }
 
-// ask makes a request. If the connection, or its stream there, is lost before all of the response has come the question is put once more (S-5).
+// ask makes a request. If the connection, or its stream there, is lost before all of the response has come the question is put again,
+// as over TLS (S-5).
 func (w *web) ask(ctx context.Context, q query) (chain.Reply, error) {
 	wire, err := q.padded() // RFC 8484 section 4.1: ID 0
 	if err != nil {
 		return chain.Reply{}, err
 	}
 	reply, err := w.post(ctx, wire)
-	if _, ok := errors.AsType[*lost](err); ok {
+	for n := 1; n < maxLost && mayCome(q, n, err) && wait(ctx, usualPatience.pause, n); n++ {
 		reply, err = w.post(ctx, wire)
 	}
 	return reply, interrupted(ctx, err)

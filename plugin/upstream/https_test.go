@@ -313,6 +313,27 @@ func TestHTTPSReset(t *testing.T) {
 	}
 }
 
+// S-5: connections that are closed without an answer are tried again with pauses, but not without end.
+func TestHTTPSClosedIsRetriedWithPauses(t *testing.T) {
+	leakless(t)
+	for name, closed := range map[string]int32{"all but the last": maxLost - 1, "all": maxLost} {
+		var tries atomic.Int32
+		set, _ := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, _ []byte, reply *dns.Msg) {
+			if tries.Add(1) <= closed {
+				r.Context().Value(connection{}).(net.Conn).Close()
+				return
+			}
+			writeMessage(t, w, reply)
+		})
+		if _, err := exchange(t, set); (err == nil) != (closed < maxLost) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := tries.Load(); n != maxLost {
+			t.Errorf("%s: %d tries, want %d", name, n, maxLost)
+		}
+	}
+}
+
 // connection is the key of the connection in the context of a request at the test server.
 type connection struct{}
 

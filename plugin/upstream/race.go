@@ -72,12 +72,12 @@ func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcom
 			}
 			r.fail(ctx, a)
 		case <-timer.C:
-			copies++
-			timer.Reset(copyAfter(copies, patience))
-			r.meet(q.wanted())
-			if q.wanted() > 0 {
+			if demand := q.wanted(); demand > 0 { // else who comes next shall not wait for longer than who came first
+				r.meet(demand)
 				r.copy(ctx)
+				copies++
 			}
+			timer.Reset(copyAfter(copies, patience))
 		case <-ctx.Done():
 			return chain.Reply{}, r.outcomes()
 		}

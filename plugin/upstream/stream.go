@@ -112,7 +112,7 @@ func (s *stream) ask(ctx context.Context, q query) (chain.Reply, error) {
 		return chain.Reply{}, err
 	}
 	raw, err := s.once(ctx, wire, false)
-	for n := 1; n < maxLost && mayCome(q, n, err) && s.wait(ctx, n); n++ {
+	for n := 1; n < maxLost && mayCome(q, n, err) && wait(ctx, s.patience.pause, n); n++ {
 		raw, err = s.once(ctx, wire, true)
 	}
 	if gone, ok := errors.AsType[*lost](err); ok {
@@ -140,12 +140,12 @@ func closed(err error) bool {
 		func(e error) bool { return errors.Is(err, e) })
 }
 
-// wait pauses before the question is put the nth time again, and reports whether there is time left for that.
-func (s *stream) wait(ctx context.Context, n int) bool {
+// wait pauses before a question is put the nth time again, for longer each time, and reports whether there is time left for that.
+func wait(ctx context.Context, pause time.Duration, n int) bool {
 	if n == 1 {
 		return true
 	}
-	pause := s.patience.pause << (n - 2)
+	pause <<= n - 2
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < pause {
 		return false
 	}
