@@ -277,3 +277,38 @@ func TestWithClient(t *testing.T) {
 		t.Errorf("%v", r.flights.clients)
 	}
 }
+
+// A question that has been put as often as it may be is put once more for a client that comes later, not for one that came at once or
+// whose place is taken by nobody.
+func TestDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, u, _ := setup(t, nil)
+		var demand func() int
+		u.setRule(func(ctx context.Context, q dns.Question, t Try) (Reply, error, bool) {
+			if q.Name == "example.com." && q.Qtype == dns.TypeMX && t.N == 0 {
+				demand = t.Demand
+				<-ctx.Done()
+				return Reply{}, ctx.Err(), true
+			}
+			return Reply{}, nil, false
+		})
+		come := func(want int) {
+			t.Helper()
+			go ask(r, "example.com.", dns.TypeMX)
+			if synctest.Wait(); demand() != want {
+				t.Errorf("demand is %d, want %d", demand(), want)
+			}
+		}
+		come(1)
+		come(1)
+		time.Sleep(copiesSent - 1)
+		come(1)
+		time.Sleep(1)
+		come(2)
+		come(3)
+		time.Sleep(background)
+		if synctest.Wait(); demand() != 0 {
+			t.Errorf("demand is %d with nobody who waits", demand())
+		}
+	})
+}

@@ -18,6 +18,9 @@ import (
 // then, and questions that arrived with the end of a client query are not among those.
 const patience = 4 * time.Second
 
+// copiesSent is when an upstream question has usually been put as often as it may be: who comes for its reply later may have it put once more.
+const copiesSent = 2500 * time.Millisecond
+
 // grace is by how much an upstream question would outlive the client query that asks it first: that is to end by its own time, and not to
 // spend its last moment on another try.
 const grace = 100 * time.Millisecond
@@ -54,7 +57,7 @@ func (f *future) demand() int {
 
 // sought notes that a client has come for the reply. What was asked long ago may have been lost, or the upstream was away then.
 func (f *future) sought() {
-	if time.Since(f.began) >= patience {
+	if time.Since(f.began) >= copiesSent {
 		f.again.Add(1)
 	}
 }

@@ -96,9 +96,7 @@ func (t *flights) join(key, client string, zone func() string) (f *flight, leads
 			return nil, false, &refused{errRoom}
 		}
 		f.waiting++
-		if f.late != nil {
-			f.sought()
-		}
+		f.sought()
 		return f, false, nil
 	}
 	f = &flight{key: key, zone: zone(), client: client, began: time.Now(), waiting: 1, done: make(chan struct{})}
@@ -341,7 +339,7 @@ func (f *flight) yield() {
 	f.stop(nil)
 }
 
-// sought tells the work in the background that a client has come for it.
+// sought tells the work that a client has come for it.
 func (f *flight) sought() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
