@@ -202,6 +202,7 @@ func TestHostileChecks(t *testing.T) {
 		{append(check, "-file", list), []string{"hostile.good.dane.", "lame.good.dane."}},
 		{[]string{"check", "-conf", file, "hostile.good.dane", "TXT"}, []string{forged, `\027[31m`, `\194\155`}},
 		{[]string{"check", "-conf", file, "hostile.good.dane", "MX"}, []string{`evil\027[31m`}},
+		{[]string{"check", "-conf", file, "-json", "lame.good.dane", "MX"}, []string{`EDE 22 \"evil\\x1b[31m`}},
 		{[]string{"check", "-conf", file, "hostile.good.dane", "CAA"}, []string{`\027[31m`}},
 		{[]string{"check", "-conf", file, "hostile.good.dane", "URI"}, []string{`\027[31m`}},
 		{[]string{"check", "-conf", file, "hostile.good.dane", "TYPE65280"}, []string{`1b5b316d`}},
@@ -288,7 +289,7 @@ func TestHostileDaemon(t *testing.T) {
 		name string
 		args []string
 	}{
-		{"cache dump", []string{"."}}, {"cache dump", []string{"-json", "."}}, {"cache dump", []string{hostileWords}}, {"cache stats", nil},
+		{"cache dump", []string{"."}}, {"cache dump", []string{"-json", "."}}, {"cache dump", []string{hostileWords}}, {"cache stats", nil}, {"status", nil}, {"status", []string{"-json"}},
 		{"nta add", []string{"lame.good.dane", "1h", "because"}}, {"nta add", []string{"lame.good.dane", "1h", hostileWords}},
 		{"nta add", []string{hostileWords}}, {"nta list", nil}, {"nta list", []string{"-json"}}, {"nta remove", []string{hostileWords}},
 		{"flush", []string{hostileWords}}, {"flush", []string{"."}}, {"flush", []string{"-socket", hostileWords, "."}},

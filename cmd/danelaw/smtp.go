@@ -27,7 +27,8 @@ type (
 		Failure     *smtpFailure     `json:"failure,omitempty"`
 		Note        string           `json:"note,omitempty"` // what else is to be known of the handshake
 
-		at netip.AddrPort
+		at   netip.AddrPort
+		seen *probe.Report
 	}
 	certificateView struct {
 		Subject  string    `json:"subject"`
@@ -84,7 +85,7 @@ func (v *view) targets(h *hostView, facts *mail.Host, port int) (all []probe.Tar
 }
 
 func newSMTPView(r *probe.Report, now time.Time) smtpView {
-	v := smtpView{Address: r.Address.String(), Result: "tls", Note: r.Note, at: r.Address}
+	v := smtpView{Address: r.Address.String(), Result: "tls", Note: r.Note, at: r.Address, seen: r}
 	if r.Version != 0 {
 		v.TLS = tls.VersionName(r.Version)
 	}
@@ -238,6 +239,9 @@ func (v *view) decision(s mail.Sender) (d mail.Decision, changed bool) {
 func (v *view) hostDecision(s mail.Sender, i int) (d mail.Decision, changed bool) {
 	d = s.Host(&v.domain, &v.domain.Hosts[i])
 	if d.Action.Delivers() {
+		if own, ok := v.Hosts[i].manners(s, d.Action); ok {
+			return own, true
+		}
 		if why := v.Hosts[i].stops(s, d.Action); why != "" {
 			return mail.Decision{Action: mail.Defer, Why: why}, true
 		}

@@ -377,7 +377,10 @@ func (v *view) senders(decide func(mail.Sender) (mail.Decision, bool)) (all []se
 	for _, s := range mail.Programs {
 		d, changed := decide(s)
 		text := s.Consequence(&v.domain, d)
-		if changed { // by what DNS does not tell
+		switch { // by what DNS does not tell
+		case changed && d.Action == mail.Bounce:
+			text = "bounces: " + d.Why
+		case changed:
 			text = "defers: " + d.Why
 		}
 		all = append(all, senderView{string(s), d.Action.String(), text})
@@ -397,7 +400,7 @@ func (v *view) wanted(o lookOptions) bool {
 			return false
 		}
 		for i := range v.Hosts {
-			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || v.Hosts[i].fails(s, own.Action) || v.Hosts[i].unknown(own.Action) {
+			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || own.Action == mail.Bounce || v.Hosts[i].fails(s, own.Action) || v.Hosts[i].unknown(own.Action) {
 				return false
 			}
 		}

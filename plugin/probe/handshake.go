@@ -108,7 +108,7 @@ func (p *Prober) handshake(ctx context.Context, t Target, r *Report, c *tls.Conf
 	r.Version, r.Chain = state.Version, state.PeerCertificates
 	within := newSession(secured)
 	if p.Implicit {
-		if r.Greeting, err = within.greeting(); err != nil {
+		if err := within.greeting(r); err != nil {
 			return err
 		}
 	}

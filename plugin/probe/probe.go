@@ -79,7 +79,8 @@ type Prober struct {
 // Report is what came of a probe. What is behind the step that failed is not there.
 type Report struct {
 	Address  netip.AddrPort
-	Greeting string // the text of the first reply, without its code
+	Code     int    // of the first reply
+	Greeting string // its text
 	Version  uint16 // of TLS, as crypto/tls numbers it; tls.VersionName names it
 	Chain    []*x509.Certificate
 	Record   *dns.TLSA // by which the receiver is authenticated; nil if there were none to compare
@@ -222,7 +223,7 @@ func (p *Prober) hello(conn net.Conn, to netip.AddrPort, r *Report) (err error) 
 	if to.Port() == submissions {
 		conn.SetReadDeadline(time.Now().Add(min(plainPatience, p.timeout()/2))) //nolint:errcheck // without one it takes longer
 	}
-	switch r.Greeting, err = s.greeting(); {
+	switch err = s.greeting(r); {
 	case to.Port() == submissions && errors.Is(err, os.ErrDeadlineExceeded):
 		return &Failure{Unspoken, errors.New("port 465 is for TLS from the first octet on, and the host waits for that: say --implicit-tls")}
 	case err != nil:

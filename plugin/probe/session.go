@@ -65,15 +65,15 @@ func (a *answer) Error() string {
 }
 
 // greeting waits for the first words of the receiver.
-func (s session) greeting() (string, error) {
+func (s session) greeting(r *Report) error {
 	a, err := s.reply()
-	if err == nil && a.code != codeReady {
+	if err == nil {
+		if r.Code, r.Greeting = a.code, printable.Short(a.text); a.code == codeReady {
+			return nil
+		}
 		err = a
 	}
-	if err != nil {
-		return "", refusal(Protocol, "connections", err)
-	}
-	return printable.Short(a.text), nil
+	return refusal(Protocol, "connections", err)
 }
 
 // startTLS has the receiver wait for a TLS handshake.

@@ -57,7 +57,7 @@ var (
 )
 
 // deliveries are all domains that get mail.
-var deliveries = slices.Concat(attempts, mxSets)
+var deliveries = slices.Concat(attempts, mxSets, hostManners)
 
 // attempts are domains that differ in their signatures, their TLSA records, and in who sits on the way.
 var attempts = []delivery{

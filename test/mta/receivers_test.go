@@ -24,13 +24,15 @@ type receivers struct {
 	receipts map[string][]receipt // by the domain of the recipient
 }
 
-// listen opens a receiver on port 25; without c it has no STARTTLS.
-func (r *receivers) listen(t *testing.T, address string, c *tls.Config) {
+// listen opens a receiver on port 25, whose manners are those of what it shows; without c it has no STARTTLS.
+func (r *receivers) listen(t *testing.T, address, shows string, c *tls.Config) {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "25"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	c, front := mannered(shows, c)
+	l = mannerly{l, front}
 	s := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
 		return &session{receivers: r, conn: c, at: address}, nil
 	}))

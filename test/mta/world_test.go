@@ -62,7 +62,7 @@ func open(t *testing.T) *world {
 	for i, d := range deliveries {
 		w.occupy(t, i, d)
 	}
-	w.receivers.listen(t, mallory, nil)
+	w.receivers.listen(t, mallory, "", nil)
 	w.network.serve(t, upstream)
 	w.anchor = suite.Dir("root.ds")
 	if err := os.WriteFile(w.anchor, []byte(built.Anchors()["."][0].String()+"\n"), 0o644); err != nil {
@@ -96,7 +96,7 @@ func (w *world) occupy(t *testing.T, i int, d delivery) {
 	if !other {
 		c = w.identities[d.domain].tls()
 	}
-	w.receivers.listen(t, address(i), c)
+	w.receivers.listen(t, address(i), d.shows, c)
 	if d.drops != 0 {
 		w.network.faults[dns.Fqdn(d.domain)] = dropped(d.drops)
 	}
