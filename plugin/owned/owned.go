@@ -5,7 +5,7 @@
 // Under that rule nobody who is not trusted can change the way between a look at it and its use. A symbolic link counts as what it leads
 // to and the directories that are passed on the way. In a directory with the sticky bit, as /tmp, only owners can replace what is there: it
 // may be passed, but nothing is kept in it. A file system that is mounted read-only cannot be written through this mount, whatever modes
-// say: so are the volumes of Kubernetes. The group of root counts as root.
+// say: so are the volumes of ConfigMaps in Kubernetes.
 package owned
 
 import (
@@ -34,24 +34,23 @@ func refusef(format string, args ...any) error { return refusal{fmt.Sprintf(form
 
 // Trust says whose files are taken.
 type Trust struct {
-	owner func(uid uint32) bool
-	group func(gid uint32) bool // whose members may write
+	owner  func(uid uint32) bool
+	groups bool // whose members may write, too
 }
-
-func anybody(uint32) bool     { return true }
-func rootGroup(g uint32) bool { return g == 0 }
 
 // Daemon trusts root and the user of the process: the rule for whatever decides what a daemon believes.
 func Daemon() Trust {
 	self := uint32(os.Geteuid())
-	return Trust{func(uid uint32) bool { return uid == 0 || uid == self }, rootGroup}
+	return Trust{owner: func(uid uint32) bool { return uid == 0 || uid == self }}
 }
 
 // AnyOwner trusts all owners, but nobody else: for who only looks at the files of a daemon, which may run as another user.
-func AnyOwner() Trust { return Trust{anybody, rootGroup} }
+func AnyOwner() Trust { return Trust{owner: anybody} }
 
 // AnyGroup trusts all owners and the members of their groups: for what people edit together.
-func AnyGroup() Trust { return Trust{anybody, anybody} }
+func AnyGroup() Trust { return Trust{owner: anybody, groups: true} }
+
+func anybody(uint32) bool { return true }
 
 func (t Trust) owns(info fs.FileInfo) bool { return t.owner(uid(info)) }
 
@@ -194,7 +193,7 @@ func (t Trust) foreign(path string, info fs.FileInfo) error {
 // shared reports whether others may write than those who are trusted if they own it.
 func (t Trust) shared(info fs.FileInfo) bool {
 	const group, others = 0o020, 0o002
-	return info.Mode()&others != 0 || info.Mode()&group != 0 && !t.group(info.Sys().(*syscall.Stat_t).Gid)
+	return info.Mode()&others != 0 || info.Mode()&group != 0 && !t.groups
 }
 
 func readOnly(path string) bool {
