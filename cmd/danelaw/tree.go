@@ -290,5 +290,3 @@ func sets(section []dns.RR) (all [][]dns.RR) {
 func rdata(rr dns.RR) string {
 	return printable.Text(strings.TrimPrefix(dnssec.Presentation(rr), rr.Header().String()))
 }
-
-func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }

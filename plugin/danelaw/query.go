@@ -123,6 +123,7 @@ type bare struct{ dns.Writer }
 func (b bare) Write(reply []byte) (int, error) {
 	const header, rcode = 12, 3
 	if len(reply) == header && reply[rcode]&0xF == dns.RcodeServerFailure {
+		reply = slices.Clone(reply)
 		reply[rcode] ^= dns.RcodeServerFailure ^ dns.RcodeFormatError
 	}
 	return b.Writer.Write(reply)

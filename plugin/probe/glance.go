@@ -236,7 +236,10 @@ func (g *glance) parameters(m *cryptobyte.String) (parameters []byte, ok bool) {
 	all := *m
 	var skipped cryptobyte.String
 	if slices.Contains(dheSuites, g.suite) {
-		ok = m.ReadUint16LengthPrefixed(&skipped) && m.ReadUint16LengthPrefixed(&skipped) && m.ReadUint16LengthPrefixed(&skipped)
+		ok = true
+		for range 3 { // prime, generator and public value
+			ok = ok && m.ReadUint16LengthPrefixed(&skipped)
+		}
 	} else {
 		ok = m.Skip(3) && m.ReadUint8LengthPrefixed(&skipped)
 	}

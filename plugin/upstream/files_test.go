@@ -15,7 +15,7 @@ import (
 )
 
 // upstreamOfChild names the server that a process with few files asks.
-const upstreamOfChild = "DANELAW_TEST_UPSTREAM"
+const upstreamOfChild = "DANELAW_UPSTREAM_OF_CHILD"
 
 // L-12, L-16: a full table of files costs the questions that find it full, and only those. What clients cannot take is enough for a
 // connection to the upstream, so that with KeepFiles not even those are lost.
