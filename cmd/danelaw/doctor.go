@@ -71,7 +71,7 @@ func thisMachine() *machine {
 		root: "/",
 		run: func(ctx context.Context, program string, args ...string) (string, error) {
 			var stderr bytes.Buffer
-			command := exec.CommandContext(ctx, program, args...)
+			command := exec.CommandContext(ctx, programPath(program), args...)
 			command.Stderr = &stderr
 			out, err := command.Output()
 			if err != nil {
@@ -79,8 +79,24 @@ func thisMachine() *machine {
 			}
 			return string(out), err
 		},
-		has: func(program string) bool { _, err := exec.LookPath(program); return err == nil },
+		has: func(program string) bool { _, err := exec.LookPath(programPath(program)); return err == nil },
 	}
+}
+
+// programDirs are where MTAs have their programs, and users of Debian do not look for them.
+var programDirs = []string{"/usr/sbin", "/usr/local/sbin", "/sbin"}
+
+// programPath is what a program is run by: its name if it is in PATH, else where it is.
+func programPath(program string) string {
+	if _, err := exec.LookPath(program); err == nil {
+		return program
+	}
+	for _, dir := range programDirs {
+		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
+			return path
+		}
+	}
+	return program
 }
 
 // read returns the content of a file.

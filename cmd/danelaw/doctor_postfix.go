@@ -297,7 +297,7 @@ func (r postfixRoute) judge(what, to string) (f finding, bad bool) {
 		return f, false
 	case h.local():
 		return finding{"Postfix", warning, from + ", on this host: whether what is there does DANE is not seen here", "see to it that it does"},
-			r.setting != "content_filter"
+			r.whose == "" && r.setting != "content_filter"
 	case h.address.IsValid():
 		f = finding{"Postfix", warning, from + ": an address has no TLSA records, and DANE is off",
 			"name the host instead, and see to it that it has TLSA records and does DANE as well"}

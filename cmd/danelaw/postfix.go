@@ -165,10 +165,16 @@ func (p *postfix) routing(ctx context.Context, setting string) (all []tableEntry
 	return all
 }
 
+// here reports whether a route leads to a program of this host alone, such as a filter: there is nothing to protect on the way.
+func (r postfixRoute) here() bool {
+	hops := postfixWords(strings.TrimPrefix(r.nexthop, "inet:"))
+	return len(hops) > 0 && !slices.ContainsFunc(hops, func(to string) bool { return !strings.HasPrefix(to, "unix:") && !nexthopOf(to).local() })
+}
+
 // senders are the services that mail leaves by, that of all mail first.
 func (p *postfix) senders() (all []string) {
-	for _, r := range p.routes {
-		if !slices.Contains(all, r.service) {
+	for i, r := range p.routes {
+		if (i == 0 || !r.here()) && !slices.Contains(all, r.service) {
 			all = append(all, r.service)
 		}
 	}

@@ -44,7 +44,8 @@ type (
 		Decision    string    `json:"decision,omitempty"` // of that MTA, by what danelaw sees now
 		Sentence    string    `json:"sentence"`           // what danelaw finds
 		Fault       string    `json:"fault"`              // theirs, ours, mended, other
-		Remedy      string    `json:"remedy"`
+		Remedy      string    `json:"remedy"`             // what to do
+		Commands    []string  `json:"commands,omitempty"` // to copy
 
 		sender   mail.Sender
 		messages map[string]bool
@@ -104,7 +105,7 @@ func readQueues(ctx context.Context, m *machine, only string) (*queueJSON, error
 	case only != "" && only != "postfix" && only != "exim":
 		return nil, usageError{fmt.Errorf("-mta %q is neither postfix nor exim", only)}
 	case !(only != "exim" && m.has("postqueue")) && !(only != "postfix" && exim != ""):
-		return nil, errors.New("neither postqueue nor exim is found: is the MTA of this host in PATH, such as in /usr/sbin?")
+		return nil, errors.New("neither postqueue nor exim is found in PATH or /usr/sbin")
 	}
 	if only != "exim" && m.has("postqueue") {
 		m.readPostfix(ctx, "", out)
@@ -317,6 +318,9 @@ func printQueue(to io.Writer, q *queueJSON) error {
 			w.MTA, w.Since.Format("2006-01-02 15:04 UTC"))
 		for _, line := range []string{cmp.Or(w.Reason, "no reason is told") + " (" + string(w.sender) + ")", w.Sentence, "→ " + w.Remedy} {
 			fmt.Fprintln(&b, wrapped(line, 4, width))
+		}
+		for _, command := range w.Commands {
+			fmt.Fprintf(&b, "        %s\n", command)
 		}
 	}
 	for _, e := range q.Errors {

@@ -126,6 +126,15 @@ func installed(t *testing.T, outputs map[string]string) {
 		}
 	}
 	t.Setenv("PATH", dir)
+	inPlaceOf(t, nil)
+}
+
+// inPlaceOf has programs looked for in these directories, beside PATH.
+func inPlaceOf(t *testing.T, dirs []string) {
+	t.Helper()
+	before := programDirs
+	t.Cleanup(func() { programDirs = before })
+	programDirs = dirs
 }
 
 // postfixQueue is a Postfix that holds mail, a recipient and a reason in turn.
@@ -182,15 +191,15 @@ func TestCheckQueue(t *testing.T) {
 	}{
 		{"Postfix", "expired.dane.", toDomain, faultTheirs, "defer", 2, []string{"expired 20", "danelaw nta add expired.dane 24h"}},
 		{"Exim", "expired.dane.", toDomain, faultTheirs, "defer", 1, []string{"expired 20", "danelaw nta add expired.dane 24h"}},
-		{"Exim", "mx.mismatch.dane.", toHost, faultTheirs, "dane", 2, []string{"does not keep to them", "danelaw nta add -keep mismatch.dane 24h"}},
-		{"Postfix", "mismatch.dane.", toDomain, faultTheirs, "dane", 1, []string{"does not keep to them", "danelaw nta add -keep mismatch.dane 24h"}},
+		{"Exim", "mx.mismatch.dane.", toHost, faultTheirs, "dane", 2, []string{"does not keep to them", "danelaw nta add --keep mismatch.dane 24h"}},
+		{"Postfix", "mismatch.dane.", toDomain, faultTheirs, "dane", 1, []string{"does not keep to them", "danelaw nta add --keep mismatch.dane 24h"}},
 		{"Postfix", "tlsa-servfail.dane.", toDomain, faultTheirs, "defer", 1, []string{"SERVFAIL", "nothing here mends it"}},
 		{"Postfix", "good.dane.", toDomain, faultOther, "dane", 1, []string{"cannot be reached"}},
 		{"Postfix", "alias-tlsa.dane.", toDomain, faultMended, "dane", 1, []string{"nothing that is wrong now", "postqueue -f"}},
 		{"Postfix", "unsigned.dane.", toDomain, faultOther, "opportunistic", 1, []string{"TLS itself fails"}},
 		{"Postfix", "no-tlsa.dane.", toDomain, faultOurs, "opportunistic", 1, []string{"it is this host that demands TLS"}},
 		{"Postfix", "null-mx.dane.", toDomain, faultTheirs, "null-mx", 1, []string{"postqueue -f"}},
-		{"Postfix", "mx.mismatch.dane.", toHost, faultTheirs, "dane", 2, []string{"-keep mismatch.dane"}},
+		{"Postfix", "mx.mismatch.dane.", toHost, faultTheirs, "dane", 2, []string{"--keep mismatch.dane"}},
 		{"Postfix", "192.0.2.7", toAddress, faultOther, "", 1, []string{"to an address"}},
 		{"Postfix", "192.0.2.1", toAddress, faultOther, "", 1, []string{"to an address"}},
 		{"Postfix", "local", toLocal, faultOther, "", 1, []string{"not SMTP"}},
@@ -206,18 +215,28 @@ func TestCheckQueue(t *testing.T) {
 			t.Errorf("%+v, want %+v", w, want)
 		}
 		for _, text := range want.says {
-			if !strings.Contains(w.Sentence+"; "+w.Remedy, text) {
+			if !strings.Contains(strings.Join(append(w.Commands, w.Sentence, w.Remedy), "; "), text) {
 				t.Errorf("%s: no %q in %q, %q", want.to, text, w.Sentence, w.Remedy)
 			}
 		}
 	}
 	code, out, _ = here("check", "--queue", "--lab", "--mta", "postfix")
-	for _, want := range []string{"mx.mismatch.dane. (for routed.dane., x.patterned.dane.)  their fault  2 messages by Postfix since ", "\n    → danelaw check", "\n15 messages deferred, to 13 destinations\n",
+	for _, want := range []string{"mx.mismatch.dane. (for routed.dane., x.patterned.dane.)  their fault  2 messages by Postfix since ", "\n        danelaw nta add expired.dane 24h\n", "\n15 messages deferred, to 13 destinations\n",
 		`451 \u001b[31mred 2026 forged`} {
 		if code != exitFailure || !strings.Contains(out, want) {
 			t.Errorf("exit code %d, no %q in\n%s", code, want, out)
 		}
 	}
+}
+
+// TestCheckQueueInstances: each instance of Postfix has a queue of its own.
+func TestCheckQueueInstances(t *testing.T) {
+	outputs := postfixQueue(map[string]string{"multi_instance_directories": "/etc/postfix-out"}, "a@expired.dane", "Host not found, try again")
+	maps.Copy(outputs, postfixOutputs("-c /etc/postfix-out ", map[string]string{"multi_instance_enable": "yes", "relayhost": "[mx.mismatch.dane]:25"}, "", ""))
+	outputs["postqueue -c /etc/postfix-out -j"] = strings.ReplaceAll(outputs["postqueue -j"], "Host not found, try again", "Server certificate not verified")
+	installed(t, outputs)
+	says(t, []string{"check", "-queue", "-lab"}, exitFailure, "expired.dane.  their fault  1 message by Postfix since ",
+		"mx.mismatch.dane. (for expired.dane.)  their fault  1 message by Postfix /etc/postfix-out since ", "danelaw nta add --keep mismatch.dane 24h")
 }
 
 // TestCheckQueueEmpty: no mail, nobody who may read, no MTA, and wrong command lines.
@@ -228,6 +247,9 @@ func TestCheckQueueEmpty(t *testing.T) {
 	outputs["postqueue -j"] = ""
 	installed(t, outputs)
 	says(t, []string{"check", "-queue", "-lab"}, 0, "no mail is deferred")
+	inPlaceOf(t, []string{filepath.Join(t.TempDir(), "none"), os.Getenv("PATH")})
+	t.Setenv("PATH", "/usr/bin:/bin")
+	says(t, []string{"check", "-queue", "-lab"}, 0, "no mail is deferred") // as for a user of Debian, without /usr/sbin in PATH
 	outputs["exim4 -bV"] = ""
 	installed(t, outputs)
 	says(t, []string{"check", "-queue", "-lab"}, exitFailure, "Exim  unknown  its queue cannot be read: ", "not allowed", "run this as root or as an administrator of Exim")

@@ -26,18 +26,23 @@ var (
 	faultTones = map[string]tone{faultTheirs: bad, faultOurs: bad, faultMended: good, faultOther: plain}
 )
 
+// told notes the judgement: whose fault, what danelaw finds, what to do, and by which commands.
+func (w *waiting) told(fault, sentence, remedy string, commands ...string) {
+	w.Fault, w.Sentence, w.Remedy, w.Commands = fault, sentence, remedy, commands
+}
+
 // judge says what danelaw finds, whose fault it is, and what mends it. If danelaw is blind it is ours.
 func (w *waiting) judge(found result, blind, connected bool) {
-	told := func(fault, sentence, remedy string) { w.Fault, w.Sentence, w.Remedy = fault, sentence, remedy }
+	log := "look into the log of " + w.MTA
 	switch cause := causeOf(w.Reason); {
 	case w.Kind == toLocal:
-		told(faultOther, "it goes by a transport that is not SMTP, or to what is no domain name, or where it goes is not seen", "look into the log of "+w.MTA)
+		w.told(faultOther, "it goes by a transport that is not SMTP, or to what is no domain name, or where it goes is not seen", log)
 	case w.Kind == toAddress:
-		told(faultOther, "it goes to an address: neither MX nor TLSA records decide", "look into the log of "+w.MTA+", and at "+w.Destination)
+		w.told(faultOther, "it goes to an address: neither MX nor TLSA records decide", log+", and at "+w.Destination)
 	case blind:
-		told(faultOurs, "danelaw's upstreams do not answer, so nothing is known of the domain", "danelaw doctor")
+		w.told(faultOurs, "danelaw's upstreams do not answer, so nothing is known of the domain", "see what is wrong with them", "danelaw doctor")
 	case found.view == nil:
-		told(faultOther, found.Error(), "look into the log of "+w.MTA)
+		w.told(faultOther, found.Error(), log)
 	default:
 		w.judgeView(found.view, cause, connected)
 	}
@@ -45,34 +50,46 @@ func (w *waiting) judge(found result, blind, connected bool) {
 
 // judgeView judges by what was found of the domain.
 func (w *waiting) judgeView(v *view, cause cause, connected bool) {
-	told := func(fault, sentence, remedy string) { w.Fault, w.Sentence, w.Remedy = fault, sentence, remedy }
 	decision, changed := v.decision(w.sender)
 	w.Decision = decision.Action.String()
+	tlsa := decision.Action == mail.DANE || decision.Action == mail.Encrypt
 	sentence := cmp.Or(v.told(), w.sender.Consequence(&v.domain, decision))
+	compare := "danelaw check --smtp " + bare(w.Destination)
 	switch {
 	case decision.Action == mail.Bounce || decision.Action == mail.NullMX:
-		told(faultTheirs, sentence, "the mail will bounce when it is tried again: "+w.again())
+		w.told(faultTheirs, sentence, "it will bounce when it is tried again", w.again())
 	case !decision.Action.Delivers() && changed:
-		told(faultTheirs, w.Destination+" does not keep to its TLSA records: "+decision.Why, v.trust(v.tlsaZone(), true))
+		w.trust(v.tlsaZone(), w.Destination+" does not keep to its TLSA records: "+decision.Why, "--keep ")
 	case !decision.Action.Delivers():
-		told(faultTheirs, sentence, v.trust(v.brokenZone(), false))
+		w.trust(v.brokenZone(), sentence, "")
 	case cause == causeDNS || cause == causeTLSA:
-		told(faultMended, "danelaw finds nothing that is wrong now", w.again()+"; if it stays deferred the MTA asks another resolver: danelaw doctor")
-	case cause == causeTLS && decision.Action != mail.DANE && decision.Action != mail.Encrypt && demanded.MatchString(w.Reason):
-		told(faultOurs, cmp.Or(v.told(), "there are no TLSA records")+": it is this host that demands TLS", "see smtp_tls_policy_maps or hosts_require_tls: danelaw doctor")
-	case cause == causeTLS && decision.Action != mail.DANE && decision.Action != mail.Encrypt:
-		told(faultOther, cmp.Or(v.told(), "there are no TLSA records")+": TLS itself fails between this host and theirs", "danelaw check -smtp "+bare(w.Destination)+"; danelaw doctor")
-	case cause == causeTLS && connected:
-		told(faultMended, "its hosts keep to their TLSA records now", w.again())
+		w.told(faultMended, "danelaw finds nothing that is wrong now", "try it again; if it stays deferred, the MTA asks another resolver", w.again(), "danelaw doctor")
+	case cause == causeTLS && tlsa && connected:
+		w.told(faultMended, "its hosts keep to their TLSA records now", "try it again", w.again())
+	case cause == causeTLS && tlsa:
+		w.trust(v.tlsaZone(), "it has TLSA records, and its host does not keep to them", "--keep ", compare)
+	case cause == causeTLS && demanded.MatchString(w.Reason):
+		w.told(faultOurs, cmp.Or(v.told(), "there are no TLSA records")+": it is this host that demands TLS", "see smtp_tls_policy_maps or hosts_require_tls", "danelaw doctor")
 	case cause == causeTLS:
-		told(faultTheirs, "it has TLSA records, and its host does not keep to them", "danelaw check -smtp "+bare(w.Destination)+" compares; "+v.trust(v.tlsaZone(), true))
+		w.told(faultOther, cmp.Or(v.told(), "there are no TLSA records")+": TLS itself fails between this host and theirs", "see on which side", compare, "danelaw doctor")
 	case cause == causeNetwork:
-		told(faultOther, "DNS and TLSA records are in order: its host cannot be reached", "wait, or see whether port 25 is open: danelaw check -smtp "+bare(w.Destination))
+		w.told(faultOther, "DNS and TLSA records are in order: its host cannot be reached", "wait, or see whether port 25 is open", compare)
 	case cause == causeSaid:
-		told(faultOther, "DNS and TLSA records are in order: its host says so", "do what it says, or ask its postmaster")
+		w.told(faultOther, "DNS and TLSA records are in order: its host says so", "do what it says, or ask its postmaster")
 	default:
-		told(faultOther, "DNS and TLSA records are in order", "look into the log of "+w.MTA)
+		w.told(faultOther, "DNS and TLSA records are in order", "look into the log of "+w.MTA)
 	}
+}
+
+// trust is for a fault of theirs: their postmaster mends it, or a negative trust anchor if there is a zone to leave unvalidated. One
+// for wrong TLSA records is kept, as the zone's signatures are right all the time.
+func (w *waiting) trust(zone, sentence, keep string, commands ...string) {
+	if zone == "" {
+		w.told(faultTheirs, sentence, "tell their postmaster; nothing here mends it, the mail waits until they do", commands...)
+		return
+	}
+	w.told(faultTheirs, sentence, "tell their postmaster; if it is a mistake and no attack, and cannot wait, do without DANE for a while",
+		append(commands, fmt.Sprintf("danelaw nta add %s%s 24h", keep, bare(zone)))...)
 }
 
 // demanded are reasons of an MTA that was told to want TLS, or a certificate.
@@ -91,20 +108,6 @@ func (w *waiting) again() string {
 
 // bare is a name as people write it.
 func bare(name string) string { return cmp.Or(strings.TrimSuffix(name, "."), ".") }
-
-// trust is what mends a fault of theirs: their postmaster, or a negative trust anchor if there is a zone to leave unvalidated. One for
-// the zone of TLSA records is for the time that they say nothing wrong of the zone's signatures.
-func (v *view) trust(zone string, keep bool) string {
-	const tell = "tell their postmaster"
-	if zone == "" {
-		return tell + "; nothing here mends it, the mail waits until they do"
-	}
-	flag := ""
-	if keep {
-		flag = "-keep "
-	}
-	return fmt.Sprintf("%s; if it is a mistake and cannot wait: danelaw nta add %s%s 24h", tell, flag, bare(zone))
-}
 
 // brokenZone is the zone whose signatures or keys are wrong; "" if it is another fault, such as servers that do not answer.
 func (v *view) brokenZone() string {

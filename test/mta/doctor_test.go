@@ -198,8 +198,8 @@ func (p postfix) save(t *testing.T) {
 
 func (p postfix) restore(t *testing.T) {
 	t.Helper()
-	p.must(t, "sh", "-ec", "cd /etc/postfix && cp main.cf.saved main.cf && cp master.cf.saved master.cf; cp /etc/resolv.conf /var/spool/postfix/etc/")
 	p.must(t, "postsuper", "-d", "ALL")
+	p.must(t, "sh", "-ec", "cd /etc/postfix && cp main.cf.saved main.cf && cp master.cf.saved master.cf; cp /etc/resolv.conf /var/spool/postfix/etc/")
 }
 
 // reload leaves no pipe to what Postfix starts. What reads files that are new waits until they are not, so they are made old.
