@@ -14,6 +14,8 @@ import (
 	"github.com/coredns/caddy"
 	psnet "github.com/shirou/gopsutil/v4/net"
 	"github.com/shirou/gopsutil/v4/process"
+
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // heldBy says who has a socket at an address, " by NAME (process 123)", as far as this process may know it.
@@ -50,7 +52,7 @@ func holders(network string, at netip.AddrPort, match func(a, b netip.Addr) bool
 		name := fmt.Sprintf("process %d", s.Pid)
 		if p, err := process.NewProcess(s.Pid); err == nil {
 			if comm, err := p.Name(); err == nil {
-				name = fmt.Sprintf("%s (process %d)", comm, s.Pid)
+				name = fmt.Sprintf("%s (process %d)", printable.Text(comm), s.Pid) // a process calls itself as it likes
 			}
 		}
 		if !slices.Contains(names, name) {

@@ -101,7 +101,7 @@ func (o *output) told(err error) error {
 	if err == nil || o.form == formText || errors.As(err, new(usageError)) {
 		return err
 	}
-	log.Printf("[ERROR] %s", strings.ReplaceAll(inWords(err), "\n", "; "))
+	log.Printf("[ERROR] %s", printable.Text(strings.ReplaceAll(inWords(err), "\n", "; ")))
 	return errTold
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -62,7 +63,7 @@ func printStatus(to io.Writer, s *danelaw.StatusReply) error {
 func printBlock(out *strings.Builder, block string, b *danelaw.BlockStatus, now time.Time) {
 	fmt.Fprintf(out, "\n%s\n", block)
 	if b.Obstacle != "" {
-		fmt.Fprintf(out, "  %s\n", b.Obstacle)
+		fmt.Fprintf(out, "  %s\n", printable.Text(b.Obstacle))
 	}
 	rows := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, u := range b.Upstreams {
@@ -80,7 +81,7 @@ func printBlock(out *strings.Builder, block string, b *danelaw.BlockStatus, now 
 	fmt.Fprintf(rows, "  last hour\t%s\n", lastHour(b.Verdicts))
 	rows.Flush() //nolint:errcheck // to memory
 	for _, f := range b.Failures {
-		fmt.Fprintf(out, "  %s ago  %s %s: %s\n", now.Sub(f.At).Round(time.Second), f.Name, f.Type, f.Text)
+		fmt.Fprintf(out, "  %s ago  %s\n", now.Sub(f.At).Round(time.Second), printable.Text(fmt.Sprintf("%s %s: %s", f.Name, f.Type, f.Text)))
 	}
 }
 
