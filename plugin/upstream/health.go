@@ -65,15 +65,20 @@ func (r *roundTrips) timeout() time.Duration {
 	return min(max(quickCopy, r.mean+4*r.dev, r.rare), lastCopy)
 }
 
-// copyAfter is the time between copies: the patience before the first, counted from 0, then twice of it, and then a second, in which
-// something on the way may have recovered. With mostCopies that makes 0, 50, 150 and 1150 ms at best, 0, 400, 1200 and 2200 ms for
-// the first question of all.
+// outage is what the last copy of the first four is to outlast.
+const outage = 2200 * time.Millisecond
+
+// copyAfter is the time between copies: the patience before the first, counted from 0, then twice of it, and then so long that something
+// on the way may have recovered. With mostCopies they go out after 0, 50, 150 and 2200 ms on a quick path, and after 0, 400, 1200 and
+// 2200 ms for the first question of all.
 func copyAfter(n int, patience time.Duration) time.Duration {
 	switch n {
 	case 0:
 		return patience
 	case 1:
 		return max(patience, min(2*patience, steadyCopies))
+	case 2:
+		return max(patience, steadyCopies, outage-3*patience)
 	}
 	return max(patience, steadyCopies)
 }

@@ -271,13 +271,13 @@ func TestPatience(t *testing.T) {
 
 // The times between copies.
 func TestCopyAfter(t *testing.T) {
-	for _, tt := range []struct{ patience, first, second, third time.Duration }{
-		{quickCopy, quickCopy, 2 * quickCopy, steadyCopies},
-		{firstCopy, firstCopy, 2 * firstCopy, steadyCopies},
-		{600 * time.Millisecond, 600 * time.Millisecond, steadyCopies, steadyCopies},
-		{lastCopy, lastCopy, lastCopy, lastCopy},
+	for _, tt := range []struct{ patience, first, second, third, fourth time.Duration }{
+		{quickCopy, quickCopy, 2 * quickCopy, outage - 3*quickCopy, steadyCopies},
+		{firstCopy, firstCopy, 2 * firstCopy, steadyCopies, steadyCopies},
+		{600 * time.Millisecond, 600 * time.Millisecond, steadyCopies, steadyCopies, steadyCopies},
+		{lastCopy, lastCopy, lastCopy, lastCopy, lastCopy},
 	} {
-		for n, want := range []time.Duration{tt.first, tt.second, tt.third, tt.third} {
+		for n, want := range []time.Duration{tt.first, tt.second, tt.third, tt.fourth, tt.fourth} {
 			if got := copyAfter(n, tt.patience); got != want {
 				t.Errorf("patience %v, copy %d: after %v, want %v", tt.patience, n, got, want)
 			}
