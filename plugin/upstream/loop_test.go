@@ -16,7 +16,7 @@ import (
 func TestLoop(t *testing.T) {
 	leakless(t)
 	var asker atomic.Pointer[Set]
-	var loops atomic.Bool
+	var loops, refuses atomic.Bool
 	loops.Store(true)
 	zone := signedZone(t)
 	self := serve(t, func(a *asked) {
@@ -29,9 +29,12 @@ func TestLoop(t *testing.T) {
 		} // else it hangs, as a question that waits for itself
 	})
 	sound := serve(t, func(a *asked) {
-		if q := a.msg.Question[0]; q.Qtype != dns.TypeMX {
+		switch q := a.msg.Question[0]; {
+		case q.Qtype != dns.TypeMX:
 			zone(a)
-		} else {
+		case refuses.Load():
+			a.rcode(dns.RcodeRefused)
+		default:
 			a.answer(theMX(t))
 		}
 	})
@@ -47,6 +50,10 @@ func TestLoop(t *testing.T) {
 	reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{CD: true, Avoid: []string{sound.addr.String()}})
 	if err != nil || reply.Upstream != sound.addr.String() {
 		t.Errorf("reply of %s, %v", reply.Upstream, err)
+	}
+	refuses.Store(true) // so there is nobody else to ask
+	if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{CD: true}); err == nil || !strings.Contains(err.Error(), "is danelaw itself") {
+		t.Errorf("got %v", err)
 	}
 	for _, a := range self.got("udp") {
 		if a.msg.Question[0].Qtype == dns.TypeMX {
