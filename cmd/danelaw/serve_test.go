@@ -465,3 +465,28 @@ func TestOpenFiles(t *testing.T) {
 		t.Errorf("%d files of %d: %v", soft, hard, err)
 	}
 }
+
+// TestClientsCannotTakeAllFiles: clients that hold as many TCP connections as they can leave danelaw the files for its upstreams.
+func TestClientsCannotTakeAllFiles(t *testing.T) {
+	const files = 128
+	lab := newLab(t)
+	port := ports.Closed(t)
+	file := write(t, "Corefile", corefile(port, lab.Addr(), anchors(t, lab)))
+	few := fmt.Sprintf("ulimit -n %d && exec \"$0\" \"$@\"", files)
+	p := newChild(t, nil)
+	p.Path, p.Args = "/bin/sh", []string{"sh", "-c", few, os.Args[0], "serve", "-conf", file}
+	p.start(t)
+	p.says(t, &p.err, fmt.Sprintf("danelaw listens on 127.0.0.1:%d\n", port))
+	for range files {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	for i := range 5 {
+		if m := ask(t, port, fmt.Sprintf("n%d.wildcard.dane.", i), dns.TypeMX); m.Rcode != dns.RcodeSuccess || !m.AuthenticatedData {
+			t.Errorf("question %d: %v", i, m)
+		}
+	}
+}

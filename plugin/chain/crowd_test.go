@@ -205,7 +205,7 @@ func TestProcessorsAreShort(t *testing.T) {
 	fill(t, table, "flood.example. again", 1)
 }
 
-// Processors are short once work waits 100 ms for one, of either queue, and no longer than it does.
+// Processors are short once work waits a quarter of a second for one, of either queue, and no longer than it does.
 func TestSlotsAreShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, cheap := range []bool{false, true} {

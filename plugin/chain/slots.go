@@ -69,8 +69,9 @@ func (s *slots) acquire(ctx context.Context, isCheap bool) (*slot, error) {
 	}
 }
 
-// shortAfter is how long work waits for a slot when processors are what is short: a burst of some hundred questions is through by then.
-const shortAfter = 100 * time.Millisecond
+// shortAfter is how long work waits for a slot when processors are what is short: a burst of some hundred questions is through by then,
+// and no client has gone.
+const shortAfter = 250 * time.Millisecond
 
 // short reports whether processors are what is short.
 func (s *slots) short() bool {
