@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
@@ -25,10 +25,17 @@ type (
 		Matched     string           `json:"matched,omitempty"` // the TLSA record, in zone-file form
 		Certificate *certificateView `json:"certificate,omitempty"`
 		Failure     *smtpFailure     `json:"failure,omitempty"`
-		Note        string           `json:"note,omitempty"` // what else is to be known of the handshake
+		Otherwise   []smtpSender     `json:"otherwise,omitempty"` // programs that see the certificates otherwise than RFC 7672
+		Note        string           `json:"note,omitempty"`      // what else is to be known of the handshake
 
-		at   netip.AddrPort
-		seen *probe.Report
+		at      netip.AddrPort
+		seen    *probe.Report
+		refused map[mail.Sender]string // why a program does not take the certificates; nil if it was not looked at
+	}
+	smtpSender struct {
+		Name    string `json:"name"`
+		Accepts bool   `json:"accepts"`
+		Error   string `json:"error,omitempty"`
 	}
 	certificateView struct {
 		Subject  string    `json:"subject"`
@@ -61,7 +68,11 @@ func (a *asker) connect(ctx context.Context, v *view, o lookOptions) {
 		targets = targets[:len(targets)-h.Untried]
 		h.SMTP = make([]smtpView, len(targets))
 		for n, t := range targets {
-			work.Go(func() { h.SMTP[n] = newSMTPView(a.prober.Probe(ctx, t), v.Checked) })
+			work.Go(func() {
+				r := a.prober.Probe(ctx, t)
+				h.SMTP[n] = newSMTPView(r, v.Checked)
+				h.SMTP[n].judge(&v.domain, facts, r.Chain, v.Checked)
+			})
 		}
 	}
 	work.Wait()
@@ -69,12 +80,9 @@ func (a *asker) connect(ctx context.Context, v *view, o lookOptions) {
 
 // targets are the addresses of a host, with what is to be found there.
 func (v *view) targets(h *hostView, facts *mail.Host, port int) (all []probe.Target) {
-	t := probe.Target{Base: h.Name}
-	if v.domain.MX.Status == dnssec.Secure {
-		t.Names = []string{v.Domain} // RFC 7672 section 3.2.2
-	}
+	names := mail.Standard.Names(&v.domain, facts)
+	t := probe.Target{Base: names[0], Names: names[1:]}
 	if found := facts.Found(); found != nil {
-		t.Base = found.Base
 		t.Usable, _ = mail.Usable(found.Records)
 	}
 	for _, ip := range facts.Targets(mail.Postfix) {
@@ -111,11 +119,38 @@ func newSMTPView(r *probe.Report, now time.Time) smtpView {
 	return v
 }
 
+// judge fills in what the programs make of the certificates, where that is not what RFC 7672 says.
+func (s *smtpView) judge(d *mail.Domain, h *mail.Host, chain []*x509.Certificate, now time.Time) {
+	if s.Failure != nil && probe.Kind(s.Failure.Kind) != probe.Certificate || len(chain) == 0 {
+		return
+	}
+	s.refused = map[mail.Sender]string{}
+	for _, program := range mail.Programs {
+		_, err := program.Authenticate(d, h, chain, now)
+		switch {
+		case err != nil:
+			s.refused[program] = err.Error()
+			if s.Failure == nil {
+				s.Otherwise = append(s.Otherwise, smtpSender{string(program), false, err.Error()})
+			}
+		case s.Failure != nil && program.Host(d, h).Action == mail.DANE:
+			s.Otherwise = append(s.Otherwise, smtpSender{string(program), true, ""})
+		}
+	}
+}
+
 // text is the line about an address.
 func (s *smtpView) text() string {
 	var parts []string
 	if s.Failure != nil {
 		parts = append(parts, s.Failure.Text)
+	}
+	for _, o := range s.Otherwise {
+		if o.Accepts {
+			parts = append(parts, o.Name+" takes it all the same")
+		} else {
+			parts = append(parts, "not to "+o.Name+": "+o.Error)
+		}
 	}
 	if s.Matched != "" {
 		parts = append(parts, "TLSA "+brief(s.Matched))
@@ -153,8 +188,13 @@ func brief(rdata string) string {
 }
 
 // stops says why what was seen at an address keeps a sender with such a decision from delivering there; "" if it does not.
-func (s *smtpView) stops(a mail.Action) string {
-	if s.Failure == nil || probe.Kind(s.Failure.Kind).Unknown() {
+func (s *smtpView) stops(by mail.Sender, a mail.Action) string {
+	switch why := s.refused[by]; {
+	case s.refused != nil && by != mail.Standard && (why == "" || a != mail.DANE):
+		return ""
+	case why != "":
+		return s.Address + ": " + why
+	case s.Failure == nil || probe.Kind(s.Failure.Kind).Unknown():
 		return ""
 	}
 	switch probe.Kind(s.Failure.Kind) {
@@ -170,6 +210,11 @@ func (s *smtpView) stops(a mail.Action) string {
 	return s.Address + ": " + s.Failure.Text
 }
 
+// unreachable reports whether nobody answered.
+func (s *smtpView) unreachable() bool {
+	return s.Failure != nil && probe.Kind(s.Failure.Kind) == probe.Unreachable
+}
+
 // stops says why a sender with such a decision delivers to none of a host's addresses that it tries; "" if it does to one, or nobody has tried.
 func (h *hostView) stops(s mail.Sender, a mail.Action) (why string) {
 	telling := false
@@ -177,12 +222,12 @@ func (h *hostView) stops(s mail.Sender, a mail.Action) (why string) {
 		if s.Ignores(h.SMTP[i].at.Addr()) {
 			continue
 		}
-		stopped := h.SMTP[i].stops(a)
+		stopped := h.SMTP[i].stops(s, a)
 		if stopped == "" {
 			return ""
 		}
 		// An address of a family that is not routed here says little.
-		if said := probe.Kind(h.SMTP[i].Failure.Kind) != probe.Unreachable; why == "" || said && !telling {
+		if said := !h.SMTP[i].unreachable(); why == "" || said && !telling {
 			why, telling = h.Name+" at "+stopped, said
 		}
 	}
@@ -205,7 +250,7 @@ func (h *hostView) unknown(a mail.Action) bool {
 // although others may do. That nobody answers is no fault of one address: not every network has both families.
 func (h *hostView) fails(by mail.Sender, a mail.Action) bool {
 	return slices.ContainsFunc(h.SMTP, func(s smtpView) bool {
-		return !by.Ignores(s.at.Addr()) && s.stops(a) != "" && probe.Kind(s.Failure.Kind) != probe.Unreachable
+		return !by.Ignores(s.at.Addr()) && s.stops(by, a) != "" && !s.unreachable()
 	})
 }
 
@@ -254,7 +299,7 @@ func (v *view) smtpResult() mail.Result {
 	for i, h := range v.Hosts {
 		action := mail.Standard.Host(&v.domain, &v.domain.Hosts[i]).Action
 		for n := range h.SMTP {
-			if s := &h.SMTP[n]; s.stops(action) != "" && s.Failure.ResultType != "" {
+			if s := &h.SMTP[n]; s.stops(mail.Standard, action) != "" && s.Failure.ResultType != "" {
 				return mail.Result(s.Failure.ResultType)
 			}
 		}

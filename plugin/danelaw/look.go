@@ -3,6 +3,7 @@ package danelaw
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -211,17 +212,31 @@ func (l *look) judge(d *mail.Domain, h *mail.Host) {
 
 // certificates probes all addresses of a host.
 func (l *look) certificates(d *mail.Domain, h *mail.Host, seen *SeenHost) {
-	found := h.Found()
-	usable, _ := mail.Usable(found.Records)
+	names := mail.Standard.Names(d, h)
+	usable, _ := mail.Usable(h.Found().Records)
 	for _, address := range h.IPs {
-		seen.Certificates = append(seen.Certificates, l.address(probe.Target{
-			Address: netip.AddrPortFrom(address, mail.Port), Base: found.Base, Names: []string{h.Name, d.Name}, Usable: usable,
-		})...)
+		shown := l.address(probe.Target{Address: netip.AddrPortFrom(address, mail.Port), Base: names[0], Names: names[1:], Usable: usable})
+		for _, c := range shown {
+			l.refusal(d, h, c.Report)
+		}
+		seen.Certificates = append(seen.Certificates, shown...)
 	}
 	// A host that has no IPv6 of its own cannot say anything about another's.
 	reached := func(c SeenCertificate) bool { return len(c.Chain) > 0 }
 	if slices.ContainsFunc(seen.Certificates, reached) {
 		seen.Certificates = slices.DeleteFunc(seen.Certificates, func(c SeenCertificate) bool { return noRoute(c.Report) })
+	}
+}
+
+// refusal makes it a failure that a program does not take a certificate, although RFC 7672 does.
+func (l *look) refusal(d *mail.Domain, h *mail.Host, r *probe.Report) {
+	for _, s := range mail.Programs {
+		if r.Failure != nil || s.Host(d, h).Action != mail.DANE {
+			continue
+		}
+		if _, err := s.Authenticate(d, h, r.Chain, l.seen.At); err != nil {
+			r.Failure = &probe.Failure{Kind: probe.Certificate, Err: fmt.Errorf("not to %s: %w", s, err)}
+		}
 	}
 }
 

@@ -77,6 +77,7 @@ type Host struct {
 // Domain is what DNS says of a domain that gets mail.
 type Domain struct {
 	Name      string
+	Expanded  string // the end of its alias chain; Name if it is no alias
 	MX        Lookup
 	NameError bool // there is no such domain
 	Null      bool // it takes no mail: one of its MX records says so, and there is no other
@@ -357,7 +358,7 @@ func (s Sender) byTLSA(h *Host) Decision {
 	case t.failed():
 		return failing(t.Lookup)
 	}
-	switch usable, _ := Usable(t.Records); {
+	switch usable, _ := s.Usable(t.Records); {
 	case len(usable) > 0:
 		return Decision{Action: DANE, Why: fmt.Sprintf("%s is Secure and usable", t.Lookup)}
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,7 +140,7 @@ func Verify(usable []*dns.TLSA, chain []*x509.Certificate, names []string, now t
 			return r, nil
 		}
 	}
-	nearest := &CertificateError{CertificateNotTrusted, nil, errors.New("no TLSA record matches the certificates presented")}
+	nearest := mismatch(usable, chain)
 	for _, r := range usable {
 		if r.Usage != DANETA {
 			continue
@@ -148,7 +149,7 @@ func Verify(usable []*dns.TLSA, chain []*x509.Certificate, names []string, now t
 		if err == nil {
 			return r, nil
 		}
-		if nearness[err.Result] > nearness[nearest.Result] || nearest.Record == nil {
+		if err.Record != nil && (nearest.Record == nil || nearness[err.Result] > nearness[nearest.Result]) {
 			nearest = err
 		}
 	}
@@ -168,7 +169,7 @@ func Matches(r *dns.TLSA, c *x509.Certificate) bool {
 func verifyTA(r *dns.TLSA, chain []*x509.Certificate, names []string, now time.Time) *CertificateError {
 	anchors := anchorsOf(r, chain)
 	if len(anchors) == 0 {
-		return &CertificateError{CertificateNotTrusted, nil, errors.New("no TLSA record matches the certificates presented")}
+		return &CertificateError{Result: CertificateNotTrusted}
 	}
 	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now}
 	for _, c := range anchors {
@@ -240,19 +241,34 @@ func bareKey(spki []byte, chain []*x509.Certificate) (anchors []*x509.Certificat
 // forever is the end of a certificate that has none (RFC 5280 section 4.1.2.5).
 var forever = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
 
+// namesOf are the DNS names of a certificate; the common name stands in for want of others (RFC 7672 section 3.2.3).
+func namesOf(c *x509.Certificate) []string {
+	if len(c.DNSNames) == 0 && c.Subject.CommonName != "" {
+		return []string{c.Subject.CommonName}
+	}
+	return c.DNSNames
+}
+
 // verifyName reports an error unless the certificate has one of the names.
 func verifyName(c *x509.Certificate, names []string) error {
-	if len(c.DNSNames) == 0 { // the common name stands in (RFC 7672 section 3.2.3), which x509 has given up
-		named := *c
-		named.DNSNames = []string{c.Subject.CommonName}
-		c = &named
-	}
+	all := namesOf(c)
 	for _, name := range names {
-		if c.VerifyHostname(strings.TrimSuffix(name, ".")) == nil {
+		if slices.ContainsFunc(all, func(of string) bool { return covers(of, strings.TrimSuffix(name, ".")) }) {
 			return nil
 		}
 	}
-	return fmt.Errorf("the certificate is for %s, not for %s", listed(c.DNSNames), strings.Join(names, " or "))
+	return fmt.Errorf("the certificate is for %s, not for %s", listed(all), strings.Join(names, " or "))
+}
+
+// covers reports whether a name in a certificate is that of a host: a wildcard is the whole first label, stands for one label, and has
+// two labels behind it (RFC 7672 section 3.2.3; with fewer, such as *.org, OpenSSL and GnuTLS take it for no wildcard).
+func covers(name, host string) bool {
+	if strings.EqualFold(name, host) {
+		return name != ""
+	}
+	domain, wildcard := strings.CutPrefix(name, "*.")
+	label, rest, _ := strings.Cut(host, ".")
+	return wildcard && label != "" && strings.Contains(domain, ".") && strings.EqualFold(domain, rest)
 }
 
 // mostNames is how many names of a certificate are told.

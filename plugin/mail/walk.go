@@ -24,10 +24,11 @@ type Ask func(name string, qtype uint16) Reply
 // far as [Bases] has it, its TLSA records (RFC 7672 section 2.2).
 func Walk(domain string, port int, ask Ask) *Domain {
 	mx := ask(domain, dns.TypeMX)
-	d := &Domain{Name: domain, MX: mx.Lookup, NameError: mx.Rcode == dns.RcodeNameError}
+	d := &Domain{Name: domain, Expanded: domain, MX: mx.Lookup, NameError: mx.Rcode == dns.RcodeNameError}
 	if mx.failed() || d.NameError {
 		return d
 	}
+	d.Expanded, _ = Expanded(domain, mx.Answer)
 	exchanges, null := Hosts(domain, mx.Answer)
 	d.Null, d.NullToo = null && len(exchanges) == 0, null && len(exchanges) > 0
 	d.Hosts = make([]Host, len(exchanges))

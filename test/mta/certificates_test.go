@@ -1,9 +1,17 @@
 package mta
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
+	"math/big"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +39,84 @@ func newIdentity(t *testing.T, name string, end time.Time) identity {
 }
 
 func (i identity) tls() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{i.chain}} }
+
+// paper is a certificate of a domain's own: that of an authority, or, if its name is leaf, of mx.DOMAIN.
+type paper struct {
+	name string
+	by   string // who issued it
+	edit func(*x509.Certificate)
+}
+
+// issue makes the certificates of a domain, and returns them with what its host shows.
+func issue(t *testing.T, domain string, papers []paper, sends string) (map[string]*x509.Certificate, tls.Certificate) {
+	t.Helper()
+	made, keys := map[string]*x509.Certificate{}, map[string]*ecdsa.PrivateKey{}
+	for i, p := range papers {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[p.name] = key
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(int64(1 + i)), Subject: pkix.Name{CommonName: p.name}, BasicConstraintsValid: true, IsCA: p.name != "leaf",
+			NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(time.Hour),
+		}
+		if p.name == "leaf" {
+			template.DNSNames = []string{"mx." + domain}
+		}
+		if p.edit != nil {
+			p.edit(template)
+		}
+		parent := made[p.by]
+		if parent == nil { // it signs itself
+			parent = template
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), keys[p.by])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made[p.name], err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown := tls.Certificate{PrivateKey: keys["leaf"]}
+	for name := range strings.FieldsSeq(sends) {
+		shown.Certificate = append(shown.Certificate, made[name].Raw)
+	}
+	return made, shown
+}
+
+// wanted are, in a text, the RDATA of a TLSA record for a paper: {usage selector matching-type name}, and a SHA-512 of its key alone.
+var (
+	wanted = regexp.MustCompile(`\{(\d) (\d) (\d) (\w+)\}`)
+	sha512 = regexp.MustCompile(`\{512 (\w+)\}`)
+)
+
+// fillIn puts TLSA RDATA of papers into a text.
+func fillIn(text string, papers map[string]*x509.Certificate) string {
+	data := func(selector, matching string, name string) string {
+		selected, _ := strconv.Atoi(selector)
+		kind, _ := strconv.Atoi(matching)
+		hex, err := dns.CertificateToDANE(uint8(min(selected, 1)), uint8(kind), papers[name])
+		if err != nil {
+			panic(err) // a fault of the table
+		}
+		return hex
+	}
+	text = wanted.ReplaceAllStringFunc(text, func(s string) string {
+		f := wanted.FindStringSubmatch(s)
+		return strings.Join([]string{f[1], f[2], f[3], data(f[2], f[3], f[4])}, " ")
+	})
+	return sha512.ReplaceAllStringFunc(text, func(s string) string { return data("1", "2", sha512.FindStringSubmatch(s)[1]) })
+}
+
+// records are TLSA records at a name: each in braces, or four words.
+func records(name, all string) (text string) {
+	for _, r := range regexp.MustCompile(`\{[^}]*\}|\d+ \d \d+ (?:\{[^}]*\}|\w+)`).FindAllString(all, -1) {
+		text += name + " TLSA " + r + "\n"
+	}
+	return text
+}
 
 // tlsa is the RDATA of the TLSA record that names a certificate's key by its SHA-256.
 func tlsa(usage int, c *x509.Certificate) string {

@@ -19,6 +19,8 @@ type delivery struct {
 	config zones.Config
 	fault  zones.Fault
 	shows  string              // what answers at {A}, in receivers.open; "": STARTTLS with a certificate for mx.DOMAIN
+	papers []paper             // of the domain's own; {2 1 1 NAME} in text is the RDATA of a TLSA record for one
+	sends  string              // which of them are shown at {A}
 	drops  uint16              // the type of questions that its nameserver leaves without reply
 	attack func(*world) tamper // what an attacker on the way does to replies about it
 	prey   string              // where the attacker waits: {A} or mallory's address; "" if there is none
@@ -57,7 +59,7 @@ var (
 )
 
 // deliveries are all domains that get mail.
-var deliveries = slices.Concat(attempts, mxSets, hostManners)
+var deliveries = slices.Concat(attempts, mxSets, hostManners, certificateCases)
 
 // attempts are domains that differ in their signatures, their TLSA records, and in who sits on the way.
 var attempts = []delivery{

@@ -1,6 +1,7 @@
 package mta
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"os/exec"
@@ -89,7 +90,7 @@ func (e exim) send(domain string) error {
 
 // Lines of the log; what X= and CV= say follows the host in the first.
 var (
-	eximLine = regexp.MustCompile(`(?m)^\S+ \S+ \S+ (=>|==|\*\*) ([^\s:]+)(.*)$`)
+	eximLine = regexp.MustCompile(`(?m)^\S+ \S+ \S+ (=>|==|\*\*) ([^\s:]+)(?: <([^>]+)>)?(.*)$`)
 	eximTLS  = regexp.MustCompile(` X=\S+ CV=(\w+)`)
 	eximMark = map[string]string{"=>": "sent", "==": "deferred", "**": "bounced"}
 	eximSeen = map[string]string{"dane": "Verified", "yes": "Trusted", "no": "Untrusted"}
@@ -113,9 +114,9 @@ func (e exim) attempted(t *testing.T, _ int) map[string]outcome {
 func eximOutcomes(log string) map[string]outcome {
 	all := map[string]outcome{}
 	for _, m := range eximLine.FindAllStringSubmatch(log, -1) {
-		_, domain, _ := strings.Cut(m[2], "@")
-		o := outcome{status: eximMark[m[1]], reason: strings.TrimSpace(m[3])}
-		if tls := eximTLS.FindStringSubmatch(m[3]); tls != nil {
+		_, domain, _ := strings.Cut(cmp.Or(m[3], m[2]), "@") // the first is what it was, if Exim has rewritten it
+		o := outcome{status: eximMark[m[1]], reason: strings.TrimSpace(m[4])}
+		if tls := eximTLS.FindStringSubmatch(m[4]); tls != nil {
 			o.level = eximSeen[tls[1]]
 		}
 		all[domain] = o

@@ -20,6 +20,8 @@ const (
 	sender   = "sender@localhost" // who gets the bounces
 	// patience is how long all attempts may take on a busy machine.
 	patience = 3 * time.Minute
+	// atOnce is how many messages are handed over at the same time: with more, programs give up on a busy machine.
+	atOnce = 40
 )
 
 func recipient(domain string) string { return "postmaster@" + domain }
@@ -192,8 +194,13 @@ func (w *world) deliver(t *testing.T, m transferAgent, to []delivery) map[string
 	defer m.stop(t)
 	errs := make([]error, len(to))
 	var all sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
 	for i, d := range to {
-		all.Go(func() { errs[i] = m.send(d.domain) })
+		slots <- struct{}{}
+		all.Go(func() {
+			errs[i] = m.send(d.domain)
+			<-slots
+		})
 	}
 	all.Wait()
 	for _, err := range errs {

@@ -2,6 +2,7 @@ package mta
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"strings"
@@ -36,7 +37,8 @@ func addresses() []string {
 
 // world is the internet with its receivers, while a test runs.
 type world struct {
-	identities map[string]identity // by domain
+	identities map[string]identity                     // by domain
+	papers     map[string]map[string]*x509.Certificate // likewise
 	mallory    identity
 	receivers  receivers
 	network    network
@@ -46,7 +48,7 @@ type world struct {
 // open builds the world and serves it.
 func open(t *testing.T) *world {
 	t.Helper()
-	w := &world{identities: map[string]identity{}}
+	w := &world{identities: map[string]identity{}, papers: map[string]map[string]*x509.Certificate{}}
 	w.receivers.forget()
 	w.identify(t)
 	built, err := zones.Build(time.Now(), w.plans()...)
@@ -77,6 +79,12 @@ func (w *world) identify(t *testing.T) {
 	end := time.Now().Add(time.Hour)
 	w.mallory = newIdentity(t, "mx.mallory.plain", end)
 	for _, d := range deliveries {
+		if d.papers != nil {
+			made, shown := issue(t, d.domain, d.papers, d.sends)
+			w.papers[d.domain] = made
+			w.identities[d.domain] = identity{shown, made["leaf"], made["ca"]}
+			continue
+		}
 		switch d.shows {
 		case "expired":
 			w.identities[d.domain] = newIdentity(t, "mx."+d.domain, time.Now().Add(-time.Hour))
@@ -140,5 +148,5 @@ func (w *world) fill(text, domain, address string) string {
 	for other, i := range w.identities {
 		pairs = append(pairs, "{EE:"+other+"}", tlsa(3, i.leaf))
 	}
-	return strings.NewReplacer(pairs...).Replace(text)
+	return fillIn(strings.NewReplacer(pairs...).Replace(text), w.papers[domain])
 }
