@@ -111,7 +111,7 @@ func TestCheckDomain(t *testing.T) {
 		{"good.dane.", lookOptions{port: mail.Port}, true, []string{"good.dane.  DANE, ", "\n  MX           Secure  10 mx1.good.dane., 20 mx2.good.dane.\n",
 			"\n  mx1.good.dane.  dane  ", "\n    AAAA       Secure  2001:db8::25\n", "\n    TLSA       Secure  3 1 1 ",
 			`(its log says "Verified")`, "\n  MTA-STS      Secure  id 20260101T000000; DANE is stronger and wins\n",
-			"\n  TLS reports  Secure  to mailto:reports@good.dane\n", "policy type tlsa, no failure", "the first to expire is that over ", "days left\n"}},
+			"\n  TLS reports  Secure  to mailto:reports@good.dane\n", "policy type tlsa; certificates were not compared", "the first to expire is that over ", "days left\n"}},
 		{"expired.dane.", lookOptions{port: mail.Port}, false, []string{"expired.dane.  mail is deferred\nexpired.dane.: the RRSIG over expired.dane. DNSKEY (key ",
 			") expired 20", `
   Postfix      defer  defers (4.4.3, "Name service error for name=expired.dane")`, "dnssec-invalid; by Exchange Online as 4/5.7.324 or 4/5.4.312"}},

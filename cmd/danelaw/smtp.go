@@ -167,11 +167,13 @@ func (s *smtpView) text() string {
 	return strings.Join(parts, "; ")
 }
 
-// days words a number of days left.
+// days words a number of days left, as of daysLeft.
 func days(n int) string {
 	switch {
+	case n == -1:
+		return "it has ended, less than a day ago"
 	case n < 0:
-		return fmt.Sprintf("%d days ago", -n)
+		return fmt.Sprintf("it has ended, more than %s ago", counted(-n-1, "day"))
 	case n == 1:
 		return "1 day left"
 	}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -107,5 +108,36 @@ func TestMostAddresses(t *testing.T) {
 	a.connect(t.Context(), v, lookOptions{port: mail.Port})
 	if len(h.SMTP) != mostAddresses || h.Untried != 12 || h.SMTP[0].Failure.Kind != string(probe.Unreachable) {
 		t.Errorf("%d tried, %d not: %+v", len(h.SMTP), h.Untried, h.SMTP[0])
+	}
+}
+
+// TestDays: what has ended is told so, on the day that it ends too.
+func TestDays(t *testing.T) {
+	now := time.Now()
+	for left, want := range map[time.Duration]string{
+		50 * time.Hour: "2 days left", 25 * time.Hour: "1 day left", time.Hour: "0 days left", -time.Hour: "it has ended, less than a day ago",
+		-25 * time.Hour: "it has ended, more than 1 day ago", -50 * time.Hour: "it has ended, more than 2 days ago",
+	} {
+		if got := days(daysLeft(now.Add(left), now)); got != want {
+			t.Errorf("%v: %q, want %q", left, got, want)
+		}
+	}
+}
+
+// TestTold: what fails is the last word on a domain that is deferred; Exchange Online's bound is told.
+func TestTold(t *testing.T) {
+	v := withHosts(mail.DANE)
+	v.Signatures = []signatureView{{Owner: ".", Type: "DNSKEY", DaysLeft: 13}}
+	v.Decision = "dane"
+	if got := v.firstToExpire(); !strings.Contains(got, "13 days left") {
+		t.Error(got)
+	}
+	v.Decision, v.Culprit = "defer", &failureView{Text: "expired"}
+	if got := v.firstToExpire(); strings.Contains(got, "days left") {
+		t.Error(got)
+	}
+	rows := (&tlsaView{Parts: make([]tlsaRecordView, mostForExchange+1)}).rows()
+	if last := rows[len(rows)-1].Text; !strings.Contains(last, "13 records: Exchange Online fails with more than 12") {
+		t.Error(last)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -108,6 +109,8 @@ type (
 		PolicyType     string `json:"policy_type"`
 		ResultType     string `json:"result_type,omitempty"`     // RFC 8460 section 4.3
 		ExchangeOnline string `json:"exchange_online,omitempty"` // the code it tells of that with
+
+		compared bool // certificates, too
 	}
 	signatureView struct {
 		Owner    string    `json:"owner"`
@@ -346,8 +349,8 @@ func (a *asker) collectSignatures(ctx context.Context, v *view) {
 	})
 }
 
-// daysLeft are the whole days until an end; negative ones have passed.
-func daysLeft(end, now time.Time) int { return int(end.Sub(now).Hours() / 24) }
+// daysLeft are the whole days until an end; of one that has passed they are negative, the day that has begun counted.
+func daysLeft(end, now time.Time) int { return int(math.Floor(end.Sub(now).Hours() / 24)) }
 
 // decide fills in what senders make of it.
 func (v *view) decide(o lookOptions) {
@@ -368,7 +371,7 @@ func (v *view) decide(o lookOptions) {
 	if result == "" && o.requireDANE && decision.Action.Delivers() && decision.Action != mail.DANE {
 		result = mail.DANERequired
 	}
-	v.Report = reportView{v.domain.PolicyType(v.MTASTS.Published && v.MTASTS.Error == ""), string(result), result.ExchangeOnline()}
+	v.Report = reportView{v.domain.PolicyType(v.MTASTS.Published && v.MTASTS.Error == ""), string(result), result.ExchangeOnline(), o.smtp}
 	v.Wanted = v.wanted(o)
 }
 
@@ -418,7 +421,10 @@ func (v *view) firstToExpire() string {
 	if len(v.Signatures) == 0 {
 		return "nothing is signed"
 	}
+	if v.Culprit != nil && !mail.ActionOf(v.Decision).Delivers() {
+		return "what fails is told above"
+	}
 	s := v.Signatures[0]
-	return fmt.Sprintf("the first to expire is that over %s %s (key %d), %s UTC: %d days left", s.Owner, s.Type, s.KeyTag,
-		s.Expires.Format("2006-01-02 15:04"), s.DaysLeft)
+	return fmt.Sprintf("the first to expire is that over %s %s (key %d), %s UTC: %s", s.Owner, s.Type, s.KeyTag,
+		s.Expires.Format("2006-01-02 15:04"), days(s.DaysLeft))
 }

@@ -227,6 +227,9 @@ func (h *hostView) rows() (rows []row) {
 // shown is how many TLSA records of a host are written out.
 const shown = 6
 
+// mostForExchange is how many TLSA records of a host Exchange Online takes.
+const mostForExchange = 12
+
 // rows are the lines of a TLSA lookup, a line per record.
 func (t *tlsaView) rows() (rows []row) {
 	if len(t.Parts) == 0 {
@@ -241,6 +244,9 @@ func (t *tlsaView) rows() (rows []row) {
 		if i == 0 {
 			rows[0].What, rows[0].Word = "  TLSA", t.Status
 		}
+	}
+	if len(t.Parts) > mostForExchange {
+		rows = append(rows, row{Text: fmt.Sprintf("%d records: Exchange Online fails with more than %d", len(t.Parts), mostForExchange)})
 	}
 	if t.Target != "" {
 		rows = append(rows, row{Text: "by an alias, of " + t.Target})
@@ -295,7 +301,10 @@ func (p *policyView) row(what, text string) row {
 // text is how others tell of what failed.
 func (r *reportView) text() string {
 	text := "policy type " + r.PolicyType
-	if r.ResultType == "" {
+	switch {
+	case r.ResultType == "" && r.PolicyType == mail.PolicyTLSA && !r.compared:
+		return text + "; certificates were not compared"
+	case r.ResultType == "":
 		return text + ", no failure"
 	}
 	text += ", result type " + r.ResultType

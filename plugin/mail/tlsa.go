@@ -88,6 +88,9 @@ func fault(r *dns.TLSA) string {
 	if err != nil {
 		return "its data is not hexadecimal"
 	}
+	if len(data) == 0 {
+		return "its data has 0 octets: take it away, Postfix 3.7 crashes on it"
+	}
 	if r.MatchingType == Full {
 		return faultOfDER(r.Selector, data)
 	}
