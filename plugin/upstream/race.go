@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
@@ -34,9 +35,10 @@ type race struct {
 // runner is the part of one upstream in a race.
 type runner struct {
 	*upstream
-	sent    int    // how often it was asked
-	running int    // attempts outstanding
-	fault   *fault // what ended its part
+	sent     int // how often it was asked
+	running  int // attempts outstanding
+	attempts sync.WaitGroup
+	fault    *fault // what ended its part
 	repeater
 	round  int // how often it had to give up its socket
 	ctx    context.Context
@@ -123,6 +125,7 @@ func (r *race) makeRoom() {
 	u := r.runners[r.sockets[0]]
 	r.sockets = r.sockets[1:]
 	u.cancel(errBeaten)
+	u.attempts.Wait() // until it is closed: they heed the end of their context
 	u.running = 0
 	u.round++
 }
@@ -134,7 +137,7 @@ func (r *race) attempt(index int, q query) {
 	u.sent++
 	u.running++
 	ctx, round, asked := u.ctx, u.round, u.upstream
-	go func() {
+	u.attempts.Go(func() {
 		reply, err := asked.ask(ctx, q)
 		f, failed := errors.AsType[*fault](err)
 		if err != nil && (!failed || q.spare) {
@@ -144,7 +147,7 @@ func (r *race) attempt(index int, q query) {
 		case r.arrived <- arrival{index, round, reply, f}:
 		case <-ctx.Done():
 		}
-	}()
+	})
 }
 
 // fail takes an upstream out, and asks the first that is not being asked.
