@@ -55,7 +55,7 @@ func askerSource(ctx context.Context, c *cli.Command) (src *source, end func(), 
 		return src, func() {}, err
 	}
 	if c.IsSet("conf") || c.IsSet("upstream") {
-		return nil, nil, usageError{fmt.Errorf("-lab has a configuration of its own: leave out -conf and -upstream")}
+		return nil, nil, usageError{fmt.Errorf("--lab has a configuration of its own: leave out --conf and --upstream")}
 	}
 	lab, err := zones.Start(zones.Options{})
 	if err != nil {

@@ -143,6 +143,6 @@ func dumpBlock(out *bufio.Writer, block, name string, d danelaw.DumpBlock) {
 		}
 	}
 	if d.Found > len(d.Entries) {
-		fmt.Fprintf(out, "\n; %d more are not shown, see -limit\n", d.Found-len(d.Entries))
+		fmt.Fprintf(out, "\n; %d more are not shown, see --limit\n", d.Found-len(d.Entries))
 	}
 }

@@ -24,7 +24,7 @@ func checkCommand() *cli.Command {
 			"records: the answer with its chain of trust. TYPE is a word without a dot, such as TLSA. With --queue: each domain that\n" +
 			"Postfix or Exim of this host holds mail for, with the MTA's reason, what danelaw finds, whose fault it is and what mends it.\n\n" +
 			"Everything is asked for and judged here, with the upstreams and trust anchors of the configuration; a danelaw that\n" +
-			"runs on this host is not asked. The file of -file has a domain a line; what follows a # is a comment.\n\n" +
+			"runs on this host is not asked. The file of --file has a domain a line; what follows a # is a comment.\n\n" +
 			"Exit codes: 0 if Postfix and Exim deliver to every host of every domain (one that says by a null MX that it takes no mail\n" +
 			"counts too), or the answer for NAME and TYPE is Secure or Insecure; 1 if one is not delivered to, or clients get SERVFAIL\n" +
 			"for the answer, mail is deferred with --queue, or something did not work; 2 for a wrong command line.",
@@ -50,7 +50,7 @@ func check(ctx context.Context, c *cli.Command) error {
 	case c.Bool("queue"):
 		return checkQueue(ctx, c, thisMachine())
 	case c.IsSet("mta"):
-		return usageError{errors.New("-mta is for -queue")}
+		return usageError{errors.New("--mta is for --queue")}
 	}
 	q, single, err := checkQuestion(c.Args().Slice())
 	if err != nil {
@@ -59,7 +59,7 @@ func check(ctx context.Context, c *cli.Command) error {
 	if single {
 		for _, name := range forDomains {
 			if c.IsSet(name) {
-				return usageError{fmt.Errorf("-%s is for domains, not for NAME TYPE", name)}
+				return usageError{fmt.Errorf("--%s is for domains, not for NAME TYPE", name)}
 			}
 		}
 		return withAsker(ctx, c, func(a *asker) error { return checkName(ctx, c, a, q) })
@@ -170,7 +170,7 @@ func printAll(c *cli.Command, results []result) error {
 	return nil
 }
 
-// The form of `danelaw check -json`.
+// The form of `danelaw check --json`.
 type (
 	checkJSON struct {
 		Domains []*view     `json:"domains"`

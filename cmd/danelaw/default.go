@@ -124,7 +124,7 @@ func (d *defaults) systemUpstreams(file, resolved string) ([]string, error) {
 	return upstreams, nil
 }
 
-const remedy = "say whom to ask, as in `danelaw -upstream tls://9.9.9.9%dns.quad9.net` or with an upstream in a Corefile (-conf)"
+const remedy = "say whom to ask, as in `danelaw --upstream tls://9.9.9.9%dns.quad9.net` or with an upstream in a Corefile (--conf)"
 
 var resolvedStub = netip.AddrFrom4([4]byte{127, 0, 0, 53})
 
@@ -158,11 +158,11 @@ func address(a netip.Addr) string {
 	return a.String()
 }
 
-// checkUpstreams reports what of -upstream is no upstream.
+// checkUpstreams reports what of --upstream is no upstream.
 func checkUpstreams(upstreams []string) error {
 	for _, u := range upstreams {
 		if _, err := upstream.Parse(u); err != nil {
-			return usageError{fmt.Errorf("-%w", err)}
+			return usageError{fmt.Errorf("--%w", err)}
 		}
 	}
 	return nil

@@ -24,7 +24,7 @@ func doctorCommand() *cli.Command {
 		Usage: "examine this host: does its mail server really get validated answers, and does it use them",
 		Description: "Looks at who answers on port 53, at resolv.conf, at the resolver that it names, at the upstreams, trust anchors and clock of\n" +
 			"danelaw, at DNSBLs, and at Postfix and Exim where they are installed. Nothing is changed. Each finding is ok, a warning or\n" +
-			"a fault, with the reason and what to do. With -lab the resolver and the upstreams examined are those of a lab.\n\n" +
+			"a fault, with the reason and what to do. With --lab the resolver and the upstreams examined are those of a lab.\n\n" +
 			"Exit codes: 0 if there is no fault, 1 if there is one, 2 for a wrong command line.",
 		Flags: append(askFlags(),
 			&cli.StringFlag{Name: "resolver", Usage: "examine the resolver at `ADDR[:PORT]` (default: the first nameserver of resolv.conf)"},
@@ -46,7 +46,7 @@ const (
 	fault   state = "fault"
 )
 
-// finding is one thing that the doctor saw. The order of fields is that of `doctor -json`.
+// finding is one thing that the doctor saw. The order of fields is that of `doctor --json`.
 type finding struct {
 	Topic  string `json:"topic"`
 	State  state  `json:"state"`

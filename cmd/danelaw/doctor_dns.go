@@ -62,7 +62,7 @@ func newSubject(ctx context.Context, c *cli.Command) (s *subject, end func(), er
 func (s *subject) ofLab(c *cli.Command) (_ *subject, end func(), err error) {
 	if c.IsSet("resolver") {
 		s.asker.close()
-		return nil, nil, usageError{errors.New("-lab has a resolver of its own: leave out -resolver")}
+		return nil, nil, usageError{errors.New("--lab has a resolver of its own: leave out --resolver")}
 	}
 	stop, err := s.serve()
 	if err != nil {
@@ -119,7 +119,7 @@ func resolverAddress(given string) (string, error) {
 	if addr, err := netip.ParseAddrPort(given); err == nil {
 		return addr.String(), nil
 	}
-	return "", usageError{fmt.Errorf("-resolver %q is neither an address nor one with a port, such as 127.0.0.1 or 127.0.0.1:5300", given)}
+	return "", usageError{fmt.Errorf("--resolver %q is neither an address nor one with a port, such as 127.0.0.1 or 127.0.0.1:5300", given)}
 }
 
 // askFor bounds one question of the doctor.
@@ -178,12 +178,12 @@ func (s *subject) refusesBogus(ctx context.Context) finding {
 	case r.Rcode == dns.RcodeServerFailure:
 		if u, err := s.ask(ctx, s.bogus, dns.TypeMX, func(m *dns.Msg) { withDO(m); withCD(m) }); err != nil || u.Rcode == dns.RcodeServerFailure {
 			return finding{topic, warning, fmt.Sprintf("%s MX fails even unchecked: whether wrong signatures are noticed is not known", s.bogus),
-				"name another domain that is bogus with -bogus"}
+				"name another domain that is bogus with --bogus"}
 		}
 		return fine(topic, "%s MX, whose signatures are wrong: %s answers SERVFAIL%s", s.bogus, s.resolver, because(r))
 	case r.Rcode != dns.RcodeSuccess:
 		return finding{topic, warning, fmt.Sprintf("%s MX: %s answers %s, so whether wrong signatures are noticed is not known", s.bogus, s.resolver,
-			dns.RcodeToString[r.Rcode]), "name another domain that is bogus with -bogus"}
+			dns.RcodeToString[r.Rcode]), "name another domain that is bogus with --bogus"}
 	}
 	return finding{topic, fault, fmt.Sprintf("%s MX has wrong signatures, and %s answers %s: a forged answer would be believed", s.bogus, s.resolver,
 		dns.RcodeToString[r.Rcode]), "let the mail server ask danelaw alone"}
@@ -204,7 +204,7 @@ func because(r *dns.Msg) string {
 // upstreams examines whom danelaw asks, and its trust anchors (S-13, T-13).
 func (s *subject) upstreams(ctx context.Context) (found []finding) {
 	if s.unconfigured != nil {
-		return []finding{{"upstreams", warning, "they are not examined: " + s.unconfigured.Error(), "name danelaw's Corefile with -conf"}}
+		return []finding{{"upstreams", warning, "they are not examined: " + s.unconfigured.Error(), "name danelaw's Corefile with --conf"}}
 	}
 	h, err := s.asker.handler(".")
 	if err != nil {

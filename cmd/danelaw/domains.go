@@ -19,7 +19,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
-// checkDomains are the domains of the command line and of -file, each once.
+// checkDomains are the domains of the command line and of --file, each once.
 func checkDomains(c *cli.Command) (domains []string, err error) {
 	for _, arg := range c.Args().Slice() {
 		name, err := parseName(arg)

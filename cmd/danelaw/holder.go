@@ -90,7 +90,7 @@ func explainStart(err error) error {
 	}
 	switch network, address := m[1], m[2]; m[3] {
 	case "permission denied":
-		return fmt.Errorf("%w: a port below 1024 needs root or CAP_NET_BIND_SERVICE; for a trial take another, with -port 5300", err)
+		return fmt.Errorf("%w: a port below 1024 needs root or CAP_NET_BIND_SERVICE; for a trial take another, with --port 5300", err)
 	case "cannot assign requested address":
 		return fmt.Errorf("%w: this host has no such address; correct `bind` in the Corefile", err)
 	default:
@@ -100,7 +100,7 @@ func explainStart(err error) error {
 
 // taken is the error for an address that another process has.
 func taken(network, address, by string) error {
-	return fmt.Errorf("%s over %s is in use%s: stop that, or listen elsewhere (`bind` in the Corefile, or -port)", address,
+	return fmt.Errorf("%s over %s is in use%s: stop that, or listen elsewhere (`bind` in the Corefile, or --port)", address,
 		strings.ToUpper(network), by)
 }
 

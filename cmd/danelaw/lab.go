@@ -81,7 +81,7 @@ func freePort() (int, error) {
 			return port, nil
 		}
 	}
-	return 0, fmt.Errorf("no port from %d to %d is free (%w); name one with -port", firstLabPort, firstLabPort+labPorts-1, err)
+	return 0, fmt.Errorf("no port from %d to %d is free (%w); name one with --port", firstLabPort, firstLabPort+labPorts-1, err)
 }
 
 // labSource returns a Corefile for a danelaw that asks the lab. It names a file with the lab's trust anchor, which is only
@@ -135,7 +135,7 @@ func printLab(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
 	}
 	at25, at27 := lab.Receivers()["192.0.2.25"], lab.Receivers()["192.0.2.27"]
 	fmt.Fprintf(out, "\nThe mail hosts receive on %s, with STARTTLS and by SNI; that of no-starttls.dane on %s.\n", at25, at27)
-	fmt.Fprintf(out, "How a sender of mail sees a domain, without dig:  danelaw check -lab -smtp %s\n", lab.Domains()[0].Name)
+	fmt.Fprintf(out, "How a sender of mail sees a domain, without dig:  danelaw check --lab --smtp %s\n", lab.Domains()[0].Name)
 	if _, err := exec.LookPath("dig"); err != nil {
 		fmt.Fprintln(out, "dig is not installed here: it is in the package bind9-dnsutils (Debian), bind-utils (Fedora) or bind-tools (Alpine).")
 	}
@@ -143,7 +143,7 @@ func printLab(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
 	return out.Flush()
 }
 
-// The form of `danelaw lab -json`.
+// The form of `danelaw lab --json`.
 type (
 	labJSON struct {
 		Address     string            `json:"address"`     // of danelaw, UDP and TCP

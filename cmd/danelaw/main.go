@@ -65,7 +65,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		Usage: "a DNSSEC-validating resolver for mail servers",
 		UsageText: "danelaw [serve] [options]       answer the mail server of this host\n" +
 			"danelaw COMMAND [options] ...   see below; danelaw COMMAND --help tells more",
-		Version:        "see about", // has the flag -version; VersionPrinter prints
+		Version:        "see about", // has the flag --version; VersionPrinter prints
 		DefaultCommand: "serve",
 
 		EnableShellCompletion:           true,

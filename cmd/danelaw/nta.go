@@ -85,7 +85,7 @@ func printAdded(to io.Writer, reply danelaw.NTAReply) error {
 		}
 		switch {
 		case reply.Well && !n.Keep:
-			fmt.Fprintln(out, "All of this validates: the negative trust anchor will be dropped in five minutes. If something else fails, add it with -keep.")
+			fmt.Fprintln(out, "All of this validates: the negative trust anchor will be dropped in five minutes. If something else fails, add it with --keep.")
 		case !n.Keep:
 			fmt.Fprintln(out, "It is dropped before, once this validates.")
 		}

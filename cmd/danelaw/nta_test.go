@@ -172,7 +172,7 @@ func TestCacheCommands(t *testing.T) {
 		t.Errorf("it has others too:\n%s", dump)
 	}
 	lacks(t, "cache dump", told(t, "cache", "dump", "-socket", socket, "expired.dane"), "; expired.dane. MX: Bogus, SERVFAIL", "expired 20")
-	lacks(t, "cache dump", told(t, "cache", "dump", "-socket", socket, "-limit", "1", "."), "more are not shown, see -limit")
+	lacks(t, "cache dump", told(t, "cache", "dump", "-socket", socket, "-limit", "1", "."), "more are not shown, see --limit")
 	lacks(t, "flush", told(t, "flush", "-socket", socket, "good.dane"), fmt.Sprintf("dns://.:%d: forgotten of good.dane. and all below: 2 answers", port))
 	lacks(t, "cache dump", told(t, "cache", "dump", "-socket", socket, "good.dane"), "has nothing of good.dane.")
 	for _, args := range [][]string{{"cache", "stats"}, {"cache", "dump", "."}, {"flush", "."}, {"nta", "list"}, {"nta", "add", "a.dane"}} {

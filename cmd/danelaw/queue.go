@@ -16,10 +16,10 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
-// notForQueue are the flags of check that -queue has no use for.
+// notForQueue are the flags of check that --queue has no use for.
 var notForQueue = []string{"file", "html", "require-dane", "implicit-tls"}
 
-// The form of `danelaw check -queue -json`.
+// The form of `danelaw check --queue --json`.
 type (
 	queueJSON struct {
 		Destinations []*waiting  `json:"destinations"` // the oldest first
@@ -64,11 +64,11 @@ const (
 // checkQueue explains the deferred mail of a machine.
 func checkQueue(ctx context.Context, c *cli.Command, m *machine) error {
 	if c.Args().Present() {
-		return usageError{fmt.Errorf("-queue takes the domains from the queue: leave out %q", c.Args().First())}
+		return usageError{fmt.Errorf("--queue takes the domains from the queue: leave out %q", c.Args().First())}
 	}
 	for _, name := range notForQueue {
 		if c.IsSet(name) {
-			return usageError{fmt.Errorf("-%s is for domains, not for -queue", name)}
+			return usageError{fmt.Errorf("--%s is for domains, not for --queue", name)}
 		}
 	}
 	out, err := readQueues(ctx, m, c.String("mta"))
@@ -103,7 +103,7 @@ func readQueues(ctx context.Context, m *machine, only string) (*queueJSON, error
 	exim := m.eximProgram()
 	switch {
 	case only != "" && only != "postfix" && only != "exim":
-		return nil, usageError{fmt.Errorf("-mta %q is neither postfix nor exim", only)}
+		return nil, usageError{fmt.Errorf("--mta %q is neither postfix nor exim", only)}
 	case !(only != "exim" && m.has("postqueue")) && !(only != "postfix" && exim != ""):
 		return nil, errors.New("neither postqueue nor exim is found in PATH or /usr/sbin")
 	}

@@ -261,5 +261,5 @@ func TestCheckQueueEmpty(t *testing.T) {
 	for _, args := range [][]string{{"good.dane"}, {"-html", "x"}, {"-mta", "sendmail"}} {
 		says(t, append([]string{"check", "-queue", "-lab"}, args...), exitUsage, "danelaw: ")
 	}
-	says(t, []string{"check", "-mta", "exim", "good.dane"}, exitUsage, "-mta is for -queue")
+	says(t, []string{"check", "-mta", "exim", "good.dane"}, exitUsage, "--mta is for --queue")
 }

@@ -335,7 +335,7 @@ func TestSystemUpstreams(t *testing.T) {
 			if strings.Join(got, " ") != tt.want || (err == nil) != (tt.failure == "") {
 				t.Fatalf("%q, %v", got, err)
 			}
-			if err != nil && (!strings.Contains(err.Error(), tt.failure) || !strings.Contains(err.Error(), "danelaw -upstream")) {
+			if err != nil && (!strings.Contains(err.Error(), tt.failure) || !strings.Contains(err.Error(), "danelaw --upstream")) {
 				t.Errorf("the error lacks %q or the remedy: %v", tt.failure, err)
 			}
 		})
@@ -365,7 +365,7 @@ func TestUsage(t *testing.T) {
 		{"check a.example b..example c.example", `"b..example" is not a domain name`},
 		{"check me@example.org", `give the domain alone, "example.org"`},
 		{"check -smtp-port 0 good.dane", "0 is no port"},
-		{"check -lab -server 192.0.2.1 good.dane", "leave out -conf and -upstream"},
+		{"check -lab -server 192.0.2.1 good.dane", "leave out --conf and --upstream"},
 		{"check a..b", `"a..b" is not a domain name`},
 		{"check good.dane MMX", `"MMX" is not a type`},
 		{"check good.dane TYPE70000", `"TYPE70000" is not a type`},

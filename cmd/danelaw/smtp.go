@@ -16,7 +16,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 )
 
-// The form of what was seen at the addresses of a host, in `danelaw check -smtp -json`.
+// The form of what was seen at the addresses of a host, in `danelaw check --smtp --json`.
 type (
 	smtpView struct {
 		Address     string           `json:"address"`

@@ -27,7 +27,7 @@ type source struct {
 // fixedSource is a Corefile that is only in memory.
 func fixedSource(name, body string) *source { return &source{name: name, body: []byte(body)} }
 
-// openSource reads the Corefile that -conf names: a file, which can be read again, stdin (also -), or a pipe, which are read once, to their
+// openSource reads the Corefile that --conf names: a file, which can be read again, stdin (also -), or a pipe, which are read once, to their
 // end, for which it may have to wait.
 func openSource(ctx context.Context, conf string) (*source, error) {
 	if conf == "stdin" || conf == "-" {
@@ -80,7 +80,7 @@ func empty(name string, body []byte) error {
 	if len(body) > 0 {
 		what = "empty but for comments and white space"
 	}
-	return fmt.Errorf("%s is %s: write a Corefile into it, such as danelaw -print-default-config prints", name, what)
+	return fmt.Errorf("%s is %s: write a Corefile into it, such as danelaw --print-default-config prints", name, what)
 }
 
 // again reports whether a reload can bring anything new.

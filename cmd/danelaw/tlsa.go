@@ -26,16 +26,16 @@ func tlsaCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "tlsa",
 		Usage:     "make the TLSA records of a mail host, plan their rollover, or compare them with those published",
-		ArgsUsage: "FILE... | -smtp HOST[:PORT]",
+		ArgsUsage: "FILE... | --smtp HOST[:PORT]",
 		Description: "Each FILE is PEM: a certificate, with those above it and its key or without, or a key alone, public or private. With\n" +
-			"-smtp the certificates are those that a live host shows, the one with an RSA key and the one with an ECDSA key. The\n" +
+			"--smtp the certificates are those that a live host shows, the one with an RSA key and the one with an ECDSA key. The\n" +
 			"records are printed in zone-file form: 3 1 1, the SHA-256 of the host's public key, unless flags say otherwise. For\n" +
 			"usage 2 it is that of the last certificate of the chain, which the host has to present.\n\n" +
 			"With --next FILE it is a rollover to another certificate or key: both records, and the steps with their waiting times,\n" +
 			"which --check takes from what is published. With --check the published records are looked up and validated here, with\n" +
 			"the upstreams and trust anchors of the configuration: which match nothing, and which certificate has none. Where the\n" +
 			"host or the name of its records is an alias, they are sought where senders seek them (RFC 7672 section 2.2.2).\n\n" +
-			"Exit codes: 0; 1 if something did not work, or with -check a certificate has no record or the records are not Secure;\n" +
+			"Exit codes: 0; 1 if something did not work, or with --check a certificate has no record or the records are not Secure;\n" +
 			"2 for a wrong command line.",
 		Flags: append(append(askFlags(), probeFlags(implicitFlag())...),
 			&cli.StringFlag{Name: "host", Usage: "the mail host is `NAME`, as MX records have it (default: the certificate's name, if it has one only)"},
@@ -99,12 +99,12 @@ type tlsaPlan struct {
 func newTLSAPlan(c *cli.Command) (*tlsaPlan, error) {
 	p := &tlsaPlan{out: c.Root().Writer, err: c.Root().ErrWriter, port: c.Int("port")}
 	if c.Args().Present() == c.IsSet("smtp") {
-		return nil, usageError{errors.New("tlsa takes either files or -smtp HOST; see danelaw tlsa -help")}
+		return nil, usageError{errors.New("tlsa takes either files or --smtp HOST; see danelaw tlsa --help")}
 	}
 	if !c.Bool("check") && !c.IsSet("smtp") {
 		for _, flag := range []string{"conf", "upstream", "lab"} {
 			if c.IsSet(flag) {
-				return nil, usageError{fmt.Errorf("-%s is for -check and -smtp: files alone need nobody to ask", flag)}
+				return nil, usageError{fmt.Errorf("--%s is for --check and --smtp: files alone need nobody to ask", flag)}
 			}
 		}
 	}
@@ -129,7 +129,7 @@ func (p *tlsaPlan) readKind(c *cli.Command) error {
 	} {
 		n := c.Int(number.name)
 		if !slices.Contains(number.allowed, n) {
-			return usageError{fmt.Errorf("-%s %d is nothing that mail uses, write one of %v (RFC 7672 section 3.1)", number.name, n, number.allowed)}
+			return usageError{fmt.Errorf("--%s %d is nothing that mail uses, write one of %v (RFC 7672 section 3.1)", number.name, n, number.allowed)}
 		}
 		*number.to = uint8(n)
 	}
@@ -182,9 +182,9 @@ func hostOf(given string, ids []*identity) (string, error) {
 	slices.Sort(names)
 	switch names = slices.Compact(names); {
 	case len(names) == 0:
-		return "", usageError{fmt.Errorf("%s names no host: say which with -host", ids[0])}
+		return "", usageError{fmt.Errorf("%s names no host: say which with --host", ids[0])}
 	case len(names) > 1 || strings.HasPrefix(names[0], "*"):
-		return "", usageError{fmt.Errorf("the certificate is for %s: say with -host which of its names MX records have", printable.Short(strings.Join(names, ", ")))}
+		return "", usageError{fmt.Errorf("the certificate is for %s: say with --host which of its names MX records have", printable.Short(strings.Join(names, ", ")))}
 	}
 	return mailHost(names[0])
 }
@@ -206,7 +206,7 @@ func (p *tlsaPlan) connect(ctx context.Context, target, given string, check bool
 	}
 	literal, err := netip.ParseAddr(name)
 	if err == nil && given == "" {
-		return usageError{fmt.Errorf("-smtp %s: say with -host which mail host it is", target)}
+		return usageError{fmt.Errorf("--smtp %s: say with --host which mail host it is", target)}
 	}
 	isLiteral := err == nil
 	if p.host, err = mailHost(cmp.Or(given, name)); err != nil {
@@ -254,7 +254,7 @@ func splitTarget(target string) (host string, port uint16, err error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil || n == 0 {
-		return "", 0, usageError{fmt.Errorf("-smtp %s: %q is no port", target, digits)}
+		return "", 0, usageError{fmt.Errorf("--smtp %s: %q is no port", target, digits)}
 	}
 	return host, uint16(n), nil
 }
@@ -300,9 +300,9 @@ func (p *tlsaPlan) record(id *identity) (*dns.TLSA, error) {
 	c := &x509.Certificate{RawSubjectPublicKeyInfo: id.spki} // all there is of a key
 	switch n := len(id.chain); {
 	case n == 0 && p.kind.Selector == mail.Cert:
-		return nil, fmt.Errorf("%s: it holds a key alone, and -selector 0 needs the certificate", id.from)
+		return nil, fmt.Errorf("%s: it holds a key alone, and --selector 0 needs the certificate", id.from)
 	case n == 1 && p.kind.Usage == mail.DANETA && !id.chain[0].IsCA:
-		return nil, fmt.Errorf("%s: there is no certificate but the host's own, and -usage 2 needs its authority's: take the chain that "+
+		return nil, fmt.Errorf("%s: there is no certificate but the host's own, and --usage 2 needs its authority's: take the chain that "+
 			"the host presents, such as fullchain.pem", id.from)
 	case n > 0 && p.kind.Usage == mail.DANETA:
 		c = id.chain[n-1]

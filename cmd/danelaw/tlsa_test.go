@@ -154,8 +154,8 @@ func TestTLSAErrors(t *testing.T) {
 		{"usage 1", c.pem, []string{"-usage", "1"}, 2, []string{"-usage 1", "[2 3]"}},
 		{"selector 2", c.pem, []string{"-selector", "2"}, 2, []string{"-selector 2", "[0 1]"}},
 		{"TTL", c.pem, []string{"-ttl", "-1"}, 2, []string{"-1 is no TTL"}},
-		{"both", c.pem, []string{"-smtp", "mx.example.org"}, 2, []string{"either files or -smtp"}},
-		{"nobody to ask", c.pem, []string{"-lab"}, 2, []string{"-lab is for -check and -smtp"}},
+		{"both", c.pem, []string{"-smtp", "mx.example.org"}, 2, []string{"either files or --smtp"}},
+		{"nobody to ask", c.pem, []string{"-lab"}, 2, []string{"--lab is for --check and --smtp"}},
 	} {
 		code, out, stderr := here(append([]string{"tlsa", write(t, "file.pem", test.content)}, test.args...)...)
 		for _, want := range test.want {
@@ -166,8 +166,8 @@ func TestTLSAErrors(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"nothing.pem":                  {filepath.Join(t.TempDir(), "nothing.pem")},
-		"either files or -smtp":        {},
-		"say with -host":               {"-smtp", "192.0.2.25"},
+		"either files or --smtp":        {},
+		"say with --host":               {"-smtp", "192.0.2.25"},
 		"-smtp mx.example:0: \"0\" is": {"-smtp", "mx.example:0"},
 		"\"a/b\" is not a domain name": {"-smtp", "mx.example", "-host", "a/b"},
 	} {

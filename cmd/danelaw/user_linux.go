@@ -23,17 +23,17 @@ func become(name string) error {
 	case err != nil:
 		return usageError{err}
 	case who.uid == 0:
-		return usageError{fmt.Errorf("-user %s: that is root: name a user who may do less", name)}
+		return usageError{fmt.Errorf("--user %s: that is root: name a user who may do less", name)}
 	case os.Geteuid() == who.uid && os.Getuid() == who.uid:
 		return nil
 	case os.Geteuid() != 0:
-		return fmt.Errorf("-user %s: only root may become another: start danelaw as root, or leave out -user", name)
+		return fmt.Errorf("--user %s: only root may become another: start danelaw as root, or leave out --user", name)
 	}
 	// Threads have rights of their own. The new program has those of the one that starts it, and ends all others.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := who.drop(); err != nil {
-		return fmt.Errorf("-user %s: root may not become another here: %w: start danelaw as that user instead", name, err)
+		return fmt.Errorf("--user %s: root may not become another here: %w: start danelaw as that user instead", name, err)
 	}
 	self, err := os.Executable()
 	if err == nil {
@@ -42,7 +42,7 @@ func become(name string) error {
 	if errors.Is(err, fs.ErrPermission) { // of a directory on the way, past which this leads
 		err = syscall.Exec("/proc/self/exe", os.Args, os.Environ())
 	}
-	return fmt.Errorf("-user %s: that user may not run danelaw: %w", name, err)
+	return fmt.Errorf("--user %s: that user may not run danelaw: %w", name, err)
 }
 
 // runAs is what a process runs as.
@@ -58,7 +58,7 @@ func account(name string) (*runAs, error) {
 		u, err = user.LookupId(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("-user %s: this host has no such user: make one, as with `useradd --system %[1]s`", name)
+		return nil, fmt.Errorf("--user %s: this host has no such user: make one, as with `useradd --system %[1]s`", name)
 	}
 	var who runAs
 	groups, err := u.GroupIds()

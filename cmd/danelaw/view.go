@@ -19,7 +19,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
-// The form of a domain in `danelaw check -json`, from which text and page are made too. Names end with a dot, times are RFC 3339 in
+// The form of a domain in `danelaw check --json`, from which text and page are made too. Names end with a dot, times are RFC 3339 in
 // UTC. A field that is not there has nothing to tell.
 type (
 	view struct {

@@ -24,7 +24,7 @@ func watchCommand() *cli.Command {
 		Description: "MX, addresses and TLSA records of the mail hosts are looked up and validated here, with the upstreams and trust anchors of\n" +
 			"the configuration; then the certificates at port 25 of all addresses are compared with the TLSA records, that with an\n" +
 			"ECDSA key and that with an RSA key. The option watch of the plugin does the same every ten minutes, with metrics.\n\n" +
-			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within -days; 1 if not; 2 for a wrong\n" +
+			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within --days; 1 if not; 2 for a wrong\n" +
 			"command line.",
 		Flags: append(append(askFlags(), probeFlags()...),
 			&cli.IntFlag{Name: "days", Value: 1, Usage: "a signature, or a certificate under usage 2, that ends within `N` days is a fault"},
@@ -47,7 +47,7 @@ func watch(ctx context.Context, c *cli.Command) error {
 		domains[i] = name
 	}
 	if c.Int("days") < 0 {
-		return usageError{fmt.Errorf("-days %d: write 0 or more", c.Int("days"))}
+		return usageError{fmt.Errorf("--days %d: write 0 or more", c.Int("days"))}
 	}
 	a, err := openAsker(ctx, c)
 	if err != nil {
@@ -88,7 +88,7 @@ func (a *asker) watch(ctx context.Context, c *cli.Command, domains []string) err
 	return nil
 }
 
-// The form of `danelaw watch -json`, of which the text is made too. Names end with a dot, times are RFC 3339 in UTC. A field that is
+// The form of `danelaw watch --json`, of which the text is made too. Names end with a dot, times are RFC 3339 in UTC. A field that is
 // not there has nothing to tell.
 type (
 	watchJSON struct {
