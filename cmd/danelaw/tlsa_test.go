@@ -166,8 +166,8 @@ func TestTLSAErrors(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"nothing.pem":                  {filepath.Join(t.TempDir(), "nothing.pem")},
-		"either files or --smtp":        {},
-		"say with --host":               {"-smtp", "192.0.2.25"},
+		"either files or --smtp":       {},
+		"say with --host":              {"-smtp", "192.0.2.25"},
 		"-smtp mx.example:0: \"0\" is": {"-smtp", "mx.example:0"},
 		"\"a/b\" is not a domain name": {"-smtp", "mx.example", "-host", "a/b"},
 	} {
