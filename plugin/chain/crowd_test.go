@@ -301,9 +301,9 @@ func TestDemand(t *testing.T) {
 		}
 		come(1)
 		come(1)
-		time.Sleep(copiesSent - 1)
+		time.Sleep(copiesSent - time.Nanosecond)
 		come(1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		come(2)
 		come(3)
 		time.Sleep(background)
