@@ -63,6 +63,9 @@ func publicKey(block *pem.Block) ([]byte, error) {
 	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
 		return nil, errEncrypted
 	}
+	if strings.HasSuffix(block.Type, " PARAMETERS") {
+		return nil, nil
+	}
 	switch block.Type {
 	case "PRIVATE KEY":
 		return publicOfPKCS8(block.Bytes)
@@ -88,8 +91,10 @@ func publicKey(block *pem.Block) ([]byte, error) {
 			return nil, err
 		}
 		return request.RawSubjectPublicKeyInfo, nil
-	case "EC PARAMETERS", "DH PARAMETERS":
-		return nil, nil
+	case "PKCS7", "PKCS #7 SIGNED DATA", "CMS":
+		return nil, errors.New("it is PKCS#7: take its certificates out with `openssl pkcs7 -in FILE -print_certs`, the host's own first")
+	case "OPENSSH PRIVATE KEY":
+		return nil, errors.New("it is a key for SSH, which no mail server uses")
 	}
 	return nil, errors.New("it is neither a certificate nor a key")
 }

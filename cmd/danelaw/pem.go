@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"regexp"
 	"slices"
 
 	"github.com/danelaw-dns/danelaw/plugin/mail"
@@ -32,8 +35,8 @@ func (id *identity) String() string {
 }
 
 // readIdentity reads a file of PEM: a certificate, perhaps with those above it and its private key as MTAs have them, or a key alone.
-func readIdentity(file string) (*identity, error) {
-	content, err := os.ReadFile(file)
+func readIdentity(ctx context.Context, file string) (*identity, error) {
+	content, err := readPEM(ctx, file)
 	if err != nil {
 		return nil, err
 	}
@@ -51,10 +54,41 @@ func readIdentity(file string) (*identity, error) {
 			keys = append(keys, public)
 		}
 	}
-	if found == 0 {
+	switch begun := len(beginning.FindAll(text, -1)); {
+	case found < begun: // what is passed over may be the host's own, or what tells which is
+		return nil, fmt.Errorf("%s: of %s in PEM %d can be read: the others are damaged, or their lines are; make the file anew", file,
+			counted(begun, "block"), found)
+	case found == 0:
 		return nil, fmt.Errorf("%s: %w", file, notPEM(content))
 	}
 	return id, id.settle(keys)
+}
+
+// beginning is where a block starts, in lines that encoding/pem does not take too.
+var beginning = regexp.MustCompile(`-----BEGIN [^\r\n]*-----`)
+
+// maxPEM bounds what is read, in octets.
+const maxPEM = 16 << 20
+
+// readPEM reads a file or a pipe to its end.
+func readPEM(ctx context.Context, file string) ([]byte, error) {
+	var content []byte
+	ended, err := unlessEnded(ctx, func() error {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		content, err = io.ReadAll(io.LimitReader(f, maxPEM+1))
+		return err
+	})
+	switch {
+	case ended:
+		return nil, fmt.Errorf("%s: ended before anything came from there", file)
+	case err == nil && len(content) > maxPEM:
+		return nil, fmt.Errorf("%s: it is longer than %d MiB, which no file of certificates is", file, maxPEM>>20)
+	}
+	return content, err
 }
 
 // read takes one block; of a key it returns the public one.
@@ -106,12 +140,12 @@ func (id *identity) sort(keys [][]byte) error {
 			own = []int{i}
 			break
 		}
-		if !slices.ContainsFunc(id.chain, func(o *x509.Certificate) bool { return !o.Equal(c) && bytes.Equal(o.RawIssuer, c.RawSubject) }) {
+		if !slices.ContainsFunc(id.chain, func(o *x509.Certificate) bool { return issuedBy(o, c) }) {
 			own = append(own, i)
 		}
 	}
-	if len(own) == 0 || slices.Contains(own, 0) {
-		return nil
+	if len(own) == 0 || own[0] == 0 {
+		return id.alone(own)
 	}
 	if len(own) > 1 {
 		return fmt.Errorf("%s: its first certificate is an authority's, and %d others could be the host's: put the host's own first", id.from, len(own))
@@ -125,13 +159,40 @@ func (id *identity) sort(keys [][]byte) error {
 	return nil
 }
 
+// issuedBy goes by the names: a certificate with its own name for issuer is issued by no other.
+func issuedBy(c, authority *x509.Certificate) bool {
+	return !c.Equal(authority) && bytes.Equal(c.RawIssuer, authority.RawSubject) && !bytes.Equal(c.RawIssuer, c.RawSubject)
+}
+
+// alone returns an error if other certificates could be a host's own as well as the first: they would be passed over.
+func (id *identity) alone(own []int) error {
+	n := 1
+	for _, i := range own {
+		if c := id.chain[i]; !c.IsCA && !c.Equal(id.chain[0]) {
+			n++
+		}
+	}
+	if n > 1 && !id.chain[0].IsCA {
+		return fmt.Errorf("%s: %d of its certificates could be the host's own: one file for each, with those above it", id.from, n)
+	}
+	return nil
+}
+
 // notPEM says what to do with a file in another form.
 func notPEM(content []byte) error {
 	if bytes.HasPrefix(content, []byte{0xff, 0xfe}) || bytes.HasPrefix(content, []byte{0xfe, 0xff}) {
 		return errors.New("it is text in UTF-16: save it as UTF-8, or `iconv -f utf-16 -t utf-8 FILE`")
 	}
-	if _, err := x509.ParseCertificate(content); err == nil {
+	if bytes.HasPrefix(content, []byte("ssh-")) || bytes.HasPrefix(content, []byte("ecdsa-sha2-")) {
+		return errors.New("it is a key for SSH, which no mail server uses")
+	}
+	var sequence asn1.RawValue
+	if _, err := mail.ParseCertificate(content); err == nil {
 		return errors.New("it is a certificate in DER: make PEM of it with `openssl x509 -inform der -in FILE`")
+	}
+	if _, err := asn1.Unmarshal(content, &sequence); err == nil && sequence.Tag == asn1.TagSequence {
+		return errors.New("it is binary: make PEM of it, of a key with `openssl pkey -in FILE -pubout`, of PKCS#7 with `openssl pkcs7 -inform der " +
+			"-in FILE -print_certs`, of PKCS#12 with `openssl pkcs12 -in FILE -nokeys`")
 	}
 	return errors.New("there is no certificate and no key in PEM in it: it has to have a line such as -----BEGIN CERTIFICATE-----")
 }

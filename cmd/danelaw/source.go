@@ -47,23 +47,32 @@ const maxCorefile = 16 << 20
 // piped reads a Corefile that can be read only once, unless ctx ends before.
 func piped(ctx context.Context, name string, open func() (*os.File, error)) (*source, error) {
 	s := &source{name: name}
-	done := make(chan error, 1)
-	go func() {
+	ended, err := unlessEnded(ctx, func() error {
 		f, err := open()
 		if err == nil {
 			defer f.Close()
 			s.body, err = io.ReadAll(io.LimitReader(f, maxCorefile))
 		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			return nil, unreadable(err)
-		}
-		return s, empty(s.name, s.body)
-	case <-ctx.Done():
+		return err
+	})
+	switch {
+	case ended:
 		return nil, fmt.Errorf("%s: ended before a Corefile came from there", name)
+	case err != nil:
+		return nil, unreadable(err)
+	}
+	return s, empty(s.name, s.body)
+}
+
+// unlessEnded waits for a read that a pipe may keep waiting for ever, unless ctx ends before.
+func unlessEnded(ctx context.Context, read func() error) (ended bool, err error) {
+	done := make(chan error, 1)
+	go func() { done <- read() }()
+	select {
+	case err = <-done:
+		return false, err
+	case <-ctx.Done():
+		return true, nil
 	}
 }
 

@@ -138,13 +138,13 @@ func (p *tlsaPlan) readKind(c *cli.Command) error {
 
 // identify finds the certificates and keys, the name of the host, and what is published of it.
 func (p *tlsaPlan) identify(ctx context.Context, c *cli.Command) (err error) {
-	if p.next, err = readIdentities(c.StringSlice("next")); err != nil {
+	if p.next, err = readIdentities(ctx, c.StringSlice("next")); err != nil {
 		return err
 	}
 	if c.IsSet("smtp") {
 		return p.connect(ctx, c.String("smtp"), c.String("host"), c.Bool("check"))
 	}
-	if p.current, err = readIdentities(c.Args().Slice()); err != nil {
+	if p.current, err = readIdentities(ctx, c.Args().Slice()); err != nil {
 		return err
 	}
 	if p.host, err = hostOf(c.String("host"), p.current); err != nil {
@@ -157,9 +157,9 @@ func (p *tlsaPlan) identify(ctx context.Context, c *cli.Command) (err error) {
 	return err
 }
 
-func readIdentities(files []string) (all []*identity, err error) {
+func readIdentities(ctx context.Context, files []string) (all []*identity, err error) {
 	for _, file := range files {
-		id, err := readIdentity(file)
+		id, err := readIdentity(ctx, file)
 		if err != nil {
 			return nil, err
 		}

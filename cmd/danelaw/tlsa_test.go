@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,10 +16,12 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -319,6 +322,42 @@ func refusedByGo(t *testing.T, c credentials) []byte {
 	return der
 }
 
+// selfIssued is a certificate that says nothing of authorities, issued by itself, as `openssl req -x509` can be told to.
+func selfIssued(t *testing.T) string {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mx.example.org"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block("CERTIFICATE", der)
+}
+
+// TestTLSAPipe: a pipe that nobody writes to can be ended.
+func TestTLSAPipe(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := readIdentity(ctx, fifo); err == nil || !strings.Contains(err.Error(), "ended before") {
+		t.Errorf("%v, want that it ended", err)
+	}
+}
+
+// TestTLSAKeyOfAuthority: a key alone does not tell whose it is.
+func TestTLSAKeyOfAuthority(t *testing.T) {
+	c := newCredentials(t, "mx.example.org")
+	code, _, stderr := here("tlsa", "--usage", "2", "--host", "mx.example.org", write(t, "file.pem", c.private))
+	if code != 0 || !strings.Contains(stderr, "key of an authority") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
 // TestTLSAOddFiles: files as other programs and editors make them.
 func TestTLSAOddFiles(t *testing.T) {
 	c, other := newCredentials(t, "mx.example.org"), newCredentials(t, "mx.example.org")
@@ -333,6 +372,14 @@ func TestTLSAOddFiles(t *testing.T) {
 		{"the authority first, and the key", c.caPEM + c.pem + c.private, 0, []string{own, "put the host's own first"}},
 		{"an authority of others first", other.caPEM + c.pem + c.private, 0, []string{own}},
 		{"an authority and two hosts", c.caPEM + c.pem + other.pem, 1, []string{"file.pem", "2 others could be the host's"}},
+		{"two hosts", c.pem + other.pem, 1, []string{"file.pem: 2 of its certificates could be the host's own"}},
+		{"two that issued themselves, of one name", selfIssued(t) + selfIssued(t), 1, []string{"file.pem: 2 of its certificates could be the host's own"}},
+		{"the same twice", c.pem + c.pem + c.caPEM, 0, []string{own}},
+		{"its own damaged", strings.Replace(c.pem, "MII", "M!I", 1) + c.caPEM, 1, []string{"file.pem: of 2 blocks in PEM 1 can be read"}},
+		{"cut off", c.pem + c.caPEM[:200], 1, []string{"file.pem: of 2 blocks in PEM 1 can be read"}},
+		{"PKCS#7", block("PKCS7", c.cert), 1, []string{"block 1, PKCS7", "openssl pkcs7"}},
+		{"PKCS#7 or PKCS#12 in DER", "\x30\x03\x02\x01\x03", 1, []string{"file.pem: it is binary", "openssl pkcs12"}},
+		{"parameters of other kinds", block("X9.42 DH PARAMETERS", []byte{0x30, 0}) + c.pem, 0, []string{own}},
 		{"one that crypto/x509 refuses", block("CERTIFICATE", refusedByGo(t, c)), 0, []string{own, "the ECDSA certificate of"}},
 		{"for OpenSSL alone", trusted, 0, []string{own}},
 		{"a byte order mark", "\ufeff" + c.pem, 0, []string{own}},

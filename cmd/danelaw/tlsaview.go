@@ -89,6 +89,9 @@ func (p *tlsaPlan) warning(id *identity, r *dns.TLSA) string {
 	if id.turned {
 		return id.from + ": its first certificate is an authority's, and servers show the first as their own: put the host's own first"
 	}
+	if len(id.chain) == 0 && p.kind.Usage == mail.DANETA {
+		return id.from + ": for -usage 2 it has to be the key of an authority whose certificate the host presents; with the host's own senders refuse it"
+	}
 	if len(id.chain) == 0 || len(id.chain) == 1 && id.chain[0].IsCA {
 		return ""
 	}
