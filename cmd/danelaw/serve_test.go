@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -425,6 +426,11 @@ func TestHelp(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
+	code, out, _ := here("version", "--json")
+	var v versionJSON
+	if err := json.Unmarshal([]byte(out), &v); code != 0 || err != nil || v.Revision == "" || v.Go == "" || len(v.Anchors) != 2 {
+		t.Errorf("exit code %d, %v: %s", code, err, out)
+	}
 	for _, arg := range []string{"version", "-version", "--version", "-v"} {
 		code, out, _ := here(arg)
 		for _, want := range []string{"danelaw ", "built 20", "go1.", "20326, 38696"} {
