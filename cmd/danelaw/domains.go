@@ -149,6 +149,9 @@ func printLines(to io.Writer, results []result, p painter) error {
 		} else {
 			word, text = r.view.Decision, r.view.line()
 			_, tone = r.view.headline()
+			if r.view.Blind {
+				word = "unknown"
+			}
 		}
 		count[word]++
 		if r.view == nil || !r.view.Wanted {

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
+	"net"
 	"os"
 	"reflect"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
+	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -191,6 +194,32 @@ func TestCheckDomains(t *testing.T) {
 		for _, want := range tt.want {
 			if !strings.Contains(out, want) {
 				t.Errorf("%q lacks %q:\n%s", tt.args, want, out)
+			}
+		}
+	}
+}
+
+// TestCheckBlind: what danelaw's own upstreams fail at is no fault of the domain, and nothing to report.
+func TestCheckBlind(t *testing.T) {
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	dead := fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
+	for _, args := range [][]string{{dead, "good.dane"}, {dead, "--file", write(t, "domains", "good.dane\ngood.nsec3\n")}, {dead, "--json", "good.dane"}, {silent.LocalAddr().String(), "good.dane"}} {
+		code, out, _ := here(append([]string{"check", "--upstream"}, args...)...)
+		out = strings.Join(strings.Fields(out), " ")
+		want := []string{"danelaw's own upstreams fail, so nothing is known of the domain", "reported as unknown", "signatures unknown"}
+		switch {
+		case args[1] == "--json":
+			want = []string{`"blind": true`, `"report": {}`}
+		case args[1] == "--file":
+			want = []string{"good.dane. unknown", "good.nsec3. unknown", "2 unknown"}
+		}
+		for _, text := range want {
+			if code != exitFailure || !strings.Contains(out, text) || strings.Contains(out, "dnssec-invalid") || strings.Contains(out, "no-policy") {
+				t.Errorf("%q: exit code %d, want %q:\n%s", args, code, text, out)
 			}
 		}
 	}

@@ -29,6 +29,7 @@ type (
 		Why        string          `json:"why"`
 		Wanted     bool            `json:"wanted"`            // whether it counts for exit code 0
 		Culprit    *failureView    `json:"culprit,omitempty"` // the first thing that failed
+		Blind      bool            `json:"blind,omitempty"`   // danelaw's own upstreams failed: it is no fault of the domain
 		Senders    []senderView    `json:"senders"`           // what Postfix and Exim do
 		MX         lookupView      `json:"mx"`
 		Hosts      []*hostView     `json:"hosts"` // in the order in which they are tried
@@ -106,7 +107,7 @@ type (
 		RUA       []string `json:"rua,omitempty"`   // of TLS reports
 	}
 	reportView struct {
-		PolicyType     string `json:"policy_type"`
+		PolicyType     string `json:"policy_type,omitempty"`
 		ResultType     string `json:"result_type,omitempty"`     // RFC 8460 section 4.3
 		ExchangeOnline string `json:"exchange_online,omitempty"` // the code it tells of that with
 
@@ -183,7 +184,18 @@ func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, 
 		a.connect(ctx, v, o)
 	}
 	v.decide(o)
+	a.excuse(ctx, v)
 	return v, ctx.Err()
+}
+
+// excuse takes the blame, and what others would report, off a domain that could not be asked for.
+func (a *asker) excuse(ctx context.Context, v *view) {
+	if v.Culprit == nil || mail.ActionOf(v.Decision).Delivers() {
+		return
+	}
+	if v.Culprit.EDE == dns.ExtendedErrorCodeNetworkError || a.blind(ctx) {
+		v.Blind, v.Report = true, reportView{}
+	}
 }
 
 // lookOptions are what the command line says about looking.
@@ -418,6 +430,9 @@ func near(t uint32, now time.Time) time.Time {
 
 // firstToExpire tells which signature is the first to expire.
 func (v *view) firstToExpire() string {
+	if v.Blind {
+		return "unknown"
+	}
 	if len(v.Signatures) == 0 {
 		return "nothing is signed"
 	}

@@ -75,6 +75,9 @@ var headlines = map[string]string{
 
 // headline says what the decision on the domain means, and which of the programs does worse.
 func (v *view) headline() (text string, t tone) {
+	if v.Blind {
+		return "danelaw's own upstreams fail, so nothing is known of the domain", bad
+	}
 	text, t = headlines[v.Decision], tones[v.Decision]
 	for _, s := range v.worse() {
 		switch {
@@ -300,6 +303,9 @@ func (p *policyView) row(what, text string) row {
 
 // text is how others tell of what failed.
 func (r *reportView) text() string {
+	if r.PolicyType == "" {
+		return "unknown"
+	}
 	text := "policy type " + r.PolicyType
 	switch {
 	case r.ResultType == "" && r.PolicyType == mail.PolicyTLSA && !r.compared:
