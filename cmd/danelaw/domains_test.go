@@ -7,10 +7,14 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
@@ -356,3 +360,74 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("exit code %d, %q, %q", code, &out, &stderr)
 	}
 }
+
+// before puts an upstream before a lab that answers SERVFAIL to some questions, and all others as the lab does.
+func before(t *testing.T, lab *zones.Lab, fails func(q dns.Question) bool) (addr string) {
+	t.Helper()
+	addr, end, err := zones.Listen(func(q dns.Question, do bool) *dns.Msg {
+		if fails(q) {
+			return nil
+		}
+		m := new(dns.Msg).SetQuestion(q.Name, q.Qtype).SetEdns0(4096, do)
+		r, _, err := (&dns.Client{Net: "tcp", Timeout: time.Minute}).Exchange(m, lab.Addr())
+		if err != nil {
+			return nil
+		}
+		r.Extra = slices.DeleteFunc(r.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT }) // the server has one of its own
+		return r
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end() }) //nolint:errcheck // the test has ended
+	return addr
+}
+
+// TestCannotAsk: if the upstreams of danelaw fail, or are not what validates, no domain is blamed, and no result type is given; servers of
+// the domain that fail are its own fault.
+func TestCannotAsk(t *testing.T) {
+	lab := newLab(t)
+	below := func(zone string) func(dns.Question) bool {
+		return func(q dns.Question) bool { return dns.IsSubDomain(zone, q.Name) }
+	}
+	closed := fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
+	for name, tt := range map[string]struct {
+		upstream string
+		ours     bool
+		did      string // what the upstream did
+	}{
+		"nobody there":            {closed, true, closed + " could not be reached"},
+		"SERVFAIL to all":         {before(t, lab, below(".")), true, " answered SERVFAIL"},
+		"the TLD cannot be asked": {before(t, lab, func(q dns.Question) bool { return q.Name == "dane." && q.Qtype == dns.TypeDS }), true, "dane. DS: "},
+		"its servers fail":        {before(t, lab, below("good.dane.")), false, " answered SERVFAIL"},
+	} {
+		file, page := write(t, "Corefile", corefile(ports.Closed(t), tt.upstream, anchors(t, lab), "timeout 30s")), filepath.Join(t.TempDir(), "page.html")
+		code, text, _ := here("check", "--conf", file, "--json", "--html", page, "good.dane")
+		var out checkJSON
+		if err := json.Unmarshal([]byte(text), &out); err != nil || code != exitFailure || len(out.Domains) != 1 {
+			t.Fatalf("%s: exit code %d, %v\n%s", name, code, err, text)
+		}
+		v := out.Domains[0]
+		if v.Decision != "defer" || v.Blind != tt.ours || (v.Report == reportView{}) != tt.ours || !tt.ours && v.Report.ResultType != "dnssec-invalid" {
+			t.Errorf("%s: %s, %v, %+v", name, v.Decision, v.Blind, v.Report)
+		}
+		html, _ := os.ReadFile(page)
+		_, plain, _ := here("check", "--conf", file, "good.dane")
+		_, line, _ := here("check", "--conf", file, "--file", write(t, "domains.txt", "good.dane\n"))
+		_, watched, _ := here("watch", "--conf", file, "good.dane")
+		for form, got := range map[string]string{"html": string(html), "text": plain, "file": line, "watch": watched} {
+			if told := strings.Contains(got, "danelaw could not ask: "); told != tt.ours || !strings.Contains(words(got), tt.did) {
+				t.Errorf("%s: %s\n%s", name, form, got)
+			}
+		}
+		if headline := strings.Contains(plain, "danelaw's own upstreams fail, so nothing is known of the domain"); headline != tt.ours || !strings.Contains(watched, "DANE unknown") {
+			t.Errorf("%s:\n%s%s", name, plain, watched)
+		}
+		installed(t, postfixQueue(nil, "a@good.dane", "Host not found, try again"))
+		fault := map[bool]string{true: "our fault", false: "their fault"}[tt.ours]
+		says(t, []string{"check", "--queue", "--conf", file}, exitFailure, fault)
+	}
+}
+
+// words is a text on one line.
+func words(text string) string { return strings.Join(strings.Fields(text), " ") }

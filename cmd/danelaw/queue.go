@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/mail"
@@ -294,17 +293,10 @@ func (a *asker) explainQueue(ctx context.Context, all []*waiting, o lookOptions,
 			found[kind+r.domain] = r
 		}
 	}
-	blind := a.blind(ctx)
 	for _, w := range all {
-		w.judge(found[w.Kind+w.Destination], blind, o.smtp)
+		w.judge(found[w.Kind+w.Destination], o.smtp)
 	}
 	return nil
-}
-
-// blind reports whether danelaw cannot even ask for the root: what it finds of domains is then no fault of theirs.
-func (a *asker) blind(ctx context.Context) bool {
-	l, _ := a.lookup(ctx, ".", dns.TypeNS)
-	return l.unjudged == nil && l.Failure != nil
 }
 
 // printQueue prints the destinations for people, with what to do at the end of each.

@@ -31,18 +31,18 @@ func (w *waiting) told(fault, sentence, remedy string, commands ...string) {
 	w.Fault, w.Sentence, w.Remedy, w.Commands = fault, sentence, remedy, commands
 }
 
-// judge says what danelaw finds, whose fault it is, and what mends it. If danelaw is blind it is ours.
-func (w *waiting) judge(found result, blind, connected bool) {
+// judge says what danelaw finds, whose fault it is, and what mends it. If danelaw cannot ask it is ours.
+func (w *waiting) judge(found result, connected bool) {
 	log := "look into the log of " + w.MTA
 	switch cause := causeOf(w.Reason); {
 	case w.Kind == toLocal:
 		w.told(faultOther, "it goes by a transport that is not SMTP, or to what is no domain name, or where it goes is not seen", log)
 	case w.Kind == toAddress:
 		w.told(faultOther, "it goes to an address: neither MX nor TLSA records decide", log+", and at "+w.Destination)
-	case blind:
-		w.told(faultOurs, "danelaw's upstreams do not answer, so nothing is known of the domain", "see what is wrong with them", "danelaw doctor")
 	case found.view == nil:
 		w.told(faultOther, found.Error(), log)
+	case found.view.Blind:
+		w.told(faultOurs, "nothing is known of the domain: "+found.view.Why, "see what is wrong with the upstreams", "danelaw doctor")
 	default:
 		w.judgeView(found.view, cause, connected)
 	}

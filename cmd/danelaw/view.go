@@ -190,11 +190,18 @@ func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, 
 
 // excuse takes the blame, and what others would report, off a domain that could not be asked for.
 func (a *asker) excuse(ctx context.Context, v *view) {
-	if v.Culprit == nil || mail.ActionOf(v.Decision).Delivers() {
+	h, err := a.handler(v.Domain)
+	if err != nil || mail.ActionOf(v.Decision).Delivers() {
 		return
 	}
-	if v.Culprit.EDE == dns.ExtendedErrorCodeNetworkError || a.blind(ctx) {
-		v.Blind, v.Report = true, reportView{}
+	var failed []*dnssec.Failure
+	for _, l := range v.mailLookups() {
+		if l.Failure != nil && l.unjudged == nil {
+			failed = append(failed, l.found.Answer.Notes[0])
+		}
+	}
+	if f := h.CannotAsk(ctx, v.Domain, failed); f != nil {
+		v.Blind, v.Report, v.Why = true, reportView{}, printable.Text(h.NotAsked(f))
 	}
 }
 
@@ -286,8 +293,8 @@ func (p *policyView) parsed(err error) bool {
 	return err == nil
 }
 
-// lookups are all of a domain, in the order in which what fails matters.
-func (v *view) lookups() (all []*lookupView) {
+// mailLookups are those that mail goes by, in the order in which what fails matters.
+func (v *view) mailLookups() (all []*lookupView) {
 	all = append(all, &v.MX)
 	for _, h := range v.Hosts {
 		for i := range h.Addresses {
@@ -297,7 +304,12 @@ func (v *view) lookups() (all []*lookupView) {
 			all = append(all, &h.TLSA[i].lookupView)
 		}
 	}
-	return append(all, &v.MTASTS.lookupView, &v.TLSRPT.lookupView)
+	return all
+}
+
+// lookups are all of a domain.
+func (v *view) lookups() []*lookupView {
+	return append(v.mailLookups(), &v.MTASTS.lookupView, &v.TLSRPT.lookupView)
 }
 
 // collectZones puts together the chains of all lookups. Of a zone that was judged twice the worse verdict is told.

@@ -147,6 +147,9 @@ func printRows(b *strings.Builder, rows []row, p painter, width int) {
 
 // told is the sentence below the headline.
 func (v *view) told() string {
+	if v.Blind {
+		return v.Why
+	}
 	if _, stopped := v.decision(mail.Standard); v.Culprit != nil && !stopped {
 		return v.Culprit.Text
 	}

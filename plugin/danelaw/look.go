@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -106,6 +107,60 @@ type look struct {
 	failed  error                          // of a name that is not validated at all
 }
 
+// CannotAsk is why nothing is known of a domain because danelaw cannot ask: its upstreams cannot be reached, or give no valid answer even
+// for the root, or none for the zone above all names of the TLD. Failed are failures of lookups of the domain. Nil: it is the domain's
+// own fault, or that of its servers.
+func (h *Handler) CannotAsk(ctx context.Context, domain string, failed []*dnssec.Failure) *dnssec.Failure {
+	bogus := func(f *dnssec.Failure) bool { return dnssec.BogusZone(domain, f).Status == dnssec.Bogus }
+	for _, f := range failed {
+		if slices.ContainsFunc(failed, bogus) { // that is worse, and not for want of an answer
+			break
+		}
+		switch f = root(f); f.Code {
+		case dns.ExtendedErrorCodeNetworkError, dns.ExtendedErrorCodeNotReady:
+			return f
+		case dns.ExtendedErrorCodeNoReachableAuthority, dns.ExtendedErrorCodeInvalidData:
+			link := f.Type == dns.TypeDS || f.Type == dns.TypeDNSKEY
+			if link && dns.CountLabel(f.Owner) <= 1 && f.Owner != domain {
+				return f
+			}
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	above, err := h.Explain(ctx, dns.Question{Name: ".", Qtype: dns.TypeNS, Qclass: dns.ClassINET})
+	if err != nil || above.Answer.Status > dnssec.Bogus || ctx.Err() != nil {
+		return nil
+	}
+	return root(above.Answer.Notes[0])
+}
+
+// root is the failure at the root of another.
+func root(f *dnssec.Failure) *dnssec.Failure {
+	for inner, ok := errors.AsType[*dnssec.Failure](f.Err); ok; inner, ok = errors.AsType[*dnssec.Failure](f.Err) {
+		f = inner
+	}
+	return f
+}
+
+// NotAsked is the sentence about what [Handler.CannotAsk] returns. It names who was asked.
+func (h *Handler) NotAsked(f *dnssec.Failure) string {
+	did := "could not ask"
+	if dnssec.BogusZone(".", f).Status == dnssec.Bogus {
+		did = "cannot validate even the root"
+	}
+	var names []string
+	for _, u := range h.set.States() {
+		names = append(names, u.Upstream)
+	}
+	told := fmt.Sprintf("danelaw %s: %s", did, f.Text)
+	if len(names) == 0 || slices.ContainsFunc(names, func(name string) bool { return strings.Contains(f.Text, name) }) {
+		return told
+	}
+	return told + " (asked: " + strings.Join(names, ", ") + ")"
+}
+
 // ask asks for one thing, keeps it, and notes when what it rests on ends.
 func (l *look) ask(name string, qtype uint16) mail.Reply {
 	q := dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
@@ -162,12 +217,25 @@ func (l *look) domain() error {
 		decision := mail.Standard.Domain(d)
 		l.seen.State, l.seen.Why = stateOf(decision), l.because(decision)
 	}
+	if f := l.CannotAsk(l.ctx, d.Name, l.failures()); f != nil && l.seen.State != StateSecure {
+		l.seen.Why = l.NotAsked(f)
+	}
 	for _, s := range mail.Programs {
 		if decision := s.Domain(d); l.seen.State == StateSecure && decision.Action != mail.DANE {
 			l.seen.Otherwise = append(l.seen.Otherwise, SeenSender{s, s.Consequence(d, decision)})
 		}
 	}
 	return nil
+}
+
+// failures are those of all lookups.
+func (l *look) failures() (all []*dnssec.Failure) {
+	for _, a := range l.answers {
+		if a.Status <= dnssec.Bogus {
+			all = append(all, a.Notes[0])
+		}
+	}
+	return all
 }
 
 // because is the reason of a decision: the sentence of the judge if a lookup failed.
