@@ -31,7 +31,7 @@ func (m *machine) postfixInstance(ctx context.Context, dir string) (found []find
 	if err != nil {
 		return []finding{{"Postfix", warning, strings.TrimSpace(dir+" its settings cannot be read: ") + " " + err.Error(), "run this as root"}}, nil
 	}
-	if dir != "" && p.settings["multi_instance_enable"] != "yes" {
+	if dir != "" && !strings.EqualFold(p.settings["multi_instance_enable"], "yes") {
 		return []finding{fine("Postfix", "%s: this instance is not enabled", dir)}, nil
 	}
 	found = append(p.services(ctx), p.destinations()...)
@@ -48,7 +48,8 @@ func (m *machine) postfixInstance(ctx context.Context, dir string) (found []find
 	return found, postfixWords(p.settings["multi_instance_directories"])
 }
 
-// postfixRule is a fault of a setting, with the value that mends it; "" is the default.
+// postfixRule is a fault of a setting, with the value that mends it; "" is the default. Values are compared in lower case, since Postfix
+// reads levels and booleans without case (name_code, get_mail_conf_bool).
 type postfixRule struct {
 	setting string
 	wrong   func(value string, of func(string) string) bool
@@ -107,11 +108,12 @@ func (p *postfix) services(ctx context.Context) (found []finding) {
 		if own.command != "smtp" {
 			continue
 		}
+		lower := func(setting string) string { return strings.ToLower(p.of(name, setting)) }
 		for _, rule := range postfixRules {
 			value := p.of(name, rule.setting)
 			_, overridden := own.settings[rule.setting]
 			key := rule.why + value
-			if !rule.wrong(value, func(setting string) string { return p.of(name, setting) }) || !overridden && told[key] {
+			if !rule.wrong(lower(rule.setting), lower) || !overridden && told[key] {
 				continue
 			}
 			told[key] = told[key] || !overridden
@@ -168,7 +170,7 @@ func (p *postfix) mend(service, setting, value string, overridden bool) string {
 // reuse judges whether there is the service that holds TLS connections open.
 func (p *postfix) reuse(service string) []finding {
 	const setting = "smtp_tls_connection_reuse"
-	if _, there := p.master["tlsproxy"]; there || p.of(service, setting) != "yes" {
+	if _, there := p.master["tlsproxy"]; there || !strings.EqualFold(p.of(service, setting), "yes") {
 		return nil
 	}
 	_, overridden := p.master[service].settings[setting]
@@ -211,9 +213,9 @@ func (p *postfix) policies(ctx context.Context, service string) (found []finding
 		}
 		byLevel := map[string][]string{}
 		for _, e := range entries {
-			level, _, _ := strings.Cut(e.value+" ", " ")
+			level := firstWord(e.value)
 			known := setting == "smtp_tls_per_site" && !slices.Contains(perSiteLevels, strings.ToUpper(level))
-			if !known && !strings.HasPrefix(level, "dane") {
+			if !known && !slices.Contains([]string{"dane", "dane-only"}, strings.ToLower(level)) {
 				byLevel[level] = append(byLevel[level], e.key)
 			}
 		}
@@ -224,6 +226,15 @@ func (p *postfix) policies(ctx context.Context, service string) (found []finding
 		}
 	}
 	return found
+}
+
+// firstWord is where Postfix has the level of an entry (CHARS_COMMA_SP).
+func firstWord(value string) string {
+	value = strings.TrimLeft(value, ", \t\r\n")
+	if end := strings.IndexAny(value, ", \t\r\n"); end >= 0 {
+		return value[:end]
+	}
+	return value
 }
 
 // unreadable is the finding of a table that does not list what it holds.

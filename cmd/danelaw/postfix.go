@@ -130,7 +130,7 @@ func (p *postfix) findRoutes(ctx context.Context) {
 		p.route("sender_dependent_default_transport_maps", e.key, e.value, set("relayhost"))
 	}
 	for _, e := range p.routing(ctx, "sender_dependent_relayhost_maps") {
-		p.routes = append(p.routes, postfixRoute{"sender_dependent_relayhost_maps", e.key, p.routes[0].service, e.value})
+		p.route("sender_dependent_relayhost_maps", e.key, p.routes[0].service+":"+e.value, "")
 	}
 }
 

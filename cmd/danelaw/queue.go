@@ -134,7 +134,7 @@ func (m *machine) readPostfix(ctx context.Context, dir string, out *queueJSON) {
 		out.fail(name, err, "root")
 		return
 	}
-	if dir != "" && p.settings["multi_instance_enable"] != "yes" {
+	if dir != "" && !strings.EqualFold(p.settings["multi_instance_enable"], "yes") {
 		return
 	}
 	text, err := m.run(ctx, "postqueue", args...)
