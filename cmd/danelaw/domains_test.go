@@ -133,6 +133,7 @@ func TestCheckDomain(t *testing.T) {
 		{"large-tlsa.dane.", lookOptions{port: mail.Port}, true, []string{"and 34 more"}},
 		{"dname.dane.", lookOptions{port: mail.Port}, true, []string{"by an alias, of _25._tcp.mx1.good.dane.\n"}},
 		{"no-tlsa.dane.", lookOptions{port: mail.Port}, true, []string{"none at _25._tcp.mx.no-tlsa.dane."}},
+		{".", lookOptions{port: mail.Port}, false, []string{"TLS reports  Secure  none are asked for"}},
 		{"no-tlsa.dane.", lookOptions{port: mail.Port, requireDANE: true}, false, []string{"no DANE", "result type dane-required"}},
 		{"good.dane.", lookOptions{port: mail.Port, requireDANE: true}, true, []string{"DANE"}},
 		{"null-mx.dane.", lookOptions{port: mail.Port, requireDANE: true}, true, []string{"takes no mail"}},

@@ -171,8 +171,12 @@ func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, 
 	v := &view{Domain: domain, Checked: a.now(domain).UTC().Truncate(time.Second), Hosts: []*hostView{}, zones: map[string]*dnssec.Zone{}}
 	var work sync.WaitGroup
 	work.Go(func() { a.walk(ctx, v, o) })
-	work.Go(func() { v.MTASTS.lookupView, _ = a.lookup(ctx, "_mta-sts."+domain, dns.TypeTXT) })
-	work.Go(func() { v.TLSRPT.lookupView, _ = a.lookup(ctx, "_smtp._tls."+domain, dns.TypeTXT) })
+	work.Go(func() {
+		v.MTASTS.lookupView, _ = a.lookup(ctx, "_mta-sts."+strings.TrimPrefix(domain, "."), dns.TypeTXT)
+	})
+	work.Go(func() {
+		v.TLSRPT.lookupView, _ = a.lookup(ctx, "_smtp._tls."+strings.TrimPrefix(domain, "."), dns.TypeTXT)
+	})
 	work.Wait()
 	if err := cmp.Or(ctx.Err(), v.MX.unjudged); err != nil {
 		return nil, err

@@ -355,7 +355,14 @@ func mistake(r *dns.TLSA, chain []*x509.Certificate) string {
 	case r.Usage == DANETA && at(*r, chain[:1]):
 		return Brief(r) + " is of the host's own certificate; usage 2 is for an authority, usage 3 for the host's own"
 	case at(other, chain):
-		return fmt.Sprintf("%s has the digest of %s, which is selector %d", Brief(r), selected[other.Selector], other.Selector)
+		text := fmt.Sprintf("%s has the digest of %s, which is selector %d", Brief(r), selected[other.Selector], other.Selector)
+		switch own := at(other, chain[:1]); {
+		case own && r.Usage == DANETA:
+			text += ", of the host's own certificate, which is usage 3"
+		case !own && r.Usage == DANEEE:
+			text += ", of an authority, which is usage 2"
+		}
+		return text
 	case slices.Contains(emptyDigests, strings.ToLower(r.Certificate)):
 		return Brief(r) + " is the digest of nothing: an empty file was digested"
 	}

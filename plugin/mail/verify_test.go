@@ -144,12 +144,16 @@ func TestMistakes(t *testing.T) {
 	}
 	swapped := record(t, 3, 0, 1, w.leaf)
 	swapped.Selector = SPKI
+	authority, own := record(t, 3, 1, 1, w.ca), record(t, 2, 0, 1, w.leaf)
+	authority.Selector, own.Selector = Cert, SPKI
 	for want, r := range map[string]*dns.TLSA{
-		"is of an authority in the chain; usage 3 is for the host's own certificate": record(t, 3, 1, 1, w.ca),
-		"is of the host's own certificate; usage 2 is for an authority":              record(t, 2, 1, 1, w.leaf),
-		"has the digest of the whole certificate, which is selector 0":               swapped,
-		"is the digest of nothing: an empty file was digested":                       text(nil),
-		"is the digest of the certificate as PEM text, not of its DER octets":        text(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.leaf.Raw})),
+		"has the digest of the key alone, which is selector 1, of an authority, which is usage 2":                       authority,
+		"has the digest of the whole certificate, which is selector 0, of the host's own certificate, which is usage 3": own,
+		"is of an authority in the chain; usage 3 is for the host's own certificate":                                    record(t, 3, 1, 1, w.ca),
+		"is of the host's own certificate; usage 2 is for an authority":                                                 record(t, 2, 1, 1, w.leaf),
+		"has the digest of the whole certificate, which is selector 0":                                                  swapped,
+		"is the digest of nothing: an empty file was digested":                                                          text(nil),
+		"is the digest of the certificate as PEM text, not of its DER octets":                                           text(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.leaf.Raw})),
 		"is the digest of the key as PEM text": text([]byte(strings.TrimSpace(string(
 			pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: w.leaf.RawSubjectPublicKeyInfo}))))),
 		"is of an authority that the host does not send": record(t, 2, 1, 1, w.root),
