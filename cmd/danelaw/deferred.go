@@ -48,6 +48,9 @@ func parsePostqueue(text string) (all []deferred, err error) {
 	}
 }
 
+// eximUnread is that of a message that Exim cannot read, without a sender; below it stands why, and no recipient.
+var eximUnread = regexp.MustCompile(`^ {0,3}\d+[smhdw] +(?:\S+ +)?\w+-\w+-\w+(?: .*)?$`)
+
 // eximMessage is the first line of a message in `exim -bp`: age, size, identifier, sender, and whether it is frozen.
 var eximMessage = regexp.MustCompile(`^ *(\d+)([smhdw]) +\S+ +(\S+-\S+-\S+) +<([^>]*)>(.*)$`)
 
@@ -69,8 +72,13 @@ func parseEximQueue(text string, now time.Time) (all []deferred, err error) {
 			}
 			continue
 		}
+		if eximUnread.MatchString(line) {
+			message = &deferred{}
+			continue
+		}
 		recipient := strings.TrimSpace(line)
 		switch {
+		case message != nil && message.id == "": // what is wrong with it
 		case recipient == "" || strings.HasPrefix(recipient, "D ") || strings.HasPrefix(recipient, "+D "):
 		case message == nil:
 			return nil, fmt.Errorf("exim -bp does not print what is expected: %q", line)

@@ -41,7 +41,8 @@ func TestParsePostqueue(t *testing.T) {
 func TestParseEximQueue(t *testing.T) {
 	now := time.Unix(1795884193, 0)
 	const text = "25m  2.9K 1rABCd-0000c8-00 <alice@example.org>\n          red.king@looking-glass.example\n        D done@example.net\n       +D made@example.net\n" +
-		"          <other addresses>\n\n 3d   543 1rABCe-0000000AbCd-0001 <> *** frozen ***\n          a b@example.net\n\n"
+		"          <other addresses>\n\n 3d   543 1rABCe-0000000AbCd-0001 <> *** frozen ***\n          a b@example.net\n\n" +
+		" 0m     0 1rABCf-0000c8-00 \n    *** spool format error: size=7 ***\n\n 5m       1rABCg-0000c8-00 \n    *** spool read error: gone ***\n\n"
 	want := []deferred{
 		{id: "1rABCd-0000c8-00", since: now.Add(-25 * time.Minute), sender: "alice@example.org", recipient: "red.king@looking-glass.example"},
 		{id: "1rABCd-0000c8-00", since: now.Add(-25 * time.Minute), sender: "alice@example.org", recipient: "<other addresses>"},
@@ -52,6 +53,15 @@ func TestParseEximQueue(t *testing.T) {
 	}
 	if _, err := parseEximQueue("exim: permission denied\n", now); err == nil {
 		t.Error("what is no list is taken for one")
+	}
+}
+
+// TestArgument: names in commands to copy, which whoever sends mail may choose.
+func TestArgument(t *testing.T) {
+	for name, want := range map[string]string{"good.dane.": "good.dane", ".": ".", "$(reboot).dane.": "'$(reboot).dane'", "a'b;c.": `'a'\''b;c'`} {
+		if got := argument(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
 	}
 }
 

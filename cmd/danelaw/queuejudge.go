@@ -54,7 +54,7 @@ func (w *waiting) judgeView(v *view, cause cause, connected bool) {
 	w.Decision = decision.Action.String()
 	tlsa := decision.Action == mail.DANE || decision.Action == mail.Encrypt
 	sentence := cmp.Or(v.told(), w.sender.Consequence(&v.domain, decision))
-	compare := "danelaw check --smtp " + bare(w.Destination)
+	compare := "danelaw check --smtp " + argument(w.Destination)
 	switch {
 	case decision.Action == mail.Bounce || decision.Action == mail.NullMX:
 		w.told(faultTheirs, sentence, "it will bounce when it is tried again", w.again())
@@ -89,7 +89,7 @@ func (w *waiting) trust(zone, sentence, keep string, commands ...string) {
 		return
 	}
 	w.told(faultTheirs, sentence, "tell their postmaster; if it is a mistake and no attack, and cannot wait, do without DANE for a while",
-		append(commands, fmt.Sprintf("danelaw nta add %s%s 24h", keep, bare(zone)))...)
+		append(commands, fmt.Sprintf("danelaw nta add %s%s 24h", keep, argument(zone)))...)
 }
 
 // demanded are reasons of an MTA that was told to want TLS, or a certificate.
@@ -98,7 +98,7 @@ var demanded = regexp.MustCompile(`TLS is required|TLS session is required|Serve
 // again is the command that has the mail tried at once.
 func (w *waiting) again() string {
 	if w.sender == mail.Exim {
-		return "exim -Rff " + bare(w.Domains[0])
+		return "exim -Rff " + argument(w.Domains[0])
 	}
 	if dir, instance := strings.CutPrefix(w.MTA, "Postfix "); instance {
 		return "postqueue -c " + dir + " -f"
@@ -106,8 +106,17 @@ func (w *waiting) again() string {
 	return "postqueue -f"
 }
 
-// bare is a name as people write it.
-func bare(name string) string { return cmp.Or(strings.TrimSuffix(name, "."), ".") }
+// plainArgument are names that mean nothing else to a shell.
+var plainArgument = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+// argument is a name as people write it, in a command that they copy: whoever sends mail may have chosen it.
+func argument(name string) string {
+	name = cmp.Or(strings.TrimSuffix(name, "."), ".")
+	if plainArgument.MatchString(name) {
+		return name
+	}
+	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+}
 
 // brokenZone is the zone whose signatures or keys are wrong; "" if it is another fault, such as servers that do not answer.
 func (v *view) brokenZone() string {
