@@ -392,6 +392,7 @@ func TestCannotAsk(t *testing.T) {
 		return func(q dns.Question) bool { return dns.IsSubDomain(zone, q.Name) }
 	}
 	closed := fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
+	key := write(t, "key.pem", ed25519Key)
 	for name, tt := range map[string]struct {
 		upstream string
 		ours     bool
@@ -411,6 +412,10 @@ func TestCannotAsk(t *testing.T) {
 		v := out.Domains[0]
 		if v.Decision != "defer" || v.Blind != tt.ours || (v.Report == reportView{}) != tt.ours || !tt.ours && v.Report.ResultType != "dnssec-invalid" {
 			t.Errorf("%s: %s, %v, %+v", name, v.Decision, v.Blind, v.Report)
+		}
+		_, _, compared := here("tlsa", "--conf", file, "--check", "--host", "mx1.good.dane", key)
+		if strings.Contains(compared, "danelaw could not ask: ") != tt.ours || strings.Contains(compared, "senders defer mail") == tt.ours {
+			t.Errorf("%s: %s", name, compared)
 		}
 		html, _ := os.ReadFile(page)
 		_, plain, _ := here("check", "--conf", file, "good.dane")

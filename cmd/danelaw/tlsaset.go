@@ -82,11 +82,23 @@ func (p *tlsaPlan) published(ctx context.Context, seen map[dns.Question]*chain.E
 	case a.Status == dnssec.Secure:
 		p.set = setOf(name, a.Answer)
 	case mandatory && a.Status <= dnssec.Bogus:
-		return fmt.Errorf("the records published at %s are %s, senders defer mail: %s", name, a.Status, a.Notes[0].Text)
+		return p.notPublished(ctx, name, a)
 	case mandatory:
 		return fmt.Errorf("%s is Insecure: no sender heeds TLSA records there before its zone is signed, with a DS in the one above", name)
 	}
 	return nil
+}
+
+// notPublished is the error for records that are not to be had, which is no fault of theirs if danelaw cannot ask.
+func (p *tlsaPlan) notPublished(ctx context.Context, name string, a *chain.Answer) error {
+	h, err := p.handler(name)
+	if err != nil {
+		return err
+	}
+	if f := h.CannotAsk(ctx, name, a.Notes); f != nil {
+		return errors.New(h.NotAsked(f))
+	}
+	return fmt.Errorf("the records published at %s are %s, senders defer mail: %s", name, a.Status, a.Notes[0].Text)
 }
 
 // setOf reads a Secure answer. An alias is cached as long as its own TTL says, and so is what it led to.
