@@ -23,7 +23,8 @@ type identity struct {
 	chain []*x509.Certificate // its own first; empty if there is only a key
 	spki  []byte              // the public key in DER (SubjectPublicKeyInfo)
 
-	turned bool // an authority's certificate stands first in the file
+	turned bool   // an authority's certificate stands first in the file
+	note   string // what is to be known of the handshake in which it was shown; "" mostly
 }
 
 // String names it in messages.

@@ -70,12 +70,22 @@ func (a *asker) connect(ctx context.Context, v *view, o lookOptions) {
 		for n, t := range targets {
 			work.Go(func() {
 				r := a.prober.Probe(ctx, t)
+				if len(r.Chain) > 0 && len(t.Usable) > 0 {
+					a.lookForOther(ctx, t, r)
+				}
 				h.SMTP[n] = newSMTPView(r, v.Checked)
 				h.SMTP[n].judge(&v.domain, facts, r.Chain, v.Checked)
 			})
 		}
 	}
 	work.Wait()
+}
+
+// lookForOther notes what there is to say of the certificate with the other kind of key: some senders may be shown that.
+func (a *asker) lookForOther(ctx context.Context, t probe.Target, r *probe.Report) {
+	if other := a.prober.Other(ctx, t, r); other != nil && other.Failure != nil {
+		r.Note = strings.TrimPrefix(fmt.Sprintf("%s; its other certificate, with a key of %s: %s", r.Note, probe.KeyOf(other.Chain[0]), other.Failure), "; ")
+	}
 }
 
 // targets are the addresses of a host, with what is to be found there.

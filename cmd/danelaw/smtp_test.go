@@ -1,13 +1,21 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
@@ -139,5 +147,62 @@ func TestTold(t *testing.T) {
 	rows := (&tlsaView{Parts: make([]tlsaRecordView, mostForExchange+1)}).rows()
 	if last := rows[len(rows)-1].Text; !strings.Contains(last, "13 records: Exchange Online fails with more than 12") {
 		t.Error(last)
+	}
+}
+
+// noMail is a session in which nobody sends anything.
+type noMail struct{ smtp.Session }
+
+func (noMail) Logout() error { return nil }
+
+// onlyTLS13 is a mail host that speaks TLS 1.3 and nothing older, with the certificate of the credentials.
+func onlyTLS13(t *testing.T, c credentials) (addr string) {
+	t.Helper()
+	stream, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return noMail{}, nil }))
+	s.Domain, s.ErrorLog = "mx.example", log.New(io.Discard, "", 0)
+	s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{c.cert}, PrivateKey: c.key}}, MinVersion: tls.VersionTLS13}
+	var served sync.WaitGroup
+	served.Go(func() { s.Serve(stream) })          //nolint:errcheck // it ends with Close
+	t.Cleanup(func() { s.Close(); served.Wait() }) //nolint:errcheck // the test has ended
+	return stream.Addr().String()
+}
+
+// TestOtherCertificate: where the certificate with the other kind of key cannot be seen, check, tlsa and watch say so.
+func TestOtherCertificate(t *testing.T) {
+	const unseen = "the host speaks nothing older than TLS 1.3, so that another certificate, with a key of RSA, cannot be seen, if it has one"
+	at := onlyTLS13(t, newCredentials(t, "mx.example"))
+	says(t, []string{"tlsa", "--smtp", at, "--host", "mx.example"}, 0, "127.0.0.1: "+unseen)
+	lab := newLab(t)
+	src, forget, err := labSource(lab, firstLabPort, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer forget()
+	blocks, err := setUp(src, danelaw.Load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, at)
+	}
+	a := &asker{prober: &probe.Prober{Timeout: time.Minute, Dial: dial}, end: func() {}, blocks: blocks}
+	defer a.close()
+	var text strings.Builder
+	v, err := a.look(t.Context(), "mismatch.dane.", lookOptions{smtp: true, port: mail.Port})
+	if err != nil || printView(&text, v, newPainter(false)) != nil || !strings.Contains(words(text.String()), unseen) {
+		t.Errorf("check: %v\n%s", err, text.String())
+	}
+	text.Reset()
+	h, err := a.handler("mismatch.dane.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, err := h.Look(t.Context(), "mismatch.dane.", a.prober)
+	if err != nil || report(seen, 0).print(&text) != nil || !strings.Contains(text.String(), unseen) {
+		t.Errorf("watch: %v\n%s", err, text.String())
 	}
 }

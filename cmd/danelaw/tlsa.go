@@ -277,12 +277,10 @@ func (p *tlsaPlan) show(ctx context.Context, at netip.AddrPort) error {
 	if r.Failure != nil {
 		return fmt.Errorf("%s at %s: %w", p.host, at, r.Failure)
 	}
+	other := p.prober.Other(ctx, to, r)
 	p.add(r)
-	if to.Key = probe.RSA; probe.KeyOf(r.Chain[0]) == probe.RSA {
-		to.Key = probe.ECDSA
-	}
-	if r := p.prober.Probe(ctx, to); r.Failure == nil {
-		p.add(r)
+	if other != nil && other.Failure == nil {
+		p.add(other)
 	}
 	return nil
 }
@@ -291,7 +289,7 @@ func (p *tlsaPlan) add(r *probe.Report) {
 	same := func(id *identity) bool { return id.chain[0].Equal(r.Chain[0]) }
 	if !slices.ContainsFunc(p.current, same) {
 		from := fmt.Sprintf("%s at %s", p.host, r.Address.Addr())
-		p.current = append(p.current, &identity{from: from, chain: r.Chain, spki: r.Chain[0].RawSubjectPublicKeyInfo})
+		p.current = append(p.current, &identity{from: from, chain: r.Chain, spki: r.Chain[0].RawSubjectPublicKeyInfo, note: r.Note})
 	}
 }
 

@@ -34,7 +34,7 @@ type (
 		Next    bool       `json:"next,omitempty"`
 		Ends    *time.Time `json:"ends,omitempty"`
 		Record  string     `json:"record"`            // in zone-file form
-		Warning string     `json:"warning,omitempty"` // why senders refuse it by this record alone, or what is odd about its file
+		Warning string     `json:"warning,omitempty"` // why senders refuse it by this record alone, or what is odd about its file or host
 		Good    bool       `json:"covered,omitempty"` // a published record is good for it
 
 		id     *identity
@@ -92,11 +92,14 @@ func (p *tlsaPlan) warning(id *identity, r *dns.TLSA) string {
 	if len(id.chain) == 0 && p.kind.Usage == mail.DANETA {
 		return id.from + ": for -usage 2 it has to be the key of an authority whose certificate the host presents; with the host's own senders refuse it"
 	}
-	if len(id.chain) == 0 || len(id.chain) == 1 && id.chain[0].IsCA {
+	if len(id.chain) == 0 || id.note == "" && len(id.chain) == 1 && id.chain[0].IsCA {
 		return ""
 	}
 	if _, err := mail.Verify([]*dns.TLSA{r}, id.chain, []string{p.base}, time.Now()); err != nil {
 		return fmt.Sprintf("with this record alone senders refuse %s: %v", id, err)
+	}
+	if id.note != "" {
+		return fmt.Sprintf("%s: %s", id.from, id.note)
 	}
 	return ""
 }

@@ -122,6 +122,7 @@ type (
 		Ends    *endJSON `json:"ends,omitempty"`
 		Error   string   `json:"error,omitempty"`       // why it does not match, or there is none
 		Result  string   `json:"result_type,omitempty"` // of the error, in TLS reports (RFC 8460 section 4.3)
+		Note    string   `json:"note,omitempty"`        // what else is to be known of the handshake
 	}
 	endJSON struct {
 		At       time.Time `json:"at"`
@@ -186,7 +187,7 @@ func report(s *danelaw.Seen, margin time.Duration) *watchedJSON {
 }
 
 func certificate(c danelaw.SeenCertificate, now time.Time) certificateJSON {
-	shown := certificateJSON{Address: c.Address.Addr().String(), Key: string(c.Key), Ends: end(c.Expires(), now)}
+	shown := certificateJSON{Address: c.Address.Addr().String(), Key: string(c.Key), Ends: end(c.Expires(), now), Note: c.Note}
 	if c.Version != 0 {
 		shown.TLS = tls.VersionName(c.Version)
 	}
@@ -220,6 +221,9 @@ func (d *watchedJSON) print(to io.Writer) error {
 			told := c.Error
 			if told == "" {
 				told = fmt.Sprintf("matches %s, %s", c.Matches, c.Ends)
+			}
+			if c.Note != "" {
+				told += "; " + c.Note
 			}
 			fmt.Fprintf(rows, "    %s\t%s\t%s\t%s\n", c.Address, cmp.Or(c.Key, "-"), cmp.Or(c.TLS, "-"), told)
 		}

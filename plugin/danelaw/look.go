@@ -318,13 +318,9 @@ func (l *look) address(t probe.Target) (all []SeenCertificate) {
 	if len(r.Chain) == 0 {
 		return []SeenCertificate{{r, probe.AnyKey}}
 	}
-	key := probe.KeyOf(r.Chain[0])
-	all = append(all, SeenCertificate{r, key})
-	if t.Key = probe.RSA; key == probe.RSA {
-		t.Key = probe.ECDSA
-	}
-	if r := l.prober.Probe(l.ctx, t); len(r.Chain) > 0 { // most have none
-		all = append(all, SeenCertificate{r, t.Key})
+	all = append(all, SeenCertificate{r, probe.KeyOf(r.Chain[0])})
+	if other := l.prober.Other(l.ctx, t, r); other != nil {
+		all = append(all, SeenCertificate{other, probe.KeyOf(other.Chain[0])})
 	}
 	return all
 }

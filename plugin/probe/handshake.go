@@ -77,6 +77,28 @@ func (p *Prober) agree(ctx context.Context, t Target, r *Report) error {
 	return p.glance(ctx, t, r, first)
 }
 
+// Other probes for the certificate with the other kind of key, of a host that has shown one. It is nil if there is none, which most have not;
+// a host that speaks nothing older than TLS 1.3 cannot be asked, which first.Note then tells.
+func (p *Prober) Other(ctx context.Context, t Target, first *Report) *Report {
+	if t.Key = RSA; KeyOf(first.Chain[0]) == RSA {
+		t.Key = ECDSA
+	}
+	r := p.Probe(ctx, t)
+	switch {
+	case len(r.Chain) > 0:
+		return r
+	case r.Failure != nil && tooOld(r.Failure):
+		first.Note = strings.TrimPrefix(fmt.Sprintf("%s; the host speaks nothing older than TLS 1.3, so that another certificate, with a key of %s, cannot be seen, "+
+			"if it has one", first.Note, t.Key), "; ")
+	}
+	return nil
+}
+
+// tooOld reports whether the host refused the version of TLS: crypto/tls has no type for the alerts that it reads.
+func tooOld(err error) bool {
+	return failedHandshake(err) && strings.HasSuffix(err.Error(), tls.AlertError(protocolVersion).Error())
+}
+
 func failedHandshake(err error) bool {
 	f, ok := errors.AsType[*Failure](err)
 	return ok && f.Kind == Handshake

@@ -228,6 +228,34 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestOther: the certificate with the other kind of key is found if there is one, and at a host of TLS 1.3 alone it is told that it cannot be
+// seen.
+func TestOther(t *testing.T) {
+	end := time.Now().Add(time.Hour)
+	withRSA, withECDSA := certificate(t, newRSA(t), end), certificate(t, newECDSA(t), end)
+	const unseen = "the host speaks nothing older than TLS 1.3, so that another certificate, with a key of RSA, cannot be seen, if it has one"
+	for _, test := range []struct {
+		name  string
+		c     *tls.Config
+		other Key
+		note  string
+	}{
+		{"one", &tls.Config{Certificates: []tls.Certificate{withECDSA}}, "", ""},
+		{"two", &tls.Config{Certificates: []tls.Certificate{withECDSA, withRSA}}, RSA, ""},
+		{"TLS 1.3 alone", &tls.Config{Certificates: []tls.Certificate{withECDSA}, MinVersion: tls.VersionTLS13}, "", unseen},
+		{"two, TLS 1.3 alone", &tls.Config{Certificates: []tls.Certificate{withECDSA, withRSA}, MinVersion: tls.VersionTLS13}, "", unseen},
+		{"TLS 1.2 alone", &tls.Config{Certificates: []tls.Certificate{withECDSA}, MaxVersion: tls.VersionTLS12}, "", ""},
+	} {
+		to := Target{Address: receiver(t, test.c)}
+		p := &Prober{Timeout: time.Minute}
+		r := p.Probe(t.Context(), to)
+		other := p.Other(t.Context(), to, r)
+		if r.Failure != nil || (other != nil) != (test.other != "") || other != nil && KeyOf(other.Chain[0]) != test.other || r.Note != test.note {
+			t.Errorf("%s: %v, other %+v, note %q", test.name, r.Failure, other, r.Note)
+		}
+	}
+}
+
 // TestFailures: each step that may fail, with its kind and a sentence.
 func TestFailures(t *testing.T) {
 	closed := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.Closed(t)))
