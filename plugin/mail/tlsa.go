@@ -76,6 +76,9 @@ func Usable(all []*dns.TLSA) (usable []*dns.TLSA, unusable []Unusable) {
 
 // fault says why a record is unusable by itself, "" if it is not.
 func fault(r *dns.TLSA) string {
+	if Dangerous(r) {
+		return tooShort(r)
+	}
 	switch {
 	case r.Usage == PKIXTA || r.Usage == PKIXEE:
 		return fmt.Sprintf("usage %d asks for a public CA, which mail does not use; it takes 2 or 3", r.Usage)
@@ -88,9 +91,6 @@ func fault(r *dns.TLSA) string {
 	if err != nil {
 		return "its data is not hexadecimal"
 	}
-	if len(data) == 0 {
-		return "its data has 0 octets: take it away, Postfix 3.7 crashes on it"
-	}
 	if r.MatchingType == Full {
 		return faultOfDER(r.Selector, data)
 	}
@@ -98,7 +98,39 @@ func fault(r *dns.TLSA) string {
 	case !known:
 		return fmt.Sprintf("there is no matching type %d", r.MatchingType)
 	case len(data) != size:
-		return fmt.Sprintf("its digest has %d octets, one of matching type %d has %d", len(data), r.MatchingType, size)
+		return fmt.Sprintf("its digest has %d octets, one of matching type %d has %d%s", len(data), r.MatchingType, size, swapped(data))
+	}
+	return ""
+}
+
+// leastTLSA is how many octets the three numbers of a record take, behind which its data is (RFC 6698 section 2.1).
+const leastTLSA = 3
+
+// Dangerous reports whether a record is without data, so that senders may crash on it: one of fewer octets than it must have may be read
+// as such a one.
+func Dangerous(r *dns.TLSA) bool { return r.Certificate == "" }
+
+// tooShort says how short a dangerous record is.
+func tooShort(r *dns.TLSA) string {
+	octets := r.Hdr.Rdlength
+	if octets < leastTLSA && (octets > 0 || r.Usage|r.Selector|r.MatchingType == 0) {
+		return fmt.Sprintf("it has %d of the %d octets that a TLSA record has at least: take it away, Postfix 3.7 crashes on one too short", octets, leastTLSA+1)
+	}
+	return "its data has 0 octets: take it away, Postfix 3.7 crashes on it"
+}
+
+// swapped says what data is that another matching type than the record's is for; "" if it is of none.
+func swapped(data []byte) string {
+	switch {
+	case len(data) == sha256.Size:
+		return "; that many has a SHA-256, which is matching type 1"
+	case len(data) == sha512.Size:
+		return "; that many has a SHA-512, which is matching type 2"
+	case isKey(data):
+		return "; it is a whole public key, which is matching type 0 with selector 1"
+	}
+	if _, err := ParseCertificate(data); err == nil {
+		return "; it is a whole certificate, which is matching type 0 with selector 0"
 	}
 	return ""
 }
@@ -107,12 +139,12 @@ func fault(r *dns.TLSA) string {
 func faultOfDER(selector uint8, data []byte) string {
 	if selector == Cert {
 		if _, err := ParseCertificate(data); err != nil {
-			return "its data is not a certificate in DER"
+			return "its data is not a certificate in DER" + swapped(data)
 		}
 		return ""
 	}
 	if !isKey(data) {
-		return "its data is not a public key in DER"
+		return "its data is not a public key in DER" + swapped(data)
 	}
 	return ""
 }

@@ -56,3 +56,17 @@ func TestWalk(t *testing.T) {
 var statuses = map[string]dnssec.Status{
 	"Secure": dnssec.Secure, "Insecure": dnssec.Insecure, "Bogus": dnssec.Bogus,
 }
+
+// TestShortTLSA: a TLSA record that is too short to be one, which comes as octets, is not passed over but told as dangerous.
+func TestShortTLSA(t *testing.T) {
+	for octets, want := range map[string]string{"": "it has 0 of the 4", "03": "it has 1 of the 4", "0301": "it has 2 of the 4", "030101": "its data has 0 octets"} {
+		h := dns.RR_Header{Name: "_25._tcp.h.", Rrtype: dns.TypeTLSA, Class: dns.ClassINET, Rdlength: uint16(len(octets) / 2)}
+		got := askTLSA("h.", Port, func(name string, qtype uint16) Reply {
+			return Reply{Lookup{name, qtype, dnssec.Secure, true}, dns.RcodeSuccess, []dns.RR{&dns.RFC3597{Hdr: h, Rdata: octets}}}
+		})
+		usable, unusable := Usable(got.Records)
+		if len(usable) != 0 || len(unusable) != 1 || !strings.Contains(unusable[0].Why, want) || !strings.Contains(unusable[0].Why, "Postfix 3.7 crashes") || !Dangerous(got.Records[0]) {
+			t.Errorf("%q: %v, %v", octets, usable, unusable)
+		}
+	}
+}
