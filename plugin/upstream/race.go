@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
@@ -36,6 +37,7 @@ type race struct {
 type runner struct {
 	*upstream
 	sent     int // how often it was asked
+	vain     int // of these met a closed door
 	running  int // attempts outstanding
 	attempts sync.WaitGroup
 	fault    *fault // what ended its part
@@ -50,6 +52,7 @@ type arrival struct {
 	index, round int
 	reply        chain.Reply
 	fault        *fault
+	vain         bool // it has not been heard: TCP was refused to a copy, and the datagrams may still be answered
 }
 
 // errBeaten is why an attempt ends of which another was the quicker, or took the place.
@@ -140,24 +143,29 @@ func (r *race) attempt(index int, q query) {
 	u.attempts.Go(func() {
 		reply, err := asked.ask(ctx, q)
 		f, failed := errors.AsType[*fault](err)
-		if err != nil && (!failed || q.spare) {
-			return // ctx has ended, and with it the attempt; or the datagrams may still be answered
+		vain := q.spare && errors.Is(err, syscall.ECONNREFUSED)
+		if err != nil && (!failed || q.spare && !vain) {
+			return // ctx has ended, and with it the attempt; or a datagram may still be answered
 		}
 		select {
-		case r.arrived <- arrival{index, round, reply, f}:
+		case r.arrived <- arrival{index, round, reply, f, vain}:
 		case <-ctx.Done():
 		}
 	})
 }
 
-// fail takes an upstream out, and asks the first that is not being asked.
+// fail takes an upstream out, and asks the first that is not being asked. That TCP is refused takes no upstream out.
 func (r *race) fail(ctx context.Context, a arrival) {
 	failed := r.runners[a.index]
 	if a.round != failed.round {
 		return
 	}
-	failed.fault = a.fault
 	failed.running--
+	if a.vain {
+		failed.vain++
+		return
+	}
+	failed.fault = a.fault
 	r.sockets = slices.DeleteFunc(r.sockets, func(i int) bool { return i == a.index })
 	for i := range r.runners {
 		if u := r.runners[i]; u.fault == nil && u.running == 0 && u.sent < r.copies {
@@ -180,7 +188,7 @@ func (r *race) copy(ctx context.Context) {
 	for n := range r.runners {
 		i := (r.last + 1 + n) % len(r.runners)
 		switch u := r.runners[i]; {
-		case u.fault != nil || u.sent >= r.copies:
+		case u.fault != nil || u.sent-u.vain >= r.copies:
 		case u.sent == 0:
 			r.start(ctx, i)
 			return

@@ -119,6 +119,16 @@ func TestThirdCopyOverTCP(t *testing.T) {
 	}
 }
 
+// A copy to which TCP was refused has reached nobody: another datagram goes out in its place.
+func TestRefusedCopyIsMadeGood(t *testing.T) {
+	leakless(t)
+	wantMX(t, rootSet(t, withoutTCP(t, func(a *asked) {
+		if a.n == mostCopies-1 {
+			a.answer(theMX(t))
+		}
+	})))
+}
+
 // The second copy goes to the next upstream, and the first usable reply wins.
 func TestSecondCopyGoesElsewhere(t *testing.T) {
 	leakless(t)
