@@ -99,6 +99,7 @@ func entry(out *strings.Builder, name, usage string) {
 
 // describeCompletion shows the library's command, in our words.
 func describeCompletion(c *cli.Command) {
+	prepare(group(c), c.Root())
 	c.Hidden = false
 	c.Usage = "print what a shell needs to complete commands and flags"
 	c.Description = "For the shell that runs now, and in its start-up file for those to come:\n\n" +

@@ -41,7 +41,7 @@ func init() {
 // run is main with everything it touches given; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := command(stdout, stderr)
-	err := root.Run(ctx, commandFirst(root, args))
+	err := aboutHelp(root.Run(ctx, commandFirst(root, args)))
 	if err == nil {
 		return 0
 	}

@@ -377,6 +377,8 @@ func TestUsage(t *testing.T) {
 		{"nta add", "nta add takes a zone"},
 		{"nta add a..b", `"a..b" is not a domain name`},
 		{"nta add a.example because", `"because" is not a duration`},
+		{"nta add a.example 169h", "lasts from 1s to 168h"},
+		{"nta add a.example -5h", "lasts from 1s to 168h"},
 		{"nta add -forever a.example", "nta add has no flag --forever; see danelaw nta add --help"},
 		{"nta list a.example", `nta list takes no argument such as "a.example"`},
 		{"nta remove", "takes one name"},
@@ -387,6 +389,11 @@ func TestUsage(t *testing.T) {
 		{"cache stats x", `cache stats takes no argument such as "x"`},
 		{"cache dump", "takes one name"},
 		{"cache dump -limit 0 .", "0 is no limit"},
+		{"help chekc", `danelaw: there is no help on "chekc"; see danelaw --help`},
+		{"check --help good.dane", `there is no help on "good.dane"`},
+		{"completion", "danelaw: completion needs one of bash, zsh, fish, pwsh"},
+		{"completion tcsh", `"tcsh" is no command of danelaw completion; there are bash`},
+		{"completion bash --all", "completion bash has no flag --all"},
 	} {
 		code, out, stderr := here(strings.Fields(tt.args)...)
 		if code != exitUsage || !strings.Contains(stderr, tt.want) || out != "" {

@@ -105,7 +105,19 @@ var (
 	unknownFlag = regexp.MustCompile(`^flag provided but not defined: -+(.*)$`)
 	wrongValue  = regexp.MustCompile(`(?s)^invalid value "(.*)" for flag -+([^:]*): (.*)$`)
 	noValue     = regexp.MustCompile(`^flag needs an argument: -+(.*)$`)
+	noTopic     = regexp.MustCompile(`(?s)^No help topic for '(.*)'$`)
 )
+
+// aboutHelp says in our words that there is no help on something, which the library alone finds out.
+func aboutHelp(err error) error {
+	if err == nil {
+		return nil
+	}
+	if m := noTopic.FindStringSubmatch(err.Error()); m != nil {
+		return usageError{fmt.Errorf("there is no help on %q; see danelaw --help", m[1])}
+	}
+	return err
+}
 
 // misread says in our words what the library found wrong with the flags of c.
 func misread(c *cli.Command, err error) error {

@@ -248,6 +248,15 @@ func listNTAs(*http.Request) (any, error) {
 	return NTAReply{NTAs: t.list(), Kept: t.kept()}, nil
 }
 
+// NegativeLife reads how long a negative trust anchor is to last (T-18).
+func NegativeLife(text string) (time.Duration, error) {
+	life, err := period(text, time.Second, maxNegativeLife)
+	if err != nil {
+		return 0, fmt.Errorf("%w: a negative trust anchor lasts from 1s to 168h", err)
+	}
+	return life, nil
+}
+
 func addNTA(r *http.Request) (any, error) {
 	var in NTARequest
 	decoder := json.NewDecoder(r.Body)
@@ -255,9 +264,9 @@ func addNTA(r *http.Request) (any, error) {
 	if err := decoder.Decode(&in); err != nil {
 		return nil, fmt.Errorf("the request cannot be understood: %w", err)
 	}
-	life, err := period(in.Life, time.Second, maxNegativeLife)
+	life, err := NegativeLife(in.Life)
 	if err != nil {
-		return nil, fmt.Errorf("%w: a negative trust anchor lasts from 1s to 168h", err)
+		return nil, err
 	}
 	t, err := controlled()
 	if err != nil {
