@@ -473,3 +473,27 @@ KaisLgmWqquDZgiIXHCKcpPlA2bwMdgr8mYlkw93ORjFxDeOwupNiQ==
 -----END PUBLIC KEY-----
 `
 )
+
+// TestTLSAWithoutData: a published record without data is a fault although another is good for the certificate.
+func TestTLSAWithoutData(t *testing.T) {
+	c := newCredentials(t, "mx.example")
+	id, err := readIdentity(t.Context(), write(t, "cert.pem", c.fullchain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &tlsaPlan{host: "mx.example.", base: "mx.example.", port: 25, kind: dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1}, current: []*identity{id}}
+	right, err := p.record(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		records []*dns.TLSA
+		good    bool
+	}{{[]*dns.TLSA{right}, true}, {[]*dns.TLSA{right, {Hdr: dns.RR_Header{Rdlength: 3}, Usage: 3, Selector: 1, MatchingType: 1}}, false}} {
+		p.set = publishedSet{secure: true, owner: "_25._tcp.mx.example.", records: test.records}
+		out, err := p.report(true)
+		if err != nil || out.Good != test.good || !test.good && !strings.Contains(out.Published.Records[1].Text, "Postfix 3.7 crashes") {
+			t.Errorf("%v: %+v, %v", test.records, out, err)
+		}
+	}
+}

@@ -126,7 +126,7 @@ func (p *tlsaPlan) compare(out *plannedJSON) {
 		out.Published.Records = append(out.Published.Records,
 			publishedRecordJSON{Record: u.Record.String(), Text: "is unusable: " + u.Why, brief: mail.Brief(u.Record)})
 	}
-	out.Good = !slices.ContainsFunc(out.Certificates, func(c *plannedCertJSON) bool { return !c.Good })
+	out.Good = !slices.ContainsFunc(out.Certificates, func(c *plannedCertJSON) bool { return !c.Good }) && !slices.ContainsFunc(p.set.records, mail.Crashes)
 }
 
 // steps are those of a rollover (RFC 7671 section 8.1).

@@ -359,6 +359,8 @@ func (s Sender) byTLSA(h *Host) Decision {
 		return failing(t.Lookup)
 	}
 	switch usable, _ := s.Usable(t.Records); {
+	case s == Postfix && slices.ContainsFunc(t.Records, Crashes):
+		return Decision{Action: Defer, Failed: &t.Lookup, Code: "4.3.0", Why: fmt.Sprintf("Postfix 3.7 crashes on a TLSA record without data at %s", t.Name)}
 	case len(usable) > 0:
 		return Decision{Action: DANE, Why: fmt.Sprintf("%s is Secure and usable", t.Lookup)}
 	}

@@ -65,6 +65,10 @@ func TestDecisions(t *testing.T) {
 		h.Addresses = addresses(a, aaaa)
 		return h
 	}
+	withEmpty := func(usage uint8, beside ...*dns.TLSA) Host {
+		empty := &dns.TLSA{Hdr: dns.RR_Header{Rdlength: 3}, Usage: usage, Selector: SPKI, MatchingType: SHA256}
+		return host(data(secure), tlsa("h.", data(secure), append(beside, empty)...))
+	}
 	nameError, null := to(denied(secure)), to(data(secure))
 	nameError.NameError, null.Null = true, true
 	insecureNameError := to(denied(insecure))
@@ -76,6 +80,9 @@ func TestDecisions(t *testing.T) {
 	}{
 		{"all is well", to(data(secure), good), "dane dane dane  tlsa"},
 		{"some records unusable", to(data(secure), mixed), "dane dane dane  tlsa"},
+		{"one without data beside a good one", to(data(secure), withEmpty(3, usableTLSA)), "dane defer dane  tlsa"},
+		{"one without data alone", to(data(secure), withEmpty(2)), "encrypt defer encrypt tlsa-invalid tlsa"},
+		{"one without data of usage 1", to(data(secure), withEmpty(1, usableTLSA)), "dane dane dane  tlsa"},
 
 		{"MX Insecure", to(data(insecure), good), "opportunistic dane opportunistic  tlsa"},
 		{"MX Insecure, host Insecure", to(data(insecure), host(data(insecure))), "opportunistic opportunistic opportunistic  no-policy-found"},

@@ -76,7 +76,7 @@ func Usable(all []*dns.TLSA) (usable []*dns.TLSA, unusable []Unusable) {
 
 // fault says why a record is unusable by itself, "" if it is not.
 func fault(r *dns.TLSA) string {
-	if Dangerous(r) {
+	if r.Certificate == "" {
 		return tooShort(r)
 	}
 	switch {
@@ -106,17 +106,27 @@ func fault(r *dns.TLSA) string {
 // leastTLSA is how many octets the three numbers of a record take, behind which its data is (RFC 6698 section 2.1).
 const leastTLSA = 3
 
-// Dangerous reports whether a record is without data, so that senders may crash on it: one of fewer octets than it must have may be read
-// as such a one.
-func Dangerous(r *dns.TLSA) bool { return r.Certificate == "" }
+// Crashes reports whether Postfix 3.7 crashes on a record of a Secure RRset: it copies no data (tls_dane.c, parse_tlsa_rr, and mymemdup). It
+// passes over records of other usages and of matching type 255, and over shorter ones.
+func Crashes(r *dns.TLSA) bool {
+	return r.Certificate == "" && !cut(r) && (r.Usage == DANETA || r.Usage == DANEEE) && r.MatchingType != 255
+}
 
-// tooShort says how short a dangerous record is.
+// cut reports whether a record without data has not even its three numbers.
+func cut(r *dns.TLSA) bool {
+	return r.Hdr.Rdlength < leastTLSA && (r.Hdr.Rdlength > 0 || r.Usage|r.Selector|r.MatchingType == 0)
+}
+
+// tooShort says how short a record without data is: programs may not be ready for it.
 func tooShort(r *dns.TLSA) string {
-	octets := r.Hdr.Rdlength
-	if octets < leastTLSA && (octets > 0 || r.Usage|r.Selector|r.MatchingType == 0) {
-		return fmt.Sprintf("it has %d of the %d octets that a TLSA record has at least: take it away, Postfix 3.7 crashes on one too short", octets, leastTLSA+1)
+	switch {
+	case Crashes(r):
+		return "its data has 0 octets: take it away, Postfix 3.7 crashes on it"
+	case cut(r):
+		return fmt.Sprintf("it has %d of the %d octets that a TLSA record has at least, and is dangerous: take it away (Postfix 3.7 warns of it and passes over it, others may crash)",
+			r.Hdr.Rdlength, leastTLSA+1)
 	}
-	return "its data has 0 octets: take it away, Postfix 3.7 crashes on it"
+	return "its data has 0 octets, which is dangerous: take it away (Postfix 3.7 crashes on such records of usage 2 and 3)"
 }
 
 // swapped says what data is that another matching type than the record's is for; "" if it is of none.
