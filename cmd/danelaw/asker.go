@@ -40,7 +40,7 @@ func openAsker(ctx context.Context, c *cli.Command) (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	blocks, err := setUp(src, danelaw.Load)
+	blocks, err := setUp(ctx, src, danelaw.Load)
 	if err != nil {
 		end()
 		return nil, err
@@ -104,14 +104,27 @@ func (a *asker) now(name string) time.Time {
 	return time.Now()
 }
 
-// setUp makes up a Corefile without serving it.
-func setUp(src *source, load func(caddy.Input) (danelaw.Blocks, error)) (danelaw.Blocks, error) {
+// setUp makes up a Corefile without serving it. Whatever hangs meanwhile, a FIFO that it imports or names, is left behind when ctx ends.
+func setUp(ctx context.Context, src *source, load func(caddy.Input) (danelaw.Blocks, error)) (danelaw.Blocks, error) {
 	input, err := src.Load(serverType)
 	if err != nil {
 		return nil, err
 	}
-	blocks, err := load(input)
-	return blocks, redacted(err)
+	type result struct {
+		blocks danelaw.Blocks
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		blocks, err := load(input)
+		done <- result{blocks, redacted(err)}
+	}()
+	select {
+	case r := <-done:
+		return r.blocks, r.err
+	case <-ctx.Done():
+		return nil, errInterrupted
+	}
 }
 
 // users finds the users and passwords of URLs.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -171,6 +172,26 @@ func TestEndWhileStarting(t *testing.T) {
 		})
 		if p.terminate(t); p.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
 			t.Errorf("%q: it was killed: %v", args, p.ProcessState)
+		}
+	}
+}
+
+// TestEndWhileImporting: a Corefile that imports what hangs keeps no command from ending.
+func TestEndWhileImporting(t *testing.T) {
+	dir := t.TempDir()
+	fifo, conf := filepath.Join(dir, "fifo"), filepath.Join(dir, "Corefile")
+	text := ".:0 {\n danelaw {\n  import " + fifo + "\n }\n}\n"
+	if err := errors.Join(syscall.Mkfifo(fifo, 0o600), os.WriteFile(conf, []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-conf", conf}, {"-validate", "-conf", conf}, {"check", "-conf", conf, "good.dane"}} {
+		p := start(t, nil, args...)
+		time.Sleep(300 * time.Millisecond) // until it hangs, or a little before: it ends in both cases
+		p.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.ended:
+		case <-time.After(20 * time.Second):
+			t.Errorf("%q does not end", args)
 		}
 	}
 }

@@ -172,7 +172,7 @@ func labAsker(t *testing.T) *asker {
 		t.Fatal(err)
 	}
 	defer forget()
-	blocks, err := setUp(src, danelaw.Load)
+	blocks, err := setUp(t.Context(), src, danelaw.Load)
 	if err != nil {
 		t.Fatal(err)
 	}

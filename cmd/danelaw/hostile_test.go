@@ -237,7 +237,7 @@ func TestHostileWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks, err := setUp(src, danelaw.Load)
+	blocks, err := setUp(t.Context(), src, danelaw.Load)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func serve(ctx context.Context, c *cli.Command) error {
 	src, err := configuration(ctx, c, !c.Bool("validate"))
 	switch {
 	case err == nil && c.Bool("validate"):
-		err = validate(src, c.Root().Writer)
+		err = validate(ctx, src, c.Root().Writer)
 	case err == nil:
 		err = daemon(ctx, src, func(i *caddy.Instance) {
 			log.Printf("[INFO] %s: danelaw listens on %s", danelaw.ThisBuild(), strings.Join(addresses(i), ", "))
@@ -133,8 +133,8 @@ func configuration(ctx context.Context, c *cli.Command, toServe bool) (*source, 
 }
 
 // validate runs all checks of a start.
-func validate(src *source, to io.Writer) error {
-	blocks, err := setUp(src, danelaw.Validate)
+func validate(ctx context.Context, src *source, to io.Writer) error {
+	blocks, err := setUp(ctx, src, danelaw.Validate)
 	if err != nil {
 		return err
 	}

@@ -182,7 +182,7 @@ func TestOtherCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer forget()
-	blocks, err := setUp(src, danelaw.Load)
+	blocks, err := setUp(t.Context(), src, danelaw.Load)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,6 +54,12 @@ func TestFilesOfOthers(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), option) {
 				t.Errorf("%s, %s: %v, want %q", tt.name, option, err, want)
 			}
+			if strings.HasPrefix(tt.options, option) || option == "control" { // without a start, too
+				_, err := Validate(corefile(blockOf(".:0", "upstream . 127.0.0.1:9\n"+paths.Replace(options[option].line), "")))
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%s, %s: valid, error %v, want %q", tt.name, option, err, want)
+				}
+			}
 		}
 	}
 }

@@ -254,6 +254,11 @@ func (s *setting) finish() error {
 	if err := s.loadCA(); err != nil {
 		return err
 	}
+	if s.at["control"] != "" && s.control != "" {
+		if err := s.files().Keep(filepath.Dir(s.control)); err != nil {
+			return s.errorAt("control", "control %s: %v", s.control, err)
+		}
+	}
 	for _, a := range s.Negative {
 		if err := s.distrustable(a.Zone); err != nil {
 			return s.errorAt("negative_trust_anchor "+a.Zone, "negative_trust_anchor %s: %v", a.Zone, err)
