@@ -149,7 +149,7 @@ func printLines(to io.Writer, results []result, p painter) error {
 		} else {
 			word, text = r.view.Decision, r.view.line()
 			_, tone = r.view.headline()
-			if r.view.Blind {
+			if r.view.Blind || r.view.unknowable {
 				word = "unknown"
 			}
 		}

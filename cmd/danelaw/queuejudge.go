@@ -41,6 +41,8 @@ func (w *waiting) judge(found result, connected bool) {
 		w.told(faultOther, "it goes to an address: neither MX nor TLSA records decide", log+", and at "+w.Destination)
 	case found.view == nil:
 		w.told(faultOther, found.Error(), log)
+	case found.view.unknowable:
+		w.told(faultOther, found.view.Why, log)
 	case found.view.Blind:
 		w.told(faultOurs, "nothing is known of the domain: "+found.view.Why, "see what is wrong with the upstreams", "danelaw doctor")
 	default:

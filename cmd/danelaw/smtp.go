@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
@@ -31,6 +33,7 @@ type (
 		at      netip.AddrPort
 		seen    *probe.Report
 		refused map[mail.Sender]string // why a program does not take the certificates; nil if it was not looked at
+		unsure  map[mail.Sender]string // why it cannot be known whether it does
 	}
 	smtpSender struct {
 		Name    string `json:"name"`
@@ -74,7 +77,7 @@ func (a *asker) connect(ctx context.Context, v *view, o lookOptions) {
 					a.lookForOther(ctx, t, r)
 				}
 				h.SMTP[n] = newSMTPView(r, v.Checked)
-				h.SMTP[n].judge(&v.domain, facts, r.Chain, v.Checked)
+				h.SMTP[n].judge(a.prober, &v.domain, facts, r.Chain, v.Checked)
 			})
 		}
 	}
@@ -130,14 +133,16 @@ func newSMTPView(r *probe.Report, now time.Time) smtpView {
 }
 
 // judge fills in what the programs make of the certificates, where that is not what RFC 7672 says.
-func (s *smtpView) judge(d *mail.Domain, h *mail.Host, chain []*x509.Certificate, now time.Time) {
+func (s *smtpView) judge(p *probe.Prober, d *mail.Domain, h *mail.Host, chain []*x509.Certificate, now time.Time) {
 	if s.Failure != nil && probe.Kind(s.Failure.Kind) != probe.Certificate || len(chain) == 0 {
 		return
 	}
-	s.refused = map[mail.Sender]string{}
+	s.refused, s.unsure = map[mail.Sender]string{}, map[mail.Sender]string{}
 	for _, program := range mail.Programs {
 		_, err := program.Authenticate(d, h, chain, now)
-		switch {
+		switch why := p.Unsure(program, err, chain, now); {
+		case why != "":
+			s.unsure[program] = why
 		case err != nil:
 			s.refused[program] = err.Error()
 			if s.Failure == nil {
@@ -256,6 +261,33 @@ func (h *hostView) unknown(a mail.Action) bool {
 		kind := probe.Kind(s.Failure.Kind)
 		return kind.Unknown() && (a > mail.Opportunistic || kind != probe.Unspoken)
 	})
+}
+
+// unsure says why it cannot be known what a program does that keeps to the TLSA records of a host; "" if it is known.
+func (h *hostView) unsure(s mail.Sender, a mail.Action) string {
+	for i := range h.SMTP {
+		if why := h.SMTP[i].unsure[s]; a == mail.DANE && why != "" && !s.Ignores(h.SMTP[i].at.Addr()) {
+			return h.SMTP[i].Address + ": " + why
+		}
+	}
+	return ""
+}
+
+// unsure is that of a decision on hosts, of which those from one to before another are: of the first of which it is not known, or of a lookup
+// that is not made here.
+func (v *view) unsure(s mail.Sender, d mail.Decision, from, to int) string {
+	for _, l := range v.mailLookups() {
+		if d.Failed != nil && l.unjudged != nil && l.Name == d.Failed.Name && l.Type == dns.Type(d.Failed.Type).String() {
+			return fmt.Sprintf("danelaw cannot know: %v", l.unjudged)
+		}
+	}
+	for i := from; i < to; i++ {
+		own, _ := v.hostDecision(s, i)
+		if why := v.Hosts[i].unsure(s, own.Action); d.Action.Delivers() && why != "" {
+			return why
+		}
+	}
+	return ""
 }
 
 // fails reports whether a sender with such a decision meets something at an address of a host that keeps it from delivering there,

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -19,6 +21,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // seen are the addresses of a host by the kinds of their failures, "" for none.
@@ -204,5 +207,61 @@ func TestOtherCertificate(t *testing.T) {
 	seen, err := h.Look(t.Context(), "mismatch.dane.", a.prober)
 	if err != nil || report(seen, 0).print(&text) != nil || !strings.Contains(text.String(), unseen) {
 		t.Errorf("watch: %v\n%s", err, text.String())
+	}
+}
+
+// TestCannotKnow: of names that are not validated here, and of Exim where a CA of the system may stand in for a TLSA record of usage 2 that
+// is of another name, it is said that danelaw cannot know, not that mail is deferred.
+func TestCannotKnow(t *testing.T) {
+	lab := newLab(t)
+	file := write(t, "Corefile", fmt.Sprintf(`.:%d {
+ danelaw {
+  upstream . %s
+  trust_anchor %s
+  private mx.mismatch.dane
+  control off
+ }
+ forward . %[2]s
+}
+`, ports.Closed(t), lab.Addr(), anchors(t, lab)))
+	_, out, _ := here("check", "--conf", file, "mismatch.dane")
+	if got := words(out); strings.Count(got, "danelaw cannot know: mx.mismatch.dane. is private") < 3 || strings.Contains(got, " defers") || !strings.Contains(got, "reported as unknown") {
+		t.Errorf("private:\n%s", out)
+	}
+	_, out, _ = here("check", "--conf", file, "--file", write(t, "domains", "mismatch.dane\n"))
+	if !strings.Contains(words(out), "mismatch.dane. unknown danelaw cannot know: ") {
+		t.Errorf("private:\n%s", out)
+	}
+	src, forget, err := labSource(lab, firstLabPort, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer forget()
+	blocks, err := setUp(t.Context(), src, danelaw.Load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := x509.NewCertPool()
+	a := &asker{prober: &probe.Prober{Timeout: time.Minute, Dial: lab.Dial, CAs: known}, end: func() {}, blocks: blocks}
+	defer a.close()
+	look := func() *view {
+		v, err := a.look(t.Context(), "other-name.dane.", lookOptions{smtp: true, port: mail.Port})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	v := look()
+	if exim := v.Senders[1]; exim.Decision != "defer" || !strings.HasPrefix(exim.Text, "defers") {
+		t.Errorf("a CA that nobody knows: %+v", exim)
+	}
+	chain := v.Hosts[0].SMTP[0].seen.Chain
+	known.AddCert(chain[len(chain)-1])
+	v = look()
+	if exim := v.Senders[1]; exim.Decision != "dane" || !strings.Contains(exim.Text, "danelaw cannot know what Exim does: ") || v.Wanted {
+		t.Errorf("a CA that the system knows: %+v, wanted %v", exim, v.Wanted)
+	}
+	if postfix := v.Senders[0]; postfix.Decision != "defer" {
+		t.Errorf("%+v", postfix)
 	}
 }

@@ -39,8 +39,9 @@ type (
 		Signatures []signatureView `json:"signatures"` // of all that is Secure here, the first to expire first
 		Zones      []*zoneView     `json:"zones"`      // parents before children
 
-		domain mail.Domain
-		zones  map[string]*dnssec.Zone
+		domain     mail.Domain
+		unknowable bool // what a sender does depends on names that are not validated here
+		zones      map[string]*dnssec.Zone
 	}
 	// failureView is a failure of DNSSEC or of a lookup.
 	failureView struct {
@@ -384,11 +385,14 @@ func daysLeft(end, now time.Time) int { return int(math.Floor(end.Sub(now).Hours
 func (v *view) decide(o lookOptions) {
 	decision, _ := v.decision(mail.Standard)
 	v.Decision, v.Why = decision.Action.String(), decision.Why
-	v.Senders = v.senders(v.decision)
+	v.Senders = v.senders(v.decision, 0, len(v.Hosts))
+	if why := v.unsure(mail.Standard, decision, 0, 0); why != "" {
+		v.Why, v.unknowable = why, true
+	}
 	for i, h := range v.Hosts {
 		own, _ := v.hostDecision(mail.Standard, i)
 		h.Decision, h.Why = own.Action.String(), own.Why
-		h.Senders = v.senders(func(s mail.Sender) (mail.Decision, bool) { return v.hostDecision(s, i) })
+		h.Senders = v.senders(func(s mail.Sender) (mail.Decision, bool) { return v.hostDecision(s, i) }, i, i+1)
 	}
 	for _, l := range v.lookups() {
 		if l.Failure != nil && v.Culprit == nil {
@@ -400,15 +404,20 @@ func (v *view) decide(o lookOptions) {
 		result = mail.DANERequired
 	}
 	v.Report = reportView{v.domain.PolicyType(v.MTASTS.Published && v.MTASTS.Error == ""), string(result), result.ExchangeOnline(), o.smtp}
+	if v.unknowable {
+		v.Report = reportView{}
+	}
 	v.Wanted = v.wanted(o)
 }
 
-// senders are the decisions of the programs.
-func (v *view) senders(decide func(mail.Sender) (mail.Decision, bool)) (all []senderView) {
+// senders are the decisions of the programs on the hosts from one to before another.
+func (v *view) senders(decide func(mail.Sender) (mail.Decision, bool), from, to int) (all []senderView) {
 	for _, s := range mail.Programs {
 		d, changed := decide(s)
 		text := s.Consequence(&v.domain, d)
-		switch { // by what DNS does not tell
+		switch why := v.unsure(s, d, from, to); { // by what DNS does not tell
+		case why != "":
+			text = why
 		case changed && d.Action == mail.Bounce:
 			text = "bounces: " + d.Why
 		case changed:
@@ -431,7 +440,7 @@ func (v *view) wanted(o lookOptions) bool {
 			return false
 		}
 		for i := range v.Hosts {
-			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || own.Action == mail.Bounce || v.Hosts[i].fails(s, own.Action) || v.Hosts[i].unknown(own.Action) {
+			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || own.Action == mail.Bounce || v.Hosts[i].unsure(s, own.Action) != "" || v.Hosts[i].fails(s, own.Action) || v.Hosts[i].unknown(own.Action) {
 				return false
 			}
 		}

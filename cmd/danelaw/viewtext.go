@@ -78,6 +78,9 @@ func (v *view) headline() (text string, t tone) {
 	if v.Blind {
 		return "danelaw's own upstreams fail, so nothing is known of the domain", bad
 	}
+	if v.unknowable {
+		return "danelaw cannot know what becomes of mail", plain
+	}
 	text, t = headlines[v.Decision], tones[v.Decision]
 	for _, s := range v.worse() {
 		switch {
@@ -147,7 +150,7 @@ func printRows(b *strings.Builder, rows []row, p painter, width int) {
 
 // told is the sentence below the headline.
 func (v *view) told() string {
-	if v.Blind {
+	if v.Blind || v.unknowable {
 		return v.Why
 	}
 	if _, stopped := v.decision(mail.Standard); v.Culprit != nil && !stopped {

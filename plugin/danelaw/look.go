@@ -302,7 +302,11 @@ func (l *look) refusal(d *mail.Domain, h *mail.Host, r *probe.Report) {
 		if r.Failure != nil || s.Host(d, h).Action != mail.DANE {
 			continue
 		}
-		if _, err := s.Authenticate(d, h, r.Chain, l.seen.At); err != nil {
+		_, err := s.Authenticate(d, h, r.Chain, l.seen.At)
+		switch why := l.prober.Unsure(s, err, r.Chain, l.seen.At); {
+		case why != "":
+			r.Failure = &probe.Failure{Kind: probe.Unspoken, Err: errors.New(why)}
+		case err != nil:
 			r.Failure = &probe.Failure{Kind: probe.Certificate, Err: fmt.Errorf("not to %s: %w", s, err)}
 		}
 	}

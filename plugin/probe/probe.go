@@ -72,6 +72,8 @@ type Prober struct {
 	Clock   func() time.Time // by which certificates are judged; nil: time.Now
 	// Implicit has TLS begin with the first octet (RFC 8314 section 3), which port 465 is for.
 	Implicit bool
+	// CAs are those that a sender may know beside TLSA records; nil: the system's.
+	CAs *x509.CertPool
 	// Dial, if set, connects in the place of the system: a lab's hosts have addresses that nobody has.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }

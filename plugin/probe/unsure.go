@@ -1,0 +1,28 @@
+package probe
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/danelaw-dns/danelaw/plugin/mail"
+)
+
+// Unsure says why it cannot be known what a sender does with a chain that its TLSA records do not authenticate; "" if it is known. Exim with
+// GnuTLS asks the CAs of its system about a certificate of which a record of usage 2 is right and the name is not, and heeds no name then
+// (tls-gnu.c, verify_certificate): if the chain is one of a CA that this system knows, it may deliver.
+func (p *Prober) Unsure(s mail.Sender, err error, chain []*x509.Certificate, now time.Time) string {
+	failure, ok := errors.AsType[*mail.CertificateError](err)
+	if s != mail.Exim || !ok || failure.Result != mail.CertificateHostMismatch {
+		return ""
+	}
+	o := x509.VerifyOptions{Roots: p.CAs, Intermediates: x509.NewCertPool(), CurrentTime: now}
+	for _, c := range chain[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	if _, err := chain[0].Verify(o); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("danelaw cannot know what Exim does: %v, but it may take the certificate by the CAs of its system", err)
+}
