@@ -145,7 +145,7 @@ func (s *smtpView) judge(p *probe.Prober, d *mail.Domain, h *mail.Host, chain []
 			s.unsure[program] = why
 		case err != nil:
 			s.refused[program] = err.Error()
-			if s.Failure == nil {
+			if s.Failure == nil && program.Host(d, h).Action == mail.DANE {
 				s.Otherwise = append(s.Otherwise, smtpSender{string(program), false, err.Error()})
 			}
 		case s.Failure != nil && program.Host(d, h).Action == mail.DANE:

@@ -265,3 +265,11 @@ func TestCannotKnow(t *testing.T) {
 		t.Errorf("%+v", postfix)
 	}
 }
+
+// TestNothingToMatch: of a host that has no usable TLSA record it is not said that its certificate matches none: nobody compares it.
+func TestNothingToMatch(t *testing.T) {
+	_, out := checked(t, "-smtp", "unusable-tlsa.dane")
+	if at := out.Domains[0].Hosts[0].SMTP; len(at) == 0 || at[0].Result != "tls" || len(at[0].Otherwise) > 0 {
+		t.Errorf("%+v", at)
+	}
+}
