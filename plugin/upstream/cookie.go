@@ -17,6 +17,10 @@ const (
 	maxServerCookie = 32
 )
 
+// alwaysFits is a size in octets up to which a reply is truncated over UDP for no reason of size: RFC 1035 section 4.2.1 has
+// room for 512, of which a cookie takes some.
+const alwaysFits = 512 - 4 - clientCookie - maxServerCookie
+
 // cookieMemory is how long it is remembered what a server does badly with (S-8), and the time within which two strikes count.
 const cookieMemory = 10 * time.Minute
 
@@ -39,10 +43,12 @@ const (
 //
 // A server that has sent its part is relied upon to send ours: replies without it are dropped, and that is all the
 // protection there is in cookies. What would an attacker off the path have to do to end it? A reply without our part, or
-// with another, must hit a port and an ID first, as where there are no cookies, and that twice in [cookieMemory], on two
-// questions with a port of their own each (strikes); the questions hit go over TCP. Or the server must be kept from answering
-// for [longSilence]. All other signs (an error, a copy without the option that is answered where the question was not) count
-// only while the server is not relied upon: then any reply without a cookie is taken as it is, and there is nothing to gain.
+// with another, or one that is truncated without need, must hit a port and an ID first, as where there are no cookies, and that
+// twice in [cookieMemory], on two questions with a port of their own each (strikes); the questions hit go over TCP, and only
+// if there is none without the option, where port and ID must be hit again. Or the server must be kept from answering
+// for [longSilence]. All other signs (a reply that is no answer, a question asked without the option, as a copy or a further
+// try, that is answered) count only while the server is not relied upon: then any reply without a cookie is taken as it is,
+// and there is nothing to gain. Further tries of V-14, which the owner of a broken zone can call forth, keep to this too.
 type cookies struct {
 	clock func() time.Time
 
@@ -58,7 +64,7 @@ type cookies struct {
 	doubted bool      // the last question with the option had no reply that could be taken
 	silent  time.Time // since when no question with the option had any; zero: the last had
 	borne   bool      // the option is known to do no harm
-	errors  int       // to questions with the option, in a row
+	errors  int       // and other replies that are no answer, to questions with the option, in a row
 }
 
 // choose returns how to ask a question; again: it is outstanding already. Who is told to retry tries the usual way, too.
@@ -143,7 +149,8 @@ func (c *cookies) unheard(asked habit) {
 	}
 }
 
-// strike notes that a question was answered without our part. A server that was relied upon is not any more after the second.
+// strike notes that a question was answered without our part, or truncated without need. A server that was relied upon is not
+// any more after the second.
 func (c *cookies) strike() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,13 +172,32 @@ func (c *cookies) count() {
 	}
 }
 
-// blamed reports whether a reply to a question with the option may be an error for its sake alone (RFC 7873 section 5.3 knows
-// FORMERR), so that it is worth asking without. For others than FORMERR that is so if the server has not yet shown that it
-// bears the option, and else ever more seldom the more there are in a row, as a name that fails, fails without it too.
-func (c *cookies) blamed(rcode int) bool {
+// tried reports whether the server has been sent the option.
+func (c *cookies) tried() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !refuses(rcode) {
+	return c.client != ""
+}
+
+// relied reports whether the server has sent its part.
+func (c *cookies) relied() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.server != ""
+}
+
+// vain reports whether m is no answer to q, and may be such for the sake of the option.
+func vain(q query, m *dns.Msg) bool {
+	return usable(q.Question, m) != nil || len(m.Answer) == 0 && len(m.Ns) == 0
+}
+
+// blamed reports whether a reply to a question with the option may be no answer for its sake alone (RFC 7873 section 5.3 knows
+// FORMERR), so that it is worth asking without. For others than FORMERR that is so if the server has not yet shown that it
+// bears the option, and else ever more seldom the more there are in a row, as a name that fails, fails without it too.
+func (c *cookies) blamed(q query, m *dns.Msg) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !vain(q, m) {
 		c.borne, c.errors = true, 0
 		return false
 	}
@@ -179,10 +205,10 @@ func (c *cookies) blamed(rcode int) bool {
 		return false
 	}
 	c.errors++
-	return rcode == dns.RcodeFormatError || !c.borne || c.errors > 1 && c.errors&(c.errors-1) == 0
+	return m.Rcode == dns.RcodeFormatError || !c.borne || c.errors > 1 && c.errors&(c.errors-1) == 0
 }
 
-// acquit notes that an error comes without the option too.
+// acquit notes that it is no answer without the option either.
 func (c *cookies) acquit() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
@@ -70,6 +72,31 @@ var oddServers = map[string]func(a *asked, ours string, m *dns.Msg) bool{
 	"answers SERVFAIL":                          refuseOption(dns.RcodeServerFailure, func(*dns.Msg) {}),
 	"answers a bare NOTIMP":                     refuseOption(dns.RcodeNotImplemented, func(m *dns.Msg) { m.Extra, m.Question = nil, nil }),
 	"answers REFUSED":                           refuseOption(dns.RcodeRefused, func(*dns.Msg) {}),
+	"answers nothing":                           refuseOption(dns.RcodeSuccess, func(*dns.Msg) {}),
+	"answers NXDOMAIN alone":                    refuseOption(dns.RcodeNameError, func(*dns.Msg) {}),
+	"answers nothing and echoes ours": func(_ *asked, ours string, m *dns.Msg) bool {
+		if ours != "" {
+			m.Answer = nil
+			setCookie(m, ours)
+		}
+		return true
+	},
+	"refers to other servers": refuseOption(dns.RcodeSuccess, func(m *dns.Msg) {
+		m.RecursionAvailable, m.Ns = false, []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: "com.", Rrtype: dns.TypeNS, Class: dns.ClassINET}, Ns: "ns.com."}}
+	}),
+	"truncates": refuseOption(dns.RcodeSuccess, func(m *dns.Msg) { m.Truncated = true }),
+	"truncates, and sends cookies unasked": func(_ *asked, ours string, m *dns.Msg) bool {
+		m.Truncated = ours != ""
+		setCookie(m, foreignCookie)
+		return true
+	},
+	"knows cookies, then truncates": func(a *asked, ours string, m *dns.Msg) bool {
+		if ours != "" {
+			setCookie(m, ours+serverPart)
+			m.Truncated = a.n > 0
+		}
+		return true
+	},
 	"answers BADCOOKIE": func(_ *asked, ours string, m *dns.Msg) bool {
 		if ours != "" {
 			m.Rcode, m.Answer = dns.RcodeBadCookie, nil
@@ -138,9 +165,7 @@ func wantLearned(t *testing.T, name string, servers ...*server) {
 		to = append(to, s.plain())
 	}
 	set := newSet(t, Config{Routes: []Route{{".", to}}, Clock: clock.Now, Meter: meter})
-	for _, u := range set.upstreams {
-		u.health.times = roundTrips{known: true, rare: time.Second} // no copies because this machine is slow
-	}
+	withoutCopies(set)
 	ask := func(n int, later time.Duration) (cost int) {
 		before := messages(servers)
 		for range n {
@@ -161,6 +186,13 @@ func wantLearned(t *testing.T, name string, servers ...*server) {
 	}
 	if n := meter.mismatched.Load(); n != 0 {
 		t.Errorf("%s: %d mismatches", name, n)
+	}
+}
+
+// withoutCopies has none sent because this machine is slow.
+func withoutCopies(set *Set) {
+	for _, u := range set.upstreams {
+		u.health.times = roundTrips{known: true, rare: time.Second}
 	}
 }
 
@@ -279,6 +311,7 @@ func TestForgedCookies(t *testing.T) {
 		})
 		meter := new(counts)
 		set := newSet(t, Config{Routes: []Route{{".", []Address{s.plain()}}}, Meter: meter})
+		withoutCopies(set)
 		const n = 10
 		for range n {
 			wantMX(t, set)
@@ -369,6 +402,87 @@ func TestErrorsCostLittle(t *testing.T) {
 		}
 		if got := latestCookie(s); name == "with cookies" && len(got) != 2*clientCookie+len(serverPart) {
 			t.Errorf("%s: cookie %q at the end", name, got)
+		}
+	}
+}
+
+// V-14, S-8: what a reply was of no use for may be the cookie: a further try goes without, or over TCP where the server is relied upon to
+// send its own, and with it only if there is no TCP.
+func TestFurtherTriesGoAnotherWay(t *testing.T) {
+	leakless(t)
+	lame := func(a *asked, ours string, m *dns.Msg) bool { // answers something else to the option
+		if ours != "" {
+			m.Answer[0].(*dns.MX).Mx = "evil.example.net."
+		}
+		return true
+	}
+	relied := func(a *asked, ours string, m *dns.Msg) bool {
+		if ours != "" {
+			setCookie(m, ours+serverPart)
+		}
+		return lame(a, ours, m)
+	}
+	for name, tt := range map[string]struct {
+		server   *server
+		good     bool // the further try's reply
+		udp, tcp int  // messages, of both tries
+		next     int  // octets of the cookie that the question after them has
+	}{
+		"no cookies":           {serve(t, odd(t, lame)), true, 2, 0, 0},
+		"no cookies, no TCP":   {serveUDP(t, odd(t, lame)), true, 2, 0, 0},
+		"its own":              {serve(t, odd(t, relied)), true, 1, 1, clientCookie + len(serverPart)/2},
+		"its own, but not TCP": {serveUDP(t, odd(t, relied)), false, 2, 0, clientCookie + len(serverPart)/2},
+	} {
+		set := rootSet(t, tt.server.plain())
+		for n := range 2 {
+			reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{N: n, CD: true, Avoid: []string{tt.server.addr.String()}[:n]})
+			if err != nil {
+				t.Fatalf("%s: try %d: %v", name, n, err)
+			}
+			if good := reply.Msg.Answer[0].String() == theMX(t).String(); good != (n == 1 && tt.good) {
+				t.Errorf("%s: try %d: %v", name, n, reply.Msg.Answer)
+			}
+		}
+		if udp, tcp := len(tt.server.got("udp")), len(tt.server.got("tcp")); udp != tt.udp || tcp != tt.tcp {
+			t.Errorf("%s: %d messages over UDP and %d over TCP, want %d and %d", name, udp, tcp, tt.udp, tt.tcp)
+		}
+		if reply, err := exchange(t, set); err != nil || len(latestCookie(tt.server)) != 2*tt.next {
+			t.Errorf("%s: then sends the cookie %q, want %d octets: %v %v", name, latestCookie(tt.server), tt.next, reply.Msg, err)
+		}
+	}
+	fresh := serve(t, odd(t, relied))
+	_, err := rootSet(t, fresh.plain()).Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{N: 1, CD: true})
+	if err != nil || latestCookie(fresh) == "" {
+		t.Errorf("an upstream that was not asked before: cookie %q, %v", latestCookie(fresh), err)
+	}
+}
+
+// S-8: what is truncated for its size is no reason to leave out cookies, and neither is one reply with TC to a server with cookies.
+func TestTruncatedForItsSize(t *testing.T) {
+	leakless(t)
+	large := newRR(t, `example.com. 300 IN TXT "`+strings.Repeat("a", 250)+`" "`+strings.Repeat("b", 250)+`"`)
+	for name, truncates := range map[string]func(n int) bool{
+		"always": func(int) bool { return true }, "once": func(n int) bool { return n == 1 },
+	} {
+		s := serve(t, func(a *asked) {
+			m := a.reply()
+			if m.Answer = []dns.RR{theMX(t)}; name == "always" {
+				m.Answer = []dns.RR{large}
+			}
+			if ours := cookieOf(a.msg); ours != "" {
+				setCookie(m, ours[:2*clientCookie]+serverPart)
+			}
+			m.Truncated = a.network == "udp" && truncates(a.n)
+			a.write(m)
+		})
+		set := rootSet(t, s.plain())
+		for range 4 {
+			if _, err := exchange(t, set); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if latestCookie(s) == "" {
+			t.Errorf("%s: sends no cookie any more", name)
 		}
 	}
 }

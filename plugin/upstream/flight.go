@@ -156,12 +156,14 @@ func (f *flight) heard(s *sent) {
 	}
 }
 
+const errTruncated = wantsTCP("truncated its reply over UDP")
+
 var errWrongCookie = errors.New("wrong cookie")
 
 // read unpacks a reply to s. What was truncated is not looked at (S-5).
 func (f *flight) read(wire []byte, s *sent) (chain.Reply, error) {
 	if truncated(wire) {
-		return chain.Reply{}, wantsTCP("truncated its reply over UDP")
+		return chain.Reply{}, errTruncated
 	}
 	reply, err := chain.Reply{Size: len(wire)}, error(nil)
 	if bareError(wire, s.wire) {

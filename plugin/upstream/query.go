@@ -22,6 +22,8 @@ type query struct {
 	again bool
 	// spare: it is a copy over TCP, where a path that loses datagrams is no obstacle. That TCP fails says nothing of the upstream.
 	spare bool
+	// further: it is a further try of V-14, which is of no use if it comes to the same.
+	further bool
 	// test: it is asked to learn about the upstream.
 	test bool
 	// repeater is where the way in which it goes out says how to send it once more; may be nil.

@@ -162,7 +162,7 @@ func (s *Set) Exchange(ctx context.Context, q dns.Question, t chain.Try) (chain.
 			Text: describe(q) + ": there is no upstream to ask and no plugin below",
 		}
 	}
-	query := query{Question: q, tcp: t.TCP, cd: t.CD, size: s.size, demand: t.Demand}
+	query := query{Question: q, tcp: t.TCP, cd: t.CD, further: t.N > 0, size: s.size, demand: t.Demand}
 	first, reserve := order(upstreams, t.Avoid)
 	s.probe(query, upstreams)
 	reply, outcomes := run(ctx, query, first)

@@ -72,15 +72,29 @@ func (d *datagram) ask(ctx context.Context, q query) (chain.Reply, error) {
 }
 
 func (d *datagram) askAs(ctx context.Context, q query, how habit) (chain.Reply, error) {
-	switch how {
-	case withCookie:
+	switch {
+	case how == withCookie && q.further && !q.again && d.cookies.tried():
+		return d.otherwise(ctx, q)
+	case how == withCookie:
 		return d.offer(ctx, q)
-	case noCookie:
+	case how == noCookie:
 		return d.bare(ctx, q)
-	case tcpAtOnce:
+	case how == tcpAtOnce:
 		return chain.Reply{}, errNotUDP
 	}
 	reply, _, err := d.once(ctx, q, how)
+	return reply, err
+}
+
+// otherwise asks in another way than offer, whose reply was of no use, maybe for the sake of the cookie (V-14).
+func (d *datagram) otherwise(ctx context.Context, q query) (chain.Reply, error) {
+	if !d.cookies.relied() {
+		return d.bare(ctx, q)
+	}
+	reply, err := d.sparing(ctx, q, "sent a reply of no use over UDP")
+	if noTCP(err) {
+		return d.offer(ctx, q)
+	}
 	return reply, err
 }
 
@@ -92,11 +106,13 @@ func (d *datagram) offer(ctx context.Context, q query) (chain.Reply, error) {
 	}
 	switch {
 	case how == noCookie:
-		return d.conclude(reply, err)
+		return d.conclude(q, reply, err)
+	case err == errTruncated:
+		return d.untruncated(ctx, q)
 	case badCookie(reply, err):
 		d.cookies.settle(noCookie)
 		return chain.Reply{}, oddCookie("refused its own cookie over UDP")
-	case err == nil && d.cookies.blamed(reply.Msg.Rcode):
+	case err == nil && d.cookies.blamed(q, reply.Msg):
 		return d.control(ctx, q, reply)
 	}
 	return reply, err
@@ -106,10 +122,30 @@ func badCookie(reply chain.Reply, err error) bool {
 	return err == nil && reply.Msg.Rcode == dns.RcodeBadCookie
 }
 
-// control asks without a cookie what was refused with one.
+// untruncated asks over TCP what was truncated, and, where there is no TCP, without a cookie: it may be for its sake.
+func (d *datagram) untruncated(ctx context.Context, q query) (chain.Reply, error) {
+	reply, err := d.fallBack(ctx, q, errTruncated)
+	if err == nil && reply.Size <= alwaysFits {
+		d.cookies.strike()
+	}
+	if !noTCP(err) {
+		return reply, err
+	}
+	whole, _, failed := d.once(ctx, q, anyCookie)
+	if failed != nil {
+		return reply, interrupted(ctx, err)
+	}
+	if !vain(q, whole.Msg) {
+		d.cookies.strike()
+		d.cookies.answered()
+	}
+	return whole, nil
+}
+
+// control asks without a cookie what was not answered with one.
 func (d *datagram) control(ctx context.Context, q query, refused chain.Reply) (chain.Reply, error) {
 	reply, err := d.bare(ctx, q)
-	if _, truncated := errors.AsType[wantsTCP](err); truncated || err == nil && !refuses(reply.Msg.Rcode) {
+	if _, truncated := errors.AsType[wantsTCP](err); truncated || err == nil && !vain(q, reply.Msg) {
 		d.cookies.settle(noCookie)
 		return reply, err
 	}
@@ -123,11 +159,11 @@ func (d *datagram) control(ctx context.Context, q query, refused chain.Reply) (c
 // bare asks without a cookie.
 func (d *datagram) bare(ctx context.Context, q query) (chain.Reply, error) {
 	reply, _, err := d.once(ctx, q, noCookie)
-	return d.conclude(reply, err)
+	return d.conclude(q, reply, err)
 }
 
 // conclude learns from what came of a question without a cookie.
-func (d *datagram) conclude(reply chain.Reply, err error) (chain.Reply, error) {
+func (d *datagram) conclude(q query, reply chain.Reply, err error) (chain.Reply, error) {
 	if badCookie(reply, err) {
 		err = oddCookie("asked for a cookie over UDP")
 	}
@@ -135,7 +171,7 @@ func (d *datagram) conclude(reply chain.Reply, err error) (chain.Reply, error) {
 		d.cookies.settle(tcpAtOnce)
 		return chain.Reply{}, err
 	}
-	if err == nil && !refuses(reply.Msg.Rcode) {
+	if err == nil && !vain(q, reply.Msg) {
 		d.cookies.answered()
 	}
 	return reply, err
@@ -155,14 +191,24 @@ func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (cha
 
 // instead asks over TCP what failed over UDP for the sake of cookies alone, and, where there is no TCP, without them.
 func (d *datagram) instead(ctx context.Context, q query, why oddCookie) (chain.Reply, error) {
-	spare := q
-	spare.spare = true // there is another way if connections are closed
-	reply, err := d.fallBack(ctx, spare, wantsTCP(why))
-	if f, failed := errors.AsType[*fault](err); failed && (f.reason == Network || f.reason == Timeout) {
+	reply, err := d.sparing(ctx, q, wantsTCP(why))
+	if noTCP(err) {
 		d.cookies.noTCP()
 		reply, _, err = d.once(ctx, q, anyCookie)
 	}
 	return reply, err
+}
+
+// sparing asks over TCP where there is another way if connections are closed.
+func (d *datagram) sparing(ctx context.Context, q query, why wantsTCP) (chain.Reply, error) {
+	q.spare = true
+	return d.fallBack(ctx, q, why)
+}
+
+// noTCP reports whether err is that TCP failed.
+func noTCP(err error) bool {
+	f, failed := errors.AsType[*fault](err)
+	return failed && (f.reason == Network || f.reason == Timeout)
 }
 
 // retry tries on the side whether a server has learned to do well with cookies; its reply goes to nobody.
@@ -171,7 +217,7 @@ func (d *datagram) retry(q query) {
 	defer cancel()
 	defer func() { recover() }() // S-27: what panics here does so on the way of a client's question too, and is told there
 	q.repeater = nil
-	if reply, _, err := d.once(ctx, q, withCookie); err == nil && !refuses(reply.Msg.Rcode) {
+	if reply, _, err := d.once(ctx, q, withCookie); err == nil && !vain(q, reply.Msg) {
 		d.cookies.mended()
 	}
 }

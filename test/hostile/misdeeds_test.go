@@ -313,14 +313,32 @@ func foreignCookie(_ *asked, m *dns.Msg) {
 }
 
 // noCookies answers FORMERR to them, and leaves out the question.
-func noCookies(a *asked) {
+var noCookies = toCookies(func(a *asked) {
+	a.write(&dns.Msg{MsgHdr: dns.MsgHdr{Id: a.q.Id, Response: true, Rcode: dns.RcodeFormatError}})
+})
+
+// onlyCookie is a reply that holds nothing but the right cookie.
+func onlyCookie(a *asked, m *dns.Msg) {
+	m.Answer, m.Ns = nil, nil
 	for _, o := range a.q.IsEdns0().Option {
-		if o.Option() == dns.EDNS0COOKIE {
-			a.write(&dns.Msg{MsgHdr: dns.MsgHdr{Id: a.q.Id, Response: true, Rcode: dns.RcodeFormatError}})
-			return
+		if c, ok := o.(*dns.EDNS0_COOKIE); ok {
+			opt := m.IsEdns0()
+			opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: c.Cookie[:16] + "0123456789abcdef"})
 		}
 	}
-	honest(a)
+}
+
+// toCookies does a thing to questions with a cookie.
+func toCookies(act func(a *asked)) func(a *asked) {
+	return func(a *asked) {
+		for _, o := range a.q.IsEdns0().Option {
+			if o.Option() == dns.EDNS0COOKIE {
+				act(a)
+				return
+			}
+		}
+		honest(a)
+	}
 }
 
 // firstLinkOnly leaves the rest of an alias chain to danelaw.
@@ -450,6 +468,10 @@ func misdeeds() []*misdeed {
 		{name: "another case", act: change(inCapitals), want: good},
 		{name: "the cookies of others", act: udp(change(foreignCookie)), want: good},
 		{name: "FORMERR to cookies, with nothing else", act: noCookies, want: good},
+		{name: "nothing to cookies", act: toCookies(rcode(dns.RcodeSuccess)), want: good},
+		{name: "nothing but a cookie to cookies", act: toCookies(change(onlyCookie)), want: good},
+		{name: "stripped for cookies", act: toCookies(change(stripped)), want: good},
+		{name: "truncated for cookies", act: toCookies(func(a *asked) { m := a.empty(dns.RcodeSuccess); m.Truncated = true; a.write(m) }), want: good},
 		{name: "links refused", act: func(a *asked) {
 			if t := a.q.Question[0].Qtype; t == dns.TypeDNSKEY {
 				rcode(dns.RcodeRefused)(a)
