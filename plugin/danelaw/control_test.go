@@ -209,10 +209,11 @@ func TestControlDefault(t *testing.T) {
 
 // TestOneForAll: what is one for the whole daemon cannot be two.
 func TestOneForAll(t *testing.T) {
+	first, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	for _, option := range []string{"control", "trust_anchor_state"} {
-		_, err := startable(t, blockOf(".:0", optionsFor(t, lab().Addr(), option+" /tmp/a"), "")+
-			blockOf("a.example:0", optionsFor(t, lab().Addr(), option+" /tmp/b"), ""))
-		if err == nil || !strings.Contains(err.Error(), option+" /tmp/b: another server block has /tmp/a") || !strings.Contains(err.Error(), "Corefile:") {
+		_, err := startable(t, blockOf(".:0", optionsFor(t, lab().Addr(), option+" "+first), "")+
+			blockOf("a.example:0", optionsFor(t, lab().Addr(), option+" "+second), ""))
+		if err == nil || !strings.Contains(err.Error(), option+" "+second+": another server block has "+first) || !strings.Contains(err.Error(), "Corefile:") {
 			t.Errorf("%s: %v", option, err)
 		}
 	}
