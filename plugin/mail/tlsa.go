@@ -177,28 +177,7 @@ func (e *CertificateError) Unwrap() error { return e.Err }
 // neither name nor date (section 3.1.1); one of usage 2 needs both, and its trust anchor in the chain unless the record itself
 // holds it (RFC 7671 section 5.2). The error is a *[CertificateError].
 func Verify(usable []*dns.TLSA, chain []*x509.Certificate, names []string, now time.Time) (*dns.TLSA, error) {
-	if len(chain) == 0 {
-		return nil, &CertificateError{ValidationFailure, nil, errors.New("no certificate was presented")}
-	}
-	for _, r := range usable {
-		if r.Usage == DANEEE && Matches(r, chain[0]) {
-			return r, nil
-		}
-	}
-	nearest := mismatch(usable, chain)
-	for _, r := range usable {
-		if r.Usage != DANETA {
-			continue
-		}
-		err := verifyTA(r, chain, names, now)
-		if err == nil {
-			return r, nil
-		}
-		if err.Record != nil && (nearest.Record == nil || nearness[err.Result] > nearness[nearest.Result]) {
-			nearest = err
-		}
-	}
-	return nil, nearest
+	return authenticate(usable, chain, func(r *dns.TLSA) *CertificateError { return verifyTA(r, chain, names, now) })
 }
 
 // nearness is how far a verification came: names are checked last.
