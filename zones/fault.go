@@ -59,9 +59,9 @@ func inThePast(c *Config) {
 	c.Inception = c.Expiration.Add(-validity)
 }
 
-// expireCertificate ends a certificate two days before the lab starts.
+// expireCertificate ends a certificate two days before the lab starts, and an hour, so that they are over in whatever second one looks.
 func expireCertificate(c *x509.Certificate) {
-	c.NotAfter = c.NotBefore.Add(certificateAge - 48*time.Hour)
+	c.NotAfter = c.NotBefore.Add(certificateAge - 49*time.Hour)
 	c.NotBefore = c.NotAfter.Add(-certificateLife)
 }
 

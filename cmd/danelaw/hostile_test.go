@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -92,8 +93,11 @@ func hostileReceivers(t *testing.T, c tls.Certificate) (port int) {
 	t.Helper()
 	serve := func(address string, talk func(net.Conn)) string {
 		l, err := net.Listen("tcp", address)
-		if err != nil {
-			t.Skip("no two addresses of loopback with the same port: ", err)
+		switch {
+		case err != nil && runtime.GOOS != "linux": // elsewhere 127.0.0.2 is not there unless somebody adds it
+			t.Skip("SKIPPED: there is no second address of loopback: ", err)
+		case err != nil:
+			t.Fatal(err)
 		}
 		t.Cleanup(func() { l.Close() })
 		go func() {

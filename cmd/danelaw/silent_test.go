@@ -57,7 +57,7 @@ func silence(t *testing.T, lab *zones.Lab) (addr string, asked *atomic.Int64) {
 func TestSilentNames(t *testing.T) {
 	long, err := time.ParseDuration(os.Getenv("DANELAW_SOAK"))
 	if err != nil {
-		t.Skip("set DANELAW_SOAK to a duration")
+		t.Skip("SKIPPED: it takes time; set DANELAW_SOAK to a duration, as .ci/run does")
 	}
 	if raced() {
 		t.Skip("the race detector takes many times the memory that is measured here")

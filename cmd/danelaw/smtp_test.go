@@ -17,7 +17,6 @@ import (
 	"github.com/emersion/go-smtp"
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
@@ -180,15 +179,7 @@ func TestOtherCertificate(t *testing.T) {
 	at := onlyTLS13(t, newCredentials(t, "mx.example"))
 	says(t, []string{"tlsa", "--smtp", at, "--host", "mx.example"}, 0, "127.0.0.1: "+unseen)
 	lab := newLab(t)
-	src, forget, err := labSource(lab, firstLabPort, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer forget()
-	blocks, err := setUp(t.Context(), src, danelaw.Load)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, blocks := labBlocks(t, lab)
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, at)
 	}
@@ -232,15 +223,7 @@ func TestCannotKnow(t *testing.T) {
 	if !strings.Contains(words(out), "mismatch.dane. unknown danelaw cannot know: ") {
 		t.Errorf("private:\n%s", out)
 	}
-	src, forget, err := labSource(lab, firstLabPort, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer forget()
-	blocks, err := setUp(t.Context(), src, danelaw.Load)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, blocks := labBlocks(t, lab)
 	known := x509.NewCertPool()
 	a := &asker{prober: &probe.Prober{Timeout: time.Minute, Dial: lab.Dial, CAs: known}, end: func() {}, blocks: blocks}
 	defer a.close()

@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
 // each visits a command and all below it.
@@ -142,7 +144,7 @@ func TestInWords(t *testing.T) {
 	}
 }
 
-// TestCompletion: a shell is told commands and flags, by a script that it can read.
+// TestCompletion: a shell is told commands and flags.
 func TestCompletion(t *testing.T) {
 	for line, want := range map[string]string{
 		"":           "doctor",
@@ -154,15 +156,16 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("after %q the shell is told, with exit code %d:\n%s%s", line, code, &p.out, &p.err)
 		}
 	}
+}
+
+// TestCompletionInBash: the script is one that bash reads.
+func TestCompletionInBash(t *testing.T) {
+	needs.Tools(t, "bash")
 	code, script, stderr := here("completion", "bash")
 	if code != 0 || !strings.Contains(script, "danelaw") {
 		t.Fatalf("exit code %d:\n%s%s", code, script, stderr)
 	}
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("there is no bash here to read the script")
-	}
-	check := exec.Command(bash, "-n")
+	check := exec.Command("bash", "-n")
 	check.Stdin = strings.NewReader(script)
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("bash does not read the script: %v\n%s", err, out)
