@@ -51,23 +51,16 @@ func (w *query) zone(name string) *dnssec.Zone {
 	if ends {
 		return zone
 	}
-	var astray mark
 	if cut := w.likelyCut(at, name); cut != "" {
-		m, ok := w.climb(zone, cut)
-		if ok {
+		if m, ok := w.climb(zone, cut); ok {
 			zone, at, ends = w.enter(m), cut, m.ends()
-		} else {
-			astray = m
 		}
 	}
 	for at != name && !ends && zone.Status == dnssec.Secure {
 		at = childToward(at, name)
 		m := w.link(zone, at)
-		switch {
-		case m.failed():
+		if m.failed() {
 			m, at = w.past(zone, m, at, name)
-		case m.loose() && astray.failed() && dns.IsSubDomain(at, astray.zone.Name):
-			m = astray // it was found past this denial, so its DS are proven (V-62)
 		}
 		zone, ends = w.enter(m), m.ends()
 	}
@@ -95,17 +88,6 @@ func (m mark) ends() bool {
 	return m.cut == dnssec.NoCutBelow || m.zone != nil && m.zone.Status != dnssec.Secure
 }
 
-// loose reports whether m is a denial by too many iterations, which takes nothing from a signed delegation further down that
-// the zone above has signed too (V-62, RFC 9276 section 3.2).
-func (m mark) loose() bool {
-	return m.zone != nil && unhashed(m.zone.Cause)
-}
-
-// unhashed says that a denial is Insecure for too many iterations: its NSEC3 were not hashed with (V-61).
-func unhashed(cause *dnssec.Failure) bool {
-	return cause != nil && cause.Code == dns.ExtendedErrorCodeUnsupportedNSEC3IterValue
-}
-
 // enter returns the zone below a name of mark m: that of a cut, else the zone it lies in as it is known now.
 func (w *query) enter(m mark) *dnssec.Zone {
 	if m.zone != nil {
@@ -115,7 +97,7 @@ func (w *query) enter(m mark) *dnssec.Zone {
 }
 
 // known returns the deepest zone known on the way to name and the name down to which that holds; ends if it decides for
-// name. A loose mark above a likely cut decides nothing yet, so that what was asked before changes no verdict.
+// name.
 func (w *query) known(name string) (zone *dnssec.Zone, at string, ends bool) {
 	anchor, ok := w.anchor(name)
 	if !ok {
@@ -131,7 +113,7 @@ func (w *query) known(name string) (zone *dnssec.Zone, at string, ends bool) {
 		} else if at == anchor {
 			m, ok = w.link(nil, at), true
 		}
-		if ok && !(m.loose() && w.likelyCut(at, name) != "") {
+		if ok {
 			zone = w.enter(m)
 			return zone, at, at == name || m.ends() || zone.Status != dnssec.Secure
 		}
@@ -151,8 +133,7 @@ func (w *query) likelyCut(at, name string) string {
 }
 
 // climb judges the DS of cut by the zone whose signature or SOA is on the reply, with no question for the labels
-// between (V-6a). It answers only what it can prove; else the way down finds out, and the mark is that of a zone which the signatures
-// led to and which failed.
+// between (V-6a). It answers only what it can prove; else the way down finds out.
 func (w *query) climb(base *dnssec.Zone, cut string) (m mark, proven bool) {
 	got, f := w.fetch(question(cut, dns.TypeDS), RoleLink)
 	if f != nil {
@@ -173,16 +154,13 @@ func (w *query) climb(base *dnssec.Zone, cut string) (m mark, proven bool) {
 		case dnssec.Insecure:
 			return mark{cut: dnssec.InsecureCut, zone: above}, true
 		default:
-			m = mark{cut: dnssec.SignedCut, zone: above}
-			continue // a hint that leads astray costs questions and, but for a loose mark above it, no more
+			continue // a false hint costs questions and no more
 		}
-		d := w.delegation(above, cut, got)
-		if d.Cut == dnssec.Unproven || unhashed(d.Cause) && parent(cut) != above.Name {
-			continue // too many iterations do not say that there is no signed zone between (V-60)
+		if w.delegation(above, cut, got).Cut != dnssec.Unproven {
+			return w.link(above, cut), true
 		}
-		return w.link(above, cut), true
 	}
-	return m, false
+	return mark{}, false
 }
 
 // expect notes that name is likely to be a zone cut.
@@ -277,7 +255,7 @@ func (w *query) collect(zones map[string]*dnssec.Zone, name string) {
 			m, _ := w.mark(name)
 			z = m.zone
 		}
-		if z != nil && z.Status >= least { // a Secure zone does not hang from a loose mark above it
+		if z != nil && z.Status >= least { // a Secure zone is not below an Insecure name: its DS needed no proof about that (V-62)
 			zones[z.Name], least = z, z.Status
 		}
 		if name == anchor {

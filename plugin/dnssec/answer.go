@@ -1,7 +1,6 @@
 package dnssec
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -268,8 +267,7 @@ type settled struct {
 }
 
 // settle finds the status of one RRset (V-7): Secure by the keys of a Secure zone that signed it; else what the walk to
-// its owner says. Insecure never comes from a Signer's Name: the walk must also lead to a zone that proves an expansion with too
-// many iterations (V-60).
+// its owner says.
 func (j *judgement) settle(set *RRset) settled {
 	signers := signersOf(set)
 	zones, pending := j.zonesAt(signers)
@@ -277,15 +275,12 @@ func (j *judgement) settle(set *RRset) settled {
 		return settled{pending: true}
 	}
 	var cause *Failure
-	var unhashed *settled
 	for i, z := range zones {
 		if z.Status != Secure || z.Name != signers[i] {
 			continue
 		}
 		outcome := j.signedBy(set, z)
 		switch {
-		case outcome.proof.unhashed():
-			unhashed = cmp.Or(unhashed, &outcome)
 		case outcome.status > Bogus || outcome.cause.Limit():
 			return outcome
 		case cause == nil:
@@ -293,16 +288,12 @@ func (j *judgement) settle(set *RRset) settled {
 		}
 	}
 	parentSide := set.Type == dns.TypeDS || set.Type == dns.TypeCNAME && j.qtype == dns.TypeDS
-	walked := j.byWalk(set.Owner, parentSide, func(z *Zone) *Failure {
+	return j.byWalk(set.Owner, parentSide, func(z *Zone) *Failure {
 		if cause == nil {
 			cause = j.unsigned(set, z.Name)
 		}
 		return cause
 	})
-	if unhashed != nil && (walked.status == Insecure || walked.zone == unhashed.zone) {
-		return *unhashed
-	}
-	return walked
 }
 
 // signedBy is the outcome for a set by the keys of z: of the signatures that hold, the first one that needs no proof,

@@ -32,10 +32,6 @@ type proof struct {
 	expires time.Time // the earliest Expiration of the signatures of used
 }
 
-// unhashed says that p rests on NSEC3 whose iterations are beyond the policy. They were not hashed with, so that they say nothing
-// about any name in particular: they count only where their zone is the one in charge (V-60, V-61).
-func (p *proof) unhashed() bool { return p.status == Insecure && p.cause != nil }
-
 // record is what NSEC and NSEC3 have in common: the set and the signature by which it holds, and the types of its
 // owner.
 type record struct {

@@ -9,8 +9,7 @@ import (
 )
 
 // denied judges that the reply has nothing for the last name of the chain: by the proofs of the zones that signed its
-// denial records, else by the walk to the name (V-50h), which also tells whether NSEC3 of too many iterations are those of the
-// zone in charge (V-60). After an alias a reply that does not speak of the target at all
+// denial records, else by the walk to the name (V-50h). After an alias a reply that does not speak of the target at all
 // is not a denial: the question is asked on (V-64, V-65).
 func (j *judgement) denied(name string) {
 	if j.aliased() && !j.speaksOf(name) {
@@ -21,7 +20,7 @@ func (j *judgement) denied(name string) {
 	if pending {
 		return
 	}
-	if d.status > Bogus && !d.unhashed() {
+	if d.status > Bogus {
 		j.deny(name, d)
 		return
 	}
@@ -30,15 +29,13 @@ func (j *judgement) denied(name string) {
 		return
 	}
 	walked := j.byWalk(name, j.qtype == dns.TypeDS, func(z *Zone) *Failure {
-		if d.zone == nil || d.unhashed() && d.zone.Name != z.Name { // it signed no denial record: what is it that it lacks?
+		if d.zone == nil { // it signed no denial record: what is it that it lacks?
 			return cmp.Or(j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause, tooManySigners(z.Name, name))
 		}
 		return d.cause
 	})
 	switch {
 	case walked.pending:
-	case d.unhashed() && (walked.status == Insecure || walked.zone == d.zone.Name):
-		j.deny(name, d)
 	case walked.status == Insecure:
 		j.deny(name, denial{proof: proof{status: Insecure}, rcode: j.reply.Rcode})
 		j.v.Expires = earlier(j.v.Expires, walked.expires)

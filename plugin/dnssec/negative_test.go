@@ -143,12 +143,15 @@ func TestDeniers(t *testing.T) {
 			w.example.rrsig(t, both, func(s *dns.RRSIG) { s.Expiration = at(-time.Hour) })}), "Bogus, EDE 6"},
 		{"V-61 over the limit in both", "a.c.example. MX", join(over("c.example.", w.child), over("example.", w.example)),
 			"Insecure, denial, note 27"},
-		{"V-60 over the limit above a signed child", "a.c.example. MX", over("example.", w.example), "Bogus, EDE 12"},
-		{"V-60 over the limit above the apex of a signed child", "c.example. MX", over("example.", w.example), "Bogus, EDE 12"},
+		{"V-60 over the limit above, beside a proof of the child", "c.example. MX",
+			join(over("example.", w.example), deny(w.child, "NS SOA RRSIG NSEC")), "Secure, denial"},
+		{"V-62 over the limit above a signed child", "a.c.example. MX", over("example.", w.example), "Insecure, denial, note 27"},
+		{"V-62 over the limit above the apex of a signed child", "c.example. MX", over("example.", w.example),
+			"Insecure, denial, note 27"},
 		{"V-61 over the limit above, about DS", "c.example. DS", over("example.", w.example), "Insecure, denial, note 27"},
 		{"V-61 over the limit above an unsigned child", "a.u.example. MX", over("example.", w.example), "Insecure, denial, note 27"},
-		{"V-61 over the limit above a child that could not be had", "a.i.example. MX", over("example.", w.example),
-			"Indeterminate, EDE 22"},
+		{"V-62 over the limit above a child that could not be had", "a.i.example. MX", over("example.", w.example),
+			"Insecure, denial, note 27"},
 	} {
 		v := denialCheck().Answer(asked(row.question), replyTo(t, row.question, 0, nil, row.authority), w.zones)
 		if got := told(v); got != row.want {

@@ -128,13 +128,6 @@ var known = map[string]func(situation) bool{
 		return s.danelawInsecure() && s.danelaw.rcode == dns.RcodeSuccess && s.upstream.rcode == dns.RcodeNameError &&
 			len(s.upstream.answer) > 0 && slices.Equal(s.danelaw.answer, s.upstream.answer)
 	},
-	"iterations-of-another-zone": func(s situation) bool {
-		denied := len(s.upstream.answer) == 0 || s.truth.expanded || s.truth.aliased()
-		return denied && s.danelawFails() && s.unboundInsecure() && s.passes(Zone.overLimit) && s.broken(func(f Fault) bool {
-			spoilsWay := f.ofReplies() && f.spoils(dns.TypeDS) || f.Type == dns.TypeCNAME && inside(f.Owner, s.q.Name)
-			return spoilsWay || f.Kind == "parent-proof" || f.Kind == "foreign-proof"
-		})
-	},
 	"labels-below-signer": func(s situation) bool {
 		told := strings.Contains(s.danelaw.ede, "fewer than its signer")
 		return s.danelawFails() && told && !s.unboundFails() && s.q.Type == dns.TypeANY && s.truth.expanded && s.has("labels-signed")
