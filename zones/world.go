@@ -121,7 +121,7 @@ func (z *Zone) delegationSigners(fault Fault) (all []*dns.DS) {
 	for _, digest := range digests {
 		all = append(all, z.DS(digest)...)
 	}
-	if fault.DS != nil && len(all) > 0 {
+	if fault.DS != nil {
 		all = fault.DS(all)
 	}
 	return all

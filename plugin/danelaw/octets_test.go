@@ -13,7 +13,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/unbound"
-	"github.com/danelaw-dns/danelaw/trustanchors"
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -60,8 +60,7 @@ var oddData = []struct {
 }
 
 // oddWorld has the values in a signed zone s. and in an unsigned one u., each at a name of its own.
-func oddWorld(t *testing.T) *zones.World {
-	t.Helper()
+func oddWorld() *world.Tree {
 	add := func(z *zones.Zone) {
 		for i, odd := range oddData {
 			z.Add(&dns.RFC3597{
@@ -70,14 +69,8 @@ func oddWorld(t *testing.T) *zones.World {
 			})
 		}
 	}
-	world, err := zones.Build(time.Now(),
-		zones.Plan{Name: ".", Text: registry}, zones.Plan{Name: "s.", Text: registry, Edit: add},
-		zones.Plan{Name: "u.", Text: registry, Edit: add, Config: zones.Config{Unsigned: true}},
-	)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return world
+	return world.New(time.Now, world.Zone("."), zones.Plan{Name: "s.", Text: world.Base, Edit: add},
+		zones.Plan{Name: "u.", Text: world.Base, Edit: add, Config: zones.Config{Unsigned: true}})
 }
 
 func oddName(i int, zone string) string { return fmt.Sprintf("n%d.%s", i, zone) }
@@ -125,18 +118,6 @@ func rdataOf(t *testing.T, wire []byte, rrtype uint16) (all []string) {
 	return all
 }
 
-// oddUpstream answers for a world until the test ends.
-func oddUpstream(t *testing.T, world *zones.World) (addr string) {
-	t.Helper()
-	recursor := world.Recursor(time.Now)
-	addr, end, err := zones.Listen(func(q dns.Question, _ bool) *dns.Msg { return recursor.Resolve(q) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end() })
-	return addr
-}
-
 // checkOctets asks a server twice for all values: they are to be as they were, and in the signed zone Secure.
 func checkOctets(t *testing.T, server string) {
 	t.Helper()
@@ -161,15 +142,15 @@ func checkOctets(t *testing.T, server string) {
 // V-29, RFC 3597 section 4: RDATA goes out as the octets that came in, from a signed zone with AD, from the judge and
 // from the cache.
 func TestOctets(t *testing.T) {
-	world := oddWorld(t)
-	c := config(t, oddUpstream(t, world))
-	c.Anchors = trustanchors.Set(world.Anchors())
+	tree := oddWorld()
+	c := config(t, tree.Caching().Serve(t))
+	c.Anchors = tree.Anchors()
 	checkOctets(t, serve(t, open(t, c)))
 }
 
 // TestOctetsOfUnbound has Unbound hand on the same, and find it Secure too.
 func TestOctetsOfUnbound(t *testing.T) {
 	needs.Tools(t, "unbound")
-	world := oddWorld(t)
-	checkOctets(t, unbound.Start(t, oddUpstream(t, world), world.Anchors()["."][0]))
+	tree := oddWorld()
+	checkOctets(t, unbound.Start(t, tree.Caching().Serve(t), tree.DS(".")[0]))
 }

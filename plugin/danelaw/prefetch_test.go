@@ -13,81 +13,53 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/mail"
-	"github.com/danelaw-dns/danelaw/trustanchors"
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-const registry = `@ SOA ns hostmaster 1 7200 3600 86400 300
-@ NS ns
-ns A 192.0.2.53
-`
-
-const mailRecords = `mx A 192.0.2.25
-mx AAAA 2001:db8::25
-_25._tcp.mx TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000
-`
-
 // mailWorld is signed once, and as of when a bubble's time begins.
-var mailWorld = sync.OnceValue(func() *zones.World {
+var mailWorld = sync.OnceValue(func() *world.Tree {
 	var many strings.Builder
 	for i := range 12 {
 		fmt.Fprintf(&many, "@ MX %d mx%d\nmx%d A 192.0.2.25\n", 10*(12-i), i, i)
 	}
-	world, err := zones.Build(bubbleTime(),
-		zones.Plan{Name: ".", Text: registry}, zones.Plan{Name: "com.", Text: registry}, zones.Plan{Name: "net.", Text: registry},
-		zones.Plan{Name: "known.com.", Text: registry + mailRecords + "@ MX 10 mx\n"},
-		zones.Plan{Name: "known.net.", Text: registry + mailRecords},
-		zones.Plan{Name: "example.com.", Text: registry + mailRecords + "@ MX 10 mx\n"},
-		zones.Plan{Name: "hosted.com.", Text: registry + "@ MX 10 mx.example.net.\n"},
-		zones.Plan{Name: "example.net.", Text: registry + mailRecords},
-		zones.Plan{Name: "nsec3.com.", Text: registry + "mx A 192.0.2.25\n@ MX 10 mx\n", Config: zones.Config{NSEC3: &zones.NSEC3{}}},
-		zones.Plan{Name: "unsigned.com.", Text: registry + mailRecords + "@ MX 10 mx\n", Config: zones.Config{Unsigned: true}},
-		zones.Plan{Name: "many.com.", Text: registry + many.String()},
-		zones.Plan{Name: "null.com.", Text: registry + "@ MX 0 .\n"},
-		zones.Plan{Name: "implicit.com.", Text: registry + "@ A 192.0.2.25\n"},
-		zones.Plan{Name: "alias.com.", Text: registry + "@ MX 10 mx\nmx CNAME mx.example.net.\n"},
-		zones.Plan{Name: "loop.com.", Text: registry + "@ MX 10 mx\nmx CNAME my\nmy CNAME mx\n"},
-		zones.Plan{Name: "local.com.", Text: registry + "@ MX 10 localhost.\n@ MX 20 mx.corp.com.\n"},
+	return world.New(bubbleTime, world.Zone("."), world.Zone("com."), world.Zone("net."), world.Domain("known.com.", v6),
+		world.Zone("known.net.", world.Host, v6), world.Domain("example.com.", v6), world.Zone("hosted.com.", "@ MX 10 mx.example.net."),
+		world.Zone("example.net.", world.Host, v6), world.Zone("many.com.", many.String()), world.Zone("null.com.", "@ MX 0 ."),
+		world.Zone("implicit.com.", "@ A 192.0.2.25"), world.Zone("alias.com.", "@ MX 10 mx", "mx CNAME mx.example.net."),
+		world.Zone("loop.com.", "@ MX 10 mx", "mx CNAME my", "my CNAME mx"), world.Zone("local.com.", "@ MX 10 localhost.", "@ MX 20 mx.corp.com."),
+		zones.Plan{Name: "nsec3.com.", Text: world.Base + "mx A 192.0.2.25\n@ MX 10 mx\n", Config: zones.Config{NSEC3: &zones.NSEC3{}}},
+		zones.Plan{Name: "unsigned.com.", Text: world.Mail + v6, Config: zones.Config{Unsigned: true}},
 	)
-	if err != nil {
-		panic(err)
-	}
-	return world
 })
+
+// v6 gives a mail host an IPv6 address, too.
+const v6 = "mx AAAA 2001:db8::25\n"
 
 // bubbleTime is when the time of a synctest bubble begins.
 func bubbleTime() time.Time { return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 // distant is an upstream, as the next plugin, that is so far away, in the time of the bubble it is in.
 type distant struct {
-	away  time.Duration
-	mu    sync.Mutex
-	asked []string
-	*zones.Recursor
+	away time.Duration
+	*world.Upstream
 }
 
 func (*distant) Name() string { return "distant" }
 
 func (d *distant) ServeDNS(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) (int, error) {
-	d.mu.Lock()
-	d.asked = append(d.asked, q.Question[0].Name+" "+dns.TypeToString[q.Question[0].Qtype])
-	d.mu.Unlock()
 	select {
 	case <-time.After(d.away):
 	case <-ctx.Done():
 		return dns.RcodeServerFailure, ctx.Err()
 	}
-	m := d.Resolve(q.Question[0])
-	m.Id = q.Id
-	return dns.RcodeSuccess, w.WriteMsg(m)
+	return dns.RcodeSuccess, w.WriteMsg(d.Reply(q))
 }
 
 // questions returns, sorted, what was asked since the last call.
 func (d *distant) questions() []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	asked := d.asked
-	d.asked = nil
+	asked := d.Asked()
+	d.Forget()
 	slices.Sort(asked)
 	return asked
 }
@@ -95,12 +67,12 @@ func (d *distant) questions() []string {
 // far runs f in a bubble with a danelaw whose upstream is 20 ms away.
 func far(t *testing.T, change func(*Config), f func(t *testing.T, h *Handler, d *distant)) {
 	t.Helper()
-	world := mailWorld()
+	tree := mailWorld()
 	synctest.Test(t, func(t *testing.T) {
-		d := &distant{away: 20 * time.Millisecond, Recursor: world.Recursor(time.Now)}
+		d := &distant{away: 20 * time.Millisecond, Upstream: tree.Upstream()}
 		c := Defaults()
 		c.Block = fmt.Sprint(t.Name(), configs.Add(1))
-		c.Anchors, c.Next = trustanchors.Set(world.Anchors()), d
+		c.Anchors, c.Next = tree.Anchors(), d
 		if change != nil {
 			change(&c)
 		}

@@ -14,21 +14,20 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/test/certificates"
 	"github.com/danelaw-dns/danelaw/test/ports"
-	"github.com/danelaw-dns/danelaw/trustanchors"
-	"github.com/danelaw-dns/danelaw/zones"
+	"github.com/danelaw-dns/danelaw/test/world"
 )
 
 // inRounds is an upstream that answers none of the questions of a round before all of them are there. Whoever waits for one of them
 // before asking another never gets an answer.
 type inRounds struct {
-	*zones.Recursor
+	*world.Upstream
 	mu     sync.Mutex
 	rounds []map[string]bool // what has still to come in each
 	all    []chan struct{}   // closed when it is complete
 }
 
-func newRounds(r *zones.Recursor, rounds ...[]string) *inRounds {
-	in := &inRounds{Recursor: r}
+func newRounds(u *world.Upstream, rounds ...[]string) *inRounds {
+	in := &inRounds{Upstream: u}
 	for _, round := range rounds {
 		missing := map[string]bool{}
 		for _, q := range round {
@@ -67,12 +66,10 @@ func values(m map[string]bool) (all []bool) {
 }
 
 func (in *inRounds) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	if complete := in.turn(q.Question[0].Name + " " + dns.TypeToString[q.Question[0].Qtype]); complete != nil {
+	if complete := in.turn(world.Words(q.Question[0])); complete != nil {
 		<-complete
 	}
-	m := in.Resolve(q.Question[0])
-	m.Id = q.Id
-	w.WriteMsg(m.SetEdns0(4096, true)) //nolint:errcheck // the test has ended
+	w.WriteMsg(in.Reply(q)) //nolint:errcheck // the test has ended
 }
 
 // pipelined is a DNS over TLS server that answers out of order (RFC 7766 section 7), and counts handshakes.
@@ -128,19 +125,14 @@ func (w *streamWriter) LocalAddr() net.Addr { return w.conn.LocalAddr() }
 
 // TestRoundTripsOverTLS: over DoT mail to a domain never seen before takes two rounds too, and one handshake with all that came before.
 func TestRoundTripsOverTLS(t *testing.T) {
-	world, err := zones.Build(time.Now(), zones.Plan{Name: ".", Text: registry}, zones.Plan{Name: "com.", Text: registry},
-		zones.Plan{Name: "known.com.", Text: registry + mailRecords + "@ MX 10 mx\n"},
-		zones.Plan{Name: "example.com.", Text: registry + mailRecords + "@ MX 10 mx\n"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := newRounds(world.Recursor(time.Now), []string{"example.com. MX", "example.com. DS", "example.com. DNSKEY"},
+	tree := world.New(time.Now, world.Zone("."), world.Zone("com."), world.Domain("known.com."), world.Domain("example.com."))
+	in := newRounds(tree.Caching(), []string{"example.com. MX", "example.com. DS", "example.com. DNSKEY"},
 		[]string{"mx.example.com. A", "mx.example.com. AAAA", "_25._tcp.mx.example.com. TLSA"})
 	var handshakes atomic.Int64
 	address, authority := pipelined(t, in, &handshakes)
 	c := Defaults()
 	c.Block = t.Name()
-	c.Anchors, c.RootCAs, c.Timeout = trustanchors.Set(world.Anchors()), authority.Pool, 20*time.Second
+	c.Anchors, c.RootCAs, c.Timeout = tree.Anchors(), authority.Pool, 20*time.Second
 	c.Routes = []upstream.Route{{From: ".", To: []upstream.Address{address}}}
 	h := open(t, c)
 	mta := from("127.0.0.1:5300")

@@ -14,28 +14,23 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
-	"github.com/danelaw-dns/danelaw/trustanchors"
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // sizedWorld has RRsets of many sizes and kinds, in a zone with NSEC and one with NSEC3.
-var sizedWorld = sync.OnceValue(func() *zones.World {
+var sizedWorld = sync.OnceValue(func() *world.Tree {
 	var text strings.Builder
-	text.WriteString(registry)
+	text.WriteString(world.Base)
 	for _, n := range []int{1, 4, 9, 25, 70} {
 		for i := range n {
 			fmt.Fprintf(&text, "n%d A 192.0.2.%d\nn%[1]d MX %d mx%[2]d.a-provider.example.\n", n, i, i)
 			fmt.Fprintf(&text, "n%d TXT \"%d \\\"quoted\\\" and \\001\\255 \\\\ %s\"\n", n, i, strings.Repeat("x", i))
 		}
 	}
-	world, err := zones.Build(time.Now(), zones.Plan{Name: ".", Text: registry},
-		zones.Plan{Name: "nsec.", Text: text.String()},
+	return world.New(time.Now, world.Zone("."), zones.Plan{Name: "nsec.", Text: text.String()},
 		zones.Plan{Name: "nsec3.", Text: text.String(), Config: zones.Config{Algorithms: []uint8{8, 13}, NSEC3: &zones.NSEC3{Salt: "abcd"}}},
 	)
-	if err != nil {
-		panic(err)
-	}
-	return world
 })
 
 // sizedQuestions have replies from a few octets to several thousand.
@@ -50,18 +45,6 @@ func sizedQuestions() (all []dns.Question) {
 			dns.Question{Name: zone, Qtype: dns.TypeDNSKEY, Qclass: dns.ClassINET})
 	}
 	return all
-}
-
-// sizedUpstream answers for the world until the test ends.
-func sizedUpstream(t *testing.T) (addr string) {
-	t.Helper()
-	recursor := sizedWorld().Recursor(time.Now)
-	addr, end, err := zones.Listen(func(q dns.Question, _ bool) *dns.Msg { return recursor.Resolve(q) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end() })
-	return addr
 }
 
 // sizes are those that matter for a reply of so many octets.
@@ -101,10 +84,10 @@ func checkSize(t *testing.T, what string, wire []byte, whole, room int) {
 // nowhere else, whatever CoreDNS does to a message that danelaw has fitted.
 func TestCoreDNSRoom(t *testing.T) {
 	anchors := filepath.Join(t.TempDir(), "anchors")
-	if err := os.WriteFile(anchors, []byte(sizedWorld().Anchors()["."][0].String()), 0o600); err != nil {
+	if err := os.WriteFile(anchors, []byte(sizedWorld().DS(".")[0].String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := startCoreDNS(t, blockOf(".:0", "upstream . "+sizedUpstream(t)+"\ntrust_anchor "+anchors, ""))
+	c := startCoreDNS(t, blockOf(".:0", "upstream . "+sizedWorld().Caching().Serve(t)+"\ntrust_anchor "+anchors, ""))
 	for _, q := range sizedQuestions() {
 		for _, edns := range []change{func(*dns.Msg) {}, withEDNS, withDO} {
 			query := newMsg(q.Name, q.Qtype, edns)
@@ -125,8 +108,8 @@ func TestCoreDNSRoom(t *testing.T) {
 
 // S-1: the same for clients on other hosts, which get no more than edns_size however much they would take.
 func TestCoreDNSRoomOfOthers(t *testing.T) {
-	c := config(t, sizedUpstream(t))
-	c.Anchors = trustanchors.Set(sizedWorld().Anchors())
+	c := config(t, sizedWorld().Caching().Serve(t))
+	c.Anchors = sizedWorld().Anchors()
 	c.AllowClients = networks("0.0.0.0/0")
 	h := open(t, c)
 	for _, q := range sizedQuestions() {

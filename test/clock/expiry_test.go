@@ -21,17 +21,17 @@ func TestExpiresWhileCached(t *testing.T) {
 			s.tree.publish()
 			s.mail(secure)
 			s.pass(10*time.Minute-time.Second, 3*time.Minute, func() { s.mail(secure) })
-			s.clock.advance(time.Second)
+			s.clock.Advance(time.Second)
 			s.mail(secure)
 			s.apart = skew
-			s.clock.advance(time.Second)
+			s.clock.Advance(time.Second)
 			s.mail(bogus(dns.ExtendedErrorCodeSignatureExpired))
 			s.apart = ""
-			s.clock.advance(2 * hour) // past Unbound's allowance for so short a validity
+			s.clock.Advance(2 * hour) // past Unbound's allowance for so short a validity
 			s.mail(bogus(dns.ExtendedErrorCodeSignatureExpired))
 			s.tree.at(zone).expiration = s.clock.Now().Add(14 * day)
 			s.tree.publish()
-			s.clock.advance(ttl + time.Minute) // the upstream's cache, and failures remembered for a minute at most (C-11)
+			s.clock.Advance(ttl + time.Minute) // the upstream's cache, and failures remembered for a minute at most (C-11)
 			s.mail(secure)
 			s.still()
 		}})
@@ -50,7 +50,7 @@ func TestSignedAnew(t *testing.T) {
 		s.pass(5*time.Minute, 20*time.Second, func() { s.mail(bogus(dns.ExtendedErrorCodeSignatureExpired)) })
 		z.inception, z.expiration = s.clock.Now(), s.clock.Now().Add(14*day)
 		s.tree.publish()
-		s.cache.forget()
+		s.cache.Forget()
 		s.apart = "both remember failures for a minute at most, but not from the same moment (C-11)"
 		s.pass(time.Minute, 10*time.Second, func() { s.mail(whatever) })
 		s.apart = ""
@@ -72,7 +72,7 @@ func TestValidityBegins(t *testing.T) {
 			s.apart = skew
 			s.mail(bogus(dns.ExtendedErrorCodeSignatureNotYetValid))
 			s.apart = ""
-			s.clock.advance(5 * time.Second) // for so long a failure is remembered (C-11)
+			s.clock.Advance(5 * time.Second) // for so long a failure is remembered (C-11)
 			s.mail(secure)
 		}})
 	}
@@ -108,7 +108,7 @@ func shorten(s *stage, registry, keys, ds time.Duration) {
 	}
 	com.dsTTL, example.dsTTL = ds, ds
 	s.tree.publish()
-	s.cache.forget()
+	s.cache.Forget()
 }
 
 // C-16: a link whose TTL ends while another link of the same chain is being fetched serves the question for which it was fetched.
@@ -120,14 +120,15 @@ func TestTTLRunsOutWhileAsked(t *testing.T) {
 	} {
 		run(t, scenario{name: link.Name + " " + dns.Type(link.Qtype).String(), alone: true, play: func(s *stage) {
 			shorten(s, time.Minute, time.Minute, time.Minute)
-			s.tree.setBefore(func(q dns.Question) {
+			s.cache.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
 				if q.Name == link.Name && q.Qtype == link.Qtype {
-					s.clock.advance(2 * time.Minute)
+					s.clock.Advance(2 * time.Minute)
 				}
+				return m
 			})
 			for range 3 {
 				s.mail(secure)
-				s.clock.advance(hour)
+				s.clock.Advance(hour)
 			}
 		}})
 	}

@@ -32,7 +32,7 @@ func TestInsecureAndBack(t *testing.T) {
 			s.apart = "the DS was not learned at the same moment"
 			s.pass(ttl, ttl/6, func() { s.mail(answered); s.still() })
 			s.apart = ""
-			s.clock.advance(negative + time.Second)
+			s.clock.Advance(negative + time.Second)
 			s.mail(insecure)
 
 			z.keys, z.ksk, z.zsk = nil, nil, nil
@@ -60,7 +60,7 @@ func TestInsecureAndBack(t *testing.T) {
 func TestHastilyInsecure(t *testing.T) {
 	run(t, scenario{name: "upstream holds nothing", play: func(s *stage) {
 		s.mail(secure)
-		s.cache.forget()
+		s.cache.Forget()
 		s.unsign()
 		s.apart = ranges
 		s.new(insecure)
@@ -119,7 +119,7 @@ func TestSignaturesLost(t *testing.T) {
 		s.pass(ttl, ttl/4, func() { s.failsOrSecure(); s.still() })
 		*z = signers
 		s.tree.publish()
-		s.clock.advance(ttl + time.Minute)
+		s.clock.Advance(ttl + time.Minute)
 		s.mail(secure)
 	}})
 }

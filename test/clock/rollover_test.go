@@ -163,7 +163,7 @@ func TestEmergencyRoll(t *testing.T) {
 				if warm {
 					s.mail(secure)
 				}
-				s.cache.forget()
+				s.cache.Forget()
 				if held&1 != 0 {
 					s.cache.hold("example.com.", dns.TypeDS)
 				}
@@ -178,7 +178,7 @@ func TestEmergencyRoll(t *testing.T) {
 				s.pass(2*time.Minute, 10*time.Second, func() { s.new(whatever); s.still() })
 				s.apart = ""
 				s.pass(ttl-2*time.Minute, ttl/6, func() { s.mail(whatever); s.still() })
-				s.clock.advance(time.Minute + time.Second)
+				s.clock.Advance(time.Minute + time.Second)
 				s.mail(secure)
 			}})
 		}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,31 +16,9 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/trustanchors"
-	"github.com/danelaw-dns/danelaw/zones"
 )
-
-// clock shows what it was set to, and stands still.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-	set func(time.Time) // is told of each change
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-	if c.set != nil {
-		c.set(c.now)
-	}
-}
 
 // begin is when a scenario starts, unless it says otherwise.
 var begin = time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -74,7 +51,7 @@ func run(t *testing.T, scenarios ...scenario) {
 // stage is where a scenario plays: zones that change, a recursor that caches and validates nothing, danelaw forwarding to it.
 type stage struct {
 	*testing.T
-	clock    *clock
+	clock    *world.Clock
 	tree     *tree
 	handler  *danelaw.Handler
 	danelaw  string    // its address
@@ -87,7 +64,7 @@ type stage struct {
 
 func newStage(t *testing.T, at time.Time) *stage {
 	t.Helper()
-	s := &stage{T: t, clock: &clock{now: at}}
+	s := &stage{T: t, clock: world.NewClock(at)}
 	s.tree = newTree(t, s.clock)
 	s.cache = s.newRecursor()
 	s.handler, s.danelaw = s.newDanelaw(s.cache.addr)
@@ -122,41 +99,19 @@ func (s *stage) newDanelaw(to ...string) (*danelaw.Handler, string) {
 
 // recursor is a caching one on a socket.
 type recursor struct {
+	*world.Upstream
 	addr string
-	tree *tree
-	mu   sync.Mutex
-	*zones.Recursor
 }
 
 func (s *stage) newRecursor() *recursor {
 	s.Helper()
-	r := &recursor{tree: s.tree}
-	r.forget()
-	addr, end, err := zones.Listen(func(q dns.Question, do bool) *dns.Msg { return r.now().Answer(q, do) })
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.Cleanup(func() { end() }) //nolint:errcheck // the sockets are loopback's
-	r.addr = addr
-	return r
-}
-
-// forget empties its cache.
-func (r *recursor) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.Recursor = &zones.Recursor{Servers: r.tree.servers(), Clock: r.tree.clock.Now}
-}
-
-func (r *recursor) now() *zones.Recursor {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.Recursor
+	u := s.tree.Caching()
+	return &recursor{u, u.Serve(s)}
 }
 
 // hold makes it learn something, as if a client had asked.
 func (r *recursor) hold(name string, qtype uint16) {
-	r.now().Resolve(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET})
+	r.Resolve(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET})
 }
 
 // verdict is what a question must come to.
@@ -336,7 +291,7 @@ func (s *stage) pass(d, step time.Duration, f func()) {
 	s.Helper()
 	for passed := time.Duration(0); passed < d; {
 		next := min(step, d-passed)
-		s.clock.advance(next)
+		s.clock.Advance(next)
 		passed += next
 		f()
 	}

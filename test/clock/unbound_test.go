@@ -27,8 +27,7 @@ func (s *stage) besideUnbound() {
 	}
 	dir := s.TempDir()
 	stamp := filepath.Join(dir, "time")
-	s.clock.set = func(now time.Time) { write(s.T, stamp, now.UTC().Format(time.DateTime)+"\n") }
-	s.clock.advance(0)
+	s.clock.Tell(func(now time.Time) { write(s.T, stamp, now.UTC().Format(time.DateTime)+"\n") })
 	var anchors strings.Builder
 	for _, ds := range s.tree.anchors() {
 		fmt.Fprintln(&anchors, ds)

@@ -24,7 +24,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/test/certificates"
 	"github.com/danelaw-dns/danelaw/test/ports"
-	"github.com/danelaw-dns/danelaw/trustanchors"
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -37,16 +37,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const registry = `@ SOA ns hostmaster 1 7200 3600 86400 300
-@ NS ns
-ns A 192.0.2.53
-`
-
-const mailZone = registry + `@ MX 10 mx
-mx A 192.0.2.25
-_25._tcp.mx TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000
-*.wild MX 10 mx
-`
+// mailZone is the text of most zones here.
+const mailZone = world.Mail + "*.wild MX 10 mx\n"
 
 // all are all misdeeds.
 func all() []*misdeed {
@@ -55,7 +47,7 @@ func all() []*misdeed {
 
 // arena is the world of all misdeeds with its hostile upstreams.
 type arena struct {
-	world     *zones.World
+	tree      *world.Tree
 	authority *certificates.Authority
 	upstreams map[string]*hostile // by transport
 	misdeeds  map[string]*misdeed // by zone
@@ -66,7 +58,7 @@ func build(t *testing.T, misdeeds []*misdeed) *arena {
 	t.Helper()
 	a := &arena{authority: certificates.New(t), upstreams: map[string]*hostile{}, misdeeds: map[string]*misdeed{}}
 	plans := []zones.Plan{
-		{Name: ".", Text: registry}, {Name: "com.", Text: registry}, {Name: "good.com.", Text: mailZone},
+		world.Zone("."), world.Zone("com."), {Name: "good.com.", Text: mailZone},
 		{Name: "hashed.com.", Text: mailZone, Config: zones.Config{NSEC3: &zones.NSEC3{}}},
 		{Name: "insecure.com.", Text: mailZone, Config: zones.Config{Unsigned: true}},
 		{Name: "big.com.", Text: mailZone + "@ TXT " + strings.Repeat(strings.Repeat("x", 250)+" ", 16) + "\n"},
@@ -76,11 +68,7 @@ func build(t *testing.T, misdeeds []*misdeed) *arena {
 		a.misdeeds[m.zone] = m
 		plans = append(plans, m.plan())
 	}
-	plans = append(plans, hops()...)
-	var err error
-	if a.world, err = zones.Build(time.Now(), plans...); err != nil {
-		t.Fatal(err)
-	}
+	a.tree = world.New(time.Now, append(plans, hops()...)...)
 	for _, over := range transports {
 		a.upstreams[over] = a.newUpstream(t, over, nil)
 	}
@@ -90,7 +78,7 @@ func build(t *testing.T, misdeeds []*misdeed) *arena {
 // newUpstream starts one; change, if not nil, alters it before.
 func (a *arena) newUpstream(t *testing.T, over string, change func(*arena, *testing.T, *hostile)) *hostile {
 	t.Helper()
-	h := &hostile{over: over, honest: a.world.Recursor(time.Now), misled: a.misled}
+	h := &hostile{over: over, honest: a.tree.Recursor(), misled: a.misled}
 	h.certificate = a.authority.Server(t, serverName, time.Now().Add(time.Hour))
 	if change != nil {
 		change(a, t, h)
@@ -116,7 +104,7 @@ func (a *arena) open(t *testing.T, change func(*danelaw.Config), to ...*hostile)
 	t.Helper()
 	c := danelaw.Defaults()
 	c.Block = fmt.Sprint(t.Name(), opened.Add(1)) // its counters begin at nothing, in a second round of the test as well
-	c.Anchors = trustanchors.Set(a.world.Anchors())
+	c.Anchors = a.tree.Anchors()
 	c.RootCAs = a.authority.Pool
 	c.Routes = []upstream.Route{{From: "."}}
 	for _, h := range to {

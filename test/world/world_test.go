@@ -1,0 +1,102 @@
+package world
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+func question(name string, qtype uint16) dns.Question {
+	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+}
+
+func noon() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) }
+
+// keyTag is that of the only key of a zone.
+func keyTag(t *Tree, name string) uint16 { return t.Zone(name).Keys[0].DNSKEY.KeyTag() }
+
+// TestTree: keys stay when a tree is published again, and go when they are rolled, with the DS above; the upstream shows it at once.
+func TestTree(t *testing.T) {
+	tree := New(noon, Zone("."), Zone("com."), Domain("example.com."))
+	u, before := tree.Upstream(), keyTag(tree, "example.com.")
+	tag := func() uint16 {
+		return u.Resolve(question("example.com.", dns.TypeDS)).Answer[0].(*dns.DS).KeyTag
+	}
+	tree.Plan("example.com.").Text += "new A 192.0.2.1\n"
+	tree.Publish()
+	if tag() != before || len(u.Resolve(question("new.example.com.", dns.TypeA)).Answer) != 2 {
+		t.Errorf("published: the DS has tag %d, not %d, or there is no signed answer for the new name", tag(), before)
+	}
+	tree.Roll("example.com.")
+	if after := keyTag(tree, "example.com."); tag() != after || after == before {
+		t.Errorf("rolled: DS %d, key %d, before %d", tag(), after, before)
+	}
+	tree.Plan("example.com.").Config.Unsigned = true
+	tree.Publish()
+	if m := u.Resolve(question("example.com.", dns.TypeDS)); len(m.Answer) > 0 {
+		t.Errorf("unsigned: %v", m)
+	}
+	tree.Add(Zone("net.", "x A 192.0.2.2"))
+	if m := u.Resolve(question("x.net.", dns.TypeA)); len(m.Answer) != 2 {
+		t.Errorf("added: %v", m)
+	}
+}
+
+// TestValidity: signatures of a plan without times are valid for 14 days, less an hour; a plan may say otherwise.
+func TestValidity(t *testing.T) {
+	until := noon().Add(time.Minute)
+	tree := New(noon, Zone("."), zones.Plan{Name: "com.", Text: Base, Config: zones.Config{Expiration: until}})
+	for name, want := range map[string]time.Time{".": noon().Add(validity - time.Hour), "com.": until} {
+		m := tree.Zone(name).Answer(question(name, dns.TypeSOA), true)
+		if sig := m.Answer[1].(*dns.RRSIG); int64(sig.Expiration) != want.Unix() || !tree.Plan(name).Config.Expiration.Equal(want) {
+			t.Errorf("%s: until %d, want %d", name, sig.Expiration, want.Unix())
+		}
+	}
+}
+
+// TestUpstream: over a socket, an upstream that caches shows what it has learned until it forgets, does what it is told, and remembers what
+// it was asked.
+func TestUpstream(t *testing.T) {
+	tree := New(noon, Zone("."), Domain("com."))
+	u := tree.Caching()
+	addr := u.Serve(t)
+	ask := func() *dns.Msg {
+		m, _, err := new(dns.Client).Exchange(new(dns.Msg).SetQuestion("com.", dns.TypeMX).SetEdns0(1232, true), addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	preference := func(m *dns.Msg) uint16 { return m.Answer[0].(*dns.MX).Preference }
+	first := preference(ask())
+	tree.Plan("com.").Text = Base + "@ MX 20 mx\n"
+	tree.Publish()
+	second := preference(ask())
+	u.Forget()
+	if third := preference(ask()); first != 10 || second != 10 || third != 20 {
+		t.Errorf("preferences %d %d %d", first, second, third)
+	}
+	u.Spoil(func(dns.Question, *dns.Msg) *dns.Msg { return nil })
+	if m := ask(); m.Rcode != dns.RcodeServerFailure || u.Reply(new(dns.Msg).SetQuestion(".", dns.TypeNS)).Rcode != dns.RcodeServerFailure {
+		t.Errorf("spoilt: %v", m)
+	}
+	if got, want := u.Asked(), []string{"com. MX", "com. MX", ". NS"}; !slices.Equal(got, want) || u.Count(" MX") != 2 {
+		t.Errorf("asked %v, want %v", got, want)
+	}
+}
+
+// TestClock: it stands still until it is moved, and tells of it.
+func TestClock(t *testing.T) {
+	c, told := NewClock(noon()), []time.Time{}
+	c.Tell(func(now time.Time) { told = append(told, now) })
+	c.Advance(time.Minute)
+	c.Set(noon().Add(-time.Hour))
+	want := []time.Time{noon(), noon().Add(time.Minute), noon().Add(-time.Hour)}
+	if !slices.Equal(told, want) || !c.Now().Equal(want[2]) {
+		t.Errorf("told %v, shows %v", told, c.Now())
+	}
+}
