@@ -243,7 +243,8 @@ func canonicalOrder(name string) (labels []string) {
 	return labels
 }
 
-// parent returns the name one label shorter; that of the root is the root.
+// parent returns the name one label shorter; that of the root is the root. The lab shares no code with the validator that it is there
+// to test.
 func parent(name string) string {
 	if i, end := dns.NextLabel(name, 0); !end {
 		return name[i:]

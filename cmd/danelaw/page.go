@@ -10,8 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/miekg/dns"
-
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -174,12 +173,12 @@ func (b *box) add(child *box) {
 
 // closest is the box of the deepest zone at or above a name.
 func closest(zones map[string]*box, name string) *box {
-	for at, end := 0, false; !end; at, end = dns.NextLabel(name, at) {
-		if b := zones[name[at:]]; b != nil {
+	for at := range dnssec.Ancestors(name) {
+		if b := zones[at]; b != nil {
 			return b
 		}
 	}
-	return zones["."]
+	return nil
 }
 
 // boxes yields those of a host with the names where they belong: one, or for an alias that and its target. TLSA records are below

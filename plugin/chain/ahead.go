@@ -51,7 +51,7 @@ func (r *Resolver) ZoneAbove(name string) string {
 // zoneKnown returns the zone in which name lies by what is known of the deepest name on the way up to top; nil if nothing is.
 func (r *Resolver) zoneKnown(name, top string) *dnssec.Zone {
 	now := r.now()
-	for at := name; ; at = parent(at) {
+	for at := name; ; at = dnssec.Parent(at) {
 		m, known := r.Store.mark(at, now)
 		if known && m.zone == nil {
 			m, known = r.Store.mark(m.above, now)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -151,7 +152,7 @@ func withoutSigs(rrs []dns.RR) (kept []dns.RR) {
 }
 
 func (w *world) parentZone(name string) string {
-	for name = parent(name); w.texts[name] == ""; name = parent(name) {
+	for name = dnssec.Parent(name); w.texts[name] == ""; name = dnssec.Parent(name) {
 	}
 	return name
 }

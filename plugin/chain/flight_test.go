@@ -274,26 +274,13 @@ func TestNotesRoundTrip(t *testing.T) {
 	}
 }
 
-func TestNames(t *testing.T) {
+func TestWithoutUnderscore(t *testing.T) {
 	for name, want := range map[string]string{
 		"_25._tcp.mx.example.com.": "mx.example.com.", "mx.example.com.": "mx.example.com.",
 		"a._domainkey.example.com.": "example.com.", ".": ".", "_tcp.": ".", "_a.b._c.d.": "d.",
 	} {
 		if got := withoutUnderscore(name); got != want {
 			t.Errorf("withoutUnderscore(%s) = %s, want %s", name, got, want)
-		}
-	}
-	for _, test := range [][3]string{
-		{".", "a.b.c.", "c."}, {"c.", "a.b.c.", "b.c."}, {"b.c.", "a.b.c.", "a.b.c."}, {".", "c.", "c."},
-		{"c.", `a\.x.b.c.`, "b.c."},
-	} {
-		if got := childToward(test[0], test[1]); got != test[2] {
-			t.Errorf("childToward(%s, %s) = %s, want %s", test[0], test[1], got, test[2])
-		}
-	}
-	for name, want := range map[string]string{"a.b.": "b.", "b.": ".", ".": ".", `a\.b.c.`: "c."} {
-		if got := parent(name); got != want {
-			t.Errorf("parent(%s) = %s, want %s", name, got, want)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func (l *liar) any(rrs []dns.RR) dns.RR {
 
 // other is the reply to another question.
 func (l *liar) other(q dns.Question) *dns.Msg {
-	names := []string{q.Name, parent(q.Name), ".", "com.", "example.com.", "mx.example.com.", "nothing.example.com.", "insecure.com.",
+	names := []string{q.Name, dnssec.Parent(q.Name), ".", "com.", "example.com.", "mx.example.com.", "nothing.example.com.", "insecure.com.",
 		"mx.insecure.com.", "nosuchtld.", "deep.co.uk.", "alias.example.com.", "x.wild.example.com.", "nothing." + q.Name}
 	types := []uint16{q.Qtype, dns.TypeDS, dns.TypeDNSKEY, dns.TypeA, dns.TypeMX, dns.TypeTLSA, dns.TypeSOA, dns.TypeNSEC}
 	return l.u.reply(question(names[l.rand.IntN(len(names))], types[l.rand.IntN(len(types))])).Msg
@@ -132,7 +132,7 @@ var spoilers = []func(*liar, dns.Question, *dns.Msg) *dns.Msg{
 func forge(l *liar, q dns.Question, sig *dns.RRSIG) {
 	switch l.rand.IntN(5) {
 	case 0:
-		sig.SignerName = []string{".", "com.", "insecure.com.", "mx.example.com.", q.Name, parent(q.Name), "evil."}[l.rand.IntN(7)]
+		sig.SignerName = []string{".", "com.", "insecure.com.", "mx.example.com.", q.Name, dnssec.Parent(q.Name), "evil."}[l.rand.IntN(7)]
 	case 1:
 		sig.Labels = uint8(l.rand.IntN(5))
 	case 2:

@@ -207,7 +207,7 @@ func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply, own 
 	}
 	d := w.delegation(*above, name, got.ds)
 	if d.Cut == dnssec.Unproven && !d.Cause.Limit() {
-		z := w.newer(*above, parent(name), own)
+		z := w.newer(*above, dnssec.Parent(name), own)
 		if z != nil && z.Status == dnssec.Insecure {
 			return mark{cut: dnssec.InsecureCut, zone: z, until: z.Until}, nil
 		}
@@ -330,7 +330,7 @@ func (w *query) above(name string) (z *dnssec.Zone, ok bool) {
 	if !anchored || anchor == name {
 		return nil, anchored
 	}
-	z = w.zone(parent(name))
+	z = w.zone(dnssec.Parent(name))
 	return z, z.Status == dnssec.Secure
 }
 
@@ -339,7 +339,7 @@ func (w *query) above(name string) (z *dnssec.Zone, ok bool) {
 func (w *query) recut(zone *dnssec.Zone, name string, own bool) {
 	changed := false
 	for at := zone.Name; at != name; {
-		at = childToward(at, name)
+		at = dnssec.Toward(at, name)
 		old, ok := w.r.Store.mark(at, w.r.now())
 		if _, mine := w.noted(at); !ok || mine && !own || old.zone != nil {
 			continue

@@ -51,7 +51,7 @@ func (r *Resolver) mayDistrust(zone string) bool {
 
 // anchored reports whether there is a configured anchor at or above name.
 func (r *Resolver) anchored(name string) bool {
-	for ; len(r.Anchors[name]) == 0; name = parent(name) {
+	for ; len(r.Anchors[name]) == 0; name = dnssec.Parent(name) {
 		if name == "." {
 			return false
 		}
@@ -121,7 +121,7 @@ func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
 // anchor returns the closest anchor at or above name, which alone decides: a configured one (V-12), or a negative one that
 // is still alive (T-18).
 func (r *Resolver) anchor(name string, n *negatives) (zone string, ok bool) {
-	for zone = name; ; zone = parent(zone) {
+	for zone = name; ; zone = dnssec.Parent(zone) {
 		if len(r.Anchors[zone]) > 0 || n.at(zone, r.now()) != nil {
 			return zone, true
 		}
@@ -159,7 +159,7 @@ func (w *query) distrust(q dns.Question, v *dnssec.Verdict) {
 // distrustOwner does that for one name. What is parentSide lies, where a zone begins, in the one above it.
 func (w *query) distrustOwner(v *dnssec.Verdict, name string, parentSide bool) {
 	if parentSide {
-		name = parent(name)
+		name = dnssec.Parent(name)
 	}
 	anchor, _ := w.anchor(name)
 	z := w.negative(anchor)
@@ -184,7 +184,7 @@ type Flushed struct {
 func (s *Store) flush(name string) (n Flushed) {
 	s.ranges.flush(name)
 	for at := name; at != "."; {
-		at = parent(at)
+		at = dnssec.Parent(at)
 		s.answers.Remove(cache.Key{Name: at, Type: nameError}) // C-17
 	}
 	under := func(key string) bool { return dns.IsSubDomain(name, key) }
@@ -256,7 +256,7 @@ func (r *Resolver) Dump(name string, most int) (all []Dumped, found int) {
 	for _, key := range r.Store.failures.table.Keys(func(key string) bool { return dns.IsSubDomain(name, nameOf(key)) }) {
 		entries = append(entries, entry{nameOf(key), func() (Dumped, bool) { return r.Store.failures.dump(key, now) }})
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return compareLabels(dns.SplitDomainName(a.name), dns.SplitDomainName(b.name)) })
+	slices.SortFunc(entries, func(a, b entry) int { return dnssec.Compare(a.name, b.name) })
 	for _, e := range entries {
 		if d, ok := e.dump(); ok {
 			if found++; len(all) < most {
@@ -265,7 +265,7 @@ func (r *Resolver) Dump(name string, most int) (all []Dumped, found int) {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Dumped) int {
-		return cmp.Or(compareLabels(dns.SplitDomainName(a.Name), dns.SplitDomainName(b.Name)), strings.Compare(a.Type, b.Type))
+		return cmp.Or(dnssec.Compare(a.Name, b.Name), strings.Compare(a.Type, b.Type))
 	})
 	return all, found
 }

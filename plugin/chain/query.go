@@ -126,7 +126,7 @@ func (w *query) At(name string) *dnssec.Zone {
 	}
 	anchor, _ := w.anchor(name)
 	for at := name; at != anchor && at != "."; {
-		at = parent(at)
+		at = dnssec.Parent(at)
 		if z := w.found[at]; z != nil && z.Status != dnssec.Secure {
 			return z // holds for all below, unless a nearer anchor is configured (V-11)
 		}

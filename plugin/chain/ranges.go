@@ -84,18 +84,9 @@ func soleSigner(set *dnssec.RRset) (zone string) {
 	return zone
 }
 
-// labels is the number of labels that an RRSIG over records of name has, if they were not made from a wildcard (RFC 4034 section
-// 3.1.3).
-func labels(name string) int {
-	if strings.HasPrefix(name, "*.") {
-		return dns.CountLabel(name) - 1
-	}
-	return dns.CountLabel(name)
-}
-
 // own reports whether a set stands in its zone as it is, and was not made from a wildcard (V-50e).
 func own(set *dnssec.RRset) bool {
-	return !slices.ContainsFunc(set.Sigs, func(s *dns.RRSIG) bool { return int(s.Labels) != labels(set.Owner) })
+	return !slices.ContainsFunc(set.Sigs, func(s *dns.RRSIG) bool { return int(s.Labels) != dnssec.Labels(set.Owner) })
 }
 
 // denialKey is where a SOA, NSEC or NSEC3 is kept; "" if it is not worth it.
@@ -126,7 +117,7 @@ func madeToMeasure(name string) bool {
 // too (RFC 7129 appendix B).
 func nsec3RecordKey(zone, owner string, rr *dns.NSEC3) string {
 	const narrow = 18 // octets of 20 that no two hashes of a zone have in common by chance
-	hash, err := base32.HexEncoding.DecodeString(strings.ToUpper(firstLabel(owner)))
+	hash, err := base32.HexEncoding.DecodeString(strings.ToUpper(dnssec.FirstLabel(owner)))
 	next, errNext := base32.HexEncoding.DecodeString(strings.ToUpper(rr.NextDomain))
 	if err != nil || errNext != nil || rr.Flags != 0 || len(hash) < narrow || len(next) < narrow ||
 		!bytes.Equal(hash, next) && bytes.Equal(hash[:narrow], next[:narrow]) {
@@ -135,39 +126,21 @@ func nsec3RecordKey(zone, owner string, rr *dns.NSEC3) string {
 	return zone + nsec3Key + parameters{rr.Iterations, rr.Salt}.key() + string(hash)
 }
 
-func firstLabel(name string) string { return name[:len(name)-len(parent(name))-1] }
-
 // wildcardKey is where a set that a wildcard gave is kept; "" if none did.
 func wildcardKey(zone string, set *dnssec.RRset) string {
 	n := int(set.Sigs[0].Labels)
 	if slices.ContainsFunc(set.Sigs, func(s *dns.RRSIG) bool { return int(s.Labels) != n }) {
 		return ""
 	}
-	encloser := ancestor(set.Owner, n)
-	if set.Owner != wildcard(encloser) && n >= dns.CountLabel(set.Owner) {
+	encloser := dnssec.Ancestor(set.Owner, n)
+	if set.Owner != dnssec.Wildcard(encloser) && n >= dns.CountLabel(set.Owner) {
 		return ""
 	}
-	return wildcardTypeKey(zone, wildcard(encloser), set.Type)
+	return wildcardTypeKey(zone, dnssec.Wildcard(encloser), set.Type)
 }
 
 func wildcardTypeKey(zone, owner string, qtype uint16) string {
 	return string(binary.BigEndian.AppendUint16([]byte(zone+wildKey+orderKey(owner)), qtype))
-}
-
-// ancestor returns the rightmost n labels of name, all of it if it has no more.
-func ancestor(name string, n int) string {
-	for dns.CountLabel(name) > n {
-		name = parent(name)
-	}
-	return name
-}
-
-// wildcard returns the wildcard name at encloser.
-func wildcard(encloser string) string {
-	if encloser == "." {
-		return "*."
-	}
-	return "*." + encloser
 }
 
 // orderKey makes of a canonical name octets that sort as names do in a zone (V-31): label by label from the right, each ended by the
@@ -268,16 +241,16 @@ func (s *ranges) byNSEC(zone string, q dns.Question, now time.Time) *dns.Msg {
 	if next != zone && orderKey(next) <= orderKey(q.Name) {
 		return nil // the one that covers q's name is not held
 	}
-	encloser := ancestor(q.Name, max(dns.CompareDomainName(q.Name, owner), dns.CompareDomainName(q.Name, next)))
+	encloser := dnssec.Ancestor(q.Name, max(dns.CompareDomainName(q.Name, owner), dns.CompareDomainName(q.Name, next)))
 	if encloser == q.Name { // an empty non-terminal
 		return s.denial(zone, now, rrs)
 	}
-	star, more := s.nsec(zone, wildcard(encloser), now)
+	star, more := s.nsec(zone, dnssec.Wildcard(encloser), now)
 	switch {
 	case star == nil:
 		return nil
-	case dns.CanonicalName(star.Hdr.Name) == wildcard(encloser):
-		return s.byWildcard(zone, wildcard(encloser), q, star.TypeBitMap, now, rrs, more)
+	case dns.CanonicalName(star.Hdr.Name) == dnssec.Wildcard(encloser):
+		return s.byWildcard(zone, dnssec.Wildcard(encloser), q, star.TypeBitMap, now, rrs, more)
 	case dns.CanonicalName(star.Hdr.Name) == owner:
 		return s.denial(zone, now, rrs)
 	}
@@ -356,11 +329,11 @@ func (s *ranges) byNSEC3(zone string, q dns.Question, now time.Time) *dns.Msg {
 		if closer.name == zone {
 			break
 		}
-		encloser := h.named(parent(closer.name))
+		encloser := h.named(dnssec.Parent(closer.name))
 		if match := h.match(encloser); match != nil {
 			return h.below(encloser, closer, q, match)
 		}
-		if data := s.expanded(zone, wildcard(encloser.name), q, now); data != nil {
+		if data := s.expanded(zone, dnssec.Wildcard(encloser.name), q, now); data != nil {
 			return answered(data, h.cover(closer)) // whose signature tells that the encloser exists (V-57)
 		}
 		closer = encloser
@@ -410,7 +383,7 @@ func (h *nsec3Chain) below(encloser, closer hashed, q dns.Question, match []dns.
 	if cover == nil {
 		return nil
 	}
-	star := h.named(wildcard(encloser.name))
+	star := h.named(dnssec.Wildcard(encloser.name))
 	if types := h.match(star); types != nil {
 		bits := types[0].(*dns.NSEC3).TypeBitMap
 		return h.byWildcard(h.zone, star.name, q, bits, h.now, slices.Concat(match, cover), types)

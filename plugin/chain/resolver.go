@@ -187,7 +187,7 @@ func (r *Resolver) crowdOf(name string) string {
 		zone = z.Name
 	}
 	for zone != name && dns.CountLabel(zone) < 2 {
-		zone = childToward(zone, name)
+		zone = dnssec.Toward(zone, name)
 	}
 	return zone
 }
@@ -365,14 +365,6 @@ func (c *crew) close() {
 	c.closed = true
 	c.mu.Unlock()
 	c.work.Wait()
-}
-
-// parent returns the name one label shorter; that of the root is the root.
-func parent(name string) string {
-	if i, end := dns.NextLabel(name, 0); !end {
-		return name[i:]
-	}
-	return "."
 }
 
 // typeName returns the mnemonic of an RR type, or TYPEnnn (RFC 3597).

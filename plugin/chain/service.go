@@ -22,7 +22,7 @@ var errDenied = errors.New("the name was proven not to exist meanwhile")
 // serviceAbove returns the ancestor of name that begins with the label _tcp (RFC 6698 section 3); "" if there is none.
 func serviceAbove(name string) string {
 	for name != "." {
-		if name = parent(name); strings.HasPrefix(name, "_tcp.") {
+		if name = dnssec.Parent(name); strings.HasPrefix(name, "_tcp.") {
 			return name
 		}
 	}

@@ -40,7 +40,7 @@ const (
 func (r *Resolver) zoneHeld(q dns.Question, n *negatives) *dnssec.Zone {
 	name := q.Name
 	if q.Qtype == dns.TypeDS {
-		name = parent(name)
+		name = dnssec.Parent(name)
 	}
 	anchor, ok := r.anchor(name, n)
 	if !ok || n.at(anchor, r.now()) != nil {
@@ -55,7 +55,7 @@ func (r *Resolver) zoneHeld(q dns.Question, n *negatives) *dnssec.Zone {
 
 // public reports whether names in a zone are asked where the zone is: no route of its own lies between the two (C-17).
 func (r *Resolver) public(zone, name string) bool {
-	for ; name != zone; name = parent(name) {
+	for ; name != zone; name = dnssec.Parent(name) {
 		if r.Apart[name] {
 			return false
 		}
@@ -94,7 +94,7 @@ func (r *Resolver) candidates(q dns.Question, zone string, use Aggressive) (all 
 // cut returns the denial held of the nearest name above q's and in the zone that does not exist (C-17).
 func (s *Store) cut(q dns.Question, zone string, now time.Time) *dns.Msg {
 	for at := q.Name; at != zone; {
-		if at = parent(at); at == zone {
+		if at = dnssec.Parent(at); at == zone {
 			break
 		}
 		if a, _ := s.answer(question(at, nameError), now); a != nil && a.Status == dnssec.Secure && soaOf(zone, a.Ns) {

@@ -57,7 +57,7 @@ func (w *query) zone(name string) *dnssec.Zone {
 		}
 	}
 	for at != name && !ends && zone.Status == dnssec.Secure {
-		at = childToward(at, name)
+		at = dnssec.Toward(at, name)
 		m := w.link(zone, at)
 		if m.failed() {
 			m, at = w.past(zone, m, at, name)
@@ -75,7 +75,7 @@ func (w *query) past(zone *dnssec.Zone, failed mark, at, name string) (mark, str
 		if below == name || failed.zone.Cause.Limit() {
 			break
 		}
-		below = childToward(below, name)
+		below = dnssec.Toward(below, name)
 		if m, ok := w.climb(zone, below); ok && !m.failed() {
 			return m, below
 		}
@@ -106,7 +106,7 @@ func (w *query) known(name string) (zone *dnssec.Zone, at string, ends bool) {
 	if z := w.negative(anchor); z != nil {
 		return z, name, true
 	}
-	for at = name; ; at = parent(at) {
+	for at = name; ; at = dnssec.Parent(at) {
 		m, ok := w.mark(at)
 		if ok {
 			w.r.renewLinks(at, m)
@@ -124,7 +124,7 @@ func (w *query) known(name string) (zone *dnssec.Zone, at string, ends bool) {
 func (w *query) likelyCut(at, name string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for ; name != at; name = parent(name) {
+	for ; name != at; name = dnssec.Parent(name) {
 		if w.likely[name] {
 			return name
 		}
@@ -235,7 +235,7 @@ func (w *query) chain() []*dnssec.Zone {
 		chain = append(chain, z)
 	}
 	slices.SortFunc(chain, func(a, b *dnssec.Zone) int {
-		return compareLabels(dns.SplitDomainName(a.Name), dns.SplitDomainName(b.Name))
+		return dnssec.Compare(a.Name, b.Name)
 	})
 	return chain
 }
@@ -247,7 +247,7 @@ func (w *query) collect(zones map[string]*dnssec.Zone, name string) {
 		zones[anchor] = z
 		return
 	}
-	for least := dnssec.Indeterminate; ok; name = parent(name) {
+	for least := dnssec.Indeterminate; ok; name = dnssec.Parent(name) {
 		w.mu.Lock()
 		z := w.found[name]
 		w.mu.Unlock()
@@ -262,23 +262,6 @@ func (w *query) collect(zones map[string]*dnssec.Zone, name string) {
 			return
 		}
 	}
-}
-
-// compareLabels orders names from the right, parents first.
-func compareLabels(a, b []string) int {
-	slices.Reverse(a)
-	slices.Reverse(b)
-	return slices.Compare(a, b)
-}
-
-// childToward returns the name one label longer than ancestor on the way to name.
-func childToward(ancestor, name string) string {
-	labels := dns.CountLabel(name) - dns.CountLabel(ancestor) - 1
-	at := 0
-	for range labels {
-		at, _ = dns.NextLabel(name, at)
-	}
-	return name[at:]
 }
 
 func question(name string, qtype uint16) dns.Question {

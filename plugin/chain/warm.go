@@ -58,7 +58,7 @@ func (w *query) toward(zone string) (links []dns.Question) {
 	case w.likelyCut(at, zone) != zone:
 		return w.speculate(question(zone, dns.TypeA))
 	}
-	for _, cut := range slices.Compact([]string{zone, childToward(at, zone)}) {
+	for _, cut := range slices.Compact([]string{zone, dnssec.Toward(at, zone)}) {
 		links = append(links, question(cut, dns.TypeDS), question(cut, dns.TypeDNSKEY))
 	}
 	return links
@@ -68,7 +68,7 @@ func (w *query) toward(zone string) (links []dns.Question) {
 func (w *query) speculate(q dns.Question) (links []dns.Question) {
 	name := q.Name
 	if q.Qtype == dns.TypeDS {
-		name = parent(name)
+		name = dnssec.Parent(name)
 	}
 	name = withoutUnderscore(name)
 	at, m, ok := w.deepest(name)
@@ -82,7 +82,7 @@ func (w *query) speculate(q dns.Question) (links []dns.Question) {
 		if at == name {
 			break
 		}
-		at = childToward(at, name)
+		at = dnssec.Toward(at, name)
 		links = append(links, question(at, dns.TypeDS), question(at, dns.TypeDNSKEY))
 	}
 	return links
@@ -95,7 +95,7 @@ func (w *query) deepest(name string) (at string, m mark, ok bool) {
 	if !ok || w.negative(anchor) != nil {
 		return "", mark{}, false
 	}
-	for at = name; ; at = parent(at) {
+	for at = name; ; at = dnssec.Parent(at) {
 		if m, ok := w.mark(at); ok {
 			return at, w.apexOf(m), true
 		}
@@ -119,9 +119,9 @@ func (w *query) apexOf(m mark) mark {
 // delegates at or below such labels.
 func withoutUnderscore(name string) string {
 	rest := name
-	for at, end := 0, name == "."; !end; at, end = dns.NextLabel(name, at) {
-		if strings.HasPrefix(name[at:], "_") {
-			rest = parent(name[at:])
+	for at := range dnssec.Ancestors(name) {
+		if strings.HasPrefix(at, "_") {
+			rest = dnssec.Parent(at)
 		}
 	}
 	return rest

@@ -372,11 +372,10 @@ func (z zoneSet) closest(name string) (string, bool) {
 	if len(z) == 0 {
 		return "", false
 	}
-	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
-		if _, ok := z[name[off:]]; ok {
-			return name[off:], true
+	for at := range dnssec.Ancestors(name) {
+		if _, ok := z[at]; ok {
+			return at, true
 		}
 	}
-	_, ok := z["."]
-	return ".", ok
+	return "", false
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
 // specialTTL is how long a local answer may be kept (RFC 6303 section 3).
@@ -86,9 +88,9 @@ func (h *Handler) special(q dns.Question) (reply, bool) {
 }
 
 func specialZone(name string) (zone string, k kind, ok bool) {
-	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
-		if k, ok := specials[name[off:]]; ok {
-			return name[off:], k, true
+	for at := range dnssec.Ancestors(name) {
+		if k, ok := specials[at]; ok {
+			return at, k, true
 		}
 	}
 	return "", nothing, false

@@ -325,7 +325,7 @@ func (j *judgement) signedBy(set *RRset, z *Zone) settled {
 // closer exists (V-49).
 func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 	s := settled{status: Secure, zone: z.Name, expires: earlier(z.Expires, j.expiration(sig))}
-	if int(sig.Labels) == signedLabels(set.Owner) {
+	if int(sig.Labels) == Labels(set.Owner) {
 		return s
 	}
 	s.expanded = true
@@ -341,8 +341,8 @@ func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 // byWalk is the outcome for what no signature vouches for: Insecure below a proven insecure delegation, Bogus in a
 // signed zone (V-13), with what blame says of it. What is parentSide lies, where a zone begins, in the one above it.
 func (j *judgement) byWalk(owner string, parentSide bool, blame func(*Zone) *Failure) settled {
-	if parentSide && owner != "." {
-		_, owner = splitFirst(owner)
+	if parentSide {
+		owner = Parent(owner)
 	}
 	zones, pending := j.zonesAt([]string{owner})
 	if pending {

@@ -1,55 +1,12 @@
 package dnssec
 
 import (
-	"bytes"
 	"encoding/hex"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/miekg/dns"
 )
-
-// compareNames orders canonical names as RFC 4034 section 6.1 does (V-31): negative if a sorts before b.
-func compareNames(a, b string) int {
-	as, bs := dns.Split(a), dns.Split(b)
-	for i, j := len(as)-1, len(bs)-1; i >= 0 && j >= 0; i, j = i-1, j-1 {
-		if c := bytes.Compare(firstLabel(a[as[i]:]), firstLabel(b[bs[j]:])); c != 0 {
-			return c
-		}
-	}
-	return len(as) - len(bs)
-}
-
-// firstLabel returns the octets of the first label of a name.
-func firstLabel(name string) []byte {
-	label, _ := splitFirst(name)
-	if !strings.Contains(label, `\`) {
-		return []byte(label)
-	}
-	wire := wireName(label + ".")
-	return wire[1 : len(wire)-1]
-}
-
-// wireName returns a name in uncompressed wire form, in the case it has. What is no name gives the root.
-func wireName(name string) []byte {
-	buf := make([]byte, len(name)+2)
-	n, err := dns.PackDomainName(name, buf, 0, nil, false)
-	if err != nil {
-		return []byte{0}
-	}
-	return buf[:n]
-}
-
-// signedLabels is the number of labels of an owner as the Labels field of an RRSIG counts them: the root and a leading
-// asterisk do not count (RFC 4034 section 3.1.3).
-func signedLabels(owner string) int {
-	labels := dns.CountLabel(owner)
-	if strings.HasPrefix(owner, "*.") {
-		labels--
-	}
-	return labels
-}
 
 // compressible says where domain names stand in the RDATA of the types in which a sender may have compressed them: the
 // octets before the first, and how many there are (RFC 3597 section 4, V-33). They are those of which the canonical form

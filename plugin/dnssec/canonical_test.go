@@ -4,53 +4,12 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
 )
-
-// X-2, V-31: the order of names of RFC 4034 section 6.1.
-func TestNameOrder(t *testing.T) {
-	sorted := []string{"example.", "a.example.", "yljkjljk.a.example.", "Z.a.example.", "zABC.a.EXAMPLE.", "z.example.",
-		"\\001.z.example.", "*.z.example.", "\\200.z.example."}
-	for i, name := range sorted {
-		sorted[i] = dns.CanonicalName(name)
-	}
-	for i, a := range sorted {
-		for j, b := range sorted {
-			if got := compareNames(a, b); (got < 0) != (i < j) || (got == 0) != (i == j) {
-				t.Errorf("compareNames(%s, %s) = %d", a, b, got)
-			}
-		}
-	}
-	r := rand.New(rand.NewPCG(1, 1))
-	for range 20 {
-		shuffled := slices.Clone(sorted)
-		r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-		if slices.SortFunc(shuffled, compareNames); !slices.Equal(shuffled, sorted) {
-			t.Fatalf("sorted to %v", shuffled)
-		}
-	}
-	for _, pair := range [][2]string{{".", "example."}, {".", "\\000."}, {"a\\.b.example.", "b.example."}, {"a.", "aa."}} {
-		if compareNames(pair[0], pair[1]) >= 0 || compareNames(pair[1], pair[0]) <= 0 {
-			t.Errorf("%s does not sort before %s", pair[0], pair[1])
-		}
-	}
-}
-
-// V-17: the labels of an owner as the Labels field counts them, without the root and a leading asterisk.
-func TestSignedLabels(t *testing.T) {
-	for owner, want := range map[string]int{
-		".": 0, "example.": 1, "a.example.": 2, "*.example.": 1, "*.": 0, "a.*.example.": 3, "**.example.": 2, "\\*.example.": 2,
-	} {
-		if got := signedLabels(owner); got != want {
-			t.Errorf("%s: %d, want %d", owner, got, want)
-		}
-	}
-}
 
 // V-32: the owner that was signed, by the number of Labels.
 func TestSignedOwner(t *testing.T) {

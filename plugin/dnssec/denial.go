@@ -128,7 +128,7 @@ func (e *evidence) candidates(sets []*RRset) []*RRset {
 	for _, t := range []uint16{dns.TypeNSEC, dns.TypeNSEC3} {
 		of := slices.DeleteFunc(slices.Clone(sets), func(s *RRset) bool { return s.Type != t || !e.concerns(s) })
 		slices.SortStableFunc(of, func(a, b *RRset) int {
-			return cmp.Or(compareNames(a.Owner, b.Owner), slices.CompareFunc(a.rdata, b.rdata, bytes.Compare))
+			return cmp.Or(Compare(a.Owner, b.Owner), slices.CompareFunc(a.rdata, b.rdata, bytes.Compare))
 		})
 		if len(of) > maxDenialRecords {
 			e.miss(tooManyRecords(e.zone.Name, t, len(of)))
@@ -201,8 +201,8 @@ func (c *Check) nameError(e *evidence, qname string) proof {
 // expansion proves that qname does not exist and that its closest encloser has the given number of labels, as the
 // Labels field of the RRSIG of a wildcard answer claims (V-49, V-57).
 func (c *Check) expansion(e *evidence, qname string, labels int) proof {
-	encloser := suffix(qname, labels)
-	goal := fmt.Sprintf("%s does not exist, so that %s may answer for it", qname, wildcard(encloser))
+	encloser := Ancestor(qname, labels)
+	goal := fmt.Sprintf("%s does not exist, so that %s may answer for it", qname, Wildcard(encloser))
 	_, p := c.prove(e, qname, goal, func(d denier) (finding, bool) { return first(d.absent(qname, encloser)) })
 	return p
 }
@@ -241,7 +241,7 @@ func findNodata(d denier, apex, qname string, qtype uint16) (finding, bool) {
 	}
 	gaps := d.gaps(qname)
 	for _, gap := range gaps {
-		if f, ok := lacking(wildcard(gap.name)); ok {
+		if f, ok := lacking(Wildcard(gap.name)); ok {
 			return gap.and(f), true
 		}
 	}
@@ -251,7 +251,7 @@ func findNodata(d denier, apex, qname string, qtype uint16) (finding, bool) {
 // findNameError looks for a proof that neither qname nor the wildcard at its closest encloser exists.
 func findNameError(d denier, qname string) (finding, bool) {
 	for _, gap := range d.gaps(qname) {
-		if none, ok := first(d.absent(wildcard(gap.name), gap.name)); ok {
+		if none, ok := first(d.absent(Wildcard(gap.name), gap.name)); ok {
 			// Only the opt-out flag over the next closer name matters (RFC 5155 section 9.2), not this one.
 			return gap.and(finding{used: none.used}), true
 		}
@@ -363,26 +363,6 @@ func tooManyRecords(zone string, t uint16, n int) *Failure {
 		Code: dns.ExtendedErrorCodeOther, Zone: zone, Type: t, Err: LimitError("denial_records"),
 		Text: fmt.Sprintf("%s: the reply has %d %s, of which only %d are looked at", zone, n, dns.Type(t), maxDenialRecords),
 	}
-}
-
-// wildcard returns the wildcard name at encloser.
-func wildcard(encloser string) string {
-	if encloser == "." {
-		return "*."
-	}
-	return "*." + encloser
-}
-
-// suffix returns the rightmost n labels of name, which is all of it if it has no more.
-func suffix(name string, n int) string {
-	starts := dns.Split(name)
-	switch {
-	case n <= 0:
-		return "."
-	case n >= len(starts):
-		return name
-	}
-	return name[starts[len(starts)-n]:]
 }
 
 // compareSets orders parameter sets, so that they are always tried in the same order.

@@ -186,7 +186,7 @@ func TestDenialCrowdedOut(t *testing.T) {
 	name := "a.b.c.d.e.example."
 	authority := w.example.set(t, name+" NSEC z.example. A RRSIG NSEC")
 	for n := 3; n <= 6; n++ {
-		signer := suffix(name, n)
+		signer := Ancestor(name, n)
 		authority = append(authority, newForger(t, signer).set(t, fmt.Sprintf("0.%s NSEC z.%s A RRSIG NSEC", signer, signer))...)
 	}
 	v := denialCheck().Answer(asked(name+" MX"), replyTo(t, name+" MX", 0, nil, authority), w.zones)

@@ -27,7 +27,7 @@ func (e *evidence) admitNSEC(rr *dns.NSEC, r record) string {
 // signedOwner returns the owner that sig covers: the wildcard, if owner was made from one (RFC 4035 section 5.3.2).
 func signedOwner(owner string, sig *dns.RRSIG) string {
 	if labels := int(sig.Labels); labels < dns.CountLabel(owner) {
-		return wildcard(suffix(owner, labels))
+		return Wildcard(Ancestor(owner, labels))
 	}
 	return owner
 }
@@ -35,14 +35,14 @@ func signedOwner(owner string, sig *dns.RRSIG) string {
 // covers says that n shows that no record at name exists. The last NSEC points to the apex (V-50d) and covers all that
 // sorts behind it.
 func (n *nsec) covers(name, apex string) bool {
-	return compareNames(n.owner, name) < 0 && (n.next == apex || compareNames(name, n.next) < 0) &&
+	return Compare(n.owner, name) < 0 && (n.next == apex || Compare(name, n.next) < 0) &&
 		!(n.occludes(n.owner, apex) && dns.IsSubDomain(n.owner, name))
 }
 
 // encloser returns the longest ancestor of name that its covering NSEC shows to exist: name itself, if the next name
 // lies below it (V-47, V-48).
 func (n *nsec) encloser(name string) string {
-	return suffix(name, max(dns.CompareDomainName(name, n.owner), dns.CompareDomainName(name, n.next)))
+	return Ancestor(name, max(dns.CompareDomainName(name, n.owner), dns.CompareDomainName(name, n.next)))
 }
 
 // nsecChain is the denier of the NSEC of the zone named apex.

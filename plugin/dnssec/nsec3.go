@@ -36,8 +36,7 @@ type nsec3Set struct {
 
 // admitNSEC3 adds an NSEC3 to its parameter set in the evidence, or says what is wrong with it.
 func (e *evidence) admitNSEC3(rr *dns.NSEC3, r record) string {
-	label, parent := splitFirst(r.set.Owner)
-	owner, okOwner := decodeHash(label)
+	owner, okOwner := decodeHash(FirstLabel(r.set.Owner))
 	next, okNext := decodeHash(rr.NextDomain)
 	salt, err := hex.DecodeString(strings.TrimPrefix(rr.Salt, "-"))
 	switch {
@@ -45,7 +44,7 @@ func (e *evidence) admitNSEC3(rr *dns.NSEC3, r record) string {
 		return fmt.Sprintf("has the unknown hash algorithm %d", rr.Hash)
 	case rr.Flags&^optOut != 0:
 		return fmt.Sprintf("has the unknown flags %d", rr.Flags)
-	case !okOwner || parent != e.zone.Name:
+	case !okOwner || Parent(r.set.Owner) != e.zone.Name:
 		return "does not have a hash directly below the apex as its owner"
 	case int(r.sig.Labels) != dns.CountLabel(r.set.Owner):
 		return "was made from a wildcard"
@@ -67,14 +66,6 @@ func (e *evidence) nsec3Set(iterations uint16, salt string) *nsec3Set {
 		e.nsec3 = slices.Insert(e.nsec3, i, want)
 	}
 	return &e.nsec3[i]
-}
-
-// splitFirst returns the first label of name and the rest.
-func splitFirst(name string) (label, parent string) {
-	if next, end := dns.NextLabel(name, 0); !end {
-		return name[:next-1], name[next:]
-	}
-	return strings.TrimSuffix(name, "."), "."
 }
 
 // decodeHash reads a SHA-1 hash in base32hex without padding, in any case (RFC 4648 section 7).
@@ -114,7 +105,7 @@ func (ch nsec3Chain) nodes(name string) []finding {
 // not this zone's to deny.
 func (ch nsec3Chain) gaps(name string) []finding {
 	for ancestor := name; ancestor != ch.apex; {
-		_, ancestor = splitFirst(ancestor)
+		ancestor = Parent(ancestor)
 		node, ok := first(ch.nodes(ancestor))
 		if !ok {
 			continue
@@ -132,7 +123,7 @@ func (ch nsec3Chain) gaps(name string) []finding {
 }
 
 func (ch nsec3Chain) absent(name, encloser string) []finding {
-	h, ok := ch.hash(suffix(name, dns.CountLabel(encloser)+1))
+	h, ok := ch.hash(Toward(encloser, name))
 	var found []finding
 	for i := range ch.set.list {
 		if n := &ch.set.list[i]; ok && n.covers(h) {

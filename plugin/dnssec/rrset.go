@@ -131,7 +131,7 @@ func (c *Check) admissible(set *RRset, sig *dns.RRSIG) *Failure {
 		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "covers RRSIGs, which nothing can")
 	case !maySign(signer, set): // V-7, V-16
 		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "is not by a zone that may sign it")
-	case labels > signedLabels(set.Owner): // V-17
+	case labels > Labels(set.Owner): // V-17
 		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus,
 			fmt.Sprintf("has %d labels, more than its owner", labels))
 	case labels < dns.CountLabel(signer): // V-18

@@ -68,7 +68,7 @@ func (f forger) rrsig(t testing.TB, set []dns.RR, edits ...edit) *dns.RRSIG {
 	owner := dns.CanonicalName(h.Name)
 	sig := &dns.RRSIG{
 		Hdr:         dns.RR_Header{Name: h.Name, Rrtype: dns.TypeRRSIG, Class: dns.ClassINET, Ttl: h.Ttl},
-		TypeCovered: h.Rrtype, Algorithm: f.dnskey.Algorithm, Labels: uint8(signedLabels(owner)), OrigTtl: h.Ttl,
+		TypeCovered: h.Rrtype, Algorithm: f.dnskey.Algorithm, Labels: uint8(Labels(owner)), OrigTtl: h.Ttl,
 		Inception: at(-time.Hour), Expiration: at(24 * time.Hour), KeyTag: f.dnskey.KeyTag(), SignerName: f.zone.Name,
 	}
 	for _, e := range edits {

@@ -100,7 +100,7 @@ func (c *Check) until(ttl uint32, expires time.Time) time.Time {
 // signedCut judges a DS RRset.
 func (c *Check) signedCut(d *Delegation, parent *Zone, set *RRset) {
 	sig, failure := c.verify(set, parent)
-	if failure == nil && int(sig.Labels) < signedLabels(set.Owner) {
+	if failure == nil && int(sig.Labels) < Labels(set.Owner) {
 		failure = sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "is a wildcard's, which cannot delegate")
 	}
 	if failure != nil {
@@ -189,7 +189,7 @@ func (c *Check) aliasCut(d *Delegation, parent *Zone, aliases []*RRset, reply *M
 // aliasProves says what one alias shows about a cut at d.Name, and bounds the life of d if it shows anything.
 func (c *Check) aliasProves(d *Delegation, parent *Zone, set *RRset, reply *Message) (Cut, *Failure) {
 	sig, failure := c.verify(set, parent)
-	expanded := failure == nil && int(sig.Labels) < signedLabels(set.Owner)
+	expanded := failure == nil && int(sig.Labels) < Labels(set.Owner)
 	switch {
 	case failure != nil:
 		return Unproven, failure

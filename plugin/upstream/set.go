@@ -144,11 +144,8 @@ func (s *Set) route(name string) ([]*upstream, bool) {
 
 // responsible returns the upstreams for a question. DS is data of the parent (V-8), so the parent's upstreams are asked.
 func (s *Set) responsible(q dns.Question) ([]*upstream, bool) {
-	if next, end := dns.NextLabel(q.Name, 0); q.Qtype == dns.TypeDS && q.Name != "." {
-		if end {
-			return s.route(".")
-		}
-		return s.route(q.Name[next:])
+	if q.Qtype == dns.TypeDS {
+		return s.route(dnssec.Parent(q.Name))
 	}
 	return s.route(q.Name)
 }

@@ -1,0 +1,91 @@
+package dnssec
+
+import (
+	"iter"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// Names are fully qualified and in presentation form (RFC 1035 section 5.1), as the DNS library has them: "\." is a dot
+// within a label, "\DDD" an octet. Names that are compared are canonical ([dns.CanonicalName]).
+
+// Parent returns the name one label shorter. The root has no parent: it is returned itself.
+func Parent(name string) string {
+	if next, end := dns.NextLabel(name, 0); !end {
+		return name[next:]
+	}
+	return "."
+}
+
+// Ancestors yields name and then each name above it, up to the root.
+func Ancestors(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for yield(name) && name != "." {
+			name = Parent(name)
+		}
+	}
+}
+
+// Ancestor returns the rightmost labels of name, so many: name itself if it has no more, the root for 0.
+func Ancestor(name string, labels int) string {
+	for n := dns.CountLabel(name); n > labels; n-- {
+		name = Parent(name)
+	}
+	return name
+}
+
+// Toward returns the name one label longer than ancestor on the way down to name, which lies below ancestor. Of a closest
+// encloser that is the next closer name (RFC 5155 section 1.3).
+func Toward(ancestor, name string) string { return Ancestor(name, dns.CountLabel(ancestor)+1) }
+
+// Wildcard returns the wildcard name at encloser (RFC 4592 section 2.1.1).
+func Wildcard(encloser string) string {
+	if encloser == "." {
+		return "*."
+	}
+	return "*." + encloser
+}
+
+// Labels returns how many labels an owner has as the Labels field of an RRSIG counts them: without the root and a leading
+// asterisk (RFC 4034 section 3.1.3).
+func Labels(owner string) int {
+	labels := dns.CountLabel(owner)
+	if strings.HasPrefix(owner, "*.") {
+		labels--
+	}
+	return labels
+}
+
+// FirstLabel returns the octets of the first label of name, its escapes resolved; none for the root.
+func FirstLabel(name string) string {
+	next, _ := dns.NextLabel(name, 0)
+	label := strings.TrimSuffix(name[:next], ".")
+	if !strings.Contains(label, `\`) {
+		return label
+	}
+	wire := wireName(label + ".")
+	return string(wire[1:max(1, len(wire)-1)])
+}
+
+// Compare orders canonical names as zones do (V-31, RFC 4034 section 6.1): label by label from the right, an absent label
+// first. It is negative if a sorts before b, 0 if they are the same.
+func Compare(a, b string) int {
+	as, bs := dns.Split(a), dns.Split(b)
+	for i, j := len(as)-1, len(bs)-1; i >= 0 && j >= 0; i, j = i-1, j-1 {
+		if c := strings.Compare(FirstLabel(a[as[i]:]), FirstLabel(b[bs[j]:])); c != 0 {
+			return c
+		}
+	}
+	return len(as) - len(bs)
+}
+
+// wireName returns a name in uncompressed wire form, in the case it has. What is no name gives the root.
+func wireName(name string) []byte {
+	buf := make([]byte, len(name)+2)
+	n, err := dns.PackDomainName(name, buf, 0, nil, false)
+	if err != nil {
+		return []byte{0}
+	}
+	return buf[:n]
+}
