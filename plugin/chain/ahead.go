@@ -8,6 +8,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // aheadInFlight bounds what is being resolved for nobody at once: it must not become an amplifier either.
@@ -24,7 +25,7 @@ func (r *Resolver) Ahead(q dns.Question, near bool, then func(*Answer)) {
 	}
 	q.Name = dns.CanonicalName(q.Name)
 	now := r.now()
-	why := purpose{role: RoleAhead, near: near, then: then}
+	why := purpose{role: fetch.RoleAhead, near: near, then: then}
 	if a, _ := r.Store.answer(q, now); a != nil {
 		why.done(a)
 		return
@@ -67,7 +68,7 @@ func (r *Resolver) zoneKnown(name, top string) *dnssec.Zone {
 
 // purpose is what a flight is for.
 type purpose struct {
-	role Role          // of its first question
+	role fetch.Role    // of its first question
 	near bool          // nothing is asked on speculation
 	past bool          // upstreams are asked, whatever is held
 	then func(*Answer) // gets the answer, if not nil
@@ -81,7 +82,7 @@ func (p purpose) done(a *Answer) {
 }
 
 // renews reports whether the flight is to replace what is cached: its failure is nobody's, what is there lasts to its end (C-14).
-func (p purpose) renews() bool { return p.role == RoleRenew }
+func (p purpose) renews() bool { return p.role == fetch.RoleRenew }
 
 // asks reports whether upstreams are asked, whatever is held: what is made of that would end no later.
 func (p purpose) asks() bool { return p.past || p.renews() }
@@ -108,7 +109,7 @@ func (r *Resolver) ahead(q dns.Question, why purpose) {
 // renew resolves q anew in the background, since what is cached ends soon (C-14).
 func (r *Resolver) renew(q dns.Question) {
 	if r.Prefetch && r.Store.claim(q, r.now()) {
-		r.ahead(q, purpose{role: RoleRenew})
+		r.ahead(q, purpose{role: fetch.RoleRenew})
 	}
 }
 
@@ -130,8 +131,8 @@ func (r *Resolver) renewLinks(name string, m mark) {
 		r.flights.busy() || !r.Store.claimMark(name) {
 		return
 	}
-	r.running.start(func() {
-		ctx, cancel := context.WithTimeoutCause(r.ctx, background, errDeadline)
+	r.fetcher.Go(func() {
+		ctx, cancel := context.WithTimeoutCause(r.fetcher.Context(), background, fetch.ErrDeadline)
 		defer cancel()
 		w := r.newQuery(ctx, question(name, dns.TypeDNSKEY))
 		if above, ok := w.above(name); ok {

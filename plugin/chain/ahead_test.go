@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 func prefetching(c *Config) { c.Prefetch = true }
@@ -65,7 +66,7 @@ func TestRenew(t *testing.T) {
 func TestRenewFromACache(t *testing.T) {
 	r, u, now := setup(t, prefetching)
 	life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		for _, rr := range slices.Concat(reply.Msg.Answer, reply.Msg.Ns) {
 			rr.Header().Ttl -= min(rr.Header().Ttl, uint32(now.Now().Sub(now.start)/time.Second))
@@ -84,16 +85,16 @@ func TestRenewFromACache(t *testing.T) {
 // C-14: when it cannot be had anew, be it for the network or for its signatures, what is there is served to its end, and the failure is
 // not remembered beyond.
 func TestRenewFails(t *testing.T) {
-	for name, fault := range map[string]func(Reply) (Reply, error){
-		"network": func(Reply) (Reply, error) { return Reply{}, errors.New("unreachable") },
-		"Bogus":   func(r Reply) (Reply, error) { return corrupt(r), nil },
+	for name, fault := range map[string]func(fetch.Reply) (fetch.Reply, error){
+		"network": func(fetch.Reply) (fetch.Reply, error) { return fetch.Reply{}, errors.New("unreachable") },
+		"Bogus":   func(r fetch.Reply) (fetch.Reply, error) { return corrupt(r), nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, u, now := setup(t, prefetching)
 			life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
-			u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-				if describe(q) != "example.com. MX" {
-					return Reply{}, nil, false
+			u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+				if fetch.Describe(q) != "example.com. MX" {
+					return fetch.Reply{}, nil, false
 				}
 				reply, err := fault(u.reply(q))
 				return reply, err, true
@@ -216,12 +217,12 @@ func TestAheadNear(t *testing.T) {
 func TestAheadIsBounded(t *testing.T) {
 	r, u, _ := setup(t, prefetching)
 	release := make(chan struct{})
-	u.setRule(func(ctx context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		select {
 		case <-release:
 		case <-ctx.Done():
 		}
-		return Reply{}, errors.New("unreachable"), true
+		return fetch.Reply{}, errors.New("unreachable"), true
 	})
 	for i := range 2 * aheadInFlight {
 		r.Ahead(question(fmt.Sprintf("n%d.example.com.", i/2), dns.TypeA), true, nil)

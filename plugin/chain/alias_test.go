@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // aliasZones puts n zones into the world, z0.com. and so on; the name `link` of each is an alias of that in the next one, and
@@ -30,7 +31,7 @@ func aliasZones(t *testing.T, w *world, n int) {
 }
 
 // firstLinkOnly is the rule of an upstream that follows no alias.
-func (u *upstream) firstLinkOnly(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+func (u *upstream) firstLinkOnly(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 	reply := u.reply(q)
 	if len(reply.Msg.Answer) > 0 {
 		reply.Msg.Ns = nil // the denial of the target
@@ -77,7 +78,7 @@ func TestEndIsAskedOn(t *testing.T) {
 		})
 	}
 	always := false
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		if q.Name == "alias.example.com." || always {
 			stripped(reply.Msg)
@@ -198,7 +199,7 @@ func TestDNAME(t *testing.T) {
 		t.Errorf("answer %s", got)
 	}
 	expect(t, ask(r, "nothing.old.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		for _, rr := range reply.Msg.Answer {
 			if cname, ok := rr.(*dns.CNAME); ok {
@@ -230,7 +231,7 @@ func TestWalkThroughAliases(t *testing.T) {
 			t.Errorf("asked %s, below a DNAME", q)
 		}
 	}
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		if q.Qtype == dns.TypeDS && q.Name == "outward.example.com." {
 			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
@@ -246,9 +247,9 @@ func TestWalkThroughAliases(t *testing.T) {
 // V-67: an unsigned CNAME at the apex beside SOA, NS and MX is common in unsigned zones, and no failure there.
 func TestApexCNAME(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
-		if describe(q) == "insecure.com. A" {
+		if fetch.Describe(q) == "insecure.com. A" {
 			rr, _ := dns.NewRR("insecure.com. 300 IN CNAME mx.insecure.com.")
 			reply = u.reply(question("mx.insecure.com.", dns.TypeA))
 			reply.Msg.Question = []dns.Question{q}

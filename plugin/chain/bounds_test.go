@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // eventually waits until ok holds, however slow the machine is.
@@ -33,14 +34,14 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func hold(u *upstream) (outstanding *atomic.Int64, release func()) {
 	outstanding = new(atomic.Int64)
 	gate := make(chan struct{})
-	u.setRule(func(ctx context.Context, _ dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(ctx context.Context, _ dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		outstanding.Add(1)
 		defer outstanding.Add(-1)
 		select {
 		case <-gate:
-			return Reply{}, nil, false
+			return fetch.Reply{}, nil, false
 		case <-ctx.Done():
-			return Reply{}, ctx.Err(), true
+			return fetch.Reply{}, ctx.Err(), true
 		}
 	})
 	return outstanding, sync.OnceFunc(func() { close(gate) })
@@ -60,25 +61,25 @@ func TestSpeculationIsBounded(t *testing.T) {
 		})
 	}
 	eventually(t, "all answers asked for", func() bool { return u.count(" A") == clients })
-	eventually(t, "speculation", func() bool { return r.warming.Load() == warmInFlight })
+	links := func() int { return u.count(" DS") + u.count(" DNSKEY") }
+	eventually(t, "speculation", func() bool { return links() == 64 })
 	time.Sleep(10 * time.Millisecond)
-	if n := u.count(" DS") + u.count(" DNSKEY"); n != warmInFlight {
-		t.Errorf("%d links asked for ahead, at most %d allowed", n, warmInFlight)
+	if n := links(); n != 64 {
+		t.Errorf("%d links asked for ahead, at most 64 allowed", n)
 	}
 	release()
 	all.Wait()
-	eventually(t, "no speculation at the end", func() bool { return r.warming.Load() == 0 })
 }
 
 // L-9: what the zones of a long alias chain make it ask ahead is bounded for the whole client query, and asked once.
 func TestSpeculationOfOneQuery(t *testing.T) {
-	roles := &roles{asked: map[Role]int{}}
+	roles := &roles{asked: map[fetch.Role]int{}}
 	r, u, _ := setup(t, func(c *Config) { c.Meter = roles })
 	aliasZones(t, u.world, 11)
 	expect(t, ask(r, "link.z0.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	r.Close()
-	if n := roles.asked[RoleWarm]; n != warmPerQuery {
-		t.Errorf("%d links asked for ahead, want %d: %v", n, warmPerQuery, u.questions())
+	if n := roles.asked[fetch.RoleWarm]; n != 6 {
+		t.Errorf("%d links asked for ahead, want %d: %v", n, 6, u.questions())
 	}
 	if all := u.questions(); len(slices.Compact(slices.Sorted(slices.Values(all)))) != len(all) {
 		t.Errorf("asked twice: %v", all)
@@ -89,10 +90,10 @@ func TestSpeculationOfOneQuery(t *testing.T) {
 type roles struct {
 	noMeter
 	mu    sync.Mutex
-	asked map[Role]int
+	asked map[fetch.Role]int
 }
 
-func (r *roles) Fetch(role Role, _ bool) {
+func (r *roles) Fetch(role fetch.Role, _ bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked[role]++
@@ -152,7 +153,6 @@ func TestLateFlightIsTakenOver(t *testing.T) {
 func TestLinkIsTakenOver(t *testing.T) {
 	meter := &limits{hits: map[string]int{}}
 	r, _, _ := setup(t, func(c *Config) { c.Meter = meter })
-	poor := r.newQuery(context.Background(), question("example.com.", dns.TypeMX))
 	call, leads := r.building.join("com.")
 	if !leads {
 		t.Fatal("com. is being built already")
@@ -160,7 +160,7 @@ func TestLinkIsTakenOver(t *testing.T) {
 	answer := make(chan *Answer)
 	go func() { answer <- ask(r, "example.com.", dns.TypeMX) }()
 	eventually(t, "the link is waited for", func() bool { return meter.joined.Load() == 1 })
-	r.building.finish("com.", call, broken("com.", poor.tooMany()))
+	r.building.finish("com.", call, broken("com.", tooMany()))
 	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
 }
 
@@ -188,12 +188,12 @@ func TestSilenceIsRemembered(t *testing.T) {
 				t.Errorf("question %d: after %v cached %v, %s; want %+v", i, waited, a.Cached, notes(a), want)
 			}
 		}
-		if n := u.count(describe(q)); n != 1 {
+		if n := u.count(fetch.Describe(q)); n != 1 {
 			t.Errorf("asked %d times", n)
 		}
 		now.advance(5 * time.Second)
-		if a := r.Resolve(context.Background(), q); a.Cached || u.count(describe(q)) != 2 {
-			t.Errorf("after 5 s: cached %v, asked %d times", a.Cached, u.count(describe(q)))
+		if a := r.Resolve(context.Background(), q); a.Cached || u.count(fetch.Describe(q)) != 2 {
+			t.Errorf("after 5 s: cached %v, asked %d times", a.Cached, u.count(fetch.Describe(q)))
 		}
 		r.Close()
 	})
@@ -204,16 +204,16 @@ func TestSilenceIsRemembered(t *testing.T) {
 func TestLateIsNotSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, u, _ := setup(t, nil)
-		u.setRule(func(ctx context.Context, q dns.Question, n Try) (Reply, error, bool) {
+		u.setRule(func(ctx context.Context, q dns.Question, n fetch.Try) (fetch.Reply, error, bool) {
 			if q.Name == "alias.example.com." && q.Qtype == dns.TypeA {
 				time.Sleep(7 * time.Second)
 				return u.firstLinkOnly(ctx, q, n)
 			}
 			if q.Name == "mx.example.com." {
 				<-ctx.Done()
-				return Reply{}, ctx.Err(), true
+				return fetch.Reply{}, ctx.Err(), true
 			}
-			return Reply{}, nil, false
+			return fetch.Reply{}, nil, false
 		})
 		for range 2 {
 			expect(t, ask(r, "alias.example.com.", dns.TypeA), dnssec.Indeterminate, dns.RcodeServerFailure)
@@ -235,7 +235,7 @@ func TestLimitIsNotHandedOn(t *testing.T) {
 	built := make(chan mark)
 	go func() { built <- w.link(root, "com.") }()
 	eventually(t, "the link is waited for", func() bool { return meter.joined.Load() == 1 })
-	r.building.finish("com.", call, broken("com.", w.tooMany()))
+	r.building.finish("com.", call, broken("com.", tooMany()))
 	if m := <-built; m.failed() {
 		t.Errorf("handed on: %v", m.zone.Cause)
 	}
@@ -292,29 +292,9 @@ func TestPutOutQuestionsLeaveNothing(t *testing.T) {
 	}
 }
 
-// An upstream question is given up only when all who asked it have gone, and is not joined then.
-func TestLeaveExchange(t *testing.T) {
-	r, u, _ := setup(t, nil)
-	outstanding, release := hold(u)
-	defer release()
-	q := question("example.com.", dns.TypeMX)
-	first, _ := r.start(q, Try{CD: true}, RoleAnswer)
-	second, joined := r.start(q, Try{CD: true}, RoleAnswer)
-	if !joined || first != second {
-		t.Fatal("the second was not joined")
-	}
-	r.exchanges.leave(first)
-	select {
-	case <-first.done:
-		t.Fatal("ended with one who still waits")
-	case <-time.After(5 * time.Millisecond):
-	}
-	r.exchanges.leave(first)
-	if third, joined := r.start(q, Try{CD: true}, RoleAnswer); joined || third == first {
-		t.Error("what was given up is joined")
-	}
-	<-first.done
-	eventually(t, "only the third is outstanding", func() bool { return outstanding.Load() == 1 })
+// tooMany is the failure of a query that may ask no more.
+func tooMany() *dnssec.Failure {
+	return fetch.Limit(question("example.com.", dns.TypeMX), "upstream_questions", "too many")
 }
 
 // limits is a Meter that counts limits, and what was joined.
@@ -337,11 +317,11 @@ func (l *limits) Limit(name string) {
 func TestLimitsAreCounted(t *testing.T) {
 	for name, world := range map[string]func(t *testing.T, r *Resolver, u *upstream){
 		"signature_checks":   func(_ *testing.T, r *Resolver, _ *upstream) { r.SignatureChecks = 1 },
-		"upstream_questions": func(_ *testing.T, r *Resolver, _ *upstream) { r.UpstreamQuestions = 2 },
+		"upstream_questions": func(_ *testing.T, r *Resolver, _ *upstream) { r.fetcher.Questions = 2 },
 		"response_octets": func(_ *testing.T, _ *Resolver, u *upstream) {
-			u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 				reply := u.reply(q)
-				reply.Size = responseOctets/2 + 1
+				reply.Size = (256<<10)/2 + 1
 				return reply, nil, true
 			})
 		},
@@ -397,28 +377,6 @@ func TestUpstreamQuestionsAreCounted(t *testing.T) {
 	}
 }
 
-// L-7: while expensive chains take all other slots, a query whose chain is cached is still verified.
-func TestReservedSlot(t *testing.T) {
-	r, u, _ := setup(t, nil)
-	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-	r.slots = slotsFor(t, 2)
-	held, _ := r.slots.acquire(context.Background(), false)
-	cold := make(chan *Answer)
-	go func() { cold <- ask(r, "deep.co.uk.", dns.TypeMX) }()
-	// The chain of a cold query is not known to be cold before it is walked; then it queues.
-	eventually(t, "the cold query waits", func() bool { return u.count("deep.co.uk. MX") == 1 && r.slots.inQueue() == 1 })
-	for i := range 3 {
-		expect(t, ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-	}
-	select {
-	case a := <-cold:
-		t.Errorf("the cold query was verified: %v", a.Status)
-	default:
-	}
-	r.slots.release(held)
-	expect(t, <-cold, dnssec.Secure, dns.RcodeSuccess)
-}
-
 // S-27: a resolver may be closed while it is asked, and asked when it is closed: that is SERVFAIL at once.
 func TestClosed(t *testing.T) {
 	r, _, _ := setup(t, nil)
@@ -433,11 +391,11 @@ func TestClosed(t *testing.T) {
 	a := ask(r, "example.com.", dns.TypeMX)
 	expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
 	w := r.newQuery(context.Background(), question("example.com.", dns.TypeMX))
-	if _, failure := w.fetch(w.question, RoleAnswer); !errors.Is(failure, errClosed) {
+	if _, failure := w.fetch(w.question, fetch.RoleAnswer); !errors.Is(failure, fetch.ErrClosed) {
 		t.Errorf("fetched from a closed resolver: %v", failure)
 	}
-	if n := len(r.flights.byKey) + len(r.exchanges.calls); n != 0 {
-		t.Errorf("%d flights and questions are left", n)
+	if n := len(r.flights.byKey); n != 0 {
+		t.Errorf("%d flights are left", n)
 	}
 }
 

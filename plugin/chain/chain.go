@@ -4,60 +4,18 @@
 package chain
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
-)
-
-// Exchanger puts one question to one upstream. It sets RD and DO, asks with EDNS, and follows t for CD and transport.
-//
-// It returns only usable replies: to this question, RCODE NOERROR, NXDOMAIN or YXDOMAIN, not truncated, no referral.
-// Everything else is an error that is a *dnssec.Failure with EDE code 22, 23 or 24 and a sentence that names the upstreams asked
-// and what each did. Lost packets, second copies, TC and failing over to the next upstream after a bad RCODE (S-14) are
-// its business; judging is not. It returns soon after ctx ends, and is safe for concurrent use. The reply belongs to the
-// caller.
-type Exchanger interface {
-	Exchange(ctx context.Context, q dns.Question, t Try) (Reply, error)
-}
-
-// Try says how a question is put.
-type Try struct {
-	N     int      // 0 for the first, then V-14's further tries
-	TCP   bool     // ask over TCP at once
-	CD    bool     // the CD bit to send
-	Avoid []string // upstreams whose reply to this question was judged Bogus or unusable; asked only if there is no other
-	// Demand, if not nil, tells how often clients have come for the reply so far, counted anew once all copies had been sent; 0 if nobody
-	// waits for it at the moment: the question is not put once more then. It is cheap and safe for concurrent use.
-	Demand func() int
-}
-
-// Reply is what came back.
-type Reply struct {
-	Msg      *dns.Msg
-	Upstream string // its name as in Try.Avoid
-	Size     int    // octets on the wire (L-11)
-}
-
-// Role says what a question to an upstream is for; it labels metrics.
-type Role string
-
-// The roles of upstream questions.
-const (
-	RoleAnswer Role = "answer" // what the client asked, or the rest of its alias chain
-	RoleLink   Role = "link"   // DS or DNSKEY that a verdict needs
-	RoleWarm   Role = "warm"   // the same, asked ahead on speculation
-	RoleRetry  Role = "retry"  // V-14
-	RoleAhead  Role = "ahead"  // what a client will ask next (Resolver.Ahead)
-	RoleRenew  Role = "renew"  // what was asked, again, before it ends (C-14)
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // Meter is told what happened, for metrics. Its methods are cheap and safe for concurrent use.
 type Meter interface {
-	Fetch(role Role, failed bool) // one question to an upstream has ended
+	fetch.Meter
 	// Limit: a limit of section L was hit (L-16). It has the name of a dnssec.LimitError: signature_checks, processor,
 	// nsec3_hashes, denial_records, rrset_records, any_types or aliases of the judge, upstream_questions, response_octets,
 	// in_flight, waiting, memory, processors, deadline or panic of this package, outstanding or files of the upstreams.
@@ -70,7 +28,7 @@ type Meter interface {
 
 // Config is what a Resolver is made of. Anchors, Exchanger, Store and Clock are required.
 type Config struct {
-	Exchanger Exchanger
+	Exchanger fetch.Exchanger
 	Anchors   map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
 	Store     *Store
 	Clock     func() time.Time
@@ -92,7 +50,7 @@ type Config struct {
 	Retries           int           // V-14; 0 for none, danelaw takes 2
 	InFlight          int           // client questions at once (L-13); 16384
 	Waiting           int           // clients per question (L-13); 1000
-	Room              *Room         // for work in flight (L-15); nil: for twice as many client questions as may be in flight
+	Room              *fetch.Room   // for work in flight (L-15); nil: for twice as many client questions as may be in flight
 	MinTTL, MaxTTL    time.Duration // C-5, C-6; 0 and 24 h
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // The answer and every link of a cold chain are asked in one round: an upstream that holds every reply until all the expected
@@ -26,9 +27,9 @@ func TestOneRound(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	var mu sync.Mutex
 	missing, all := len(expected), make(chan struct{})
-	u.setRule(func(ctx context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		mu.Lock()
-		if slices.Contains(expected, describe(q)) {
+		if slices.Contains(expected, fetch.Describe(q)) {
 			if missing--; missing == 0 {
 				close(all)
 			}
@@ -36,9 +37,9 @@ func TestOneRound(t *testing.T) {
 		mu.Unlock()
 		select {
 		case <-all:
-			return Reply{}, nil, false
+			return fetch.Reply{}, nil, false
 		case <-ctx.Done():
-			return Reply{}, ctx.Err(), true
+			return fetch.Reply{}, ctx.Err(), true
 		}
 	})
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
@@ -134,9 +135,9 @@ func TestLongReverseName(t *testing.T) {
 // V-65: the target of an alias chain that upstream left unfinished is asked for.
 func TestIncompleteChain(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		if q.Name != "alias.example.com." {
-			return Reply{}, nil, false
+			return fetch.Reply{}, nil, false
 		}
 		reply := u.reply(q)
 		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
@@ -153,7 +154,7 @@ func TestIncompleteChain(t *testing.T) {
 }
 
 // corrupt flips an octet of every signature in the answer.
-func corrupt(r Reply) Reply {
+func corrupt(r fetch.Reply) fetch.Reply {
 	r.Msg = r.Msg.Copy()
 	for _, rr := range r.Msg.Answer {
 		if sig, ok := rr.(*dns.RRSIG); ok {
@@ -168,9 +169,9 @@ func TestRetryElsewhere(t *testing.T) {
 	for _, bad := range []string{"example.com. MX", "com. DS", "com. DNSKEY", "example.com. DNSKEY", ". DNSKEY"} {
 		t.Run(bad, func(t *testing.T) {
 			r, u, _ := setup(t, nil)
-			u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
-				if describe(q) != bad || slices.Contains(try.Avoid, "bad") {
-					return Reply{}, nil, false
+			u.setRule(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+				if fetch.Describe(q) != bad || slices.Contains(try.Avoid, "bad") {
+					return fetch.Reply{}, nil, false
 				}
 				reply := corrupt(u.reply(q))
 				reply.Upstream = "bad"
@@ -184,9 +185,9 @@ func TestRetryElsewhere(t *testing.T) {
 // V-14: the last try asks with CD=0 over TCP; then it is SERVFAIL.
 func TestLastTry(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
-		if describe(q) != "example.com. MX" || !try.CD && try.TCP {
-			return Reply{}, nil, false
+	u.setRule(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+		if fetch.Describe(q) != "example.com. MX" || !try.CD && try.TCP {
+			return fetch.Reply{}, nil, false
 		}
 		return corrupt(u.reply(q)), nil, true
 	})
@@ -205,12 +206,12 @@ func TestReasonOutlivesTheLastTry(t *testing.T) {
 	} {
 		t.Run(broken, func(t *testing.T) {
 			r, u, now := setup(t, nil)
-			u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
+			u.setRule(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 				switch {
-				case describe(q) != broken:
-					return Reply{}, nil, false
+				case fetch.Describe(q) != broken:
+					return fetch.Reply{}, nil, false
 				case !try.CD:
-					return Reply{}, errors.New("answered SERVFAIL"), true
+					return fetch.Reply{}, errors.New("answered SERVFAIL"), true
 				}
 				return corrupt(u.reply(q)), nil, true
 			})
@@ -236,8 +237,8 @@ func TestReasonOutlivesTheLastTry(t *testing.T) {
 func TestOneTypeFails(t *testing.T) {
 	r, u, now := setup(t, nil)
 	fault := &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority, Text: "SERVFAIL from all"}
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-		return Reply{}, fault, q.Qtype == dns.TypeTLSA
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		return fetch.Reply{}, fault, q.Qtype == dns.TypeTLSA
 	})
 	a := ask(r, "_25._tcp.mx.example.com.", dns.TypeTLSA)
 	expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
@@ -259,8 +260,8 @@ func TestOneTypeFails(t *testing.T) {
 // C-11: a link that could not be fetched is asked again after 1 s, and says so (EDE 5).
 func TestLinkLost(t *testing.T) {
 	r, u, now := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-		return Reply{}, errors.New("connection refused"), describe(q) == "com. DNSKEY"
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		return fetch.Reply{}, errors.New("connection refused"), fetch.Describe(q) == "com. DNSKEY"
 	})
 	a := ask(r, "example.com.", dns.TypeMX)
 	expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
@@ -309,9 +310,9 @@ func TestGoesInsecure(t *testing.T) {
 func TestJoin(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	release := make(chan struct{})
-	u.setRule(func(context.Context, dns.Question, Try) (Reply, error, bool) {
+	u.setRule(func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
 		<-release
-		return Reply{}, nil, false
+		return fetch.Reply{}, nil, false
 	})
 	var all sync.WaitGroup
 	for i := range 100 {
@@ -349,11 +350,11 @@ func waiting(r *Resolver) (n int) {
 func TestDeadline(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	release := make(chan struct{})
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-		if describe(q) == "com. DNSKEY" {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		if fetch.Describe(q) == "com. DNSKEY" {
 			<-release
 		}
-		return Reply{}, nil, false
+		return fetch.Reply{}, nil, false
 	})
 	q := question("example.com.", dns.TypeMX)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -387,7 +388,7 @@ func TestLimitFailsAlone(t *testing.T) {
 	if f, ok := r.Store.failures.alive(linkKey("com."), now.Now()); ok {
 		t.Errorf("a limit was remembered for a link: %v", f.cause)
 	}
-	r.UpstreamQuestions = 100
+	r.fetcher.Questions = 100
 	u.forget()
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 }
@@ -395,7 +396,7 @@ func TestLimitFailsAlone(t *testing.T) {
 // L-11: more than 256 KiB of replies are too much for one question.
 func TestResponseOctets(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		reply.Size = 100 << 10
 		return reply, nil, true
@@ -414,7 +415,7 @@ func TestSpeculation(t *testing.T) {
 		w := r.newQuery(context.Background(), question(name, qtype))
 		var got []string
 		for _, q := range w.speculate(question(name, qtype)) {
-			got = append(got, describe(q))
+			got = append(got, fetch.Describe(q))
 		}
 		return got
 	}
@@ -480,7 +481,9 @@ func TestAnchors(t *testing.T) {
 	})
 	t.Run("primed when the network comes", func(t *testing.T) { // T-13
 		r, u, now := setup(t, nil)
-		u.setRule(func(context.Context, dns.Question, Try) (Reply, error, bool) { return Reply{}, refusedByAll, true })
+		u.setRule(func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+			return fetch.Reply{}, refusedByAll, true
+		})
 		if err := r.Prime(context.Background()); err == nil {
 			t.Error("primed without an upstream")
 		}
@@ -551,8 +554,8 @@ func TestValidationTime(t *testing.T) {
 	if r.Cached(question("example.com.", dns.TypeMX)) == nil {
 		t.Error("not cached")
 	}
-	u.setRule(func(context.Context, dns.Question, Try) (Reply, error, bool) {
-		return Reply{}, errors.New("down"), true
+	u.setRule(func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+		return fetch.Reply{}, errors.New("down"), true
 	})
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Indeterminate, dns.RcodeServerFailure)
 	u.setRule(nil)
@@ -582,11 +585,11 @@ func TestUnchecked(t *testing.T) {
 // S-27: a panic under one query is a SERVFAIL for that query only.
 func TestPanic(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		if q.Qtype == dns.TypeMX {
 			panic("boom")
 		}
-		return Reply{}, nil, false
+		return fetch.Reply{}, nil, false
 	})
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Indeterminate, dns.RcodeServerFailure)
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
@@ -599,9 +602,9 @@ func TestPanicOfTheJudge(t *testing.T) {
 	} {
 		meter := &limits{hits: map[string]int{}}
 		r, u, _ := setup(t, func(c *Config) { c.Meter = meter })
-		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-			if describe(q) != bad {
-				return Reply{}, nil, false
+		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			if fetch.Describe(q) != bad {
+				return fetch.Reply{}, nil, false
 			}
 			reply := u.reply(q)
 			for _, section := range [][]dns.RR{reply.Msg.Answer, reply.Msg.Ns} {
@@ -646,8 +649,8 @@ func TestExplain(t *testing.T) {
 func TestManyAndClose(t *testing.T) {
 	before := runtime.NumGoroutine()
 	r, u, _ := setup(t, nil)
-	u.setRule(func(context.Context, dns.Question, Try) (Reply, error, bool) {
-		return Reply{}, errors.New("lost"), rand.IntN(3) == 0
+	u.setRule(func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+		return fetch.Reply{}, errors.New("lost"), rand.IntN(3) == 0
 	})
 	names := []string{"example.com.", "insecure.com.", "mx.example.com.", "nothing.example.com.", "deep.co.uk.", "alias.example.com."}
 	var all sync.WaitGroup

@@ -12,15 +12,24 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
+
+// What work in flight takes of the process's memory, in octets, as measured with thousands of questions that nobody answers (L-15).
+const (
+	clientOctets = 8 << 10  // a client that waits, its message and goroutine
+	flightOctets = 12 << 10 // a question being worked on
+)
+
+// OctetsPerQuestion is what a client question takes at least while an upstream is waited for.
+const OctetsPerQuestion = clientOctets + flightOctets + fetch.QuestionOctets
 
 // yieldAfter is the age at which a question may be put out by a newer one when the table is full (L-13; Unbound's
 // jostle-timeout).
 const yieldAfter = 200 * time.Millisecond
 
 const (
-	errDeadline = dnssec.LimitError("deadline")
-	errYielded  = dnssec.LimitError("in_flight")
+	errYielded = dnssec.LimitError("in_flight")
 	// errProcessors is that of processors that cannot keep up.
 	errProcessors = dnssec.LimitError("processors")
 )
@@ -53,7 +62,7 @@ type flight struct {
 // time out cannot starve the others. What goes on in the background for nobody yields before all of them.
 type flights struct {
 	half, waiting int
-	room          *Room
+	room          *fetch.Room
 	laboured      func() bool // reports whether processors are what is short
 	mu            sync.Mutex
 	byKey         map[string]*flight
@@ -64,7 +73,7 @@ type flights struct {
 	clients       crowds
 }
 
-func newFlights(inFlight, waiting int, room *Room, laboured func() bool) *flights {
+func newFlights(inFlight, waiting int, room *fetch.Room, laboured func() bool) *flights {
 	return &flights{
 		half: (inFlight + 1) / 2, waiting: waiting, room: room, laboured: laboured,
 		byKey: map[string]*flight{}, yielding: list.New(), background: list.New(), zones: crowds{}, clients: crowds{},
@@ -76,12 +85,12 @@ type refused struct{ limit dnssec.LimitError }
 
 func (e *refused) failure(q dns.Question) *dnssec.Failure {
 	switch e.limit {
-	case errRoom:
-		return limitFailure(q, e.limit, "no memory is left for questions in flight (limit %s)", string(e.limit))
+	case fetch.ErrRoom:
+		return fetch.Limit(q, e.limit, "no memory is left for questions in flight (limit %s)", string(e.limit))
 	case errProcessors:
-		return limitFailure(q, e.limit, "more questions come for names of this zone than can be validated (limit %s)", string(e.limit))
+		return fetch.Limit(q, e.limit, "more questions come for names of this zone than can be validated (limit %s)", string(e.limit))
 	}
-	return limitFailure(q, e.limit, "too many questions in flight (limit %s)", string(e.limit))
+	return fetch.Limit(q, e.limit, "too many questions in flight (limit %s)", string(e.limit))
 }
 
 // join returns the flight of key for a client. If leads, the caller has to begin it. zone says whose names a new one is counted with.
@@ -92,8 +101,8 @@ func (t *flights) join(key, client string, zone func() string) (f *flight, leads
 		switch {
 		case f.waiting >= t.waiting:
 			return nil, false, &refused{"waiting"}
-		case !t.room.take(clientOctets, false):
-			return nil, false, &refused{errRoom}
+		case !t.room.Take(clientOctets, false):
+			return nil, false, &refused{fetch.ErrRoom}
 		}
 		f.waiting++
 		f.sought()
@@ -112,7 +121,7 @@ func (t *flights) join(key, client string, zone func() string) (f *flight, leads
 func (t *flights) ahead(key string) *flight {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[key] != nil || t.halfFull() || !t.room.take(flightOctets, false) {
+	if t.byKey[key] != nil || t.halfFull() || !t.room.Take(flightOctets, false) {
 		return nil
 	}
 	f := &flight{key: key, began: time.Now(), octets: flightOctets, done: make(chan struct{})}
@@ -126,13 +135,13 @@ func (t *flights) place(f *flight) *refused {
 	if l := t.zones[f.zone]; l != nil && l.Len() >= leastCrowd && t.laboured() {
 		return &refused{errProcessors}
 	}
-	if full := t.running+t.yielding.Len() >= 2*t.half; full || !t.room.take(clientOctets+flightOctets, false) {
+	if full := t.running+t.yielding.Len() >= 2*t.half; full || !t.room.Take(clientOctets+flightOctets, false) {
 		v := t.victim(f)
 		switch {
 		case v == nil && full:
 			return &refused{"in_flight"}
-		case v == nil || !t.room.take(clientOctets+flightOctets, true): // what the victim leaves comes a moment later
-			return &refused{errRoom}
+		case v == nil || !t.room.Take(clientOctets+flightOctets, true): // what the victim leaves comes a moment later
+			return &refused{fetch.ErrRoom}
 		}
 		t.putOut(v)
 	}
@@ -235,7 +244,7 @@ func (t *flights) putOut(f *flight) {
 func (t *flights) end(f *flight) {
 	t.background.Remove(f.late)
 	f.late = nil
-	f.stop(errDeadline)
+	f.stop(fetch.ErrDeadline)
 }
 
 func (t *flights) unplace(f *flight) {
@@ -259,7 +268,7 @@ func (t *flights) leave(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f.waiting--
-	t.room.give(clientOctets)
+	t.room.Give(clientOctets)
 }
 
 // release takes the slot from a flight whose first clients have had their answer. It goes on in the background, which is a luxury (L-10):
@@ -286,7 +295,7 @@ func (t *flights) remove(f *flight) {
 		t.background.Remove(f.late)
 		f.late = nil
 	}
-	t.room.give(f.octets)
+	t.room.Give(f.octets)
 	f.octets = 0
 	if t.byKey[f.key] == f {
 		delete(t.byKey, f.key)
@@ -309,7 +318,7 @@ func (t *flights) busy() bool {
 
 // halfFull reports whether there is anything that luxuries would take from those who need it.
 func (t *flights) halfFull() bool {
-	return t.running+t.yielding.Len() >= t.half || t.room.half() || t.laboured()
+	return t.running+t.yielding.Len() >= t.half || t.room.Half() || t.laboured()
 }
 
 func (f *flight) begin(w *query, cancel context.CancelCauseFunc) {
@@ -344,7 +353,7 @@ func (f *flight) sought() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.work != nil {
-		f.work.sought()
+		f.work.account.Sought()
 	}
 }
 
@@ -378,32 +387,12 @@ func (f *flight) overdue(q dns.Question, after time.Duration) *Answer {
 	f.mu.Unlock()
 	missing := "the answer"
 	if w != nil {
-		missing = w.missing()
+		missing = w.account.Missing()
 	}
 	a := refusal(dnssec.Indeterminate, &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: errDeadline,
+		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: fetch.ErrDeadline,
 		Text: fmt.Sprintf("%s %s: still waiting for %s after %v", q.Name, typeName(q.Qtype), missing, after),
 	})
 	a.told = &f.overdueTold
 	return a
-}
-
-// limitFailure is the failure of a client question that hit a limit (L-16).
-func limitFailure(q dns.Question, l dnssec.LimitError, format string, args ...any) *dnssec.Failure {
-	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype, Err: l,
-		Text: fmt.Sprintf("%s %s: ", q.Name, typeName(q.Qtype)) + fmt.Sprintf(format, args...),
-	}
-}
-
-// expired turns the end of a context into the failure it stands for.
-func expired(ctx context.Context, q dns.Question, waitedFor string) *dnssec.Failure {
-	err := context.Cause(ctx)
-	if !errors.Is(err, dnssec.ErrLimit) {
-		err = errDeadline // shut down, or the caller has gone
-	}
-	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: err,
-		Text: fmt.Sprintf("%s %s: gave up waiting for %s", q.Name, typeName(q.Qtype), waitedFor),
-	}
 }

@@ -1,11 +1,7 @@
 package chain
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"runtime"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // L-13: identical questions are joined, up to `waiting` clients each.
@@ -119,105 +116,13 @@ func TestFlightsRelease(t *testing.T) {
 	}
 }
 
-// slotsFor is the slots of a machine with so many processors.
-func slotsFor(t *testing.T, processors int) *slots {
-	before := runtime.GOMAXPROCS(processors)
-	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
-	return newSlots()
-}
-
-// turn is what one in the queue got.
-type turn struct {
-	name string
-	slot *slot
-}
-
-// enter queues up, and sends the turn when it comes.
-func (s *slots) enter(order chan turn, name string, isCheap bool) {
-	before := s.inQueue()
-	go func() {
-		if got, err := s.acquire(context.Background(), isCheap); err == nil {
-			order <- turn{name, got}
-		}
-	}()
-	for s.inQueue() == before {
-		time.Sleep(time.Millisecond)
-	}
-}
-
-func (s *slots) inQueue() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.waiting[dear].Len() + s.waiting[cheap].Len()
-}
-
-// L-7: with several processors one slot serves cached chains only; the others serve all in the order of arrival.
-func TestSlots(t *testing.T) {
-	s := slotsFor(t, 2)
-	ctx := context.Background()
-	dear, _ := s.acquire(ctx, false)
-	cheap, err := s.acquire(ctx, true)
-	if err != nil || !cheap.reserved {
-		t.Fatalf("cheap work did not get the reserved slot: %+v %v", cheap, err)
-	}
-	order := make(chan turn)
-	for _, name := range []string{"dear 1", "cheap 1", "dear 2", "cheap 2", "cheap 3"} {
-		s.enter(order, name, strings.HasPrefix(name, "cheap"))
-	}
-	for _, test := range []struct {
-		slot *slot
-		want string
-	}{{cheap, "cheap 1"}, {dear, "dear 1"}, {dear, "dear 2"}, {dear, "cheap 2"}, {cheap, "cheap 3"}} {
-		s.release(test.slot)
-		if got := <-order; got.name != test.want || got.slot != test.slot {
-			t.Fatalf("the slot %+v went to %s, want %s", test.slot, got.name, test.want)
-		}
-	}
-	s.release(dear)
-	s.release(cheap)
-	if s.free != 1 || s.reserved != 1 {
-		t.Errorf("%d free and %d reserved slots at the end", s.free, s.reserved)
-	}
-}
-
-// L-7: with one processor cached chains go before the others, and among themselves in the order of arrival.
-func TestSingleSlot(t *testing.T) {
-	s := slotsFor(t, 1)
-	held, _ := s.acquire(context.Background(), true)
-	order := make(chan turn)
-	for _, name := range []string{"dear 1", "cheap 1", "cheap 2", "dear 2"} {
-		s.enter(order, name, strings.HasPrefix(name, "cheap"))
-	}
-	for _, want := range []string{"cheap 1", "cheap 2", "dear 1", "dear 2"} {
-		s.release(held)
-		if got := <-order; got.name != want {
-			t.Fatalf("the slot went to %s, want %s", got.name, want)
-		}
-	}
-}
-
-// L-7, L-10: who waits too long leaves, and takes no slot with him.
-func TestSlotsAbandon(t *testing.T) {
-	s := slotsFor(t, 1)
-	held, _ := s.acquire(context.Background(), false)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	cancel(errDeadline)
-	if _, err := s.acquire(ctx, true); !errors.Is(err, dnssec.ErrLimit) {
-		t.Fatalf("error %v is no limit", err)
-	}
-	s.release(held)
-	if s.free != 1 || s.inQueue() != 0 {
-		t.Fatalf("%d slots free, %d in the queue", s.free, s.inQueue())
-	}
-}
-
 // C-11: Bogus lives 5 s and doubles to 60 s, network failures 5 s, links 1 s, limits 1 s without doubling (L-6a).
 func TestFailureLives(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	bogus := failure{status: dnssec.Bogus, cause: &dnssec.Failure{Code: 6}}
 	network := failure{cause: &dnssec.Failure{Code: 22}}
 	link := failure{cause: &dnssec.Failure{Code: 22}, link: true}
-	limit := failure{status: dnssec.Bogus, cause: limitFailure(question("x.", 1), "aliases", "limit")}
+	limit := failure{status: dnssec.Bogus, cause: fetch.Limit(question("x.", 1), "aliases", "limit")}
 	for _, test := range []struct {
 		name  string
 		f     failure

@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -21,7 +22,7 @@ type liar struct {
 	rate float64 // of replies
 }
 
-func (l *liar) rule(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+func (l *liar) rule(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 	l.u.mu.Lock() // rand is not safe for concurrent use
 	defer l.u.mu.Unlock()
 	reply := l.u.reply(q)
@@ -29,7 +30,7 @@ func (l *liar) rule(_ context.Context, q dns.Question, _ Try) (Reply, error, boo
 	for l.rand.Float64() < l.rate {
 		spoil := spoilers[l.rand.IntN(len(spoilers))]
 		if reply.Msg = spoil(l, q, reply.Msg); reply.Msg == nil {
-			return Reply{}, refusedByAll, true
+			return fetch.Reply{}, refusedByAll, true
 		}
 	}
 	return reply, nil, true
@@ -221,7 +222,7 @@ func truths(t *testing.T, r *Resolver) map[dns.Question]truth {
 func (honest truth) check(t *testing.T, seed int, q dns.Question, a *Answer) {
 	t.Helper()
 	if a.Status != honest.status || a.Status == dnssec.Secure && told(a) != honest.told {
-		t.Errorf("seed %d: %s: %v %s, want %v %s; %s", seed, describe(q), a.Status, told(a), honest.status, honest.told, notes(a))
+		t.Errorf("seed %d: %s: %v %s, want %v %s; %s", seed, fetch.Describe(q), a.Status, told(a), honest.status, honest.told, notes(a))
 	}
 }
 

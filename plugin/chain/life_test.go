@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -67,9 +68,9 @@ func TestLifeOfTheWholeChain(t *testing.T) {
 					u.world.texts["example.com."] += "\nfar CNAME mx.deep.co.uk.\napart CNAME mx.deep.co.uk.\n*.wild TXT wild"
 					u.world.expire[short] = now.Now().Add(rest)
 					u.world.build(t)
-					u.setRule(func(ctx context.Context, q dns.Question, try Try) (Reply, error, bool) {
+					u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 						if q.Name != "apart.example.com." { // of which upstream leaves the target to us
-							return Reply{}, nil, false
+							return fetch.Reply{}, nil, false
 						}
 						return u.firstLinkOnly(ctx, q, try)
 					})
@@ -106,7 +107,7 @@ func TestLifeOfTheWholeChain(t *testing.T) {
 }
 
 // withTTLs sets every TTL of the answer.
-func withTTLs(r Reply, ttl uint32) Reply {
+func withTTLs(r fetch.Reply, ttl uint32) fetch.Reply {
 	for _, rr := range r.Msg.Answer {
 		rr.Header().Ttl = ttl
 	}
@@ -135,9 +136,9 @@ func TestPositiveLife(t *testing.T) {
 			r, u, now := setup(t, func(c *Config) { c.MinTTL = test.least })
 			u.world.texts["example.com."] += fmt.Sprintf("\nlong %d A 192.0.2.1", test.ttl)
 			u.world.build(t)
-			u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 				if q.Name != "long.example.com." || q.Qtype != dns.TypeA {
-					return Reply{}, nil, false
+					return fetch.Reply{}, nil, false
 				}
 				return withTTLs(u.reply(q), test.received), nil, true
 			})
@@ -164,12 +165,12 @@ func TestPositiveLife(t *testing.T) {
 // C-7: TTLs count from when a reply came, not from when the last link of the chain did, which may be seconds later.
 func TestTTLsCountFromTheReply(t *testing.T) {
 	r, u, now := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-		if describe(q) == "example.com. DNSKEY" {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		if fetch.Describe(q) == "example.com. DNSKEY" {
 			eventually(t, "all else is there", func() bool { return u.count("") == 6 })
 			now.advance(3 * time.Second)
 		}
-		return Reply{}, nil, false
+		return fetch.Reply{}, nil, false
 	})
 	for _, cached := range []bool{false, true} {
 		a := ask(r, "example.com.", dns.TypeMX)
@@ -189,7 +190,7 @@ func TestFloorAndExpiration(t *testing.T) {
 	r, u, now := setup(t, func(c *Config) { c.MinTTL = time.Minute })
 	u.world.expire["example.com."] = now.Now().Add(30 * time.Second)
 	u.world.build(t)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		return withTTLs(u.reply(q), 5), nil, true
 	})
 	q := question("example.com.", dns.TypeMX)
@@ -225,7 +226,7 @@ func TestNegativeLife(t *testing.T) {
 					u.world.texts[zone] = test.soa + "\n" + rest
 					u.world.build(t)
 					q := question(prefix+zone, dns.TypeAAAA)
-					u.setRule(func(_ context.Context, asked dns.Question, _ Try) (Reply, error, bool) {
+					u.setRule(func(_ context.Context, asked dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 						reply := u.reply(asked)
 						if test.strip && asked == q {
 							reply.Msg.Ns = slices.DeleteFunc(reply.Msg.Ns, func(rr dns.RR) bool {
@@ -298,7 +299,7 @@ func TestSecureStays(t *testing.T) {
 // C-8: whatever else a reply carries, nothing of it answers a question.
 func TestOnlyTheAnswerIsKept(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		if q.Qtype == dns.TypeMX {
 			other := u.reply(question("mx.example.com.", dns.TypeA)).Msg.Answer
@@ -328,7 +329,7 @@ func TestNameErrorOverEmptyName(t *testing.T) {
 		u.world.config.NSEC3 = denial
 		u.world.texts["example.com."] += "\nx.ent TXT x"
 		u.world.build(t)
-		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			reply := u.reply(q)
 			if q.Name == "ent.example.com." {
 				reply.Msg.Rcode = dns.RcodeNameError
@@ -363,15 +364,15 @@ func TestWildcard(t *testing.T) {
 	}
 	t.Run("replayed under another name", func(t *testing.T) {
 		expanded := u.reply(question("a.wild.example.com.", dns.TypeTXT)).Msg
-		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			if q.Qtype != dns.TypeTXT {
-				return Reply{}, nil, false
+				return fetch.Reply{}, nil, false
 			}
 			m := expanded.Copy()
 			for _, rr := range m.Answer {
 				rr.Header().Name = q.Name
 			}
-			return Reply{Msg: m, Upstream: "bad"}, nil, true
+			return fetch.Reply{Msg: m, Upstream: "bad"}, nil, true
 		})
 		expect(t, ask(r, "real.wild.example.com.", dns.TypeTXT), dnssec.Bogus, dns.RcodeServerFailure)
 	})
@@ -403,7 +404,7 @@ func TestEndsMeanwhile(t *testing.T) {
 			r, u, now := setup(t, nil)
 			u.world.expire[zone] = now.Now().Add(time.Minute)
 			u.world.build(t)
-			u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+			u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 				reply := u.reply(q)
 				if q.Qtype == dns.TypeMX {
 					eventually(t, "the links are there", func() bool { return u.count("DNSKEY") >= 3 })

@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // refreshEvery bounds how often a zone's links are fetched past the cache because something below did not validate (V-14).
@@ -66,7 +67,7 @@ func (w *query) joined(name string, build func() mark) mark {
 				return call.result
 			}
 		case <-w.ctx.Done():
-			return broken(name, expired(w.ctx, w.question, name+" DS and DNSKEY"))
+			return broken(name, fetch.Expired(w.ctx, w.question, name+" DS and DNSKEY"))
 		}
 	}
 }
@@ -111,7 +112,6 @@ func (m mark) failed() bool { return m.zone != nil && m.zone.Status <= dnssec.Bo
 // build fetches and judges the links of name from the n-th try on, and again elsewhere if they do not validate (V-14) or
 // what they prove is not enough. It returns, and keeps, the last proof there was.
 func (w *query) build(above *dnssec.Zone, name string, n int, enough func(mark) bool) mark {
-	w.cold.Store(true)
 	best := broken(name, &dnssec.Failure{Code: dns.ExtendedErrorCodeDNSSECIndeterminate})
 	for {
 		got, spent := w.fetchLink(name, above == nil, n)
@@ -132,7 +132,7 @@ func (w *query) build(above *dnssec.Zone, name string, n int, enough func(mark) 
 		if failure.Limit() {
 			return best
 		}
-		n = w.nextTry(n, unanswered)
+		n = w.r.fetcher.NextTry(n, unanswered)
 	}
 }
 
@@ -154,15 +154,15 @@ func (w *query) cameFrom(name string, upstreams []string) {
 
 // linkReply is what came for DS and DNSKEY of one name in one try.
 type linkReply struct {
-	ds, dnskey           *reply
+	ds, dnskey           *fetch.Grouped
 	dsFailed, keysFailed *dnssec.Failure
-	more                 func() (*reply, *dnssec.Failure) // fetches DNSKEY, once DS says that it is needed
+	more                 func() (*fetch.Grouped, *dnssec.Failure) // fetches DNSKEY, once DS says that it is needed
 }
 
 func (l *linkReply) upstreams() (names []string) {
-	for _, r := range []*reply{l.ds, l.dnskey} {
+	for _, r := range []*fetch.Grouped{l.ds, l.dnskey} {
 		if r != nil {
-			names = append(names, r.upstream)
+			names = append(names, r.Upstream)
 		}
 	}
 	return names
@@ -174,25 +174,25 @@ func (w *query) fetchLink(name string, anchor bool, n int) (*linkReply, bool) {
 	l, avoid := &linkReply{}, w.sourcesOf(name)
 	ds, dnskey := question(name, dns.TypeDS), question(name, dns.TypeDNSKEY)
 	if n == 0 {
-		l.more = func() (*reply, *dnssec.Failure) { return w.fetch(dnskey, RoleLink) }
+		l.more = func() (*fetch.Grouped, *dnssec.Failure) { return w.fetch(dnskey, fetch.RoleLink) }
 		if !anchor {
-			l.ds, l.dsFailed = w.fetch(ds, RoleLink)
+			l.ds, l.dsFailed = w.fetch(ds, fetch.RoleLink)
 		}
 		return l, false
 	}
-	keysTry := w.again(dnskey, n, avoid)
+	keysTry := w.account.Again(w.ctx, dnskey, n, avoid, true)
 	if !anchor {
-		dsTry := w.again(ds, n, avoid)
+		dsTry := w.account.Again(w.ctx, ds, n, avoid, true)
 		if dsTry == nil {
 			return l, true
 		}
-		l.ds, l.dsFailed = w.wait(dsTry)
+		l.ds, l.dsFailed = dsTry.Wait(w.ctx)
 	}
 	if keysTry == nil {
 		return l, true
 	}
-	l.dnskey, l.keysFailed = w.wait(keysTry)
-	l.more = func() (*reply, *dnssec.Failure) { return l.dnskey, l.keysFailed }
+	l.dnskey, l.keysFailed = keysTry.Wait(w.ctx)
+	l.more = func() (*fetch.Grouped, *dnssec.Failure) { return l.dnskey, l.keysFailed }
 	return l, false
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // CodeNegative is the Extended DNS Error of what a negative trust anchor keeps from being validated (IANA's registry; the DNS
@@ -110,7 +111,7 @@ func (r *Resolver) Flush(name string) Flushed {
 // Retest answers q past the cache of answers, as if there were no negative trust anchors.
 func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
 	q.Name = dns.CanonicalName(q.Name)
-	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
 	defer rescue(q, &a)
 	w := r.newQuery(ctx, q)

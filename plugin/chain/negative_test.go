@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 const strippedTLSA = "_25._tcp.mx.stripped.com."
@@ -137,7 +138,7 @@ func TestNegativeAnchorInFlight(t *testing.T) {
 		distrust(r, now, tt.before...)
 		r.Flush(".")
 		held, gate := make(chan struct{}, 1), make(chan struct{})
-		u.setRule(func(ctx context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+		u.setRule(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			if q.Qtype == dns.TypeMX {
 				select {
 				case held <- struct{}{}:
@@ -145,7 +146,7 @@ func TestNegativeAnchorInFlight(t *testing.T) {
 				}
 				<-gate
 			}
-			return Reply{}, nil, false
+			return fetch.Reply{}, nil, false
 		})
 		first, second := make(chan *Answer, 1), make(chan *Answer, 1)
 		go func() { first <- ask(r, "stripped.com.", dns.TypeMX) }()
@@ -198,13 +199,13 @@ func TestFailed(t *testing.T) {
 	expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
 	expect(t, ask(r, strippedTLSA, dns.TypeTLSA), dnssec.Bogus, dns.RcodeServerFailure)
 	expect(t, ask(r, "nokey.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
-	u.setRule(func(context.Context, dns.Question, Try) (Reply, error, bool) {
-		return Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, true
+	u.setRule(func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+		return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, true
 	})
 	ask(r, "mx.stripped.com.", dns.TypeA)
 	var got []string
 	for _, q := range r.Store.Failed("stripped.com.", 10) {
-		got = append(got, describe(q))
+		got = append(got, fetch.Describe(q))
 	}
 	// The second was asked for want of the first (D-17).
 	if want := []string{strippedTLSA + " TLSA", "_tcp.mx.stripped.com. A", "mx.stripped.com. A", "stripped.com. MX"}; !slices.Equal(got, want) {
@@ -297,8 +298,8 @@ func TestNegativeAnchorWithProofsHeld(t *testing.T) {
 		}
 		distrust(r, now, "example.com.")
 		u.forget()
-		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-			return Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, q.Qtype == dns.TypeTLSA
+		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, q.Qtype == dns.TypeTLSA
 		})
 		if a := ask(r, "_26._tcp.mx.example.com.", dns.TypeTLSA); a.Status > dnssec.Bogus || u.count("_tcp.mx.example.com. A") > 0 {
 			t.Errorf("the server fails on TLSA: %v, asked %v", a.Status, u.questions())

@@ -2,19 +2,13 @@ package chain
 
 import (
 	"context"
-	"slices"
-	"sort"
-	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
-
-// responseOctets is how many octets of replies one client query may use (L-11).
-const responseOctets = 256 << 10
 
 // query is the work for one client question: what it has asked, found and spent.
 type query struct {
@@ -23,21 +17,10 @@ type query struct {
 	question dns.Question
 	why      purpose
 
-	judging sync.Mutex // one goroutine verifies per client query (L-7)
-	check   *dnssec.Check
-	slot    *slot
-	cold    atomic.Bool // a link had to be fetched: no claim to the reserved slot
+	account *fetch.Account
 
 	mu      sync.Mutex
-	futures map[exchange]*future
-	replies map[*future]*reply
-	ahead   map[*future]bool // asked on speculation, not needed yet
-	waits   map[*future]int  // being waited for now
-	asked   int              // L-9
-	retried int              // L-9
-	guesses int              // links asked for on speculation (L-9)
-	octets  int              // L-11
-	marks   map[string]mark  // what this query learned of names; the store may hold it shorter
+	marks   map[string]mark // what this query learned of names; the store may hold it shorter
 	found   map[string]*dnssec.Zone
 	sources map[string][]string // the upstreams that the links of a name were had from
 	likely  map[string]bool     // names where a zone cut is likely (V-6a)
@@ -49,72 +32,26 @@ type query struct {
 }
 
 func (r *Resolver) newQuery(ctx context.Context, q dns.Question) *query {
+	return r.queryOn(r.fetcher.Open(ctx, q, r.fetcher.NewBudget()), ctx, q)
+}
+
+// queryOn is the work for q on a client query's account.
+func (r *Resolver) queryOn(account *fetch.Account, ctx context.Context, q dns.Question) *query {
 	w := &query{
-		r: r, ctx: ctx, question: q, why: purpose{role: RoleAnswer}, troubled: func() {},
-		futures: map[exchange]*future{}, replies: map[*future]*reply{}, ahead: map[*future]bool{}, waits: map[*future]int{},
-		marks: map[string]mark{}, found: map[string]*dnssec.Zone{}, sources: map[string][]string{}, likely: map[string]bool{},
+		r: r, ctx: ctx, question: q, why: purpose{role: fetch.RoleAnswer}, troubled: func() {},
+		account: account,
+		marks:   map[string]mark{}, found: map[string]*dnssec.Zone{}, sources: map[string][]string{}, likely: map[string]bool{},
 		negatives: r.negatives.Load(),
-	}
-	w.check = &dnssec.Check{
-		Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Yield: w.yield,
 	}
 	return w
 }
 
-// judge runs f with the check of this query and a verifying slot (L-7).
-func (w *query) judge(f func(c *dnssec.Check)) *dnssec.Failure {
-	w.judging.Lock()
-	defer w.judging.Unlock()
-	var err error
-	if w.slot, err = w.r.slots.acquire(w.ctx, !w.cold.Load()); err != nil {
-		return expired(w.ctx, w.question, "a processor to verify signatures")
-	}
-	defer func() {
-		if w.slot != nil {
-			w.r.slots.release(w.slot)
-		}
-	}()
-	f(w.check)
-	return nil
-}
+// judge runs f with the check of this query (L-7).
+func (w *query) judge(f func(c *dnssec.Check)) *dnssec.Failure { return w.account.Judge(w.ctx, f) }
 
-// yield gives the slot to the next in the queue and waits for another.
-func (w *query) yield() (err error) {
-	w.r.slots.release(w.slot)
-	w.slot, err = w.r.slots.acquire(w.ctx, !w.cold.Load())
-	return err
-}
-
-func (w *query) awaits(f *future, n int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.waits[f] += n; w.waits[f] == 0 {
-		delete(w.waits, f)
-	}
-}
-
-// sought notes for all that the query waits for that a client has come for it.
-func (w *query) sought() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for f := range w.waits {
-		f.sought()
-	}
-}
-
-// missing names what the query waits for at this moment.
-func (w *query) missing() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var names []string
-	for f := range w.waits {
-		names = append(names, describe(f.question))
-	}
-	if len(names) == 0 {
-		return "signatures to be verified"
-	}
-	sort.Strings(names)
-	return strings.Join(slices.Compact(names), ", ")
+// fetch returns the reply to the first try for q.
+func (w *query) fetch(q dns.Question, role fetch.Role) (*fetch.Grouped, *dnssec.Failure) {
+	return w.account.Fetch(w.ctx, q, role)
 }
 
 // At implements dnssec.Zones: what the walk has found so far.
@@ -138,7 +75,7 @@ func (w *query) At(name string) *dnssec.Zone {
 func (w *query) resolve(q dns.Question) *outcome {
 	p, held := w.unasked(q)
 	if !held {
-		if _, limit := w.ask(q, w.why.role); limit != nil {
+		if _, limit := w.account.Ask(q, w.why.role); limit != nil {
 			return &outcome{parts: []part{failed(limit)}}
 		}
 		if !w.why.near {
@@ -194,14 +131,14 @@ func (w *query) part(q dns.Question) part {
 		}
 		w.troubled()
 		if failure == nil {
-			avoid = append(avoid, got.upstream)
+			avoid = append(avoid, got.Upstream)
 		}
-		n = w.nextTry(n, failure != nil)
-		again := w.again(q, n, avoid)
+		n = w.r.fetcher.NextTry(n, failure != nil)
+		again := w.account.Again(w.ctx, q, n, avoid, false)
 		if again == nil {
 			return last
 		}
-		got, failure = w.wait(again)
+		got, failure = again.Wait(w.ctx)
 	}
 }
 
@@ -221,8 +158,8 @@ func (w *query) flatten(sets []*dnssec.RRset) {
 // chainBroken reports whether the fault lies in a zone, whose links have had their own tries: another reply would need them
 // too. That does not hold of a reply without signatures, which may be stripped: it leads the walk to names that another
 // does not.
-func (w *query) chainBroken(p part, got *reply) bool {
-	if !got.signed() {
+func (w *query) chainBroken(p part, got *fetch.Grouped) bool {
+	if !got.Signed() {
 		return false
 	}
 	w.mu.Lock()
@@ -237,7 +174,7 @@ func (w *query) chainBroken(p part, got *reply) bool {
 
 // verdict judges one reply; if it is Bogus the links that led to it, with own all of them, are fetched anew and it is judged again
 // (V-14).
-func (w *query) verdict(q dns.Question, got *reply, own bool) part {
+func (w *query) verdict(q dns.Question, got *fetch.Grouped, own bool) part {
 	p := w.answer(q, got)
 	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.refreshAll(p.Cause.Owner, own) {
 		return p
@@ -246,16 +183,16 @@ func (w *query) verdict(q dns.Question, got *reply, own bool) part {
 }
 
 // answer has the judge name the zones it needs, walks to them, and returns its verdict.
-func (w *query) answer(q dns.Question, got *reply) part {
+func (w *query) answer(q dns.Question, got *fetch.Grouped) part {
 	w.hint(got)
 	for {
 		var v dnssec.Verdict
 		if f := w.judge(func(c *dnssec.Check) { v = c.Answer(q, got.Message, w) }); f != nil {
-			return failed(f).with(got.raw)
+			return failed(f).with(got.Raw)
 		}
 		if len(v.Needs) == 0 {
 			w.distrust(q, &v)
-			return part{Verdict: v, raw: got.raw}
+			return part{Verdict: v, raw: got.Raw}
 		}
 		w.warmTo(v.Needs)
 		w.walkAll(v.Needs)
@@ -264,7 +201,7 @@ func (w *query) answer(q dns.Question, got *reply) part {
 
 // hint takes from a reply where zone cuts are likely: the signers of signed data, the owner of SOA or NS of unsigned
 // (V-6a). Hints choose questions, proofs decide.
-func (w *query) hint(got *reply) {
+func (w *query) hint(got *fetch.Grouped) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, sets := range [][]*dnssec.RRset{got.Answer, got.Authority} {

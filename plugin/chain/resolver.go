@@ -5,32 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // background is how long work may go on after its client was told SERVFAIL: its result fills the cache for the next try
 // (L-10).
 const background = 10 * time.Second
 
+// grace is by how much an upstream question would outlive the client query that asks it first: that is to end by its own time,
+// and not to spend its last moment on another try.
+const grace = 100 * time.Millisecond
+
 // Resolver answers questions with validated data. It is safe for concurrent use.
 type Resolver struct {
 	Config
 	started time.Time // by Clock
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running crew
+	fetcher *fetch.Fetcher
 
 	flights   *flights // client questions
-	exchanges exchanges
 	building  links
-	slots     *slots
-	warming   atomic.Int64 // speculative questions in flight
 	aheads    atomic.Int64 // flights for nobody
 	negatives atomic.Pointer[negatives]
 }
@@ -38,16 +37,19 @@ type Resolver struct {
 // New returns a Resolver; zero numbers in c take the defaults named there.
 func New(c Config) *Resolver {
 	c.setDefaults()
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &Resolver{
-		Config: c, started: c.Clock(), ctx: ctx, cancel: cancel,
-		exchanges: exchanges{calls: map[exchange]*future{}},
-		building:  links{calls: map[string]*linkCall{}},
-		slots:     newSlots(),
-	}
-	r.flights = newFlights(c.InFlight, c.Waiting, c.Room, r.slots.short)
+	r := &Resolver{Config: c, started: c.Clock(), building: links{calls: map[string]*linkCall{}}}
+	r.fetcher = fetch.New(fetch.Config{
+		Exchanger: c.Exchanger, Meter: c.Meter, Room: c.Room, Patience: max(background, c.Timeout) + grace,
+		Questions: c.UpstreamQuestions, Retries: c.Retries, Check: r.newCheck,
+	})
+	r.flights = newFlights(c.InFlight, c.Waiting, c.Room, r.fetcher.ProcessorsShort)
 	r.negatives.Store(r.newNegatives(c.Negatives))
 	return r
+}
+
+// newCheck returns that of a new client query.
+func (r *Resolver) newCheck() *dnssec.Check {
+	return &dnssec.Check{Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks}
 }
 
 func (c *Config) setDefaults() {
@@ -58,7 +60,7 @@ func (c *Config) setDefaults() {
 	set(&c.Waiting, 1000)
 	set(&c.MaxTTL, 24*time.Hour)
 	if c.Room == nil {
-		c.Room = NewRoom(int64(c.InFlight) * 2 * OctetsPerQuestion)
+		c.Room = fetch.NewRoom(int64(c.InFlight) * 2 * OctetsPerQuestion)
 	}
 	if c.Meter == nil {
 		c.Meter = noMeter{}
@@ -145,7 +147,7 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 			return refusal(dnssec.Indeterminate, refused.failure(q))
 		}
 		if leads {
-			r.launch(f, q, purpose{role: RoleAnswer})
+			r.launch(f, q, purpose{role: fetch.RoleAnswer})
 		} else {
 			r.Meter.Joined()
 		}
@@ -155,12 +157,12 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 			if f.failed(errYielded) {
 				r.Meter.Limit(string(errYielded))
 			}
-			if a := f.answer(); !a.over(r.judgedAt()) && (leads || !f.failed(errDeadline) || r.ctx.Err() != nil) {
+			if a := f.answer(); !a.over(r.judgedAt()) && (leads || !f.failed(fetch.ErrDeadline) || r.fetcher.Context().Err() != nil) {
 				return a
 			}
 		case <-ctx.Done():
 			r.flights.leave(f)
-			r.Meter.Limit(string(errDeadline))
+			r.Meter.Limit(string(fetch.ErrDeadline))
 			return f.overdue(q, r.Timeout)
 		}
 	}
@@ -194,19 +196,19 @@ func (r *Resolver) crowdOf(name string) string {
 
 // launch runs the work of a flight in the background.
 func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
-	ctx, cancel := context.WithCancelCause(r.ctx)
-	ctx, over := context.WithTimeoutCause(ctx, max(background, r.Timeout), errDeadline)
+	ctx, cancel := context.WithCancelCause(r.fetcher.Context())
+	ctx, over := context.WithTimeoutCause(ctx, max(background, r.Timeout), fetch.ErrDeadline)
 	w := r.newQuery(ctx, q)
 	w.why = why
 	f.begin(w, cancel)
 	timer := time.AfterFunc(r.Timeout, func() { r.flights.release(f) })
-	started := r.running.start(func() {
+	started := r.fetcher.Go(func() {
 		defer cancel(nil)
 		defer over()
 		defer timer.Stop()
 		a := r.run(w, q)
 		if ctx.Err() != nil {
-			w.abandon()
+			w.account.Abandon()
 		}
 		r.flights.remove(f) // what was remembered serves those who come now
 		f.finish(a)
@@ -217,7 +219,7 @@ func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 		cancel(nil)
 		timer.Stop()
 		r.flights.remove(f)
-		f.finish(refusal(dnssec.Indeterminate, asFailure(q, errClosed)))
+		f.finish(refusal(dnssec.Indeterminate, fetch.AsFailure(q, fetch.ErrClosed)))
 		why.done(nil)
 	}
 }
@@ -227,13 +229,24 @@ func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
 	defer func() { r.count(w, a) }()
 	defer rescue(q, &a)
 	o := r.outcome(w, q)
-	r.Meter.Checks(w.check.Work())
-	a = o.answer(r.judgedAt(), r.MaxTTL)
-	if a.Status > dnssec.Bogus || !w.why.renews() && !errors.Is(context.Cause(w.ctx), context.Canceled) {
+	r.Meter.Checks(w.account.Work())
+	return r.keep(w, q, o)
+}
+
+// keep remembers what came of q and tells of it. A limit belongs to the client query that hit it (L-6a).
+func (r *Resolver) keep(w *query, q dns.Question, o *outcome) *Answer {
+	a := o.answer(r.judgedAt(), r.MaxTTL)
+	if a.Status > dnssec.Bogus || w.mayFail(q, a) {
 		r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
 	}
 	r.settle(w, q, o, a)
 	return a
+}
+
+// mayFail reports whether a failure is remembered.
+func (w *query) mayFail(q dns.Question, a *Answer) bool {
+	return !w.why.renews() && !errors.Is(context.Cause(w.ctx), context.Canceled) &&
+		(q == w.account.Question() || !a.Notes[0].Limit())
 }
 
 // settle forgets what was remembered of q if that rests on what holds no longer, and else tells of the verdict.
@@ -269,7 +282,7 @@ func (w *query) reason(a *Answer) string {
 
 // count tells the meter which limit ended a query (L-16). Deadlines are counted for each client that they kept waiting.
 func (r *Resolver) count(w *query, a *Answer) {
-	if a.Status > dnssec.Bogus || !a.Notes[0].Limit() || errors.Is(a.Notes[0], errDeadline) {
+	if a.Status > dnssec.Bogus || !a.Notes[0].Limit() || errors.Is(a.Notes[0], fetch.ErrDeadline) {
 		return
 	}
 	if limit, ok := errors.AsType[dnssec.LimitError](a.Notes[0]); ok {
@@ -300,14 +313,14 @@ func internalError(q dns.Question, panicked any) *dnssec.Failure {
 	return &dnssec.Failure{
 		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype,
 		Err:  fmt.Errorf("%w: %v\n%s", ErrPanic, panicked, debug.Stack()),
-		Text: describe(q) + ": internal error, please report it",
+		Text: fetch.Describe(q) + ": internal error, please report it",
 	}
 }
 
 // Explain answers q past the answer cache and tells the chain it rests on.
 func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation) {
 	q.Name = dns.CanonicalName(q.Name)
-	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
 	e = new(Explanation)
 	defer rescue(q, &e.Answer)
@@ -321,7 +334,7 @@ func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation)
 // Prime asks for and judges the DNSKEY of every anchor zone (T-13). Nil if at least one could be validated, else the
 // *dnssec.Failure of one that could not.
 func (r *Resolver) Prime(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, background, errDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, background, fetch.ErrDeadline)
 	defer cancel()
 	failure := &dnssec.Failure{Code: dns.ExtendedErrorCodeNotReady, Text: "no trust anchor is configured"}
 	for zone := range r.Anchors {
@@ -335,37 +348,7 @@ func (r *Resolver) Prime(ctx context.Context) error {
 }
 
 // Close ends background work and waits for it. Questions asked later fail.
-func (r *Resolver) Close() {
-	r.cancel()
-	r.running.close()
-}
-
-var errClosed = errors.New("shutting down")
-
-// crew is the work in the background. A sync.WaitGroup alone must not be added to while it is waited for.
-type crew struct {
-	mu     sync.Mutex
-	closed bool
-	work   sync.WaitGroup
-}
-
-// start runs f, unless the crew is closed.
-func (c *crew) start(f func()) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
-		c.work.Go(f)
-	}
-	return !c.closed
-}
-
-// close waits for all work, and lets no more begin.
-func (c *crew) close() {
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
-	c.work.Wait()
-}
+func (r *Resolver) Close() { r.fetcher.Close() }
 
 // typeName returns the mnemonic of an RR type, or TYPEnnn (RFC 3597).
 func typeName(t uint16) string { return dns.Type(t).String() }
@@ -373,9 +356,9 @@ func typeName(t uint16) string { return dns.Type(t).String() }
 // noMeter counts nothing.
 type noMeter struct{}
 
-func (noMeter) Fetch(Role, bool)  {}
-func (noMeter) Limit(string)      {}
-func (noMeter) Cache(bool)        {}
-func (noMeter) Checks(_, _ int)   {}
-func (noMeter) Joined()           {}
-func (noMeter) Synthesised(Proof) {}
+func (noMeter) Fetch(fetch.Role, bool) {}
+func (noMeter) Limit(string)           {}
+func (noMeter) Cache(bool)             {}
+func (noMeter) Checks(_, _ int)        {}
+func (noMeter) Joined()                {}
+func (noMeter) Synthesised(Proof)      {}

@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // V-14: a zone that is new below a name known for no cut is found when its first answer does not validate.
@@ -44,10 +45,10 @@ mx NS ns.`
 // such link.
 func TestStrippedReplyNeedsLinks(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
-		switch describe(q) {
+	u.setRule(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+		switch fetch.Describe(q) {
 		case "mx.example.com. DS", "mx.example.com. DNSKEY":
-			return Reply{}, refusedByAll, true
+			return fetch.Reply{}, refusedByAll, true
 		case "mx.example.com. A":
 			if !slices.Contains(try.Avoid, "bad") {
 				reply := u.reply(q)
@@ -55,7 +56,7 @@ func TestStrippedReplyNeedsLinks(t *testing.T) {
 				return reply, nil, true
 			}
 		}
-		return Reply{}, nil, false
+		return fetch.Reply{}, nil, false
 	})
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 }
@@ -74,16 +75,16 @@ func TestUpstreamHoldsOldKeys(t *testing.T) {
 				if warm {
 					expect(t, ask(r, "example.com.", dns.TypeTXT), dnssec.Secure, dns.RcodeSuccess)
 				}
-				old := map[string]Reply{}
+				old := map[string]fetch.Reply{}
 				for _, qtype := range []uint16{dns.TypeDS, dns.TypeDNSKEY} {
 					q := question(tt.zone, qtype)
-					old[describe(q)] = u.reply(q)
+					old[fetch.Describe(q)] = u.reply(q)
 				}
 				u.world.roll(t, tt.zone)
-				u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
+				u.setRule(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 					reply := u.reply(q)
 					if !slices.Contains(try.Avoid, "stale") {
-						if o, ok := old[describe(q)]; ok {
+						if o, ok := old[fetch.Describe(q)]; ok {
 							reply.Msg = o.Msg.Copy()
 						}
 						reply.Upstream = "stale"
@@ -104,10 +105,10 @@ func TestRefreshWhereItFails(t *testing.T) {
 		expect(t, ask(r, fmt.Sprintf("known.z%d.com.", i), dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
 	}
 	u.forget()
-	u.setRule(func(_ context.Context, q dns.Question, try Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
-		if describe(q) == "link.z5.com. A" && try.CD {
+		if fetch.Describe(q) == "link.z5.com. A" && try.CD {
 			reply = corrupt(reply)
 		}
 		return reply, nil, true
@@ -141,7 +142,7 @@ func TestRefreshRefillsNothing(t *testing.T) {
 func TestRefreshKeepsWhatValidates(t *testing.T) {
 	r, u, now := setup(t, nil)
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		return corrupt(u.reply(q)), nil, true
 	})
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Bogus, dns.RcodeServerFailure)
@@ -162,18 +163,18 @@ func TestRefreshKeepsWhatValidates(t *testing.T) {
 func TestRetriesAreCounted(t *testing.T) {
 	for _, test := range []struct {
 		retries, tries int
-		last           Try
+		last           fetch.Try
 	}{
-		{0, 1, Try{CD: true}},
-		{1, 2, Try{N: 1, TCP: true}},
-		{2, 3, Try{N: 2, TCP: true}},
-		{3, 4, Try{N: 3, TCP: true}},
+		{0, 1, fetch.Try{CD: true}},
+		{1, 2, fetch.Try{N: 1, TCP: true}},
+		{2, 3, fetch.Try{N: 2, TCP: true}},
+		{3, 4, fetch.Try{N: 3, TCP: true}},
 	} {
 		r, u, _ := setup(t, func(c *Config) { c.Retries = test.retries })
 		a := ask(r, "stripped.com.", dns.TypeMX)
 		expect(t, a, dnssec.Bogus, dns.RcodeServerFailure)
 		u.mu.Lock()
-		var tries []Try
+		var tries []fetch.Try
 		for i, q := range u.asked {
 			if q == "stripped.com. MX" {
 				tries = append(tries, u.tries[i])
@@ -192,7 +193,7 @@ func TestRetriesPerQuery(t *testing.T) {
 	for n, want := range map[int]dnssec.Status{10: dnssec.Secure, 11: dnssec.Bogus} {
 		r, u, _ := setup(t, nil)
 		aliasZones(t, u.world, n)
-		u.setRule(func(ctx context.Context, q dns.Question, try Try) (Reply, error, bool) {
+		u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 			reply, err, _ := u.firstLinkOnly(ctx, q, try)
 			if q.Qtype == dns.TypeA && try.N == 0 {
 				reply = corrupt(reply)
@@ -209,12 +210,12 @@ func TestRetriesPerQuery(t *testing.T) {
 func TestUnansweredIsTriedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, u, _ := setup(t, nil)
-		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-			return Reply{}, refusedByAll, q.Qtype == dns.TypeMX
+		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			return fetch.Reply{}, refusedByAll, q.Qtype == dns.TypeMX
 		})
 		q := question("example.com.", dns.TypeMX)
 		expect(t, r.Resolve(context.Background(), q), dnssec.Indeterminate, dns.RcodeServerFailure)
-		if n := u.count(describe(q)); n != 2 {
+		if n := u.count(fetch.Describe(q)); n != 2 {
 			t.Errorf("asked %d times", n)
 		}
 		synctest.Wait() // for what was asked on speculation

@@ -40,9 +40,9 @@ func (w *query) partOrDenial(q dns.Question) part {
 	}
 	outer := w.ctx
 	ctx, cancel := context.WithCancelCause(outer)
-	s := &denialSearch{r: w.r, question: q, service: service, found: cancel, done: make(chan struct{})}
-	timer := time.AfterFunc(min(silence, w.r.Timeout/4), func() { s.begin(w) })
-	w.ctx, w.troubled = ctx, func() { s.begin(w) }
+	s := &denialSearch{beside: w.r.queryOn(w.account, outer, q), service: service, found: cancel, done: make(chan struct{})}
+	timer := time.AfterFunc(min(silence, w.r.Timeout/4), s.begin)
+	w.ctx, w.troubled = ctx, s.begin
 	p := w.part(q)
 	timer.Stop()
 	w.ctx, w.troubled = outer, func() {}
@@ -55,10 +55,9 @@ func (w *query) partOrDenial(q dns.Question) part {
 
 // denialSearch looks for a proof that there is no answer to a question.
 type denialSearch struct {
-	r        *Resolver
-	question dns.Question
-	service  string
-	found    func(cause error)
+	beside  *query // the same question, on the same account (L-6)
+	service string
+	found   func(cause error)
 
 	mu     sync.Mutex
 	begun  bool
@@ -67,26 +66,16 @@ type denialSearch struct {
 	ok     bool
 }
 
-// begin starts the search, once, unless w may not ask for more (L-9).
-func (s *denialSearch) begin(w *query) {
+// begin starts the search, once, unless nothing can be proven there.
+func (s *denialSearch) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	anchor, _ := w.anchor(s.question.Name)
-	if s.begun || w.negative(anchor) != nil || s.r.InsecureAbove(s.question.Name) || !w.mayAsk() { // there nothing can be proven
+	w := s.beside
+	anchor, _ := w.anchor(w.question.Name)
+	if s.begun || w.negative(anchor) != nil || w.r.InsecureAbove(w.question.Name) {
 		return
 	}
-	s.begun = s.r.running.start(s.run)
-}
-
-// mayAsk takes one from the questions that w may put to upstreams.
-func (w *query) mayAsk() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.asked >= w.r.UpstreamQuestions {
-		return false
-	}
-	w.asked++
-	return true
+	s.begun = w.r.fetcher.Go(s.run)
 }
 
 // run asks for the addresses of the service's name, a type that every server knows, unless what is held suffices.
@@ -94,23 +83,18 @@ func (s *denialSearch) run() {
 	defer close(s.done)
 	defer func() {
 		if p := recover(); p != nil { // S-27
-			s.r.Meter.Limit(string(ErrPanic))
+			s.beside.r.Meter.Limit(string(ErrPanic))
 		}
 	}()
-	ctx, cancel := context.WithTimeoutCause(s.r.ctx, max(background, s.r.Timeout), errDeadline)
-	defer cancel()
-	if s.proven(ctx) {
-		return
+	if !s.proven() {
+		s.beside.look(question(s.service, dns.TypeA))
+		s.proven()
 	}
-	s.r.look(ctx, question(s.service, dns.TypeA))
-	s.proven(ctx)
 }
 
 // proven reports whether what is held proves a denial.
-func (s *denialSearch) proven(ctx context.Context) bool {
-	w := s.r.newQuery(ctx, s.question)
-	p, ok := w.synthesise(s.question, AggressiveAll)
-	s.r.Meter.Checks(w.check.Work())
+func (s *denialSearch) proven() bool {
+	p, ok := s.beside.synthesise(s.beside.question, AggressiveAll)
 	if s.ok = ok && p.Denial && p.Next == ""; s.ok {
 		s.denial = p
 		s.found(errDenied)
@@ -118,14 +102,17 @@ func (s *denialSearch) proven(ctx context.Context) bool {
 	return s.ok
 }
 
-// look has q resolved, for what is learned by it, unless that has just been done.
-func (r *Resolver) look(ctx context.Context, q dns.Question) {
+// look has q resolved on the account of w, for what is learned by it, unless that has just been done.
+func (w *query) look(q dns.Question) {
+	r := w.r
 	if a, _ := r.Store.answer(q, r.now()); a != nil {
 		return
 	}
-	if _, failed := r.Store.failures.alive(failureKey(q), r.now()); !failed {
-		r.join(ctx, q)
+	if _, failed := r.Store.failures.alive(failureKey(q), r.now()); failed {
+		return
 	}
+	sub := r.queryOn(w.account, w.ctx, q)
+	r.keep(sub, q, r.outcome(sub, q))
 }
 
 // instead returns the denial in the place of a failure, if the search has begun and finds one.

@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // serviceZone has hosts with and without TLSA records, and one with a record for another port.
@@ -38,9 +39,9 @@ func served(t *testing.T, use Aggressive, sign func(*world), fails rule, change 
 	}
 	u.world.texts["com."] += "\nsvc NS ns."
 	u.world.add(t, map[string]string{"svc.com.": serviceZone})
-	u.setRule(func(ctx context.Context, q dns.Question, try Try) (Reply, error, bool) {
+	u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 		if q.Qtype != dns.TypeTLSA {
-			return Reply{}, nil, false
+			return fetch.Reply{}, nil, false
 		}
 		return fails(ctx, u, q)
 	})
@@ -48,23 +49,23 @@ func served(t *testing.T, use Aggressive, sign func(*world), fails rule, change 
 }
 
 // rule is what happens to a question.
-type rule func(ctx context.Context, u *upstream, q dns.Question) (Reply, error, bool)
+type rule func(ctx context.Context, u *upstream, q dns.Question) (fetch.Reply, error, bool)
 
 // The ways in which servers fail.
 var (
-	refuses rule = func(context.Context, *upstream, dns.Question) (Reply, error, bool) {
-		return Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority, Text: "REFUSED"}, true
+	refuses rule = func(context.Context, *upstream, dns.Question) (fetch.Reply, error, bool) {
+		return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority, Text: "REFUSED"}, true
 	}
-	silent rule = func(ctx context.Context, _ *upstream, _ dns.Question) (Reply, error, bool) {
+	silent rule = func(ctx context.Context, _ *upstream, _ dns.Question) (fetch.Reply, error, bool) {
 		<-ctx.Done()
-		return Reply{}, context.Cause(ctx), true
+		return fetch.Reply{}, context.Cause(ctx), true
 	}
-	unproven rule = func(_ context.Context, _ *upstream, q dns.Question) (Reply, error, bool) {
+	unproven rule = func(_ context.Context, _ *upstream, q dns.Question) (fetch.Reply, error, bool) {
 		m := &dns.Msg{Question: []dns.Question{q}}
 		m.Response = true
-		return Reply{Msg: m, Upstream: "good", Size: m.Len()}, nil, true
+		return fetch.Reply{Msg: m, Upstream: "good", Size: m.Len()}, nil, true
 	}
-	wrongDenial rule = func(_ context.Context, u *upstream, q dns.Question) (Reply, error, bool) {
+	wrongDenial rule = func(_ context.Context, u *upstream, q dns.Question) (fetch.Reply, error, bool) {
 		r := u.reply(question("zzz.svc.com.", q.Qtype))
 		r.Msg.Question = []dns.Question{q}
 		return r, nil, true
@@ -149,7 +150,7 @@ func TestServiceNotDenied(t *testing.T) {
 			t.Parallel()
 			r, u := served(t, AggressiveAll, tt.sign, refuses, tt.change)
 			inner := u.rule
-			u.setRule(func(ctx context.Context, q dns.Question, try Try) (Reply, error, bool) {
+			u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 				if q.Qtype == dns.TypeA && q.Name == "_tcp.none.svc.com." && tt.above != nil {
 					return tt.above(ctx, u, q)
 				}
@@ -197,18 +198,18 @@ func TestServiceQuestions(t *testing.T) {
 
 // D-17: an answer that comes late, while the denial is being sought in vain, counts; and shutting down waits for nothing.
 func TestServiceLateAnswer(t *testing.T) {
-	late := func(ctx context.Context, u *upstream, _ dns.Question) (Reply, error, bool) {
+	late := func(ctx context.Context, u *upstream, _ dns.Question) (fetch.Reply, error, bool) {
 		if u.count(" TLSA") == 1 {
-			return Reply{}, errors.New("not yet"), true
+			return fetch.Reply{}, errors.New("not yet"), true
 		}
 		for u.count("_tcp.mx.svc.com. A") == 0 { // not before the search has begun
 			select {
 			case <-ctx.Done():
-				return Reply{}, context.Cause(ctx), true
+				return fetch.Reply{}, context.Cause(ctx), true
 			case <-time.After(time.Millisecond):
 			}
 		}
-		return Reply{}, nil, false
+		return fetch.Reply{}, nil, false
 	}
 	r, u := served(t, AggressiveNSEC, nil, late, nil)
 	expect(t, ask(r, "_25._tcp.mx.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeSuccess)

@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // Aggressive says which Secure records answer questions that were not asked before, instead of an upstream (C-9, RFC 8198). Whatever it
@@ -165,7 +166,7 @@ func (w *query) proves(q dns.Question, zone string, c candidate) (part, bool) {
 func synthesised(q dns.Question, zone string) *dnssec.Failure {
 	return &dnssec.Failure{
 		Code: dns.ExtendedErrorCodeSynthesized, Zone: zone, Owner: q.Name, Type: q.Qtype,
-		Text: fmt.Sprintf("%s: proven by records of %s that are in the cache", describe(q), zone),
+		Text: fmt.Sprintf("%s: proven by records of %s that are in the cache", fetch.Describe(q), zone),
 	}
 }
 
@@ -176,11 +177,11 @@ func (r *Resolver) insteadOf(ctx context.Context, q dns.Question) (a *Answer) {
 		return nil
 	}
 	defer rescue(q, &a)
-	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
 	w := r.newQuery(ctx, q)
 	p, ok := w.synthesise(q, AggressiveAll)
-	r.Meter.Checks(w.check.Work())
+	r.Meter.Checks(w.account.Work())
 	if !ok || p.Next != "" {
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -219,13 +220,13 @@ type replay struct {
 	a *Answer
 }
 
-func (r replay) Exchange(ctx context.Context, q dns.Question, t Try) (Reply, error) {
+func (r replay) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
 	if q != r.q {
 		return r.upstream.Exchange(ctx, q, t)
 	}
 	m := &dns.Msg{Question: []dns.Question{q}, Answer: copyRRs(r.a.Answer), Ns: copyRRs(r.a.Ns)}
 	m.Response, m.Rcode = true, r.a.Rcode
-	return Reply{Msg: m, Upstream: "replay", Size: m.Len()}, nil
+	return fetch.Reply{Msg: m, Upstream: "replay", Size: m.Len()}, nil
 }
 
 // What is set decides what is used before asking; a name that does not exist is always the end (C-17).
@@ -296,8 +297,8 @@ func TestNotHeld(t *testing.T) {
 }
 
 // losing makes upstream lose records of a type in the authority section of denials of range.com.
-func losing(u *upstream, lost uint16) func(context.Context, dns.Question, Try) (Reply, error, bool) {
-	return func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+func losing(u *upstream, lost uint16) func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+	return func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		r := u.reply(q)
 		if dns.IsSubDomain("range.com.", q.Name) && q.Qtype != dns.TypeDS {
 			r.Msg.Ns = slices.DeleteFunc(r.Msg.Ns, func(rr dns.RR) bool {
@@ -358,8 +359,8 @@ func TestSynthesisedLife(t *testing.T) {
 func TestInsteadOfFailure(t *testing.T) {
 	for _, sign := range []func(*world){nil, withNSEC3()} {
 		r, u, _, made := ranged(t, AggressiveOff, sign, nil)
-		u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-			return Reply{}, fmt.Errorf("no answer"), q.Qtype == dns.TypeTXT
+		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			return fetch.Reply{}, fmt.Errorf("no answer"), q.Qtype == dns.TypeTXT
 		})
 		expect(t, ask(r, "a.range.com.", dns.TypeTXT), dnssec.Indeterminate, dns.RcodeServerFailure)
 		expect(t, ask(r, "a.range.com.", dns.TypeTXT), dnssec.Indeterminate, dns.RcodeServerFailure)
@@ -406,7 +407,7 @@ func TestSynthesisProperty(t *testing.T) {
 			q := question(randomName(rnd)+"range.com.", []uint16{dns.TypeA, dns.TypeMX, dns.TypeTXT, dns.TypeCNAME, dns.TypeDS, dns.TypeTLSA}[rnd.IntN(6)])
 			a := ask(r, q.Name, q.Qtype)
 			if same(t, a, u.world.answer(q)); t.Failed() {
-				t.Fatalf("seed %d, round %d, %s, made by %v; the zone is\n%s", seed, round, describe(q), made.by, u.world.texts["range.com."])
+				t.Fatalf("seed %d, round %d, %s, made by %v; the zone is\n%s", seed, round, fetch.Describe(q), made.by, u.world.texts["range.com."])
 			}
 			now.advance(time.Duration(rnd.IntN(5)) * time.Second)
 		}

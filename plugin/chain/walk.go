@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // mark is what is known of one name: whether it is a zone cut, and which zone it then is the apex of.
@@ -135,7 +136,7 @@ func (w *query) likelyCut(at, name string) string {
 // climb judges the DS of cut by the zone whose signature or SOA is on the reply, with no question for the labels
 // between (V-6a). It answers only what it can prove; else the way down finds out.
 func (w *query) climb(base *dnssec.Zone, cut string) (m mark, proven bool) {
-	got, f := w.fetch(question(cut, dns.TypeDS), RoleLink)
+	got, f := w.fetch(question(cut, dns.TypeDS), fetch.RoleLink)
 	if f != nil {
 		return mark{}, false
 	}
@@ -171,7 +172,7 @@ func (w *query) expect(name string) {
 }
 
 // delegation judges a DS reply; a limit makes it Unproven.
-func (w *query) delegation(above *dnssec.Zone, name string, got *reply) (d dnssec.Delegation) {
+func (w *query) delegation(above *dnssec.Zone, name string, got *fetch.Grouped) (d dnssec.Delegation) {
 	if f := w.judge(func(c *dnssec.Check) { d = c.Delegation(above, name, got.Message) }); f != nil {
 		return dnssec.Delegation{Name: name, Cause: f}
 	}

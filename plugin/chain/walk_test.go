@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -21,10 +22,10 @@ var refusedByAll = &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthori
 // be had, is judged by the zone that did sign it.
 func TestHintLeadsAstray(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-		switch describe(q) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		switch fetch.Describe(q) {
 		case "co.uk. DS", "co.uk. DNSKEY":
-			return Reply{}, refusedByAll, true
+			return fetch.Reply{}, refusedByAll, true
 		case "deep.co.uk. DS":
 			reply := u.reply(q)
 			sig := reply.Msg.Answer[len(reply.Msg.Answer)-1].(*dns.RRSIG)
@@ -33,7 +34,7 @@ func TestHintLeadsAstray(t *testing.T) {
 			reply.Msg.Answer = append(reply.Msg.Answer, forged)
 			return reply, nil, true
 		}
-		return Reply{}, nil, false
+		return fetch.Reply{}, nil, false
 	})
 	expect(t, ask(r, "deep.co.uk.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 }
@@ -44,8 +45,8 @@ func TestIntermediateLabelFails(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.world.unsigned["deep.co.uk."] = true
 	u.world.build(t)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
-		return Reply{}, refusedByAll, q.Name == "co.uk."
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		return fetch.Reply{}, refusedByAll, q.Name == "co.uk."
 	})
 	expect(t, ask(r, "mx.deep.co.uk.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
 }
@@ -58,7 +59,7 @@ func TestIterationsAboveSignedZone(t *testing.T) {
 	u.world.texts["uk."] += "\nplain.co NS ns."
 	u.world.unsigned["plain.co.uk."] = true
 	u.world.add(t, map[string]string{"plain.co.uk.": mailZone})
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		if q.Name == "mx.plain.co.uk." {
 			reply.Msg.Ns = nil // no hint: the walk goes by way of co.uk.
@@ -92,7 +93,7 @@ func TestAliasToTop(t *testing.T) {
 	u.world.config.NSEC3 = &zones.NSEC3{Iterations: 51}
 	u.world.texts["deep.co.uk."] += "\nalias CNAME deep.co.uk."
 	u.world.build(t)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		if q.Qtype == dns.TypeDS && q.Name == "alias.deep.co.uk." {
 			reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
@@ -111,7 +112,7 @@ func TestAliasToTop(t *testing.T) {
 // recursors give it that leave out the authority section.
 func TestLongReverseNameWithoutHints(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		if q.Qtype == dns.TypePTR {
 			reply.Msg.Ns = nil
@@ -143,9 +144,9 @@ func TestLongSignedReverseName(t *testing.T) {
 // none below the cut.
 func TestColdBelowInsecure(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		if strings.HasSuffix(q.Name, ".insecure.com.") && q.Qtype != dns.TypeTLSA {
-			return Reply{}, refusedByAll, true
+			return fetch.Reply{}, refusedByAll, true
 		}
 		reply := u.reply(q)
 		if q.Qtype == dns.TypeTLSA {
@@ -178,9 +179,9 @@ func TestIsland(t *testing.T) {
 // V-10: an unsigned delegation without the proof that it is one is Bogus, not Insecure, and its answers with it.
 func TestUnprovenDelegation(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
-		if describe(q) == "insecure.com. DS" {
+		if fetch.Describe(q) == "insecure.com. DS" {
 			reply.Msg.Ns = slices.DeleteFunc(reply.Msg.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNSEC })
 		}
 		return reply, nil, true
@@ -195,10 +196,10 @@ func TestUnprovenDelegation(t *testing.T) {
 // V-8: a DS denial from above a Secure cut proves nothing, whether that is known yet or not: here the root's, of a zone below com.
 func TestDenialFromAbove(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		switch {
-		case describe(q) == "example.com. DS":
+		case fetch.Describe(q) == "example.com. DS":
 			reply.Msg.Answer = nil
 			reply.Msg.Ns = u.reply(question("nosuchtld.", dns.TypeDS)).Msg.Ns
 		case q.Name == "example.com.":
@@ -214,7 +215,7 @@ func TestDenialFromAbove(t *testing.T) {
 // V-50h, X-14: the NODATA of an unsigned zone that carries the parent's signed NSEC is Insecure.
 func TestParentsDenial(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		if q.Qtype == dns.TypeTLSA {
 			reply.Msg.Rcode = dns.RcodeSuccess
@@ -237,7 +238,7 @@ func TestRootDS(t *testing.T) {
 // V-13: signatures stripped from a DS question's answer are Bogus by the zone above.
 func TestStrippedDS(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		if q.Qtype == dns.TypeDS && q.Name != "com." {
 			reply.Msg.Answer, reply.Msg.Ns = withoutSigs(reply.Msg.Answer), withoutSigs(reply.Msg.Ns)
@@ -265,10 +266,10 @@ func TestReplayFromAbove(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
-	u.setRule(func(_ context.Context, q dns.Question, _ Try) (Reply, error, bool) {
+	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.reply(q)
 		switch {
-		case describe(q) == "example.com. DS":
+		case fetch.Describe(q) == "example.com. DS":
 			reply.Msg = before.Answer(q, true)
 		case q.Name == "example.com.":
 			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)

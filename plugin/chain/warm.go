@@ -9,12 +9,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// The bounds of speculation: it must not become an amplifier (L-9).
-const (
-	warmPerQuery = 6  // questions
-	warmCuts     = 2  // unknown cuts below the deepest known zone
-	warmInFlight = 64 // questions of all client queries
-)
+// warmCuts is how many unknown cuts below the deepest known zone are asked for: speculation must not become an amplifier (L-9).
+const warmCuts = 2
 
 // warm asks for the links of the chain that are not cached, at the same moment as for the answer. It only fills a cache:
 // what it asks can never change a verdict.
@@ -31,21 +27,10 @@ func (w *query) warmTo(names []string) {
 // askAhead asks for links as far as speculation may.
 func (w *query) askAhead(links []dns.Question) {
 	for _, link := range links {
-		if w.r.flights.busy() || !w.speculates(link) {
+		if w.r.flights.busy() || !w.account.Speculate(link) {
 			return
 		}
-		w.ask(link, RoleWarm)
 	}
-}
-
-// speculates reports whether link may be asked for on speculation, and counts it, unless it was asked for already.
-func (w *query) speculates(link dns.Question) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.futures[exchange{link.Name, link.Qtype, 0}] == nil {
-		w.guesses++
-	}
-	return w.guesses <= warmPerQuery
 }
 
 // toward lists the links on the way to a zone. Where a reply hints at its cut, that is asked for, with the first one on the way; what lies

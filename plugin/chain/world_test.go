@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // clock is a virtual clock.
@@ -48,13 +49,13 @@ type upstream struct {
 	world *world
 	mu    sync.Mutex
 	asked []string // "name TYPE", in order of arrival
-	tries []Try
-	rule  func(ctx context.Context, q dns.Question, t Try) (Reply, error, bool)
+	tries []fetch.Try
+	rule  func(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error, bool)
 }
 
-func (u *upstream) Exchange(ctx context.Context, q dns.Question, t Try) (Reply, error) {
+func (u *upstream) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
 	u.mu.Lock()
-	u.asked = append(u.asked, describe(q))
+	u.asked = append(u.asked, fetch.Describe(q))
 	u.tries = append(u.tries, t)
 	rule := u.rule
 	u.mu.Unlock()
@@ -66,9 +67,9 @@ func (u *upstream) Exchange(ctx context.Context, q dns.Question, t Try) (Reply, 
 	return u.reply(q), nil
 }
 
-func (u *upstream) reply(q dns.Question) Reply {
+func (u *upstream) reply(q dns.Question) fetch.Reply {
 	m := u.world.answer(q)
-	return Reply{Msg: m, Upstream: "good", Size: m.Len()}
+	return fetch.Reply{Msg: m, Upstream: "good", Size: m.Len()}
 }
 
 // count returns how many of the questions asked so far contain the text.
@@ -95,7 +96,7 @@ func (u *upstream) forget() {
 	u.asked, u.tries = nil, nil
 }
 
-func (u *upstream) setRule(rule func(ctx context.Context, q dns.Question, t Try) (Reply, error, bool)) {
+func (u *upstream) setRule(rule func(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error, bool)) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.rule = rule

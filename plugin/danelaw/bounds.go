@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -58,12 +59,12 @@ func questionsIn(octets int64) int {
 var ours = sync.OnceValue(func() bounds { return boundsFor(memoryLimit("/"), upstream.OpenFiles()) })
 
 // work is the room of all server blocks.
-var work = sync.OnceValue(func() *chain.Room { return chain.NewRoom(ours().work) })
+var work = sync.OnceValue(func() *fetch.Room { return fetch.NewRoom(ours().work) })
 
 // workRoom returns where questions in flight take their memory: the room of all, unless an operator allows more of them than have room there.
-func (c Config) workRoom() *chain.Room {
+func (c Config) workRoom() *fetch.Room {
 	if most := questionsIn(ours().work); c.InFlight > most {
-		return chain.NewRoom(ours().work * int64(c.InFlight) / int64(most))
+		return fetch.NewRoom(ours().work * int64(c.InFlight) / int64(most))
 	}
 	return work()
 }

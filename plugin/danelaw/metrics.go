@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -140,7 +141,7 @@ func (m *meter) told(code uint16) {
 }
 
 // Fetch implements chain.Meter.
-func (m *meter) Fetch(role chain.Role, failed bool) {
+func (m *meter) Fetch(role fetch.Role, failed bool) {
 	result := "reply"
 	if failed {
 		result = "failure"

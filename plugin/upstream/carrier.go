@@ -11,13 +11,13 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // carrier puts one question to one upstream in its way.
 type carrier interface {
 	// ask returns the reply to q, whatever its RCODE. The error is a *fault, or that of ctx.
-	ask(ctx context.Context, q query) (chain.Reply, error)
+	ask(ctx context.Context, q query) (fetch.Reply, error)
 	close()
 }
 
@@ -59,10 +59,10 @@ func fromAddress(a Address, name string, config Config) *upstream {
 }
 
 // ask puts q once, and learns from what happens. It returns usable replies only; the error is a *fault, or that of ctx.
-func (u *upstream) ask(ctx context.Context, q query) (chain.Reply, error) {
+func (u *upstream) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	if u.itself.Load() && !q.test {
 		u.meter.Failed(u.name, Loop)
-		return chain.Reply{}, faultf(Loop, "is danelaw itself")
+		return fetch.Reply{}, faultf(Loop, "is danelaw itself")
 	}
 	u.meter.Asked(u.name)
 	begun := u.clock()
@@ -84,7 +84,7 @@ func (u *upstream) discreet(err error) error {
 }
 
 // carry survives a panic over what came from outside (S-27).
-func (u *upstream) carry(ctx context.Context, q query) (reply chain.Reply, err error) {
+func (u *upstream) carry(ctx context.Context, q query) (reply fetch.Reply, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &fault{Invalid, "met an internal error of danelaw, please report it", fmt.Errorf("panic: %v\n%s", p, debug.Stack())}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
@@ -435,7 +435,7 @@ func TestFurtherTriesGoAnotherWay(t *testing.T) {
 	} {
 		set := rootSet(t, tt.server.plain())
 		for n := range 2 {
-			reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{N: n, CD: true, Avoid: []string{tt.server.addr.String()}[:n]})
+			reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{N: n, CD: true, Avoid: []string{tt.server.addr.String()}[:n]})
 			if err != nil {
 				t.Fatalf("%s: try %d: %v", name, n, err)
 			}
@@ -451,7 +451,7 @@ func TestFurtherTriesGoAnotherWay(t *testing.T) {
 		}
 	}
 	fresh := serve(t, odd(t, relied))
-	_, err := rootSet(t, fresh.plain()).Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{N: 1, CD: true})
+	_, err := rootSet(t, fresh.plain()).Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{N: 1, CD: true})
 	if err != nil || latestCookie(fresh) == "" {
 		t.Errorf("an upstream that was not asked before: cookie %q, %v", latestCookie(fresh), err)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // flight is a question on a socket of its own.
@@ -100,12 +100,12 @@ const errNotUDP = oddCookie("sends the cookies of others over UDP")
 
 // await reads until the reply comes; others are counted and ignored (S-7). One with the cookie of another is no sign of an attack
 // unless the right one comes too: some servers have no better.
-func (f *flight) await() (chain.Reply, habit, error) {
+func (f *flight) await() (fetch.Reply, habit, error) {
 	buf := make([]byte, datagramSize)
 	for range maxMismatches {
 		n, err := f.conn.Read(buf)
 		if err != nil {
-			return chain.Reply{}, withCookie, f.gone(err)
+			return fetch.Reply{}, withCookie, f.gone(err)
 		}
 		s := f.answered(buf[:n])
 		if s == nil {
@@ -122,7 +122,7 @@ func (f *flight) await() (chain.Reply, habit, error) {
 		}
 	}
 	f.mismatched(f.foreign())
-	return chain.Reply{}, withCookie, wantsTCP("sent too many replies over UDP that matched no question")
+	return fetch.Reply{}, withCookie, wantsTCP("sent too many replies over UDP that matched no question")
 }
 
 // answered returns what a reply is to; nil: nothing of ours.
@@ -161,11 +161,11 @@ const errTruncated = wantsTCP("truncated its reply over UDP")
 var errWrongCookie = errors.New("wrong cookie")
 
 // read unpacks a reply to s. What was truncated is not looked at (S-5).
-func (f *flight) read(wire []byte, s *sent) (chain.Reply, error) {
+func (f *flight) read(wire []byte, s *sent) (fetch.Reply, error) {
 	if truncated(wire) {
-		return chain.Reply{}, errTruncated
+		return fetch.Reply{}, errTruncated
 	}
-	reply, err := chain.Reply{Size: len(wire)}, error(nil)
+	reply, err := fetch.Reply{Size: len(wire)}, error(nil)
 	if bareError(wire, s.wire) {
 		reply.Msg = &dns.Msg{MsgHdr: dns.MsgHdr{Response: true, Rcode: int(wire[3] & 0xF)}}
 	} else if reply, err = received(wire); err != nil {
@@ -173,11 +173,11 @@ func (f *flight) read(wire []byte, s *sent) (chain.Reply, error) {
 	}
 	switch match := f.cookies.learn(s.cookie, reply.Msg); {
 	case match == wrong && s.how == withCookie:
-		return chain.Reply{}, errWrongCookie
+		return fetch.Reply{}, errWrongCookie
 	case match == wrong && s.how == noCookie:
-		return chain.Reply{}, oddCookie("sent a cookie that nobody asked for over UDP")
+		return fetch.Reply{}, oddCookie("sent a cookie that nobody asked for over UDP")
 	case match == missing:
-		return chain.Reply{}, oddCookie("left out its cookie over UDP")
+		return fetch.Reply{}, oddCookie("left out its cookie over UDP")
 	}
 	return reply, nil
 }

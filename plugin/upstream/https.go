@@ -17,7 +17,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 const dnsMessage = "application/dns-message" // RFC 8484 section 6
@@ -85,10 +85,10 @@ func newTransport(config *tls.Config, conns int, dial func(ctx context.Context, 
 
 // ask makes a request. If the connection, or its stream there, is lost before all of the response has come the question is put again,
 // as over TLS (S-5).
-func (w *web) ask(ctx context.Context, q query) (chain.Reply, error) {
+func (w *web) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	wire, err := q.padded() // RFC 8484 section 4.1: ID 0
 	if err != nil {
-		return chain.Reply{}, err
+		return fetch.Reply{}, err
 	}
 	reply, err := w.post(ctx, wire)
 	for n := 1; n < maxLost && mayCome(q, n, err) && wait(ctx, usualPatience.pause, n); n++ {
@@ -97,7 +97,7 @@ func (w *web) ask(ctx context.Context, q query) (chain.Reply, error) {
 	return reply, interrupted(ctx, err)
 }
 
-func (w *web) post(ctx context.Context, wire []byte) (chain.Reply, error) {
+func (w *web) post(ctx context.Context, wire []byte) (fetch.Reply, error) {
 	var t tries
 	ctx, cancel := t.bound(ctx)
 	defer cancel(nil)
@@ -106,10 +106,10 @@ func (w *web) post(ctx context.Context, wire []byte) (chain.Reply, error) {
 		err = lostOpen(err)
 	}
 	if err != nil {
-		return chain.Reply{}, unreachable("failed over HTTPS", err)
+		return fetch.Reply{}, unreachable("failed over HTTPS", err)
 	}
 	if err := acceptable(response, raw, wire); err != nil {
-		return chain.Reply{}, err
+		return fetch.Reply{}, err
 	}
 	reply, err := received(raw)
 	if err == nil {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // S-13: an upstream from which our own question comes back is the asker himself. It is named, and asked nothing more, as what it is asked
@@ -47,12 +47,12 @@ func TestLoop(t *testing.T) {
 	if len(reports) != 2 || reports[0].Fit || !reports[1].Fit || !strings.Contains(strings.Join(reports[0].Faults, ""), self.addr.String()+" is danelaw itself") {
 		t.Errorf("got %+v", reports)
 	}
-	reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{CD: true, Avoid: []string{sound.addr.String()}})
+	reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{CD: true, Avoid: []string{sound.addr.String()}})
 	if err != nil || reply.Upstream != sound.addr.String() {
 		t.Errorf("reply of %s, %v", reply.Upstream, err)
 	}
 	refuses.Store(true) // so there is nobody else to ask
-	if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{CD: true}); err == nil || !strings.Contains(err.Error(), "is danelaw itself") {
+	if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{CD: true}); err == nil || !strings.Contains(err.Error(), "is danelaw itself") {
 		t.Errorf("got %v", err)
 	}
 	for _, a := range self.got("udp") {

@@ -10,7 +10,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // below asks the next plugin. It need not heed ctx: a question that is given up leaves its goroutine to it.
@@ -18,7 +18,7 @@ type below struct {
 	handler plugin.Handler
 }
 
-func (b *below) ask(ctx context.Context, q query) (chain.Reply, error) {
+func (b *below) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	reply, err := b.once(ctx, q)
 	if err == nil && reply.Msg.Truncated && !q.tcp {
 		q.tcp = true
@@ -28,7 +28,7 @@ func (b *below) ask(ctx context.Context, q query) (chain.Reply, error) {
 }
 
 // once asks with a message of its own, as plugins change it (forward its ID).
-func (b *below) once(ctx context.Context, q query) (chain.Reply, error) {
+func (b *below) once(ctx context.Context, q query) (fetch.Reply, error) {
 	type result struct {
 		msg *dns.Msg
 		err error
@@ -42,11 +42,11 @@ func (b *below) once(ctx context.Context, q query) (chain.Reply, error) {
 	select {
 	case r := <-done:
 		if err := interrupted(ctx, r.err); r.msg == nil {
-			return chain.Reply{}, err
+			return fetch.Reply{}, err
 		}
 		return b.accept(q, r.msg)
 	case <-ctx.Done():
-		return chain.Reply{}, ctx.Err()
+		return fetch.Reply{}, ctx.Err()
 	}
 }
 
@@ -69,17 +69,17 @@ func (b *below) serve(ctx context.Context, w *capture, m *dns.Msg) (err error) {
 
 // accept checks and copies what was written: it may be shared with the plugin's cache. What octets the plugin lost when it
 // read its own upstream's reply are not to be had here (V-29).
-func (b *below) accept(q query, m *dns.Msg) (chain.Reply, error) {
+func (b *below) accept(q query, m *dns.Msg) (fetch.Reply, error) {
 	if !m.Response || len(m.Question) != 1 || m.Question[0].Qtype != q.Qtype || m.Question[0].Qclass != q.Qclass ||
 		!strings.EqualFold(m.Question[0].Name, q.Name) {
-		return chain.Reply{}, faultf(Invalid, "replied to another question")
+		return fetch.Reply{}, faultf(Invalid, "replied to another question")
 	}
-	return chain.Reply{Msg: m.Copy(), Size: m.Len()}, nil
+	return fetch.Reply{Msg: m.Copy(), Size: m.Len()}, nil
 }
 
 func (b *below) close() {}
 
-// name is how sentences and [chain.Try] call the next plugin.
+// name is how sentences and [fetch.Try] call the next plugin.
 func (b *below) name() string { return fmt.Sprintf("next plugin (%s)", b.handler.Name()) }
 
 // capture is a dns.ResponseWriter that keeps the first message written. It looks like a client on loopback, over TCP if

@@ -16,7 +16,7 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // nextSet asks the given plugin for everything.
@@ -100,7 +100,7 @@ func TestNextHosts(t *testing.T) {
 	leakless(t)
 	s := serve(t, func(a *asked) { answerOwn(t, a) })
 	set := nextSet(t, realHosts(t, "192.0.2.25 mail.example.com", realForward(t, s)))
-	reply, err := set.Exchange(ctxFor(t, longEnough), question("mail.example.com.", dns.TypeA), chain.Try{})
+	reply, err := set.Exchange(ctxFor(t, longEnough), question("mail.example.com.", dns.TypeA), fetch.Try{})
 	if err != nil || len(reply.Msg.Answer) != 1 || !reply.Msg.Answer[0].(*dns.A).A.Equal(net.IPv4(192, 0, 2, 25)) {
 		t.Errorf("got %v, %v", reply.Msg, err)
 	}
@@ -191,7 +191,7 @@ func TestNextSeesLoopback(t *testing.T) {
 		return dns.RcodeSuccess, w.WriteMsg(reply.SetReply(m))
 	}))
 	for _, tcp := range []bool{false, true} {
-		if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: tcp}); err != nil {
+		if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{TCP: tcp}); err != nil {
 			t.Fatal(err)
 		}
 		at := <-seen
@@ -216,7 +216,7 @@ func TestNextHangs(t *testing.T) {
 		<-arrived
 		cancel()
 	}()
-	_, err := set.Exchange(ctx, mxQuestion, chain.Try{})
+	_, err := set.Exchange(ctx, mxQuestion, fetch.Try{})
 	wantFailure(t, err, dns.ExtendedErrorCodeNoReachableAuthority, "next plugin (test) sent no reply in time")
 }
 

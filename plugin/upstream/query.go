@@ -28,7 +28,7 @@ type query struct {
 	test bool
 	// repeater is where the way in which it goes out says how to send it once more; may be nil.
 	repeater *repeater
-	demand   func() int // as chain.Try.Demand
+	demand   func() int // as fetch.Try.Demand
 }
 
 // wanted is what Demand tells.

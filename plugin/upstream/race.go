@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 const (
@@ -50,7 +50,7 @@ type runner struct {
 // arrival is the end of one attempt.
 type arrival struct {
 	index, round int
-	reply        chain.Reply
+	reply        fetch.Reply
 	fault        *fault
 	vain         bool // it has not been heard: TCP was refused to a copy, and the datagrams may still be answered
 }
@@ -62,7 +62,7 @@ var errBeaten = errors.New("another was quicker")
 // of the times of copyAfter: to the next that is still in the race, or to the same if it is alone, of those
 // to the same the third over TCP. Copies to the same go out from the same socket, and only while somebody waits. If there is no usable
 // reply it returns what each did.
-func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcome) {
+func run(ctx context.Context, q query, field []*upstream) (fetch.Reply, []outcome) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errBeaten) // of those who lose
 	r := newRace(q, field)
@@ -84,10 +84,10 @@ func run(ctx context.Context, q query, field []*upstream) (chain.Reply, []outcom
 			}
 			timer.Reset(copyAfter(copies, patience))
 		case <-ctx.Done():
-			return chain.Reply{}, r.outcomes()
+			return fetch.Reply{}, r.outcomes()
 		}
 	}
-	return chain.Reply{}, r.outcomes()
+	return fetch.Reply{}, r.outcomes()
 }
 
 func newRace(q query, field []*upstream) *race {

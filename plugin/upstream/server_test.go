@@ -15,7 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
@@ -247,13 +247,13 @@ var addr = netip.MustParseAddr
 var mxQuestion = question("example.com.", dns.TypeMX)
 
 // exchange asks for the MX of example.com with CD set, as most questions are.
-func exchange(t testing.TB, s *Set) (chain.Reply, error) {
+func exchange(t testing.TB, s *Set) (fetch.Reply, error) {
 	t.Helper()
-	return s.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{CD: true})
+	return s.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{CD: true})
 }
 
 // wantMX asks and fails the test unless the one MX of the test servers comes back.
-func wantMX(t testing.TB, s *Set) chain.Reply {
+func wantMX(t testing.TB, s *Set) fetch.Reply {
 	t.Helper()
 	reply, err := exchange(t, s)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package upstream puts questions to upstreams: over UDP with TCP where UDP does not do, over TLS, over HTTPS, or through
-// the next plugin of the CoreDNS chain. It implements [chain.Exchanger] and judges nothing: whatever transport brought it,
+// the next plugin of the CoreDNS chain. It implements [fetch.Exchanger] and judges nothing: whatever transport brought it,
 // a reply is evidence and no more (S-12).
 //
 // What it promises of an address (a port and an ID for each question, copies of lost questions, the choice of another
@@ -19,8 +19,8 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // Bounds of the EDNS size, in octets (S-1).
@@ -57,7 +57,7 @@ type Set struct {
 	cancel     context.CancelFunc
 }
 
-var _ chain.Exchanger = (*Set)(nil)
+var _ fetch.Exchanger = (*Set)(nil)
 
 type route struct {
 	from      string
@@ -150,11 +150,11 @@ func (s *Set) responsible(q dns.Question) ([]*upstream, bool) {
 	return s.route(q.Name)
 }
 
-// Exchange implements [chain.Exchanger].
-func (s *Set) Exchange(ctx context.Context, q dns.Question, t chain.Try) (chain.Reply, error) {
+// Exchange implements [fetch.Exchanger].
+func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
 	upstreams, ok := s.responsible(q)
 	if !ok {
-		return chain.Reply{}, &dnssec.Failure{
+		return fetch.Reply{}, &dnssec.Failure{
 			Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: ErrUpstream,
 			Text: describe(q) + ": there is no upstream to ask and no plugin below",
 		}
@@ -169,7 +169,7 @@ func (s *Set) Exchange(ctx context.Context, q dns.Question, t chain.Try) (chain.
 		outcomes = append(outcomes, more...)
 	}
 	if reply.Msg == nil {
-		return chain.Reply{}, failure(q, outcomes)
+		return fetch.Reply{}, failure(q, outcomes)
 	}
 	return reply, nil
 }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
@@ -101,7 +101,7 @@ func TestAvoid(t *testing.T) {
 		"there is no other": {[]Address{bogus.plain()}, bogus},
 		"the other is gone": {[]Address{bogus.plain(), closedPort(t)}, bogus},
 	} {
-		reply, err := rootSet(t, tt.to...).Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{N: 1, CD: true, Avoid: []string{bogus.addr.String()}})
+		reply, err := rootSet(t, tt.to...).Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{N: 1, CD: true, Avoid: []string{bogus.addr.String()}})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if reply.Upstream != tt.want.addr.String() {
@@ -352,7 +352,7 @@ func TestRoutes(t *testing.T) {
 		{"a.corp.example.", dns.TypeDS, corp}, {"lab.corp.example.", dns.TypeDS, corp},
 		{"lab.corp.example.", dns.TypeMX, lab}, {"x.y.lab.corp.example.", dns.TypeMX, lab}, {"x.lab.corp.example.", dns.TypeDS, lab},
 	} {
-		reply, err := set.Exchange(ctxFor(t, longEnough), question(tt.name, tt.qtype), chain.Try{})
+		reply, err := set.Exchange(ctxFor(t, longEnough), question(tt.name, tt.qtype), fetch.Try{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -428,7 +428,7 @@ func TestMissedQuestionsCountOnce(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), longEnough)
 		ended := make(chan error)
 		go func() {
-			_, err := set.Exchange(ctx, mxQuestion, chain.Try{})
+			_, err := set.Exchange(ctx, mxQuestion, fetch.Try{})
 			ended <- err
 		}()
 		eventually(t, "two copies", func() bool { return len(silent.got("udp")) >= before+2 })

@@ -16,7 +16,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // S-6: a name whose servers hang costs one socket and, however long it is waited for, no more than four questions.
@@ -28,7 +28,7 @@ func TestHangingNamesCostOneSocketEach(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for i := range names {
-		all.Go(func() { set.Exchange(ctx, question(fmt.Sprintf("n%d.example.", i), dns.TypeMX), chain.Try{CD: true}) })
+		all.Go(func() { set.Exchange(ctx, question(fmt.Sprintf("n%d.example.", i), dns.TypeMX), fetch.Try{CD: true}) })
 	}
 	time.Sleep(firstCopy + 3*steadyCopies) // one more than all copies take
 	if n := udpSockets.open.Load(); n > names {
@@ -61,7 +61,7 @@ func TestFewerCopiesWhenBusy(t *testing.T) {
 	udpSockets.take()
 	defer udpSockets.give()
 	ctx := ctxFor(t, firstCopy+2*steadyCopies)
-	set.Exchange(ctx, mxQuestion, chain.Try{CD: true})
+	set.Exchange(ctx, mxQuestion, fetch.Try{CD: true})
 	if n := len(s.got("udp")) + len(s.got("tcp")); n != busyCopies {
 		t.Errorf("asked %d times, want %d", n, busyCopies)
 	}
@@ -86,7 +86,7 @@ func TestNoCopiesWhileIdle(t *testing.T) {
 	var wanted atomic.Int32
 	ended := make(chan error)
 	go func() {
-		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{Demand: func() int { return int(wanted.Load()) }})
+		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{Demand: func() int { return int(wanted.Load()) }})
 		ended <- err
 	}()
 	time.Sleep(4 * firstCopy)
@@ -272,7 +272,7 @@ func TestCopiesForThoseWhoComeLater(t *testing.T) {
 	demand.Store(1)
 	ended := make(chan error)
 	go func() {
-		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{Demand: func() int { return int(demand.Load()) }})
+		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{Demand: func() int { return int(demand.Load()) }})
 		ended <- err
 	}()
 	time.Sleep(firstCopy + 2*steadyCopies)

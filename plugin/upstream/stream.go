@@ -15,8 +15,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // patience is how long a kept connection is waited for.
@@ -106,10 +106,10 @@ func newTLS(a Address, config *tls.Config) *stream {
 // lost theirs share, since it may be one of their questions that the server or something on the way does not bear. The first time at
 // once, as the server may only have tired of the connection, and then after pauses (RFC 7766 section 6.2.4): it is short of
 // something, or starts anew.
-func (s *stream) ask(ctx context.Context, q query) (chain.Reply, error) {
+func (s *stream) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	wire, err := s.pack(q)
 	if err != nil {
-		return chain.Reply{}, err
+		return fetch.Reply{}, err
 	}
 	raw, err := s.once(ctx, wire, false)
 	for n := 1; n < maxLost && mayCome(q, n, err) && wait(ctx, s.patience.pause, n); n++ {
@@ -119,7 +119,7 @@ func (s *stream) ask(ctx context.Context, q query) (chain.Reply, error) {
 		err = unreachable(gone.text+s.over, gone.err)
 	}
 	if err != nil {
-		return chain.Reply{}, interrupted(ctx, err)
+		return fetch.Reply{}, interrupted(ctx, err)
 	}
 	return received(raw)
 }

@@ -16,13 +16,13 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/test/certificates"
 )
 
 // overTCP asks for the MX of a name over TCP.
-func overTCP(ctx context.Context, s *Set, name string) (chain.Reply, error) {
-	return s.Exchange(ctx, question(name, dns.TypeMX), chain.Try{TCP: true, CD: true})
+func overTCP(ctx context.Context, s *Set, name string) (fetch.Reply, error) {
+	return s.Exchange(ctx, question(name, dns.TypeMX), fetch.Try{TCP: true, CD: true})
 }
 
 // parallel asks for n names at once over TCP and returns the errors; each answer must be its own.
@@ -392,13 +392,13 @@ func TestStreamMismatches(t *testing.T) {
 		a.msg.Question[0].Name = "example.net."
 		answerOwn(t, a)
 	})
-	_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+	_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{TCP: true})
 	wantFailure(t, err, dns.ExtendedErrorCodeInvalidData, "replied to another question over TCP")
 	_, set = tcpServer(t, func(a *asked) { a.truncate() })
-	_, err = set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+	_, err = set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{TCP: true})
 	wantFailure(t, err, dns.ExtendedErrorCodeInvalidData, "truncated its reply over TCP")
 	_, set = tcpServer(t, func(a *asked) { a.send([]byte("short")) })
-	_, err = set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+	_, err = set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{TCP: true})
 	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "failed over TCP: "+errShort.Error())
 }
 
@@ -544,12 +544,12 @@ func TestClose(t *testing.T) {
 	s, set := tcpServer(t, func(*asked) {})
 	ended := make(chan error)
 	go func() {
-		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{TCP: true})
 		ended <- err
 	}()
 	eventually(t, "the question", func() bool { return len(s.got("tcp")) == 1 })
 	set.Close()
 	wantFailure(t, <-ended, dns.ExtendedErrorCodeNetworkError, "shutting down")
-	_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true})
+	_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{TCP: true})
 	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "shutting down")
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 const (
@@ -50,7 +50,7 @@ type oddCookie string
 
 func (o oddCookie) Error() string { return string(o) }
 
-func (d *datagram) ask(ctx context.Context, q query) (chain.Reply, error) {
+func (d *datagram) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	if q.tcp {
 		return d.stream.ask(ctx, q)
 	}
@@ -71,7 +71,7 @@ func (d *datagram) ask(ctx context.Context, q query) (chain.Reply, error) {
 	return reply, err
 }
 
-func (d *datagram) askAs(ctx context.Context, q query, how habit) (chain.Reply, error) {
+func (d *datagram) askAs(ctx context.Context, q query, how habit) (fetch.Reply, error) {
 	switch {
 	case how == withCookie && q.further && !q.again && d.cookies.tried():
 		return d.otherwise(ctx, q)
@@ -80,14 +80,14 @@ func (d *datagram) askAs(ctx context.Context, q query, how habit) (chain.Reply, 
 	case how == noCookie:
 		return d.bare(ctx, q)
 	case how == tcpAtOnce:
-		return chain.Reply{}, errNotUDP
+		return fetch.Reply{}, errNotUDP
 	}
 	reply, _, err := d.once(ctx, q, how)
 	return reply, err
 }
 
 // otherwise asks in another way than offer, whose reply was of no use, maybe for the sake of the cookie (V-14).
-func (d *datagram) otherwise(ctx context.Context, q query) (chain.Reply, error) {
+func (d *datagram) otherwise(ctx context.Context, q query) (fetch.Reply, error) {
 	if !d.cookies.relied() {
 		return d.bare(ctx, q)
 	}
@@ -99,7 +99,7 @@ func (d *datagram) otherwise(ctx context.Context, q query) (chain.Reply, error) 
 }
 
 // offer asks with a cookie (S-8).
-func (d *datagram) offer(ctx context.Context, q query) (chain.Reply, error) {
+func (d *datagram) offer(ctx context.Context, q query) (fetch.Reply, error) {
 	reply, how, err := d.once(ctx, q, withCookie)
 	if how == withCookie && badCookie(reply, err) { // it has sent the cookie to use
 		reply, how, err = d.once(ctx, q, withCookie)
@@ -111,19 +111,19 @@ func (d *datagram) offer(ctx context.Context, q query) (chain.Reply, error) {
 		return d.untruncated(ctx, q)
 	case badCookie(reply, err):
 		d.cookies.settle(noCookie)
-		return chain.Reply{}, oddCookie("refused its own cookie over UDP")
+		return fetch.Reply{}, oddCookie("refused its own cookie over UDP")
 	case err == nil && d.cookies.blamed(q, reply.Msg):
 		return d.control(ctx, q, reply)
 	}
 	return reply, err
 }
 
-func badCookie(reply chain.Reply, err error) bool {
+func badCookie(reply fetch.Reply, err error) bool {
 	return err == nil && reply.Msg.Rcode == dns.RcodeBadCookie
 }
 
 // untruncated asks over TCP what was truncated, and, where there is no TCP, without a cookie: it may be for its sake.
-func (d *datagram) untruncated(ctx context.Context, q query) (chain.Reply, error) {
+func (d *datagram) untruncated(ctx context.Context, q query) (fetch.Reply, error) {
 	reply, err := d.fallBack(ctx, q, errTruncated)
 	if err == nil && reply.Size <= alwaysFits {
 		d.cookies.strike()
@@ -143,7 +143,7 @@ func (d *datagram) untruncated(ctx context.Context, q query) (chain.Reply, error
 }
 
 // control asks without a cookie what was not answered with one.
-func (d *datagram) control(ctx context.Context, q query, refused chain.Reply) (chain.Reply, error) {
+func (d *datagram) control(ctx context.Context, q query, refused fetch.Reply) (fetch.Reply, error) {
 	reply, err := d.bare(ctx, q)
 	if _, truncated := errors.AsType[wantsTCP](err); truncated || err == nil && !vain(q, reply.Msg) {
 		d.cookies.settle(noCookie)
@@ -157,19 +157,19 @@ func (d *datagram) control(ctx context.Context, q query, refused chain.Reply) (c
 }
 
 // bare asks without a cookie.
-func (d *datagram) bare(ctx context.Context, q query) (chain.Reply, error) {
+func (d *datagram) bare(ctx context.Context, q query) (fetch.Reply, error) {
 	reply, _, err := d.once(ctx, q, noCookie)
 	return d.conclude(q, reply, err)
 }
 
 // conclude learns from what came of a question without a cookie.
-func (d *datagram) conclude(q query, reply chain.Reply, err error) (chain.Reply, error) {
+func (d *datagram) conclude(q query, reply fetch.Reply, err error) (fetch.Reply, error) {
 	if badCookie(reply, err) {
 		err = oddCookie("asked for a cookie over UDP")
 	}
 	if _, odd := errors.AsType[oddCookie](err); odd {
 		d.cookies.settle(tcpAtOnce)
-		return chain.Reply{}, err
+		return fetch.Reply{}, err
 	}
 	if err == nil && !vain(q, reply.Msg) {
 		d.cookies.answered()
@@ -178,7 +178,7 @@ func (d *datagram) conclude(q query, reply chain.Reply, err error) (chain.Reply,
 }
 
 // withoutSocket asks over TCP, where a connection serves many questions; that this fails says nothing of the server.
-func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (chain.Reply, error) {
+func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (fetch.Reply, error) {
 	if errors.Is(full, errFiles) {
 		d.exhausted()
 	}
@@ -190,7 +190,7 @@ func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (cha
 }
 
 // instead asks over TCP what failed over UDP for the sake of cookies alone, and, where there is no TCP, without them.
-func (d *datagram) instead(ctx context.Context, q query, why oddCookie) (chain.Reply, error) {
+func (d *datagram) instead(ctx context.Context, q query, why oddCookie) (fetch.Reply, error) {
 	reply, err := d.sparing(ctx, q, wantsTCP(why))
 	if noTCP(err) {
 		d.cookies.noTCP()
@@ -200,7 +200,7 @@ func (d *datagram) instead(ctx context.Context, q query, why oddCookie) (chain.R
 }
 
 // sparing asks over TCP where there is another way if connections are closed.
-func (d *datagram) sparing(ctx context.Context, q query, why wantsTCP) (chain.Reply, error) {
+func (d *datagram) sparing(ctx context.Context, q query, why wantsTCP) (fetch.Reply, error) {
 	q.spare = true
 	return d.fallBack(ctx, q, why)
 }
@@ -223,7 +223,7 @@ func (d *datagram) retry(q query) {
 }
 
 // fallBack asks over TCP; if that fails too the sentence tells both.
-func (d *datagram) fallBack(ctx context.Context, q query, why wantsTCP) (chain.Reply, error) {
+func (d *datagram) fallBack(ctx context.Context, q query, why wantsTCP) (fetch.Reply, error) {
 	reply, err := d.stream.ask(ctx, q)
 	if f, ok := errors.AsType[*fault](err); ok {
 		return reply, &fault{f.reason, string(why) + " and then " + f.text, f.err}
@@ -232,16 +232,16 @@ func (d *datagram) fallBack(ctx context.Context, q query, why wantsTCP) (chain.R
 }
 
 // once sends one datagram, and copies of it if it is told to, and waits for the reply; how tells to which it is.
-func (d *datagram) once(ctx context.Context, q query, how habit) (chain.Reply, habit, error) {
+func (d *datagram) once(ctx context.Context, q query, how habit) (fetch.Reply, habit, error) {
 	conn, err := openSocket(ctx, d.server)
 	if err != nil {
-		return chain.Reply{}, how, interrupted(ctx, err)
+		return fetch.Reply{}, how, interrupted(ctx, err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
 	f := &flight{datagram: d, query: q, conn: conn}
 	if err := f.send(how); err != nil {
-		return chain.Reply{}, how, err
+		return fetch.Reply{}, how, err
 	}
 	defer q.repeater.by(f.again)()
 	reply, got, err := f.await()
@@ -260,12 +260,12 @@ func interrupted(ctx context.Context, err error) error {
 }
 
 // received unpacks a reply.
-func received(wire []byte) (chain.Reply, error) {
+func received(wire []byte) (fetch.Reply, error) {
 	m, err := unpack(wire)
 	if err != nil {
-		return chain.Reply{}, &fault{Invalid, "sent a reply that cannot be read: " + err.Error(), err}
+		return fetch.Reply{}, &fault{Invalid, "sent a reply that cannot be read: " + err.Error(), err}
 	}
-	return chain.Reply{Msg: m, Size: len(wire)}, nil
+	return fetch.Reply{Msg: m, Size: len(wire)}, nil
 }
 
 func (d *datagram) close() { d.stream.close() }

@@ -12,14 +12,14 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // V-73, S-1: what goes out. Try says CD and the transport.
 func TestQuestionAsSent(t *testing.T) {
 	leakless(t)
-	for _, try := range []chain.Try{{CD: true}, {CD: false}, {N: 2, TCP: true}} {
+	for _, try := range []fetch.Try{{CD: true}, {CD: false}, {N: 2, TCP: true}} {
 		s := serve(t, func(a *asked) { a.answer(theMX(t)) })
 		set := newSet(t, Config{Routes: []Route{{".", []Address{s.plain()}}}, EDNSSize: 1400})
 		reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, try)
@@ -204,7 +204,7 @@ func TestQuestionInAnotherCase(t *testing.T) {
 		if len(s.got("udp")) != 1 || len(s.got("tcp")) != 0 {
 			t.Errorf("%s: %d questions over UDP, %d over TCP", name, len(s.got("udp")), len(s.got("tcp")))
 		}
-		if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, chain.Try{TCP: true}); err != nil {
+		if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{TCP: true}); err != nil {
 			t.Errorf("%s over TCP: %v", name, err)
 		}
 	}
@@ -305,7 +305,7 @@ func withoutTCP(t *testing.T, handle func(*asked)) Address {
 	return Address{Server: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
 }
 
-// wantFailure checks the obligations of chain.Exchanger on errors.
+// wantFailure checks the obligations of fetch.Exchanger on errors.
 func wantFailure(t testing.TB, err error, code uint16, texts ...string) {
 	t.Helper()
 	f, ok := errors.AsType[*dnssec.Failure](err)
@@ -503,7 +503,7 @@ func TestDeadline(t *testing.T) {
 	silent := serve(t, func(*asked) {})
 	set := rootSet(t, silent.plain())
 	begun := time.Now()
-	_, err := set.Exchange(ctxFor(t, 100*time.Millisecond), mxQuestion, chain.Try{})
+	_, err := set.Exchange(ctxFor(t, 100*time.Millisecond), mxQuestion, fetch.Try{})
 	wantFailure(t, err, dns.ExtendedErrorCodeNoReachableAuthority, silent.addr.String()+" sent no reply in time")
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("took %v", took)

@@ -1,0 +1,274 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// Account is what was asked of upstreams for one client query, and what came. Everything done for the query is done on its
+// account, and ends with it. It is safe for concurrent use.
+type Account struct {
+	fetcher  *Fetcher
+	ctx      context.Context // ends with the query
+	question dns.Question    // the client's
+	budget   *Budget
+
+	signatures, hashes int // its part of the budget's work; under Budget.judging
+
+	mu    sync.Mutex // guards asked, and what the inquiries in it hold
+	asked map[try]*Inquiry
+}
+
+// Open returns an account for a client's question that spends a budget. It lives as long as ctx.
+func (f *Fetcher) Open(ctx context.Context, q dns.Question, b *Budget) *Account {
+	return &Account{fetcher: f, ctx: ctx, question: q, budget: b, asked: map[try]*Inquiry{}}
+}
+
+// Question returns what the client asks.
+func (a *Account) Question() dns.Question { return a.question }
+
+// Inquiry is one try for an upstream question, as an account has asked it.
+type Inquiry struct {
+	*exchange
+	account *Account
+	ahead   bool // on speculation, and not needed yet
+	waiting int  // for it now
+	got     *Grouped
+}
+
+// Grouped is the reply of an upstream with its records in RRsets, for one account.
+type Grouped struct {
+	*dnssec.Message
+	Raw      *dns.Msg // shared: nobody changes it
+	Upstream string
+}
+
+// Signed reports whether there is any signature in the reply.
+func (g *Grouped) Signed() bool {
+	return slices.ContainsFunc(slices.Concat(g.Answer, g.Authority), func(s *dnssec.RRset) bool { return len(s.Sigs) > 0 })
+}
+
+// Ask starts the first try for q, unless the account has done so already. It fails when the budget is used up (L-9).
+func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := try{q.Name, q.Qtype, 0}
+	if i := a.asked[key]; i != nil {
+		return i, nil
+	}
+	if !a.budget.askOne(role == RoleLink) {
+		return nil, a.tooMany()
+	}
+	e, joined := a.fetcher.start(q, Try{CD: true}, role)
+	if joined { // it is on another's account
+		a.budget.askedNone()
+	}
+	return a.note(key, e, false), nil
+}
+
+func (a *Account) tooMany() *dnssec.Failure {
+	return Limit(a.question, "upstream_questions", "needs more than %d upstream questions (limit upstream_questions)",
+		a.budget.questions)
+}
+
+// Speculate starts the first try for q ahead of its need, as far as speculation may, and reports whether it may go further. It
+// costs a question only when it turns out to be needed (L-9).
+func (a *Account) Speculate(q dns.Question) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := try{q.Name, q.Qtype, 0}
+	if a.asked[key] != nil {
+		return true
+	}
+	if !a.budget.guessOne() {
+		return false
+	}
+	if e, joined := a.fetcher.start(q, Try{CD: true}, RoleWarm); e != nil {
+		a.note(key, e, !joined)
+	}
+	return true
+}
+
+// note keeps what was asked; mu is held.
+func (a *Account) note(key try, e *exchange, ahead bool) *Inquiry {
+	i := &Inquiry{exchange: e, account: a, ahead: ahead}
+	a.asked[key] = i
+	return i
+}
+
+// Fetch returns the reply to the first try for q. ctx may end earlier than the account.
+func (a *Account) Fetch(ctx context.Context, q dns.Question, role Role) (*Grouped, *dnssec.Failure) {
+	i, limit := a.Ask(q, role)
+	if limit != nil {
+		return nil, limit
+	}
+	return i.Wait(ctx)
+}
+
+// NextTry returns the number of the try after n. What no upstream would answer has been put to all of them already
+// (S-14): only the last try, another way of asking, is left.
+func (f *Fetcher) NextTry(n int, unanswered bool) int {
+	if unanswered {
+		return max(n+1, f.Retries)
+	}
+	return n + 1
+}
+
+// Again starts the n-th further try for q, elsewhere, and the last one with CD=0 over TCP (V-14): with CD=1 a validating
+// upstream may repeat the bad entry that it holds. It returns nil when the tries are used up. A link, which what is one, may not
+// spend those that are set aside for answers.
+func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []string, link bool) *Inquiry {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n > a.fetcher.Retries || ctx.Err() != nil || !a.budget.retryOne(link) {
+		return nil
+	}
+	last := n == a.fetcher.Retries
+	e, _ := a.fetcher.start(q, Try{N: n, CD: !last, TCP: last, Avoid: avoid}, RoleRetry)
+	return a.note(try{q.Name, q.Qtype, n}, e, false)
+}
+
+// Abandon gives up all that was asked. Questions put out by newer ones would else pile up behind them (L-13, L-15).
+func (a *Account) Abandon() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, i := range a.asked {
+		a.fetcher.leave(i.exchange)
+	}
+}
+
+// Sought notes for all that is waited for that a client has come for it.
+func (a *Account) Sought() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, i := range a.asked {
+		if i.waiting > 0 {
+			i.sought()
+		}
+	}
+}
+
+// Missing names what is waited for at this moment.
+func (a *Account) Missing() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var names []string
+	for _, i := range a.asked {
+		if i.waiting > 0 {
+			names = append(names, Describe(i.question))
+		}
+	}
+	if len(names) == 0 {
+		return "signatures to be verified"
+	}
+	sort.Strings(names)
+	return strings.Join(slices.Compact(names), ", ")
+}
+
+// Wait waits for the reply and takes it for the account.
+func (i *Inquiry) Wait(ctx context.Context) (*Grouped, *dnssec.Failure) {
+	i.wait(+1)
+	defer i.wait(-1)
+	select {
+	case <-i.done:
+	case <-ctx.Done():
+		if !i.ended() {
+			return nil, i.gaveUp(ctx)
+		}
+	}
+	if i.err != nil {
+		return nil, AsFailure(i.question, i.err)
+	}
+	return i.take()
+}
+
+func (i *Inquiry) wait(n int) {
+	i.waits.Add(int32(n))
+	i.account.mu.Lock()
+	defer i.account.mu.Unlock()
+	i.waiting += n
+}
+
+// silentAfter is how long an upstream question may be without a reply before that is told of the upstreams: all its copies have
+// been sent by then, and questions that arrived with the end of a client query are not among those.
+const silentAfter = 4 * time.Second
+
+// gaveUp is why a reply is not waited for any longer: the upstreams were silent all the time (C-11), or else the query's own time
+// is over (L-6a).
+func (i *Inquiry) gaveUp(ctx context.Context) *dnssec.Failure {
+	silent := time.Since(i.began)
+	if silent < silentAfter || !errors.Is(context.Cause(ctx), ErrDeadline) {
+		return Expired(ctx, i.account.question, Describe(i.question))
+	}
+	return &dnssec.Failure{
+		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: i.question.Name, Type: i.question.Qtype,
+		Text: fmt.Sprintf("%s: no upstream has replied in %v", Describe(i.question), silent.Round(100*time.Millisecond)),
+	}
+}
+
+// take makes the reply one of the account, which pays for it: a question of its own (L-9), the octets (L-11), the room (L-15).
+func (i *Inquiry) take() (*Grouped, *dnssec.Failure) {
+	a := i.account
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if i.got != nil {
+		return i.got, nil
+	}
+	if i.ahead {
+		if !a.budget.askOne(false) {
+			return nil, a.tooMany()
+		}
+		i.ahead = false
+	}
+	if !a.budget.receive(i.reply.Size) {
+		return nil, Limit(a.question, "response_octets", "the replies needed are over %d octets", responseOctets)
+	}
+	if !a.fetcher.Room.takeUntil(a.ctx, int64(i.reply.Size)*replyGrowth) {
+		return nil, Limit(a.question, ErrRoom, "no memory is left for replies of upstreams (limit %s)", string(ErrRoom))
+	}
+	i.got = &Grouped{i.message.Clone(), i.reply.Msg, i.reply.Upstream}
+	return i.got, nil
+}
+
+// Judge runs judge with the check of the client query when it is its turn (L-7). It fails when ctx ends before.
+func (a *Account) Judge(ctx context.Context, judge func(c *dnssec.Check)) *dnssec.Failure {
+	b := a.budget
+	b.judging.Lock()
+	defer b.judging.Unlock()
+	turn, err := a.fetcher.turns.acquire(ctx, b.cheap())
+	if err != nil {
+		return Expired(ctx, a.question, "a processor to verify signatures")
+	}
+	signatures, hashes := b.check.Work()
+	defer func() {
+		if turn != nil {
+			a.fetcher.turns.release(turn)
+		}
+		s, h := b.check.Work()
+		a.signatures, a.hashes = a.signatures+s-signatures, a.hashes+h-hashes
+	}()
+	b.check.Yield = func() error { // to the next in the queue
+		a.fetcher.turns.release(turn)
+		turn, err = a.fetcher.turns.acquire(ctx, b.cheap())
+		return err
+	}
+	judge(b.check)
+	return nil
+}
+
+// Work returns how many signatures were checked and names hashed on this account.
+func (a *Account) Work() (signatures, nsec3Hashes int) {
+	a.budget.judging.Lock()
+	defer a.budget.judging.Unlock()
+	return a.signatures, a.hashes
+}

@@ -1,0 +1,51 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// The limits that end what waits for upstreams, or for a processor (L-16).
+const (
+	ErrDeadline = dnssec.LimitError("deadline") // L-10
+	ErrRoom     = dnssec.LimitError("memory")   // L-15
+)
+
+// Limit is the failure of a client question that hit a limit (L-16); format tells of it what comes behind the question.
+func Limit(q dns.Question, l dnssec.LimitError, format string, args ...any) *dnssec.Failure {
+	return &dnssec.Failure{
+		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype, Err: l,
+		Text: Describe(q) + ": " + fmt.Sprintf(format, args...),
+	}
+}
+
+// Expired turns the end of a context into the failure it stands for.
+func Expired(ctx context.Context, q dns.Question, waitedFor string) *dnssec.Failure {
+	err := context.Cause(ctx)
+	if !errors.Is(err, dnssec.ErrLimit) {
+		err = ErrDeadline // shut down, or the caller has gone
+	}
+	return &dnssec.Failure{
+		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: err,
+		Text: fmt.Sprintf("%s: gave up waiting for %s", Describe(q), waitedFor),
+	}
+}
+
+// AsFailure makes a failure of any error; one that is none already is a network error.
+func AsFailure(q dns.Question, err error) *dnssec.Failure {
+	if f, ok := errors.AsType[*dnssec.Failure](err); ok {
+		return f
+	}
+	return &dnssec.Failure{
+		Code: dns.ExtendedErrorCodeNetworkError, Owner: q.Name, Type: q.Qtype, Err: err,
+		Text: fmt.Sprintf("%s could not be asked: %v", Describe(q), err),
+	}
+}
+
+// Describe names a question for a sentence.
+func Describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }

@@ -1,0 +1,279 @@
+// Package fetch puts questions to upstreams, each on somebody's account. Identical first tries are joined; an [Account] is what
+// one client query has asked, and all that is done for it spends one [Budget]: questions, octets, retries, speculation and the
+// work of the judge, which waits for its turn at a processor.
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// Exchanger puts one question to one upstream. It sets RD and DO, asks with EDNS, and follows t for CD and transport.
+//
+// It returns only usable replies: to this question, RCODE NOERROR, NXDOMAIN or YXDOMAIN, not truncated, no referral.
+// Everything else is an error that is a *dnssec.Failure with EDE code 22, 23 or 24 and a sentence that names the upstreams asked
+// and what each did. Lost packets, second copies, TC and failing over to the next upstream after a bad RCODE (S-14) are
+// its business; judging is not. It returns soon after ctx ends, and is safe for concurrent use. The reply belongs to the
+// caller.
+type Exchanger interface {
+	Exchange(ctx context.Context, q dns.Question, t Try) (Reply, error)
+}
+
+// Try says how a question is put.
+type Try struct {
+	N     int      // 0 for the first, then V-14's further tries
+	TCP   bool     // ask over TCP at once
+	CD    bool     // the CD bit to send
+	Avoid []string // upstreams whose reply to this question was judged Bogus or unusable; asked only if there is no other
+	// Demand, if not nil, tells how often clients have come for the reply so far, counted anew once all copies had been sent; 0 if nobody
+	// waits for it at the moment: the question is not put once more then. It is cheap and safe for concurrent use.
+	Demand func() int
+}
+
+// Reply is what came back.
+type Reply struct {
+	Msg      *dns.Msg
+	Upstream string // its name as in Try.Avoid
+	Size     int    // octets on the wire (L-11)
+}
+
+// Role says what a question to an upstream is for; it labels metrics.
+type Role string
+
+// The roles of upstream questions.
+const (
+	RoleAnswer Role = "answer" // what the client asked, or the rest of its alias chain
+	RoleLink   Role = "link"   // DS or DNSKEY that a verdict needs
+	RoleWarm   Role = "warm"   // the same, asked ahead on speculation
+	RoleRetry  Role = "retry"  // V-14
+	RoleAhead  Role = "ahead"  // what a client will ask next
+	RoleRenew  Role = "renew"  // what was asked, again, before it ends (C-14)
+)
+
+// Meter is told what happened, for metrics. Its methods are cheap and safe for concurrent use.
+type Meter interface {
+	Fetch(role Role, failed bool) // one question to an upstream has ended
+}
+
+// Config is what a Fetcher is made of. All but Retries is required.
+type Config struct {
+	Exchanger Exchanger
+	Meter     Meter
+	Room      *Room                // for work in flight (L-15)
+	Patience  time.Duration        // how long an upstream question may be open
+	Questions int                  // that a client query may put to upstreams (L-9)
+	Retries   int                  // of one question (V-14)
+	Check     func() *dnssec.Check // returns the one of a new client query
+}
+
+// maxSpeculation is how many questions may be in flight on speculation, of all client queries (L-9).
+const maxSpeculation = 64
+
+// Fetcher asks upstreams on behalf of all client queries. It is safe for concurrent use.
+type Fetcher struct {
+	Config
+	ctx         context.Context
+	cancel      context.CancelFunc
+	work        crew
+	turns       *turns
+	speculating atomic.Int64 // questions in flight on speculation
+
+	mu     sync.Mutex
+	firsts map[try]*exchange // the first tries in flight (L-13)
+}
+
+// New returns a Fetcher.
+func New(c Config) *Fetcher {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Fetcher{Config: c, ctx: ctx, cancel: cancel, turns: newTurns(), firsts: map[try]*exchange{}}
+}
+
+// Context ends when the Fetcher is closed.
+func (f *Fetcher) Context() context.Context { return f.ctx }
+
+// Go runs work in the background and reports whether it does: not once the Fetcher is closed.
+func (f *Fetcher) Go(work func()) bool { return f.work.start(work) }
+
+// ProcessorsShort reports whether work waits so long for a turn that processors are what is short.
+func (f *Fetcher) ProcessorsShort() bool { return f.turns.short() }
+
+// Close ends what goes on in the background and waits for it. Questions put later fail.
+func (f *Fetcher) Close() {
+	f.cancel()
+	f.work.close()
+}
+
+// copiesSent is when an upstream question has usually been put as often as it may be: who comes for its reply later may have it
+// put once more.
+const copiesSent = 2500 * time.Millisecond
+
+// try identifies a try for an upstream question; the first may be joined with another in flight.
+type try struct {
+	name  string
+	qtype uint16
+	n     int
+}
+
+// exchange is one try for an upstream question. Its outcome is there once done is closed, and is shared: nobody changes it.
+type exchange struct {
+	question dns.Question
+	began    time.Time
+	done     chan struct{}
+	reply    Reply
+	message  *dnssec.Message
+	err      error
+
+	users  int // accounts that have asked it, under Fetcher.mu
+	cancel context.CancelFunc
+	waits  atomic.Int32 // accounts that wait for it now
+	again  atomic.Int32 // how often clients have come late
+}
+
+// demand tells how often clients have come for the reply, as Try.Demand.
+func (e *exchange) demand() int {
+	if e.waits.Load() == 0 {
+		return 0
+	}
+	return 1 + int(e.again.Load())
+}
+
+// sought notes that a client has come for the reply. What was asked long ago may have been lost, or the upstream was away then.
+func (e *exchange) sought() {
+	if time.Since(e.began) >= copiesSent {
+		e.again.Add(1)
+	}
+}
+
+// ended reports whether the outcome is there.
+func (e *exchange) ended() bool {
+	select {
+	case <-e.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// start returns the exchange of q and whether it was there already; nil if it is speculation and there is enough of that. It
+// runs under the Fetcher and not under the client query that happened to ask first: others may wait for it.
+func (f *Fetcher) start(q dns.Question, t Try, role Role) (e *exchange, joined bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e := f.firsts[try{q.Name, q.Qtype, t.N}]; e != nil && t.N == 0 {
+		e.users++
+		e.sought()
+		return e, true
+	}
+	if role == RoleWarm && (f.speculating.Load() >= maxSpeculation || f.Room.Half()) {
+		return nil, false
+	}
+	ctx, cancel := context.WithTimeoutCause(f.ctx, f.Patience, ErrDeadline)
+	e = &exchange{question: q, began: time.Now(), done: make(chan struct{}), users: 1, cancel: cancel}
+	t.Demand = func() int {
+		if f.turns.short() { // what was not looked at yet need not have been lost
+			return 0
+		}
+		return e.demand()
+	}
+	if t.N == 0 {
+		f.firsts[try{q.Name, q.Qtype, 0}] = e
+	}
+	if role == RoleWarm {
+		f.speculating.Add(1)
+	}
+	switch {
+	case !f.Room.Take(QuestionOctets, true):
+		e.err = Limit(q, ErrRoom, "no memory is left for questions to upstreams (limit %s)", string(ErrRoom))
+	case f.work.start(func() {
+		defer f.Room.Give(QuestionOctets)
+		f.exchange(ctx, e, t, role)
+	}):
+		return e, false
+	default:
+		f.Room.Give(QuestionOctets)
+		e.err = ErrClosed
+	}
+	f.ended(e, role)
+	return e, false
+}
+
+// exchange asks upstream for e.
+func (f *Fetcher) exchange(ctx context.Context, e *exchange, t Try, role Role) {
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.ended(e, role)
+	}()
+	defer func() {
+		if p := recover(); p != nil { // S-27
+			e.err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	if e.reply, e.err = f.Exchanger.Exchange(ctx, e.question, t); e.err == nil {
+		e.message, e.err = dnssec.Group(e.reply.Msg)
+	}
+	f.Meter.Fetch(role, e.err != nil)
+}
+
+// ended hands out the outcome of e; mu is held.
+func (f *Fetcher) ended(e *exchange, role Role) {
+	if role == RoleWarm {
+		f.speculating.Add(-1)
+	}
+	f.drop(e)
+	e.cancel()
+	close(e.done)
+}
+
+// drop makes e one that is not joined any more.
+func (f *Fetcher) drop(e *exchange) {
+	if key := (try{e.question.Name, e.question.Qtype, 0}); f.firsts[key] == e {
+		delete(f.firsts, key)
+	}
+}
+
+// leave ends e if no other account has asked it.
+func (f *Fetcher) leave(e *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e.users--; e.users == 0 {
+		f.drop(e)
+		e.cancel()
+	}
+}
+
+// ErrClosed is that of a Fetcher which is closed.
+var ErrClosed = errors.New("shutting down")
+
+// crew is the work in the background. A sync.WaitGroup alone must not be added to while it is waited for.
+type crew struct {
+	mu     sync.Mutex
+	closed bool
+	work   sync.WaitGroup
+}
+
+// start runs f, unless the crew is closed.
+func (c *crew) start(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.work.Go(f)
+	}
+	return !c.closed
+}
+
+// close waits for all work, and lets no more begin.
+func (c *crew) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.work.Wait()
+}

@@ -1,0 +1,51 @@
+package fetch
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// What asking takes of the process's memory, in octets, as measured with thousands of questions that nobody answers: the stack of
+// its goroutine, and twice what lives in the heap, since the collector lets that grow so far at GOGC=100 (L-15).
+const (
+	QuestionOctets = 20 << 10 // a question to upstreams
+	replyGrowth    = 8        // the octets that each octet of a reply takes, unpacked and copied for its query
+)
+
+// Room is the memory for work in flight (L-15). All that work in one process may share one. It is safe for concurrent use.
+type Room struct {
+	octets int64
+	taken  atomic.Int64
+}
+
+// NewRoom returns a Room of so many octets.
+func NewRoom(octets int64) *Room { return &Room{octets: octets} }
+
+// Take reports whether there is room for n more octets; they have to be given back then. What is under way may fill the last
+// eighth, which nothing begins in: what was done so far would else be in vain.
+func (r *Room) Take(n int64, underWay bool) bool {
+	most := r.octets
+	if !underWay {
+		most -= most / 8
+	}
+	if r.taken.Add(n) <= most {
+		return true
+	}
+	r.Give(n)
+	return false
+}
+
+// Give gives octets back.
+func (r *Room) Give(n int64) { r.taken.Add(-n) }
+
+// Half reports whether half of it is taken: there is none for luxuries then.
+func (r *Room) Half() bool { return r.taken.Load() >= r.octets/2 }
+
+// takeUntil takes n octets until ctx ends, for what is under way.
+func (r *Room) takeUntil(ctx context.Context, n int64) bool {
+	if !r.Take(n, true) {
+		return false
+	}
+	context.AfterFunc(ctx, func() { r.Give(n) })
+	return true
+}
