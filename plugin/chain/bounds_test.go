@@ -225,6 +225,27 @@ func TestLateIsNotSilent(t *testing.T) {
 	})
 }
 
+// L-6a: whose time is over while a link is awaited in vain remembers nothing of it: the next client asks for it.
+func TestNothingIsRememberedOfALinkInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, u, _ := setup(t, nil)
+		silent := true
+		u.setRule(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			if silent && q.Name == "com." {
+				<-ctx.Done()
+				return fetch.Reply{}, ctx.Err(), true
+			}
+			return fetch.Reply{}, nil, false
+		})
+		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Indeterminate, dns.RcodeServerFailure)
+		time.Sleep(background - r.Timeout)
+		synctest.Wait() // its time is over, and com. has been awaited for all of it
+		silent = false
+		expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+		r.Close()
+	})
+}
+
 // L-6a: a link that its builder could not afford is built by one of those who waited for it.
 func TestLimitIsNotHandedOn(t *testing.T) {
 	meter := &limits{hits: map[string]int{}}

@@ -40,7 +40,7 @@ func (w *query) link(above *dnssec.Zone, name string) mark {
 			return broken(name, f.cause)
 		}
 		m := w.build(above, name, 0, anything)
-		if m.failed() && !m.zone.Cause.Limit() {
+		if m.failed() && !m.zone.Cause.Limit() && w.ctx.Err() == nil { // who is past his time remembers nothing of a link (L-6a)
 			w.r.Store.failures.add(linkKey(name), failure{status: m.zone.Status, cause: m.zone.Cause, link: true}, w.r.now())
 		}
 		return m

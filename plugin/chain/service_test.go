@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,6 +195,42 @@ func TestServiceQuestions(t *testing.T) {
 	expect(t, ask(r, "_25._tcp.none.svc.com.", dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
 	if n := len(u.questions()); n != 0 {
 		t.Errorf("asked %v although a denial is held", u.questions())
+	}
+}
+
+// spent is a Meter that sums up the questions by what they are for, and the signatures checked.
+type spent struct {
+	roles
+	signatures atomic.Int64
+}
+
+func (s *spent) Checks(signatures, _ int) { s.signatures.Add(int64(signatures)) }
+
+// L-6, L-9: the search for a denial is on the account of the client query that it is for: one budget of questions, retries and
+// speculation, and one of signatures, whichever of the two ends.
+func TestServiceIsOnOneAccount(t *testing.T) {
+	for _, most := range []struct{ questions, signatures int }{{16, 128}, {6, 128}, {16, 4}} {
+		meter := &spent{roles: roles{asked: map[fetch.Role]int{}}}
+		r, u := served(t, AggressiveAll, nil, refuses, func(c *Config) {
+			c.Meter, c.UpstreamQuestions, c.SignatureChecks = meter, most.questions, most.signatures
+		})
+		refusesServices := u.rule
+		u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+			if strings.HasPrefix(q.Name, "_tcp.") {
+				return unproven(ctx, u, q)
+			}
+			return refusesServices(ctx, q, try)
+		})
+		a := ask(r, "_25._tcp.mx.svc.com.", dns.TypeTLSA)
+		expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
+		r.Close()
+		asked := meter.asked
+		if asked[fetch.RoleAnswer]+asked[fetch.RoleLink] > most.questions || asked[fetch.RoleWarm] > 6 || asked[fetch.RoleRetry] > 10 {
+			t.Errorf("%+v allowed: asked %v", most, asked)
+		}
+		if n := meter.signatures.Load(); n > int64(most.signatures) {
+			t.Errorf("%+v allowed: %d signatures checked", most, n)
+		}
 	}
 }
 
