@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -34,10 +33,10 @@ func Embedded() Set {
 
 // Load reads anchors from the content of a file: DS and DNSKEY records in zone-file form, or IANA's root-anchors.xml (RFC 9718, T-12) of
 // which the entries valid at now are taken; its first character tells which. Unsupported entries (algorithm, digest) are left out and told
-// in warnings; a malformed one, or a zone of which none is left, is an error that names file and line (T-15). sha1 says whether algorithms
-// 5 and 7 count as supported.
+// in warnings; those of a zone below the root that has no others are kept, as it is an anchor point all the same. A malformed entry, or
+// none left for the root, is an error that names file and line (T-15). sha1 says whether algorithms 5 and 7 count as supported.
 func Load(file string, content []byte, now time.Time, sha1 bool) (set Set, warnings []string, err error) {
-	r := &reader{file: file, sha1: sha1, set: Set{}, rejected: map[string]rejection{}}
+	r := &reader{file: file, sha1: sha1, set: Set{}, rejected: map[string][]rejection{}}
 	if bytes.HasPrefix(bytes.TrimSpace(content), []byte("<")) {
 		err = r.xml(content, now)
 	} else {
@@ -77,12 +76,13 @@ type reader struct {
 	file     string
 	sha1     bool
 	set      Set
-	rejected map[string]rejection // the last one of each zone
+	rejected map[string][]rejection // by zone
 	warnings []string
 }
 
 // rejection says why a well-formed entry is not used.
 type rejection struct {
+	ds     *dns.DS
 	line   int
 	reason string
 }
@@ -92,11 +92,17 @@ func (r *reader) fault(line int, format string, args ...any) error {
 	return fmt.Errorf("%s:%d: %s", r.file, line, fmt.Sprintf(format, args...))
 }
 
-// complete reports an error unless every zone named has an anchor (T-15).
+// complete keeps the unsupported entries of zones that have no others; none may be left for the root (T-15).
 func (r *reader) complete() error {
-	for _, zone := range slices.Sorted(maps.Keys(r.rejected)) {
-		if last := r.rejected[zone]; len(r.set[zone]) == 0 {
-			return r.fault(last.line, "no usable trust anchor is left for %s: %s; add a current one", zone, last.reason)
+	for zone, rejected := range r.rejected {
+		if len(r.set[zone]) > 0 {
+			continue
+		}
+		if last := rejected[len(rejected)-1]; zone == "." {
+			return r.fault(last.line, "no usable trust anchor is left for the root: %s; add a current one", last.reason)
+		}
+		for _, entry := range rejected {
+			r.set.add(entry.ds)
 		}
 	}
 	if len(r.set) == 0 {
@@ -108,12 +114,16 @@ func (r *reader) complete() error {
 // anchor takes ds, which is well-formed and whose owner is canonical, if it is supported.
 func (r *reader) anchor(line int, ds *dns.DS) {
 	if reason := r.unsupported(ds); reason != "" {
-		r.rejected[ds.Hdr.Name] = rejection{line, reason}
+		r.reject(line, ds, reason)
 		r.warnings = append(r.warnings, fmt.Sprintf("%s:%d: trust anchor %d of %s is left out: %s",
 			r.file, line, ds.KeyTag, ds.Hdr.Name, reason))
 		return
 	}
 	r.set.add(ds)
+}
+
+func (r *reader) reject(line int, ds *dns.DS, reason string) {
+	r.rejected[ds.Hdr.Name] = append(r.rejected[ds.Hdr.Name], rejection{ds, line, reason})
 }
 
 // unsupported says what of ds is not supported (V-34..V-38), if anything is.

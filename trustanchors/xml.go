@@ -75,8 +75,8 @@ func (r *reader) keyDigest(line int, k *keyDigest, now time.Time) error {
 		return r.fault(line, "%v; %s", err, fetchAnew)
 	}
 	if !valid {
-		r.rejected[root] = rejection{line, fmt.Sprintf("%d is valid from %s until %s, and now it is %s",
-			ds.KeyTag, k.ValidFrom, cmp.Or(k.ValidUntil, "further notice"), now.UTC().Format(time.RFC3339))}
+		r.reject(line, ds, fmt.Sprintf("%d is valid from %s until %s, and now it is %s",
+			ds.KeyTag, k.ValidFrom, cmp.Or(k.ValidUntil, "further notice"), now.UTC().Format(time.RFC3339)))
 		return nil
 	}
 	r.anchor(line, ds)

@@ -70,7 +70,8 @@ func printBlock(out *strings.Builder, block string, b *danelaw.BlockStatus, now 
 		fmt.Fprintf(rows, "  upstream\t%s\t%s\n", u.Upstream, upstreamState(u))
 	}
 	for _, zone := range slices.Sorted(maps.Keys(b.Anchors)) {
-		fmt.Fprintf(rows, "  anchors\t%s\t%s\n", zone, strings.Join(b.Anchors[zone], ", "))
+		anchors := cmp.Or(strings.Join(b.Anchors[zone], ", "), "none is supported: unsigned")
+		fmt.Fprintf(rows, "  anchors\t%s\t%s\n", zone, anchors)
 	}
 	if len(b.Private) > 0 {
 		fmt.Fprintf(rows, "  private\t%s\n", strings.Join(b.Private, ", "))

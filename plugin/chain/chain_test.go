@@ -460,6 +460,41 @@ func TestAnchors(t *testing.T) {
 		r.Store.ForgetFailures()
 		expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	})
+	t.Run("unsupported alone", func(t *testing.T) { // T-15: the point decides, and counts as unsigned (V-40)
+		r, u, _ := setup(t, nil)
+		gost := &dns.DS{Hdr: dns.RR_Header{Name: "example.com."}, Algorithm: dns.ECCGOST, DigestType: dns.SHA256, Digest: strings.Repeat("00", 32)}
+		r.Anchors["example.com."] = []*dns.DS{gost}
+		for _, name := range []string{"mx.example.com.", "example.com."} {
+			u.forget()
+			a := ask(r, name, dns.TypeA)
+			expect(t, a, dnssec.Insecure, dns.RcodeSuccess)
+			if len(a.Notes) != 1 || a.Notes[0].Code != dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm {
+				t.Errorf("%s: %v", name, a.Notes)
+			}
+			if got := u.questions(); name == "example.com." && len(got) != 1 { // the first one speculates
+				t.Errorf("%s: asked %v", name, got)
+			}
+		}
+		expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
+		if e := r.Explain(context.Background(), question("mx.example.com.", dns.TypeA)); len(e.Zones) != 1 || e.Zones[0].Name != "example.com." {
+			t.Errorf("the chain is %v", e.Zones)
+		}
+		if err := r.Prime(context.Background()); err != nil {
+			t.Errorf("not primed: %v", err)
+		}
+		delete(r.Anchors, ".")
+		if err := r.Prime(context.Background()); err != nil {
+			t.Errorf("nothing needs to be validated: %v", err)
+		}
+		r.Anchors["."] = u.world.ds("com.") // matches nothing there
+		r.Store.flush(".")
+		if err := r.Prime(context.Background()); err == nil {
+			t.Error("the root's anchor is wrong, and it was primed")
+		}
+		r.Anchors["."] = []*dns.DS{gost}
+		r.Store.flush(".")
+		expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Bogus, dns.RcodeServerFailure)
+	})
 	t.Run("below an insecure delegation", func(t *testing.T) { // V-11
 		r, u, _ := setup(t, nil)
 		u.world.texts["insecure.com."] = mailZone + "\nalias CNAME mx.island.alias\nisland.alias NS ns."

@@ -200,7 +200,7 @@ func (w *query) fetchLink(name string, anchor bool, n int) (*linkReply, bool) {
 // it, and above replaced.
 func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply, own bool) (mark, *dnssec.Failure) {
 	if *above == nil {
-		return w.judgeKeys(dnssec.Anchor(name, w.r.Anchors[name]), got)
+		return w.judgeAnchor(name, got)
 	}
 	if got.dsFailed != nil {
 		return mark{}, unfetched(name, dns.TypeDS, got.dsFailed)
@@ -225,6 +225,18 @@ func (w *query) judgeLink(above **dnssec.Zone, name string, got *linkReply, own 
 		return mark{cut: d.Cut, zone: dnssec.InsecureZone(d), until: d.Until}, nil
 	default:
 		return mark{cut: d.Cut, above: (*above).Name, until: earlier(d.Until, d.Expires)}, nil
+	}
+}
+
+// judgeAnchor judges what hangs from the trust anchors of a zone.
+func (w *query) judgeAnchor(name string, got *linkReply) (mark, *dnssec.Failure) {
+	switch d := w.r.Policy.Anchor(name, w.r.Anchors[name]); d.Cut {
+	case dnssec.SignedCut:
+		return w.judgeKeys(d, got)
+	case dnssec.InsecureCut: // T-15
+		return mark{cut: d.Cut, zone: dnssec.InsecureZone(d), until: w.r.now().Add(w.r.MaxTTL)}, nil
+	default:
+		return mark{}, d.Cause
 	}
 }
 

@@ -331,20 +331,23 @@ func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation)
 	return e
 }
 
-// Prime asks for and judges the DNSKEY of every anchor zone (T-13). Nil if at least one could be validated, else the
-// *dnssec.Failure of one that could not.
+// Prime asks for and judges the DNSKEY of every anchor zone (T-13). Nil if at least one could be validated, or none needs to
+// be (T-15), else the *dnssec.Failure of one that could not.
 func (r *Resolver) Prime(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, background, fetch.ErrDeadline)
 	defer cancel()
-	failure := &dnssec.Failure{Code: dns.ExtendedErrorCodeNotReady, Text: "no trust anchor is configured"}
+	var failed error
 	for zone := range r.Anchors {
 		z := r.newQuery(ctx, dns.Question{Name: zone, Qtype: dns.TypeDNSKEY, Qclass: dns.ClassINET}).zone(zone)
-		if z.Status == dnssec.Secure {
+		switch z.Status {
+		case dnssec.Secure:
 			return nil
+		case dnssec.Insecure:
+		default:
+			failed = z.Cause
 		}
-		failure = z.Cause
 	}
-	return failure
+	return failed
 }
 
 // Close ends background work and waits for it. Questions asked later fail.

@@ -212,6 +212,9 @@ func (h *Handler) lacks() error {
 	case len(h.Anchors) == 0:
 		return errors.New("there is no trust anchor: add `trust_anchor embedded`")
 	}
+	if root := h.Policy.Anchor(".", h.Anchors["."]); len(h.Anchors["."]) > 0 && root.Cut != dnssec.SignedCut { // T-15
+		return fmt.Errorf("%s: add `trust_anchor embedded`", root.Cause.Text)
+	}
 	covered := zoneSet{}
 	for _, r := range h.Routes {
 		covered.add(dns.CanonicalName(r.From))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -118,6 +120,47 @@ func TestWrongAnchor(t *testing.T) {
 		t.Errorf("below the other: %s", describes(r))
 	}
 	eventually(t, 5*time.Second, "ready, as one anchor works", h.Ready)
+}
+
+// TestUnsupportedAnchor: danelaw with a trust anchor of a zone that no supported one is left of starts, says so, and takes the
+// zone for unsigned (T-15, V-40), whether the root has an anchor or not; all others are validated.
+func TestUnsupportedAnchor(t *testing.T) {
+	const point = "good.dane. DS 1 12 2 0000000000000000000000000000000000000000000000000000000000000000"
+	anchors := filepath.Join(t.TempDir(), "point")
+	if err := os.WriteFile(anchors, []byte(point+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, with := range []string{anchorFile(t), ""} {
+		book := logged(t)
+		c := startCoreDNS(t, blockOf(".:0", "upstream . "+lab().Addr()+"\ntrust_anchor "+anchors+" "+with, ""))
+		for _, line := range []string{
+			"point:1: trust anchor 1 of good.dane. is left out: algorithm 12 is not supported",
+			"none of its trust anchors is supported: good.dane.: signed with algorithm 12 only, which danelaw does not support, so the zone counts as unsigned",
+		} {
+			if !strings.Contains(book.String(), line) {
+				t.Errorf("the log lacks %q:\n%s", line, book)
+			}
+		}
+		for _, name := range []string{"good.dane.", "_25._tcp.mx1.good.dane."} {
+			r := c.ask(name, dns.TypeTLSA, withDO)
+			if r.Rcode != dns.RcodeSuccess || r.AuthenticatedData || !slices.Equal(edes(r), []uint16{dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm}) {
+				t.Errorf("%s: %s", name, describes(r))
+			}
+		}
+		if r := c.ask(secureMX, dns.TypeMX, withDO); r.AuthenticatedData != (with != "") {
+			t.Errorf("elsewhere: %s", describes(r))
+		}
+		eventually(t, 10*time.Second, "ready", live.newest()["dns://.:0"].Ready)
+		if got := live.newest()["dns://.:0"].status(time.Now()).Anchors["good.dane."]; len(got) > 0 {
+			t.Errorf("in use are %v", got)
+		}
+		c.stop()
+	}
+	root := config(t)
+	root.Anchors["."] = []*dns.DS{records(t, strings.TrimPrefix(point, "good.dane"))[0].(*dns.DS)}
+	if _, err := New(root); err == nil || !strings.Contains(err.Error(), "no trust anchor of the root has a supported algorithm") {
+		t.Errorf("the root: %v", err)
+	}
 }
 
 // TestStrippingUpstream: an upstream that strips signatures is named in the log and danelaw is not ready (S-13), all is

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/owned"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/trustanchors"
@@ -313,6 +315,11 @@ func (s *setting) loadAnchors() error {
 			log.Warningf("trust_anchor %s: %s", anchor, w)
 		}
 		s.Anchors.Merge(set)
+	}
+	for _, zone := range slices.Sorted(maps.Keys(s.Anchors)) {
+		if d := s.Policy.Anchor(zone, s.Anchors[zone]); d.Cut == dnssec.InsecureCut {
+			log.Warningf("trust_anchor: none of its trust anchors is supported: %s", d.Cause.Text)
+		}
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ type (
 		Ready     bool                `json:"ready"`
 		Obstacle  string              `json:"obstacle,omitempty"` // the step that is not done, in a sentence
 		Upstreams []upstream.State    `json:"upstreams"`
-		Anchors   map[string][]string `json:"trust_anchors"` // "KEYTAG ALGORITHM DIGESTTYPE" by zone
+		Anchors   map[string][]string `json:"trust_anchors"` // "KEYTAG ALGORITHM DIGESTTYPE" of those in use by zone; none: it counts as unsigned
 		Private   []string            `json:"private,omitempty"`
 		Cache     CacheStats          `json:"cache"`
 		Verdicts  map[string]uint64   `json:"verdicts_last_hour"` // replies, by verdict as in the metrics
@@ -74,7 +74,8 @@ func (h *Handler) status(now time.Time) *BlockStatus {
 		s.Obstacle = obstacle.Text
 	}
 	for _, zone := range slices.Sorted(maps.Keys(h.Anchors)) {
-		for _, ds := range slices.SortedFunc(slices.Values(h.Anchors[zone]), func(a, b *dns.DS) int {
+		s.Anchors[zone] = []string{}
+		for _, ds := range slices.SortedFunc(slices.Values(h.Policy.Anchor(zone, h.Anchors[zone]).DS), func(a, b *dns.DS) int {
 			return cmp.Or(cmp.Compare(a.KeyTag, b.KeyTag), cmp.Compare(a.DigestType, b.DigestType))
 		}) {
 			s.Anchors[zone] = append(s.Anchors[zone], fmt.Sprintf("%d %d %d", ds.KeyTag, ds.Algorithm, ds.DigestType))

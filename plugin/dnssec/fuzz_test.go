@@ -86,7 +86,7 @@ func judgeAll(w tree, m *dns.Msg) []string {
 		}
 	}
 	for _, f := range []forger{w.example, w.child} {
-		z := denialCheck().Apex(Anchor(f.zone.Name, []*dns.DS{f.dnskey.ToDS(dns.SHA256)}), grouped.Clone())
+		z := denialCheck().Apex(DefaultPolicy().Anchor(f.zone.Name, []*dns.DS{f.dnskey.ToDS(dns.SHA256)}), grouped.Clone())
 		out = append(out, fmt.Sprintf("apex: %s, %v, until %v, %v", toldZone(z), z.Cause, z.Until, z.Expires))
 	}
 	signers, apex := Hint(name, grouped)

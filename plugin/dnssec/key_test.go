@@ -456,7 +456,7 @@ func TestAlgorithms(t *testing.T) {
 		keys := reply(t, 0, []dns.RR{key.DNSKEY, s.signature(t, []dns.RR{key.DNSKEY})}, nil)
 		c := denialCheck()
 		c.Policy.SHA1 = algorithm < 8
-		zone := c.Apex(Anchor("example.", []*dns.DS{key.DS(dns.SHA256)}), keys)
+		zone := c.Apex(c.Policy.Anchor("example.", []*dns.DS{key.DS(dns.SHA256)}), keys)
 		if zone.Status != Secure || zone.Tie.Algorithm != algorithm {
 			t.Fatalf("algorithm %d: %v (%v)", algorithm, zone.Status, zone.Cause)
 		}

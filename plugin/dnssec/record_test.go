@@ -162,7 +162,7 @@ func TestShortKeys(t *testing.T) {
 		}
 	}
 	for want, set := range map[string][]dns.RR{"Secure, 1 keys": {child.dnskey, short(dns.TypeDNSKEY)}, "Bogus, EDE 9": {short(dns.TypeDNSKEY)}} {
-		z := denialCheck().Apex(Anchor("a.example.", []*dns.DS{ds}), replyTo(t, "a.example. DNSKEY", 0, join(set, []dns.RR{child.rrsig(t, set)}), nil))
+		z := denialCheck().Apex(DefaultPolicy().Anchor("a.example.", []*dns.DS{ds}), replyTo(t, "a.example. DNSKEY", 0, join(set, []dns.RR{child.rrsig(t, set)}), nil))
 		if got := toldZone(z); got != want {
 			t.Errorf("%v: %s, want %s", set, got, want)
 		}

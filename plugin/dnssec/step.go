@@ -59,9 +59,21 @@ const (
 
 const maxDS = 8 // per zone (L-2), PowerDNS's figure
 
-// Anchor returns the delegation that a configured trust anchor stands for: it never ends by itself.
-func Anchor(zone string, ds []*dns.DS) Delegation {
-	return Delegation{Name: zone, Cut: SignedCut, DS: ds}
+// Anchor returns the delegation that the trust anchors configured for a zone stand for: it never ends by itself. A zone
+// below the root with none that is supported counts as unsigned (T-15); of the root that proves nothing.
+func (p Policy) Anchor(zone string, anchors []*dns.DS) Delegation {
+	set := &RRset{Owner: zone, Type: dns.TypeDS}
+	for _, ds := range anchors {
+		set.RRs = append(set.RRs, ds)
+	}
+	d := Delegation{Name: zone}
+	if d.DS, d.Cut, d.Cause = p.usable(set); d.Cut == InsecureCut && zone == "." {
+		d.Cut, d.Cause = Unproven, &Failure{
+			Code: dns.ExtendedErrorCodeDNSBogus, Zone: zone, Owner: zone, Type: dns.TypeDS,
+			Text: "no trust anchor of the root has a supported algorithm and digest type",
+		}
+	}
+	return d
 }
 
 // Delegation judges the reply to the question DS at name with the keys of parent, the deepest Secure zone strictly
@@ -108,14 +120,14 @@ func (c *Check) signedCut(d *Delegation, parent *Zone, set *RRset) {
 		return
 	}
 	c.bound(d, set.TTL, c.expiration(sig))
-	d.DS, d.Cut, d.Cause = c.usable(set)
+	d.DS, d.Cut, d.Cause = c.Policy.usable(set)
+	d.DS = preferred(d.DS)
 }
 
-// usable filters a Secure DS RRset by V-38 and V-39, in its fixed order.
-func (c *Check) usable(set *RRset) ([]*dns.DS, Cut, *Failure) {
-	var kept []*dns.DS
+// usable filters DS by V-38 and the first half of V-39, and says what kind of delegation is left (V-40).
+func (p Policy) usable(set *RRset) (kept []*dns.DS, cut Cut, cause *Failure) {
 	var unsupported []uint8
-	strong, malformed := false, false
+	malformed := false
 	for _, rr := range set.RRs {
 		ds, ok := rr.(*dns.DS)
 		if !ok { // too short to be one
@@ -123,14 +135,13 @@ func (c *Check) usable(set *RRset) ([]*dns.DS, Cut, *Failure) {
 			continue
 		}
 		switch hash, known := digests[ds.DigestType]; {
-		case !c.Policy.supported(ds.Algorithm):
+		case !p.supported(ds.Algorithm):
 			unsupported = append(unsupported, ds.Algorithm)
 		case !known:
 		case len(ds.Digest) != 2*hash.Size():
 			malformed = true
 		default:
 			kept = append(kept, ds)
-			strong = strong || ds.DigestType != dns.SHA1
 		}
 	}
 	switch {
@@ -141,10 +152,18 @@ func (c *Check) usable(set *RRset) ([]*dns.DS, Cut, *Failure) {
 		}
 	case len(kept) == 0:
 		return nil, InsecureCut, unusable(set, unsupported)
-	case strong: // RFC 4509 section 3
-		kept = slices.DeleteFunc(kept, func(ds *dns.DS) bool { return ds.DigestType == dns.SHA1 })
 	}
-	return kept[:min(len(kept), maxDS)], SignedCut, nil
+	return kept, SignedCut, nil
+}
+
+// preferred returns those of the usable DS that count: none of SHA-1 beside a better one (V-39, RFC 4509 section 3), and
+// no more than maxDS.
+func preferred(usable []*dns.DS) []*dns.DS {
+	weak := func(ds *dns.DS) bool { return ds.DigestType == dns.SHA1 }
+	if slices.ContainsFunc(usable, func(ds *dns.DS) bool { return !weak(ds) }) {
+		usable = slices.DeleteFunc(usable, weak)
+	}
+	return usable[:min(len(usable), maxDS)]
 }
 
 // unusable says why no DS of a set can be used: for its algorithms, which are not supported, or else for its digest types.

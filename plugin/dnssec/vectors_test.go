@@ -89,7 +89,7 @@ func (z rfcZone) check() *Check {
 func (z rfcZone) walked(t *testing.T) zoneMap {
 	t.Helper()
 	ds := rrs(t, z.anchor)[0].(*dns.DS)
-	apex := z.check().Apex(Anchor("example.", []*dns.DS{ds}), reply(t, 0, z.section(t, "example. DNSKEY"), nil))
+	apex := z.check().Apex(z.check().Policy.Anchor("example.", []*dns.DS{ds}), reply(t, 0, z.section(t, "example. DNSKEY"), nil))
 	if apex.Status != Secure {
 		t.Fatalf("%s: the zone is %v: %v", z.file, apex.Status, apex.Cause)
 	}
