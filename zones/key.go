@@ -109,6 +109,7 @@ func KeyFrom(zone string, algorithm uint8, flags uint16, private crypto.Signer) 
 			return nil, err
 		}
 		public = point[1:] // RFC 6605 section 4: without the octet that says it is uncompressed
+		k.signer = repeatable{key}
 	case ed25519.PrivateKey:
 		public = key.Public().(ed25519.PublicKey)
 		if bits[algorithm] == 0 {
@@ -154,6 +155,13 @@ func (k *Key) Sign(rrset []dns.RR, inception, expiration time.Time) (*dns.RRSIG,
 	err := sig.Sign(k.signer, rrset)
 	sig.Algorithm = k.DNSKEY.Algorithm
 	return sig, err
+}
+
+// repeatable signs the same data the same way each time (RFC 6979), so that what is built from given keys is the same octet by octet.
+type repeatable struct{ *ecdsa.PrivateKey }
+
+func (s repeatable) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return s.PrivateKey.Sign(nil, digest, opts)
 }
 
 // foreignSigner signs the RRSIG data of algorithm 15 as that of another algorithm.

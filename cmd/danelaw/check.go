@@ -125,7 +125,7 @@ func checkName(ctx context.Context, c *cli.Command, a *asker, q dns.Question) er
 // checkAll checks domains and tells of them in the form asked for.
 func checkAll(ctx context.Context, c *cli.Command, a *asker, domains []string) error {
 	o := lookOptions{smtp: c.Bool("smtp"), port: c.Int("smtp-port"), requireDANE: c.Bool("require-dane")}
-	results, err := lookAll(ctx, a, domains, o, progressBar(c, len(domains)))
+	results, err := lookAll(ctx, a, domains, o, progressBar(c, "checking", len(domains)))
 	if err != nil {
 		return err
 	}

@@ -122,15 +122,15 @@ func lookAll(ctx context.Context, a *asker, domains []string, o lookOptions, don
 	return results, nil
 }
 
-// progressBar returns what is called after each of so many domains: it draws on a terminal, and only if there is something to wait
+// progressBar returns what is called after each of so many steps: it draws on a terminal, and only if there is something to wait
 // for.
-func progressBar(c *cli.Command, n int) (done func()) {
+func progressBar(c *cli.Command, what string, n int) (done func()) {
 	stderr, ok := c.Root().ErrWriter.(*os.File)
 	if !ok || n < 2 || !term.IsTerminal(int(stderr.Fd())) {
 		return func() {}
 	}
 	bar := progressbar.NewOptions(n, progressbar.OptionSetWriter(stderr), progressbar.OptionShowCount(),
-		progressbar.OptionSetDescription("checking"), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+		progressbar.OptionSetDescription(what), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
 	bar.RenderBlank() //nolint:errcheck // it is for looks
 	return func() { bar.Add(1) }
 }

@@ -77,7 +77,7 @@ func checkQueue(ctx context.Context, c *cli.Command, m *machine) error {
 	if len(out.Destinations) > 0 {
 		err = withAsker(ctx, c, func(a *asker) error {
 			o := lookOptions{smtp: c.Bool("smtp"), port: c.Int("smtp-port")}
-			return a.explainQueue(ctx, out.Destinations, o, func(n int) func() { return progressBar(c, n) })
+			return a.explainQueue(ctx, out.Destinations, o, func(n int) func() { return progressBar(c, "checking", n) })
 		})
 	}
 	if err != nil {

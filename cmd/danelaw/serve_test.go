@@ -346,7 +346,7 @@ func TestSystemUpstreams(t *testing.T) {
 // TestUsage: a wrong command line is told with exit code 2, and in words for people.
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"serv", `"serv" is no command of danelaw (did you mean serve?); there are serve, lab, check, doctor, tlsa, watch, status, nta, flush, cache, version`},
+		{"serv", `"serv" is no command of danelaw (did you mean serve?); there are serve, lab, check, doctor, tlsa, watch, status, nta, flush, cache, bench, version`},
 		{"xyzzy", `"xyzzy" is no command of danelaw; there are serve, lab`},
 		{"serve extra", `"extra" is no command`},
 		{"-prot 53", "serve has no flag --prot (did you mean --port?); see danelaw serve --help"},

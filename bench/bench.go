@@ -1,0 +1,249 @@
+// Package bench measures what validation costs: resolvers side by side, in turn, on the same work, each on a processor of its own.
+// README.md says how to read what it prints.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/cpu"
+	"github.com/shirou/gopsutil/v4/host"
+
+	"github.com/danelaw-dns/danelaw/bench/load"
+	"github.com/danelaw-dns/danelaw/bench/server"
+	"github.com/danelaw-dns/danelaw/bench/universe"
+	"github.com/danelaw-dns/danelaw/bench/upstream"
+)
+
+// Config says what is measured.
+type Config struct {
+	Universe  universe.Spec   `json:"universe"`
+	Servers   []server.Server `json:"-"`
+	Workloads []string        `json:"workloads"` // of [Workloads]; none: all of them
+	Rounds    int             `json:"rounds"`    // in each, every server does every workload once
+	Hot       time.Duration   `json:"hot"`       // how long a sample of the hot workload lasts
+	InFlight  int             `json:"in_flight"` // deliveries of the cold workload at a time
+	Delay     time.Duration   `json:"delay"`     // of the upstream's replies
+}
+
+// Progress is told that something of so many steps begins; it returns what is called after each, by any goroutine.
+type Progress func(what string, steps int) (done func())
+
+// Sample is what one server did of one workload in one round.
+type Sample struct {
+	Workload string        `json:"workload"`
+	Server   string        `json:"server"`
+	Round    int           `json:"round"`
+	Units    int           `json:"units"` // domains or queries, as the workload counts
+	CPU      time.Duration `json:"cpu"`   // of the server's process
+	Elapsed  time.Duration `json:"elapsed"`
+	RSS      uint64        `json:"rss"`   // octets, at the end
+	Asked    int64         `json:"asked"` // questions to the upstream
+	Replies  int           `json:"replies"`
+	Wrong    int           `json:"wrong"`
+	Lost     int           `json:"lost"`
+	Example  string        `json:"example,omitempty"` // of what was wrong or lost
+}
+
+// bench is a run under way.
+type bench struct {
+	Config
+	world    *universe.Universe
+	upstream *upstream.Upstream
+	place    server.Placement
+}
+
+// Run measures. A [Report] that is void is no error. If ctx ends there is none, and all servers have been stopped.
+func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
+	place, err := server.Place()
+	if err != nil {
+		return nil, err
+	}
+	work, err := c.workloads()
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{Config: c, place: place}
+	if b.world, err = universe.New(ctx, c.Universe, p("signing domains", c.Universe.Domains)); err != nil {
+		return nil, err
+	}
+	if b.upstream, err = upstream.Start(b.world, c.Delay); err != nil {
+		return nil, err
+	}
+	defer b.upstream.Close()
+	r := &Report{Started: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(place), Config: c}
+	done := p("measuring", c.Rounds*len(c.Servers)*len(work))
+	for round := range c.Rounds {
+		for _, w := range work {
+			for i := range c.Servers {
+				s := c.Servers[(i+round)%len(c.Servers)] // no server always comes after the same other
+				sample, err := b.sample(ctx, s, w)
+				if err != nil {
+					return nil, err
+				}
+				sample.Round = round
+				r.Samples = append(r.Samples, sample)
+				done()
+			}
+		}
+	}
+	r.conclude()
+	return r, nil
+}
+
+// settle is how long a server may go on with work of its own that a client's question has caused.
+const settle = 200 * time.Millisecond
+
+// sample starts a server, has it do what comes before a workload, and measures what it costs.
+func (b *bench) sample(ctx context.Context, s server.Server, w workload) (Sample, error) {
+	sample := Sample{Workload: w.name, Server: s.Name}
+	prepare, measured, err := w.scripts(b)
+	if err != nil {
+		return sample, err
+	}
+	p, err := s.Start(ctx, server.Setup{Upstream: b.upstream.Addr(), Anchor: b.world.Anchor(), Place: b.place})
+	if err != nil {
+		return sample, err
+	}
+	defer p.Stop()
+	before, err := load.Run(ctx, p.Addr, prepare)
+	if err != nil {
+		return sample, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	time.Sleep(settle)
+	runtime.GC() // of the load generator, not while it measures
+	cpuBefore, err := p.CPU()
+	if err != nil {
+		return sample, err
+	}
+	asked := b.upstream.Asked()
+	result, err := load.Run(ctx, p.Addr, measured())
+	if err != nil {
+		return sample, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	time.Sleep(settle)
+	if sample.CPU, err = p.CPU(); err != nil {
+		return sample, err
+	}
+	sample.CPU -= cpuBefore
+	sample.Asked, sample.Elapsed = b.upstream.Asked()-asked, result.Elapsed
+	sample.Units = w.units(result)
+	sample.Replies, sample.Wrong, sample.Lost = result.Replies, before.Wrong+result.Wrong, before.Lost+result.Lost
+	if sample.Example = before.Example; sample.Example == "" {
+		sample.Example = result.Example
+	}
+	sample.RSS, err = p.RSS()
+	return sample, err
+}
+
+// Machine is where a run was.
+type Machine struct {
+	CPU       string `json:"cpu"`
+	CPUs      int    `json:"cpus"`
+	Kernel    string `json:"kernel"`
+	Shared    bool   `json:"shared"` // the servers shared one processor with what asks them
+	GoVersion string `json:"go"`
+}
+
+func thisMachine(place server.Placement) Machine {
+	m := Machine{CPUs: runtime.NumCPU(), Shared: place.Shared, GoVersion: runtime.Version()}
+	if all, err := cpu.Info(); err == nil && len(all) > 0 {
+		m.CPU = all[0].ModelName
+	}
+	m.Kernel, _ = host.KernelVersion() // without one the report has none
+	return m
+}
+
+// workload is a kind of work.
+type workload struct {
+	name, title, unit string
+	// scripts are what is asked before and while it is measured; the latter begins when it is called.
+	scripts func(b *bench) (prepare load.Script, measured func() load.Script, err error)
+	units   func(load.Result) int
+}
+
+// Workloads are the kinds of work: hot, and cold.
+var workloads = []workload{
+	{"cold", "Cold: a domain never asked about before: MX, A, AAAA, TLSA", "domain", (*bench).cold, domains},
+	{"hot", "Hot: cached answers, asked with DO=1 at saturation", "query", (*bench).hot, func(r load.Result) int { return r.Replies }},
+}
+
+// Workloads are the names of all kinds of work.
+func Workloads() (names []string) {
+	for _, w := range workloads {
+		names = append(names, w.name)
+	}
+	return names
+}
+
+// workloads are those that the configuration names; all if it names none.
+func (c Config) workloads() (all []workload, err error) {
+	for _, name := range c.Workloads {
+		if !slices.Contains(Workloads(), name) {
+			return nil, fmt.Errorf("there is no workload %q, only %s", name, strings.Join(Workloads(), " and "))
+		}
+	}
+	for _, w := range workloads {
+		if len(c.Workloads) == 0 || slices.Contains(c.Workloads, w.name) {
+			all = append(all, w)
+		}
+	}
+	return all, nil
+}
+
+const (
+	perDelivery = 4   // questions
+	warmShare   = 20  // one domain of so many is asked about before the cold workload, so that top-level domains and providers are known
+	hotDomains  = 750 // whose answers are hot, as far as there are so many
+	hotInFlight = 64  // few enough for a socket's buffer of the usual size
+)
+
+func domains(r load.Result) int { return (r.Replies + r.Lost) / perDelivery }
+
+// cold asks about each domain once.
+func (b *bench) cold() (load.Script, func() load.Script, error) {
+	all, err := b.deliveries(b.Universe.Domains)
+	if err != nil {
+		return nil, nil, err
+	}
+	warm := max(b.Universe.Providers, len(all)/warmShare)
+	if warm >= len(all) {
+		return nil, nil, fmt.Errorf("%d domains are too few: %d are asked about before it is measured", len(all), warm)
+	}
+	return &load.Deliveries{Domains: all[:warm], AtOnce: b.InFlight}, func() load.Script {
+		return &load.Deliveries{Domains: all[warm:], AtOnce: b.InFlight}
+	}, nil
+}
+
+// hot asks for what has been asked for before.
+func (b *bench) hot() (load.Script, func() load.Script, error) {
+	all, err := b.deliveries(min(hotDomains, b.Universe.Domains))
+	if err != nil {
+		return nil, nil, err
+	}
+	var questions []universe.Question
+	for _, d := range all {
+		questions = append(questions, d...)
+	}
+	return &load.Deliveries{Domains: all, AtOnce: hotInFlight}, func() load.Script {
+		chance := rand.New(rand.NewPCG(b.Universe.Seed, 0))
+		return &load.Hot{Questions: questions, AtOnce: hotInFlight, Until: time.Now().Add(b.Hot), Chance: chance}
+	}, nil
+}
+
+// deliveries are the questions about the first domains.
+func (b *bench) deliveries(n int) ([][]universe.Question, error) {
+	all := make([][]universe.Question, n)
+	for i := range all {
+		var err error
+		if all[i], err = b.world.Delivery(i); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}

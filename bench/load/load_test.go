@@ -1,0 +1,147 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/bench/universe"
+	"github.com/danelaw-dns/danelaw/bench/upstream"
+)
+
+// world is a universe with questions about all its domains.
+func world(t *testing.T) (*universe.Universe, [][]universe.Question) {
+	t.Helper()
+	u, err := universe.New(t.Context(), universe.Spec{
+		Domains: 30, Insecure: 0.5, Providers: 1, Algorithm: dns.ED25519, Denial: universe.Mixed, Now: time.Now(),
+	}, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all [][]universe.Question
+	for i := range u.Domains() {
+		questions, err := u.Delivery(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, questions)
+	}
+	return u, all
+}
+
+// resolver answers from a universe, with AD where it has signatures or proofs; change may spoil a reply.
+type resolver struct {
+	*universe.Universe
+	asked  atomic.Int64
+	change func(n int64, reply []byte) []byte
+}
+
+func (r *resolver) Reply(dst, query []byte, stream bool) []byte {
+	reply := r.Universe.Reply(nil, query, stream)
+	m := new(dns.Msg)
+	if m.Unpack(reply) != nil {
+		return dst
+	}
+	for _, rr := range append(m.Answer, m.Ns...) {
+		if rr.Header().Rrtype == dns.TypeRRSIG {
+			reply[3] |= 0x20 // AD
+		}
+	}
+	if n := r.asked.Add(1); r.change != nil {
+		reply = r.change(n, reply)
+	}
+	return append(dst, reply...)
+}
+
+func serve(t *testing.T, a upstream.Answerer) *upstream.Upstream {
+	t.Helper()
+	u, err := upstream.Start(a, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.Close)
+	return u
+}
+
+// TestDeliveries: each domain's questions are asked once, one after the other, and right replies are taken for right.
+func TestDeliveries(t *testing.T) {
+	u, all := world(t)
+	r := &resolver{Universe: u}
+	result, err := Run(t.Context(), serve(t, r).Addr(), &Deliveries{Domains: all, AtOnce: 7})
+	if err != nil || result.Replies != 4*len(all) || result.Wrong > 0 || result.Lost > 0 || r.asked.Load() != int64(4*len(all)) {
+		t.Errorf("%+v, asked %d, error %v", result, r.asked.Load(), err)
+	}
+}
+
+// TestHot: questions are drawn until the time has come.
+func TestHot(t *testing.T) {
+	u, all := world(t)
+	begun := time.Now()
+	result, err := Run(t.Context(), serve(t, &resolver{Universe: u}).Addr(), &Hot{
+		Questions: all[0], AtOnce: 16, Until: begun.Add(100 * time.Millisecond), Chance: rand.New(rand.NewPCG(1, 2)),
+	})
+	if err != nil || result.Replies < 16 || result.Wrong > 0 || time.Since(begun) < 100*time.Millisecond {
+		t.Errorf("%+v, error %v", result, err)
+	}
+}
+
+// TestWrong: each way in which a reply can be wrong is seen, once for each such reply, and told.
+func TestWrong(t *testing.T) {
+	u, all := world(t)
+	for want, change := range map[string]func([]byte){
+		"SERVFAIL AD=":      func(reply []byte) { reply[3] |= 2 },
+		"AD=":               func(reply []byte) { reply[3] ^= 0x20 },
+		"TC=true":           func(reply []byte) { reply[2] |= 0x02 },
+		"with 7 records, w": func(reply []byte) { reply[7] = 7 },
+	} {
+		spoilt := &resolver{Universe: u, change: func(n int64, reply []byte) []byte {
+			if n == 5 || n == 9 {
+				change(reply)
+			}
+			return reply
+		}}
+		result, err := Run(t.Context(), serve(t, spoilt).Addr(), &Deliveries{Domains: all, AtOnce: 1})
+		if err != nil || result.Wrong != 2 || !strings.Contains(result.Example, want) || !strings.HasPrefix(result.Example, all[1][0].Name+" MX: ") {
+			t.Errorf("%+v, error %v, want %q", result, err, want)
+		}
+	}
+}
+
+// TestLost: a question without a reply is counted, and those after it are asked; a reply that comes too late is not taken for another's.
+func TestLost(t *testing.T) {
+	defer func(before time.Duration) { patience = before }(patience)
+	patience = 200 * time.Millisecond
+	u, all := world(t)
+	var late []byte
+	r := &resolver{Universe: u, change: func(n int64, reply []byte) []byte {
+		switch n {
+		case 2:
+			late = reply
+			return nil
+		case 3:
+			return late
+		}
+		return reply
+	}}
+	result, err := Run(t.Context(), serve(t, r).Addr(), &Deliveries{Domains: all[:2], AtOnce: 1})
+	if err != nil || result.Lost != 2 || result.Replies != 6 || result.Wrong > 0 || !strings.Contains(result.Example, "no reply") {
+		t.Errorf("%+v, error %v", result, err)
+	}
+}
+
+// TestInterrupted: it ends when it is told to, though a server is silent.
+func TestInterrupted(t *testing.T) {
+	u, all := world(t)
+	silent := serve(t, &resolver{Universe: u, change: func(int64, []byte) []byte { return nil }})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := Run(ctx, silent.Addr(), &Deliveries{Domains: all, AtOnce: 3}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+}

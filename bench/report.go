@@ -1,0 +1,181 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/danelaw-dns/danelaw/bench/server"
+)
+
+// Report is what a run found.
+type Report struct {
+	Started time.Time `json:"started"`
+	Machine Machine   `json:"machine"`
+	Config  Config    `json:"config"`
+	Void    []string  `json:"void,omitempty"` // why its numbers do not count, a sentence each
+	Rows    []Row     `json:"rows"`
+	Samples []Sample  `json:"samples"`
+}
+
+// Row sums up the samples of a server and a workload.
+type Row struct {
+	Workload  string            `json:"workload"`
+	Server    string            `json:"server"`
+	CPU       Spread            `json:"cpu_us"`     // microseconds of CPU per domain or query
+	Ratios    map[string]Spread `json:"ratios"`     // of CPU to that of another server in the same round
+	PerSecond Spread            `json:"per_second"` // domains or queries
+	Asked     Spread            `json:"asked"`      // questions to the upstream per domain or query
+	RSS       Spread            `json:"rss_mib"`
+}
+
+// Spread is the middle of several samples, and the ends.
+type Spread struct {
+	Median float64 `json:"median"`
+	Low    float64 `json:"low"`
+	High   float64 `json:"high"`
+}
+
+func spreadOf(values []float64) Spread {
+	slices.Sort(values)
+	n := len(values)
+	return Spread{(values[(n-1)/2] + values[n/2]) / 2, values[0], values[n-1]}
+}
+
+// conclude makes the rows, and says whether the run counts.
+func (r *Report) conclude() {
+	for _, w := range workloads {
+		for _, s := range r.Config.Servers {
+			if samples := r.of(w.name, s.Name); len(samples) > 0 {
+				r.Rows = append(r.Rows, r.row(samples))
+			}
+		}
+	}
+	for _, s := range r.Samples {
+		if fault := s.fault(); fault != "" {
+			r.Void = append(r.Void, fmt.Sprintf("%s, %s, round %d: %s", s.Server, s.Workload, s.Round+1, fault))
+		}
+	}
+}
+
+// of are the samples of a server and a workload by round.
+func (r *Report) of(workload, name string) (samples []Sample) {
+	for _, s := range r.Samples {
+		if s.Workload == workload && s.Server == name {
+			samples = append(samples, s)
+		}
+	}
+	return samples
+}
+
+func (r *Report) row(samples []Sample) Row {
+	of := func(value func(Sample) float64) Spread {
+		values := make([]float64, len(samples))
+		for i, s := range samples {
+			values[i] = value(s)
+		}
+		return spreadOf(values)
+	}
+	row := Row{
+		Workload: samples[0].Workload, Server: samples[0].Server, CPU: of(Sample.perUnit), Ratios: map[string]Spread{},
+		PerSecond: of(func(s Sample) float64 { return float64(s.Units) / s.Elapsed.Seconds() }),
+		Asked:     of(func(s Sample) float64 { return float64(s.Asked) / float64(s.Units) }),
+		RSS:       of(func(s Sample) float64 { return float64(s.RSS) / (1 << 20) }),
+	}
+	for _, other := range r.Config.Servers {
+		beside := r.of(row.Workload, other.Name)
+		row.Ratios[other.Name] = of(func(s Sample) float64 { return s.perUnit() / beside[s.Round].perUnit() })
+	}
+	return row
+}
+
+// perUnit is the CPU in microseconds per domain or query.
+func (s Sample) perUnit() float64 { return float64(s.CPU.Nanoseconds()) / 1000 / float64(s.Units) }
+
+// tolerated is the share of questions that may be lost, or asked of the upstream although their answers are hot.
+const tolerated = 0.001
+
+// fault says why a sample voids the run; "" if it does not.
+func (s Sample) fault() string {
+	switch {
+	case s.Wrong > 0:
+		return fmt.Sprintf("%d of %d replies are wrong, such as %s", s.Wrong, s.Replies, s.Example)
+	case float64(s.Lost) > tolerated*float64(s.Replies):
+		return fmt.Sprintf("%d of %d replies are lost, such as %s", s.Lost, s.Replies+s.Lost, s.Example)
+	case s.Workload == "hot" && float64(s.Asked) > tolerated*float64(s.Replies):
+		return fmt.Sprintf("of %d answers that should be cached %d were asked for", s.Replies, s.Asked)
+	}
+	return ""
+}
+
+// Print writes the table for people.
+func (r *Report) Print(to io.Writer) error {
+	fmt.Fprintf(to, "%s, %d processors, Linux %s; %d rounds, medians (lowest to highest)\n", r.Machine.CPU, r.Machine.CPUs, r.Machine.Kernel,
+		r.Config.Rounds)
+	if r.Machine.Shared {
+		fmt.Fprintln(to, "There is one processor only: the servers shared it with what asks them, and rates say little.")
+	}
+	for _, w := range workloads {
+		r.printWorkload(to, w)
+	}
+	for _, sentence := range r.Void {
+		fmt.Fprintf(to, "\nVOID: %s", sentence)
+	}
+	_, err := fmt.Fprintln(to)
+	return err
+}
+
+func (r *Report) printWorkload(to io.Writer, w workload) {
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
+	head := false
+	for _, row := range r.Rows {
+		if row.Workload != w.name {
+			continue
+		}
+		if !head {
+			head = true
+			fmt.Fprintf(to, "\n%s\n", w.title)
+			fmt.Fprintf(table, "server\tµs CPU/%s\t", w.unit)
+			for _, s := range r.compared() {
+				fmt.Fprintf(table, "× %s\t", s)
+			}
+			fmt.Fprintf(table, "%s/s\tupstream/%s\tRSS MiB\t\n", plural(w.unit), w.unit)
+		}
+		fmt.Fprintf(table, "%s\t%s\t", row.Server, row.CPU.text("%.1f"))
+		for _, s := range r.compared() {
+			fmt.Fprintf(table, "%s\t", row.Ratios[s].text("%.2f"))
+		}
+		fmt.Fprintf(table, "%.0f\t%.2f\t%.0f\t\n", row.PerSecond.Median, row.Asked.Median, row.RSS.Median)
+	}
+	table.Flush() //nolint:errcheck // the last line written says whether that works
+}
+
+func plural(unit string) string {
+	if unit == "query" {
+		return "queries"
+	}
+	return unit + "s"
+}
+
+func (s Spread) text(form string) string {
+	return fmt.Sprintf(form+" ("+form+"–"+form+")", s.Median, s.Low, s.High)
+}
+
+// compared are the servers to whose CPU the others' is set in relation in the table: Unbound, and the danelaw that runs this where there
+// are others.
+func (r *Report) compared() (names []string) {
+	danelaws := 0
+	for _, s := range r.Config.Servers {
+		if s.Name == server.UnboundName {
+			names = append(names, s.Name)
+		} else {
+			danelaws++
+		}
+	}
+	if danelaws > 1 {
+		names = append(names, r.Config.Servers[0].Name)
+	}
+	return names
+}

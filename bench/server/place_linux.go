@@ -1,0 +1,88 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Placement says on which processors servers run.
+type Placement struct {
+	// Shared is true where this process may use one processor only, which it then shares with the server.
+	Shared bool
+
+	servers unix.CPUSet
+}
+
+// Place takes the last processor that this process may use for servers, and leaves the others to the process until it ends: they ask and
+// answer.
+func Place() (Placement, error) {
+	var all, servers unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return Placement{}, fmt.Errorf("which processors there are cannot be learned: %w", err)
+	}
+	last := 0
+	for cpu := range len(all) * 64 {
+		if all.IsSet(cpu) {
+			last = cpu
+		}
+	}
+	servers.Set(last)
+	if all.Count() == 1 {
+		return Placement{Shared: true, servers: servers}, nil
+	}
+	all.Clear(last)
+	runtime.GOMAXPROCS(all.Count())
+	return Placement{servers: servers}, confine(&all)
+}
+
+// confine moves all threads of this process, and so those that they start, to some processors.
+func confine(to *unix.CPUSet) error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return err
+		}
+		if err := unix.SchedSetaffinity(id, to); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("a thread cannot be bound to a processor: %w", err)
+		}
+	}
+	return nil
+}
+
+// start starts a command on the servers' processor. A signal to the terminal's group does not reach it, and it ends with this process.
+func (p Placement) start(c *exec.Cmd) error {
+	runtime.LockOSThread() // a process inherits the processors of the thread that starts it
+	defer runtime.UnlockOSThread()
+	var own unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &own); err != nil {
+		return err
+	}
+	if err := unix.SchedSetaffinity(0, &p.servers); err != nil {
+		return err
+	}
+	defer unix.SchedSetaffinity(0, &own) //nolint:errcheck // it was so before
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return c.Start()
+}
+
+// cpuTime is the time that a process has spent on processors: its utime and stime, in nanoseconds instead of the ticks of /proc.
+func cpuTime(pid int) (time.Duration, error) {
+	const scheduled = 2 // the kind of clock, clock_getcpuclockid(3)
+	var spent unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|scheduled), &spent); err != nil {
+		return 0, err
+	}
+	return time.Duration(spent.Nano()), nil
+}

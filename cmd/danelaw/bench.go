@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/danelaw-dns/danelaw/bench"
+	"github.com/danelaw-dns/danelaw/bench/server"
+	"github.com/danelaw-dns/danelaw/bench/universe"
+)
+
+func benchCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "bench",
+		Usage: "measure what validation costs, beside other resolvers",
+		Description: "Starts danelaw and, if it is installed, Unbound on loopback, each on a processor of its own, in front of a signed DNS made up for\n" +
+			"this, asks them in turn, and prints what a domain or a query costs them. Every reply is checked: a wrong one makes the run void.\n" +
+			"Nothing else should run on the machine meanwhile. It asks nothing of the network and leaves nothing behind.\n\n" +
+			"To see what a change costs, with both danelaws in one run:\n\n" +
+			"  danelaw bench --beside before=/path/of/the/other/danelaw",
+		Flags:  benchFlags(),
+		Action: noArguments(runBench),
+	}
+}
+
+func benchFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "beside", Usage: "measure the danelaw at `PATH`, too; NAME=PATH gives it a name"},
+		&cli.StringSliceFlag{Name: "peer", Usage: "measure `NAME`, too: unbound, the default, or none", HideDefault: true},
+		&cli.StringSliceFlag{Name: "workload", Usage: "`NAME` of " + strings.Join(bench.Workloads(), ", ") + "; default: all", HideDefault: true},
+		&cli.IntFlag{Name: "rounds", Value: 5, Usage: "each server does each workload `N` times", Validator: positive},
+		&cli.DurationFlag{Name: "seconds", Value: 4 * time.Second, Usage: "ask for cached answers for a `DURATION` each time"},
+		&cli.IntFlag{Name: "in-flight", Value: 200, Usage: "so many deliveries, `N`, ask at the same time", Validator: positive},
+		&cli.DurationFlag{Name: "delay", Usage: "the upstream answers after a `DURATION`", HideDefault: true},
+		&cli.IntFlag{Name: "domains", Value: 6000, Usage: "`N` domains are in the DNS made up", Validator: positive},
+		&cli.FloatFlag{Name: "insecure", Value: 0.6, Usage: "`SHARE` of domains that are not signed, from 0 to 1"},
+		&cli.FloatFlag{Name: "shared", Value: 0.6, Usage: "`SHARE` of domains whose mail host is a provider's, from 0 to 1"},
+		&cli.IntFlag{Name: "providers", Usage: "there are `N` of them; default: one domain in 60", HideDefault: true},
+		&cli.IntFlag{Name: "algorithm", Value: 13, Usage: "sign with algorithm `N`: 8, 10, 13, 14 or 15"},
+		&cli.StringFlag{Name: "denial", Value: string(universe.Mixed), Usage: "domains deny by `KIND`: nsec, nsec3 or mixed"},
+		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw names, keys and domains from `N`"},
+		&cli.BoolFlag{Name: "json", Usage: "print all samples for a program"},
+	}
+}
+
+func positive(n int) error {
+	if n < 1 {
+		return errors.New("give a number from 1 on")
+	}
+	return nil
+}
+
+func runBench(ctx context.Context, c *cli.Command) error {
+	servers, err := contenders(c)
+	if err != nil {
+		return err
+	}
+	report, err := bench.Run(ctx, bench.Config{
+		Servers: servers, Workloads: c.StringSlice("workload"), Rounds: c.Int("rounds"), Hot: c.Duration("seconds"),
+		InFlight: c.Int("in-flight"), Delay: c.Duration("delay"), Universe: benchUniverse(c),
+	}, func(what string, steps int) func() { return progressBar(c, what, steps) })
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = writeJSON(c.Root().Writer, report)
+	} else {
+		err = report.Print(c.Root().Writer)
+	}
+	if err == nil && len(report.Void) > 0 {
+		return fmt.Errorf("the run is void: %s", report.Void[0])
+	}
+	return err
+}
+
+func benchUniverse(c *cli.Command) universe.Spec {
+	providers := c.Int("providers")
+	if providers == 0 {
+		providers = max(1, c.Int("domains")/60)
+	}
+	return universe.Spec{
+		Seed: c.Uint64("seed"), Domains: c.Int("domains"), Insecure: c.Float("insecure"), Shared: c.Float("shared"), Providers: providers,
+		Algorithm: uint8(c.Int("algorithm")), Denial: universe.Denial(c.String("denial")), Now: time.Now(),
+	}
+}
+
+// contenders are the servers that are to be measured, this danelaw first.
+func contenders(c *cli.Command) ([]server.Server, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	all := []server.Server{server.Danelaw("danelaw", self)}
+	for _, given := range c.StringSlice("beside") {
+		name, path, named := strings.Cut(given, "=")
+		if !named {
+			name, path = filepath.Base(given), given
+		}
+		if path, err = exec.LookPath(path); err != nil {
+			return nil, misused(c, "--beside %s: it is no program: %v", given, err)
+		}
+		if slices.ContainsFunc(all, func(s server.Server) bool { return s.Name == name }) {
+			return nil, misused(c, "--beside %s: there is a server named %s already; write NAME=%s", given, name, path)
+		}
+		all = append(all, server.Danelaw(name, path))
+	}
+	peers, err := peers(c)
+	return append(all, peers...), err
+}
+
+// peers are the servers of others. One that is asked for has to be there.
+func peers(c *cli.Command) (all []server.Server, err error) {
+	asked := c.StringSlice("peer")
+	if len(asked) == 0 {
+		unbound, err := server.Unbound()
+		if err != nil {
+			fmt.Fprintf(c.Root().ErrWriter, "danelaw bench: %v. danelaw is measured without a peer.\n", err)
+			return nil, nil
+		}
+		return append(all, unbound), nil
+	}
+	for _, name := range asked {
+		switch name {
+		case server.UnboundName:
+			unbound, err := server.Unbound()
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, unbound)
+		case "none":
+		default:
+			return nil, misused(c, "--peer takes unbound or none, not %q", name)
+		}
+	}
+	return all, nil
+}
