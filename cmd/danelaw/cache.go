@@ -87,6 +87,7 @@ func showStats(ctx context.Context, c *cli.Command) error {
 		fmt.Fprintf(rows, "zones\t%d\t%d\t\n", s.Zones.Entries, s.Zones.Bytes>>10)
 		fmt.Fprintf(rows, "failures\t%d\t%d\t\n", s.Failures.Entries, s.Failures.Bytes>>10)
 		fmt.Fprintf(rows, "proofs\t%d\t%d\t\n", s.Proofs.Entries, s.Proofs.Bytes>>10)
+		fmt.Fprintf(rows, "signatures\t%d\t%d\t\n", s.Signatures.Entries, s.Signatures.Bytes>>10)
 		fmt.Fprintf(rows, "at most\t\t%d\t\n", s.Limit>>10)
 		fmt.Fprintf(rows, "questions answered from it\t%.0f\t%s\t\n", s.Hits, share(s.Hits, s.Misses))
 	}

@@ -76,7 +76,8 @@ func printBlock(out *strings.Builder, block string, b *danelaw.BlockStatus, now 
 	if len(b.Private) > 0 {
 		fmt.Fprintf(rows, "  private\t%s\n", strings.Join(b.Private, ", "))
 	}
-	used := b.Cache.Answers.Bytes + b.Cache.Zones.Bytes + b.Cache.Failures.Bytes + b.Cache.Proofs.Bytes
+	used := b.Cache.Answers.Bytes + b.Cache.Zones.Bytes + b.Cache.Failures.Bytes + b.Cache.Proofs.Bytes +
+		b.Cache.Signatures.Bytes
 	fmt.Fprintf(rows, "  cache\t%s, %s\t%d of %d KiB, %s of all questions answered from it\n", counted(b.Cache.Answers.Entries, "answer"),
 		counted(b.Cache.Zones.Entries, "zone"), used>>10, b.Cache.Limit>>10, cmp.Or(share(b.Cache.Hits, b.Cache.Misses), "none"))
 	fmt.Fprintf(rows, "  last hour\t%s\n", lastHour(b.Verdicts))

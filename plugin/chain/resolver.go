@@ -49,7 +49,9 @@ func New(c Config) *Resolver {
 
 // newCheck returns that of a new client query.
 func (r *Resolver) newCheck() *dnssec.Check {
-	return &dnssec.Check{Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks}
+	return &dnssec.Check{
+		Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Verified: r.Store.verified,
+	}
 }
 
 func (c *Config) setDefaults() {

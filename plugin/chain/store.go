@@ -21,17 +21,19 @@ type Store struct {
 	marks    *cache.Table[mark]
 	failures *failures
 	ranges   *ranges
+	verified *cache.Digests
 	entries  sync.Pool // of *cache.Entry
 }
 
-// NewStore returns a Store of at most size octets in all: a quarter is for zones, a sixteenth for failures, another for what may
-// prove other answers, the rest for answers.
+// NewStore returns a Store of at most size octets in all: a quarter is for zones, a sixteenth for failures, another for
+// what may prove other answers, a 64th for signatures known to hold, the rest for answers.
 func NewStore(size int64) *Store {
 	return &Store{
-		answers:  cache.New(size - size/4 - size/16 - size/16),
+		answers:  cache.New(size - size/4 - size/16 - size/16 - size/64),
 		marks:    cache.NewTable(size/4, mark.cost),
 		failures: newFailures(size / 16),
 		ranges:   newRanges(size / 16),
+		verified: cache.NewDigests(size / 64),
 		entries:  sync.Pool{New: func() any { return new(cache.Entry) }},
 	}
 }
@@ -42,6 +44,8 @@ type Sizes struct {
 	Zones    Size `json:"zones"`
 	Failures Size `json:"failures"`
 	Proofs   Size `json:"proofs"` // for aggressive use (C-9)
+	// Signatures are those known to hold (L-1).
+	Signatures Size `json:"signatures"`
 }
 
 // Size is that of one part.
@@ -56,13 +60,14 @@ func (s *Store) Sizes() (all Sizes) {
 	all.Zones.Bytes, all.Zones.Entries = s.marks.Size()
 	all.Failures.Bytes, all.Failures.Entries = s.failures.table.Size()
 	all.Proofs.Bytes, all.Proofs.Entries = s.ranges.table.Size()
+	all.Signatures.Bytes, all.Signatures.Entries = s.verified.Size()
 	return all
 }
 
 // Size returns octets and entries held, for metrics.
 func (s *Store) Size() (octets int64, entries int) {
 	all := s.Sizes()
-	for _, part := range []Size{all.Answers, all.Zones, all.Failures, all.Proofs} {
+	for _, part := range []Size{all.Answers, all.Zones, all.Failures, all.Proofs, all.Signatures} {
 		octets, entries = octets+part.Bytes, entries+part.Entries
 	}
 	return octets, entries

@@ -1,6 +1,9 @@
 package dnssec
 
-import "time"
+import (
+	"crypto/sha256"
+	"time"
+)
 
 // Policy is what an operator may choose about judgement. The zero value is not useful: start from [DefaultPolicy].
 type Policy struct {
@@ -21,10 +24,20 @@ type Check struct {
 	Policy Policy
 	// SignatureChecks is how many signature verifications this query may spend in all; 128 by default (L-1).
 	SignatureChecks int
+	// Verified, if not nil, remembers signatures that hold. Those it knows are not verified once more; budgets and
+	// verdicts are the same with and without it.
+	Verified Verified
 	// Yield is called before each 8th signature check, so that one query does not hold a processor (L-7); an error from
 	// it ends the judgement as a limit. Nil means never to yield.
 	Yield func() error
 
 	work   work   // signatures and aliases
 	hashes hashes // NSEC3
+}
+
+// Verified remembers verifications that succeeded, by the SHA-256 of public key, signature and signed data. A signature
+// that holds does so for ever: its validity period is looked at each time. It is safe for concurrent use, and may forget.
+type Verified interface {
+	Has(verification [sha256.Size]byte) bool
+	Add(verification [sha256.Size]byte)
 }

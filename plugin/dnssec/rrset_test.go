@@ -1,6 +1,7 @@
 package dnssec
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +28,7 @@ func TestRRSIGFields(t *testing.T) {
 	}
 	stranger := newForger(t, "example.")
 	wild := rrs(t, "*.example. 3600 A 192.0.2.1")
+	known := memory{}
 	for _, row := range []struct {
 		name   string
 		answer []dns.RR
@@ -82,10 +84,60 @@ func TestRRSIGFields(t *testing.T) {
 	} {
 		m := replyTo(t, "www.example. A", 0, row.answer, nil)
 		root := newForger(t, ".")
-		v := denialCheck().Answer(asked("www.example. A"), m, zoneMap{".": root.zone, "example.": z.zone})
-		if got := told(v); got != row.want {
-			t.Errorf("%s: %s (%v), want %s", row.name, got, v.Cause, row.want)
+		for _, known := range []Verified{nil, known, known} {
+			check := denialCheck()
+			check.Verified = known
+			v := check.Answer(asked("www.example. A"), m, zoneMap{".": root.zone, "example.": z.zone})
+			if got := told(v); got != row.want {
+				t.Errorf("%s (known: %v): %s (%v), want %s", row.name, known != nil, got, v.Cause, row.want)
+			}
 		}
+	}
+}
+
+// memory remembers all signatures that hold.
+type memory map[[sha256.Size]byte]bool
+
+func (m memory) Has(d [sha256.Size]byte) bool { return m[d] }
+func (m memory) Add(d [sha256.Size]byte)      { m[d] = true }
+
+// L-1: a signature that is known to hold is not verified once more, but counts in the budget; whatever else is in its
+// place is verified, by whichever part of it differs, and one that fails is never known.
+func TestKnownSignatures(t *testing.T) {
+	z, twin := newForger(t, "example."), newForger(t, "example.")
+	twin.zone.Keys[0].Tag = z.dnskey.KeyTag()
+	set := rrs(t, "www.example. 3600 A 192.0.2.1")
+	good := z.rrsig(t, set)
+	again := z.rrsig(t, set) // ECDSA: other octets over the same data
+	other := rrs(t, "www.example. 3600 A 192.0.2.2")
+	known := memory{}
+	for _, row := range []struct {
+		name     string
+		records  []dns.RR
+		by       forger
+		holds    bool
+		verified int
+	}{
+		{"for the first time", append(slices.Clone(set), good), z, true, 1},
+		{"once more", append(slices.Clone(set), good), z, true, 0},
+		{"another signature", append(slices.Clone(set), again), z, true, 1},
+		{"other data", append(slices.Clone(other), good), z, false, 1},
+		{"other data once more", append(slices.Clone(other), good), z, false, 1},
+		{"another key of the tag", append(slices.Clone(set), good), twin, false, 1},
+		{"a spoilt signature", append(slices.Clone(set), spoil(good)), z, false, 1},
+		{"the good one at the end", append(slices.Clone(set), good), z, true, 0},
+	} {
+		check := denialCheck()
+		check.Verified = known
+		_, failure := check.verify(reply(t, 0, row.records, nil).Answer[0], row.by.zone)
+		if verified, _ := check.Work(); failure == nil != row.holds || verified != row.verified {
+			t.Errorf("%s: %v with %d verified, want %v with %d", row.name, failure, verified, row.holds, row.verified)
+		}
+	}
+	check := denialCheck()
+	check.Verified, check.SignatureChecks = known, 0
+	if _, failure := check.verify(reply(t, 0, append(slices.Clone(set), good), nil).Answer[0], z.zone); failure == nil || !failure.Limit() {
+		t.Errorf("without a budget: %v", failure)
 	}
 }
 
