@@ -143,37 +143,6 @@ func (n *negatives) at(name string, now time.Time) *dnssec.Zone {
 func (w *query) anchor(name string) (zone string, ok bool) { return w.r.anchor(name, w.negatives) }
 func (w *query) negative(name string) *dnssec.Zone         { return w.negatives.at(name, w.r.now()) }
 
-// distrust makes Insecure what a zone above a negative trust anchor has signed of the names under it: the judge takes a
-// signature that holds for what it is.
-func (w *query) distrust(q dns.Question, v *dnssec.Verdict) {
-	if v.Status <= dnssec.Bogus || len(w.negatives.zones) == 0 {
-		return
-	}
-	for _, set := range v.Answer {
-		w.distrustOwner(v, set.Owner, set.Type == dns.TypeDS)
-	}
-	if v.Denial {
-		w.distrustOwner(v, v.Last, q.Qtype == dns.TypeDS)
-	}
-}
-
-// distrustOwner does that for one name. What is parentSide lies, where a zone begins, in the one above it.
-func (w *query) distrustOwner(v *dnssec.Verdict, name string, parentSide bool) {
-	if parentSide {
-		name = dnssec.Parent(name)
-	}
-	anchor, _ := w.anchor(name)
-	z := w.negative(anchor)
-	if z == nil {
-		return
-	}
-	v.Status = v.Status.Join(dnssec.Insecure)
-	v.Expires = earlier(v.Expires, z.Expires)
-	if !slices.Contains(v.Notes, z.Cause) {
-		v.Notes = append(v.Notes, z.Cause)
-	}
-}
-
 // Flushed counts what was forgotten.
 type Flushed struct {
 	Answers  int `json:"answers"`  // validated, denials among them

@@ -71,6 +71,14 @@ func (w *query) At(name string) *dnssec.Zone {
 	return nil
 }
 
+// Anchor implements dnssec.Zones. Where no anchor covers name, no zone is Secure and any bound will do (V-1a).
+func (w *query) Anchor(name string) string {
+	if zone, ok := w.anchor(name); ok {
+		return zone
+	}
+	return "."
+}
+
 // resolve fetches, walks and judges until the alias chain ends.
 func (w *query) resolve(q dns.Question) *outcome {
 	p, held := w.unasked(q)
@@ -191,7 +199,6 @@ func (w *query) answer(q dns.Question, got *fetch.Grouped) part {
 			return failed(f).with(got.Raw)
 		}
 		if len(v.Needs) == 0 {
-			w.distrust(q, &v)
 			return part{Verdict: v, raw: got.Raw}
 		}
 		w.warmTo(v.Needs)

@@ -175,7 +175,8 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 	}
 	e := &cache.Entry{Status: uint8(a.Status), Proven: o.proven, Stored: now, Life: life, Expires: expires}
 	key := cache.Key{Name: q.Name, Type: q.Qtype}
-	gone := a.Rcode == dns.RcodeNameError && a.Status == dnssec.Secure
+	// To a question for DS that is the word of the zone above alone, which at an anchor decides about nothing else (V-12).
+	gone := a.Rcode == dns.RcodeNameError && a.Status == dnssec.Secure && q.Qtype != dns.TypeDS
 	if gone && o.last().Last == q.Name {
 		key.Type = nameError
 	}

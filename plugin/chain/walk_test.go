@@ -176,6 +176,54 @@ func TestIsland(t *testing.T) {
 	}
 }
 
+// V-12: at and below an anchor nothing counts that a zone above has signed, be it data, a wildcard's, an alias or a denial. The anchors
+// here match no key; the names are example.com.'s, all signed. DS at an anchor belongs to the anchor above.
+func TestSignedAboveTheAnchor(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.world.texts["example.com."] += `
+lower A 192.0.2.2
+*.lower TXT text
+_25._tcp.lower TLSA 3 1 1 00
+alias.lower CNAME mx
+tree.lower DNAME mx
+over DNAME mx
+to CNAME lower`
+	u.world.build(t)
+	for _, zone := range []string{"lower", "lower.over", "gone"} {
+		r.Anchors[zone+".example.com."] = r.Anchors["."]
+	}
+	for _, tt := range []struct {
+		name   string
+		qtype  uint16
+		status dnssec.Status
+		rcode  int
+	}{
+		{"lower", dns.TypeDS, dnssec.Secure, dns.RcodeSuccess},
+		{"gone", dns.TypeDS, dnssec.Secure, dns.RcodeNameError},
+		{"gone", dns.TypeMX, dnssec.Bogus, dns.RcodeServerFailure},
+		{"lower", dns.TypeA, dnssec.Bogus, dns.RcodeServerFailure},
+		{"lower", dns.TypeAAAA, dnssec.Bogus, dns.RcodeServerFailure},
+		{"lower", dns.TypeANY, dnssec.Bogus, dns.RcodeServerFailure},
+		{"_25._tcp.lower", dns.TypeTLSA, dnssec.Bogus, dns.RcodeServerFailure},
+		{"_26._tcp.lower", dns.TypeTLSA, dnssec.Bogus, dns.RcodeServerFailure},
+		{"_tcp.lower", dns.TypeDS, dnssec.Bogus, dns.RcodeServerFailure},
+		{"any.lower", dns.TypeTXT, dnssec.Bogus, dns.RcodeServerFailure},
+		{"alias.lower", dns.TypeA, dnssec.Bogus, dns.RcodeServerFailure},
+		{"_25._tcp.tree.lower", dns.TypeTLSA, dnssec.Bogus, dns.RcodeServerFailure},
+		{"_tcp.lower.over", dns.TypeA, dnssec.Bogus, dns.RcodeServerFailure},
+		{"to", dns.TypeA, dnssec.Bogus, dns.RcodeServerFailure},
+		{"to", dns.TypeCNAME, dnssec.Secure, dns.RcodeSuccess},
+		{"_25._tcp.over", dns.TypeTLSA, dnssec.Secure, dns.RcodeSuccess},
+		{"mx", dns.TypeA, dnssec.Secure, dns.RcodeSuccess},
+	} {
+		a := ask(r, tt.name+".example.com.", tt.qtype)
+		if a.Status != tt.status || a.Rcode != tt.rcode {
+			t.Errorf("%s %s: %v %s, want %v %s; %s", tt.name, dns.Type(tt.qtype), a.Status, dns.RcodeToString[a.Rcode], tt.status,
+				dns.RcodeToString[tt.rcode], notes(a))
+		}
+	}
+}
+
 // V-10: an unsigned delegation without the proof that it is one is Bogus, not Insecure, and its answers with it.
 func TestUnprovenDelegation(t *testing.T) {
 	r, u, _ := setup(t, nil)

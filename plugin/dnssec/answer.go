@@ -15,10 +15,15 @@ const (
 	maxSigners  = 4  // zones that may have signed one RRset; two zones of one name line occur (V-7)
 )
 
-// Zones gives the judge what the walk has found. At(name) is the zone in which name lies (its Name may be shorter than
-// name: then name is no apex), or nil when the walk has not been to name yet. A zone that is not Secure may be given
-// for every name below it.
-type Zones interface{ At(name string) *Zone }
+// Zones gives the judge what the walk has found.
+type Zones interface {
+	// At returns the zone in which name lies (its Name may be shorter than name: then name is no apex), or nil when the
+	// walk has not been to name yet. A zone that is not Secure may be given for every name below it.
+	At(name string) *Zone
+	// Anchor returns the nearest trust anchor at or above name, be it a negative one (RFC 7646); "." if there is none.
+	// It alone decides: what a zone above it has signed counts for nothing at name (V-12, T-18).
+	Anchor(name string) string
+}
 
 // Verdict is the judgement of one reply to one question.
 type Verdict struct {
@@ -70,7 +75,11 @@ func (c *Check) Answer(q dns.Question, reply *Message, zones Zones) Verdict {
 // follow judges what the reply holds for the last name of the chain so far, and reports whether an alias leads on.
 func (j *judgement) follow() bool {
 	name := j.v.Last
+	anchor := j.zones.Anchor(inCharge(name, j.qtype == dns.TypeDS))
 	for _, dname := range dnamesAbove(j.reply.Answer, name) {
+		if !dns.IsSubDomain(anchor, dname.Owner) {
+			break // V-12: this one and those behind it lie in zones above
+		}
 		if outcome := j.settle(dname); outcome.status > Bogus || outcome.pending || !j.signedAt(name) {
 			return j.rename(dname, outcome)
 		}
@@ -269,7 +278,9 @@ type settled struct {
 // settle finds the status of one RRset (V-7): Secure by the keys of a Secure zone that signed it; else what the walk to
 // its owner says.
 func (j *judgement) settle(set *RRset) settled {
-	signers := signersOf(set)
+	parentSide := set.Type == dns.TypeDS || set.Type == dns.TypeCNAME && j.qtype == dns.TypeDS
+	owner := inCharge(set.Owner, parentSide)
+	signers := signersOf(set, j.zones.Anchor(owner))
 	zones, pending := j.zonesAt(signers)
 	if pending {
 		return settled{pending: true}
@@ -287,8 +298,7 @@ func (j *judgement) settle(set *RRset) settled {
 			cause = outcome.cause
 		}
 	}
-	parentSide := set.Type == dns.TypeDS || set.Type == dns.TypeCNAME && j.qtype == dns.TypeDS
-	return j.byWalk(set.Owner, parentSide, func(z *Zone) *Failure {
+	return j.byWalk(owner, func(z *Zone) *Failure {
 		if cause == nil {
 			cause = j.unsigned(set, z.Name)
 		}
@@ -338,12 +348,18 @@ func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 	return s
 }
 
-// byWalk is the outcome for what no signature vouches for: Insecure below a proven insecure delegation, Bogus in a
-// signed zone (V-13), with what blame says of it. What is parentSide lies, where a zone begins, in the one above it.
-func (j *judgement) byWalk(owner string, parentSide bool, blame func(*Zone) *Failure) settled {
+// inCharge returns the name whose zone is in charge of what is at name. What is parentSide lies, where a zone begins, in
+// the one above it.
+func inCharge(name string, parentSide bool) string {
 	if parentSide {
-		owner = Parent(owner)
+		return Parent(name)
 	}
+	return name
+}
+
+// byWalk is the outcome for what no signature vouches for, of which the zone at owner is in charge: Insecure below a proven
+// insecure delegation, Bogus in a signed zone (V-13), with what blame says of it.
+func (j *judgement) byWalk(owner string, blame func(*Zone) *Failure) settled {
 	zones, pending := j.zonesAt([]string{owner})
 	if pending {
 		return settled{pending: true}
@@ -375,11 +391,11 @@ func (j *judgement) zonesAt(names []string) (zones []*Zone, pending bool) {
 	return zones, pending
 }
 
-// signersOf returns the zones that may have signed set and say they did, deepest first (V-7).
-func signersOf(set *RRset) []string {
+// signersOf returns the zones at or below anchor (V-12) that may have signed set and say they did, deepest first (V-7).
+func signersOf(set *RRset, anchor string) []string {
 	var signers []string
 	for _, sig := range set.Sigs {
-		if signer := dns.CanonicalName(sig.SignerName); maySign(signer, set) {
+		if signer := dns.CanonicalName(sig.SignerName); maySign(signer, set) && dns.IsSubDomain(anchor, signer) {
 			signers = append(signers, signer)
 		}
 	}

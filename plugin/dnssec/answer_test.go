@@ -185,6 +185,56 @@ type exactZones zoneMap
 
 func (z exactZones) At(name string) *Zone { return z[name] }
 
+func (z exactZones) Anchor(string) string { return "." }
+
+// anchored is a walk in a tree that has an anchor below the root.
+type anchored struct {
+	zoneMap
+	anchor string
+}
+
+func (z anchored) Anchor(name string) string {
+	if dns.IsSubDomain(z.anchor, name) {
+		return z.anchor
+	}
+	return "."
+}
+
+// V-12: what a zone above the nearest anchor has signed counts for nothing; of DS at the anchor the zone above is in charge.
+func TestSignedAboveAnchor(t *testing.T) {
+	w := newTree(t)
+	zones := anchored{w.zones, "c.example."}
+	nsec := w.example.set(t, "a.example. 3600 NSEC z.example. A RRSIG NSEC")
+	covers := w.example.set(t, "*.example. 3600 NSEC a.example. TXT RRSIG NSEC")
+	for _, row := range []struct {
+		name, question    string
+		answer, authority []dns.RR
+		want              string
+	}{
+		{"data", "a.c.example. TXT", w.example.set(t, "a.c.example. TXT x"), nil, "Bogus, EDE 10"},
+		{"data, by both zones", "a.c.example. TXT", join(w.example.set(t, "a.c.example. TXT x"), w.child.set(t, "a.c.example. TXT x")), nil,
+			"Secure"},
+		{"data of a zone without an anchor", "a.example. TXT", w.example.set(t, "a.example. TXT x"), nil, "Secure"},
+		{"wildcard", "b.c.example. TXT", renamed("b.c.example.", w.example.set(t, "*.example. TXT x")), nsec, "Bogus, EDE 10"},
+		{"CNAME", "a.c.example. TXT", w.example.set(t, "a.c.example. CNAME b.example."), nil, "Bogus, EDE 10"},
+		{"DNAME", "a.c.example. TXT", join(w.example.set(t, "example. DNAME test."), rrs(t, "a.c.example. CNAME a.c.test.")), nil,
+			"Bogus, EDE 10"},
+		{"DNAME, DS at the anchor", "c.example. DS", w.example.set(t, "example. DNAME test."), nil, "Secure, next c.test."},
+		{"DNAME, DS below the anchor", "a.c.example. DS", w.example.set(t, "example. DNAME test."), nil, "Bogus, EDE 12"},
+		{"name error", "b.c.example. TXT", nil, join(nsec, covers), "Bogus, EDE 12"},
+		{"no data", "c.example. TXT", nil, w.example.set(t, "c.example. 3600 NSEC z.example. MX RRSIG NSEC"), "Bogus, EDE 12"},
+		{"no DS at the anchor", "c.example. DS", nil, w.example.set(t, "c.example. 3600 NSEC z.example. NS RRSIG NSEC"), "Secure, denial"},
+		{"no DS below the anchor", "a.c.example. DS", nil, w.example.set(t, "a.c.example. 3600 NSEC z.example. NS RRSIG NSEC"), "Bogus, EDE 12"},
+		{"DS at the anchor", "c.example. DS", w.example.set(t, "c.example. DS 1 13 2 "+strings.Repeat("00", 32)), nil, "Secure"},
+		{"DS below the anchor", "a.c.example. DS", w.example.set(t, "a.c.example. DS 1 13 2 "+strings.Repeat("00", 32)), nil, "Bogus, EDE 10"},
+	} {
+		v := denialCheck().Answer(asked(row.question), replyTo(t, row.question, 0, row.answer, row.authority), zones)
+		if got := told(v); got != row.want {
+			t.Errorf("%s: %s (%v), want %s", row.name, got, v.Cause, row.want)
+		}
+	}
+}
+
 // V-49, V-57, X-13: answers from wildcards.
 func TestWildcardAnswers(t *testing.T) {
 	w := newTree(t)

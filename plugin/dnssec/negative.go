@@ -28,7 +28,7 @@ func (j *judgement) denied(name string) {
 		j.fail(Indeterminate, d.cause)
 		return
 	}
-	walked := j.byWalk(name, j.qtype == dns.TypeDS, func(z *Zone) *Failure {
+	walked := j.byWalk(inCharge(name, j.qtype == dns.TypeDS), func(z *Zone) *Failure {
 		if d.zone == nil { // it signed no denial record: what is it that it lacks?
 			return cmp.Or(j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause, tooManySigners(z.Name, name))
 		}
@@ -62,20 +62,21 @@ func (j *judgement) speaksOf(name string) bool {
 	}) || len(j.deniers(name)) > 0
 }
 
-// hasSay says whether a zone may deny what is asked for at name: of DS only zones strictly above have a say, but for the root's (V-8,
-// V-9).
+// hasSay says whether a zone may deny what is asked for at name: of DS only zones strictly above have a say, but for the
+// root's (V-8, V-9).
 func (j *judgement) hasSay(zone, name string) bool {
 	return dns.IsSubDomain(zone, name) && (j.qtype != dns.TypeDS || zone != name || name == ".")
 }
 
 // deniers returns the signers of the denial records whose zones have a say about name, deepest first.
 func (j *judgement) deniers(name string) []string {
+	anchor := j.zones.Anchor(inCharge(name, j.qtype == dns.TypeDS))
 	var signers []string
 	for _, set := range j.reply.Authority {
 		if set.Type != dns.TypeNSEC && set.Type != dns.TypeNSEC3 {
 			continue
 		}
-		for _, signer := range signersOf(set) {
+		for _, signer := range signersOf(set, anchor) {
 			if j.hasSay(signer, name) {
 				signers = append(signers, signer)
 			}
