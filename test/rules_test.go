@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -14,7 +15,31 @@ const rules = "plugin/RULES.md"
 var (
 	ruleAtBegin = regexp.MustCompile(`(?m)^- ([VLTCDSX]-\d+[a-z]?) `)
 	ruleCited   = regexp.MustCompile(`\b[VLTCDSX]-\d+[a-z]?\b`)
+	rulesFromTo = regexp.MustCompile(`\b[VLTCDSX]-\d+[a-z]?\.\.`)
 )
+
+// undecided are the rules that no line of the product decides, with the reason. Those of group X are vectors for tests.
+var undecided = map[string]string{
+	"V-69a": "not built: that a client sets CO is not read",
+	"T-2":   "no old key is in the code",
+	"T-3":   "no date is in the code",
+	"T-4":   "figures that follow from V-5",
+	"T-5":   "RFC 5011 is not built",
+	"T-6":   "RFC 5011 is not built",
+	"T-7":   "RFC 5011 is not built",
+	"T-8":   "RFC 5011 is not built",
+	"T-9":   "RFC 5011 is not built",
+	"T-10a": "RFC 5011 is not built",
+	"T-11":  "RFC 5011 is not built",
+	"T-16":  "not built",
+	"T-17":  "not built",
+	"C-13":  "stale answers are not built",
+	"D-1":   "what V, L and C come to for the types of mail",
+	"D-19":  "for MTAs to decide",
+	"D-22":  "REQUIRETLS is not built",
+	"S-4":   "CoreDNS serves TCP",
+	"S-16":  "not built, and says why",
+}
 
 // defined returns the numbers of the rules; each stands at the beginning of one.
 func defined(t *testing.T, text string) map[string]bool {
@@ -56,6 +81,39 @@ func TestRulesCited(t *testing.T) {
 	})
 	if err != nil || seen < 1000 || len(all) < 150 {
 		t.Errorf("%d citations of %d rules were found, error %v", seen, len(all), err)
+	}
+}
+
+// TestRulesDecided: one search of the product's code finds where each rule is decided. So no number hides in a range of them.
+func TestRulesDecided(t *testing.T) {
+	root := os.DirFS("..")
+	text, err := fs.ReadFile(root, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decided := map[string]bool{}
+	for _, dir := range []string{"cmd", "plugin", "trustanchors"} {
+		err = errors.Join(err, fs.WalkDir(root, dir, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+				return err
+			}
+			text, err := fs.ReadFile(root, name)
+			for _, number := range ruleCited.FindAllString(string(text), -1) {
+				decided[number] = true
+			}
+			if from := rulesFromTo.Find(text); from != nil {
+				t.Errorf("%s: %s is a range, which no search for a rule in it finds", name, from)
+			}
+			return err
+		}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rule := range defined(t, string(text)) {
+		if reason, exempt := undecided[rule]; decided[rule] == exempt && rule[0] != 'X' {
+			t.Errorf("%s: in the code: %v; not to be there: %v %s", rule, decided[rule], exempt, reason)
+		}
 	}
 }
 

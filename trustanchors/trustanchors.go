@@ -126,7 +126,7 @@ func (r *reader) reject(line int, ds *dns.DS, reason string) {
 	r.rejected[ds.Hdr.Name] = append(r.rejected[ds.Hdr.Name], rejection{ds, line, reason})
 }
 
-// unsupported says what of ds is not supported (V-34..V-38), if anything is.
+// unsupported says what of ds is not supported (V-34, V-38), if anything is.
 func (r *reader) unsupported(ds *dns.DS) string {
 	switch a := ds.Algorithm; {
 	case isSHA1(a) && !r.sha1:

@@ -151,7 +151,7 @@ func (s *subject) resolverValidates(ctx context.Context) (found []finding) {
 		qtype  uint16
 		change func(*dns.Msg)
 		how    string
-	}{{s.signed, dns.TypeMX, withDO, "with DO"}, {s.signed, dns.TypeMX, withAD, "with AD only"}, {".", dns.TypeNS, withDO, "with DO, as Postfix probes it"}} {
+	}{{s.signed, dns.TypeMX, withDO, "with DO"}, {s.signed, dns.TypeMX, withAD, "with AD only"}, {".", dns.TypeNS, withDO, "with DO, as Postfix probes it"}} { // D-12
 		text := fmt.Sprintf("%s %s, asked %s", q.name, dns.Type(q.qtype), q.how)
 		r, err := s.ask(ctx, q.name, q.qtype, q.change)
 		switch {
@@ -228,7 +228,7 @@ func (s *subject) upstreams(ctx context.Context) (found []finding) {
 }
 
 // lists examines whether DNSBLs answer: their test entry must be there (RFC 5782 section 5), and 127.255.255.0/24 means that they refuse
-// whoever asks in danelaw's place.
+// whoever asks in danelaw's place (S-28).
 func (s *subject) lists(ctx context.Context) (found []finding) {
 	for _, list := range s.dnsbls {
 		found = append(found, s.listFinding(ctx, list))

@@ -104,7 +104,7 @@ func (d eximDriver) off(option, without string, c coverage) finding {
 	return finding{"Exim", warning, fmt.Sprintf("%s has %s = %s: for all else %s, and DANE is off", d.name, option, d.options[option], without), remedy}
 }
 
-// asks judges with which names a driver wants DNSSEC. What it requires it requests, too.
+// asks judges with which names a driver wants DNSSEC (D-14). What it requires it requests, too.
 func (d eximDriver) asks(what string) []finding {
 	if c := max(covers(d.options["dnssec_request_domains"]), covers(d.options["dnssec_require_domains"])); c != everything {
 		return []finding{d.off("dnssec_request_domains", what+" are not looked up with DNSSEC", c)}

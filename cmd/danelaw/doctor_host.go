@@ -32,7 +32,7 @@ func (*machine) listeners(context.Context) []finding {
 	return found
 }
 
-// resolverConfiguration looks at what the resolver library reads.
+// resolverConfiguration looks at what the resolver library reads (D-15).
 func (m *machine) resolverConfiguration(context.Context) (found []finding) {
 	const topic = "resolv.conf"
 	text, _ := m.read(resolvConf) // without it programs ask 127.0.0.1

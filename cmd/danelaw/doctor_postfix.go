@@ -67,7 +67,7 @@ func hasWord(value string, some ...string) bool {
 	return slices.ContainsFunc(postfixWords(strings.ToLower(value)), func(word string) bool { return slices.Contains(some, word) })
 }
 
-// postfixRules are for each service that sends by SMTP (smtp_tls_policy.c, dane_init).
+// postfixRules are for each service that sends by SMTP (D-11, D-13; smtp_tls_policy.c, dane_init).
 var postfixRules = []postfixRule{
 	{"smtp_tls_security_level", func(v string, _ func(string) string) bool { return v != "dane" && v != "dane-only" },
 		"%q: TLSA records are not looked up", "dane", true},

@@ -89,7 +89,7 @@ type tlsaPlan struct {
 	base          string // the TLSA base domain: the host, or what it is an alias of (D-4)
 	port          int
 	ttl           *uint32
-	kind          dns.TLSA // usage, selector and matching type
+	kind          dns.TLSA // usage, selector and matching type; 3 1 1 unless flags say otherwise (D-9)
 	current, next []*identity
 	set           publishedSet
 	*asker        // nil if nobody is asked

@@ -47,7 +47,7 @@ func (o *outcome) status() dnssec.Status {
 	return s
 }
 
-// life returns how long the outcome may be kept, and the time past which it may not (C-1..C-3).
+// life returns how long the outcome may be kept, and the time past which it may not (C-2).
 func (o *outcome) life() (ttl uint32, expires time.Time) {
 	ttl = o.parts[0].TTL
 	for _, p := range o.parts {

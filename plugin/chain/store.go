@@ -155,7 +155,7 @@ func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
 	return a, !e.Claimed && endsSoon(now, e.Stored, e.Life, e.Expires)
 }
 
-// remember keeps what came of q: an answer for its lifetime, a failure briefly.
+// remember keeps what came of q: an answer with its proofs under that name and type alone (C-15), for its lifetime; a failure briefly.
 func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, least, most time.Duration) {
 	if a.Status <= dnssec.Bogus {
 		s.failures.add(failureKey(q), failure{status: a.Status, cause: a.Notes[0], told: a.told}, now)

@@ -46,7 +46,7 @@ func (w *query) find(name string) {
 }
 
 // zone returns the zone that name lies in: from the deepest known zone it climbs to where a cut is likely, then goes
-// down label by label (V-6, V-6a), and stops at the first zone that is not Secure.
+// down label by label (V-6, V-6a), and stops at the first zone that is not Secure (V-1).
 func (w *query) zone(name string) *dnssec.Zone {
 	zone, at, ends := w.known(name)
 	if ends {

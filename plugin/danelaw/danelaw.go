@@ -301,7 +301,7 @@ func (h *Handler) serve(ctx context.Context, q *query) (int, error) {
 	switch {
 	case q.Response: // S-22
 		return dns.RcodeSuccess, nil
-	case !contains(h.AllowClients, q.client):
+	case !contains(h.AllowClients, q.client): // S-23
 		return h.send(q, refused(dns.ExtendedErrorCodeProhibited, "%s is not in allow_clients", q.client)), nil
 	case q.malformed():
 		return h.send(q, reply{verdict: invalid, rcode: dns.RcodeFormatError}), nil

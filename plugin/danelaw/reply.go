@@ -66,7 +66,7 @@ func unsupported(q *query) (reply, bool) {
 		}}}, true
 	case meta(question.Qtype): // V-71
 		return refused(dns.ExtendedErrorCodeNotSupported, "type %s is not served", dns.Type(question.Qtype)), true
-	case question.Qtype == dns.TypeANY && q.udp && !q.client.IsLoopback(): // V-70: no amplifier
+	case question.Qtype == dns.TypeANY && q.udp && !q.client.IsLoopback(): // V-70, S-17: no amplifier
 		return reply{verdict: denied, truncated: true}, true
 	}
 	return reply{}, false
@@ -154,7 +154,7 @@ func (h *Handler) message(q *query, re reply) *dns.Msg {
 	m := new(dns.Msg)
 	m.Id, m.Response, m.Opcode = q.Id, true, q.Opcode
 	m.RecursionDesired, m.CheckingDisabled, m.RecursionAvailable = q.RecursionDesired, q.CheckingDisabled, true
-	m.Question = q.Question[:min(1, len(q.Question))]
+	m.Question = q.Question[:min(1, len(q.Question))] // as it came (S-24)
 	m.Rcode, m.Truncated, m.Compress = re.rcode, re.truncated, true
 	m.Answer, m.Ns = re.answer, re.ns
 	m.AuthenticatedData = re.secure && h.wantsAD(q)

@@ -40,7 +40,7 @@ type Verdict struct {
 	Next    string
 	Cause   *Failure   // why it is not Secure; nil for Secure and for a plain Insecure
 	Notes   []*Failure // EDE to report beside an Insecure answer: 1, 2, 27
-	TTL     uint32     // C-1..C-5 over the RRsets and proofs used, seconds; negative answers by C-3, C-4
+	TTL     uint32     // C-1 over the RRsets and proofs used, C-5, seconds; negative answers by C-3, C-4
 	Expires time.Time  // no signature that it or its chain rests on is valid later (C-2); zero if it rests on none
 	Denial  bool       // there is no data of the type asked at the end of the chain (NODATA or name error)
 	Last    string     // the last name of the alias chain; QNAME if there is none
@@ -437,7 +437,7 @@ func (j *judgement) take(set *RRset, s settled) bool {
 // aliased says that an alias has led to the last name.
 func (j *judgement) aliased() bool { return len(j.names) > 0 }
 
-// rest adds the records of a proof, and shortens the verdict's life to theirs.
+// rest adds the records of a proof, and shortens the verdict's life to theirs. What proves nothing stays out (V-72).
 func (j *judgement) rest(p proof, ttl uint32) {
 	for _, set := range p.used {
 		if !slices.Contains(j.v.Authority, set) {

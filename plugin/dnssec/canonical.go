@@ -112,7 +112,7 @@ func signedPrefix(set *RRset, sig *dns.RRSIG) []byte {
 	return append(b, byte(sig.OrigTtl>>24), byte(sig.OrigTtl>>16), byte(sig.OrigTtl>>8), byte(sig.OrigTtl))
 }
 
-// signedData is what the signature in sig is made over (RFC 4034 section 3.1.8.1).
+// signedData is what the signature in sig is made over (V-27, RFC 4034 section 3.1.8.1).
 func signedData(set *RRset, sig *dns.RRSIG) []byte {
 	fields := *sig
 	fields.Signature = ""

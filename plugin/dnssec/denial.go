@@ -108,7 +108,7 @@ func (f finding) and(g finding) finding {
 	return g
 }
 
-// gather validates those NSEC and NSEC3 RRsets among sets that zone itself signed (V-50d..V-50f, V-58, V-59, L-5).
+// gather validates those NSEC and NSEC3 RRsets among sets that zone itself signed (V-50d, V-50e, V-50f, V-58, V-59, L-5).
 func (c *Check) gather(zone *Zone, sets []*RRset) *evidence {
 	e := &evidence{zone: zone}
 	for _, set := range e.candidates(sets) {
@@ -182,7 +182,7 @@ func (e *evidence) miss(f *Failure) {
 }
 
 // nodata proves that qname exists, possibly as an empty non-terminal or by a wildcard, without qtype (V-46, V-48, V-50,
-// V-54..V-56, V-69).
+// V-54, V-55, V-56, V-69).
 func (c *Check) nodata(e *evidence, qname string, qtype uint16) proof {
 	_, p := c.prove(e, qname, typeGoal(qname, qtype), func(d denier) (finding, bool) {
 		return findNodata(d, e.zone.Name, qname, qtype)

@@ -34,15 +34,15 @@ type publicKey interface {
 	verify(data, signature []byte) bool
 }
 
-// supported says whether signatures of the algorithm can be verified under the policy (V-34..V-37, RFC 9904, RFC 9905).
+// supported says whether signatures of the algorithm can be verified under the policy (V-34, V-45, RFC 9904, RFC 9905).
 func (p Policy) supported(algorithm uint8) bool {
 	switch algorithm {
 	case dns.RSASHA256, dns.RSASHA512, dns.ECDSAP256SHA256, dns.ECDSAP384SHA384, dns.ED25519, dns.ED448:
 		return true
-	case dns.RSASHA1, dns.RSASHA1NSEC3SHA1:
+	case dns.RSASHA1, dns.RSASHA1NSEC3SHA1: // V-36
 		return p.SHA1
 	}
-	return false
+	return false // V-35, V-37
 }
 
 // zoneKey says whether a DNSKEY may sign zone data (V-4): zone key flag, protocol 3, not revoked.

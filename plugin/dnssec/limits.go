@@ -17,7 +17,7 @@ func DefaultPolicy() Policy {
 	return Policy{NSEC3Iterations: 50, ClockSkew: 300 * time.Second}
 }
 
-// Check judges for one client query and counts the work of that query: its budgets (L-1..L-7) are spent by everything
+// Check judges for one client query and counts the work of that query: its budgets are spent by everything
 // judged with it, links and answers, first tries and retries alike (L-6). It is not safe for concurrent use.
 type Check struct {
 	Now    time.Time

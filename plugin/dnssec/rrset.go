@@ -12,7 +12,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// The work that one RRset may cost (L-1..L-3, KeyTrap).
+// The work that one RRset may cost (L-1, L-2, L-3; KeyTrap).
 const (
 	maxChecks     = 8 // signature checks per RRset; Unbound's figure
 	maxFailures   = 4 // failed ones
@@ -54,9 +54,10 @@ func (c *Check) Work() (signatures, nsec3Hashes int) {
 // anyLabels lets verifyBelow use every RRSIG: the field has eight bits.
 const anyLabels = 256
 
-// verify judges one RRset with the keys of a Secure zone as Signer's Name (V-15a..V-24, V-27..V-32, L-1..L-3). It
-// returns the RRSIG that verified, the first in the fixed order of L-3, and cuts set.TTL to it (V-21). The outcome is
-// memoised in c, so asking again costs nothing.
+// verify judges one RRset with the keys of a Secure zone as Signer's Name. One signature by one of them is enough,
+// whatever stands beside it and whichever algorithms have signed (V-15a, V-22, V-23). It returns the RRSIG that
+// verified, the first in the fixed order of L-3, and cuts set.TTL to it (V-21). The outcome is memoised in c, so asking
+// again costs nothing.
 func (c *Check) verify(set *RRset, zone *Zone) (*dns.RRSIG, *Failure) {
 	return c.verifyBelow(set, zone, anyLabels)
 }

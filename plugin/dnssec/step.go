@@ -233,7 +233,7 @@ func (c *Check) aliasProves(d *Delegation, parent *Zone, set *RRset, reply *Mess
 	return Unproven, p.cause
 }
 
-// Apex judges the reply to the question DNSKEY at d.Name, whose DS are d.DS (V-2..V-5, V-41). d.Cut must be SignedCut.
+// Apex judges the reply to the question DNSKEY at d.Name, whose DS are d.DS (V-2, V-3, V-5, V-41). d.Cut must be SignedCut.
 // The result is Secure, or Bogus or Indeterminate with a Cause. (An Insecure zone is made by [InsecureZone].)
 func (c *Check) Apex(d Delegation, reply *Message) *Zone {
 	set := find(reply.Answer, d.Name, dns.TypeDNSKEY)

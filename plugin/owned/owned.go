@@ -38,7 +38,7 @@ type Trust struct {
 	groups bool // whose members may write, too
 }
 
-// Daemon trusts root and the user of the process: the rule for whatever decides what a daemon believes.
+// Daemon trusts root and the user of the process: the rule for whatever decides what a daemon believes (T-10).
 func Daemon() Trust {
 	self := uint32(os.Geteuid())
 	return Trust{owner: func(uid uint32) bool { return uid == 0 || uid == self }}
