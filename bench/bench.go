@@ -1,4 +1,4 @@
-// Package bench measures what validation costs: resolvers side by side, in turn, on the same work, each on a processor of its own.
+// Package bench measures what validation costs: resolvers in turn, on the same work, on a processor of their own.
 // README.md says how to read what it prints.
 package bench
 
@@ -170,7 +170,7 @@ type workload struct {
 // Workloads are the kinds of work: hot, and cold.
 var workloads = []workload{
 	{"cold", "Cold: a domain never asked about before: MX, A, AAAA, TLSA", "domain", (*bench).cold, domains},
-	{"hot", "Hot: cached answers, asked with DO=1 at saturation", "query", (*bench).hot, func(r load.Result) int { return r.Replies }},
+	{"hot", "Hot: cached answers, asked with DO=1 at saturation", "query", (*bench).hot, queries},
 }
 
 // Workloads are the names of all kinds of work.
@@ -198,12 +198,13 @@ func (c Config) workloads() (all []workload, err error) {
 
 const (
 	perDelivery = 4   // questions
-	warmShare   = 20  // one domain of so many is asked about before the cold workload, so that top-level domains and providers are known
+	warmShare   = 20  // one domain of so many is asked about before, so that top-level domains and providers are known
 	hotDomains  = 750 // whose answers are hot, as far as there are so many
 	hotInFlight = 64  // few enough for a socket's buffer of the usual size
 )
 
 func domains(r load.Result) int { return (r.Replies + r.Lost) / perDelivery }
+func queries(r load.Result) int { return r.Replies }
 
 // cold asks about each domain once.
 func (b *bench) cold() (load.Script, func() load.Script, error) {

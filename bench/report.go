@@ -112,10 +112,10 @@ func (s Sample) fault() string {
 
 // Print writes the table for people.
 func (r *Report) Print(to io.Writer) error {
-	fmt.Fprintf(to, "%s, %d processors, Linux %s; %d rounds, medians (lowest to highest)\n", r.Machine.CPU, r.Machine.CPUs, r.Machine.Kernel,
-		r.Config.Rounds)
+	fmt.Fprintf(to, "%s, %d processors, Linux %s; %d rounds, medians (lowest to highest)\n",
+		r.Machine.CPU, r.Machine.CPUs, r.Machine.Kernel, r.Config.Rounds)
 	if r.Machine.Shared {
-		fmt.Fprintln(to, "There is one processor only: the servers shared it with what asks them, and rates say little.")
+		fmt.Fprintln(to, "There is one processor: the servers shared it with what asks them, and rates say little.")
 	}
 	for _, w := range workloads {
 		r.printWorkload(to, w)
@@ -163,8 +163,8 @@ func (s Spread) text(form string) string {
 	return fmt.Sprintf(form+" ("+form+"–"+form+")", s.Median, s.Low, s.High)
 }
 
-// compared are the servers to whose CPU the others' is set in relation in the table: Unbound, and the danelaw that runs this where there
-// are others.
+// compared are the servers by whose CPU that of all is divided in the table: Unbound, and the danelaw that runs this
+// if there is another.
 func (r *Report) compared() (names []string) {
 	danelaws := 0
 	for _, s := range r.Config.Servers {

@@ -11,7 +11,10 @@ import (
 
 // sample is one of 1000 units.
 func sample(server string, round int, perUnit time.Duration) Sample {
-	return Sample{Workload: "hot", Server: server, Round: round, Units: 1000, CPU: 1000 * perUnit, Elapsed: time.Second, Replies: 1000}
+	return Sample{
+		Workload: "hot", Server: server, Round: round,
+		Units: 1000, Replies: 1000, CPU: 1000 * perUnit, Elapsed: time.Second,
+	}
 }
 
 // report is that of the servers from which there are samples.
@@ -58,13 +61,14 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// TestVoid: one wrong reply, more than one in a thousand lost, or answers that are not cached where they should be, void a run.
+// TestVoid: one wrong reply, more than one in a thousand lost, or answers that are not cached where they should be,
+// make a run void.
 func TestVoid(t *testing.T) {
 	for want, change := range map[string]func(*Sample){
-		"":                                   func(s *Sample) { s.Lost, s.Asked = 1, 1 },
-		"1 of 1000 replies are wrong":        func(s *Sample) { s.Wrong, s.Example = 1, "example.com. MX: SERVFAIL" },
-		"2 of 1002 replies are lost":         func(s *Sample) { s.Lost = 2 },
-		"that should be cached 2 were asked": func(s *Sample) { s.Asked = 2 },
+		"":                            func(s *Sample) { s.Lost, s.Asked = 1, 1 },
+		"1 of 1000 replies are wrong": func(s *Sample) { s.Wrong, s.Example = 1, "example.com. MX: SERVFAIL" },
+		"2 of 1002 replies are lost":  func(s *Sample) { s.Lost = 2 },
+		"of 1000 answers that should be cached 2": func(s *Sample) { s.Asked = 2 },
 	} {
 		bad := sample("danelaw", 1, time.Microsecond)
 		change(&bad)
@@ -79,8 +83,9 @@ func TestVoid(t *testing.T) {
 			}
 			continue
 		}
-		if len(r.Void) != 1 || !strings.Contains(r.Void[0], want) || !strings.HasPrefix(r.Void[0], "danelaw, hot, round 2: ") ||
-			!strings.Contains(out.String(), "VOID: "+r.Void[0]) {
+		where := "danelaw, hot, round 2: "
+		if len(r.Void) != 1 || !strings.HasPrefix(r.Void[0], where+want) ||
+			!strings.Contains(out.String(), "VOID: "+where) {
 			t.Errorf("void: %v, want %q\n%s", r.Void, want, &out)
 		}
 	}

@@ -157,7 +157,7 @@ func (k *Key) Sign(rrset []dns.RR, inception, expiration time.Time) (*dns.RRSIG,
 	return sig, err
 }
 
-// repeatable signs the same data the same way each time (RFC 6979), so that what is built from given keys is the same octet by octet.
+// repeatable signs the same data the same way each time (RFC 6979): what is built from given keys is the same octet by octet.
 type repeatable struct{ *ecdsa.PrivateKey }
 
 func (s repeatable) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {

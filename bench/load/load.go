@@ -18,7 +18,7 @@ import (
 	"github.com/danelaw-dns/danelaw/bench/universe"
 )
 
-// Script says what is asked. Each of its lines asks one question after another: the next when the reply to the last has come.
+// Script says what is asked. Each of its lines asks one question after another: the next when the last has its reply.
 type Script interface {
 	Lines() int                       // at most 65,536
 	Next(line int) *universe.Question // nil: this line has ended
@@ -200,7 +200,7 @@ const (
 // isReplyTo says whether a message is a response to this question: a resolver hands the name back as it was written.
 func isReplyTo(reply []byte, q *universe.Question) bool {
 	question := q.Query[headerSize : len(q.Query)-optSize]
-	return len(reply) >= headerSize+len(question) && reply[2]&0x80 != 0 && bytes.Equal(reply[headerSize:headerSize+len(question)], question)
+	return len(reply) >= headerSize && reply[2]&0x80 != 0 && bytes.HasPrefix(reply[headerSize:], question)
 }
 
 // judge says what is wrong with a reply; "" if nothing is.
@@ -210,7 +210,8 @@ func judge(reply []byte, q *universe.Question) string {
 	if !truncated && ad == q.Secure && rcode == q.Rcode && answers == q.Answers {
 		return ""
 	}
-	return fmt.Sprintf("%s, want %s%s", describe(rcode, ad, truncated, answers), describe(q.Rcode, q.Secure, false, q.Answers), errorsIn(reply))
+	got, want := describe(rcode, ad, truncated, answers), describe(q.Rcode, q.Secure, false, q.Answers)
+	return fmt.Sprintf("%s, want %s%s", got, want, errorsIn(reply))
 }
 
 func describe(rcode int, ad, truncated bool, answers int) string {

@@ -19,7 +19,7 @@ import (
 func world(t *testing.T) (*universe.Universe, [][]universe.Question) {
 	t.Helper()
 	u, err := universe.New(t.Context(), universe.Spec{
-		Domains: 30, Insecure: 0.5, Providers: 1, Algorithm: dns.ED25519, Denial: universe.Mixed, Now: time.Now(),
+		Domains: 30, Insecure: 0.5, Providers: 1, Algorithm: 15, Denial: universe.Mixed, Now: time.Now(),
 	}, func() {})
 	if err != nil {
 		t.Fatal(err)
@@ -74,8 +74,9 @@ func TestDeliveries(t *testing.T) {
 	u, all := world(t)
 	r := &resolver{Universe: u}
 	result, err := Run(t.Context(), serve(t, r).Addr(), &Deliveries{Domains: all, AtOnce: 7})
-	if err != nil || result.Replies != 4*len(all) || result.Wrong > 0 || result.Lost > 0 || r.asked.Load() != int64(4*len(all)) {
-		t.Errorf("%+v, asked %d, error %v", result, r.asked.Load(), err)
+	want, asked := 4*len(all), int(r.asked.Load())
+	if err != nil || result.Replies != want || result.Wrong > 0 || result.Lost > 0 || asked != want {
+		t.Errorf("%+v, asked %d, error %v", result, asked, err)
 	}
 }
 
@@ -107,13 +108,16 @@ func TestWrong(t *testing.T) {
 			return reply
 		}}
 		result, err := Run(t.Context(), serve(t, spoilt).Addr(), &Deliveries{Domains: all, AtOnce: 1})
-		if err != nil || result.Wrong != 2 || !strings.Contains(result.Example, want) || !strings.HasPrefix(result.Example, all[1][0].Name+" MX: ") {
+		first := all[1][0].Name + " MX: "
+		if err != nil || result.Wrong != 2 || !strings.Contains(result.Example, want) ||
+			!strings.HasPrefix(result.Example, first) {
 			t.Errorf("%+v, error %v, want %q", result, err, want)
 		}
 	}
 }
 
-// TestLost: a question without a reply is counted, and those after it are asked; a reply that comes too late is not taken for another's.
+// TestLost: a question without a reply is counted, and those after it are asked; a reply that comes too late is not
+// taken for another's.
 func TestLost(t *testing.T) {
 	defer func(before time.Duration) { patience = before }(patience)
 	patience = 200 * time.Millisecond
@@ -130,7 +134,8 @@ func TestLost(t *testing.T) {
 		return reply
 	}}
 	result, err := Run(t.Context(), serve(t, r).Addr(), &Deliveries{Domains: all[:2], AtOnce: 1})
-	if err != nil || result.Lost != 2 || result.Replies != 6 || result.Wrong > 0 || !strings.Contains(result.Example, "no reply") {
+	if err != nil || result.Lost != 2 || result.Replies != 6 || result.Wrong > 0 ||
+		!strings.Contains(result.Example, "no reply") {
 		t.Errorf("%+v, error %v", result, err)
 	}
 }
@@ -141,7 +146,8 @@ func TestInterrupted(t *testing.T) {
 	silent := serve(t, &resolver{Universe: u, change: func(int64, []byte) []byte { return nil }})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := Run(ctx, silent.Addr(), &Deliveries{Domains: all, AtOnce: 3}); !errors.Is(err, context.DeadlineExceeded) {
+	_, err := Run(ctx, silent.Addr(), &Deliveries{Domains: all, AtOnce: 3})
+	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 }

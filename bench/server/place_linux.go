@@ -21,8 +21,8 @@ type Placement struct {
 	servers unix.CPUSet
 }
 
-// Place takes the last processor that this process may use for servers, and leaves the others to the process until it ends: they ask and
-// answer.
+// Place takes the last processor that this process may use for servers, and binds the process to the others until it
+// ends.
 func Place() (Placement, error) {
 	var all, servers unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -61,7 +61,7 @@ func confine(to *unix.CPUSet) error {
 	return nil
 }
 
-// start starts a command on the servers' processor. A signal to the terminal's group does not reach it, and it ends with this process.
+// start starts a command on the servers' processor. It does not get the terminal's Ctrl-C, and ends with this process.
 func (p Placement) start(c *exec.Cmd) error {
 	runtime.LockOSThread() // a process inherits the processors of the thread that starts it
 	defer runtime.UnlockOSThread()
@@ -77,7 +77,7 @@ func (p Placement) start(c *exec.Cmd) error {
 	return c.Start()
 }
 
-// cpuTime is the time that a process has spent on processors: its utime and stime, in nanoseconds instead of the ticks of /proc.
+// cpuTime is the time that a process has spent on processors: the sum of utime and stime in /proc, but in nanoseconds.
 func cpuTime(pid int) (time.Duration, error) {
 	const scheduled = 2 // the kind of clock, clock_getcpuclockid(3)
 	var spent unix.Timespec

@@ -11,7 +11,7 @@ import (
 // Placement says on which processors servers run.
 type Placement struct{ Shared bool }
 
-var errLinux = errors.New("servers are measured on Linux only, which alone says here what a process costs and where it runs")
+var errLinux = errors.New("servers are measured on Linux only: elsewhere danelaw cannot bind a process to a processor")
 
 // Place fails: there is no measuring here.
 func Place() (Placement, error) { return Placement{}, errLinux }

@@ -11,7 +11,7 @@ const cacheSize = "256"
 
 // Danelaw is the danelaw of a program file.
 func Danelaw(name, program string) Server {
-	return Server{Name: name, Program: program, file: "Corefile", configure: corefile, arguments: []string{"serve", "--quiet", "--conf"}}
+	return Server{name, program, []string{"serve", "--quiet", "--conf"}, "Corefile", corefile}
 }
 
 func corefile(s Setup) string {
@@ -40,7 +40,7 @@ func Unbound() (Server, error) {
 	if err != nil {
 		return Server{}, errors.New("Unbound is not installed; on Debian: apt-get install unbound")
 	}
-	return Server{Name: UnboundName, Program: program, file: "unbound.conf", configure: unboundConf, arguments: []string{"-d", "-c"}}, nil
+	return Server{UnboundName, program, []string{"-d", "-c"}, "unbound.conf", unboundConf}, nil
 }
 
 func unboundConf(s Setup) string {

@@ -25,9 +25,9 @@ type Server struct {
 	Name    string
 	Program string // its path
 
-	file      string // of its configuration
+	arguments []string // before the path of its configuration
+	file      string   // the name of that
 	configure func(Setup) string
-	arguments []string // that come before the file's path
 }
 
 // Setup is what a server is to do.
@@ -127,7 +127,7 @@ func (p *Process) await(ctx context.Context) error {
 		case <-p.ended:
 			return fmt.Errorf("%s does not start: %s", p.name, p.log.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer within %v: %w; it wrote: %s", p.name, startTime, ctx.Err(), p.log.tail())
+			return fmt.Errorf("%s does not answer in %v: %w; it wrote: %s", p.name, startTime, ctx.Err(), p.log.tail())
 		case <-time.After(askEvery):
 		}
 	}

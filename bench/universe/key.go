@@ -27,7 +27,7 @@ func (s Spec) key(zone string) (*zones.Key, error) {
 			continue
 		}
 		var key *zones.Key
-		if key, err = zones.KeyFrom(zone, s.Algorithm, dns.ZONE|dns.SEP, private); err == nil {
+		if key, err = zones.KeyFrom(zone, uint8(s.Algorithm), dns.ZONE|dns.SEP, private); err == nil {
 			return key, nil
 		}
 	}
@@ -37,7 +37,7 @@ func (s Spec) key(zone string) (*zones.Key, error) {
 // private is the private key that a text stands for.
 func (s Spec) private(text string) (crypto.Signer, error) {
 	seed := sha512.Sum512([]byte(text))
-	switch s.Algorithm {
+	switch uint8(s.Algorithm) {
 	case dns.RSASHA256, dns.RSASHA512:
 		return sharedRSA(s.Seed), nil
 	case dns.ECDSAP256SHA256:
@@ -50,7 +50,7 @@ func (s Spec) private(text string) (crypto.Signer, error) {
 	return nil, fmt.Errorf("a universe is signed with algorithm 8, 10, 13, 14 or 15, not %d", s.Algorithm)
 }
 
-// rsaBits is the size that zone-signing keys of RSA had for long, and with which a denial by NSEC3 fits into a datagram.
+// rsaBits is a size that zone-signing keys often have, and with which a denial by NSEC3 fits into a datagram.
 const rsaBits = 1024
 
 var rsaKeys = struct {
@@ -58,7 +58,7 @@ var rsaKeys = struct {
 	bySeed map[uint64]*rsa.PrivateKey
 }{bySeed: map[uint64]*rsa.PrivateKey{}}
 
-// sharedRSA is the key of all zones with RSA, as one takes long to find. The standard library does not make one from a seed.
+// sharedRSA is the key of all zones with RSA, as one takes long to find. The standard library makes none from a seed.
 func sharedRSA(seed uint64) *rsa.PrivateKey {
 	rsaKeys.Lock()
 	defer rsaKeys.Unlock()

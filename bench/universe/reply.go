@@ -16,7 +16,7 @@ type replies struct {
 
 // Question is what a client asks, and what a validator must answer.
 type Question struct {
-	Query   []byte // packed, with RD, AD and DO and ID zero; the question ends where the 11 octets of the OPT record begin
+	Query   []byte // packed, with RD, AD, DO, ID zero; behind the question are the 11 octets of the OPT record
 	Name    string
 	Type    uint16
 	Rcode   int
@@ -82,8 +82,8 @@ func key(q dns.Question) string {
 	return string(binary.BigEndian.AppendUint16(wire[:end], q.Qtype))
 }
 
-// Reply appends to dst the reply to a query; nothing if the query is none. Over a stream it is always whole, over UDP truncated if
-// the client has no room for it.
+// Reply appends to dst the reply to a query; nothing if the query is none. Over a stream it is always whole, over UDP
+// truncated if the client has no room for it.
 func (u *Universe) Reply(dst, query []byte, stream bool) []byte {
 	end := questionEnd(query)
 	if end == 0 {
@@ -140,7 +140,7 @@ func questionEnd(query []byte) int {
 	return 0
 }
 
-// lower appends a name, with what follows it, in lower case. No length of a label is a letter, as it is under 64, but a type may have one.
+// lower appends a name in lower case, and the type behind it as it is. The length of a label, under 64, is no letter.
 func lower(dst, name []byte) []byte {
 	for _, c := range name[:len(name)-2] {
 		if 'A' <= c && c <= 'Z' {

@@ -21,7 +21,7 @@ type Spec struct {
 	Insecure  float64   `json:"insecure"`  // share of the domains that have no DS and are not signed
 	Shared    float64   `json:"shared"`    // share of the domains whose mail host is a provider's
 	Providers int       `json:"providers"` // so many of the domains, the first ones, have mail hosts for others
-	Algorithm uint8     `json:"algorithm"` // of all keys: 8, 10, 13, 14 or 15
+	Algorithm int       `json:"algorithm"` // of all keys: 8, 10, 13, 14 or 15
 	Denial    Denial    `json:"denial"`    // of the domains; the top-level domains have theirs
 	Now       time.Time `json:"now"`       // signatures are valid from an hour before, for 14 days
 }

@@ -1,6 +1,7 @@
-// Package universe is a signed DNS of many mail domains for measurements. A [Spec] says what it is like and makes the same one,
-// octet by octet, wherever it is built: names, keys and signatures follow from its seed and its time. What an MTA's resolver asks is
-// signed and packed ahead, so that answering costs a look into a table; any other question is answered by making its zone again.
+// Package universe is a signed DNS of many mail domains for measurements. A [Spec] says what it is like and makes the
+// same one, octet by octet, wherever it is built: names, keys and signatures follow from its seed and its time. What
+// an MTA's resolver asks is signed and packed ahead, so that answering costs a look into a table; any other question
+// is answered by making its zone again.
 package universe
 
 import (

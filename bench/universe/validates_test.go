@@ -18,15 +18,16 @@ import (
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
-// TestValidates: danelaw finds Secure and Insecure what the universe says is so, with every algorithm and both ways to deny, and asks
-// little that the universe has not foreseen.
+// TestValidates: danelaw finds Secure and Insecure what the universe says is so, with every algorithm and both ways
+// to deny, and asks little that the universe has not foreseen.
 func TestValidates(t *testing.T) {
-	for _, algorithm := range []uint8{dns.RSASHA256, dns.RSASHA512, dns.ECDSAP256SHA256, dns.ECDSAP384SHA384, dns.ED25519} {
+	for _, algorithm := range []int{8, 10, 13, 14, 15} {
 		for _, denial := range []universe.Denial{universe.NSEC, universe.NSEC3} {
 			t.Run(fmt.Sprint(algorithm, " ", denial), func(t *testing.T) {
 				const domains = 40
 				u, err := universe.New(t.Context(), universe.Spec{
-					Seed: 3, Domains: domains, Insecure: 0.4, Shared: 0.5, Providers: 5, Algorithm: algorithm, Denial: denial, Now: time.Now(),
+					Seed: 3, Domains: domains, Insecure: 0.4, Shared: 0.5, Providers: 5,
+					Algorithm: algorithm, Denial: denial, Now: time.Now(),
 				}, func() {})
 				if err != nil {
 					t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package upstream answers resolvers that are measured: it is so cheap that they, not it, are what a measurement is about. It reads and
-// writes datagrams by the batch, and may answer after a fixed delay, as if it were far away.
+// Package upstream answers resolvers that are measured. It is cheap, so that they and not it set the pace: it reads
+// and writes datagrams by the batch. It may answer after a fixed delay, as if it were far away.
 package upstream
 
 import (
@@ -15,8 +15,8 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
-// Answerer knows all answers. Reply appends to dst the reply to a query, nothing for one that is to get none; over a stream it is
-// whole, else no longer than the client has room for.
+// Answerer knows all answers. Reply appends to dst the reply to a query, nothing for one that is to get none; over a
+// stream it is whole, else no longer than the client has room for.
 type Answerer interface {
 	Reply(dst, query []byte, stream bool) []byte
 }

@@ -22,9 +22,10 @@ func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "bench",
 		Usage: "measure what validation costs, beside other resolvers",
-		Description: "Starts danelaw and, if it is installed, Unbound on loopback, each on a processor of its own, in front of a signed DNS made up for\n" +
-			"this, asks them in turn, and prints what a domain or a query costs them. Every reply is checked: a wrong one makes the run void.\n" +
-			"Nothing else should run on the machine meanwhile. It asks nothing of the network and leaves nothing behind.\n\n" +
+		Description: "Starts danelaw and, if it is installed, Unbound on loopback, on a processor of their own,\n" +
+			"in front of a signed DNS made up for this, asks them in turn, and prints what a domain or query costs\n" +
+			"them. Every reply is checked: a wrong one makes the run void. Nothing else should run on the machine\n" +
+			"meanwhile. It asks nothing of the network and leaves nothing behind.\n\n" +
 			"To see what a change costs, with both danelaws in one run:\n\n" +
 			"  danelaw bench --beside before=/path/of/the/other/danelaw",
 		Flags:  benchFlags(),
@@ -33,22 +34,23 @@ func benchCommand() *cli.Command {
 }
 
 func benchFlags() []cli.Flag {
+	workloads := strings.Join(bench.Workloads(), " or ")
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "beside", Usage: "measure the danelaw at `PATH`, too; NAME=PATH gives it a name"},
-		&cli.StringSliceFlag{Name: "peer", Usage: "measure `NAME`, too: unbound, the default, or none", HideDefault: true},
-		&cli.StringSliceFlag{Name: "workload", Usage: "`NAME` of " + strings.Join(bench.Workloads(), ", ") + "; default: all", HideDefault: true},
+		&cli.StringSliceFlag{Name: "peer", Usage: "measure `NAME`, too: unbound (default) or none", HideDefault: true},
+		&cli.StringSliceFlag{Name: "workload", Usage: "`NAME` is " + workloads + " (default: both)", HideDefault: true},
 		&cli.IntFlag{Name: "rounds", Value: 5, Usage: "each server does each workload `N` times", Validator: positive},
-		&cli.DurationFlag{Name: "seconds", Value: 4 * time.Second, Usage: "ask for cached answers for a `DURATION` each time"},
-		&cli.IntFlag{Name: "in-flight", Value: 200, Usage: "so many deliveries, `N`, ask at the same time", Validator: positive},
+		&cli.DurationFlag{Name: "seconds", Value: 4 * time.Second, Usage: "hot: each time for a `DURATION`"},
+		&cli.IntFlag{Name: "in-flight", Value: 200, Usage: "cold: `N` deliveries at a time", Validator: positive},
 		&cli.DurationFlag{Name: "delay", Usage: "the upstream answers after a `DURATION`", HideDefault: true},
 		&cli.IntFlag{Name: "domains", Value: 6000, Usage: "`N` domains are in the DNS made up", Validator: positive},
-		&cli.FloatFlag{Name: "insecure", Value: 0.6, Usage: "`SHARE` of domains that are not signed, from 0 to 1"},
-		&cli.FloatFlag{Name: "shared", Value: 0.6, Usage: "`SHARE` of domains whose mail host is a provider's, from 0 to 1"},
-		&cli.IntFlag{Name: "providers", Usage: "there are `N` of them; default: one domain in 60", HideDefault: true},
+		&cli.FloatFlag{Name: "insecure", Value: 0.6, Usage: "`SHARE` of domains that are not signed, 0 to 1"},
+		&cli.FloatFlag{Name: "shared", Value: 0.6, Usage: "`SHARE` of domains whose mail host is a provider's, 0 to 1"},
+		&cli.IntFlag{Name: "providers", Usage: "there are `N` of them (default: a domain in 60)", HideDefault: true},
 		&cli.IntFlag{Name: "algorithm", Value: 13, Usage: "sign with algorithm `N`: 8, 10, 13, 14 or 15"},
-		&cli.StringFlag{Name: "denial", Value: string(universe.Mixed), Usage: "domains deny by `KIND`: nsec, nsec3 or mixed"},
+		&cli.StringFlag{Name: "denial", Value: string(universe.Mixed), Usage: "`KIND` is nsec, nsec3 or mixed"},
 		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw names, keys and domains from `N`"},
-		&cli.BoolFlag{Name: "json", Usage: "print all samples for a program"},
+		&cli.BoolFlag{Name: "json", Usage: "print all samples, for a program"},
 	}
 }
 
@@ -91,8 +93,9 @@ func benchUniverse(c *cli.Command) universe.Spec {
 		providers = max(1, c.Int("domains")/60)
 	}
 	return universe.Spec{
-		Seed: c.Uint64("seed"), Domains: c.Int("domains"), Insecure: c.Float("insecure"), Shared: c.Float("shared"), Providers: providers,
-		Algorithm: uint8(c.Int("algorithm")), Denial: universe.Denial(c.String("denial")), Now: time.Now(),
+		Seed: c.Uint64("seed"), Domains: c.Int("domains"), Insecure: c.Float("insecure"), Shared: c.Float("shared"),
+		Providers: providers, Algorithm: c.Int("algorithm"), Denial: universe.Denial(c.String("denial")),
+		Now: time.Now(),
 	}
 }
 

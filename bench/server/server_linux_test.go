@@ -1,0 +1,75 @@
+package server
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+var allowed = regexp.MustCompile(`Cpus_allowed_list:\s+(\S+)`)
+
+// processors is what a status file of /proc says that a process may run on.
+func processors(t *testing.T, status []byte) string {
+	t.Helper()
+	m := allowed.FindSubmatch(status)
+	if m == nil {
+		t.Fatalf("no processors in %s", status)
+	}
+	return string(m[1])
+}
+
+// TestPlace: what is started runs on one processor, on which no thread of this process runs, if there are two.
+func TestPlace(t *testing.T) {
+	place, err := Place()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	command := exec.Command("cat", "/proc/self/status")
+	command.Stdout = &out
+	if err := place.start(command); err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	servers := processors(t, []byte(out.String()))
+	if strings.ContainsAny(servers, ",-") {
+		t.Errorf("servers may run on %s", servers)
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		status, err := os.ReadFile("/proc/self/task/" + thread.Name() + "/status")
+		if err != nil {
+			continue // it has ended
+		}
+		if own := processors(t, status); (own == servers) != place.Shared {
+			t.Errorf("servers run on %s, thread %s of this process on %s", servers, thread.Name(), own)
+		}
+	}
+}
+
+// TestDoesNotStart: a program that is not there, and one that ends at once, are told with what they wrote.
+func TestDoesNotStart(t *testing.T) {
+	place, err := Place()
+	if err != nil {
+		t.Fatal(err)
+	}
+	setup := Setup{Upstream: netip.MustParseAddrPort("127.0.0.1:9"), Anchor: &dns.DS{Hdr: dns.RR_Header{Name: "."}}, Place: place}
+	for program, want := range map[string]string{
+		"/nonexistent": "x: fork/exec /nonexistent: no such file or directory",
+		"/bin/cat":     "x does not start: /bin/cat: ",
+	} {
+		if _, err := Danelaw("x", program).Start(t.Context(), setup); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
