@@ -11,6 +11,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
 // Meter is told what happened, for metrics. Its methods are cheap and safe for concurrent use.
@@ -23,7 +24,7 @@ type Meter interface {
 	Cache(hit bool)                     // a client question was, or was not, in the cache
 	Checks(signatures, nsec3Hashes int) // work spent on one client query
 	Joined()                            // a question was joined with one in flight (L-13)
-	Synthesised(by Proof)               // an answer was made of what is held for others (C-9, C-17)
+	Synthesised(by reuse.Proof)         // an answer was made of what is held for others (C-9, C-17)
 }
 
 // Config is what a Resolver is made of. Anchors, Exchanger, Store and Clock are required.
@@ -37,7 +38,7 @@ type Config struct {
 	Policy         dnssec.Policy
 	Negatives      []Negative // at the beginning; see Resolver.Distrust
 	Meter          Meter      // nil: nothing is counted
-	Aggressive     Aggressive
+	Aggressive     reuse.Use
 	Apart          map[string]bool // zones that are asked elsewhere than what is above them, by canonical name (C-17)
 	Prefetch       bool            // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
 	// Judged, if not nil, is told of every verdict that was not in the cache, with the sentence why it is not Secure. A failure to

@@ -152,7 +152,7 @@ type Flushed struct {
 
 // flush forgets all about name and the names below it, and what would deny them.
 func (s *Store) flush(name string) (n Flushed) {
-	s.ranges.flush(name)
+	s.proofs.Flush(name)
 	for at := name; at != "."; {
 		at = dnssec.Parent(at)
 		s.answers.Remove(cache.Key{Name: at, Type: nameError}) // C-17

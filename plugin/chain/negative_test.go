@@ -10,6 +10,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
 const strippedTLSA = "_25._tcp.mx.stripped.com."
@@ -283,7 +284,7 @@ func TestDump(t *testing.T) {
 // TestNegativeAnchorWithProofsHeld: what is held of a zone, or of one above, proves nothing under a negative trust anchor, though it
 // is Secure (C-9, C-17, D-17); and no denial is sought there.
 func TestNegativeAnchorWithProofsHeld(t *testing.T) {
-	for _, use := range []Aggressive{AggressiveOff, AggressiveNSEC, AggressiveAll} {
+	for _, use := range []reuse.Use{reuse.Off, reuse.NSEC, reuse.All} {
 		r, u, now := setup(t, func(c *Config) { c.Aggressive = use })
 		expect(t, ask(r, "a.nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError)
 		expect(t, ask(r, "nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError)

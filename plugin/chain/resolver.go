@@ -12,6 +12,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
 // background is how long work may go on after its client was told SERVFAIL: its result fills the cache for the next try
@@ -361,9 +362,9 @@ func typeName(t uint16) string { return dns.Type(t).String() }
 // noMeter counts nothing.
 type noMeter struct{}
 
-func (noMeter) Fetch(fetch.Role, bool) {}
-func (noMeter) Limit(string)           {}
-func (noMeter) Cache(bool)             {}
-func (noMeter) Checks(_, _ int)        {}
-func (noMeter) Joined()                {}
-func (noMeter) Synthesised(Proof)      {}
+func (noMeter) Fetch(fetch.Role, bool)  {}
+func (noMeter) Limit(string)            {}
+func (noMeter) Cache(bool)              {}
+func (noMeter) Checks(_, _ int)         {}
+func (noMeter) Joined()                 {}
+func (noMeter) Synthesised(reuse.Proof) {}

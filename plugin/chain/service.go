@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
 // silence is how long the answer for a name below _tcp may be awaited before its denial is sought (D-17): longer than most answers take,
@@ -94,7 +95,7 @@ func (s *denialSearch) run() {
 
 // proven reports whether what is held proves a denial.
 func (s *denialSearch) proven() bool {
-	p, ok := s.beside.synthesise(s.beside.question, AggressiveAll)
+	p, ok := s.beside.synthesise(s.beside.question, reuse.All)
 	if s.ok = ok && p.Denial && p.Next == ""; s.ok {
 		s.denial = p
 		s.found(errDenied)

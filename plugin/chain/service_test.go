@@ -13,6 +13,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
 // serviceZone has hosts with and without TLSA records, and one with a record for another port.
@@ -28,7 +29,7 @@ other A 192.0.2.3
 _443._tcp.other TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000`
 
 // served returns a resolver whose world has the service zone at svc.com., behind servers that do to questions for TLSA what fails says.
-func served(t *testing.T, use Aggressive, sign func(*world), fails rule, change func(*Config)) (*Resolver, *upstream) {
+func served(t *testing.T, use reuse.Use, sign func(*world), fails rule, change func(*Config)) (*Resolver, *upstream) {
 	t.Helper()
 	r, u, _ := setup(t, func(c *Config) {
 		c.Aggressive, c.Timeout = use, 20*time.Second
@@ -111,7 +112,7 @@ func TestServiceDenied(t *testing.T) {
 }
 
 func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world), fails rule, want int, patience time.Duration, tries int) {
-	r, _ := served(t, AggressiveOff, sign, fails, nil)
+	r, _ := served(t, reuse.Off, sign, fails, nil)
 	others := func() {
 		expect(t, ask(r, "svc.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 		expect(t, ask(r, host, dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
@@ -150,7 +151,7 @@ func TestServiceNotDenied(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			r, u := served(t, AggressiveAll, tt.sign, refuses, tt.change)
+			r, u := served(t, reuse.All, tt.sign, refuses, tt.change)
 			inner := u.rule
 			u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 				if q.Qtype == dns.TypeA && q.Name == "_tcp.none.svc.com." && tt.above != nil {
@@ -174,7 +175,7 @@ func TestServiceNotDenied(t *testing.T) {
 
 // D-17, L-9: one more question, and none where the answer comes or a denial is held.
 func TestServiceQuestions(t *testing.T) {
-	r, u := served(t, AggressiveNSEC, nil, refuses, nil)
+	r, u := served(t, reuse.NSEC, nil, refuses, nil)
 	ask(r, "_25._tcp.none.svc.com.", dns.TypeTLSA)
 	if n := u.count("_tcp.none.svc.com. A"); n != 1 {
 		t.Errorf("asked %d times: %v", n, u.questions())
@@ -211,7 +212,7 @@ func (s *spent) Checks(signatures, _ int) { s.signatures.Add(int64(signatures)) 
 func TestServiceIsOnOneAccount(t *testing.T) {
 	for _, most := range []struct{ questions, signatures int }{{16, 128}, {6, 128}, {16, 4}} {
 		meter := &spent{roles: roles{asked: map[fetch.Role]int{}}}
-		r, u := served(t, AggressiveAll, nil, refuses, func(c *Config) {
+		r, u := served(t, reuse.All, nil, refuses, func(c *Config) {
 			c.Meter, c.UpstreamQuestions, c.SignatureChecks = meter, most.questions, most.signatures
 		})
 		refusesServices := u.rule
@@ -249,7 +250,7 @@ func TestServiceLateAnswer(t *testing.T) {
 		}
 		return fetch.Reply{}, nil, false
 	}
-	r, u := served(t, AggressiveNSEC, nil, late, nil)
+	r, u := served(t, reuse.NSEC, nil, late, nil)
 	expect(t, ask(r, "_25._tcp.mx.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeSuccess)
 	if u.count("_tcp.mx.svc.com. A") == 0 {
 		t.Error("no denial was sought")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
 // nameError is the type under which a Secure name error of a whole name is kept (C-4). No type of data has that number, and
@@ -20,7 +21,7 @@ type Store struct {
 	answers  *cache.Cache
 	marks    *cache.Table[mark]
 	failures *failures
-	ranges   *ranges
+	proofs   *reuse.Store // of names that were not asked for
 	verified *cache.Digests
 	entries  sync.Pool // of *cache.Entry
 }
@@ -32,7 +33,7 @@ func NewStore(size int64) *Store {
 		answers:  cache.New(size - size/4 - size/16 - size/16 - size/64),
 		marks:    cache.NewTable(size/4, mark.cost),
 		failures: newFailures(size / 16),
-		ranges:   newRanges(size / 16),
+		proofs:   reuse.NewStore(size / 16),
 		verified: cache.NewDigests(size / 64),
 		entries:  sync.Pool{New: func() any { return new(cache.Entry) }},
 	}
@@ -59,7 +60,7 @@ func (s *Store) Sizes() (all Sizes) {
 	all.Answers.Bytes, all.Answers.Entries = s.answers.Size()
 	all.Zones.Bytes, all.Zones.Entries = s.marks.Size()
 	all.Failures.Bytes, all.Failures.Entries = s.failures.table.Size()
-	all.Proofs.Bytes, all.Proofs.Entries = s.ranges.table.Size()
+	all.Proofs.Bytes, all.Proofs.Entries = s.proofs.Size()
 	all.Signatures.Bytes, all.Signatures.Entries = s.verified.Size()
 	return all
 }
@@ -75,7 +76,7 @@ func (s *Store) Size() (octets int64, entries int) {
 
 // Evicted returns how many entries were put out to make room for others, for metrics.
 func (s *Store) Evicted() uint64 {
-	return s.answers.Evicted() + s.marks.Evicted() + s.failures.table.Evicted() + s.ranges.table.Evicted()
+	return s.answers.Evicted() + s.marks.Evicted() + s.failures.table.Evicted() + s.proofs.Evicted()
 }
 
 // ForgetFailures drops all remembered failures: the clock was set, or upstream is back (T-14, C-11).
@@ -166,7 +167,9 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 		return
 	}
 	for _, p := range o.parts {
-		s.ranges.keep(p, o.age, now, most)
+		if !p.held { // what was made of proofs brings none that is new
+			s.proofs.Keep(p.Verdict, o.age, now, most)
+		}
 	}
 	ttl, expires := o.life()
 	life := min(max(time.Duration(ttl)*time.Second, least), most)

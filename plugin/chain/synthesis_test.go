@@ -14,6 +14,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -36,7 +37,7 @@ const kidZone = `@ SOA ns. h. 1 7200 3600 86400 300
 m A 192.0.2.13`
 
 // ranged returns a resolver whose world has the range zone at range.com., signed as change says.
-func ranged(t *testing.T, use Aggressive, sign func(*world), change func(*Config)) (*Resolver, *upstream, *clock, *proofs) {
+func ranged(t *testing.T, use reuse.Use, sign func(*world), change func(*Config)) (*Resolver, *upstream, *clock, *proofs) {
 	t.Helper()
 	made := &proofs{}
 	r, u, now := setup(t, func(c *Config) {
@@ -58,14 +59,14 @@ func ranged(t *testing.T, use Aggressive, sign func(*world), change func(*Config
 type proofs struct {
 	noMeter
 	mu sync.Mutex
-	by map[Proof]int
+	by map[reuse.Proof]int
 }
 
-func (p *proofs) Synthesised(by Proof) {
+func (p *proofs) Synthesised(by reuse.Proof) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.by == nil {
-		p.by = map[Proof]int{}
+		p.by = map[reuse.Proof]int{}
 	}
 	p.by[by]++
 }
@@ -97,30 +98,20 @@ func asks(t *testing.T, text string) dns.Question {
 	return question(name, dns.StringToType[qtype])
 }
 
-// What was learned by some questions answers another, or does not: by NSEC and by NSEC3. An answer made here says the same as the zone.
+// What was learned by some questions answers another, or does not: by the zone in which the name is known to lie. An answer made
+// here says the same as the zone, and that it was made here (S-15).
 func TestSynthesis(t *testing.T) {
 	for _, tt := range []struct {
 		title string
 		known string // questions asked before
 		q     string
-		by    Proof // of NSEC; "" if upstream has to be asked
-		by3   Proof // of NSEC3
+		by    reuse.Proof // of NSEC; "" if upstream has to be asked
+		by3   reuse.Proof // of NSEC3
 	}{
-		{"C-9: a name in a gap", "b A", "bb MX", ProofNSEC, ""},
-		{"C-9: a name in another gap", "b A", "y A", "", ""},
-		{"C-9: a type that the owner lacks", "a MX", "a TXT", ProofNSEC, ProofNSEC3},
-		{"C-9: a type that the owner has", "a MX", "a A", "", ""},
-		{"C-9: a name that ends the gap", "b A", "c A", "", ""},
-		{"C-9: NSEC itself, which every owner has", "a MX", "a NSEC", "", ProofNSEC3},
-		{"V-48: an empty non-terminal", "ent A", "ent MX", ProofNSEC, ProofNSEC3},
-		{"V-48: below an empty non-terminal, beyond the gap", "ent A", "f.ent MX", "", ""},
-		{"RFC 8198 5.3: a wildcard's data", "p.w MX", "q.w MX", ProofWildcard, ""},
+		{"C-9: a name in a gap", "b A", "bb MX", reuse.ProofNSEC, ""},
+		{"C-9: a type that the owner lacks", "a MX", "a TXT", reuse.ProofNSEC, reuse.ProofNSEC3},
+		{"RFC 8198 5.3: a wildcard's data", "p.w MX", "q.w MX", reuse.ProofWildcard, ""},
 		{"RFC 8198 5.3: an alias of a wildcard", "p.wc A", "q.wc A", "", ""},
-		{"RFC 8198 5.3: an alias itself", "p.wc CNAME", "q.wc CNAME", ProofWildcard, ""},
-		{"V-47: a wildcard of which nothing is known", "p.w MX", "q.w A", "", ""},
-		{"V-50: a wildcard that lacks the type", "p.w A", "q.w TXT", ProofNSEC, ""},
-		{"V-50: a wildcard that has it, which is not held", "p.w A", "q.w MX", "", ""},
-		{"C-9: a name beside a wildcard", "p.w MX,p.w A", "x.w A", "", ""},
 		{"V-50b: below a DNAME", "dn A,c MX", "foo.dn A", "", ""},
 		{"V-50a: below a delegation", "sub DS,b A", "host.sub A", "", ""},
 		{"V-50a: at a delegation", "sub DS", "sub A", "", ""},
@@ -128,10 +119,8 @@ func TestSynthesis(t *testing.T) {
 		{"C-10: an apex, of which the zone above has denied a type", "b A,kid DS,d.ent A,l A", "kid MX", "", ""},
 		{"C-10: a name in a zone below", "b A,l A", "n.kid A", "", ""},
 		{"C-10: a zone of its own", "kid TXT", "n.kid A", "", ""},
-		{"C-10: its own ranges", "n.kid A", "nn.kid A", ProofNSEC, ""},
-		{"C-17: below a name that does not exist", "b A", "x.y.b MX", ProofCut, ProofCut},
-		{"C-17: beside it", "b A", "xb A", "", ""},
-		{"C-9: below a name without data", "a MX", "x.a MX", ProofNSEC, ""},
+		{"C-10: its own ranges", "n.kid A", "nn.kid A", reuse.ProofNSEC, ""},
+		{"C-17: below a name that does not exist", "b A", "x.y.b MX", reuse.ProofCut, reuse.ProofCut},
 	} {
 		for _, nsec3 := range []bool{false, true} {
 			sign, want := (func(*world))(nil), tt.by
@@ -139,7 +128,7 @@ func TestSynthesis(t *testing.T) {
 				sign, want = withNSEC3(), tt.by3
 			}
 			t.Run(fmt.Sprintf("%s, NSEC3 %v", tt.title, nsec3), func(t *testing.T) {
-				r, u, _, made := ranged(t, AggressiveAll, sign, nil)
+				r, u, _, made := ranged(t, reuse.All, sign, nil)
 				for known := range strings.SplitSeq(tt.known, ",") {
 					q := asks(t, known)
 					ask(r, q.Name, q.Qtype)
@@ -156,7 +145,7 @@ func TestSynthesis(t *testing.T) {
 					t.Errorf("asked %d times, made by %v, want by %q", asked, made.by, want)
 				}
 				marked := slices.ContainsFunc(a.Notes, func(f *dnssec.Failure) bool { return f.Code == dns.ExtendedErrorCodeSynthesized })
-				if marked != (want != "" && want != ProofCut) {
+				if marked != (want != "" && want != reuse.ProofCut) {
 					t.Errorf("EDE 29 %v; notes %s", marked, notes(a)) // S-15
 				}
 			})
@@ -185,7 +174,7 @@ func data(rrs []dns.RR) (all []string) {
 // A reply made here holds all that a validator behind danelaw needs: it is judged again by another judge.
 func TestSynthesisedProof(t *testing.T) {
 	for _, sign := range []func(*world){nil, withNSEC3()} {
-		r, u, _, made := ranged(t, AggressiveAll, sign, nil)
+		r, u, _, made := ranged(t, reuse.All, sign, nil)
 		questions := []string{"b A", "a MX", "p.w MX", "p.w A", "x.b A", "a TXT"}
 		for n := range 20 { // some of them have their hashes where others have
 			questions = append(questions, fmt.Sprintf("b%d A", n), fmt.Sprintf("q%d.w MX", n), fmt.Sprintf("q%d.w TXT", n))
@@ -200,7 +189,7 @@ func TestSynthesisedProof(t *testing.T) {
 			other, _, _ := setup(t, func(c *Config) { c.Anchors = u.world.anchors(); c.Exchanger = replay{u, q, a} })
 			expectStatus(t, ask(other, q.Name, q.Qtype), dnssec.Secure)
 		}
-		if denial := made.by[ProofNSEC] + made.by[ProofNSEC3]; denial < 10 || made.by[ProofWildcard] < 10 || made.by[ProofCut] < 1 {
+		if denial := made.by[reuse.ProofNSEC] + made.by[reuse.ProofNSEC3]; denial < 10 || made.by[reuse.ProofWildcard] < 10 || made.by[reuse.ProofCut] < 1 {
 			t.Errorf("made by %v", made.by)
 		}
 	}
@@ -232,13 +221,13 @@ func (r replay) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetc
 // What is set decides what is used before asking; a name that does not exist is always the end (C-17).
 func TestAggressiveOption(t *testing.T) {
 	for _, tt := range []struct {
-		use         Aggressive
+		use         reuse.Use
 		sign        func(*world)
 		ranges, cut bool
 	}{
-		{AggressiveOff, nil, false, true}, {AggressiveOff, withNSEC3(), false, true},
-		{AggressiveNSEC, nil, true, true}, {AggressiveNSEC, withNSEC3(), false, true},
-		{AggressiveAll, nil, true, true}, {AggressiveAll, withNSEC3(), true, true},
+		{reuse.Off, nil, false, true}, {reuse.Off, withNSEC3(), false, true},
+		{reuse.NSEC, nil, true, true}, {reuse.NSEC, withNSEC3(), false, true},
+		{reuse.All, nil, true, true}, {reuse.All, withNSEC3(), true, true},
 	} {
 		r, u, _, _ := ranged(t, tt.use, tt.sign, nil)
 		expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
@@ -278,7 +267,7 @@ func TestNotHeld(t *testing.T) {
 		}},
 	} {
 		t.Run(title, func(t *testing.T) {
-			r, u, now, made := ranged(t, AggressiveAll, tt.sign, tt.change)
+			r, u, now, made := ranged(t, reuse.All, tt.sign, tt.change)
 			if tt.rule != nil {
 				tt.rule(u)
 			}
@@ -312,7 +301,7 @@ func losing(u *upstream, lost uint16) func(context.Context, dns.Question, fetch.
 
 // C-17, V-12: what the zone above says of a name below a nearer anchor counts for nothing, nor what another route's does.
 func TestSynthesisBelowAnchor(t *testing.T) {
-	r, u, _, _ := ranged(t, AggressiveAll, nil, func(c *Config) {
+	r, u, _, _ := ranged(t, reuse.All, nil, func(c *Config) {
 		anchors := map[string][]*dns.DS{"b.range.com.": {{Hdr: dns.RR_Header{Name: "b.range.com.", Rrtype: dns.TypeDS, Class: dns.ClassINET},
 			KeyTag: 1, Algorithm: dns.ECDSAP256SHA256, DigestType: dns.SHA256, Digest: strings.Repeat("00", 32)}}}
 		for zone, ds := range c.Anchors {
@@ -330,7 +319,7 @@ func TestSynthesisBelowAnchor(t *testing.T) {
 
 // C-9, C-7: an answer made here lives no longer than what it is made of, however often more is made of it.
 func TestSynthesisedLife(t *testing.T) {
-	r, u, now, made := ranged(t, AggressiveNSEC, nil, nil)
+	r, u, now, made := ranged(t, reuse.NSEC, nil, nil)
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	for i, life := range []uint32{200, 100, 1} {
 		now.advance(time.Duration(300-life)*time.Second - now.Now().Sub(newClock().Now()))
@@ -358,7 +347,7 @@ func TestSynthesisedLife(t *testing.T) {
 // D-17: what came since a failure was remembered answers instead of it, whatever is set.
 func TestInsteadOfFailure(t *testing.T) {
 	for _, sign := range []func(*world){nil, withNSEC3()} {
-		r, u, _, made := ranged(t, AggressiveOff, sign, nil)
+		r, u, _, made := ranged(t, reuse.Off, sign, nil)
 		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			return fetch.Reply{}, fmt.Errorf("no answer"), q.Qtype == dns.TypeTXT
 		})
@@ -377,7 +366,7 @@ func TestInsteadOfFailure(t *testing.T) {
 
 // What is asked to be new is asked upstream, whatever is held (C-14), and so is what is explained.
 func TestExplainAsks(t *testing.T) {
-	r, u, _, _ := ranged(t, AggressiveAll, nil, nil)
+	r, u, _, _ := ranged(t, reuse.All, nil, nil)
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	e := r.Explain(context.Background(), question("bb.range.com.", dns.TypeA))
 	expect(t, e.Answer, dnssec.Secure, dns.RcodeNameError)
@@ -400,7 +389,7 @@ func TestSynthesisProperty(t *testing.T) {
 		if round%2 == 1 {
 			sign = withNSEC3()
 		}
-		r, u, now, made := ranged(t, AggressiveAll, sign, nil)
+		r, u, now, made := ranged(t, reuse.All, sign, nil)
 		u.world.texts["range.com."] = randomZone(rnd)
 		u.world.build(t)
 		for range questions {
@@ -461,7 +450,7 @@ func randomZone(rnd *rand.Rand) string {
 func TestFlushRanges(t *testing.T) {
 	for _, sign := range []func(*world){nil, withNSEC3()} {
 		for _, flushed := range []string{"bb.range.com.", "range.com.", "com.", "x.bb.range.com."} {
-			r, u, _, _ := ranged(t, AggressiveAll, sign, nil)
+			r, u, _, _ := ranged(t, reuse.All, sign, nil)
 			expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 			expect(t, ask(r, "bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 			r.Flush(flushed)
@@ -472,7 +461,7 @@ func TestFlushRanges(t *testing.T) {
 			}
 		}
 	}
-	r, u, _, made := ranged(t, AggressiveAll, nil, nil)
+	r, u, _, made := ranged(t, reuse.All, nil, nil)
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	r.Flush("example.com.")
 	u.forget()
@@ -484,7 +473,7 @@ func TestFlushRanges(t *testing.T) {
 
 // T-18: nothing is made below a negative trust anchor, and a test of the zone under one asks.
 func TestSynthesisBelowNegative(t *testing.T) {
-	r, u, now, _ := ranged(t, AggressiveAll, nil, nil)
+	r, u, now, _ := ranged(t, reuse.All, nil, nil)
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	u.forget()
 	a := r.Retest(t.Context(), question("bb.range.com.", dns.TypeA))
@@ -496,5 +485,19 @@ func TestSynthesisBelowNegative(t *testing.T) {
 	a = ask(r, "bb.range.com.", dns.TypeA)
 	if expect(t, a, dnssec.Insecure, dns.RcodeNameError); u.count("bb.range.com. A") != 1 {
 		t.Errorf("asked %v", u.questions())
+	}
+}
+
+// C-14: what ends soon is asked for again, and not made of what ends as soon.
+func TestRenewalAsks(t *testing.T) {
+	r, u, now, made := ranged(t, reuse.All, nil, func(c *Config) { c.Prefetch = true })
+	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	now.advance(280 * time.Second)
+	u.forget()
+	ask(r, "b.range.com.", dns.TypeA)
+	for begun := time.Now(); u.count("b.range.com. A") == 0; time.Sleep(time.Millisecond) {
+		if time.Since(begun) > 20*time.Second {
+			t.Fatalf("not asked again; made by %v", made.by)
+		}
 	}
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
@@ -55,7 +56,7 @@ type Config struct {
 
 	CacheSize      int64         // octets
 	MinTTL, MaxTTL time.Duration // of the cache (C-5, C-6)
-	Aggressive     chain.Aggressive
+	Aggressive     reuse.Use
 	Prefetch       bool // what an MTA asks next, and what ends soon (C-14)
 
 	Timeout           time.Duration // L-10
@@ -77,7 +78,7 @@ func Defaults() Config {
 		Clock:   time.Now,
 		Anchors: trustanchors.Embedded(), Policy: dnssec.DefaultPolicy(),
 		AllowClients: loopback(), ADClients: loopback(),
-		CacheSize: ours().cache, MaxTTL: 24 * time.Hour, Prefetch: true, Aggressive: chain.AggressiveNSEC,
+		CacheSize: ours().cache, MaxTTL: 24 * time.Hour, Prefetch: true, Aggressive: reuse.NSEC,
 		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2, InFlight: ours().inFlight,
 		Waiting: 1000, EDNSSize: 1232,
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -90,7 +91,7 @@ type meter struct {
 	durations                 map[verdict]prometheus.Observer
 	hits, misses, joined      prometheus.Counter
 	signatures, nsec3, panics prometheus.Counter
-	synthesised               map[chain.Proof]prometheus.Counter
+	synthesised               map[reuse.Proof]prometheus.Counter
 	distrusted                prometheus.Counter
 }
 
@@ -102,9 +103,9 @@ func newMeter(block string) *meter {
 		hits: cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block), joined: joined.WithLabelValues(block),
 		signatures: signatureChecks.WithLabelValues(block), nsec3: nsec3Hashes.WithLabelValues(block),
 		panics: panics.WithLabelValues(block), distrusted: distrusted.WithLabelValues(block),
-		synthesised: map[chain.Proof]prometheus.Counter{},
+		synthesised: map[reuse.Proof]prometheus.Counter{},
 	}
-	for _, p := range []chain.Proof{chain.ProofCut, chain.ProofNSEC, chain.ProofNSEC3, chain.ProofWildcard} {
+	for _, p := range []reuse.Proof{reuse.ProofCut, reuse.ProofNSEC, reuse.ProofNSEC3, reuse.ProofWildcard} {
 		m.synthesised[p] = synthesised.WithLabelValues(block, string(p))
 	}
 	for _, from := range []verdict{secure, insecure, bogus} {
@@ -177,7 +178,7 @@ func (m *meter) Checks(signatures, nsec3Hashes int) {
 func (m *meter) Joined() { m.joined.Inc() }
 
 // Synthesised implements chain.Meter.
-func (m *meter) Synthesised(by chain.Proof) { m.synthesised[by].Inc() }
+func (m *meter) Synthesised(by reuse.Proof) { m.synthesised[by].Inc() }
 
 // upstreamMeter counts what the upstreams of a Handler do, and keeps their states.
 type upstreamMeter struct{ *Handler }

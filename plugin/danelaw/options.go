@@ -13,7 +13,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -182,8 +182,8 @@ func setAggressive(s *setting, args []string) error {
 	if err != nil {
 		return err
 	}
-	uses := map[string]chain.Aggressive{
-		"off": chain.AggressiveOff, "nsec": chain.AggressiveNSEC, "all": chain.AggressiveAll,
+	uses := map[string]reuse.Use{
+		"off": reuse.Off, "nsec": reuse.NSEC, "all": reuse.All,
 	}
 	use, ok := uses[arg]
 	if !ok {

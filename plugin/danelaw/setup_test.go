@@ -14,7 +14,7 @@ import (
 
 	"github.com/coredns/caddy"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
@@ -91,9 +91,9 @@ func TestOptions(t *testing.T) {
 		{[]string{"cache 1.5GiB"}, func(c *Config) { c.CacheSize = 3 << 29 }},
 		{[]string{"cache_ttl 60s 168h"}, func(c *Config) { c.MinTTL, c.MaxTTL = time.Minute, 168*time.Hour }},
 		{[]string{"cache_ttl 0s 1s"}, func(c *Config) { c.MinTTL, c.MaxTTL = 0, time.Second }},
-		{[]string{"aggressive_nsec off"}, func(c *Config) { c.Aggressive = chain.AggressiveOff }},
+		{[]string{"aggressive_nsec off"}, func(c *Config) { c.Aggressive = reuse.Off }},
 		{[]string{"aggressive_nsec nsec"}, func(c *Config) {}},
-		{[]string{"aggressive_nsec all"}, func(c *Config) { c.Aggressive = chain.AggressiveAll }},
+		{[]string{"aggressive_nsec all"}, func(c *Config) { c.Aggressive = reuse.All }},
 		{[]string{"prefetch on"}, func(c *Config) {}},
 		{[]string{"prefetch off"}, func(c *Config) { c.Prefetch = false }},
 		{[]string{"watch Example.org example.net.", "watch example.com"}, func(c *Config) {

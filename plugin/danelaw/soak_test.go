@@ -12,7 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/test/observe"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -160,8 +160,8 @@ func TestUpstreamAway(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := between(t, honest)
 			c := config(t, p.addr)
-			c.Aggressive = chain.AggressiveOff // all names are to be asked for
-			c.Timeout = 3 * time.Second        // long enough for a question to an upstream that is back, on a busy machine too
+			c.Aggressive = reuse.Off    // all names are to be asked for
+			c.Timeout = 3 * time.Second // long enough for a question to an upstream that is back, on a busy machine too
 			h := started(t, c)
 			server := serve(t, h)
 			eventually(t, 5*time.Second, "ready", h.Ready)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
 // ofTLSA does what how says to questions for TLSA only.
@@ -128,7 +128,7 @@ func TestAggressive(t *testing.T) {
 			t.Errorf("%s with %d records", describes(r), len(r.Ns))
 		}
 		asked, _ := p.questions()
-		made := metric(t, "synthesised_total", "block", c.Block, "proof", string(chain.ProofNSEC))
+		made := metric(t, "synthesised_total", "block", c.Block, "proof", string(reuse.ProofNSEC))
 		told := len(edes(r)) == 1 && edes(r)[0] == dns.ExtendedErrorCodeSynthesized
 		if (len(asked) == 0) == apart || (made == 1) == apart || told == apart {
 			t.Errorf("route of its own %v: asked %d questions, made %v, %s", apart, len(asked), made, describes(r))

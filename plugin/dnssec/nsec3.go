@@ -137,6 +137,16 @@ func (ch nsec3Chain) hash(name string) (string, bool) {
 	return ch.check.hashes.of(hashed{ch.set.iterations, ch.set.salt, name})
 }
 
+// Hash returns the raw NSEC3 hash of a canonical name (RFC 5155 section 5), with a salt in raw octets, for aggressive use
+// (C-9). It counts among the hashes of the client query (L-4). Not ok beyond the iterations allowed (V-61), for what is no
+// name, and when half of the hashes are spent: the rest is for what has to be judged.
+func (c *Check) Hash(name string, iterations uint16, salt string) (hash string, ok bool) {
+	if int(iterations) > c.Policy.NSEC3Iterations || len(c.hashes.known) >= maxHashes/2 {
+		return "", false
+	}
+	return c.hashes.of(hashed{iterations, salt, name})
+}
+
 // hashes remembers and counts the hashes of one client query (L-4, L-5).
 type hashes struct {
 	known   map[hashed]string

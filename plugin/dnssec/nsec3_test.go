@@ -371,6 +371,32 @@ func TestNSEC3HashBudget(t *testing.T) {
 	}
 }
 
+// L-4, V-61, C-9: aggressive use hashes as the judge does, and on the same account; it leaves half of the hashes to the
+// judge, and hashes nothing beyond the iterations allowed.
+func TestHashForAggressiveUse(t *testing.T) {
+	c := denialCheck()
+	hash, ok := c.Hash("a.example.", 12, "\xaa\xbb\xcc\xdd")
+	if raw, _ := decodeHash("35mthgpgcu1qg68fab165klnsnk3dpvl"); !ok || hash != raw {
+		t.Errorf("a.example. has the hash %x", hash)
+	}
+	if hash, ok := c.Hash("a.example.", 51, ""); ok {
+		t.Errorf("51 iterations: %x", hash)
+	}
+	if _, hashes := c.Work(); hashes != 1 {
+		t.Errorf("%d hashes counted, want 1", hashes)
+	}
+	for i := range 200 {
+		c.Hash(fmt.Sprintf("n%d.example.", i), 0, "")
+	}
+	if _, hashes := c.Work(); hashes != maxHashes/2 {
+		t.Errorf("%d hashes, want half of %d", hashes, maxHashes)
+	}
+	records := nsec3Lines("example.", 0, "-", 0, map[string]string{"example.": "NS SOA RRSIG"})
+	if got := askOf(t, c, "nxdomain b.example.", records...); got != "Secure" {
+		t.Errorf("the judge has no hashes left: %s", got)
+	}
+}
+
 // X-13, L-6: 500 NSEC3 in one denial are a limit; 16 of them are looked at.
 func TestFiveHundredNSEC3(t *testing.T) {
 	zone := map[string]string{"example.": "NS SOA RRSIG"}

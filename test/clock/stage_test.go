@@ -12,8 +12,8 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/test/world"
@@ -77,7 +77,7 @@ func (s *stage) newDanelaw(to ...string) (*danelaw.Handler, string) {
 	c := danelaw.Defaults()
 	c.Block = s.Name() + to[0] // its memory is its own
 	c.Clock = s.clock.Now
-	c.Aggressive = chain.AggressiveOff // new names are to show what the upstream has
+	c.Aggressive = reuse.Off // new names are to show what the upstream has
 	c.Anchors = trustanchors.Set{".": s.tree.anchors()}
 	c.Routes = []upstream.Route{{From: "."}}
 	for _, address := range to {
