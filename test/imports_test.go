@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"test/observe":      {},
 	"test/unbound":      {"test/observe", "test/ports"},
 	"test/mta":          {"zones"},
+	"test/scripted":     {"plugin/fetch", "test/world"},
 	"test/servers":      {"zones"},
 	"test/world":        {"zones"},
 }

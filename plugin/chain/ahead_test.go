@@ -12,6 +12,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/test/scripted"
 )
 
 func prefetching(c *Config) { c.Prefetch = true }
@@ -27,10 +28,10 @@ func settled(t *testing.T, r *Resolver) {
 }
 
 // renewals returns how often q was asked again because it ends soon.
-func (u *upstream) renewals(t *testing.T, r *Resolver, q string) int {
+func renewals(t *testing.T, r *Resolver, u *scripted.Upstream, q string) int {
 	t.Helper()
 	settled(t, r)
-	return u.count(q)
+	return u.Count(q)
 }
 
 // C-14: an answer in use is asked again once, with a tenth of its TTL left, and the client waits for nothing.
@@ -47,13 +48,13 @@ func TestRenew(t *testing.T) {
 		{life / 10, 2, uint32(life / time.Second)},
 		{life/10 - time.Second, 2, 0},
 	} {
-		now.set(now.start.Add(life - step.left))
+		now.Set(scripted.Noon.Add(life - step.left))
 		a := ask(r, "example.com.", dns.TypeMX)
 		expect(t, a, dnssec.Secure, dns.RcodeSuccess)
 		if !a.Cached && step.ttl != 0 {
 			t.Errorf("%v before its end the client had to wait", step.left)
 		}
-		if n := u.renewals(t, r, "example.com. MX"); n != step.asked {
+		if n := renewals(t, r, u, "example.com. MX"); n != step.asked {
 			t.Errorf("%v before its end: asked %d times, want %d", step.left, n, step.asked)
 		}
 		if ttl := ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl; step.ttl != 0 && ttl != step.ttl {
@@ -66,17 +67,17 @@ func TestRenew(t *testing.T) {
 func TestRenewFromACache(t *testing.T) {
 	r, u, now := setup(t, prefetching)
 	life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		for _, rr := range slices.Concat(reply.Msg.Answer, reply.Msg.Ns) {
-			rr.Header().Ttl -= min(rr.Header().Ttl, uint32(now.Now().Sub(now.start)/time.Second))
+			rr.Header().Ttl -= min(rr.Header().Ttl, uint32(now.Now().Sub(scripted.Noon)/time.Second))
 		}
 		return reply, nil, true
 	})
 	for left := life / 10; left > 0; left -= life / 60 {
-		now.set(now.start.Add(life - left))
+		now.Set(scripted.Noon.Add(life - left))
 		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-		if n := u.renewals(t, r, "example.com. MX"); n != 2 {
+		if n := renewals(t, r, u, "example.com. MX"); n != 2 {
 			t.Fatalf("%v before the end: asked %d times, want 2", left, n)
 		}
 	}
@@ -92,20 +93,20 @@ func TestRenewFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, u, now := setup(t, prefetching)
 			life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
-			u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 				if fetch.Describe(q) != "example.com. MX" {
 					return fetch.Reply{}, nil, false
 				}
-				reply, err := fault(u.reply(q))
+				reply, err := fault(u.Reply(q))
 				return reply, err, true
 			})
-			now.advance(life - 2*time.Second)
+			now.Advance(life - 2*time.Second)
 			for range 2 {
 				expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 				settled(t, r)
 			}
-			u.setRule(nil)
-			now.advance(2 * time.Second)
+			u.Follow(nil)
+			now.Advance(2 * time.Second)
 			expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 		})
 	}
@@ -144,7 +145,7 @@ func TestRenewLinks(t *testing.T) {
 	m, _ := r.Store.mark("example.com.", now.Now())
 	life := m.until.Sub(m.since)
 	links := func() (n int) {
-		for _, q := range u.questions() {
+		for _, q := range u.Asked() {
 			if q == "example.com. DS" || q == "example.com. DNSKEY" {
 				n++
 			}
@@ -155,7 +156,7 @@ func TestRenewLinks(t *testing.T) {
 		left time.Duration
 		want int
 	}{{life/10 + 2*time.Second, 2}, {life / 10, 4}, {life/10 - time.Second, 4}} {
-		now.set(now.start.Add(life - step.left))
+		now.Set(scripted.Noon.Add(life - step.left))
 		expect(t, ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 			m, ok := r.Store.mark("example.com.", now.Now())
@@ -173,12 +174,12 @@ func TestRenewLinks(t *testing.T) {
 func TestNoPrefetch(t *testing.T) {
 	r, u, now := setup(t, nil)
 	life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
-	u.forget()
+	u.Forget()
 	r.Ahead(question("mx.example.com.", dns.TypeA), false, nil)
-	now.advance(life - time.Second)
+	now.Advance(life - time.Second)
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-	if n := r.aheads.Load(); n != 0 || len(u.questions()) != 0 {
-		t.Errorf("%d flights, asked %v", n, u.questions())
+	if n := r.aheads.Load(); n != 0 || len(u.Asked()) != 0 {
+		t.Errorf("%d flights, asked %v", n, u.Asked())
 	}
 }
 
@@ -193,9 +194,9 @@ func TestAhead(t *testing.T) {
 		}
 	}
 	settled(t, r)
-	u.forget()
-	if a := ask(r, "mx.example.com.", dns.TypeA); !a.Cached || a.Status != dnssec.Secure || len(u.questions()) != 0 {
-		t.Errorf("cached %v, %v; asked %v", a.Cached, a.Status, u.questions())
+	u.Forget()
+	if a := ask(r, "mx.example.com.", dns.TypeA); !a.Cached || a.Status != dnssec.Secure || len(u.Asked()) != 0 {
+		t.Errorf("cached %v, %v; asked %v", a.Cached, a.Status, u.Asked())
 	}
 }
 
@@ -204,10 +205,10 @@ func TestAheadNear(t *testing.T) {
 	for near, want := range map[bool]int{true: 1, false: 3} {
 		r, u, _ := setup(t, prefetching)
 		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-		u.forget()
+		u.Forget()
 		r.Ahead(question("mx.example.com.", dns.TypeA), near, nil)
 		settled(t, r)
-		if got := u.questions(); len(got) != want {
+		if got := u.Asked(); len(got) != want {
 			t.Errorf("near %v: asked %v", near, got)
 		}
 	}
@@ -217,7 +218,7 @@ func TestAheadNear(t *testing.T) {
 func TestAheadIsBounded(t *testing.T) {
 	r, u, _ := setup(t, prefetching)
 	release := make(chan struct{})
-	u.setRule(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+	u.Follow(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		select {
 		case <-release:
 		case <-ctx.Done():
@@ -233,13 +234,13 @@ func TestAheadIsBounded(t *testing.T) {
 	}
 	close(release)
 	settled(t, r)
-	u.forget()
+	u.Forget()
 	r.Ahead(question("n0.example.com.", dns.TypeA), true, nil)
 	settled(t, r)
-	if u.count("n0.example.com. A") != 0 {
+	if u.Count("n0.example.com. A") != 0 {
 		t.Error("what failed a moment ago was asked for again")
 	}
-	u.setRule(nil)
+	u.Follow(nil)
 	r.Close()
 	told := make(chan *Answer, 1)
 	r.Ahead(question("mx.example.com.", dns.TypeAAAA), true, func(a *Answer) { told <- a })

@@ -12,32 +12,23 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/test/scripted"
+	"github.com/danelaw-dns/danelaw/test/world"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // aliasZones puts n zones into the world, z0.com. and so on; the name `link` of each is an alias of that in the next one, and
 // that of the last has an address.
-func aliasZones(t *testing.T, w *world, n int) {
-	t.Helper()
-	added := map[string]string{}
+func aliasZones(tree *world.Tree, n int) {
+	var added []zones.Plan
 	for i := range n {
 		zone, record := fmt.Sprintf("z%d.com.", i), "link A 192.0.2.1"
 		if i < n-1 {
 			record = fmt.Sprintf("link CNAME link.z%d.com.", i+1)
 		}
-		added[zone] = "@ SOA ns. h. 1 7200 3600 86400 300\n@ NS ns.\n" + record
-		w.texts["com."] += fmt.Sprintf("\nz%d NS ns.", i)
+		added = append(added, world.Zone(zone, record))
 	}
-	w.add(t, added)
-}
-
-// firstLinkOnly is the rule of an upstream that follows no alias.
-func (u *upstream) firstLinkOnly(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-	reply := u.reply(q)
-	if len(reply.Msg.Answer) > 0 {
-		reply.Msg.Ns = nil // the denial of the target
-	}
-	reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
-	return reply, nil, true
+	tree.Add(added...)
 }
 
 // L-8, L-1, L-9: a cold chain of 11 aliases in as many zones fits into all budgets, one of 12 is over the limit; whether
@@ -51,16 +42,16 @@ func TestLongestChain(t *testing.T) {
 		for _, followed := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%d zones, followed %v", test.zones, followed), func(t *testing.T) {
 				r, u, _ := setup(t, nil)
-				aliasZones(t, u.world, test.zones)
+				aliasZones(u.Tree, test.zones)
 				if !followed {
-					u.setRule(u.firstLinkOnly)
+					u.Follow(u.FirstLinkOnly)
 				}
 				a := ask(r, "link.z0.com.", dns.TypeA)
 				expect(t, a, test.status, test.rcode)
 				if test.status != dnssec.Secure && !a.Notes[0].Limit() {
 					t.Errorf("notes %s", notes(a))
 				}
-				if n := len(u.questions()); n > 60 {
+				if n := len(u.Asked()); n > 60 {
 					t.Errorf("%d questions", n)
 				}
 			})
@@ -78,8 +69,8 @@ func TestEndIsAskedOn(t *testing.T) {
 		})
 	}
 	always := false
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if q.Name == "alias.example.com." || always {
 			stripped(reply.Msg)
 		}
@@ -100,14 +91,14 @@ func TestEndIsAskedOn(t *testing.T) {
 // V-67: aliases in a circle are SERVFAIL, within one zone and over two replies.
 func TestAliasLoop(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.texts["example.com."] += "\na CNAME b\nb CNAME a\nself CNAME self"
-	u.world.build(t)
+	u.Tree.Plan("example.com.").Text += "\na CNAME b\nb CNAME a\nself CNAME self"
+	u.Tree.Publish()
 	for _, name := range []string{"a.example.com.", "self.example.com."} {
 		if a := ask(r, name, dns.TypeA); a.Rcode != dns.RcodeServerFailure {
 			t.Errorf("%s: %v %s", name, a.Status, notes(a))
 		}
 	}
-	u.setRule(u.firstLinkOnly)
+	u.Follow(u.FirstLinkOnly)
 	if a := ask(r, "b.example.com.", dns.TypeAAAA); a.Rcode != dns.RcodeServerFailure || a.Notes[0].Limit() {
 		t.Errorf("over two replies: %v %s", a.Status, notes(a))
 	}
@@ -117,13 +108,13 @@ func TestAliasLoop(t *testing.T) {
 // V-64, V-65: the result of a chain is its weakest link, whoever follows it; a direct CNAME question is judged by its own link.
 func TestWeakestLink(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.texts["example.com."] += "\ntobogus CNAME mx.stripped.com.\nback CNAME back.insecure.com."
-	u.world.texts["insecure.com."] += "\nback CNAME mx.example.com."
-	u.world.build(t)
+	u.Tree.Plan("example.com.").Text += "\ntobogus CNAME mx.stripped.com.\nback CNAME back.insecure.com."
+	u.Tree.Plan("insecure.com.").Text += "\nback CNAME mx.example.com."
+	u.Tree.Publish()
 	for _, followed := range []bool{true, false} {
 		if !followed {
 			r.Store = NewStore(1 << 20)
-			u.setRule(u.firstLinkOnly)
+			u.Follow(u.FirstLinkOnly)
 		}
 		for name, status := range map[string]dnssec.Status{
 			"tobogus.example.com.": dnssec.Bogus,
@@ -142,12 +133,12 @@ func TestWeakestLink(t *testing.T) {
 func TestLifeOfChains(t *testing.T) {
 	for _, followed := range []bool{true, false} {
 		r, u, now := setup(t, nil)
-		u.world.texts["example.com."] += "\nbrief 10 CNAME gone\nlong 3600 CNAME brief2\nbrief2 20 CNAME mx"
-		u.world.build(t)
+		u.Tree.Plan("example.com.").Text += "\nbrief 10 CNAME gone\nlong 3600 CNAME brief2\nbrief2 20 CNAME mx"
+		u.Tree.Publish()
 		gone := 10 * time.Second
 		if !followed {
 			gone = 300 * time.Second
-			u.setRule(u.firstLinkOnly)
+			u.Follow(u.FirstLinkOnly)
 		}
 		expect(t, ask(r, "brief.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 		expect(t, ask(r, "long.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
@@ -155,15 +146,15 @@ func TestLifeOfChains(t *testing.T) {
 			name string
 			ends time.Duration
 		}{{"brief.example.com.", 10 * time.Second}, {"long.example.com.", 20 * time.Second}, {"gone.example.com.", gone}} {
-			now.advance(test.ends - time.Second)
+			now.Advance(test.ends - time.Second)
 			if r.Cached(question(test.name, dns.TypeA)) == nil {
 				t.Errorf("%s: not cached a second before its end, followed %v", test.name, followed)
 			}
-			now.advance(time.Second)
+			now.Advance(time.Second)
 			if r.Cached(question(test.name, dns.TypeA)) != nil {
 				t.Errorf("%s: cached past its end, followed %v", test.name, followed)
 			}
-			now.advance(-test.ends)
+			now.Advance(-test.ends)
 		}
 	}
 }
@@ -173,11 +164,11 @@ func TestLifeOfChains(t *testing.T) {
 func TestNameErrorOfTheLastName(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	expect(t, ask(r, "dangling.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-	u.forget()
+	u.Forget()
 	a := ask(r, "gone.example.com.", dns.TypeTLSA)
 	expect(t, a, dnssec.Secure, dns.RcodeNameError)
-	if !a.Cached || len(u.questions()) != 0 || len(a.Answer) != 0 || len(a.Ns) == 0 {
-		t.Errorf("cached %v, asked %v, answer %v, authority %v", a.Cached, u.questions(), a.Answer, a.Ns)
+	if !a.Cached || len(u.Asked()) != 0 || len(a.Answer) != 0 || len(a.Ns) == 0 {
+		t.Errorf("cached %v, asked %v, answer %v, authority %v", a.Cached, u.Asked(), a.Answer, a.Ns)
 	}
 	if b := r.Cached(question("dangling.example.com.", dns.TypeAAAA)); b != nil {
 		t.Errorf("the alias itself is denied: %+v", b)
@@ -187,8 +178,8 @@ func TestNameErrorOfTheLastName(t *testing.T) {
 // V-66, C-4, L-8: DNAME: Secure by the DNAME's signature, by its own zone; nothing is asked about cuts below it.
 func TestDNAME(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.texts["example.com."] += "\nold DNAME deep.co.uk."
-	u.world.build(t)
+	u.Tree.Plan("example.com.").Text += "\nold DNAME deep.co.uk."
+	u.Tree.Publish()
 	a := ask(r, "mx.old.example.com.", dns.TypeA)
 	expect(t, a, dnssec.Secure, dns.RcodeSuccess)
 	var types []string
@@ -199,8 +190,8 @@ func TestDNAME(t *testing.T) {
 		t.Errorf("answer %s", got)
 	}
 	expect(t, ask(r, "nothing.old.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		for _, rr := range reply.Msg.Answer {
 			if cname, ok := rr.(*dns.CNAME); ok {
 				cname.Target = "mx.insecure.com."
@@ -215,8 +206,8 @@ func TestDNAME(t *testing.T) {
 // validate is not taken for that.
 func TestWalkThroughAliases(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.texts["example.com."] += "\nold DNAME deep.co.uk."
-	u.world.build(t)
+	u.Tree.Plan("example.com.").Text += "\nold DNAME deep.co.uk."
+	u.Tree.Publish()
 	walk := func(name string) *dnssec.Zone {
 		return r.newQuery(context.Background(), question(name, dns.TypeA)).zone(name)
 	}
@@ -226,15 +217,15 @@ func TestWalkThroughAliases(t *testing.T) {
 		}
 	}
 	walk("c.b.old.example.com.") // what is known of b holds below it
-	for _, q := range u.questions() {
+	for _, q := range u.Asked() {
 		if strings.HasSuffix(q, ".b.old.example.com. DS") {
 			t.Errorf("asked %s, below a DNAME", q)
 		}
 	}
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if q.Qtype == dns.TypeDS && q.Name == "outward.example.com." {
-			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
+			reply.Msg.Answer = scripted.Unsigned(reply.Msg.Answer)
 		}
 		return reply, nil, true
 	})
@@ -247,11 +238,11 @@ func TestWalkThroughAliases(t *testing.T) {
 // V-67: an unsigned CNAME at the apex beside SOA, NS and MX is common in unsigned zones, and no failure there.
 func TestApexCNAME(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if fetch.Describe(q) == "insecure.com. A" {
 			rr, _ := dns.NewRR("insecure.com. 300 IN CNAME mx.insecure.com.")
-			reply = u.reply(question("mx.insecure.com.", dns.TypeA))
+			reply = u.Reply(question("mx.insecure.com.", dns.TypeA))
 			reply.Msg.Question = []dns.Question{q}
 			reply.Msg.Answer = append([]dns.RR{rr}, reply.Msg.Answer...)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/test/scripted"
 )
 
 // eventually waits until ok holds, however slow the machine is.
@@ -31,10 +32,10 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // hold makes the upstream keep all questions back until they are released or given up; it counts those outstanding.
-func hold(u *upstream) (outstanding *atomic.Int64, release func()) {
+func hold(u *scripted.Upstream) (outstanding *atomic.Int64, release func()) {
 	outstanding = new(atomic.Int64)
 	gate := make(chan struct{})
-	u.setRule(func(ctx context.Context, _ dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+	u.Follow(func(ctx context.Context, _ dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		outstanding.Add(1)
 		defer outstanding.Add(-1)
 		select {
@@ -60,8 +61,8 @@ func TestSpeculationIsBounded(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all answers asked for", func() bool { return u.count(" A") == clients })
-	links := func() int { return u.count(" DS") + u.count(" DNSKEY") }
+	eventually(t, "all answers asked for", func() bool { return u.Count(" A") == clients })
+	links := func() int { return u.Count(" DS") + u.Count(" DNSKEY") }
 	eventually(t, "speculation", func() bool { return links() == 64 })
 	time.Sleep(10 * time.Millisecond)
 	if n := links(); n != 64 {
@@ -75,13 +76,13 @@ func TestSpeculationIsBounded(t *testing.T) {
 func TestSpeculationOfOneQuery(t *testing.T) {
 	roles := &roles{asked: map[fetch.Role]int{}}
 	r, u, _ := setup(t, func(c *Config) { c.Meter = roles })
-	aliasZones(t, u.world, 11)
+	aliasZones(u.Tree, 11)
 	expect(t, ask(r, "link.z0.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	r.Close()
 	if n := roles.asked[fetch.RoleWarm]; n != 6 {
-		t.Errorf("%d links asked for ahead, want %d: %v", n, 6, u.questions())
+		t.Errorf("%d links asked for ahead, want %d: %v", n, 6, u.Asked())
 	}
-	if all := u.questions(); len(slices.Compact(slices.Sorted(slices.Values(all)))) != len(all) {
+	if all := u.Asked(); len(slices.Compact(slices.Sorted(slices.Values(all)))) != len(all) {
 		t.Errorf("asked twice: %v", all)
 	}
 }
@@ -106,7 +107,7 @@ func TestNoSpeculationUnderLoad(t *testing.T) {
 	defer release()
 	go ask(r, "example.com.", dns.TypeMX)
 	eventually(t, "the answer is asked for", func() bool { return outstanding.Load() > 0 })
-	if got := u.questions(); len(got) != 1 {
+	if got := u.Asked(); len(got) != 1 {
 		t.Errorf("asked %v with one of two places taken", got)
 	}
 }
@@ -117,7 +118,7 @@ func TestNoSpeculationBelowUnderscore(t *testing.T) {
 	for _, name := range []string{"_25._tcp.mx.example.com.", "x._domainkey.example.com.", "_dmarc.com.", "_tcp."} {
 		ask(r, name, dns.TypeTXT)
 	}
-	for _, q := range u.questions() {
+	for _, q := range u.Asked() {
 		if strings.HasPrefix(q, "_") && !strings.HasSuffix(q, " TXT") || strings.Contains(q, "._") && !strings.HasSuffix(q, " TXT") {
 			t.Errorf("asked %s", q)
 		}
@@ -188,12 +189,12 @@ func TestSilenceIsRemembered(t *testing.T) {
 				t.Errorf("question %d: after %v cached %v, %s; want %+v", i, waited, a.Cached, notes(a), want)
 			}
 		}
-		if n := u.count(fetch.Describe(q)); n != 1 {
+		if n := u.Count(fetch.Describe(q)); n != 1 {
 			t.Errorf("asked %d times", n)
 		}
-		now.advance(5 * time.Second)
-		if a := r.Resolve(context.Background(), q); a.Cached || u.count(fetch.Describe(q)) != 2 {
-			t.Errorf("after 5 s: cached %v, asked %d times", a.Cached, u.count(fetch.Describe(q)))
+		now.Advance(5 * time.Second)
+		if a := r.Resolve(context.Background(), q); a.Cached || u.Count(fetch.Describe(q)) != 2 {
+			t.Errorf("after 5 s: cached %v, asked %d times", a.Cached, u.Count(fetch.Describe(q)))
 		}
 		r.Close()
 	})
@@ -204,10 +205,10 @@ func TestSilenceIsRemembered(t *testing.T) {
 func TestLateIsNotSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, u, _ := setup(t, nil)
-		u.setRule(func(ctx context.Context, q dns.Question, n fetch.Try) (fetch.Reply, error, bool) {
+		u.Follow(func(ctx context.Context, q dns.Question, n fetch.Try) (fetch.Reply, error, bool) {
 			if q.Name == "alias.example.com." && q.Qtype == dns.TypeA {
 				time.Sleep(7 * time.Second)
-				return u.firstLinkOnly(ctx, q, n)
+				return u.FirstLinkOnly(ctx, q, n)
 			}
 			if q.Name == "mx.example.com." {
 				<-ctx.Done()
@@ -230,7 +231,7 @@ func TestNothingIsRememberedOfALinkInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, u, _ := setup(t, nil)
 		silent := true
-		u.setRule(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		u.Follow(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			if silent && q.Name == "com." {
 				<-ctx.Done()
 				return fetch.Reply{}, ctx.Err(), true
@@ -285,12 +286,12 @@ func TestPutOutQuestionsLeaveNothing(t *testing.T) {
 	answers := make(chan *Answer, 5)
 	begin := func(i int) {
 		go func() { answers <- ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA) }()
-		eventually(t, "it is asked", func() bool { return u.count(fmt.Sprintf("n%d.example.com. A", i)) == 1 })
+		eventually(t, "it is asked", func() bool { return u.Count(fmt.Sprintf("n%d.example.com. A", i)) == 1 })
 	}
 	for i := range 4 {
 		begin(i)
 	}
-	joined := u.questions()[len(u.questions())-1]
+	joined := u.Asked()[len(u.Asked())-1]
 	before := outstanding.Load()
 	r.flights.mu.Lock()
 	for e := r.flights.yielding.Front(); e != nil; e = e.Next() {
@@ -336,38 +337,38 @@ func (l *limits) Limit(name string) {
 
 // L-16, L-12: every limit is counted once under its name, is SERVFAIL and says so; nothing of it is kept for more than a second.
 func TestLimitsAreCounted(t *testing.T) {
-	for name, world := range map[string]func(t *testing.T, r *Resolver, u *upstream){
-		"signature_checks":   func(_ *testing.T, r *Resolver, _ *upstream) { r.SignatureChecks = 1 },
-		"upstream_questions": func(_ *testing.T, r *Resolver, _ *upstream) { r.fetcher.Questions = 2 },
-		"response_octets": func(_ *testing.T, _ *Resolver, u *upstream) {
-			u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-				reply := u.reply(q)
+	for name, world := range map[string]func(t *testing.T, r *Resolver, u *scripted.Upstream){
+		"signature_checks":   func(_ *testing.T, r *Resolver, _ *scripted.Upstream) { r.SignatureChecks = 1 },
+		"upstream_questions": func(_ *testing.T, r *Resolver, _ *scripted.Upstream) { r.fetcher.Questions = 2 },
+		"response_octets": func(_ *testing.T, _ *Resolver, u *scripted.Upstream) {
+			u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+				reply := u.Reply(q)
 				reply.Size = (256<<10)/2 + 1
 				return reply, nil, true
 			})
 		},
-		"deadline": func(t *testing.T, r *Resolver, u *upstream) {
+		"deadline": func(t *testing.T, r *Resolver, u *scripted.Upstream) {
 			_, release := hold(u)
 			t.Cleanup(release)
 			r.Timeout = time.Millisecond
 		},
-		"in_flight": func(t *testing.T, r *Resolver, _ *upstream) {
+		"in_flight": func(t *testing.T, r *Resolver, _ *scripted.Upstream) {
 			r.flights = newTable(1, 1)
 			for _, key := range []string{"a", "b"} {
 				f, _, _ := r.flights.join(key, "", noZone)
 				f.began = time.Now().Add(time.Hour)
 			}
 		},
-		"waiting": func(_ *testing.T, r *Resolver, _ *upstream) {
+		"waiting": func(_ *testing.T, r *Resolver, _ *scripted.Upstream) {
 			r.flights = newTable(10, 1)
 			r.flights.join(failureKey(question("link.z0.com.", dns.TypeA)), "", noZone)
 		},
-		"aliases": func(t *testing.T, _ *Resolver, u *upstream) { aliasZones(t, u.world, 13) },
+		"aliases": func(t *testing.T, _ *Resolver, u *scripted.Upstream) { aliasZones(u.Tree, 13) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			meter := &limits{hits: map[string]int{}}
 			r, u, now := setup(t, func(c *Config) { c.Meter = meter })
-			aliasZones(t, u.world, 2)
+			aliasZones(u.Tree, 2)
 			world(t, r, u)
 			a := ask(r, "link.z0.com.", dns.TypeA)
 			expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)

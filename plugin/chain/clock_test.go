@@ -12,21 +12,21 @@ import (
 // C-16: a link learned while the clock ran ahead is not used when it has been set back: it would outlive its TTL by as much.
 func TestLinksFromTheFuture(t *testing.T) {
 	r, u, now := setup(t, nil)
-	now.advance(24 * time.Hour)
+	now.Advance(24 * time.Hour)
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-	now.advance(-24 * time.Hour)
-	u.forget()
+	now.Advance(-24 * time.Hour)
+	u.Forget()
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	for _, link := range []string{". DNSKEY", "com. DS", "com. DNSKEY", "example.com. DS", "example.com. DNSKEY"} {
-		if u.count(link) == 0 {
-			t.Errorf("%s was not asked for: %v", link, u.questions())
+		if u.Count(link) == 0 {
+			t.Errorf("%s was not asked for: %v", link, u.Asked())
 		}
 	}
-	u.forget()
-	now.advance(time.Minute)
+	u.Forget()
+	now.Advance(time.Minute)
 	expect(t, ask(r, "nothing.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-	if n := len(u.questions()); n != 1 {
-		t.Errorf("what was learned since is not known: %v", u.questions())
+	if n := len(u.Asked()); n != 1 {
+		t.Errorf("what was learned since is not known: %v", u.Asked())
 	}
 }
 

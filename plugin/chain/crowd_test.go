@@ -156,8 +156,8 @@ func TestNoRoom(t *testing.T) {
 	} {
 		meter := &limits{hits: map[string]int{}}
 		r, u, _ := setup(t, func(c *Config) { c.Room, c.Meter = fetch.NewRoom(octets+8), meter })
-		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-			reply := u.reply(q)
+		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			reply := u.Reply(q)
 			reply.Size = (256 << 10) - 1
 			return reply, nil, true
 		})
@@ -266,7 +266,7 @@ func TestDemand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, u, _ := setup(t, nil)
 		var demand func() int
-		u.setRule(func(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error, bool) {
+		u.Follow(func(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error, bool) {
 			if q.Name == "example.com." && q.Qtype == dns.TypeMX && t.N == 0 {
 				demand = t.Demand
 				<-ctx.Done()

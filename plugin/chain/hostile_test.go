@@ -6,26 +6,29 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/test/scripted"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // liar spoils replies at random: it strips, swaps, forges and loses.
 type liar struct {
-	u    *upstream
+	u    *scripted.Upstream
+	mu   sync.Mutex // rand is not safe for concurrent use
 	rand *rand.Rand
 	rate float64 // of replies
 }
 
 func (l *liar) rule(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-	l.u.mu.Lock() // rand is not safe for concurrent use
-	defer l.u.mu.Unlock()
-	reply := l.u.reply(q)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	reply := l.u.Reply(q)
 	reply.Upstream = fmt.Sprint(l.rand.IntN(3))
 	for l.rand.Float64() < l.rate {
 		spoil := spoilers[l.rand.IntN(len(spoilers))]
@@ -49,13 +52,13 @@ func (l *liar) other(q dns.Question) *dns.Msg {
 	names := []string{q.Name, dnssec.Parent(q.Name), ".", "com.", "example.com.", "mx.example.com.", "nothing.example.com.", "insecure.com.",
 		"mx.insecure.com.", "nosuchtld.", "deep.co.uk.", "alias.example.com.", "x.wild.example.com.", "nothing." + q.Name}
 	types := []uint16{q.Qtype, dns.TypeDS, dns.TypeDNSKEY, dns.TypeA, dns.TypeMX, dns.TypeTLSA, dns.TypeSOA, dns.TypeNSEC}
-	return l.u.reply(question(names[l.rand.IntN(len(names))], types[l.rand.IntN(len(types))])).Msg
+	return l.u.Reply(question(names[l.rand.IntN(len(names))], types[l.rand.IntN(len(types))])).Msg
 }
 
 var spoilers = []func(*liar, dns.Question, *dns.Msg) *dns.Msg{
 	func(*liar, dns.Question, *dns.Msg) *dns.Msg { return nil },
 	func(_ *liar, _ dns.Question, m *dns.Msg) *dns.Msg { // stripped
-		m.Answer, m.Ns = withoutSigs(m.Answer), withoutSigs(m.Ns)
+		m.Answer, m.Ns = scripted.Unsigned(m.Answer), scripted.Unsigned(m.Ns)
 		return m
 	},
 	func(_ *liar, _ dns.Question, m *dns.Msg) *dns.Msg { m.Answer = nil; return m },
@@ -165,23 +168,23 @@ func TestLiar(t *testing.T) {
 	for name, denial := range map[string]*zones.NSEC3{"NSEC": nil, "NSEC3": {Salt: "aa"}, "opt-out": {OptOut: true}} {
 		t.Run(name, func(t *testing.T) {
 			honest, u, _ := setup(t, nil)
-			u.world.config.NSEC3 = denial
-			u.world.texts["example.com."] += "\n*.wild A 192.0.2.9\nold DNAME deep.co.uk."
-			u.world.build(t)
+			u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = denial })
+			u.Tree.Plan("example.com.").Text += "\n*.wild A 192.0.2.9\nold DNAME deep.co.uk."
+			u.Tree.Publish()
 			truth := truths(t, honest)
 			for round := range liarRounds {
 				r := New(Config{
 					Exchanger: u, Anchors: honest.Anchors, Store: NewStore(4 << 20), Clock: honest.Clock,
 					Policy: honest.Policy, Retries: 2,
 				})
-				l := &liar{u, rand.New(rand.NewPCG(uint64(round), 0)), []float64{0.1, 0.3, 0.6}[round%3]}
-				u.setRule(l.rule)
+				l := &liar{u: u, rand: rand.New(rand.NewPCG(uint64(round), 0)), rate: []float64{0.1, 0.3, 0.6}[round%3]}
+				u.Follow(l.rule)
 				for q, honest := range truth {
 					if a := r.Resolve(context.Background(), q); a.Status > dnssec.Bogus || a.Rcode != dns.RcodeServerFailure {
 						honest.check(t, round, q, a)
 					}
 				}
-				u.setRule(nil)
+				u.Follow(nil)
 				r.Store.ForgetFailures()
 				for q, honest := range truth {
 					honest.check(t, round, q, r.Resolve(context.Background(), q))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/test/scripted"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -29,14 +30,14 @@ func TestTypeZero(t *testing.T) {
 // C-2: that a name is no zone cut is not believed past the end of the signature that proved it.
 func TestNoCutExpires(t *testing.T) {
 	r, u, now := setup(t, nil)
-	now.advance(u.world.expiration.Sub(now.Now()) - 50*time.Second)
+	now.Advance(u.Tree.Plan(".").Config.Expiration.Sub(now.Now()) - 50*time.Second)
 	w := r.newQuery(context.Background(), question("mx.example.com.", dns.TypeA))
 	w.zone("mx.example.com.")
 	m, ok := r.Store.mark("mx.example.com.", now.Now())
 	if !ok || m.cut != dnssec.NoCut {
 		t.Fatalf("mark %+v %v, want NoCut", m, ok)
 	}
-	if _, ok := r.Store.mark("mx.example.com.", u.world.expiration.Add(time.Second)); ok {
+	if _, ok := r.Store.mark("mx.example.com.", u.Tree.Plan(".").Config.Expiration.Add(time.Second)); ok {
 		t.Error("still held for no cut when the proof has expired")
 	}
 }
@@ -65,14 +66,14 @@ func TestLifeOfTheWholeChain(t *testing.T) {
 			for _, warmed := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s %s %s %v", test.name, typeName(test.qtype), short, warmed), func(t *testing.T) {
 					r, u, now := setup(t, nil)
-					u.world.texts["example.com."] += "\nfar CNAME mx.deep.co.uk.\napart CNAME mx.deep.co.uk.\n*.wild TXT wild"
-					u.world.expire[short] = now.Now().Add(rest)
-					u.world.build(t)
-					u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+					u.Tree.Plan("example.com.").Text += "\nfar CNAME mx.deep.co.uk.\napart CNAME mx.deep.co.uk.\n*.wild TXT wild"
+					u.Tree.Plan(short).Config.Expiration = now.Now().Add(rest)
+					u.Tree.Publish()
+					u.Follow(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 						if q.Name != "apart.example.com." { // of which upstream leaves the target to us
 							return fetch.Reply{}, nil, false
 						}
-						return u.firstLinkOnly(ctx, q, try)
+						return u.FirstLinkOnly(ctx, q, try)
 					})
 					if warmed {
 						for _, name := range []string{"example.com.", "insecure.com.", "deep.co.uk."} {
@@ -89,11 +90,11 @@ func TestLifeOfTheWholeChain(t *testing.T) {
 							t.Errorf("TTL %d of %s, %v before a signature ends", ttl, rr.Header().Name, rest)
 						}
 					}
-					now.advance(rest - time.Second)
+					now.Advance(rest - time.Second)
 					if r.Cached(q) == nil {
 						t.Error("not cached to its end")
 					}
-					now.advance(2 * time.Second)
+					now.Advance(2 * time.Second)
 					if r.Cached(q) != nil {
 						t.Error("cached past the end of a signature")
 					}
@@ -134,13 +135,13 @@ func TestPositiveLife(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, u, now := setup(t, func(c *Config) { c.MinTTL = test.least })
-			u.world.texts["example.com."] += fmt.Sprintf("\nlong %d A 192.0.2.1", test.ttl)
-			u.world.build(t)
-			u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			u.Tree.Plan("example.com.").Text += fmt.Sprintf("\nlong %d A 192.0.2.1", test.ttl)
+			u.Tree.Publish()
+			u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 				if q.Name != "long.example.com." || q.Qtype != dns.TypeA {
 					return fetch.Reply{}, nil, false
 				}
-				return withTTLs(u.reply(q), test.received), nil, true
+				return withTTLs(u.Reply(q), test.received), nil, true
 			})
 			q := question("long.example.com.", dns.TypeA)
 			a := r.Resolve(context.Background(), q)
@@ -149,11 +150,11 @@ func TestPositiveLife(t *testing.T) {
 				t.Errorf("TTL %d, want %d", ttl, test.told)
 			}
 			if test.lives > 0 {
-				now.advance(test.lives - time.Second)
+				now.Advance(test.lives - time.Second)
 				if r.Cached(q) == nil {
 					t.Errorf("not cached until %v", test.lives)
 				}
-				now.advance(time.Second)
+				now.Advance(time.Second)
 			}
 			if r.Cached(q) != nil {
 				t.Errorf("still cached at %v", test.lives)
@@ -165,10 +166,10 @@ func TestPositiveLife(t *testing.T) {
 // C-7: TTLs count from when a reply came, not from when the last link of the chain did, which may be seconds later.
 func TestTTLsCountFromTheReply(t *testing.T) {
 	r, u, now := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		if fetch.Describe(q) == "example.com. DNSKEY" {
-			eventually(t, "all else is there", func() bool { return u.count("") == 6 })
-			now.advance(3 * time.Second)
+			eventually(t, "all else is there", func() bool { return u.Count("") == 6 })
+			now.Advance(3 * time.Second)
 		}
 		return fetch.Reply{}, nil, false
 	})
@@ -179,7 +180,7 @@ func TestTTLsCountFromTheReply(t *testing.T) {
 			t.Errorf("TTL %d after 3 s, cached %v", ttl, a.Cached)
 		}
 	}
-	now.advance(3597 * time.Second)
+	now.Advance(3597 * time.Second)
 	if r.Cached(question("example.com.", dns.TypeMX)) != nil {
 		t.Error("cached for more than an hour")
 	}
@@ -188,18 +189,18 @@ func TestTTLsCountFromTheReply(t *testing.T) {
 // C-6: the floor never outlives a signature.
 func TestFloorAndExpiration(t *testing.T) {
 	r, u, now := setup(t, func(c *Config) { c.MinTTL = time.Minute })
-	u.world.expire["example.com."] = now.Now().Add(30 * time.Second)
-	u.world.build(t)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		return withTTLs(u.reply(q), 5), nil, true
+	u.Tree.Plan("example.com.").Config.Expiration = now.Now().Add(30 * time.Second)
+	u.Tree.Publish()
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		return withTTLs(u.Reply(q), 5), nil, true
 	})
 	q := question("example.com.", dns.TypeMX)
 	expect(t, r.Resolve(context.Background(), q), dnssec.Secure, dns.RcodeSuccess)
-	now.advance(29 * time.Second)
+	now.Advance(29 * time.Second)
 	if r.Cached(q) == nil {
 		t.Error("the floor does not hold")
 	}
-	now.advance(2 * time.Second)
+	now.Advance(2 * time.Second)
 	if r.Cached(q) != nil {
 		t.Error("the floor outlives the signature")
 	}
@@ -222,12 +223,12 @@ func TestNegativeLife(t *testing.T) {
 			for _, prefix := range []string{"mx.", "nothing."} {
 				t.Run(test.name+" "+prefix+zone, func(t *testing.T) {
 					r, u, now := setup(t, func(c *Config) { c.MinTTL = 30 * time.Second })
-					_, rest, _ := strings.Cut(u.world.texts[zone], "\n")
-					u.world.texts[zone] = test.soa + "\n" + rest
-					u.world.build(t)
+					_, rest, _ := strings.Cut(u.Tree.Plan(zone).Text, "\n")
+					u.Tree.Plan(zone).Text = test.soa + "\n" + rest
+					u.Tree.Publish()
 					q := question(prefix+zone, dns.TypeAAAA)
-					u.setRule(func(_ context.Context, asked dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-						reply := u.reply(asked)
+					u.Follow(func(_ context.Context, asked dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+						reply := u.Reply(asked)
 						if test.strip && asked == q {
 							reply.Msg.Ns = slices.DeleteFunc(reply.Msg.Ns, func(rr dns.RR) bool {
 								sig, ok := rr.(*dns.RRSIG)
@@ -241,11 +242,11 @@ func TestNegativeLife(t *testing.T) {
 						t.Fatalf("%v %s", a.Status, notes(a))
 					}
 					if test.lives > 0 {
-						now.advance(test.lives - time.Second)
+						now.Advance(test.lives - time.Second)
 						if r.Cached(q) == nil {
 							t.Errorf("not cached until %v", test.lives)
 						}
-						now.advance(time.Second)
+						now.Advance(time.Second)
 					}
 					if r.Cached(q) != nil {
 						t.Errorf("still cached at %v", test.lives)
@@ -299,10 +300,10 @@ func TestSecureStays(t *testing.T) {
 // C-8: whatever else a reply carries, nothing of it answers a question.
 func TestOnlyTheAnswerIsKept(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if q.Qtype == dns.TypeMX {
-			other := u.reply(question("mx.example.com.", dns.TypeA)).Msg.Answer
+			other := u.Reply(question("mx.example.com.", dns.TypeA)).Msg.Answer
 			forged, _ := dns.NewRR("mx.insecure.com. 3600 IN A 203.0.113.1")
 			reply.Msg.Extra = append(reply.Msg.Extra, append(other, forged)...)
 			reply.Msg.Ns = append(reply.Msg.Ns, other...)
@@ -326,11 +327,11 @@ func TestOnlyTheAnswerIsKept(t *testing.T) {
 func TestNameErrorOverEmptyName(t *testing.T) {
 	for _, denial := range []*zones.NSEC3{nil, {}} {
 		r, u, _ := setup(t, nil)
-		u.world.config.NSEC3 = denial
-		u.world.texts["example.com."] += "\nx.ent TXT x"
-		u.world.build(t)
-		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-			reply := u.reply(q)
+		u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = denial })
+		u.Tree.Plan("example.com.").Text += "\nx.ent TXT x"
+		u.Tree.Publish()
+		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			reply := u.Reply(q)
 			if q.Name == "ent.example.com." {
 				reply.Msg.Rcode = dns.RcodeNameError
 			}
@@ -347,10 +348,10 @@ func TestNameErrorOverEmptyName(t *testing.T) {
 // C-15: what was made from a wildcard answers for its own name only, and carries the proof for that.
 func TestWildcard(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.texts["example.com."] += "\n*.wild TXT wild\nreal.wild A 192.0.2.7"
-	u.world.build(t)
+	u.Tree.Plan("example.com.").Text += "\n*.wild TXT wild\nreal.wild A 192.0.2.7"
+	u.Tree.Publish()
 	for _, name := range []string{"a.wild.example.com.", "b.wild.example.com."} {
-		u.forget()
+		u.Forget()
 		for range 2 {
 			a := ask(r, name, dns.TypeTXT)
 			expect(t, a, dnssec.Secure, dns.RcodeSuccess)
@@ -358,13 +359,13 @@ func TestWildcard(t *testing.T) {
 				t.Errorf("%s: answer %v, authority %v", name, a.Answer, a.Ns)
 			}
 		}
-		if n := u.count(name + " TXT"); n != 1 {
+		if n := u.Count(name + " TXT"); n != 1 {
 			t.Errorf("%s asked %d times", name, n)
 		}
 	}
 	t.Run("replayed under another name", func(t *testing.T) {
-		expanded := u.reply(question("a.wild.example.com.", dns.TypeTXT)).Msg
-		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		expanded := u.Reply(question("a.wild.example.com.", dns.TypeTXT)).Msg
+		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			if q.Qtype != dns.TypeTXT {
 				return fetch.Reply{}, nil, false
 			}
@@ -384,16 +385,17 @@ func TestChainIsRenewedInTime(t *testing.T) {
 	r, u, now := setup(t, nil)
 	for minute := 0; minute < 60; minute += 5 {
 		expect(t, ask(r, fmt.Sprintf("n%d.example.com.", minute), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-		if asked := u.questions(); slices.Contains(asked, "example.com. DS") != (minute == 0) {
+		if asked := u.Asked(); slices.Contains(asked, "example.com. DS") != (minute == 0) {
 			t.Errorf("after %d minutes: asked %v", minute, asked)
 		}
-		u.forget()
-		now.advance(5 * time.Minute)
+		u.Forget()
+		now.Advance(5 * time.Minute)
 	}
-	u.world.unsign(t, "example.com.")
+	u.Tree.Plan("example.com.").Config.Unsigned = true
+	u.Tree.Publish()
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
-	if !slices.Contains(u.questions(), "example.com. DS") {
-		t.Errorf("not fetched anew: %v", u.questions())
+	if !slices.Contains(u.Asked(), "example.com. DS") {
+		t.Errorf("not fetched anew: %v", u.Asked())
 	}
 }
 
@@ -402,13 +404,13 @@ func TestEndsMeanwhile(t *testing.T) {
 	for _, zone := range []string{"example.com.", "com.", "."} {
 		t.Run(zone, func(t *testing.T) {
 			r, u, now := setup(t, nil)
-			u.world.expire[zone] = now.Now().Add(time.Minute)
-			u.world.build(t)
-			u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-				reply := u.reply(q)
+			u.Tree.Plan(zone).Config.Expiration = now.Now().Add(time.Minute)
+			u.Tree.Publish()
+			u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+				reply := u.Reply(q)
 				if q.Qtype == dns.TypeMX {
-					eventually(t, "the links are there", func() bool { return u.count("DNSKEY") >= 3 })
-					now.set(now.start.Add(time.Minute + time.Second))
+					eventually(t, "the links are there", func() bool { return u.Count("DNSKEY") >= 3 })
+					now.Set(scripted.Noon.Add(time.Minute + time.Second))
 				}
 				return reply, nil, true
 			})
@@ -428,22 +430,23 @@ func TestEndsMeanwhile(t *testing.T) {
 func TestBogusIsRemembered(t *testing.T) {
 	r, u, now := setup(t, nil)
 	for _, life := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second} {
-		u.forget()
+		u.Forget()
 		for range 10 {
 			expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
 		}
-		if n := u.count("stripped.com. MX"); n != 3 {
+		if n := u.Count("stripped.com. MX"); n != 3 {
 			t.Errorf("asked %d times, want 3 tries", n)
 		}
-		now.advance(life - time.Second)
-		u.forget()
+		now.Advance(life - time.Second)
+		u.Forget()
 		a := ask(r, "stripped.com.", dns.TypeMX)
-		if !a.Cached || a.Notes[0].Code != dns.ExtendedErrorCodeRRSIGsMissing || len(u.questions()) > 0 {
-			t.Errorf("%v before its end: cached %v, %s, asked %v", life, a.Cached, notes(a), u.questions())
+		if !a.Cached || a.Notes[0].Code != dns.ExtendedErrorCodeRRSIGsMissing || len(u.Asked()) > 0 {
+			t.Errorf("%v before its end: cached %v, %s, asked %v", life, a.Cached, notes(a), u.Asked())
 		}
-		now.advance(time.Second)
+		now.Advance(time.Second)
 	}
-	u.world.zones["stripped.com."].Reply = nil
+	u.Tree.Plan("stripped.com.").Fault = zones.Fault{}
+	u.Tree.Publish()
 	expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 	if _, ok := r.Store.failures.alive(failureKey(question("stripped.com.", dns.TypeMX)), now.Now()); ok {
 		t.Error("the failure outlives a success")

@@ -11,12 +11,15 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
+	"github.com/danelaw-dns/danelaw/test/scripted"
+	"github.com/danelaw-dns/danelaw/test/world"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 const strippedTLSA = "_25._tcp.mx.stripped.com."
 
 // distrust sets negative trust anchors that last an hour.
-func distrust(r *Resolver, now *clock, zones ...string) {
+func distrust(r *Resolver, now *world.Clock, zones ...string) {
 	var all []Negative
 	for _, zone := range zones {
 		all = append(all, Negative{Zone: zone, Until: now.Now().Add(time.Hour), Reason: "told them"})
@@ -59,9 +62,9 @@ func TestNegativeAnchor(t *testing.T) {
 	expect(t, mx(), dnssec.Bogus, dns.RcodeServerFailure)
 	distrust(r, now, "stripped.com.")
 	distrusted(t, tlsa())
-	now.advance(time.Hour - time.Second)
+	now.Advance(time.Hour - time.Second)
 	distrusted(t, tlsa())
-	now.advance(time.Second)
+	now.Advance(time.Second)
 	expect(t, tlsa(), dnssec.Bogus, dns.RcodeServerFailure)
 	expect(t, mx(), dnssec.Bogus, dns.RcodeServerFailure)
 }
@@ -104,8 +107,8 @@ func TestNegativeAnchorOfAHost(t *testing.T) {
 // too, and that of the root always (T-18, V-12).
 func TestNegativeAnchorUnderNearer(t *testing.T) {
 	r, _, now := setup(t, func(c *Config) {
-		w := c.Exchanger.(*upstream).world
-		c.Anchors["stripped.com."], c.Anchors["example.com."] = w.ds("stripped.com."), w.ds("example.com.")
+		tree := c.Exchanger.(*scripted.Upstream).Tree
+		c.Anchors["stripped.com."], c.Anchors["example.com."] = tree.DS("stripped.com."), tree.DS("example.com.")
 	})
 	distrust(r, now, ".", "com.", "stripped.com.")
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
@@ -120,7 +123,7 @@ func TestNegativeAnchorAsksNoChain(t *testing.T) {
 	r, u, now := setup(t, nil)
 	distrust(r, now, "stripped.com.")
 	distrusted(t, ask(r, "stripped.com.", dns.TypeMX))
-	if asked := u.questions(); len(asked) != 1 {
+	if asked := u.Asked(); len(asked) != 1 {
 		t.Errorf("asked %v", asked)
 	}
 }
@@ -139,7 +142,7 @@ func TestNegativeAnchorInFlight(t *testing.T) {
 		distrust(r, now, tt.before...)
 		r.Flush(".")
 		held, gate := make(chan struct{}, 1), make(chan struct{})
-		u.setRule(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		u.Follow(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			if q.Qtype == dns.TypeMX {
 				select {
 				case held <- struct{}{}:
@@ -186,10 +189,9 @@ func TestRetest(t *testing.T) {
 	distrusted(t, ask(r, "stripped.com.", dns.TypeMX))
 	retest := func() *Answer { return r.Retest(context.Background(), question("Stripped.com.", dns.TypeMX)) }
 	expect(t, retest(), dnssec.Bogus, dns.RcodeServerFailure)
-	u.world.mu.Lock()
-	u.world.zones["stripped.com."].Reply = nil
-	u.world.mu.Unlock()
-	now.advance(time.Minute) // past what is remembered of failed links
+	u.Tree.Plan("stripped.com.").Fault = zones.Fault{}
+	u.Tree.Publish()
+	now.Advance(time.Minute) // past what is remembered of failed links
 	expect(t, retest(), dnssec.Secure, dns.RcodeSuccess)
 	distrusted(t, ask(r, "stripped.com.", dns.TypeMX))
 }
@@ -200,7 +202,7 @@ func TestFailed(t *testing.T) {
 	expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
 	expect(t, ask(r, strippedTLSA, dns.TypeTLSA), dnssec.Bogus, dns.RcodeServerFailure)
 	expect(t, ask(r, "nokey.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
-	u.setRule(func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+	u.Follow(func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
 		return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, true
 	})
 	ask(r, "mx.stripped.com.", dns.TypeA)
@@ -227,25 +229,25 @@ func TestFlush(t *testing.T) {
 		expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
 	}
 	all()
-	u.forget()
+	u.Forget()
 	all()
-	if n := len(u.questions()); n > 0 {
-		t.Fatalf("not cached: %v", u.questions())
+	if n := len(u.Asked()); n > 0 {
+		t.Fatalf("not cached: %v", u.Asked())
 	}
 	if n := r.Flush("Example.com."); n.Answers != 2 || n.Zones != 1 || n.Failures != 0 {
 		t.Errorf("flushed %+v", n)
 	}
 	all()
-	if u.count("example.com. DNSKEY") == 0 || u.count("example.com. MX") != 2 || u.count("uk.")+u.count("stripped") > 0 {
-		t.Errorf("asked %v", u.questions())
+	if u.Count("example.com. DNSKEY") == 0 || u.Count("example.com. MX") != 2 || u.Count("uk.")+u.Count("stripped") > 0 {
+		t.Errorf("asked %v", u.Asked())
 	}
 	if n := r.Flush("com."); n.Answers != 2 || n.Failures == 0 {
 		t.Errorf("flushed %+v", n)
 	}
-	u.forget()
+	u.Forget()
 	all()
-	if u.count("stripped.com. MX") == 0 || u.count("uk.") > 0 {
-		t.Errorf("asked %v", u.questions())
+	if u.Count("stripped.com. MX") == 0 || u.Count("uk.") > 0 {
+		t.Errorf("asked %v", u.Asked())
 	}
 	r.Flush(".")
 	left := r.Store.Sizes() // signatures are of no name
@@ -260,7 +262,7 @@ func TestDump(t *testing.T) {
 	ask(r, "example.com.", dns.TypeMX)
 	ask(r, "nothing.example.com.", dns.TypeMX)
 	ask(r, "stripped.com.", dns.TypeMX)
-	now.advance(2 * time.Second)
+	now.Advance(2 * time.Second)
 	all, found := r.Dump("COM.", 10)
 	if found != 3 || len(all) != 3 {
 		t.Fatalf("%d of %d: %+v", len(all), found, all)
@@ -299,12 +301,12 @@ func TestNegativeAnchorWithProofsHeld(t *testing.T) {
 			expect(t, ask(r, "c.nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError)
 		}
 		distrust(r, now, "example.com.")
-		u.forget()
-		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		u.Forget()
+		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, q.Qtype == dns.TypeTLSA
 		})
-		if a := ask(r, "_26._tcp.mx.example.com.", dns.TypeTLSA); a.Status > dnssec.Bogus || u.count("_tcp.mx.example.com. A") > 0 {
-			t.Errorf("the server fails on TLSA: %v, asked %v", a.Status, u.questions())
+		if a := ask(r, "_26._tcp.mx.example.com.", dns.TypeTLSA); a.Status > dnssec.Bogus || u.Count("_tcp.mx.example.com. A") > 0 {
+			t.Errorf("the server fails on TLSA: %v, asked %v", a.Status, u.Asked())
 		}
 	}
 }

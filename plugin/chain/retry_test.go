@@ -12,6 +12,9 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/test/scripted"
+	"github.com/danelaw-dns/danelaw/test/world"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // V-14: a zone that is new below a name known for no cut is found when its first answer does not validate.
@@ -23,18 +26,14 @@ func TestNewDelegation(t *testing.T) {
 			if m, _ := r.Store.mark("mx.example.com.", r.now()); m.cut != dnssec.NoCut {
 				t.Fatalf("mark %+v, want NoCut", m)
 			}
-			u.world.texts["example.com."] = `@ SOA ns. h. 1 7200 3600 86400 300
-@ NS ns.
-mx NS ns.`
-			u.world.unsigned["mx.example.com."] = !signed
-			u.world.add(t, map[string]string{"mx.example.com.": mailZone})
+			u.Tree.Add(world.Zone("example.com."), zones.Plan{Name: "mx.example.com.", Text: world.Mail, Config: zones.Config{Unsigned: !signed}})
 			want := dnssec.Secure
 			if !signed {
 				want = dnssec.Insecure
 			}
-			u.forget()
+			u.Forget()
 			expect(t, ask(r, "mx.mx.example.com.", dns.TypeA), want, dns.RcodeSuccess)
-			if n := u.count("mx.mx.example.com. A"); n != 1 {
+			if n := u.Count("mx.mx.example.com. A"); n != 1 {
 				t.Errorf("the answer was asked for %d times, though it was good", n)
 			}
 		})
@@ -45,14 +44,14 @@ mx NS ns.`
 // such link.
 func TestStrippedReplyNeedsLinks(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 		switch fetch.Describe(q) {
 		case "mx.example.com. DS", "mx.example.com. DNSKEY":
 			return fetch.Reply{}, refusedByAll, true
 		case "mx.example.com. A":
 			if !slices.Contains(try.Avoid, "bad") {
-				reply := u.reply(q)
-				reply.Msg.Answer, reply.Upstream = withoutSigs(reply.Msg.Answer), "bad"
+				reply := u.Reply(q)
+				reply.Msg.Answer, reply.Upstream = scripted.Unsigned(reply.Msg.Answer), "bad"
 				return reply, nil, true
 			}
 		}
@@ -78,11 +77,11 @@ func TestUpstreamHoldsOldKeys(t *testing.T) {
 				old := map[string]fetch.Reply{}
 				for _, qtype := range []uint16{dns.TypeDS, dns.TypeDNSKEY} {
 					q := question(tt.zone, qtype)
-					old[fetch.Describe(q)] = u.reply(q)
+					old[fetch.Describe(q)] = u.Reply(q)
 				}
-				u.world.roll(t, tt.zone)
-				u.setRule(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
-					reply := u.reply(q)
+				u.Tree.Roll(tt.zone)
+				u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+					reply := u.Reply(q)
 					if !slices.Contains(try.Avoid, "stale") {
 						if o, ok := old[fetch.Describe(q)]; ok {
 							reply.Msg = o.Msg.Copy()
@@ -100,13 +99,13 @@ func TestUpstreamHoldsOldKeys(t *testing.T) {
 // V-14, L-9: zones of other links of an alias chain are not fetched anew, so that the tries last for the link that fails.
 func TestRefreshWhereItFails(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	aliasZones(t, u.world, 6)
+	aliasZones(u.Tree, 6)
 	for i := range 6 {
 		expect(t, ask(r, fmt.Sprintf("known.z%d.com.", i), dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
 	}
-	u.forget()
-	u.setRule(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Forget()
+	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
 		if fetch.Describe(q) == "link.z5.com. A" && try.CD {
 			reply = corrupt(reply)
@@ -115,8 +114,8 @@ func TestRefreshWhereItFails(t *testing.T) {
 	})
 	expect(t, ask(r, "link.z0.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	for i := range 5 {
-		if slices.Contains(u.questions(), fmt.Sprintf("z%d.com. DNSKEY", i)) {
-			t.Errorf("z%d.com. was fetched anew: %v", i, u.questions())
+		if slices.Contains(u.Asked(), fmt.Sprintf("z%d.com. DNSKEY", i)) {
+			t.Errorf("z%d.com. was fetched anew: %v", i, u.Asked())
 		}
 	}
 }
@@ -125,11 +124,11 @@ func TestRefreshWhereItFails(t *testing.T) {
 func TestRefreshRefillsNothing(t *testing.T) {
 	for checks, want := range map[int]dnssec.Status{5: dnssec.Secure, 4: dnssec.Indeterminate} {
 		r, u, _ := setup(t, nil)
-		aliasZones(t, u.world, 2)
+		aliasZones(u.Tree, 2)
 		for i := range 2 {
 			expect(t, ask(r, fmt.Sprintf("known.z%d.com.", i), dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
 		}
-		u.world.roll(t, "z1.com.")
+		u.Tree.Roll("z1.com.")
 		r.SignatureChecks = checks
 		if a := ask(r, "link.z0.com.", dns.TypeA); a.Status != want {
 			t.Errorf("%d checks allowed: %v, want %v; %s", checks, a.Status, want, notes(a))
@@ -142,18 +141,18 @@ func TestRefreshRefillsNothing(t *testing.T) {
 func TestRefreshKeepsWhatValidates(t *testing.T) {
 	r, u, now := setup(t, nil)
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		return corrupt(u.reply(q)), nil, true
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		return corrupt(u.Reply(q)), nil, true
 	})
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Bogus, dns.RcodeServerFailure)
-	u.setRule(nil)
-	now.advance(bogusMost)
-	u.forget()
+	u.Follow(nil)
+	now.Advance(bogusMost)
+	u.Forget()
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
-	if n := len(u.questions()); n != 1 {
-		t.Errorf("the chain was lost: asked %v", u.questions())
+	if n := len(u.Asked()); n != 1 {
+		t.Errorf("the chain was lost: asked %v", u.Asked())
 	}
-	now.advance(-time.Hour)
+	now.Advance(-time.Hour)
 	if !r.Store.mayRefresh("example.com.", r.now()) {
 		t.Error("a clock set back forbids to refresh")
 	}
@@ -173,14 +172,7 @@ func TestRetriesAreCounted(t *testing.T) {
 		r, u, _ := setup(t, func(c *Config) { c.Retries = test.retries })
 		a := ask(r, "stripped.com.", dns.TypeMX)
 		expect(t, a, dnssec.Bogus, dns.RcodeServerFailure)
-		u.mu.Lock()
-		var tries []fetch.Try
-		for i, q := range u.asked {
-			if q == "stripped.com. MX" {
-				tries = append(tries, u.tries[i])
-			}
-		}
-		u.mu.Unlock()
+		tries := u.Tries("stripped.com. MX")
 		last := tries[len(tries)-1]
 		if len(tries) != test.tries || last.N != test.last.N || last.TCP != test.last.TCP || last.CD != test.last.CD {
 			t.Errorf("limit retries %d: tries %+v", test.retries, tries)
@@ -192,9 +184,9 @@ func TestRetriesAreCounted(t *testing.T) {
 func TestRetriesPerQuery(t *testing.T) {
 	for n, want := range map[int]dnssec.Status{10: dnssec.Secure, 11: dnssec.Bogus} {
 		r, u, _ := setup(t, nil)
-		aliasZones(t, u.world, n)
-		u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
-			reply, err, _ := u.firstLinkOnly(ctx, q, try)
+		aliasZones(u.Tree, n)
+		u.Follow(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+			reply, err, _ := u.FirstLinkOnly(ctx, q, try)
 			if q.Qtype == dns.TypeA && try.N == 0 {
 				reply = corrupt(reply)
 			}
@@ -210,18 +202,18 @@ func TestRetriesPerQuery(t *testing.T) {
 func TestUnansweredIsTriedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, u, _ := setup(t, nil)
-		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			return fetch.Reply{}, refusedByAll, q.Qtype == dns.TypeMX
 		})
 		q := question("example.com.", dns.TypeMX)
 		expect(t, r.Resolve(context.Background(), q), dnssec.Indeterminate, dns.RcodeServerFailure)
-		if n := u.count(fetch.Describe(q)); n != 2 {
+		if n := u.Count(fetch.Describe(q)); n != 2 {
 			t.Errorf("asked %d times", n)
 		}
 		synctest.Wait() // for what was asked on speculation
-		u.forget()
-		if a := r.Unchecked(context.Background(), q); !a.Cached || len(u.questions()) > 0 { // C-11: only Bogus does not answer CD=1
-			t.Errorf("CD=1: cached %v, asked %v", a.Cached, u.questions())
+		u.Forget()
+		if a := r.Unchecked(context.Background(), q); !a.Cached || len(u.Asked()) > 0 { // C-11: only Bogus does not answer CD=1
+			t.Errorf("CD=1: cached %v, asked %v", a.Cached, u.Asked())
 		}
 		r.Close()
 	})
@@ -231,7 +223,7 @@ func TestUnansweredIsTriedOnce(t *testing.T) {
 func TestBrokenChainEndsTries(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	expect(t, ask(r, "nokey.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
-	if n := u.count("nokey.com. MX"); n != 1 {
+	if n := u.Count("nokey.com. MX"); n != 1 {
 		t.Errorf("asked %d times", n)
 	}
 }

@@ -14,6 +14,9 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
+	"github.com/danelaw-dns/danelaw/test/scripted"
+	"github.com/danelaw-dns/danelaw/test/world"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // serviceZone has hosts with and without TLSA records, and one with a record for another port.
@@ -29,7 +32,7 @@ other A 192.0.2.3
 _443._tcp.other TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000`
 
 // served returns a resolver whose world has the service zone at svc.com., behind servers that do to questions for TLSA what fails says.
-func served(t *testing.T, use reuse.Use, sign func(*world), fails rule, change func(*Config)) (*Resolver, *upstream) {
+func served(t *testing.T, use reuse.Use, sign func(*world.Tree), fails rule, change func(*Config)) (*Resolver, *scripted.Upstream) {
 	t.Helper()
 	r, u, _ := setup(t, func(c *Config) {
 		c.Aggressive, c.Timeout = use, 20*time.Second
@@ -37,12 +40,12 @@ func served(t *testing.T, use reuse.Use, sign func(*world), fails rule, change f
 			change(c)
 		}
 	})
+	u.Tree.Add(zones.Plan{Name: "svc.com.", Text: serviceZone})
 	if sign != nil {
-		sign(u.world)
+		sign(u.Tree)
+		u.Tree.Publish()
 	}
-	u.world.texts["com."] += "\nsvc NS ns."
-	u.world.add(t, map[string]string{"svc.com.": serviceZone})
-	u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+	u.Follow(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 		if q.Qtype != dns.TypeTLSA {
 			return fetch.Reply{}, nil, false
 		}
@@ -52,24 +55,24 @@ func served(t *testing.T, use reuse.Use, sign func(*world), fails rule, change f
 }
 
 // rule is what happens to a question.
-type rule func(ctx context.Context, u *upstream, q dns.Question) (fetch.Reply, error, bool)
+type rule func(ctx context.Context, u *scripted.Upstream, q dns.Question) (fetch.Reply, error, bool)
 
 // The ways in which servers fail.
 var (
-	refuses rule = func(context.Context, *upstream, dns.Question) (fetch.Reply, error, bool) {
+	refuses rule = func(context.Context, *scripted.Upstream, dns.Question) (fetch.Reply, error, bool) {
 		return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority, Text: "REFUSED"}, true
 	}
-	silent rule = func(ctx context.Context, _ *upstream, _ dns.Question) (fetch.Reply, error, bool) {
+	silent rule = func(ctx context.Context, _ *scripted.Upstream, _ dns.Question) (fetch.Reply, error, bool) {
 		<-ctx.Done()
 		return fetch.Reply{}, context.Cause(ctx), true
 	}
-	unproven rule = func(_ context.Context, _ *upstream, q dns.Question) (fetch.Reply, error, bool) {
+	unproven rule = func(_ context.Context, _ *scripted.Upstream, q dns.Question) (fetch.Reply, error, bool) {
 		m := &dns.Msg{Question: []dns.Question{q}}
 		m.Response = true
 		return fetch.Reply{Msg: m, Upstream: "good", Size: m.Len()}, nil, true
 	}
-	wrongDenial rule = func(_ context.Context, u *upstream, q dns.Question) (fetch.Reply, error, bool) {
-		r := u.reply(question("zzz.svc.com.", q.Qtype))
+	wrongDenial rule = func(_ context.Context, u *scripted.Upstream, q dns.Question) (fetch.Reply, error, bool) {
+		r := u.Reply(question("zzz.svc.com.", q.Qtype))
 		r.Msg.Question = []dns.Question{q}
 		return r, nil, true
 	}
@@ -95,7 +98,7 @@ func TestServiceDenied(t *testing.T) {
 					}
 					t.Run(fmt.Sprintf("%s, %s, warm %v, NSEC3 %v", tt.host, way, warm, nsec3), func(t *testing.T) {
 						t.Parallel()
-						sign, want := (func(*world))(nil), tt.nsec
+						sign, want := (func(*world.Tree))(nil), tt.nsec
 						if nsec3 {
 							sign, want = withNSEC3(), tt.nsec3
 						}
@@ -111,7 +114,7 @@ func TestServiceDenied(t *testing.T) {
 	}
 }
 
-func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world), fails rule, want int, patience time.Duration, tries int) {
+func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world.Tree), fails rule, want int, patience time.Duration, tries int) {
 	r, _ := served(t, reuse.Off, sign, fails, nil)
 	others := func() {
 		expect(t, ask(r, "svc.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
@@ -136,14 +139,14 @@ func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world), 
 func TestServiceNotDenied(t *testing.T) {
 	const name = "_25._tcp.none.svc.com."
 	for title, tt := range map[string]struct {
-		sign   func(*world)
+		sign   func(*world.Tree)
 		change func(*Config)
 		above  rule // for the question about the name above
 		asked  int  // how often that is
 	}{
 		"V-51: opt-out":                {sign: withNSEC3("opt-out"), asked: 1},
-		"RFC 9824: compact":            {sign: func(w *world) { w.config.Compact = true }, asked: 1},
-		"D-16: below an insecure cut":  {sign: func(w *world) { w.unsigned["svc.com."] = true }},
+		"RFC 9824: compact":            {sign: compact, asked: 1},
+		"D-16: below an insecure cut":  {sign: func(w *world.Tree) { w.Plan("svc.com.").Config.Unsigned = true }},
 		"L-9: no question left":        {change: func(c *Config) { c.UpstreamQuestions = 1 }},
 		"the name above fails too":     {above: refuses, asked: 1},
 		"the name above is not denied": {above: unproven, asked: 3}, // with V-14's tries
@@ -152,12 +155,11 @@ func TestServiceNotDenied(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			r, u := served(t, reuse.All, tt.sign, refuses, tt.change)
-			inner := u.rule
-			u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+			u.First(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 				if q.Qtype == dns.TypeA && q.Name == "_tcp.none.svc.com." && tt.above != nil {
 					return tt.above(ctx, u, q)
 				}
-				return inner(ctx, q, try)
+				return fetch.Reply{}, nil, false
 			})
 			if tt.asked == 0 && title[:4] == "D-16" {
 				ask(r, "svc.com.", dns.TypeMX) // the cut is known
@@ -166,8 +168,8 @@ func TestServiceNotDenied(t *testing.T) {
 			if a.Rcode != dns.RcodeServerFailure || a.Status > dnssec.Bogus {
 				t.Errorf("%v %s", a.Status, dns.RcodeToString[a.Rcode])
 			}
-			if n := u.count("_tcp.none.svc.com. A"); (n > 0) != (tt.asked > 0) || n > max(tt.asked, 0)+1 {
-				t.Errorf("the name above was asked for %d times, want %d: %v", n, tt.asked, u.questions())
+			if n := u.Count("_tcp.none.svc.com. A"); (n > 0) != (tt.asked > 0) || n > max(tt.asked, 0)+1 {
+				t.Errorf("the name above was asked for %d times, want %d: %v", n, tt.asked, u.Asked())
 			}
 		})
 	}
@@ -177,25 +179,25 @@ func TestServiceNotDenied(t *testing.T) {
 func TestServiceQuestions(t *testing.T) {
 	r, u := served(t, reuse.NSEC, nil, refuses, nil)
 	ask(r, "_25._tcp.none.svc.com.", dns.TypeTLSA)
-	if n := u.count("_tcp.none.svc.com. A"); n != 1 {
-		t.Errorf("asked %d times: %v", n, u.questions())
+	if n := u.Count("_tcp.none.svc.com. A"); n != 1 {
+		t.Errorf("asked %d times: %v", n, u.Asked())
 	}
-	u.forget()
+	u.Forget()
 	expect(t, ask(r, "_587._tcp.none.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeNameError) // C-17
-	if n := len(u.questions()); n != 0 {
-		t.Errorf("asked %v below a name that does not exist", u.questions())
+	if n := len(u.Asked()); n != 0 {
+		t.Errorf("asked %v below a name that does not exist", u.Asked())
 	}
-	u.setRule(nil)
+	u.Follow(nil)
 	expect(t, ask(r, "_25._tcp.mx.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeSuccess)
-	if n := u.count("_tcp.mx.svc.com. A"); n != 0 {
-		t.Errorf("asked %v although the answer came", u.questions())
+	if n := u.Count("_tcp.mx.svc.com. A"); n != 0 {
+		t.Errorf("asked %v although the answer came", u.Asked())
 	}
-	u.forget()
+	u.Forget()
 	expect(t, ask(r, "none.svc.com.", dns.TypeAAAA), dnssec.Secure, dns.RcodeSuccess)
-	u.forget()
+	u.Forget()
 	expect(t, ask(r, "_25._tcp.none.svc.com.", dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
-	if n := len(u.questions()); n != 0 {
-		t.Errorf("asked %v although a denial is held", u.questions())
+	if n := len(u.Asked()); n != 0 {
+		t.Errorf("asked %v although a denial is held", u.Asked())
 	}
 }
 
@@ -215,12 +217,11 @@ func TestServiceIsOnOneAccount(t *testing.T) {
 		r, u := served(t, reuse.All, nil, refuses, func(c *Config) {
 			c.Meter, c.UpstreamQuestions, c.SignatureChecks = meter, most.questions, most.signatures
 		})
-		refusesServices := u.rule
-		u.setRule(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+		u.First(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 			if strings.HasPrefix(q.Name, "_tcp.") {
 				return unproven(ctx, u, q)
 			}
-			return refusesServices(ctx, q, try)
+			return fetch.Reply{}, nil, false
 		})
 		a := ask(r, "_25._tcp.mx.svc.com.", dns.TypeTLSA)
 		expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
@@ -237,11 +238,11 @@ func TestServiceIsOnOneAccount(t *testing.T) {
 
 // D-17: an answer that comes late, while the denial is being sought in vain, counts; and shutting down waits for nothing.
 func TestServiceLateAnswer(t *testing.T) {
-	late := func(ctx context.Context, u *upstream, _ dns.Question) (fetch.Reply, error, bool) {
-		if u.count(" TLSA") == 1 {
+	late := func(ctx context.Context, u *scripted.Upstream, _ dns.Question) (fetch.Reply, error, bool) {
+		if u.Count(" TLSA") == 1 {
 			return fetch.Reply{}, errors.New("not yet"), true
 		}
-		for u.count("_tcp.mx.svc.com. A") == 0 { // not before the search has begun
+		for u.Count("_tcp.mx.svc.com. A") == 0 { // not before the search has begun
 			select {
 			case <-ctx.Done():
 				return fetch.Reply{}, context.Cause(ctx), true
@@ -252,7 +253,7 @@ func TestServiceLateAnswer(t *testing.T) {
 	}
 	r, u := served(t, reuse.NSEC, nil, late, nil)
 	expect(t, ask(r, "_25._tcp.mx.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeSuccess)
-	if u.count("_tcp.mx.svc.com. A") == 0 {
+	if u.Count("_tcp.mx.svc.com. A") == 0 {
 		t.Error("no denial was sought")
 	}
 	r.Close()

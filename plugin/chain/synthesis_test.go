@@ -15,6 +15,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
+	"github.com/danelaw-dns/danelaw/test/scripted"
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -25,8 +27,6 @@ a A 192.0.2.1
 c A 192.0.2.3
 dn DNAME mx.example.com.
 e.ent A 192.0.2.5
-kid NS ns.
-sub NS ns.
 *.w MX 10 a
 *.wc CNAME a
 x.w A 192.0.2.24
@@ -37,7 +37,7 @@ const kidZone = `@ SOA ns. h. 1 7200 3600 86400 300
 m A 192.0.2.13`
 
 // ranged returns a resolver whose world has the range zone at range.com., signed as change says.
-func ranged(t *testing.T, use reuse.Use, sign func(*world), change func(*Config)) (*Resolver, *upstream, *clock, *proofs) {
+func ranged(t *testing.T, use reuse.Use, sign func(*world.Tree), change func(*Config)) (*Resolver, *scripted.Upstream, *world.Clock, *proofs) {
 	t.Helper()
 	made := &proofs{}
 	r, u, now := setup(t, func(c *Config) {
@@ -46,12 +46,12 @@ func ranged(t *testing.T, use reuse.Use, sign func(*world), change func(*Config)
 			change(c)
 		}
 	})
+	u.Tree.Add(zones.Plan{Name: "range.com.", Text: rangeZone}, zones.Plan{Name: "kid.range.com.", Text: kidZone},
+		zones.Plan{Name: "sub.range.com.", Text: kidZone, Config: zones.Config{Unsigned: true}})
 	if sign != nil {
-		sign(u.world)
+		sign(u.Tree)
+		u.Tree.Publish()
 	}
-	u.world.texts["com."] += "\nrange NS ns."
-	u.world.unsigned["sub.range.com."] = true
-	u.world.add(t, map[string]string{"range.com.": rangeZone, "kid.range.com.": kidZone, "sub.range.com.": kidZone})
 	return r, u, now, made
 }
 
@@ -81,9 +81,13 @@ func (p *proofs) total() (n int) {
 	return n
 }
 
-func withNSEC3(flags ...string) func(*world) {
-	return func(w *world) {
-		w.config.NSEC3 = &zones.NSEC3{Iterations: 3, Salt: "beef", OptOut: slices.Contains(flags, "opt-out")}
+func compact(tree *world.Tree) { tree.Each(func(p *zones.Plan) { p.Config.Compact = true }) }
+
+func withNSEC3(flags ...string) func(*world.Tree) {
+	return func(w *world.Tree) {
+		w.Each(func(p *zones.Plan) {
+			p.Config.NSEC3 = &zones.NSEC3{Iterations: 3, Salt: "beef", OptOut: slices.Contains(flags, "opt-out")}
+		})
 	}
 }
 
@@ -123,7 +127,7 @@ func TestSynthesis(t *testing.T) {
 		{"C-17: below a name that does not exist", "b A", "x.y.b MX", reuse.ProofCut, reuse.ProofCut},
 	} {
 		for _, nsec3 := range []bool{false, true} {
-			sign, want := (func(*world))(nil), tt.by
+			sign, want := (func(*world.Tree))(nil), tt.by
 			if nsec3 {
 				sign, want = withNSEC3(), tt.by3
 			}
@@ -134,10 +138,10 @@ func TestSynthesis(t *testing.T) {
 					ask(r, q.Name, q.Qtype)
 				}
 				before, q := made.total(), asks(t, tt.q)
-				u.forget()
+				u.Forget()
 				a := ask(r, q.Name, q.Qtype)
-				same(t, a, u.world.answer(q))
-				asked := u.count(q.Name + " " + typeName(q.Qtype))
+				same(t, a, u.Reply(q).Msg)
+				asked := u.Count(q.Name + " " + typeName(q.Qtype))
 				if nsec3 && want == "" && asked == 0 && made.total() > before {
 					return // its hashes lie elsewhere: what matters is that the answer is right
 				}
@@ -164,7 +168,7 @@ func same(t *testing.T, a *Answer, m *dns.Msg) {
 
 // data returns the records that are no signatures, without their TTLs, in an order of its own.
 func data(rrs []dns.RR) (all []string) {
-	for _, rr := range withoutSigs(rrs) {
+	for _, rr := range scripted.Unsigned(rrs) {
 		all = append(all, dnssec.Presentation(withTTL(rr, 0)))
 	}
 	slices.Sort(all)
@@ -173,7 +177,7 @@ func data(rrs []dns.RR) (all []string) {
 
 // A reply made here holds all that a validator behind danelaw needs: it is judged again by another judge.
 func TestSynthesisedProof(t *testing.T) {
-	for _, sign := range []func(*world){nil, withNSEC3()} {
+	for _, sign := range []func(*world.Tree){nil, withNSEC3()} {
 		r, u, _, made := ranged(t, reuse.All, sign, nil)
 		questions := []string{"b A", "a MX", "p.w MX", "p.w A", "x.b A", "a TXT"}
 		for n := range 20 { // some of them have their hashes where others have
@@ -186,7 +190,7 @@ func TestSynthesisedProof(t *testing.T) {
 			if made.total() == before {
 				continue
 			}
-			other, _, _ := setup(t, func(c *Config) { c.Anchors = u.world.anchors(); c.Exchanger = replay{u, q, a} })
+			other, _, _ := setup(t, func(c *Config) { c.Anchors = u.Tree.Anchors(); c.Exchanger = replay{u, q, a} })
 			expectStatus(t, ask(other, q.Name, q.Qtype), dnssec.Secure)
 		}
 		if denial := made.by[reuse.ProofNSEC] + made.by[reuse.ProofNSEC3]; denial < 10 || made.by[reuse.ProofWildcard] < 10 || made.by[reuse.ProofCut] < 1 {
@@ -204,14 +208,14 @@ func expectStatus(t *testing.T, a *Answer, want dnssec.Status) {
 
 // replay answers one question with an answer, all others as upstream does.
 type replay struct {
-	*upstream
+	*scripted.Upstream
 	q dns.Question
 	a *Answer
 }
 
 func (r replay) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
 	if q != r.q {
-		return r.upstream.Exchange(ctx, q, t)
+		return r.Upstream.Exchange(ctx, q, t)
 	}
 	m := &dns.Msg{Question: []dns.Question{q}, Answer: copyRRs(r.a.Answer), Ns: copyRRs(r.a.Ns)}
 	m.Response, m.Rcode = true, r.a.Rcode
@@ -222,7 +226,7 @@ func (r replay) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetc
 func TestAggressiveOption(t *testing.T) {
 	for _, tt := range []struct {
 		use         reuse.Use
-		sign        func(*world)
+		sign        func(*world.Tree)
 		ranges, cut bool
 	}{
 		{reuse.Off, nil, false, true}, {reuse.Off, withNSEC3(), false, true},
@@ -231,16 +235,16 @@ func TestAggressiveOption(t *testing.T) {
 	} {
 		r, u, _, _ := ranged(t, tt.use, tt.sign, nil)
 		expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-		u.forget()
+		u.Forget()
 		const names = 20
 		for n := range names {
 			expect(t, ask(r, fmt.Sprintf("b%d.range.com.", n), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 		}
 		expect(t, ask(r, "x.b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-		if got := u.count(".range.com. A") < names; got != tt.ranges {
+		if got := u.Count(".range.com. A") < names; got != tt.ranges {
 			t.Errorf("use %d, NSEC3 %v: by a range %v", tt.use, tt.sign != nil, got)
 		}
-		if got := u.count("x.b.range.com. A") == 0; got != tt.cut {
+		if got := u.Count("x.b.range.com. A") == 0; got != tt.cut {
 			t.Errorf("use %d, NSEC3 %v: by a cut %v", tt.use, tt.sign != nil, got)
 		}
 	}
@@ -248,21 +252,21 @@ func TestAggressiveOption(t *testing.T) {
 
 // Records that prove nothing, or not any more, are no answer: upstream is asked.
 func TestNotHeld(t *testing.T) {
-	short := func(w *world) { w.expire["range.com."] = newClock().Now().Add(2 * time.Minute) }
+	short := func(w *world.Tree) { w.Plan("range.com.").Config.Expiration = scripted.Noon.Add(2 * time.Minute) }
 	for title, tt := range map[string]struct {
-		sign   func(*world)
+		sign   func(*world.Tree)
 		change func(*Config)
-		rule   func(*upstream)         // before the first question
-		then   func(*Resolver, *clock) // before the second one
+		rule   func(*scripted.Upstream)      // before the first question
+		then   func(*Resolver, *world.Clock) // before the second one
 	}{
 		"C-9: opt-out":              {sign: withNSEC3("opt-out")},
-		"C-10, RFC 9824: compact":   {sign: func(w *world) { w.config.Compact = true }},
-		"C-10: no SOA":              {rule: func(u *upstream) { u.setRule(losing(u, dns.TypeSOA)) }},
-		"C-7: the TTL is over":      {then: func(_ *Resolver, c *clock) { c.advance(300 * time.Second) }},
-		"C-1: an expired signature": {sign: short, then: func(_ *Resolver, c *clock) { c.advance(121 * time.Second) }},
-		"C-18: from the future":     {then: func(_ *Resolver, c *clock) { c.advance(-time.Hour) }},
+		"C-10, RFC 9824: compact":   {sign: compact},
+		"C-10: no SOA":              {rule: func(u *scripted.Upstream) { u.Follow(losing(u, dns.TypeSOA)) }},
+		"C-7: the TTL is over":      {then: func(_ *Resolver, c *world.Clock) { c.Advance(300 * time.Second) }},
+		"C-1: an expired signature": {sign: short, then: func(_ *Resolver, c *world.Clock) { c.Advance(121 * time.Second) }},
+		"C-18: from the future":     {then: func(_ *Resolver, c *world.Clock) { c.Advance(-time.Hour) }},
 		"C-17: asked elsewhere":     {change: func(c *Config) { c.Apart = map[string]bool{"bb.range.com.": true} }},
-		"C-10: the keys are not known": {then: func(r *Resolver, _ *clock) {
+		"C-10: the keys are not known": {then: func(r *Resolver, _ *world.Clock) {
 			r.Store.marks.Remove("range.com.")
 		}},
 	} {
@@ -275,10 +279,10 @@ func TestNotHeld(t *testing.T) {
 			if tt.then != nil {
 				tt.then(r, now)
 			}
-			u.world.config.Expiration = now.Now().Add(time.Hour)
-			u.forget()
+			u.Tree.Each(func(p *zones.Plan) { p.Config.Expiration = now.Now().Add(time.Hour) })
+			u.Forget()
 			ask(r, "bb.range.com.", dns.TypeA)
-			if u.count("bb.range.com. A") == 0 {
+			if u.Count("bb.range.com. A") == 0 {
 				t.Errorf("nobody was asked; made by %v", made.by)
 			}
 		})
@@ -286,9 +290,9 @@ func TestNotHeld(t *testing.T) {
 }
 
 // losing makes upstream lose records of a type in the authority section of denials of range.com.
-func losing(u *upstream, lost uint16) func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+func losing(u *scripted.Upstream, lost uint16) func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
 	return func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		r := u.reply(q)
+		r := u.Reply(q)
 		if dns.IsSubDomain("range.com.", q.Name) && q.Qtype != dns.TypeDS {
 			r.Msg.Ns = slices.DeleteFunc(r.Msg.Ns, func(rr dns.RR) bool {
 				sig, ok := rr.(*dns.RRSIG)
@@ -310,9 +314,9 @@ func TestSynthesisBelowAnchor(t *testing.T) {
 		c.Anchors = anchors
 	})
 	expect(t, ask(r, "ab.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError) // covers b
-	u.forget()
+	u.Forget()
 	ask(r, "x.b.range.com.", dns.TypeA)
-	if u.count("x.b.range.com. A") == 0 {
+	if u.Count("x.b.range.com. A") == 0 {
 		t.Error("nobody was asked below an anchor of which nothing is known")
 	}
 }
@@ -322,7 +326,7 @@ func TestSynthesisedLife(t *testing.T) {
 	r, u, now, made := ranged(t, reuse.NSEC, nil, nil)
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	for i, life := range []uint32{200, 100, 1} {
-		now.advance(time.Duration(300-life)*time.Second - now.Now().Sub(newClock().Now()))
+		now.Advance(time.Duration(300-life)*time.Second - now.Now().Sub(scripted.Noon))
 		a := ask(r, fmt.Sprintf("b%d.range.com.", i), dns.TypeA)
 		expect(t, a, dnssec.Secure, dns.RcodeNameError)
 		for _, rr := range a.Ns {
@@ -334,21 +338,21 @@ func TestSynthesisedLife(t *testing.T) {
 			t.Errorf("made by %v", made.by)
 		}
 	}
-	now.advance(time.Second)
-	u.forget()
+	now.Advance(time.Second)
+	u.Forget()
 	for i := range 3 {
 		ask(r, fmt.Sprintf("b%d.range.com.", i), dns.TypeA)
 	}
-	if u.count("b0.range.com. A") != 1 {
-		t.Errorf("not asked again at the end: %v", u.questions())
+	if u.Count("b0.range.com. A") != 1 {
+		t.Errorf("not asked again at the end: %v", u.Asked())
 	}
 }
 
 // D-17: what came since a failure was remembered answers instead of it, whatever is set.
 func TestInsteadOfFailure(t *testing.T) {
-	for _, sign := range []func(*world){nil, withNSEC3()} {
+	for _, sign := range []func(*world.Tree){nil, withNSEC3()} {
 		r, u, _, made := ranged(t, reuse.Off, sign, nil)
-		u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			return fetch.Reply{}, fmt.Errorf("no answer"), q.Qtype == dns.TypeTXT
 		})
 		expect(t, ask(r, "a.range.com.", dns.TypeTXT), dnssec.Indeterminate, dns.RcodeServerFailure)
@@ -370,8 +374,8 @@ func TestExplainAsks(t *testing.T) {
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	e := r.Explain(context.Background(), question("bb.range.com.", dns.TypeA))
 	expect(t, e.Answer, dnssec.Secure, dns.RcodeNameError)
-	if u.count("bb.range.com. A") != 1 {
-		t.Errorf("asked %v", u.questions())
+	if u.Count("bb.range.com. A") != 1 {
+		t.Errorf("asked %v", u.Asked())
 	}
 }
 
@@ -385,20 +389,20 @@ func TestSynthesisProperty(t *testing.T) {
 	for round := range rounds {
 		seed := rand.Uint64()
 		rnd := rand.New(rand.NewPCG(seed, uint64(round)))
-		var sign func(*world)
+		var sign func(*world.Tree)
 		if round%2 == 1 {
 			sign = withNSEC3()
 		}
 		r, u, now, made := ranged(t, reuse.All, sign, nil)
-		u.world.texts["range.com."] = randomZone(rnd)
-		u.world.build(t)
+		u.Tree.Plan("range.com.").Text = randomZone(rnd)
+		u.Tree.Publish()
 		for range questions {
 			q := question(randomName(rnd)+"range.com.", []uint16{dns.TypeA, dns.TypeMX, dns.TypeTXT, dns.TypeCNAME, dns.TypeDS, dns.TypeTLSA}[rnd.IntN(6)])
 			a := ask(r, q.Name, q.Qtype)
-			if same(t, a, u.world.answer(q)); t.Failed() {
-				t.Fatalf("seed %d, round %d, %s, made by %v; the zone is\n%s", seed, round, fetch.Describe(q), made.by, u.world.texts["range.com."])
+			if same(t, a, u.Reply(q).Msg); t.Failed() {
+				t.Fatalf("seed %d, round %d, %s, made by %v; the zone is\n%s", seed, round, fetch.Describe(q), made.by, u.Tree.Plan("range.com.").Text)
 			}
-			now.advance(time.Duration(rnd.IntN(5)) * time.Second)
+			now.Advance(time.Duration(rnd.IntN(5)) * time.Second)
 		}
 		total += made.total()
 	}
@@ -421,7 +425,7 @@ func randomName(rnd *rand.Rand) (name string) {
 
 // randomZone returns a zone file with names, wildcards, aliases, a DNAME and the delegations of the range zone.
 func randomZone(rnd *rand.Rand) string {
-	text := "@ SOA ns. h. 1 7200 3600 86400 300\n@ NS ns.\nkid NS ns.\nsub NS ns.\n"
+	text := "@ SOA ns. h. 1 7200 3600 86400 300\n@ NS ns.\n"
 	used := map[string]bool{"": true}
 	for range 6 + rnd.IntN(8) {
 		name := strings.TrimSuffix(randomName(rnd), ".")
@@ -448,15 +452,15 @@ func randomZone(rnd *rand.Rand) string {
 
 // C-12: what is flushed is asked for again, whatever else that is held would answer it.
 func TestFlushRanges(t *testing.T) {
-	for _, sign := range []func(*world){nil, withNSEC3()} {
+	for _, sign := range []func(*world.Tree){nil, withNSEC3()} {
 		for _, flushed := range []string{"bb.range.com.", "range.com.", "com.", "x.bb.range.com."} {
 			r, u, _, _ := ranged(t, reuse.All, sign, nil)
 			expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 			expect(t, ask(r, "bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 			r.Flush(flushed)
-			u.forget()
+			u.Forget()
 			expect(t, ask(r, "x.bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-			if u.count("x.bb.range.com. A") != 1 {
+			if u.Count("x.bb.range.com. A") != 1 {
 				t.Errorf("%s was flushed, but nobody was asked", flushed)
 			}
 		}
@@ -464,10 +468,10 @@ func TestFlushRanges(t *testing.T) {
 	r, u, _, made := ranged(t, reuse.All, nil, nil)
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	r.Flush("example.com.")
-	u.forget()
+	u.Forget()
 	expect(t, ask(r, "bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	if made.total() != 1 {
-		t.Errorf("another name was flushed, and upstream asked %v", u.questions())
+		t.Errorf("another name was flushed, and upstream asked %v", u.Asked())
 	}
 }
 
@@ -475,16 +479,16 @@ func TestFlushRanges(t *testing.T) {
 func TestSynthesisBelowNegative(t *testing.T) {
 	r, u, now, _ := ranged(t, reuse.All, nil, nil)
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-	u.forget()
+	u.Forget()
 	a := r.Retest(t.Context(), question("bb.range.com.", dns.TypeA))
-	if expect(t, a, dnssec.Secure, dns.RcodeNameError); u.count("bb.range.com. A") != 1 {
-		t.Errorf("asked %v", u.questions())
+	if expect(t, a, dnssec.Secure, dns.RcodeNameError); u.Count("bb.range.com. A") != 1 {
+		t.Errorf("asked %v", u.Asked())
 	}
 	r.Distrust([]Negative{{Zone: "range.com.", Until: now.Now().Add(time.Hour)}})
-	u.forget()
+	u.Forget()
 	a = ask(r, "bb.range.com.", dns.TypeA)
-	if expect(t, a, dnssec.Insecure, dns.RcodeNameError); u.count("bb.range.com. A") != 1 {
-		t.Errorf("asked %v", u.questions())
+	if expect(t, a, dnssec.Insecure, dns.RcodeNameError); u.Count("bb.range.com. A") != 1 {
+		t.Errorf("asked %v", u.Asked())
 	}
 }
 
@@ -492,10 +496,10 @@ func TestSynthesisBelowNegative(t *testing.T) {
 func TestRenewalAsks(t *testing.T) {
 	r, u, now, made := ranged(t, reuse.All, nil, func(c *Config) { c.Prefetch = true })
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-	now.advance(280 * time.Second)
-	u.forget()
+	now.Advance(280 * time.Second)
+	u.Forget()
 	ask(r, "b.range.com.", dns.TypeA)
-	for begun := time.Now(); u.count("b.range.com. A") == 0; time.Sleep(time.Millisecond) {
+	for begun := time.Now(); u.Count("b.range.com. A") == 0; time.Sleep(time.Millisecond) {
 		if time.Since(begun) > 20*time.Second {
 			t.Fatalf("not asked again; made by %v", made.by)
 		}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/test/scripted"
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -22,12 +24,12 @@ var refusedByAll = &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthori
 // be had, is judged by the zone that did sign it.
 func TestHintLeadsAstray(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		switch fetch.Describe(q) {
 		case "co.uk. DS", "co.uk. DNSKEY":
 			return fetch.Reply{}, refusedByAll, true
 		case "deep.co.uk. DS":
-			reply := u.reply(q)
+			reply := u.Reply(q)
 			sig := reply.Msg.Answer[len(reply.Msg.Answer)-1].(*dns.RRSIG)
 			forged := dns.Copy(sig).(*dns.RRSIG)
 			forged.SignerName = "co.uk."
@@ -43,9 +45,9 @@ func TestHintLeadsAstray(t *testing.T) {
 // above has signed, even if the reply gives no hint.
 func TestIntermediateLabelFails(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.unsigned["deep.co.uk."] = true
-	u.world.build(t)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+	u.Tree.Plan("deep.co.uk.").Config.Unsigned = true
+	u.Tree.Publish()
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		return fetch.Reply{}, refusedByAll, q.Name == "co.uk."
 	})
 	expect(t, ask(r, "mx.deep.co.uk.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
@@ -55,12 +57,10 @@ func TestIntermediateLabelFails(t *testing.T) {
 // needs no denial. The denial of DS at co.uk. makes all other names below Insecure at once.
 func TestIterationsAboveSignedZone(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.config.NSEC3 = &zones.NSEC3{Iterations: 51}
-	u.world.texts["uk."] += "\nplain.co NS ns."
-	u.world.unsigned["plain.co.uk."] = true
-	u.world.add(t, map[string]string{"plain.co.uk.": mailZone})
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = &zones.NSEC3{Iterations: 51} })
+	u.Tree.Add(zones.Plan{Name: "plain.co.uk.", Text: world.Mail, Config: zones.Config{Unsigned: true}})
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if q.Name == "mx.plain.co.uk." {
 			reply.Msg.Ns = nil // no hint: the walk goes by way of co.uk.
 		}
@@ -72,9 +72,9 @@ func TestIterationsAboveSignedZone(t *testing.T) {
 	if len(a.Notes) != 1 || a.Notes[0].Code != dns.ExtendedErrorCodeUnsupportedNSEC3IterValue {
 		t.Errorf("notes %s", notes(a))
 	}
-	u.forget()
+	u.Forget()
 	expect(t, ask(r, "plain.co.uk.", dns.TypeMX), dnssec.Insecure, dns.RcodeSuccess)
-	if asked := u.questions(); !slices.Equal(asked, []string{"plain.co.uk. MX"}) {
+	if asked := u.Asked(); !slices.Equal(asked, []string{"plain.co.uk. MX"}) {
 		t.Errorf("asked %v", asked)
 	}
 	var chain []string
@@ -90,14 +90,14 @@ func TestIterationsAboveSignedZone(t *testing.T) {
 // above is asked, though a denial of too many iterations between them is known.
 func TestAliasToTop(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.config.NSEC3 = &zones.NSEC3{Iterations: 51}
-	u.world.texts["deep.co.uk."] += "\nalias CNAME deep.co.uk."
-	u.world.build(t)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = &zones.NSEC3{Iterations: 51} })
+	u.Tree.Plan("deep.co.uk.").Text += "\nalias CNAME deep.co.uk."
+	u.Tree.Publish()
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if q.Qtype == dns.TypeDS && q.Name == "alias.deep.co.uk." {
 			reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
-			reply.Msg.Ns = u.reply(question("deep.co.uk.", dns.TypeTLSA)).Msg.Ns
+			reply.Msg.Ns = u.Reply(question("deep.co.uk.", dns.TypeTLSA)).Msg.Ns
 		}
 		return reply, nil, true
 	})
@@ -112,8 +112,8 @@ func TestAliasToTop(t *testing.T) {
 // recursors give it that leave out the authority section.
 func TestLongReverseNameWithoutHints(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if q.Qtype == dns.TypePTR {
 			reply.Msg.Ns = nil
 		}
@@ -121,7 +121,7 @@ func TestLongReverseNameWithoutHints(t *testing.T) {
 	})
 	name, _ := dns.ReverseAddr("2001:db8::1")
 	expect(t, ask(r, name, dns.TypePTR), dnssec.Insecure, dns.RcodeSuccess)
-	for _, q := range u.questions() {
+	for _, q := range u.Asked() {
 		if strings.HasSuffix(q, " DS") && len(q) > len("8.b.d.0.1.0.0.2.ip6.arpa. DS") {
 			t.Errorf("asked %s, below the insecure cut", q)
 		}
@@ -131,12 +131,12 @@ func TestLongReverseNameWithoutHints(t *testing.T) {
 // V-6a, L-9: a signed PTR of 34 labels, cold, costs the links of the zones above it only.
 func TestLongSignedReverseName(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.unsigned = map[string]bool{}
-	u.world.build(t)
+	u.Tree.Each(func(p *zones.Plan) { p.Config.Unsigned = false })
+	u.Tree.Publish()
 	name, _ := dns.ReverseAddr("2001:db8::1")
 	expect(t, ask(r, name, dns.TypePTR), dnssec.Secure, dns.RcodeSuccess)
-	if n := len(u.questions()); n > 8 {
-		t.Errorf("%d questions: %v", n, u.questions())
+	if n := len(u.Asked()); n > 8 {
+		t.Errorf("%d questions: %v", n, u.Asked())
 	}
 }
 
@@ -144,11 +144,11 @@ func TestLongSignedReverseName(t *testing.T) {
 // none below the cut.
 func TestColdBelowInsecure(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		if strings.HasSuffix(q.Name, ".insecure.com.") && q.Qtype != dns.TypeTLSA {
 			return fetch.Reply{}, refusedByAll, true
 		}
-		reply := u.reply(q)
+		reply := u.Reply(q)
 		if q.Qtype == dns.TypeTLSA {
 			reply.Msg.Ns = nil
 		}
@@ -162,11 +162,10 @@ func TestIsland(t *testing.T) {
 	for _, anchored := range []bool{false, true} {
 		t.Run(fmt.Sprint("anchored ", anchored), func(t *testing.T) {
 			r, u, _ := setup(t, nil)
-			u.world.texts["insecure.com."] += "\nisland NS ns."
-			u.world.add(t, map[string]string{"island.insecure.com.": mailZone})
+			u.Tree.Add(world.Domain("island.insecure.com."))
 			want := dnssec.Insecure
 			if anchored {
-				r.Anchors["island.insecure.com."] = u.world.ds("island.insecure.com.")
+				r.Anchors["island.insecure.com."] = u.Tree.DS("island.insecure.com.")
 				want = dnssec.Secure
 			}
 			expect(t, ask(r, "island.insecure.com.", dns.TypeMX), want, dns.RcodeSuccess)
@@ -180,7 +179,7 @@ func TestIsland(t *testing.T) {
 // here match no key; the names are example.com.'s, all signed. DS at an anchor belongs to the anchor above.
 func TestSignedAboveTheAnchor(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.texts["example.com."] += `
+	u.Tree.Plan("example.com.").Text += `
 lower A 192.0.2.2
 *.lower TXT text
 _25._tcp.lower TLSA 3 1 1 00
@@ -188,7 +187,7 @@ alias.lower CNAME mx
 tree.lower DNAME mx
 over DNAME mx
 to CNAME lower`
-	u.world.build(t)
+	u.Tree.Publish()
 	for _, zone := range []string{"lower", "lower.over", "gone"} {
 		r.Anchors[zone+".example.com."] = r.Anchors["."]
 	}
@@ -227,8 +226,8 @@ to CNAME lower`
 // V-10: an unsigned delegation without the proof that it is one is Bogus, not Insecure, and its answers with it.
 func TestUnprovenDelegation(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if fetch.Describe(q) == "insecure.com. DS" {
 			reply.Msg.Ns = slices.DeleteFunc(reply.Msg.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNSEC })
 		}
@@ -244,14 +243,14 @@ func TestUnprovenDelegation(t *testing.T) {
 // V-8: a DS denial from above a Secure cut proves nothing, whether that is known yet or not: here the root's, of a zone below com.
 func TestDenialFromAbove(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		switch {
 		case fetch.Describe(q) == "example.com. DS":
 			reply.Msg.Answer = nil
-			reply.Msg.Ns = u.reply(question("nosuchtld.", dns.TypeDS)).Msg.Ns
+			reply.Msg.Ns = u.Reply(question("nosuchtld.", dns.TypeDS)).Msg.Ns
 		case q.Name == "example.com.":
-			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
+			reply.Msg.Answer = scripted.Unsigned(reply.Msg.Answer)
 			hint, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
 			reply.Msg.Ns = []dns.RR{hint}
 		}
@@ -263,11 +262,11 @@ func TestDenialFromAbove(t *testing.T) {
 // V-50h, X-14: the NODATA of an unsigned zone that carries the parent's signed NSEC is Insecure.
 func TestParentsDenial(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if q.Qtype == dns.TypeTLSA {
 			reply.Msg.Rcode = dns.RcodeSuccess
-			reply.Msg.Ns = append(reply.Msg.Ns, u.reply(question("insecure.com.", dns.TypeDS)).Msg.Ns...)
+			reply.Msg.Ns = append(reply.Msg.Ns, u.Reply(question("insecure.com.", dns.TypeDS)).Msg.Ns...)
 		}
 		return reply, nil, true
 	})
@@ -278,18 +277,18 @@ func TestParentsDenial(t *testing.T) {
 func TestRootDS(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	expect(t, ask(r, ".", dns.TypeDS), dnssec.Secure, dns.RcodeSuccess)
-	if n := len(u.questions()); n > 2 {
-		t.Errorf("asked %v", u.questions())
+	if n := len(u.Asked()); n > 2 {
+		t.Errorf("asked %v", u.Asked())
 	}
 }
 
 // V-13: signatures stripped from a DS question's answer are Bogus by the zone above.
 func TestStrippedDS(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		if q.Qtype == dns.TypeDS && q.Name != "com." {
-			reply.Msg.Answer, reply.Msg.Ns = withoutSigs(reply.Msg.Answer), withoutSigs(reply.Msg.Ns)
+			reply.Msg.Answer, reply.Msg.Ns = scripted.Unsigned(reply.Msg.Answer), scripted.Unsigned(reply.Msg.Ns)
 		}
 		return reply, nil, true
 	})
@@ -302,25 +301,23 @@ func TestStrippedDS(t *testing.T) {
 // Secure cut: the zone does not become Insecure.
 func TestReplayFromAbove(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	u.world.config.NSEC3 = &zones.NSEC3{OptOut: true}
-	u.world.build(t)
-	before, err := zones.Parse(".", strings.Replace(u.world.texts["."], "com NS ns.", "", 1))
+	u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = &zones.NSEC3{OptOut: true} })
+	u.Tree.Publish()
+	before, err := zones.Parse(".", u.Tree.Plan(".").Text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := u.world.config
-	c.Keys = u.world.keys["."]
-	if err := before.Sign(c); err != nil {
+	if err := before.Sign(u.Tree.Plan(".").Config); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
-	u.setRule(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.reply(q)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
 		switch {
 		case fetch.Describe(q) == "example.com. DS":
 			reply.Msg = before.Answer(q, true)
 		case q.Name == "example.com.":
-			reply.Msg.Answer = withoutSigs(reply.Msg.Answer)
+			reply.Msg.Answer = scripted.Unsigned(reply.Msg.Answer)
 			hint, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
 			reply.Msg.Ns = []dns.RR{hint}
 		}
@@ -333,10 +330,10 @@ func TestReplayFromAbove(t *testing.T) {
 func TestMostLifeOfLinks(t *testing.T) {
 	r, u, now := setup(t, func(c *Config) { c.MaxTTL = time.Minute })
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-	u.forget()
-	now.advance(time.Minute)
+	u.Forget()
+	now.Advance(time.Minute)
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
-	if !slices.Contains(u.questions(), "example.com. DNSKEY") {
-		t.Errorf("asked %v", u.questions())
+	if !slices.Contains(u.Asked(), "example.com. DNSKEY") {
+		t.Errorf("asked %v", u.Asked())
 	}
 }

@@ -1,5 +1,5 @@
-// Package world gives tests a tree of signed zones. A few lines describe it, a [zones.Fault] or [Upstream.Spoil] breaks one thing of it, and
-// it may change while it is asked.
+// Package world gives tests a tree of signed zones. A few lines describe it, a [zones.Fault] or [Upstream.Spoil] breaks
+// one thing of it, and it may change while it is asked.
 package world
 
 import (
@@ -36,7 +36,8 @@ func Domain(name string, lines ...string) zones.Plan {
 	return zones.Plan{Name: name, Text: Mail + strings.Join(lines, "\n") + "\n"}
 }
 
-// Tree is a tree of signed zones. It may change while it is asked, by one goroutine: Plan, Roll and Add say how, and Publish brings that in.
+// Tree is a tree of signed zones. One goroutine may change it while others ask: Plan, Each, Roll and Add say how, and
+// Publish brings that in.
 type Tree struct {
 	clock func() time.Time
 	plans map[string]*zones.Plan
@@ -48,8 +49,8 @@ type Tree struct {
 // validity is how long signatures of a tree are valid, as those of most zones.
 const validity = 14 * 24 * time.Hour
 
-// New makes a tree. Signatures are valid from an hour before the clock's time, for 14 days, where a plan does not say otherwise. A tree that
-// cannot be built is a mistake of the test: it panics.
+// New makes a tree. Signatures are valid from an hour before the clock's time, for 14 days, where a plan does not say
+// otherwise. A tree that cannot be built is a mistake of the test: it panics.
 func New(clock func() time.Time, plans ...zones.Plan) *Tree {
 	t := &Tree{clock: clock, plans: map[string]*zones.Plan{}}
 	t.Add(plans...)
@@ -73,6 +74,13 @@ func (t *Tree) Add(plans ...zones.Plan) {
 
 // Plan is how a zone is made. What is changed there comes with the next Publish.
 func (t *Tree) Plan(name string) *zones.Plan { return t.plans[name] }
+
+// Each has f change all plans.
+func (t *Tree) Each(f func(*zones.Plan)) {
+	for _, p := range t.plans {
+		f(p)
+	}
+}
 
 // Publish makes all zones anew as their plans say. The keys stay.
 func (t *Tree) Publish() {

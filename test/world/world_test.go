@@ -19,7 +19,8 @@ func noon() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) }
 // keyTag is that of the only key of a zone.
 func keyTag(t *Tree, name string) uint16 { return t.Zone(name).Keys[0].DNSKEY.KeyTag() }
 
-// TestTree: keys stay when a tree is published again, and go when they are rolled, with the DS above; the upstream shows it at once.
+// TestTree: keys stay when a tree is published again, and go when they are rolled, with the DS above; the upstream shows
+// it at once.
 func TestTree(t *testing.T) {
 	tree := New(noon, Zone("."), Zone("com."), Domain("example.com."))
 	u, before := tree.Upstream(), keyTag(tree, "example.com.")
@@ -52,14 +53,15 @@ func TestValidity(t *testing.T) {
 	tree := New(noon, Zone("."), zones.Plan{Name: "com.", Text: Base, Config: zones.Config{Expiration: until}})
 	for name, want := range map[string]time.Time{".": noon().Add(validity - time.Hour), "com.": until} {
 		m := tree.Zone(name).Answer(question(name, dns.TypeSOA), true)
-		if sig := m.Answer[1].(*dns.RRSIG); int64(sig.Expiration) != want.Unix() || !tree.Plan(name).Config.Expiration.Equal(want) {
+		sig, planned := m.Answer[1].(*dns.RRSIG), tree.Plan(name).Config.Expiration
+		if int64(sig.Expiration) != want.Unix() || !planned.Equal(want) {
 			t.Errorf("%s: until %d, want %d", name, sig.Expiration, want.Unix())
 		}
 	}
 }
 
-// TestUpstream: over a socket, an upstream that caches shows what it has learned until it forgets, does what it is told, and remembers what
-// it was asked.
+// TestUpstream: over a socket, an upstream that caches shows what it has learned until it forgets, does what it is
+// told, and remembers what it was asked.
 func TestUpstream(t *testing.T) {
 	tree := New(noon, Zone("."), Domain("com."))
 	u := tree.Caching()
