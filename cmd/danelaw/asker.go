@@ -98,8 +98,8 @@ func (a *asker) explain(ctx context.Context, name string, qtype uint16) (*chain.
 
 // now is the time as of which a name is judged.
 func (a *asker) now(name string) time.Time {
-	if h, err := a.handler(name); err == nil && !h.ValidationTime.IsZero() {
-		return h.ValidationTime
+	if h, err := a.handler(name); err == nil {
+		return h.JudgedAt()
 	}
 	return time.Now()
 }

@@ -14,7 +14,7 @@ func TestUpstreamDies(t *testing.T) {
 	book := logged(t)
 	p := between(t, honest)
 	h := open(t, config(t, p.addr))
-	h.alive.every = time.Nanosecond
+	h.upstreams.alive.every = time.Nanosecond
 	server := serve(t, h)
 	ask(t, server, secureMX, dns.TypeMX)
 	returns := p.vanish()

@@ -122,9 +122,13 @@ func BoundMemory() {
 	}
 }
 
-// boundHeap sets the collector's bound by the caches in use, half of which lie in its heap.
-func boundHeap(caches int64) {
-	if bound.Load() {
-		debug.SetMemoryLimit(caches/2 + promised - fileBacked)
+// caches are the octets of all caches in use.
+var caches atomic.Int64
+
+// boundHeap has the collector's bound follow the caches in use, of which there are so many octets more; half of them lie in
+// its heap.
+func boundHeap(more int64) {
+	if all := caches.Add(more); bound.Load() {
+		debug.SetMemoryLimit(all/2 + promised - fileBacked)
 	}
 }

@@ -90,9 +90,8 @@ func TestBoundMemory(t *testing.T) {
 	c.CacheSize = 32 << 20
 	set := func() int64 {
 		open(t, c).Close()
-		acquire(c).release()
-		m := acquire(c)
-		defer m.release()
+		release(&process, holdMemory(c))
+		defer release(&process, holdMemory(c))
 		return debug.SetMemoryLimit(-1)
 	}
 	if set() != before {

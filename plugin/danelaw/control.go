@@ -1,7 +1,6 @@
 package danelaw
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -38,58 +36,39 @@ const (
 	controlDump     = 10000 // entries in one reply
 )
 
-// control is a socket by which operators reach the daemon. It lives through reloads.
+// control is a socket by which operators reach the daemon.
 type control struct {
 	path   string
-	uses   int // under controls
 	inode  fs.FileInfo
 	server *http.Server
 }
 
-var controls = struct {
-	sync.Mutex
-	byPath map[string]*control
-}{byPath: map[string]*control{}}
+// holdControl returns the socket at path.
+func holdControl(path string) (*control, error) {
+	return hold(&process, path, func() (*control, error) { return openControl(path) })
+}
 
-// openControl returns the socket at path, nil for "". It must be released.
 func openControl(path string) (*control, error) {
-	if path == "" {
-		return nil, nil
+	l, err := listenAt(path)
+	if err != nil {
+		return nil, err
 	}
-	controls.Lock()
-	defer controls.Unlock()
-	c := controls.byPath[path]
-	if c == nil {
-		l, err := listenAt(path)
-		if err != nil {
-			return nil, err
-		}
-		c = &control{path: path, server: &http.Server{
-			Handler: controlMux(), MaxHeaderBytes: controlRequest,
-			ReadTimeout: controlPatience, WriteTimeout: controlPatience, IdleTimeout: controlPatience,
-		}}
-		if c.inode, err = os.Stat(path); err != nil {
-			l.Close()
-			return nil, err
-		}
-		go c.server.Serve(netutil.LimitListener(l, controlClients)) //nolint:errcheck // it ends with release
-		controls.byPath[path] = c
+	c := &control{path: path, server: &http.Server{
+		Handler: controlMux(), MaxHeaderBytes: controlRequest,
+		ReadTimeout: controlPatience, WriteTimeout: controlPatience, IdleTimeout: controlPatience,
+	}}
+	if c.inode, err = os.Stat(path); err != nil {
+		l.Close()
+		return nil, err
 	}
-	c.uses++
+	go c.server.Serve(netutil.LimitListener(l, controlClients)) //nolint:errcheck // it ends with c
 	return c, nil
 }
 
-// release gives the socket back, and removes it if nobody needs it any more.
-func (c *control) release() {
-	if c == nil {
-		return
-	}
-	controls.Lock()
-	defer controls.Unlock()
-	if c.uses--; c.uses > 0 {
-		return
-	}
-	delete(controls.byPath, c.path)
+func (c *control) name() string { return c.path }
+
+// close removes the socket.
+func (c *control) close() {
 	c.server.Close()
 	if now, err := os.Stat(c.path); err == nil && os.SameFile(now, c.inode) { // else it is another's
 		os.Remove(c.path)
@@ -225,19 +204,16 @@ func controlMux() http.Handler {
 
 // controlled returns the table of the daemon's negative trust anchors.
 func controlled() (*table, error) {
-	tables.Lock()
-	defer tables.Unlock()
-	if t := tables.byKey[""]; t != nil {
+	if t, ok := find[*table](&process, ""); ok {
 		return t, nil
 	}
 	return nil, refusal{http.StatusServiceUnavailable, errors.New("danelaw is starting or ending")}
 }
 
-// kept reports whether what is set now will be there after a restart.
-func (t *table) kept() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.store.dir != "" && !t.store.failed
+// persistent reports whether what is set now will be there after a restart.
+func persistent(t *table) bool {
+	place, failed := t.saved()
+	return place && !failed
 }
 
 func listNTAs(*http.Request) (any, error) {
@@ -245,7 +221,7 @@ func listNTAs(*http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NTAReply{NTAs: t.list(), Kept: t.kept()}, nil
+	return NTAReply{NTAs: t.list(), Kept: persistent(t)}, nil
 }
 
 // NegativeLife reads how long a negative trust anchor is to last (T-18).
@@ -272,24 +248,11 @@ func addNTA(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := t.add(NegativeAnchor{Zone: dns.CanonicalName(in.Zone), Life: life, Keep: in.Keep, Reason: in.Reason})
+	n, tester, err := t.add(NegativeAnchor{Zone: dns.CanonicalName(in.Zone), Life: life, Keep: in.Keep, Reason: in.Reason})
 	if err != nil {
 		return nil, err
 	}
-	return NTAReply{NTAs: []*NTA{n}, Kept: t.kept(), Well: t.tryOut(r.Context(), n)}, nil
-}
-
-// tryOut tests a negative trust anchor that was just added, so that whoever added it sees what it is for.
-func (t *table) tryOut(ctx context.Context, n *NTA) bool {
-	t.mu.Lock()
-	var tester *Handler
-	for _, h := range t.handlers {
-		if h.distrustable(n.Zone) == nil {
-			tester = h
-		}
-	}
-	t.mu.Unlock()
-	return tester != nil && t.test(ctx, tester, n)
+	return NTAReply{NTAs: []*NTA{n}, Kept: persistent(t), Well: t.test(r.Context(), tester, n)}, nil
 }
 
 func removeNTA(r *http.Request) (any, error) {
@@ -304,7 +267,7 @@ func removeNTA(r *http.Request) (any, error) {
 	if err := t.remove(zone); err != nil {
 		return nil, refusal{http.StatusNotFound, err}
 	}
-	return NTAReply{NTAs: t.list(), Kept: t.kept()}, nil
+	return NTAReply{NTAs: t.list(), Kept: persistent(t)}, nil
 }
 
 // nameIn returns a domain name of the request.
@@ -318,9 +281,9 @@ func nameIn(r *http.Request, key string) (string, error) {
 
 // served are the Handlers of a Corefile, the newest of each block.
 func served() map[string]*Handler {
-	all := live.newest()
+	all := process.newest()
 	for block, h := range all {
-		if h.generation == nil {
+		if h.origin.load == 0 {
 			delete(all, block)
 		}
 	}
@@ -343,13 +306,13 @@ func flush(r *http.Request) (any, error) {
 func cacheStats(*http.Request) (any, error) {
 	out := CacheReply{map[string]CacheStats{}}
 	for block, h := range served() {
-		out.Blocks[block] = h.cacheStats()
+		out.Blocks[block] = cacheStatsOf(h)
 	}
 	return out, nil
 }
 
-func (h *Handler) cacheStats() CacheStats {
-	return CacheStats{Sizes: h.memory.Sizes(), Limit: h.CacheSize, Hits: count64(h.meter.hits), Misses: count64(h.meter.misses)}
+func cacheStatsOf(h *Handler) CacheStats {
+	return CacheStats{Sizes: h.memory.Sizes(), Limit: h.config.CacheSize, Hits: count64(h.meter.hits), Misses: count64(h.meter.misses)}
 }
 
 // count64 reads a counter.

@@ -136,8 +136,8 @@ func TestControlStays(t *testing.T) {
 	if err := c.reload(blockOf(".:0", optionsFor(t, lab().Addr(), "control off"), "")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(socket); err == nil || len(controls.byPath) > 0 {
-		t.Errorf("it is left after `control off`: %v, %d", err, len(controls.byPath))
+	if _, err := os.Stat(socket); err == nil || things[*control]() > 0 {
+		t.Errorf("it is left after `control off`: %v, %d", err, things[*control]())
 	}
 }
 
@@ -181,7 +181,7 @@ func TestControlPath(t *testing.T) {
 	if text, err := os.ReadFile(file); err != nil || string(text) != "mine" {
 		t.Errorf("the file is %q, %v", text, err)
 	}
-	if len(live.all)+len(tables.byKey)+len(memories.byKey)+len(controls.byPath) > 0 {
+	if len(process.all())+things[*table]()+things[*memory]()+things[*control]() > 0 {
 		t.Error("starts that failed left something")
 	}
 }

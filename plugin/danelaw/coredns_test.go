@@ -229,7 +229,7 @@ func TestStartErrors(t *testing.T) {
 			}
 		}
 	}
-	if n := len(memories.byKey); n != 0 {
+	if n := things[*memory](); n != 0 {
 		t.Errorf("%d memories are left", n)
 	}
 }
@@ -271,8 +271,8 @@ func TestReload(t *testing.T) {
 		}
 	}
 	c.stop()
-	if len(memories.byKey) != 0 || len(live.all) != 0 {
-		t.Errorf("left: %d memories, %d handlers", len(memories.byKey), len(live.all))
+	if things[*memory]() != 0 || len(process.all()) != 0 {
+		t.Errorf("left: %d memories, %d handlers", things[*memory](), len(process.all()))
 	}
 }
 
@@ -315,8 +315,8 @@ func TestFailedReload(t *testing.T) {
 		if r := c.ask("good.dane.", dns.TypeMX, withDO, withCD); !r.AuthenticatedData {
 			t.Errorf("the old server after a failed reload: %s", describes(r))
 		}
-		if len(live.all) != 2 {
-			t.Errorf("%d handlers live on", len(live.all))
+		if len(process.all()) != 2 {
+			t.Errorf("%d handlers live on", len(process.all()))
 		}
 	}
 	if r := from("127.0.0.1:5300").ask(t, own, "good.dane.", dns.TypeMX, withDO); !r.AuthenticatedData {
@@ -367,8 +367,8 @@ func TestReloadUnderLoad(t *testing.T) {
 	close(stop)
 	clients.Wait()
 	t.Logf("%d queries, %d wrong", asked.Load(), wrong.Load())
-	if len(live.all) != 1 || len(memories.byKey) != 1 {
-		t.Errorf("%d handlers and %d memories after the reloads", len(live.all), len(memories.byKey))
+	if len(process.all()) != 1 || things[*memory]() != 1 {
+		t.Errorf("%d handlers and %d memories after the reloads", len(process.all()), things[*memory]())
 	}
 }
 
@@ -433,7 +433,7 @@ func TestLameduck(t *testing.T) {
 		t.Errorf("in the lame duck's time: %s", describes(r))
 	}
 	c.stop()
-	if len(live.all) > 0 {
+	if len(process.all()) > 0 {
 		t.Error("it goes on after the end")
 	}
 }
@@ -452,8 +452,8 @@ func TestViews(t *testing.T) {
 			t.Errorf("%v replies of block %s", n, block)
 		}
 	}
-	if len(memories.byKey) != 2 {
-		t.Errorf("%d memories", len(memories.byKey))
+	if things[*memory]() != 2 {
+		t.Errorf("%d memories", things[*memory]())
 	}
 }
 
@@ -487,7 +487,7 @@ func TestDrain(t *testing.T) {
 			replies <- r
 		}()
 	}
-	eventually(t, 5*time.Second, "the queries arrive", func() bool { return len(live.all) > 0 && inFlight(p) >= cap(replies) })
+	eventually(t, 5*time.Second, "the queries arrive", func() bool { return len(process.all()) > 0 && inFlight(p) >= cap(replies) })
 	c.stop()
 	for range cap(replies) {
 		if r := <-replies; r == nil || r.Rcode != dns.RcodeNameError || !r.AuthenticatedData {
@@ -556,7 +556,7 @@ func TestCachedAfterClose(t *testing.T) {
 	if r := from("127.0.0.1:5300").ask(t, second, secureMX, dns.TypeMX, withDO); !r.AuthenticatedData {
 		t.Errorf("%s", describes(r))
 	}
-	if slices.Contains(live.all, first) {
+	if slices.Contains(process.all(), first) {
 		t.Error("the first is still live")
 	}
 }

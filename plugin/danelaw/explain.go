@@ -17,10 +17,10 @@ const longestName = 255
 // names that are not validated at all: private and special ones, and those that cannot be asked for.
 func (h *Handler) Explain(ctx context.Context, q dns.Question) (*chain.Explanation, error) {
 	q.Name = dns.CanonicalName(q.Name)
-	if h.private.cover(q.Name) {
+	if h.names.private.cover(q.Name) {
 		return nil, fmt.Errorf("%s is private: it is passed to the plugins below danelaw as it is, and never validated", q.Name)
 	}
-	if _, ok := h.special(q); ok {
+	if _, ok := h.names.special(q); ok {
 		return nil, fmt.Errorf("%s is a special name: danelaw answers it itself, without asking anybody", q.Name)
 	}
 	if _, err := dns.PackDomainName(q.Name, make([]byte, longestName), 0, nil, false); err != nil {
@@ -33,7 +33,7 @@ func (h *Handler) Explain(ctx context.Context, q dns.Question) (*chain.Explanati
 // of another nothing but the error.
 func (h *Handler) Unvalidated(q dns.Question, err error) *chain.Explanation {
 	q.Name = dns.CanonicalName(q.Name)
-	if re, ok := h.special(q); ok && !h.private.cover(q.Name) {
+	if re, ok := h.names.special(q); ok && !h.names.private.cover(q.Name) {
 		return &chain.Explanation{Answer: &chain.Answer{Status: dnssec.Insecure, Rcode: re.rcode, Answer: re.answer, Ns: re.ns}}
 	}
 	note := &dnssec.Failure{Owner: q.Name, Type: q.Qtype, Text: err.Error()}

@@ -78,6 +78,18 @@ func open(t testing.TB, c Config) *Handler {
 	return h
 }
 
+// things is how many of that type the registry of the process holds.
+func things[T lasting]() (n int) {
+	process.mu.Lock()
+	defer process.mu.Unlock()
+	for key := range process.things {
+		if _, ok := key.(keyOf[T]); ok {
+			n++
+		}
+	}
+	return n
+}
+
 // serve puts a Handler on a socket of 127.0.0.1, UDP and TCP, and returns its address.
 func serve(t testing.TB, h *Handler) string {
 	t.Helper()

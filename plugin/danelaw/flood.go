@@ -29,7 +29,7 @@ type flood struct {
 func (h *Handler) logFailure(q *query, a *chain.Answer, notes []*dnssec.Failure) {
 	if a.Tell() {
 		h.memory.history.failed(q.question(), notes[0].Text, q.begun)
-		h.failures.log(q, notes)
+		h.writer.failures.log(q, notes)
 	}
 }
 

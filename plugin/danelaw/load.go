@@ -80,13 +80,14 @@ func (b *block) open() error {
 		next = p(next)
 		b.handlers = append(b.handlers, next)
 	}
-	return b.setup.open(b.handlers)
+	_, err := b.setup.open(b.handlers)
+	return err
 }
 
 // Close ends all blocks.
 func (b Blocks) Close() {
 	for _, block := range b {
-		block.setup.handler.Close()
+		block.setup.directive.close()
 		for _, h := range block.started {
 			if stopper, ok := h.(interface{ OnShutdown() error }); ok {
 				stopper.OnShutdown()
@@ -110,13 +111,13 @@ func (b Blocks) Handler(name string) (*Handler, error) {
 	if owner == nil {
 		return nil, fmt.Errorf("%s: no server block with danelaw serves this name", name)
 	}
-	return owner.setup.handler, owner.start()
+	return owner.setup.directive.handler.Load(), owner.start()
 }
 
 // start starts the plugins below danelaw that cannot be asked otherwise (forward).
 func (b *block) start() error {
 	for _, h := range b.handlers[len(b.started):] {
-		if h == plugin.Handler(b.setup.handler) {
+		if h == plugin.Handler(b.setup.directive) {
 			break
 		}
 		if starter, ok := h.(interface{ OnStartup() error }); ok {

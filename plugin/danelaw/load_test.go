@@ -30,7 +30,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer blocks.Close()
-	if len(live.all) > 0 {
+	if len(process.all()) > 0 {
 		t.Error("handlers are live")
 	}
 	var handlers []*Handler
@@ -50,7 +50,7 @@ func TestLoad(t *testing.T) {
 	if handlers[0] != handlers[1] || handlers[0] == handlers[2] || handlers[2] != handlers[3] || handlers[0] != handlers[4] {
 		t.Error("names and handlers do not belong together")
 	}
-	if !handlers[0].Policy.SHA1 || handlers[2].Policy.SHA1 || handlers[0].Block == handlers[2].Block {
+	if !handlers[0].config.Policy.SHA1 || handlers[2].config.Policy.SHA1 || handlers[0].config.Block == handlers[2].config.Block {
 		t.Error("options and blocks do not belong together")
 	}
 	// DS is looked at like any other type: the block of the name itself.
@@ -75,8 +75,8 @@ func TestLoadErrors(t *testing.T) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
-	if len(memories.byKey) > 0 {
-		t.Errorf("%d memories are left", len(memories.byKey))
+	if things[*memory]() > 0 {
+		t.Errorf("%d memories are left", things[*memory]())
 	}
 	if loading.active || loading.blocks != nil {
 		t.Error("it is still loading")

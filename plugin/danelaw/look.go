@@ -79,7 +79,7 @@ func (s *Seen) Good() bool {
 // Look finds out how senders see a domain: DNS past the cache of answers, then the certificates of all addresses of its hosts. The
 // error is for domains that are not validated at all, and for a ctx that ends.
 func (h *Handler) Look(ctx context.Context, domain string, p *probe.Prober) (*Seen, error) {
-	l := &look{Handler: h, ctx: ctx, prober: p, seen: &Seen{Domain: dns.CanonicalName(domain), At: h.judgedAt(), State: StateSecure},
+	l := &look{Handler: h, ctx: ctx, prober: p, seen: &Seen{Domain: dns.CanonicalName(domain), At: h.JudgedAt(), State: StateSecure},
 		answers: map[dns.Question]*chain.Answer{}}
 	if err := l.domain(); err != nil {
 		return nil, err
@@ -87,12 +87,12 @@ func (h *Handler) Look(ctx context.Context, domain string, p *probe.Prober) (*Se
 	return l.seen, ctx.Err()
 }
 
-// judgedAt is the time by which is judged.
-func (h *Handler) judgedAt() time.Time {
-	if !h.ValidationTime.IsZero() {
-		return h.ValidationTime
+// JudgedAt is the time as of which answers are judged: now, unless validation_time says another.
+func (h *Handler) JudgedAt() time.Time {
+	if !h.config.ValidationTime.IsZero() {
+		return h.config.ValidationTime
 	}
-	return h.Clock()
+	return h.config.Clock()
 }
 
 // look is one look.
@@ -151,7 +151,7 @@ func (h *Handler) NotAsked(f *dnssec.Failure) string {
 		did = "cannot validate even the root"
 	}
 	var names []string
-	for _, u := range h.set.States() {
+	for _, u := range h.upstreams.States() {
 		names = append(names, u.Upstream)
 	}
 	told := fmt.Sprintf("danelaw %s: %s", did, f.Text)

@@ -13,7 +13,7 @@ import (
 
 // asksItself returns an error if an upstream is an address on which the server block listens.
 func (s *setting) asksItself(config *dnsserver.Config) error {
-	for _, r := range s.Routes {
+	for _, r := range s.config.Routes {
 		for _, to := range r.To {
 			if fmt.Sprint(to.Server.Port()) == config.Port && slices.ContainsFunc(config.ListenHosts, func(host string) bool {
 				return reaches(to.Server.Addr(), host)
@@ -46,19 +46,17 @@ func own(a netip.Addr) bool {
 	})
 }
 
-// returned reports whether a name that a client asks for is one that the server block has asked an upstream for (S-13). In a reload the
-// Handler before and the one after share the socket.
-func (h *Handler) returned(name string) bool {
-	live.Lock()
-	defer live.Unlock()
-	return slices.ContainsFunc(live.all, func(o *Handler) bool { return o.Block == h.Block && o.set.Returned(name) })
+// returned reports whether a name that a client asks for is one that a server block has asked an upstream for (S-13). In a
+// reload the Handler before and the one after share the socket.
+func (r *registry) returned(block, name string) bool {
+	return slices.ContainsFunc(r.all(), func(h *Handler) bool { return h.config.Block == block && h.upstreams.Returned(name) })
 }
 
 // Loops returns an error if an upstream of a Handler that serves is danelaw itself, however the way leads back. It asks each upstream one
 // question, and waits for no reply longer than ctx.
 func Loops(ctx context.Context) error {
-	for _, h := range live.newest() {
-		if loops := h.set.Loops(ctx); len(loops) > 0 {
+	for _, h := range process.newest() {
+		if loops := h.upstreams.Loops(ctx); len(loops) > 0 {
 			return fmt.Errorf("upstream %s leads back to danelaw itself: a question to it came back; name a resolver that is another",
 				strings.Join(loops, " and "))
 		}

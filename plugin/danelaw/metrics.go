@@ -2,9 +2,7 @@ package danelaw
 
 import (
 	"cmp"
-	"maps"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -15,7 +13,6 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
-	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
 // The counters and histograms. Every label takes few values: block and to are those of the Corefile, all others are
@@ -180,79 +177,6 @@ func (m *meter) Joined() { m.joined.Inc() }
 // Synthesised implements chain.Meter.
 func (m *meter) Synthesised(by reuse.Proof) { m.synthesised[by].Inc() }
 
-// upstreamMeter counts what the upstreams of a Handler do, and keeps their states.
-type upstreamMeter struct{ *Handler }
-
-var _ upstream.Meter = upstreamMeter{}
-
-// Asked implements upstream.Meter.
-func (m upstreamMeter) Asked(to string) { upstreamQuestions.WithLabelValues(m.Block, to).Inc() }
-
-// Answered implements upstream.Meter.
-func (m upstreamMeter) Answered(to string, took time.Duration) {
-	upstreamDuration.WithLabelValues(m.Block, to).Observe(took.Seconds())
-}
-
-// Failed implements upstream.Meter.
-func (m upstreamMeter) Failed(to string, reason upstream.Reason) {
-	upstreamFailures.WithLabelValues(m.Block, to, string(reason)).Inc()
-}
-
-// Mismatched implements upstream.Meter.
-func (m upstreamMeter) Mismatched(to string) { upstreamMismatches.WithLabelValues(m.Block, to).Inc() }
-
-// Exhausted implements upstream.Meter.
-func (m upstreamMeter) Exhausted(to string) { exhausted.WithLabelValues(m.Block, to).Inc() }
-
-// State implements upstream.Meter. What failed while an upstream was away is worth another try now (C-11).
-func (m upstreamMeter) State(to string, fit, alive bool, why string) {
-	old := m.upstreams.set(to, upstreamState{fit, alive})
-	if alive != old.alive {
-		m.alive.changed(to, alive, why)
-	}
-	if alive && !old.alive {
-		m.memory.ForgetFailures()
-	}
-}
-
-// upstreamState is what is known of an upstream.
-type upstreamState struct{ fit, alive bool }
-
-// upstreamStates are those of all upstreams of a Handler. One of which nothing was heard is in order.
-type upstreamStates struct {
-	mu sync.Mutex
-	by map[string]upstreamState
-}
-
-// set replaces the state of an upstream and returns the old one.
-func (u *upstreamStates) set(to string, s upstreamState) upstreamState {
-	u.seen(to)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	old := u.by[to]
-	u.by[to] = s
-	return old
-}
-
-// seen notes that there is such an upstream.
-func (u *upstreamStates) seen(to string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if _, ok := u.by[to]; ok {
-		return
-	}
-	if u.by == nil {
-		u.by = map[string]upstreamState{}
-	}
-	u.by[to] = upstreamState{fit: true, alive: true}
-}
-
-func (u *upstreamStates) all() map[string]upstreamState {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return maps.Clone(u.by)
-}
-
 // gauges show the Handlers that serve as they are when asked.
 type gauges struct {
 	ready, octets, limit, entries, evicted, negatives, unsaved, fit, alive *prometheus.Desc
@@ -287,7 +211,7 @@ func (g gauges) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (g gauges) Collect(to chan<- prometheus.Metric) {
-	for block, h := range live.newest() {
+	for block, h := range process.newest() {
 		show := func(d *prometheus.Desc, value float64, labels ...string) {
 			labels = append([]string{block}, labels...)
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
@@ -295,12 +219,13 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 		octets, entries := h.memory.Size()
 		show(g.ready, truth(h.Ready()))
 		show(g.octets, float64(octets))
-		show(g.limit, float64(h.CacheSize))
+		show(g.limit, float64(h.config.CacheSize))
 		show(g.entries, float64(entries))
 		to <- prometheus.MustNewConstMetric(g.evicted, prometheus.CounterValue, float64(h.memory.Evicted()), block)
 		show(g.negatives, float64(h.negatives.count(h)))
-		show(g.unsaved, truth(h.negatives.unsaved()))
-		for upstream, s := range h.upstreams.all() {
+		_, failed := h.negatives.saved()
+		show(g.unsaved, truth(failed))
+		for upstream, s := range h.upstreams.states.all() {
 			show(g.fit, truth(s.fit), upstream)
 			show(g.alive, truth(s.alive), upstream)
 		}

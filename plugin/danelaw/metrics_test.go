@@ -255,7 +255,7 @@ func TestMetricsCardinality(t *testing.T) {
 // forgotten (C-11).
 func TestUpstreamStates(t *testing.T) {
 	h := open(t, config(t))
-	m := upstreamMeter{h}
+	m := h.upstreams
 	q := dns.Question{Name: bogusMX, Qtype: dns.TypeMX, Qclass: dns.ClassINET}
 	cached := func() bool {
 		h.resolver.Resolve(context.Background(), q)
@@ -271,17 +271,17 @@ func TestUpstreamStates(t *testing.T) {
 		if got := h.resolver.Resolve(context.Background(), q).Cached; got != tt.cached {
 			t.Errorf("%+v: cached %v", tt, got)
 		}
-		if s := h.upstreams.all()["192.0.2.1:53"]; s != (upstreamState{tt.fit, tt.alive}) {
+		if s := h.upstreams.states.all()["192.0.2.1:53"]; s != (upstreamState{tt.fit, tt.alive}) {
 			t.Errorf("%+v: %+v", tt, s)
 		}
 	}
 	m.Mismatched("192.0.2.1:53")
 	m.Exhausted("192.0.2.1:53")
-	if n := metric(t, "upstream_mismatches_total", "block", h.Block, "to", "192.0.2.1:53"); n != 1 {
+	if n := metric(t, "upstream_mismatches_total", "block", h.config.Block, "to", "192.0.2.1:53"); n != 1 {
 		t.Errorf("%v mismatches", n)
 	}
-	h.upstreams.seen("192.0.2.2:53")
-	if s := h.upstreams.all()["192.0.2.2:53"]; !s.fit || !s.alive {
+	h.upstreams.states.seen("192.0.2.2:53")
+	if s := h.upstreams.states.all()["192.0.2.2:53"]; !s.fit || !s.alive {
 		t.Errorf("of which nothing was heard: %+v", s)
 	}
 }

@@ -80,8 +80,7 @@ func (n *NTA) active(now time.Time) bool { return n.Over == "" && now.Before(n.U
 // table holds the negative trust anchors of a daemon: those set at run time, for all server blocks, and since when those of
 // the Corefile are there, so that neither a reload nor a restart prolongs their life.
 type table struct {
-	key  string
-	uses int // under tables
+	key string
 
 	mu       sync.Mutex
 	all      []*NTA
@@ -89,37 +88,20 @@ type table struct {
 	store    stateFile
 }
 
-// tables holds the table of the Corefile under "", and those of Handlers without one by block.
-var tables = struct {
-	sync.Mutex
-	byKey map[string]*table
-}{byKey: map[string]*table{}}
+func (t *table) name() string { return t.key }
+func (t *table) close()       {}
 
-func acquireTable(key string) *table {
-	tables.Lock()
-	defer tables.Unlock()
-	t := tables.byKey[key]
-	if t == nil {
-		t = &table{key: key}
-		tables.byKey[key] = t
-	}
-	t.uses++
+// holdTable returns the table of that name: the Corefile's is "", Handlers without one have one by block.
+func holdTable(name string) *table {
+	t, _ := hold(&process, name, func() (*table, error) { return &table{key: name}, nil })
 	return t
-}
-
-func (t *table) release() {
-	tables.Lock()
-	defer tables.Unlock()
-	if t.uses--; t.uses == 0 {
-		delete(tables.byKey, t.key)
-	}
 }
 
 // declare reads what is kept where h keeps it, takes up what h's configuration has, and returns what h begins with.
 func (t *table) declare(h *Handler) ([]chain.Negative, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all, err := t.store.open(h.State, trusted(h.looking))
+	all, err := t.store.open(h.config.State, trusted(h.origin.looking))
 	if err != nil {
 		return nil, err
 	}
@@ -128,11 +110,11 @@ func (t *table) declare(h *Handler) ([]chain.Negative, error) {
 			t.all = append(t.all, kept)
 		}
 	}
-	now := h.Clock().Round(0)
-	for _, a := range h.Negative {
-		if !slices.ContainsFunc(t.all, func(n *NTA) bool { return n.is(h.Block, a) }) {
+	now := h.config.Clock().Round(0)
+	for _, a := range h.config.Negative {
+		if !slices.ContainsFunc(t.all, func(n *NTA) bool { return n.is(h.config.Block, a) }) {
 			t.all = append(t.all, &NTA{
-				Zone: a.Zone, Begun: now, Until: now.Add(a.Life), Keep: a.Keep, Reason: a.Reason, Block: h.Block, Tests: h.failedBelow(a.Zone),
+				Zone: a.Zone, Begun: now, Until: now.Add(a.Life), Keep: a.Keep, Reason: a.Reason, Block: h.config.Block, Tests: h.memory.failedBelow(a.Zone),
 			})
 		}
 	}
@@ -144,7 +126,7 @@ func (t *table) join(h *Handler) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.handlers = append(t.handlers, h)
-	h.resolving.Distrust(t.of(h, h.Clock()))
+	h.resolving.Distrust(t.of(h, h.config.Clock()))
 }
 
 func (t *table) leave(h *Handler) {
@@ -157,13 +139,13 @@ func (t *table) leave(h *Handler) {
 func (t *table) start(h *Handler) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool { return n.Block == h.Block && !h.declares(n) })
+	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool { return n.Block == h.config.Block && !h.config.declares(n) })
 	t.store.serve()
 	t.store.save(t.all)
 	for _, n := range t.all {
 		switch {
-		case !h.concerns(n):
-		case n.active(h.Clock()):
+		case !h.config.concerns(n):
+		case n.active(h.config.Clock()):
 			log.Warningf("%s: answers there are not validated", n)
 		case n.Block != "":
 			log.Warningf("the %s is over: remove it from the configuration, or change it to begin anew", n)
@@ -171,19 +153,19 @@ func (t *table) start(h *Handler) {
 	}
 }
 
-// declares reports whether n stands for a line of h's Corefile.
-func (h *Handler) declares(n *NTA) bool {
-	return slices.ContainsFunc(h.Negative, func(a NegativeAnchor) bool { return n.is(h.Block, a) })
+// declares reports whether n stands for a line of the Corefile.
+func (c *Config) declares(n *NTA) bool {
+	return slices.ContainsFunc(c.Negative, func(a NegativeAnchor) bool { return n.is(c.Block, a) })
 }
 
-// concerns reports whether n is one for h.
-func (h *Handler) concerns(n *NTA) bool { return n.Block == "" || h.declares(n) }
+// concerns reports whether n is one for the server block.
+func (c *Config) concerns(n *NTA) bool { return n.Block == "" || c.declares(n) }
 
 // of returns what is in force for h. Of two with the same zone the one that ends later counts.
 func (t *table) of(h *Handler, now time.Time) (all []chain.Negative) {
 	latest := map[string]*NTA{}
 	for _, n := range t.all {
-		if old := latest[n.Zone]; h.concerns(n) && n.active(now) && (old == nil || old.Until.Before(n.Until)) {
+		if old := latest[n.Zone]; h.config.concerns(n) && n.active(now) && (old == nil || old.Until.Before(n.Until)) {
 			latest[n.Zone] = n
 		}
 	}
@@ -197,20 +179,20 @@ func (t *table) of(h *Handler, now time.Time) (all []chain.Negative) {
 func (t *table) count(h *Handler) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.of(h, h.Clock()))
+	return len(t.of(h, h.config.Clock()))
 }
 
-// unsaved reports whether what is to outlive a restart could not be written the last time.
-func (t *table) unsaved() bool {
+// saved reports whether there is a place for what is to outlive a restart, and whether reading or writing there has failed.
+func (t *table) saved() (place, failed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.store.failed
+	return t.store.dir != "", t.store.failed
 }
 
 // changed puts a change into force and writes it down; t.mu is held.
 func (t *table) changed() {
 	for _, h := range t.handlers {
-		h.resolving.Distrust(t.of(h, h.Clock()))
+		h.resolving.Distrust(t.of(h, h.config.Clock()))
 	}
 	t.store.save(t.all)
 }
@@ -218,17 +200,19 @@ func (t *table) changed() {
 // errNoNTA is what a remove of nothing ends with.
 var errNoNTA = errors.New("there is no negative trust anchor")
 
-// add sets a negative trust anchor for all server blocks; it replaces one of the same zone that was set before.
-func (t *table) add(a NegativeAnchor) (*NTA, error) {
+// add sets a negative trust anchor for all server blocks; it replaces one of the same zone that was set before. It returns a
+// copy, and a Handler that can test it.
+func (t *table) add(a NegativeAnchor) (*NTA, *Handler, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.acceptable(a); err != nil {
-		return nil, err
+	tester, err := t.acceptable(a)
+	if err != nil {
+		return nil, nil, err
 	}
-	now := t.handlers[0].Clock().Round(0)
+	now := t.now().Round(0)
 	n := &NTA{Zone: a.Zone, Begun: now, Until: now.Add(a.Life), Keep: a.Keep, Reason: a.Reason}
 	for _, h := range t.handlers {
-		if tests := h.failedBelow(a.Zone); n.Tests == nil || tests[0].Result != "" {
+		if tests := h.memory.failedBelow(a.Zone); n.Tests == nil || tests[0].Result != "" {
 			n.Tests = tests
 		}
 	}
@@ -236,13 +220,13 @@ func (t *table) add(a NegativeAnchor) (*NTA, error) {
 	t.all = append(t.all, n)
 	log.Warningf("%s: added, answers there are not validated", n)
 	t.changed()
-	return n.clone(), nil
+	return n.clone(), tester, nil
 }
 
-// acceptable says why a cannot be set; t.mu is held.
-func (t *table) acceptable(a NegativeAnchor) error {
+// acceptable returns a Handler that a has an effect for, or says why it cannot be set; t.mu is held.
+func (t *table) acceptable(a NegativeAnchor) (*Handler, error) {
 	if err := a.check(); err != nil {
-		return err
+		return nil, err
 	}
 	set := 0
 	for _, n := range t.all {
@@ -251,15 +235,15 @@ func (t *table) acceptable(a NegativeAnchor) error {
 		}
 	}
 	if set >= maxNegatives {
-		return fmt.Errorf("there are %d already: remove some", maxNegatives)
+		return nil, fmt.Errorf("there are %d already: remove some", maxNegatives)
 	}
 	err := errors.New("no server block is there")
 	for _, h := range t.handlers {
-		if err = h.distrustable(a.Zone); err == nil {
-			return nil
+		if err = h.config.distrustable(a.Zone); err == nil {
+			return h, nil
 		}
 	}
-	return err
+	return nil, err
 }
 
 // check says what is wrong with a in itself.
@@ -304,8 +288,8 @@ func (c Config) distrustable(zone string) error {
 
 // failedBelow returns the questions below a zone that are known to have failed; if none is, the two that every mail domain
 // answers.
-func (h *Handler) failedBelow(zone string) (tests []Test) {
-	for _, q := range h.memory.Failed(zone, maxTests) {
+func (m *memory) failedBelow(zone string) (tests []Test) {
+	for _, q := range m.Failed(zone, maxTests) {
 		tests = append(tests, Test{Name: q.Name, Type: dns.Type(q.Qtype).String(), Result: "failed"})
 	}
 	if tests == nil {
@@ -316,22 +300,27 @@ func (h *Handler) failedBelow(zone string) (tests []Test) {
 
 // remove ends the negative trust anchors of a zone.
 func (t *table) remove(zone string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.end("removed", func(n *NTA) bool { return n.Zone == zone }) {
+	if !t.end("removed", func(n *NTA, now time.Time) bool { return n.Zone == zone && n.active(now) }) {
 		return fmt.Errorf("%w for %s", errNoNTA, zone)
 	}
 	return nil
 }
 
-// end ends those that match and are in force, and reports whether there was one; t.mu is held.
-func (t *table) end(why string, match func(*NTA) bool) (any bool) {
-	now := time.Now()
-	if len(t.handlers) > 0 {
-		now = t.handlers[0].Clock()
+// now is the time by the clock of those that serve; t.mu is held.
+func (t *table) now() time.Time {
+	if len(t.handlers) == 0 {
+		return time.Now()
 	}
+	return t.handlers[0].config.Clock()
+}
+
+// end ends those that match now, and reports whether there was one.
+func (t *table) end(why string, match func(n *NTA, now time.Time) bool) (any bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
 	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool {
-		if !match(n) || !n.active(now) {
+		if !match(n, now) {
 			return false
 		}
 		any = true
@@ -370,33 +359,12 @@ func (n *NTA) clone() *NTA {
 // tend ends what has had its time, and drops what is not needed any more, as far as h is concerned.
 func (t *table) tend(ctx context.Context, h *Handler) {
 	defer survive()
-	t.expire(h.Clock())
+	t.end("ended", func(n *NTA, now time.Time) bool { return n.Over == "" && !now.Before(n.Until) })
 	t.saveAgain(time.Now())
-	for _, n := range t.due(h) {
-		if ctx.Err() == nil && t.test(ctx, h, n) {
-			t.mu.Lock()
-			t.end("dropped, as the zone validates", n.same)
-			t.mu.Unlock()
+	for _, tested := range t.due(h) {
+		if ctx.Err() == nil && t.test(ctx, h, tested) {
+			t.end("dropped, as the zone validates", func(n *NTA, now time.Time) bool { return tested.same(n) && n.active(now) })
 		}
-	}
-}
-
-// expire tells of those that have ended, once.
-func (t *table) expire(now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	any := false
-	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool {
-		if n.Over != "" || now.Before(n.Until) {
-			return false
-		}
-		any = true
-		log.Warningf("%s: ended, answers there are validated again", n)
-		n.Over = "ended"
-		return n.Block == ""
-	})
-	if any {
-		t.changed()
 	}
 }
 
@@ -411,7 +379,7 @@ func (t *table) saveAgain(now time.Time) {
 
 // due returns copies of those that h has to test now. Others do not, then.
 func (t *table) due(h *Handler) (all []*NTA) {
-	now := h.Clock().Round(0)
+	now := h.config.Clock().Round(0)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, n := range t.all {
@@ -419,7 +387,7 @@ func (t *table) due(h *Handler) (all []*NTA) {
 		if n.Tested.After(last) {
 			last = n.Tested
 		}
-		if n.Keep || !n.active(now) || !h.concerns(n) || now.Sub(last).Abs() < testEvery || h.distrustable(n.Zone) != nil {
+		if n.Keep || !n.active(now) || !h.config.concerns(n) || now.Sub(last).Abs() < testEvery || h.config.distrustable(n.Zone) != nil {
 			continue
 		}
 		n.Tested = now
@@ -463,18 +431,4 @@ func typeNamed(name string) uint16 {
 	var t uint16
 	fmt.Sscanf(name, "TYPE%d", &t) //nolint:errcheck // t is 0 then
 	return t
-}
-
-// tendNegatives does that until ctx ends.
-func (h *Handler) tendNegatives(ctx context.Context) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			h.negatives.tend(ctx, h)
-		}
-	}
 }

@@ -60,7 +60,7 @@ func TestNegativeDropped(t *testing.T) {
 	server := serve(t, h)
 	tlsa := func() *dns.Msg { return ask(t, server, secureTLSA, dns.TypeTLSA, withDO) }
 	wants(t, "before", "failed", tlsa())
-	n, err := h.negatives.add(NegativeAnchor{Zone: secureMX, Life: time.Hour, Reason: "told them"})
+	n, _, err := h.negatives.add(NegativeAnchor{Zone: secureMX, Life: time.Hour, Reason: "told them"})
 	if err != nil || len(n.Tests) != 1 || n.Tests[0].Name != secureTLSA {
 		t.Fatalf("%+v, %v", n, err)
 	}
@@ -110,7 +110,7 @@ func TestNegativeUnsigned(t *testing.T) {
 	c := config(t)
 	c.Clock = clock.now
 	h := open(t, c)
-	if _, err := h.negatives.add(NegativeAnchor{Zone: insecureMX, Life: time.Hour}); err != nil {
+	if _, _, err := h.negatives.add(NegativeAnchor{Zone: insecureMX, Life: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	clock.offset.Add(int64(testEvery))
@@ -136,7 +136,7 @@ func TestNegativeRefused(t *testing.T) {
 		{NegativeAnchor{Zone: "a.dane.", Life: time.Hour, Reason: "two\nlines"}, "more than one line"},
 		{NegativeAnchor{Zone: "a.corp.example.", Life: time.Hour}, "is private"},
 	} {
-		if _, err := h.negatives.add(tt.a); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, _, err := h.negatives.add(tt.a); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: %v, want %q", tt.a, err, tt.want)
 		}
 	}
@@ -156,10 +156,10 @@ func TestNegativeBounded(t *testing.T) {
 		h.negatives.all[i] = &NTA{Zone: "other.dane."}
 	}
 	h.negatives.all[0].Zone = "a.dane."
-	if _, err := h.negatives.add(NegativeAnchor{Zone: "b.dane.", Life: time.Hour}); err == nil || !strings.Contains(err.Error(), "1000 already") {
+	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "b.dane.", Life: time.Hour}); err == nil || !strings.Contains(err.Error(), "1000 already") {
 		t.Errorf("one more: %v", err)
 	}
-	if _, err := h.negatives.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil {
+	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil {
 		t.Errorf("the same again: %v", err)
 	}
 }
@@ -168,7 +168,7 @@ func TestNegativeBounded(t *testing.T) {
 func restart(t *testing.T, h *Handler, change func(*Config)) *Handler {
 	t.Helper()
 	h.Close()
-	c := h.Config
+	c := h.config
 	if change != nil {
 		change(&c)
 	}
@@ -185,7 +185,7 @@ func TestNegativeOutlivesRestart(t *testing.T) {
 		{Zone: "a.dane.", Life: time.Hour, Keep: true}, {Zone: "b.dane.", Life: time.Hour, Keep: true}, {Zone: "c.dane.", Life: 2 * time.Hour, Keep: true},
 	}
 	h := started(t, c)
-	if _, err := h.negatives.add(NegativeAnchor{Zone: "run.dane.", Life: time.Hour, Keep: true, Reason: "told \"them\""}); err != nil {
+	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "run.dane.", Life: time.Hour, Keep: true, Reason: "told \"them\""}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.negatives.remove("b.dane."); err != nil {
@@ -258,7 +258,7 @@ func TestNegativeDamaged(t *testing.T) {
 		if !strings.Contains(book.String(), "cannot be read, and are not in force") || !strings.Contains(book.String(), ".damaged: look at it") {
 			t.Errorf("%s: log:\n%s", name, book)
 		}
-		if _, err := h.negatives.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil || metric(t, "state_unsaved", "block", c.Block) != 0 {
+		if _, _, err := h.negatives.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil || metric(t, "state_unsaved", "block", c.Block) != 0 {
 			t.Errorf("%s: later: %v", name, err)
 		}
 		h.Close()
@@ -276,11 +276,11 @@ func TestNegativeUnwritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Start()
-	if _, err := h.negatives.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour}); err != nil {
+	if _, _, err := h.negatives.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	wants(t, "unsaved", "distrusted", ask(t, serve(t, h), bogusMX, dns.TypeMX, withDO))
-	if metric(t, "state_unsaved", "block", c.Block) != 1 || !strings.Contains(book.String(), "will not outlive a restart") || h.negatives.kept() {
+	if metric(t, "state_unsaved", "block", c.Block) != 1 || !strings.Contains(book.String(), "will not outlive a restart") || persistent(h.negatives) {
 		t.Errorf("no alarm: %s", book)
 	}
 	tries := func() int { return strings.Count(book.String(), "cannot be written") }
@@ -324,11 +324,11 @@ func TestNegativeReload(t *testing.T) {
 		}
 	}
 	both("at first", "failed", "failed")
-	table, err := controlled()
+	negatives, err := controlled()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := table.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour, Keep: true, Reason: "told them"}); err != nil {
+	if _, _, err := negatives.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour, Keep: true, Reason: "told them"}); err != nil {
 		t.Fatal(err)
 	}
 	both("added", "distrusted", "failed")
@@ -336,16 +336,16 @@ func TestNegativeReload(t *testing.T) {
 	both("reloaded", "distrusted", "failed")
 	reload(with)
 	both("with a line", "distrusted", "distrusted")
-	begun := table.list()[1].Begun
+	begun := negatives.list()[1].Begun
 	reload(with)
-	if table.list()[1].Begun != begun {
+	if negatives.list()[1].Begun != begun {
 		t.Error("a reload began a line anew")
 	}
 	if err := c.reload(with + blockOf("z.example:0", optionsFor(t, lab().Addr()), "cache")); err == nil {
 		t.Error("that should not load")
 	}
 	both("after a reload that failed", "distrusted", "distrusted")
-	if err := table.remove("stripped-signatures.dane."); err != nil {
+	if err := negatives.remove("stripped-signatures.dane."); err != nil {
 		t.Fatal(err)
 	}
 	both("removed", "distrusted", "failed")
@@ -357,8 +357,8 @@ func TestNegativeReload(t *testing.T) {
 	reload(plain)
 	both("without the line", "distrusted", "failed")
 	c.stop()
-	if len(tables.byKey) != 0 {
-		t.Errorf("left: %d tables", len(tables.byKey))
+	if things[*table]() != 0 {
+		t.Errorf("left: %d tables", things[*table]())
 	}
 }
 

@@ -38,22 +38,22 @@ var options = []option{
 	{"private", "ZONE...", "domain names or networks, but not the root", true, setPrivate},
 	{"sha1", "unsupported|verify", "`unsupported` or `verify`", false, setSHA1},
 	{"nsec3_iterations", "N", "a number from 0 to 150", false,
-		integer(0, 150, func(s *setting) *int { return &s.Policy.NSEC3Iterations })}, // V-61
+		integer(0, 150, func(s *setting) *int { return &s.config.Policy.NSEC3Iterations })}, // V-61
 	{"clock_skew", "DURATION", "a duration from 0s to 3600s", false,
-		duration(0, time.Hour, func(s *setting) *time.Duration { return &s.Policy.ClockSkew })}, // V-20
+		duration(0, time.Hour, func(s *setting) *time.Duration { return &s.config.Policy.ClockSkew })}, // V-20
 	{"validation_time", "RFC3339", "a time such as 2026-11-20T04:00:00Z", false, setValidationTime},
 	{"allow_clients", "CIDR...", "networks or addresses such as 127.0.0.0/8 ::1", true,
-		prefixes(func(s *setting) *[]netip.Prefix { return &s.AllowClients })},
+		prefixes(func(s *setting) *[]netip.Prefix { return &s.config.AllowClients })},
 	{"ad_clients", "CIDR...", "networks or addresses such as 127.0.0.0/8 ::1", true,
-		prefixes(func(s *setting) *[]netip.Prefix { return &s.ADClients })},
-	{"ignore_cd", "on|off", "`on` or `off`", false, onOff(func(s *setting) *bool { return &s.IgnoreCD })},
+		prefixes(func(s *setting) *[]netip.Prefix { return &s.config.ADClients })},
+	{"ignore_cd", "on|off", "`on` or `off`", false, onOff(func(s *setting) *bool { return &s.config.IgnoreCD })},
 	{"cache", "SIZE", "a size from 1MiB to 1TiB such as 64MiB", false, setCache},
 	{"cache_ttl", "MIN MAX",
 		"two durations, the first from 0s to 60s, the second from 1s to 168h, such as 0s 24h", false, setCacheTTL},
-	{"prefetch", "on|off", "`on` or `off`", false, onOff(func(s *setting) *bool { return &s.Prefetch })},
+	{"prefetch", "on|off", "`on` or `off`", false, onOff(func(s *setting) *bool { return &s.config.Prefetch })},
 	{"aggressive_nsec", "off|nsec|all", "`off`, `nsec` or `all`", false, setAggressive}, // C-9
 	{"timeout", "DURATION", "a duration from 1s to 30s", false,
-		duration(time.Second, 30*time.Second, func(s *setting) *time.Duration { return &s.Timeout })}, // L-10
+		duration(time.Second, 30*time.Second, func(s *setting) *time.Duration { return &s.config.Timeout })}, // L-10
 	{"limit", "NAME N", limitNames(), true, setLimit},
 	{"control", "PATH|off", "the path of a Unix socket, or `off`", false, setControl},
 	{"edns_size", "N", "a number from 512 to 4096", false, setEDNSSize},
@@ -70,11 +70,11 @@ type limit struct {
 // The bounds keep what a limit is for: no legitimate chain needs fewer than the least, and above the most it protects
 // nobody (L-1, L-9, L-13).
 var limits = []limit{
-	{"signature_checks", 16, 1024, func(s *setting) *int { return &s.SignatureChecks }},
-	{"upstream_questions", 16, 1000, func(s *setting) *int { return &s.UpstreamQuestions }},
-	{"retries", 0, 10, func(s *setting) *int { return &s.Retries }},
-	{"in_flight", leastInFlight, 1 << 20, func(s *setting) *int { return &s.InFlight }},
-	{"waiting", 1, 1 << 20, func(s *setting) *int { return &s.Waiting }},
+	{"signature_checks", 16, 1024, func(s *setting) *int { return &s.config.SignatureChecks }},
+	{"upstream_questions", 16, 1000, func(s *setting) *int { return &s.config.UpstreamQuestions }},
+	{"retries", 0, 10, func(s *setting) *int { return &s.config.Retries }},
+	{"in_flight", leastInFlight, 1 << 20, func(s *setting) *int { return &s.config.InFlight }},
+	{"waiting", 1, 1 << 20, func(s *setting) *int { return &s.config.Waiting }},
 }
 
 const leastInFlight = 16
@@ -166,7 +166,7 @@ func choose(args []string, yes, no string) (bool, error) {
 }
 
 func setSHA1(s *setting, args []string) (err error) {
-	s.Policy.SHA1, err = choose(args, "verify", "unsupported")
+	s.config.Policy.SHA1, err = choose(args, "verify", "unsupported")
 	return err
 }
 
@@ -189,7 +189,7 @@ func setAggressive(s *setting, args []string) error {
 	if !ok {
 		return fmt.Errorf("%q is none of them", arg)
 	}
-	s.Aggressive = use
+	s.config.Aggressive = use
 	return nil
 }
 
@@ -198,7 +198,7 @@ func setValidationTime(s *setting, args []string) error {
 	if err != nil {
 		return err
 	}
-	if s.ValidationTime, err = time.Parse(time.RFC3339, arg); err != nil {
+	if s.config.ValidationTime, err = time.Parse(time.RFC3339, arg); err != nil {
 		return fmt.Errorf("%q is not a time of RFC 3339", arg)
 	}
 	return nil
@@ -210,7 +210,7 @@ func setEDNSSize(s *setting, args []string) error {
 		return err
 	}
 	n, err := number(arg, 512, 4096) // S-1
-	s.EDNSSize = uint16(n)
+	s.config.EDNSSize = uint16(n)
 	return err
 }
 
@@ -270,11 +270,11 @@ func setUpstream(s *setting, args []string) error {
 		to = append(to, a)
 	}
 	for _, zone := range from {
-		if slices.ContainsFunc(s.Routes, func(r upstream.Route) bool { return r.From == zone }) {
+		if slices.ContainsFunc(s.config.Routes, func(r upstream.Route) bool { return r.From == zone }) {
 			return fmt.Errorf("%s has its upstreams already, put all into one line", zone)
 		}
 		s.at["upstream "+zone] = s.here
-		s.Routes = append(s.Routes, upstream.Route{From: zone, To: to})
+		s.config.Routes = append(s.config.Routes, upstream.Route{From: zone, To: to})
 	}
 	return nil
 }
@@ -282,7 +282,7 @@ func setUpstream(s *setting, args []string) error {
 func setState(s *setting, args []string) error {
 	dir, err := one(args)
 	if err == nil {
-		s.State = s.path(dir)
+		s.config.State = s.path(dir)
 	}
 	return err
 }
@@ -312,13 +312,13 @@ func addNegative(s *setting, args []string) (err error) {
 	if err := a.check(); err != nil {
 		return err
 	}
-	for _, other := range s.Negative {
+	for _, other := range s.config.Negative {
 		if other.Zone == a.Zone {
 			return fmt.Errorf("%s is there twice", a.Zone)
 		}
 	}
 	s.at["negative_trust_anchor "+a.Zone] = s.here
-	s.Negative = append(s.Negative, a)
+	s.config.Negative = append(s.config.Negative, a)
 	return nil
 }
 
@@ -331,10 +331,10 @@ func setPrivate(s *setting, args []string) error {
 		if zone == "." {
 			return errors.New(`"." would leave nothing to validate`)
 		}
-		if slices.Contains(s.Private, zone) {
+		if slices.Contains(s.config.Private, zone) {
 			return fmt.Errorf("%s is there twice", zone)
 		}
-		s.Private = append(s.Private, zone)
+		s.config.Private = append(s.config.Private, zone)
 	}
 	return nil
 }
@@ -361,7 +361,7 @@ func setCache(s *setting, args []string) error {
 	if err != nil {
 		return err
 	}
-	s.CacheSize, err = parseSize(arg)
+	s.config.CacheSize, err = parseSize(arg)
 	return err
 }
 
@@ -391,11 +391,11 @@ func setCacheTTL(s *setting, args []string) (err error) {
 	if len(args) != 2 {
 		return errArgs
 	}
-	if s.MinTTL, err = period(args[0], 0, time.Minute); err != nil { // C-6
+	if s.config.MinTTL, err = period(args[0], 0, time.Minute); err != nil { // C-6
 		return err
 	}
-	s.MaxTTL, err = period(args[1], time.Second, 7*24*time.Hour) // C-5
-	if err == nil && s.MinTTL > s.MaxTTL {
+	s.config.MaxTTL, err = period(args[1], time.Second, 7*24*time.Hour) // C-5
+	if err == nil && s.config.MinTTL > s.config.MaxTTL {
 		err = fmt.Errorf("the least time %s is more than the greatest, %s", args[0], args[1])
 	}
 	return err

@@ -14,41 +14,47 @@ const (
 	prefetchTLSA  = 4
 )
 
+// prefetcher asks for what an MTA is going to ask for.
+type prefetcher struct {
+	resolver *chain.Resolver
+	names    names
+}
+
 // prefetch resolves what an MTA asks once it has the MX records: addresses and TLSA of the hosts (RFC 7672 section 2.2), in the
 // background. The MTA's own questions join.
-func (h *Handler) prefetch(q dns.Question, a *chain.Answer) {
-	if !h.Prefetch || q.Qtype != dns.TypeMX || a.Cached || a.Status <= dnssec.Bogus {
+func (p prefetcher) prefetch(q dns.Question, a *chain.Answer) {
+	if q.Qtype != dns.TypeMX || a.Cached || a.Status <= dnssec.Bogus {
 		return
 	}
-	zone := h.resolving.ZoneAbove(q.Name)
+	zone := p.resolver.ZoneAbove(q.Name)
 	for i, host := range mailHosts(dns.CanonicalName(q.Name), a) {
 		if i == prefetchHosts {
 			return
 		}
-		h.prefetchHost(host, zone, i < prefetchTLSA)
+		p.host(host, zone, i < prefetchTLSA)
 	}
 }
 
 // prefetchHost resolves what is asked about one host. A host in the zone of the mail domain is seldom in yet another one.
-func (h *Handler) prefetchHost(host, zone string, tlsa bool) {
-	if _, special := h.special(dns.Question{Name: host, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special || h.private.cover(host) {
+func (p prefetcher) host(host, zone string, tlsa bool) {
+	if _, special := p.names.special(dns.Question{Name: host, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special || p.names.private.cover(host) {
 		return
 	}
-	near := zone != "." && zone != "" && h.resolving.ZoneAbove(host) == zone
-	tlsa = tlsa && !h.resolving.InsecureAbove(host)
-	h.ahead(host, dns.TypeA, near, func(a *chain.Answer) {
+	near := zone != "." && zone != "" && p.resolver.ZoneAbove(host) == zone
+	tlsa = tlsa && !p.resolver.InsecureAbove(host)
+	p.ahead(host, dns.TypeA, near, func(a *chain.Answer) {
 		if end := aliasEnd(host, a); tlsa && end != host && a.Status == dnssec.Secure {
-			h.ahead(mail.TLSAName(end, mail.Port), dns.TypeTLSA, false, nil) // the first that is looked for (D-4)
+			p.ahead(mail.TLSAName(end, mail.Port), dns.TypeTLSA, false, nil) // the first that is looked for (D-4)
 		}
 	})
-	h.ahead(host, dns.TypeAAAA, near, nil)
+	p.ahead(host, dns.TypeAAAA, near, nil)
 	if tlsa {
-		h.ahead(mail.TLSAName(host, mail.Port), dns.TypeTLSA, near, nil)
+		p.ahead(mail.TLSAName(host, mail.Port), dns.TypeTLSA, near, nil)
 	}
 }
 
-func (h *Handler) ahead(name string, qtype uint16, near bool, then func(*chain.Answer)) {
-	h.resolving.Ahead(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}, near, then)
+func (p prefetcher) ahead(name string, qtype uint16, near bool, then func(*chain.Answer)) {
+	p.resolver.Ahead(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}, near, then)
 }
 
 // mailHosts returns the hosts of an MX answer, the best first; nothing for a domain that takes no mail (RFC 7505) or does not exist.

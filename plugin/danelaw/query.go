@@ -128,3 +128,13 @@ func (b bare) Write(reply []byte) (int, error) {
 	}
 	return b.Writer.Write(reply)
 }
+
+// contains reports whether one of the prefixes holds the address.
+func contains(prefixes []netip.Prefix, a netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

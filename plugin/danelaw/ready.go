@@ -124,6 +124,20 @@ func (r *readiness) attempt(ctx context.Context) (passed bool) {
 	return false
 }
 
+// every calls f at that interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			f()
+		}
+	}
+}
+
 // survive ends a panic in a goroutine of ours (S-27).
 func survive() {
 	if p := recover(); p != nil {
@@ -173,19 +187,12 @@ func (r *readiness) log(report upstream.Report) {
 
 // watch looks at the clock until ctx ends. When it has been set, failures of the time before are forgotten (T-14).
 func (r *readiness) watch(ctx context.Context) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
 	shown, passed := r.clock(), time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	every(ctx, tick, func() {
 		now, at := r.clock(), time.Now()
 		r.look(now, now.Round(0).Sub(shown.Round(0))-at.Sub(passed))
 		shown, passed = now, at
-	}
+	})
 }
 
 // look draws the conclusions from the time that the clock shows and the step it made.

@@ -60,7 +60,7 @@ func TestReady(t *testing.T) {
 	if text := book.String(); !strings.Contains(text, "ready: trust anchor, clock and upstream are in order") || !strings.Contains(text, "is not fit for validation") {
 		t.Errorf("log:\n%s", text)
 	}
-	if fit := metric(t, "upstream_fit", "block", h.Block); fit != 0 {
+	if fit := metric(t, "upstream_fit", "block", h.config.Block); fit != 0 {
 		t.Errorf("upstream_fit is %v", fit)
 	}
 }
@@ -150,8 +150,8 @@ func TestUnsupportedAnchor(t *testing.T) {
 		if r := c.ask(secureMX, dns.TypeMX, withDO); r.AuthenticatedData != (with != "") {
 			t.Errorf("elsewhere: %s", describes(r))
 		}
-		eventually(t, 10*time.Second, "ready", live.newest()["dns://.:0"].Ready)
-		if got := live.newest()["dns://.:0"].status(time.Now()).Anchors["good.dane."]; len(got) > 0 {
+		eventually(t, 10*time.Second, "ready", process.newest()["dns://.:0"].Ready)
+		if got := process.newest()["dns://.:0"].status(time.Now()).Anchors["good.dane."]; len(got) > 0 {
 			t.Errorf("in use are %v", got)
 		}
 		c.stop()

@@ -2,17 +2,12 @@ package danelaw
 
 import (
 	"fmt"
-	"math"
 	"slices"
-	"time"
-	"unicode/utf8"
 
-	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
-	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // verdict labels replies in metrics.
@@ -93,7 +88,7 @@ func (h *Handler) answer(q *query, a *chain.Answer) reply {
 	if re.notes = notes; a.Cached { // C-12
 		re.notes = slices.Insert(notes, min(2, len(notes)), &dnssec.Failure{Code: dns.ExtendedErrorCodeCachedError})
 	}
-	if raw := a.Unvalidated; raw != nil && q.CheckingDisabled && !h.IgnoreCD { // V-76
+	if raw := a.Unvalidated; raw != nil && q.CheckingDisabled && !h.config.IgnoreCD { // V-76
 		re.rcode, re.answer, re.ns = raw.Rcode, raw.Answer, raw.Ns
 	}
 	if re.rcode == dns.RcodeServerFailure {
@@ -104,205 +99,6 @@ func (h *Handler) answer(q *query, a *chain.Answer) reply {
 
 var verdicts = map[dnssec.Status]verdict{
 	dnssec.Secure: secure, dnssec.Insecure: insecure, dnssec.Bogus: bogus, dnssec.Indeterminate: indeterminate,
-}
-
-// send writes a reply in the form that the client and its transport can take, and returns what ServeDNS has to.
-func (h *Handler) send(q *query, re reply) int {
-	m := h.message(q, re)
-	h.meter.replied(re.verdict, q)
-	h.memory.history.replied(re.verdict, q.begun)
-	if opt := m.IsEdns0(); opt != nil {
-		for _, o := range opt.Option {
-			h.meter.told(o.(*dns.EDNS0_EDE).InfoCode)
-		}
-	}
-	if clog.D.Value() {
-		log.Debugf("%s from %s: %s, %s, AD=%t, after %v", q, q.client, re.verdict, dns.RcodeToString[re.rcode], m.AuthenticatedData,
-			time.Since(q.begun).Round(time.Microsecond))
-	}
-	if err := h.write(q, m); err != nil {
-		h.unwritten(q, m, err)
-	}
-	return dns.RcodeSuccess
-}
-
-// write writes m, which fits. CoreDNS would measure it once more, by the size that the client has, and turn compression
-// off if it seems to fit without; so for as long as it writes, the query says how much room there is (S-1).
-func (h *Handler) write(q *query, m *dns.Msg) error {
-	if q.udp && q.opt != nil {
-		size := q.opt.UDPSize()
-		q.opt.SetUDPSize(uint16(h.room(q)))
-		defer q.opt.SetUDPSize(size)
-	}
-	return q.w.WriteMsg(m)
-}
-
-// unwritten says SERVFAIL in the place of a reply that cannot be packed, so that no client is left waiting. Other
-// errors mean that it has gone.
-func (h *Handler) unwritten(q *query, m *dns.Msg, err error) {
-	if _, unpacked := m.Pack(); unpacked == nil {
-		return
-	}
-	if h.failures.open() {
-		log.Errorf("%s: the reply cannot be packed: %v", q, err)
-	}
-	_ = h.write(q, h.message(q, crash(q)))
-}
-
-// message makes the DNS message of a reply.
-func (h *Handler) message(q *query, re reply) *dns.Msg {
-	m := new(dns.Msg)
-	m.Id, m.Response, m.Opcode = q.Id, true, q.Opcode
-	m.RecursionDesired, m.CheckingDisabled, m.RecursionAvailable = q.RecursionDesired, q.CheckingDisabled, true
-	m.Question = q.Question[:min(1, len(q.Question))] // as it came (S-24)
-	m.Rcode, m.Truncated, m.Compress = re.rcode, re.truncated, true
-	m.Answer, m.Ns = re.answer, re.ns
-	m.AuthenticatedData = re.secure && h.wantsAD(q)
-	if !q.dnssecOK() {
-		m.Answer, m.Ns = strip(q, m.Answer), strip(q, m.Ns)
-	}
-	if q.opt != nil {
-		m.Extra = []dns.RR{h.opt(q, re.notes)}
-	}
-	fit(m, h.room(q))
-	return m
-}
-
-// wantsAD reports whether the client understands AD (V-74) and may believe it (V-78).
-func (h *Handler) wantsAD(q *query) bool {
-	return (q.dnssecOK() || q.AuthenticatedData) && contains(h.ADClients, q.client)
-}
-
-// strip takes out what only a validator wants, unless it is what was asked for (V-75, RFC 4035 section 3.2.1).
-func strip(q *query, rrs []dns.RR) []dns.RR {
-	return slices.DeleteFunc(rrs, func(rr dns.RR) bool {
-		switch t := rr.Header().Rrtype; t {
-		case dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3:
-			return t != q.Question[0].Qtype
-		}
-		return false
-	})
-}
-
-// loopbackSize is the EDNS size for clients on this host, where nothing gets fragmented (S-1).
-const loopbackSize = 4096
-
-// size is the EDNS size that danelaw offers to a client.
-func (h *Handler) size(q *query) uint16 {
-	if q.client.IsLoopback() {
-		return loopbackSize
-	}
-	return h.EDNSSize
-}
-
-// room is how many octets a reply may have (S-1).
-func (h *Handler) room(q *query) int {
-	switch {
-	case !q.udp:
-		return math.MaxUint16
-	case q.opt == nil:
-		return dns.MinMsgSize
-	default:
-		return int(min(max(q.opt.UDPSize(), dns.MinMsgSize), h.size(q)))
-	}
-}
-
-// maxNotes is how many Extended DNS Errors one reply carries (S-15).
-const maxNotes = 3
-
-// opt is the OPT of a reply, with DO as in the query (RFC 3225 section 3).
-func (h *Handler) opt(q *query, notes []*dnssec.Failure) *dns.OPT {
-	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
-	opt.SetUDPSize(h.size(q))
-	opt.SetDo(q.dnssecOK())
-	for _, f := range notes[:min(maxNotes, len(notes))] {
-		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: f.Code, ExtraText: cut(f.Text)})
-	}
-	return opt
-}
-
-// maxText is how many octets of text an Extended DNS Error has (S-15).
-const maxText = 255
-
-// cut makes text one line of at most maxText octets, whoever has written some of it.
-func cut(text string) string {
-	text = printable.Text(text)
-	if len(text) <= maxText {
-		return text
-	}
-	end := maxText
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end]
-}
-
-// fit makes m no larger than size: first by leaving out Extended DNS Errors, the last first (S-15), then by whole
-// RRsets, the last first, with TC (S-3). A message of which nothing is left vouches for nothing (V-77).
-func fit(m *dns.Msg, size int) {
-	if exceeds(m, size) {
-		measurable(m.Answer)
-		measurable(m.Ns)
-	}
-	if opt := m.IsEdns0(); opt != nil {
-		for len(opt.Option) > 0 && exceeds(m, size) {
-			opt.Option = opt.Option[:len(opt.Option)-1]
-		}
-	}
-	for exceeds(m, size) && len(m.Answer)+len(m.Ns) > 0 {
-		m.Truncated = true
-		if len(m.Ns) > 0 {
-			m.Ns = withoutLast(m.Ns)
-		} else {
-			m.Answer = withoutLast(m.Answer)
-		}
-	}
-	if m.Truncated && len(m.Answer)+len(m.Ns) == 0 {
-		m.AuthenticatedData = false
-	}
-}
-
-// exceeds reports whether m is larger than size: most replies are not even without compression, which is dearer to
-// measure.
-func exceeds(m *dns.Msg, size int) bool {
-	plain := *m
-	plain.Compress = false
-	return plain.Len() > size && m.Len() > size
-}
-
-// measurable turns records into octets of which the library measures more than it writes: two octets for a signature, up
-// to fourteen for an NSEC3. What it measures decides what CoreDNS cuts (S-3).
-func measurable(rrs []dns.RR) {
-	for i, rr := range rrs {
-		switch rr.Header().Rrtype {
-		case dns.TypeRRSIG, dns.TypeDNSKEY, dns.TypeNSEC, dns.TypeNSEC3:
-			if raw := new(dns.RFC3597); raw.ToRFC3597(rr) == nil {
-				rrs[i] = raw
-			}
-		}
-	}
-}
-
-// withoutLast returns rrs without those of the RRset, and its signatures, that the last one is of.
-func withoutLast(rrs []dns.RR) []dns.RR {
-	last := setOf(rrs[len(rrs)-1])
-	return slices.DeleteFunc(rrs, func(rr dns.RR) bool { return setOf(rr) == last })
-}
-
-// rrset names the RRset that a record belongs to.
-type rrset struct {
-	owner  string
-	rrtype uint16
-}
-
-func setOf(rr dns.RR) rrset {
-	set := rrset{dns.CanonicalName(rr.Header().Name), rr.Header().Rrtype}
-	if set.rrtype == dns.TypeRRSIG {
-		if sig, ok := dnssec.Typed(rr).(*dns.RRSIG); ok {
-			set.rrtype = sig.TypeCovered
-		}
-	}
-	return set
 }
 
 // unauthenticated clears AD in what the plugins below write for a private name (S-21).

@@ -920,7 +920,7 @@ func FuzzServeDNS(f *testing.F) {
 		}
 		return a
 	})
-	h.AllowClients = networks("0.0.0.0/0")
+	h.config.AllowClients = networks("0.0.0.0/0")
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		q := new(dns.Msg)
 		if q.Unpack(wire) != nil {
@@ -942,7 +942,7 @@ func FuzzServeDNS(f *testing.F) {
 			if len(w.wire) > size || (offered == nil) != (r.IsEdns0() == nil) {
 				t.Fatalf("%d octets to %v: %v", len(w.wire), q, r)
 			}
-			if r.AuthenticatedData && !contains(h.ADClients, netip.MustParseAddrPort(addr).Addr()) {
+			if r.AuthenticatedData && !contains(h.config.ADClients, netip.MustParseAddrPort(addr).Addr()) {
 				t.Fatalf("AD to %s: %v", addr, r)
 			}
 		}

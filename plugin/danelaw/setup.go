@@ -2,6 +2,7 @@ package danelaw
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns/caddy"
@@ -28,18 +30,50 @@ func init() { plugin.Register(pluginName, setup) }
 
 // setting is the directive of one server block as it is read.
 type setting struct {
-	Config
-	root    string            // relative files are there
-	at      map[string]string // file:line of each option, "" for the directive
-	current string            // the option being read
-	here    string            // its file:line
-	times   int               // how often it was there, this time included
-	anchors []string          // FILE or embedded
-	ca      string
-	limited []string // names of limits set
-	control string   // the path of the control socket; "" for none
-	handler *Handler
-	looking bool // it is only looked at, by whoever: the daemon may run as another user
+	config    Config
+	root      string            // relative files are there
+	at        map[string]string // file:line of each option, "" for the directive
+	current   string            // the option being read
+	here      string            // its file:line
+	times     int               // how often it was there, this time included
+	anchors   []string          // FILE or embedded
+	ca        string
+	limited   []string // names of limits set
+	control   string   // the path of the control socket; "" for none
+	origin    origin
+	directive *directive
+}
+
+// directive is what CoreDNS has in the chain of plugins of a server block, before there is a Handler. It implements
+// plugin.Handler and ready.Readiness.
+type directive struct {
+	block   string
+	handler atomic.Pointer[Handler] // nil until the plugins around it are known
+}
+
+// Name implements plugin.Handler.
+func (d *directive) Name() string { return pluginName }
+
+// ServeDNS implements plugin.Handler. Nothing is served before the Handler is there.
+func (d *directive) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	return d.handler.Load().ServeDNS(ctx, w, r)
+}
+
+// Ready implements ready.Readiness. While CoreDNS starts, ready may ask before there is a Handler; in a reload the one
+// before still serves then.
+func (d *directive) Ready() bool {
+	h := d.handler.Load()
+	if h == nil {
+		h = process.newest()[d.block]
+	}
+	return h != nil && h.Ready()
+}
+
+// close ends what has been opened.
+func (d *directive) close() {
+	if h := d.handler.Load(); h != nil {
+		h.Close()
+	}
 }
 
 func setup(c *caddy.Controller) error {
@@ -47,34 +81,24 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	if err := s.agree(generationOf(c)); err != nil {
+	if err := s.agree(loadOf(c)); err != nil {
 		return plugin.Error(pluginName, err)
 	}
 	config := dnsserver.GetConfig(c)
 	if err := s.asksItself(config); err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	s.Block = blockName(c)
-	s.handler = &Handler{block: s.Block, looking: s.looking}
+	s.config.Block = blockName(c)
+	s.directive = &directive{block: s.config.Block}
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
-		s.Next = next
-		return s.handler
+		s.config.Next = next
+		return s.directive
 	})
 	config.UDPDecorateWriterFunc = func(*dnsserver.Server) dns.DecorateWriter {
 		return func(w dns.Writer) dns.Writer { return bare{w} }
 	}
 	load(c, s)
-	c.OnStartup(func() error {
-		if err := s.open(config.Handlers()); err != nil {
-			return err
-		}
-		if err := s.listen(); err != nil {
-			s.handler.Close()
-			return plugin.Error(pluginName, err)
-		}
-		s.handler.Start()
-		return nil
-	})
+	c.OnStartup(func() error { return s.start(config.Handlers()) })
 	s.endings(c)
 	return nil
 }
@@ -83,13 +107,11 @@ func setup(c *caddy.Controller) error {
 // CoreDNS calls that too, but goes on serving until the last OnFinalShutdown: health may wait in its own for clients to
 // go elsewhere.
 func (s *setting) endings(c *caddy.Controller) {
-	generation := generationOf(c)
-	s.handler.generation = generation
-	restarting, first := false, len(generation.names) == 1 // of the blocks: one of them counts for all
+	restarting, first := false, len(loadOf(c).names) == 1 // of the blocks: one of them counts for all
 	c.OnRestart(func() error { restarting = true; return nil })
 	c.OnRestartFailed(func() error {
 		restarting = false
-		live.keep(generation)
+		process.closeOthers(s.origin.load)
 		if first {
 			ReloadFailed()
 		}
@@ -100,32 +122,50 @@ func (s *setting) endings(c *caddy.Controller) {
 			if first {
 				reloaded()
 			}
-			s.handler.Close()
+			s.directive.close()
 		}
 		return nil
 	})
-	c.OnFinalShutdown(func() error { s.handler.Close(); return nil })
+	c.OnFinalShutdown(func() error { s.directive.close(); return nil })
 }
 
-// open has the Handler made, now that the plugins around it are known.
-func (s *setting) open(around []plugin.Handler) error {
-	for _, h := range around {
-		if h.Name() == "cache" { // S-26
-			return plugin.Error(pluginName, s.errorAt("", "the plugin cache is in the same server block: remove it, as danelaw has a "+
-				"cache of its own; above danelaw it loses errors and AD, below it repeats bad replies"))
-		}
+// start has the server block served.
+func (s *setting) start(around []plugin.Handler) error {
+	h, err := s.open(around)
+	if err != nil {
+		return err
 	}
-	s.handler.Config = s.Config
-	if err := s.handler.open(); err != nil {
-		return plugin.Error(pluginName, s.errorAt("", "%v", err))
+	if err := s.listen(h); err != nil {
+		h.Close()
+		return plugin.Error(pluginName, err)
 	}
+	h.Start()
 	return nil
 }
 
+// open makes the Handler, now that the plugins around it are known.
+func (s *setting) open(around []plugin.Handler) (*Handler, error) {
+	for _, h := range around {
+		if h.Name() == "cache" { // S-26
+			return nil, plugin.Error(pluginName, s.errorAt("", "the plugin cache is in the same server block: remove it, as danelaw has a "+
+				"cache of its own; above danelaw it loses errors and AD, below it repeats bad replies"))
+		}
+	}
+	h, err := newHandler(s.config, s.origin)
+	if err != nil {
+		return nil, plugin.Error(pluginName, s.errorAt("", "%v", err))
+	}
+	s.directive.handler.Store(h)
+	return h, nil
+}
+
 // listen opens the control socket. Only one that was asked for is worth failing the start.
-func (s *setting) listen() (err error) {
+func (s *setting) listen(h *Handler) (err error) {
 	if _, asked := s.at["control"]; asked {
-		if s.handler.control, err = openControl(s.control); err != nil {
+		if s.control == "" {
+			return nil
+		}
+		if h.control, err = holdControl(s.control); err != nil {
 			err = s.errorAt("control", "control %s: %v", s.control, err)
 		}
 		return err
@@ -133,25 +173,26 @@ func (s *setting) listen() (err error) {
 	if dir, err := os.Stat(filepath.Dir(defaultControl)); err != nil || !dir.IsDir() {
 		return nil
 	}
-	if s.handler.control, err = openControl(defaultControl); err != nil {
+	if h.control, err = holdControl(defaultControl); err != nil {
 		log.Warningf("danelaw goes without a control socket: %v", err)
 	}
 	return nil
 }
 
-// instance is what the server blocks of one load of a Corefile have in common.
-type instance struct {
+// corefileLoad is what the server blocks of one load of a Corefile have in common.
+type corefileLoad struct {
+	number         uint64 // from 1; a reload is another load
 	names          []string
 	state, control string // of the first block that says so
 }
 
 // agree holds that what is one for the whole daemon is the same in all server blocks that have it.
-func (s *setting) agree(i *instance) error {
+func (s *setting) agree(i *corefileLoad) error {
 	for _, o := range []struct {
 		name  string
 		own   string
 		first *string
-	}{{"trust_anchor_state", s.State, &i.state}, {"control", s.control, &i.control}} {
+	}{{"trust_anchor_state", s.config.State, &i.state}, {"control", s.control, &i.control}} {
 		if *o.first != "" && o.own != "" && *o.first != o.own {
 			return s.errorAt(o.name, "%s %s: another server block has %s: write the same in all, or in one only", o.name, o.own, *o.first)
 		}
@@ -160,11 +201,15 @@ func (s *setting) agree(i *instance) error {
 	return nil
 }
 
-func generationOf(c *caddy.Controller) *instance {
+// loads counts the loads of a Corefile in this process.
+var loads atomic.Uint64
+
+// loadOf returns what is known of the load of a Corefile that c belongs to.
+func loadOf(c *caddy.Controller) *corefileLoad {
 	type key struct{}
-	i, ok := c.Get(key{}).(*instance)
+	i, ok := c.Get(key{}).(*corefileLoad)
 	if !ok {
-		i = &instance{}
+		i = &corefileLoad{number: loads.Add(1)}
 		c.Set(key{}, i)
 	}
 	return i
@@ -172,7 +217,7 @@ func generationOf(c *caddy.Controller) *instance {
 
 // blockName names a server block by its keys, the second one with the same keys (views) by its number too.
 func blockName(c *caddy.Controller) string {
-	i := generationOf(c)
+	i := loadOf(c)
 	name := strings.Join(c.ServerBlockKeys, " ")
 	i.names = append(i.names, name)
 	if n := count(i.names, name); n > 1 {
@@ -192,7 +237,10 @@ func count(names []string, name string) (n int) {
 
 // parse reads the directive.
 func parse(c *caddy.Controller) (*setting, error) {
-	s := &setting{Config: Defaults(), root: dnsserver.GetConfig(c).Root, at: map[string]string{}, looking: loading.looking}
+	s := &setting{
+		config: Defaults(), root: dnsserver.GetConfig(c).Root, at: map[string]string{},
+		origin: origin{load: loadOf(c).number, looking: loading.looking},
+	}
 	seen := map[string]int{}
 	for c.Next() {
 		if s.at[""] != "" {
@@ -261,16 +309,16 @@ func (s *setting) finish() error {
 			return s.errorAt("control", "control %s: %v", s.control, err)
 		}
 	}
-	for _, a := range s.Negative {
-		if err := s.distrustable(a.Zone); err != nil {
+	for _, a := range s.config.Negative {
+		if err := s.config.distrustable(a.Zone); err != nil {
 			return s.errorAt("negative_trust_anchor "+a.Zone, "negative_trust_anchor %s: %v", a.Zone, err)
 		}
 	}
-	if limit := ours().limit; limit > 0 && s.CacheSize+promised > limit && s.at["cache"] != "" {
+	if limit := ours().limit; limit > 0 && s.config.CacheSize+promised > limit && s.at["cache"] != "" {
 		log.Warningf("%s: cache %d MiB, and the %d MiB that danelaw takes besides, are more than the %d MiB that this process may take: "+
-			"it may be killed; lower the one or raise the other", s.at["cache"], s.CacheSize>>20, promised>>20, limit>>20)
+			"it may be killed; lower the one or raise the other", s.at["cache"], s.config.CacheSize>>20, promised>>20, limit>>20)
 	}
-	if local := netip.MustParseAddr("127.0.0.1"); !contains(s.AllowClients, local) {
+	if local := netip.MustParseAddr("127.0.0.1"); !contains(s.config.AllowClients, local) {
 		log.Warningf("%s: allow_clients leaves out %s: programs of this host are refused", s.at["allow_clients"], local)
 	}
 	return nil
@@ -295,16 +343,16 @@ func (s *setting) loadAnchors() error {
 	if len(s.anchors) == 0 {
 		return nil
 	}
-	now := s.ValidationTime
+	now := s.config.ValidationTime
 	if now.IsZero() {
-		if now = s.Clock(); now.Before(BuildDate()) {
+		if now = s.config.Clock(); now.Before(BuildDate()) {
 			now = BuildDate()
 		}
 	}
-	s.Anchors = trustanchors.Set{}
+	s.config.Anchors = trustanchors.Set{}
 	for _, anchor := range s.anchors {
 		if anchor == "embedded" {
-			s.Anchors.Merge(trustanchors.Embedded())
+			s.config.Anchors.Merge(trustanchors.Embedded())
 			continue
 		}
 		set, warnings, err := s.loadAnchor(s.path(anchor), now)
@@ -314,10 +362,10 @@ func (s *setting) loadAnchors() error {
 		for _, w := range warnings {
 			log.Warningf("trust_anchor %s: %s", anchor, w)
 		}
-		s.Anchors.Merge(set)
+		s.config.Anchors.Merge(set)
 	}
-	for _, zone := range slices.Sorted(maps.Keys(s.Anchors)) {
-		if d := s.Policy.Anchor(zone, s.Anchors[zone]); d.Cut == dnssec.InsecureCut {
+	for _, zone := range slices.Sorted(maps.Keys(s.config.Anchors)) {
+		if d := s.config.Policy.Anchor(zone, s.config.Anchors[zone]); d.Cut == dnssec.InsecureCut {
 			log.Warningf("trust_anchor: none of its trust anchors is supported: %s", d.Cause.Text)
 		}
 	}
@@ -329,7 +377,7 @@ func (s *setting) loadAnchor(file string, now time.Time) (trustanchors.Set, []st
 	if err != nil {
 		return nil, nil, err
 	}
-	return trustanchors.Load(file, content, now, s.Policy.SHA1)
+	return trustanchors.Load(file, content, now, s.config.Policy.SHA1)
 }
 
 // maxFile is how many octets a file may have: more than all authorities of the world take.
@@ -345,8 +393,8 @@ func (s *setting) loadCA() error {
 		return nil
 	}
 	pem, err := s.files().Read(s.path(s.ca), maxFile)
-	s.RootCAs = x509.NewCertPool()
-	if err == nil && !s.RootCAs.AppendCertsFromPEM(pem) {
+	s.config.RootCAs = x509.NewCertPool()
+	if err == nil && !s.config.RootCAs.AppendCertsFromPEM(pem) {
 		err = errors.New("there is no certificate in it")
 	}
 	if err != nil {
@@ -356,7 +404,7 @@ func (s *setting) loadCA() error {
 }
 
 // files says whose files are taken.
-func (s *setting) files() owned.Trust { return trusted(s.looking) }
+func (s *setting) files() owned.Trust { return trusted(s.origin.looking) }
 
 func trusted(looking bool) owned.Trust {
 	if looking {

@@ -115,9 +115,9 @@ func TestOptions(t *testing.T) {
 		}
 		want := Defaults()
 		tt.want(&want)
-		want.Clock, s.Clock = nil, nil
-		if !reflect.DeepEqual(s.Config, want) {
-			t.Errorf("%q:\n got %+v\nwant %+v", tt.lines, s.Config, want)
+		want.Clock, s.config.Clock = nil, nil
+		if !reflect.DeepEqual(s.config, want) {
+			t.Errorf("%q:\n got %+v\nwant %+v", tt.lines, s.config, want)
 		}
 	}
 }
@@ -297,17 +297,17 @@ func TestFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Anchors["example."]) != 1 || len(s.Anchors) != 1 {
-		t.Errorf("anchors are %v, want that of the file alone", s.Anchors)
+	if len(s.config.Anchors["example."]) != 1 || len(s.config.Anchors) != 1 {
+		t.Errorf("anchors are %v, want that of the file alone", s.config.Anchors)
 	}
-	if s.RootCAs == nil {
+	if s.config.RootCAs == nil {
 		t.Error("upstream_ca is not used")
 	}
 	if s, err = read(t, "trust_anchor embedded "+anchors, "sha1 verify"); err != nil {
 		t.Fatal(err)
 	}
-	if want := len(trustanchors.Embedded()) + 1; len(s.Anchors) != want {
-		t.Errorf("anchors are %v, want both", s.Anchors)
+	if want := len(trustanchors.Embedded()) + 1; len(s.config.Anchors) != want {
+		t.Errorf("anchors are %v, want both", s.config.Anchors)
 	}
 	if err := os.WriteFile(anchors, []byte("."+strings.TrimPrefix(content, "example.")), 0o600); err != nil {
 		t.Fatal(err)

@@ -68,9 +68,9 @@ const loopback4 = "1.0.0.127.in-addr.arpa."
 var loopback6 = "1." + strings.Repeat("0.", 31) + "ip6.arpa."
 
 // special answers q if its name is special and not configured. Such an answer is local: not validated, never AD (S-19).
-func (h *Handler) special(q dns.Question) (reply, bool) {
+func (n names) special(q dns.Question) (reply, bool) {
 	zone, kind, ok := specialZone(q.Name)
-	if !ok || h.local.cover(q.Name) {
+	if !ok || n.local.cover(q.Name) {
 		return reply{}, false
 	}
 	if q.Qtype == dns.TypeDS && q.Name == zone && dns.IsSubDomain("arpa.", zone) {

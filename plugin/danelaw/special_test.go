@@ -204,7 +204,7 @@ func TestConfiguredIsNotSpecial(t *testing.T) {
 		"nas.home.arpa.": false, "home.arpa.": false, "x.test.": false, "corp.local.": false, "x.corp.local.": false,
 		"local.": true, "x.local.": true, "x.service.arpa.": true, "localhost.": true,
 	} {
-		if _, special := h.special(dns.Question{Name: name, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special != want {
+		if _, special := h.names.special(dns.Question{Name: name, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special != want {
 			t.Errorf("%s is special: %v, want %v", name, special, want)
 		}
 	}

@@ -67,15 +67,15 @@ func status(*http.Request) (any, error) {
 // status is how one block is.
 func (h *Handler) status(now time.Time) *BlockStatus {
 	s := &BlockStatus{
-		Ready: h.Ready(), Upstreams: h.set.States(), Anchors: map[string][]string{}, Private: slices.Sorted(slices.Values(h.Private)),
-		Cache: h.cacheStats(), Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
+		Ready: h.Ready(), Upstreams: h.upstreams.States(), Anchors: map[string][]string{}, Private: slices.Sorted(slices.Values(h.config.Private)),
+		Cache: cacheStatsOf(h), Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
 	}
 	if obstacle := h.readiness.obstacle.Load(); !s.Ready && obstacle != nil {
 		s.Obstacle = obstacle.Text
 	}
-	for _, zone := range slices.Sorted(maps.Keys(h.Anchors)) {
+	for _, zone := range slices.Sorted(maps.Keys(h.config.Anchors)) {
 		s.Anchors[zone] = []string{}
-		for _, ds := range slices.SortedFunc(slices.Values(h.Policy.Anchor(zone, h.Anchors[zone]).DS), func(a, b *dns.DS) int {
+		for _, ds := range slices.SortedFunc(slices.Values(h.config.Policy.Anchor(zone, h.config.Anchors[zone]).DS), func(a, b *dns.DS) int {
 			return cmp.Or(cmp.Compare(a.KeyTag, b.KeyTag), cmp.Compare(a.DigestType, b.DigestType))
 		}) {
 			s.Anchors[zone] = append(s.Anchors[zone], fmt.Sprintf("%d %d %d", ds.KeyTag, ds.Algorithm, ds.DigestType))

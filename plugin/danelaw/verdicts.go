@@ -35,19 +35,26 @@ func (l *lastVerdicts) swap(q dns.Question, s dnssec.Status) (old dnssec.Status,
 	return old, known
 }
 
+// changes tells of verdicts on mail domains that are others than before.
+type changes struct {
+	last  *lastVerdicts
+	meter *meter
+	lines flood
+}
+
 // judged tells when the verdict on a mail domain has changed. It is called where something was judged anew, never for what is
 // answered from the cache.
-func (h *Handler) judged(q dns.Question, s dnssec.Status, why string) {
+func (c *changes) judged(q dns.Question, s dnssec.Status, why string) {
 	if s == dnssec.Indeterminate || !ofMail(q) { // nothing was judged, or nobody delivers mail by it
 		return
 	}
-	old, known := h.memory.last.swap(q, s)
+	old, known := c.last.swap(q, s)
 	if !known || old == s {
 		return
 	}
-	h.meter.changed(verdicts[old], verdicts[s])
+	c.meter.changed(verdicts[old], verdicts[s])
 	switch {
-	case !h.changes.open():
+	case !c.lines.open():
 	case s == dnssec.Secure:
 		log.Infof("%s is %s now, it was %s", describe(q), s, old)
 	default:

@@ -43,7 +43,7 @@ func TestVerdictChanges(t *testing.T) {
 	round(strippedBelow(secureMX))
 	round(servfail)
 	round(honest)
-	if _, err := h.negatives.add(NegativeAnchor{Zone: secureMX, Life: time.Hour, Reason: "told them"}); err != nil {
+	if _, _, err := h.negatives.add(NegativeAnchor{Zone: secureMX, Life: time.Hour, Reason: "told them"}); err != nil {
 		t.Fatal(err)
 	}
 	round(honest)
@@ -99,7 +99,7 @@ func TestVerdictFlood(t *testing.T) {
 		all.Go(func() {
 			for i := range 3 * rememberedVerdicts {
 				q := dns.Question{Name: fmt.Sprintf("n%d-%d.example.", n, i/2), Qtype: dns.TypeMX, Qclass: dns.ClassINET}
-				h.judged(q, []dnssec.Status{dnssec.Secure, dnssec.Bogus}[i%2], "a sentence\nof [ERROR] two lines")
+				h.changes.judged(q, []dnssec.Status{dnssec.Secure, dnssec.Bogus}[i%2], "a sentence\nof [ERROR] two lines")
 			}
 		})
 	}
@@ -115,7 +115,7 @@ func TestVerdictFlood(t *testing.T) {
 	if n := h.memory.last.lru.Len(); n != rememberedVerdicts {
 		t.Errorf("%d verdicts are remembered", n)
 	}
-	if n := metric(t, "verdict_changes_total", "block", h.Block, "from", "secure", "to", "bogus"); n < 3*rememberedVerdicts { // some were forgotten before they changed
+	if n := metric(t, "verdict_changes_total", "block", h.config.Block, "from", "secure", "to", "bogus"); n < 3*rememberedVerdicts { // some were forgotten before they changed
 		t.Errorf("%v counted", n)
 	}
 }

@@ -26,12 +26,29 @@ const (
 	watchAtOnce = 4
 )
 
-// watches is what is known of the domains that are watched, by server block. It outlives a reload: between two looks nothing may be
-// missed.
-var watches = struct {
-	sync.Mutex
-	by map[string]map[string]watched
-}{by: map[string]map[string]watched{}}
+// watches is what is known of the domains that a server block watches. It outlives a reload, as nothing may be missed
+// between two looks.
+type watches struct {
+	block string
+	mu    sync.Mutex
+	by    map[string]watched // by domain
+}
+
+func (w *watches) name() string { return w.block }
+func (w *watches) close()       {}
+
+// holdWatches returns those of a server block.
+func holdWatches(block string) *watches {
+	w, _ := hold(&process, block, func() (*watches, error) { return &watches{block: block, by: map[string]watched{}}, nil })
+	return w
+}
+
+// known returns what is known of all domains.
+func (w *watches) known() map[string]watched {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.by)
+}
 
 // watched is what is known of a domain.
 type watched struct {
@@ -50,7 +67,7 @@ type watcher struct {
 
 func newWatcher(h *Handler) *watcher {
 	return &watcher{
-		Handler: h, prober: &probe.Prober{Clock: h.judgedAt, Dial: h.WatchDial}, slots: make(chan struct{}, watchAtOnce),
+		Handler: h, prober: &probe.Prober{Clock: h.JudgedAt, Dial: h.config.WatchDial}, slots: make(chan struct{}, watchAtOnce),
 		wait: sleep, random: rand.Float64,
 	}
 }
@@ -68,7 +85,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (w *watcher) run(ctx context.Context) {
 	w.begin()
 	var domains sync.WaitGroup
-	for _, domain := range w.Watch {
+	for _, domain := range w.config.Watch {
 		domains.Go(func() { w.watch(ctx, domain) })
 	}
 	domains.Wait()
@@ -76,16 +93,16 @@ func (w *watcher) run(ctx context.Context) {
 
 // begin takes over what is known of the domains, and forgets others.
 func (w *watcher) begin() {
-	watches.Lock()
-	defer watches.Unlock()
+	w.watches.mu.Lock()
+	defer w.watches.mu.Unlock()
 	known := map[string]watched{}
-	for _, domain := range w.Watch {
-		known[domain] = watches.by[w.Block][domain]
+	for _, domain := range w.config.Watch {
+		known[domain] = w.watches.by[domain]
 		for _, to := range []State{StateNone, StateBogus} {
-			downgrades.WithLabelValues(w.Block, domain, string(to)) // so that the first one is seen as a step
+			downgrades.WithLabelValues(w.config.Block, domain, string(to)) // so that the first one is seen as a step
 		}
 	}
-	watches.by[w.Block] = known
+	w.watches.by = known
 }
 
 // watch watches one domain.
@@ -124,9 +141,9 @@ func (w *watcher) look(ctx context.Context, domain string) (state State, err err
 
 // remember keeps what was seen, counts a downgrade and logs changes. Not to know is no change.
 func (w *watcher) remember(seen *Seen) {
-	watches.Lock()
-	defer watches.Unlock()
-	known, watching := watches.by[w.Block][seen.Domain]
+	w.watches.mu.Lock()
+	defer w.watches.mu.Unlock()
+	known, watching := w.watches.by[seen.Domain]
 	if !watching { // a reload took it out
 		return
 	}
@@ -136,13 +153,13 @@ func (w *watcher) remember(seen *Seen) {
 	if seen.State != StateUnknown {
 		known.state = seen.State
 	}
-	watches.by[w.Block][seen.Domain] = known
+	w.watches.by[seen.Domain] = known
 	if seen.State == StateUnknown || seen.State == old {
 		return
 	}
 	switch {
 	case old == StateSecure:
-		downgrades.WithLabelValues(w.Block, seen.Domain, string(seen.State)).Inc()
+		downgrades.WithLabelValues(w.config.Block, seen.Domain, string(seen.State)).Inc()
 		log.Errorf("watch %s: DANE was secure and is %s now: %s", seen.Domain, seen.State, seen.Why)
 	case seen.State == StateSecure:
 		log.Infof("watch %s: DANE is secure: %s", seen.Domain, seen.Why)
@@ -217,16 +234,13 @@ func (g watchGauges) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (g watchGauges) Collect(to chan<- prometheus.Metric) {
-	for block, h := range live.newest() {
-		if len(h.Watch) == 0 {
+	for block, h := range process.newest() {
+		if len(h.config.Watch) == 0 {
 			continue
 		}
-		watches.Lock()
-		known := maps.Clone(watches.by[block])
-		watches.Unlock()
-		for _, w := range known {
+		for _, w := range h.watches.known() {
 			if w.seen != nil {
-				g.collect(to, block, h.judgedAt(), w.seen)
+				g.collect(to, block, h.JudgedAt(), w.seen)
 			}
 		}
 	}
@@ -271,18 +285,18 @@ func setWatch(s *setting, args []string) error {
 		if _, ok := dns.IsDomainName(arg); !ok || domain == "." || strings.ContainsAny(arg, "/:@*") || !ascii(arg) {
 			return fmt.Errorf("%q is not a domain that gets mail", arg)
 		}
-		if slices.Contains(s.Watch, domain) {
+		if slices.Contains(s.config.Watch, domain) {
 			return fmt.Errorf("%s is there twice", domain)
 		}
-		s.Watch = append(s.Watch, domain)
+		s.config.Watch = append(s.config.Watch, domain)
 	}
 	return nil
 }
 
 // unwatchable says why a domain to be watched is not validated here.
-func (h *Handler) unwatchable() error {
-	for _, domain := range h.Watch {
-		if _, special := h.special(dns.Question{Name: domain, Qtype: dns.TypeMX, Qclass: dns.ClassINET}); special || h.private.cover(domain) {
+func (n names) unwatchable(domains []string) error {
+	for _, domain := range domains {
+		if _, special := n.special(dns.Question{Name: domain, Qtype: dns.TypeMX, Qclass: dns.ClassINET}); special || n.private.cover(domain) {
 			return errors.New("watch " + domain + ": the name is private or special, and never validated")
 		}
 	}

@@ -22,7 +22,7 @@ func watching(t *testing.T, c Config, domains ...string) (*Handler, *watcher) {
 	t.Helper()
 	c.Watch, c.WatchDial = domains, lab().Dial
 	h := open(t, c)
-	live.add(h)
+	process.begin(h)
 	w := newWatcher(h)
 	w.prober.Timeout = time.Minute
 	w.begin()
@@ -103,7 +103,7 @@ func TestLookNoRoute(t *testing.T) {
 func TestWatchDowngrade(t *testing.T) {
 	h, w := watching(t, config(t), "example.org.")
 	count := func(to State) float64 {
-		return metric(t, "watch_downgrades_total", "block", h.Block, "domain", "example.org.", "to", string(to))
+		return metric(t, "watch_downgrades_total", "block", h.config.Block, "domain", "example.org.", "to", string(to))
 	}
 	book := logged(t)
 	for i, step := range []struct {
@@ -128,11 +128,11 @@ func TestWatchDowngrade(t *testing.T) {
 	if count(StateNone) != 2 {
 		t.Errorf("%v downgrades after a reload", count(StateNone))
 	}
-	h.Watch = nil
+	h.config.Watch = nil
 	next.begin()
 	next.remember(&Seen{Domain: "example.org.", State: StateSecure}) // by a look that had begun before
-	if len(watches.by[h.Block]) != 0 {
-		t.Errorf("%v is still known", watches.by[h.Block])
+	if known := h.watches.known(); len(known) != 0 {
+		t.Errorf("%v is still known", known)
 	}
 }
 
@@ -171,11 +171,11 @@ func TestWatchMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, domain := range h.Watch {
+	for _, domain := range h.config.Watch {
 		look(domain)
 	}
 	value := func(name string, labels ...string) float64 {
-		return metric(t, name, append(labels, "block", h.Block)...)
+		return metric(t, name, append(labels, "block", h.config.Block)...)
 	}
 	const two = "two-certificates.dane."
 	for _, test := range []struct {
@@ -280,9 +280,7 @@ func TestWatchStarts(t *testing.T) {
 	c.Watch, c.WatchDial = []string{"good.dane."}, lab().Dial
 	h := started(t, c)
 	eventually(t, time.Minute, "the begin", func() bool {
-		watches.Lock()
-		defer watches.Unlock()
-		_, known := watches.by[h.Block]["good.dane."]
+		_, known := h.watches.known()["good.dane."]
 		return known
 	})
 	h.Close()
