@@ -201,7 +201,7 @@ func because(r *dns.Msg) string {
 	return ""
 }
 
-// upstreams examines whom danelaw asks, and its trust anchors (S-13, T-13).
+// upstreams examines whom danelaw asks, and its trust anchors.
 func (s *subject) upstreams(ctx context.Context) (found []finding) {
 	if s.unconfigured != nil {
 		return []finding{{"upstreams", warning, "they are not examined: " + s.unconfigured.Error(), "name danelaw's Corefile with --conf"}}

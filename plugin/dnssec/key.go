@@ -169,7 +169,8 @@ func bytesOf(b byte, n int) []byte {
 	return all
 }
 
-// parseECDSA reads x|y, without the octet 4 in front (RFC 6605 section 4); a point off the curve is refused.
+// parseECDSA reads x|y, without the octet 4 in front (V-44, RFC 6605 section 4); a point off the curve is
+// refused.
 func parseECDSA(curve elliptic.Curve, hash crypto.Hash, octets []byte) (publicKey, error) {
 	key, err := ecdsa.ParseUncompressedPublicKey(curve, append([]byte{4}, octets...))
 	if err != nil {

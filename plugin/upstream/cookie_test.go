@@ -11,6 +11,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/world"
 )
 
 const (
@@ -159,7 +160,7 @@ func TestOddCookies(t *testing.T) {
 }
 
 func wantLearned(t *testing.T, name string, servers ...*server) {
-	clock, meter := &testClock{now: time.Now()}, new(counts)
+	clock, meter := world.NewClock(time.Now()), new(counts)
 	var to []Address
 	for _, s := range servers {
 		to = append(to, s.plain())
@@ -271,7 +272,7 @@ func TestCookiesMended(t *testing.T) {
 		}
 		return sound.Load() || ours == ""
 	}))
-	clock := &testClock{now: time.Now()}
+	clock := world.NewClock(time.Now())
 	set := newSet(t, Config{Routes: []Route{{".", []Address{s.plain()}}}, Clock: clock.Now})
 	wantMX(t, set)
 	sound.Store(true)
@@ -354,7 +355,7 @@ func TestForgedThroughout(t *testing.T) {
 // answering could forge at leisure.
 func TestSilenceOfOneWithCookies(t *testing.T) {
 	c := cookies{clock: time.Now}
-	clock := &testClock{now: time.Now()}
+	clock := world.NewClock(time.Now())
 	c.clock = clock.Now
 	own := addr("192.0.2.1")
 	reply := new(dns.Msg)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/world"
 )
 
 // S-14: an RCODE that is no answer sends the question to the next upstream at once, once to each.
@@ -110,31 +110,13 @@ func TestAvoid(t *testing.T) {
 	}
 }
 
-// testClock is moved by hand.
-type testClock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *testClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *testClock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // An upstream goes away: after one question it is asked last. It returns: it is tried again in time, at nobody's cost, and
 // is the first again.
 func TestUpstreamGoesAwayAndReturns(t *testing.T) {
 	leakless(t)
 	place := closedPort(t)
 	second := serve(t, func(a *asked) { a.answer(theMX(t)) })
-	clock, meter := &testClock{now: time.Now()}, new(counts)
+	clock, meter := world.NewClock(time.Now()), new(counts)
 	set := newSet(t, Config{Routes: []Route{{".", []Address{place, second.plain()}}}, Clock: clock.Now, Meter: meter})
 	from := func(want netip.AddrPort) {
 		t.Helper()
@@ -289,7 +271,7 @@ func TestCopyAfter(t *testing.T) {
 // copy that it answers.
 func TestLossDoesNotSlow(t *testing.T) {
 	leakless(t)
-	clock := &testClock{now: time.Now()}
+	clock := world.NewClock(time.Now())
 	s := serve(t, func(a *asked) {
 		if a.network == "udp" && a.n%2 == 1 {
 			clock.Advance(time.Second) // until the copy
@@ -416,7 +398,7 @@ func (panicking) close() {}
 // A question without reply counts once, however many copies of it there are; several in a row make an upstream dead.
 func TestMissedQuestionsCountOnce(t *testing.T) {
 	leakless(t)
-	clock := &testClock{now: time.Now()}
+	clock := world.NewClock(time.Now())
 	silent := serve(t, func(*asked) { clock.Advance(firstCopy) })
 	meter := new(counts)
 	set := newSet(t, Config{Routes: []Route{{".", []Address{silent.plain()}}}, Clock: clock.Now, Meter: meter})
