@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -42,6 +43,7 @@ type Sample struct {
 	Units    int           `json:"units"` // domains or queries, as the workload counts
 	CPU      time.Duration `json:"cpu"`   // of the server's process
 	Elapsed  time.Duration `json:"elapsed"`
+	Busy     float64       `json:"busy"`  // share of that time in which the server had its processor
 	RSS      uint64        `json:"rss"`   // octets, at the end
 	Asked    int64         `json:"asked"` // questions to the upstream
 	Replies  int           `json:"replies"`
@@ -99,46 +101,60 @@ func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
 // settle is how long a server may go on with work of its own that a client's question has caused.
 const settle = 200 * time.Millisecond
 
-// sample starts a server, has it do what comes before a workload, and measures what it costs.
+// sample starts a server, has it do what comes before a workload, and measures what that costs.
 func (b *bench) sample(ctx context.Context, s server.Server, w workload) (Sample, error) {
-	sample := Sample{Workload: w.name, Server: s.Name}
 	prepare, measured, err := w.scripts(b)
 	if err != nil {
-		return sample, err
+		return Sample{}, err
 	}
 	p, err := s.Start(ctx, server.Setup{Upstream: b.upstream.Addr(), Anchor: b.world.Anchor(), Place: b.place})
 	if err != nil {
-		return sample, err
+		return Sample{}, err
 	}
 	defer p.Stop()
 	before, err := load.Run(ctx, p.Addr, prepare)
 	if err != nil {
-		return sample, fmt.Errorf("%s: %w", s.Name, err)
+		return Sample{}, fmt.Errorf("%s: %w", s.Name, err)
 	}
 	time.Sleep(settle)
-	runtime.GC() // of the load generator, not while it measures
-	cpuBefore, err := p.CPU()
+	runtime.GC() // of what asks, not while it measures
+	sample, err := b.measure(ctx, p, measured)
 	if err != nil {
-		return sample, err
+		return Sample{}, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	asked := b.upstream.Asked()
-	result, err := load.Run(ctx, p.Addr, measured())
+	sample.Workload, sample.Server = w.name, s.Name
+	sample.Units = w.units(sample)
+	sample.Wrong, sample.Lost = before.Wrong+sample.Wrong, before.Lost+sample.Lost
+	sample.Example = cmp.Or(before.Example, sample.Example)
+	return sample, nil
+}
+
+// measure has a server do a script, and reads what it costs.
+func (b *bench) measure(ctx context.Context, p *server.Process, script func() load.Script) (s Sample, err error) {
+	asked, begun := b.upstream.Asked(), time.Duration(0)
+	if begun, err = p.CPU(); err != nil {
+		return s, err
+	}
+	result, err := load.Run(ctx, p.Addr, script())
 	if err != nil {
-		return sample, fmt.Errorf("%s: %w", s.Name, err)
+		return s, err
+	}
+	done, err := p.CPU()
+	if err != nil {
+		return s, err
 	}
 	time.Sleep(settle)
-	if sample.CPU, err = p.CPU(); err != nil {
-		return sample, err
+	settled, err := p.CPU()
+	if err != nil {
+		return s, err
 	}
-	sample.CPU -= cpuBefore
-	sample.Asked, sample.Elapsed = b.upstream.Asked()-asked, result.Elapsed
-	sample.Units = w.units(result)
-	sample.Replies, sample.Wrong, sample.Lost = result.Replies, before.Wrong+result.Wrong, before.Lost+result.Lost
-	if sample.Example = before.Example; sample.Example == "" {
-		sample.Example = result.Example
+	s = Sample{
+		CPU: settled - begun, Elapsed: result.Elapsed, Busy: float64(done-begun) / float64(result.Elapsed),
+		Asked: b.upstream.Asked() - asked, Replies: result.Replies, Wrong: result.Wrong, Lost: result.Lost,
+		Example: result.Example,
 	}
-	sample.RSS, err = p.RSS()
-	return sample, err
+	s.RSS, err = p.RSS()
+	return s, err
 }
 
 // Machine is where a run was.
@@ -164,7 +180,7 @@ type workload struct {
 	name, title, unit string
 	// scripts are what is asked before and while it is measured; the latter begins when it is called.
 	scripts func(b *bench) (prepare load.Script, measured func() load.Script, err error)
-	units   func(load.Result) int
+	units   func(Sample) int
 }
 
 // Workloads are the kinds of work: hot, and cold.
@@ -200,11 +216,11 @@ const (
 	perDelivery = 4   // questions
 	warmShare   = 20  // one domain of so many is asked about before, so that top-level domains and providers are known
 	hotDomains  = 750 // whose answers are hot, as far as there are so many
-	hotInFlight = 64  // few enough for a socket's buffer of the usual size
+	hotInFlight = 128 // few enough for a socket's buffer of the usual size
 )
 
-func domains(r load.Result) int { return (r.Replies + r.Lost) / perDelivery }
-func queries(r load.Result) int { return r.Replies }
+func domains(s Sample) int { return (s.Replies + s.Lost) / perDelivery }
+func queries(s Sample) int { return s.Replies }
 
 // cold asks about each domain once.
 func (b *bench) cold() (load.Script, func() load.Script, error) {

@@ -27,6 +27,7 @@ type Row struct {
 	CPU       Spread            `json:"cpu_us"`     // microseconds of CPU per domain or query
 	Ratios    map[string]Spread `json:"ratios"`     // of CPU to that of another server in the same round
 	PerSecond Spread            `json:"per_second"` // domains or queries
+	Busy      Spread            `json:"busy"`       // share of the time in which the server had its processor
 	Asked     Spread            `json:"asked"`      // questions to the upstream per domain or query
 	RSS       Spread            `json:"rss_mib"`
 }
@@ -81,6 +82,7 @@ func (r *Report) row(samples []Sample) Row {
 	row := Row{
 		Workload: samples[0].Workload, Server: samples[0].Server, CPU: of(Sample.perUnit), Ratios: map[string]Spread{},
 		PerSecond: of(func(s Sample) float64 { return float64(s.Units) / s.Elapsed.Seconds() }),
+		Busy:      of(func(s Sample) float64 { return s.Busy }),
 		Asked:     of(func(s Sample) float64 { return float64(s.Asked) / float64(s.Units) }),
 		RSS:       of(func(s Sample) float64 { return float64(s.RSS) / (1 << 20) }),
 	}
@@ -141,13 +143,13 @@ func (r *Report) printWorkload(to io.Writer, w workload) {
 			for _, s := range r.compared() {
 				fmt.Fprintf(table, "× %s\t", s)
 			}
-			fmt.Fprintf(table, "%s/s\tupstream/%s\tRSS MiB\t\n", plural(w.unit), w.unit)
+			fmt.Fprintf(table, "%s/s\tbusy\tupstream/%s\tRSS MiB\t\n", plural(w.unit), w.unit)
 		}
 		fmt.Fprintf(table, "%s\t%s\t", row.Server, row.CPU.text("%.1f"))
 		for _, s := range r.compared() {
 			fmt.Fprintf(table, "%s\t", row.Ratios[s].text("%.2f"))
 		}
-		fmt.Fprintf(table, "%.0f\t%.2f\t%.0f\t\n", row.PerSecond.Median, row.Asked.Median, row.RSS.Median)
+		fmt.Fprintf(table, "%.0f\t%.0f %%\t%.2f\t%.0f\t\n", row.PerSecond.Median, 100*row.Busy.Median, row.Asked.Median, row.RSS.Median)
 	}
 	table.Flush() //nolint:errcheck // the last line written says whether that works
 }

@@ -52,7 +52,7 @@ type Process struct {
 }
 
 const (
-	startTime = 20 * time.Second // for the first answer
+	startTime = time.Minute      // for the first answer
 	endTime   = 10 * time.Second // from SIGTERM
 	askEvery  = 20 * time.Millisecond
 )
