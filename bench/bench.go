@@ -79,23 +79,31 @@ func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
 	}
 	defer b.upstream.Close()
 	r := &Report{Started: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(place), Config: c}
-	done := p("measuring", c.Rounds*len(c.Servers)*len(work))
-	for round := range c.Rounds {
+	if r.Samples, err = b.samples(ctx, work, p("measuring", c.Rounds*len(c.Servers)*len(work))); err != nil {
+		return nil, err
+	}
+	r.Unforeseen = b.world.Unforeseen()
+	r.conclude()
+	return r, nil
+}
+
+// samples has all servers do all workloads in turn, round by round.
+func (b *bench) samples(ctx context.Context, work []workload, done func()) (all []Sample, err error) {
+	for round := range b.Rounds {
 		for _, w := range work {
-			for i := range c.Servers {
-				s := c.Servers[(i+round)%len(c.Servers)] // no server always comes after the same other
+			for i := range b.Servers {
+				s := b.Servers[(i+round)%len(b.Servers)] // no server always comes after the same other
 				sample, err := b.sample(ctx, s, w)
 				if err != nil {
 					return nil, err
 				}
 				sample.Round = round
-				r.Samples = append(r.Samples, sample)
+				all = append(all, sample)
 				done()
 			}
 		}
 	}
-	r.conclude()
-	return r, nil
+	return all, nil
 }
 
 // settle is how long a server may go on with work of its own that a client's question has caused.

@@ -18,6 +18,8 @@ type Report struct {
 	Void    []string  `json:"void,omitempty"` // why its numbers do not count, a sentence each
 	Rows    []Row     `json:"rows"`
 	Samples []Sample  `json:"samples"`
+	// Unforeseen is how many questions the upstream had no packed answer to, and signed one while it was measured.
+	Unforeseen int64 `json:"unforeseen"`
 }
 
 // Row sums up the samples of a server and a workload.

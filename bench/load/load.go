@@ -53,7 +53,7 @@ func Run(ctx context.Context, server netip.AddrPort, s Script) (Result, error) {
 	socket.SetReadBuffer(buffer)  //nolint:errcheck // the system's default will do
 	socket.SetWriteBuffer(buffer) //nolint:errcheck // likewise
 	r := &run{script: s, socket: socket, conn: ipv4.NewPacketConn(socket)}
-	r.open, r.queries = make([]open, s.Lines()), make([][][]byte, s.Lines())
+	r.open, r.queries = make([]open, s.Lines()), make([][1][]byte, s.Lines())
 	begun := time.Now()
 	err = r.run(ctx)
 	r.result.Elapsed = time.Since(begun)
@@ -75,18 +75,17 @@ type run struct {
 	out    []ipv4.Message
 	result Result
 
-	queries [][][]byte // by line, as they are sent, each in one piece
+	queries [][1][]byte // by line, as they are sent
 }
 
 func (r *run) run(ctx context.Context) error {
-	now := time.Now()
-	for line := range r.open {
-		r.queries[line] = [][]byte{nil}
-		r.ask(line, now)
-	}
 	in := make([]ipv4.Message, batch)
 	for i := range in {
 		in[i].Buffers = [][]byte{make([]byte, maxReply)}
+	}
+	now := time.Now()
+	for line := range r.open {
+		r.ask(line, now)
 	}
 	for lookAgain := now.Add(look); r.lines > 0; {
 		if err := r.send(); err != nil {
@@ -125,7 +124,7 @@ func (r *run) ask(line int, now time.Time) {
 	query := append(r.queries[line][0][:0], q.Query...)
 	binary.BigEndian.PutUint16(query, uint16(line))
 	r.queries[line][0] = query
-	r.out = append(r.out, ipv4.Message{Buffers: r.queries[line]})
+	r.out = append(r.out, ipv4.Message{Buffers: r.queries[line][:]})
 }
 
 // send sends what is queued.

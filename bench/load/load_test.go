@@ -18,14 +18,15 @@ import (
 // world is a universe with questions about all its domains.
 func world(t *testing.T) (*universe.Universe, [][]universe.Question) {
 	t.Helper()
+	const domains = 30
 	u, err := universe.New(t.Context(), universe.Spec{
-		Domains: 30, Insecure: 0.5, Providers: 1, Algorithm: 15, Denial: universe.Mixed, Now: time.Now(),
+		Domains: domains, Insecure: 0.5, Providers: 1, Algorithm: 15, Denial: universe.Mixed, Now: time.Now(),
 	}, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all [][]universe.Question
-	for i := range u.Domains() {
+	for i := range domains {
 		questions, err := u.Delivery(i)
 		if err != nil {
 			t.Fatal(err)

@@ -35,26 +35,36 @@ func New(ctx context.Context, s Spec, done func()) (*Universe, error) {
 	for i := range s.Domains {
 		u.index[s.domain(i).name] = i
 	}
-	delegations := make([][]dns.RR, s.Domains)
-	err := u.each(ctx, func(i int) (err error) {
-		delegations[i], err = u.signDomain(i)
-		done()
-		return err
-	})
+	delegations, err := u.signDomains(ctx, done)
 	if err != nil {
 		return nil, err
 	}
 	if u.registries, err = s.makeRegistries(delegations); err != nil {
 		return nil, err
 	}
+	return u, u.signCuts(ctx)
+}
+
+// signDomains packs what the domains' own zones answer, and returns their delegations.
+func (u *Universe) signDomains(ctx context.Context, done func()) ([][]dns.RR, error) {
+	delegations := make([][]dns.RR, u.spec.Domains)
+	return delegations, u.each(ctx, func(i int) (err error) {
+		delegations[i], err = u.signDomain(i)
+		done()
+		return err
+	})
+}
+
+// signCuts packs what the root and the top-level domains answer of themselves and of the zones below them.
+func (u *Universe) signCuts(ctx context.Context) error {
 	for name := range u.registries {
 		err := u.keep(dns.Question{Name: name, Qtype: dns.TypeDNSKEY}, dns.Question{Name: name, Qtype: dns.TypeDS})
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return u, u.each(ctx, func(i int) error {
-		return u.keep(dns.Question{Name: s.domain(i).name, Qtype: dns.TypeDS})
+	return u.each(ctx, func(i int) error {
+		return u.keep(dns.Question{Name: u.spec.domain(i).name, Qtype: dns.TypeDS})
 	})
 }
 
@@ -146,9 +156,6 @@ func (u *Universe) zoneOf(name string, t uint16) (*zones.Zone, error) {
 
 // Anchor is the trust anchor of the root.
 func (u *Universe) Anchor() *dns.DS { return u.registries["."].DS(dns.SHA256)[0] }
-
-// Domains is how many there are.
-func (u *Universe) Domains() int { return u.spec.Domains }
 
 // Unforeseen is how many questions were answered that had not been packed ahead. Each makes the upstream slow once.
 func (u *Universe) Unforeseen() int64 { return u.unforeseen.Load() }
