@@ -125,9 +125,6 @@ func (j *judgement) answered(data []*RRset, cname *RRset) {
 	}
 	for _, set := range data {
 		outcome := j.settle(set)
-		if set.Type == dns.TypeRRSIG { // never Secure as a set, and never Bogus for want of a signature (V-25, V-71)
-			outcome = j.signatures(set, outcome)
-		}
 		if outcome.status == Secure && j.contradicts(set, cname) {
 			outcome = settled{status: Bogus, cause: contradiction(set)}
 		}
@@ -135,14 +132,6 @@ func (j *judgement) answered(data []*RRset, cname *RRset) {
 			return
 		}
 	}
-}
-
-// signatures is the outcome for an answer of RRSIGs: that of their zone, but Insecure at best.
-func (j *judgement) signatures(set *RRset, outcome settled) settled {
-	if z := j.zones.At(set.Owner); z != nil && z.Status > Bogus {
-		return settled{status: Insecure, notes: outcome.notes}
-	}
-	return outcome
 }
 
 // contradicts says whether one owner has an alias beside the data asked for, or two aliases (V-67); a reply to ANY may
@@ -278,9 +267,12 @@ type settled struct {
 // settle finds the status of one RRset (V-7): Secure by the keys of a Secure zone that signed it; else what the walk to
 // its owner says.
 func (j *judgement) settle(set *RRset) settled {
+	if set.Type == dns.TypeRRSIG {
+		return j.signatures(set)
+	}
 	parentSide := set.Type == dns.TypeDS || set.Type == dns.TypeCNAME && j.qtype == dns.TypeDS
 	owner := inCharge(set.Owner, parentSide)
-	signers := signersOf(set, j.zones.Anchor(owner))
+	signers := signersOf(set, set.Sigs, j.zones.Anchor(owner))
 	zones, pending := j.zonesAt(signers)
 	if pending {
 		return settled{pending: true}
@@ -304,6 +296,25 @@ func (j *judgement) settle(set *RRset) settled {
 		}
 		return cause
 	})
+}
+
+// signatures finds the status of an answer of RRSIGs. Nothing signs those, so they are Insecure at best, and not Bogus for
+// want of a signature (V-25, V-71). Below a signer that is Secure no walk to the owner can tell more.
+func (j *judgement) signatures(set *RRset) settled {
+	var sigs []*dns.RRSIG
+	for _, rr := range set.RRs {
+		if sig, ok := rr.(*dns.RRSIG); ok {
+			sigs = append(sigs, sig)
+		}
+	}
+	zones, pending := j.zonesAt(signersOf(set, sigs, j.zones.Anchor(set.Owner)))
+	if pending {
+		return settled{pending: true}
+	}
+	if slices.ContainsFunc(zones, func(z *Zone) bool { return z.Status == Secure }) {
+		return settled{status: Insecure}
+	}
+	return j.byWalk(set.Owner, func(z *Zone) *Failure { return j.unsigned(set, z.Name) })
 }
 
 // signedBy is the outcome for a set by the keys of z: of the signatures that hold, the first one that needs no proof,
@@ -391,10 +402,11 @@ func (j *judgement) zonesAt(names []string) (zones []*Zone, pending bool) {
 	return zones, pending
 }
 
-// signersOf returns the zones at or below anchor (V-12) that may have signed set and say they did, deepest first (V-7).
-func signersOf(set *RRset, anchor string) []string {
+// signersOf returns the zones at or below anchor (V-12) that may have signed set and by sigs say they did, deepest first
+// (V-7).
+func signersOf(set *RRset, sigs []*dns.RRSIG, anchor string) []string {
 	var signers []string
-	for _, sig := range set.Sigs {
+	for _, sig := range sigs {
 		if signer := dns.CanonicalName(sig.SignerName); maySign(signer, set) && dns.IsSubDomain(anchor, signer) {
 			signers = append(signers, signer)
 		}

@@ -491,7 +491,9 @@ func TestMetaQueries(t *testing.T) {
 	w := newTree(t)
 	signed := w.example.each(t, "a.example. A 192.0.2.1", "a.example. MX 1 a.example.")
 	sig := w.example.rrsig(t, rrs(t, "a.example. A 192.0.2.1"))
-	unsignedSig := newForger(t, "u.example.").rrsig(t, rrs(t, "a.u.example. A 192.0.2.1"))
+	sigOf := func(zone string) []dns.RR { return []dns.RR{newForger(t, zone).rrsig(t, rrs(t, "a."+zone+" A 192.0.2.1"))} }
+	elsewhere := dns.Copy(sig).(*dns.RRSIG)
+	elsewhere.SignerName = "z.a.example."
 	types := func(n int) []dns.RR {
 		var out []dns.RR
 		for i := range n {
@@ -512,17 +514,21 @@ func TestMetaQueries(t *testing.T) {
 		{"V-46 ANY, nothing there", "a.example. ANY", 0, nil, w.example.set(t, "a.example. NSEC b.a.example. RRSIG NSEC NXNAME"),
 			"Secure, denial", ""},
 		{"V-71 RRSIG is never Secure", "a.example. RRSIG", 0, []dns.RR{sig}, nil, "Insecure", "a.example. RRSIG"},
-		{"V-71 RRSIG of an unsigned zone", "a.u.example. RRSIG", 0, []dns.RR{unsignedSig}, nil, "Insecure", ""},
-		{"V-71 RRSIG of a Bogus zone", "a.b.example. RRSIG", 0, renamed("a.b.example.", []dns.RR{dns.Copy(sig)}), nil, "Bogus, EDE 9", ""},
-		{"V-71 RRSIG where the chain could not be had", "a.i.example. RRSIG", 0, renamed("a.i.example.", []dns.RR{dns.Copy(sig)}), nil,
-			"Indeterminate, EDE 22", ""},
+		{"V-71 RRSIG of an unsigned zone", "a.u.example. RRSIG", 0, sigOf("u.example."), nil, "Insecure", ""},
+		{"V-71 RRSIG of a Bogus zone", "a.b.example. RRSIG", 0, sigOf("b.example."), nil, "Bogus, EDE 9", ""},
+		{"V-71 RRSIG where the chain could not be had", "a.i.example. RRSIG", 0, sigOf("i.example."), nil, "Indeterminate, EDE 22", ""},
+		{"V-71 RRSIG that no zone above may have made", "a.example. RRSIG", 0, []dns.RR{elsewhere}, nil, "Bogus, EDE 10", ""},
 		{"V-71 RRSIG behind an alias", "x.example. RRSIG", 0, join(w.example.set(t, "x.example. CNAME a.example."), []dns.RR{sig}), nil,
 			"Insecure", "x.example. CNAME, a.example. RRSIG"},
 		{"V-71 NSEC as data", "a.example. NSEC", 0, w.example.set(t, "a.example. NSEC b.example. A RRSIG NSEC"), nil, "Secure", ""},
 	})
-	// The zone of an RRSIG set is asked for like that of any.
+	// No walk goes further than to the signer.
 	if got := told(denialCheck().Answer(asked("a.example. RRSIG"), replyTo(t, "a.example. RRSIG", 0, []dns.RR{sig}, nil),
-		exactZones{})); got != "needs a.example." {
+		exactZones{})); got != "needs example." {
+		t.Errorf("%s", got)
+	}
+	if got := told(denialCheck().Answer(asked("a.example. RRSIG"), replyTo(t, "a.example. RRSIG", 0, []dns.RR{sig}, nil),
+		exactZones{"example.": w.example.zone})); got != "Insecure" {
 		t.Errorf("%s", got)
 	}
 }

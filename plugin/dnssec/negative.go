@@ -76,7 +76,7 @@ func (j *judgement) deniers(name string) []string {
 		if set.Type != dns.TypeNSEC && set.Type != dns.TypeNSEC3 {
 			continue
 		}
-		for _, signer := range signersOf(set, anchor) {
+		for _, signer := range signersOf(set, set.Sigs, anchor) {
 			if j.hasSay(signer, name) {
 				signers = append(signers, signer)
 			}
