@@ -491,7 +491,9 @@ func TestMetaQueries(t *testing.T) {
 	w := newTree(t)
 	signed := w.example.each(t, "a.example. A 192.0.2.1", "a.example. MX 1 a.example.")
 	sig := w.example.rrsig(t, rrs(t, "a.example. A 192.0.2.1"))
-	sigOf := func(zone string) []dns.RR { return []dns.RR{newForger(t, zone).rrsig(t, rrs(t, "a."+zone+" A 192.0.2.1"))} }
+	sigOf := func(zone string) []dns.RR {
+		return []dns.RR{newForger(t, zone).rrsig(t, rrs(t, "a."+zone+" A 192.0.2.1"))}
+	}
 	elsewhere := dns.Copy(sig).(*dns.RRSIG)
 	elsewhere.SignerName = "z.a.example."
 	types := func(n int) []dns.RR {
