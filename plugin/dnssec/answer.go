@@ -35,8 +35,8 @@ type Verdict struct {
 	Rcode     int      // as proven (V-48a), else the reply's, of the last name; SERVFAIL if Bogus or Indeterminate
 	Answer    []*RRset // the chain from QNAME in order and the data; nothing else (C-8)
 	Authority []*RRset // the SOA of a denial if it holds (V-50i), then the proofs used
-	// Next, if not empty, is the target at which the alias chain leaves this reply: what is above is judged as far as it
-	// goes, and the question must be asked on at Next (V-65).
+	// Next, if not empty, is the target at which the alias chain leaves this reply: what is above is judged as far as
+	// it goes, and the question must be asked on at Next (V-65).
 	Next    string
 	Cause   *Failure   // why it is not Secure; nil for Secure and for a plain Insecure
 	Notes   []*Failure // EDE to report beside an Insecure answer: 1, 2, 27
@@ -119,7 +119,8 @@ func (j *judgement) answered(data []*RRset, cname *RRset) {
 	if len(data) > maxANYTypes {
 		j.fail(Indeterminate, &Failure{
 			Code: dns.ExtendedErrorCodeOther, Owner: j.v.Last, Type: j.qtype, Err: LimitError("any_types"),
-			Text: fmt.Sprintf("%s ANY: %d types in the answer, more than the %d allowed", j.v.Last, len(data), maxANYTypes),
+			Text: fmt.Sprintf("%s ANY: %d types in the answer, more than the %d allowed", j.v.Last, len(data),
+				maxANYTypes),
 		})
 		return
 	}
@@ -244,7 +245,8 @@ func (j *judgement) goTo(target string) bool {
 	j.v.Last = target
 	if j.names = append(j.names, from); slices.Contains(j.names, target) {
 		j.fail(Bogus, &Failure{
-			Code: dns.ExtendedErrorCodeOther, Owner: from, Type: dns.TypeCNAME, Text: from + ": the aliases go in a circle",
+			Code: dns.ExtendedErrorCodeOther, Owner: from, Type: dns.TypeCNAME,
+			Text: from + ": the aliases go in a circle",
 		})
 		return false
 	}
@@ -298,8 +300,8 @@ func (j *judgement) settle(set *RRset) settled {
 	})
 }
 
-// signatures finds the status of an answer of RRSIGs. Nothing signs those, so they are Insecure at best, and not Bogus for
-// want of a signature (V-25, V-71). Below a signer that is Secure no walk to the owner can tell more.
+// signatures finds the status of an answer of RRSIGs. Nothing signs those, so they are Insecure at best, and not Bogus
+// for want of a signature (V-25, V-71). Below a signer that is Secure no walk to the owner can tell more.
 func (j *judgement) signatures(set *RRset) settled {
 	var sigs []*dns.RRSIG
 	for _, rr := range set.RRs {
@@ -359,8 +361,8 @@ func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 	return s
 }
 
-// inCharge returns the name whose zone is in charge of what is at name. What is parentSide lies, where a zone begins, in
-// the one above it.
+// inCharge returns the name whose zone is in charge of what is at name. What is parentSide lies, where a zone begins,
+// in the one above it.
 func inCharge(name string, parentSide bool) string {
 	if parentSide {
 		return Parent(name)
@@ -368,8 +370,8 @@ func inCharge(name string, parentSide bool) string {
 	return name
 }
 
-// byWalk is the outcome for what no signature vouches for, of which the zone at owner is in charge: Insecure below a proven
-// insecure delegation, Bogus in a signed zone (V-13), with what blame says of it.
+// byWalk is the outcome for what no signature vouches for, of which the zone at owner is in charge: Insecure below a
+// proven insecure delegation, Bogus in a signed zone (V-13), with what blame says of it.
 func (j *judgement) byWalk(owner string, blame func(*Zone) *Failure) settled {
 	zones, pending := j.zonesAt([]string{owner})
 	if pending {
@@ -402,8 +404,8 @@ func (j *judgement) zonesAt(names []string) (zones []*Zone, pending bool) {
 	return zones, pending
 }
 
-// signersOf returns the zones at or below anchor (V-12) that may have signed set and by sigs say they did, deepest first
-// (V-7).
+// signersOf returns the zones at or below anchor (V-12) that may have signed set and by sigs say they did, deepest
+// first (V-7).
 func signersOf(set *RRset, sigs []*dns.RRSIG, anchor string) []string {
 	var signers []string
 	for _, sig := range sigs {
@@ -421,9 +423,9 @@ func deepestFirst(names []string) []string {
 	return names[:min(len(names), maxSigners)]
 }
 
-// take adds a settled set, with the proof it needed, to the verdict, and reports whether what is behind it still matters.
-// What does not validate behind an alias is asked on, as if the upstream had left it out: the reply to a question for the
-// target may hold what this one lacks (V-64, V-65).
+// take adds a settled set, with the proof it needed, to the verdict, and reports whether what is behind it still
+// matters. What does not validate behind an alias is asked on, as if the upstream had left it out: the reply to a
+// question for the target may hold what this one lacks (V-64, V-65).
 func (j *judgement) take(set *RRset, s settled) bool {
 	switch {
 	case s.pending:
@@ -439,7 +441,7 @@ func (j *judgement) take(set *RRset, s settled) bool {
 	j.v.Answer = append(j.v.Answer, set)
 	j.v.TTL = min(j.v.TTL, set.TTL)
 	if s.expanded {
-		j.rest(s.proof, min(s.proof.ttl, j.v.TTL))
+		j.addProof(s.proof, min(s.proof.ttl, j.v.TTL))
 	}
 	j.v.Expires = earlier(j.v.Expires, s.expires)
 	j.note(s.notes)
@@ -449,8 +451,9 @@ func (j *judgement) take(set *RRset, s settled) bool {
 // aliased says that an alias has led to the last name.
 func (j *judgement) aliased() bool { return len(j.names) > 0 }
 
-// rest adds the records of a proof, and shortens the verdict's life to theirs. What proves nothing stays out (V-72).
-func (j *judgement) rest(p proof, ttl uint32) {
+// addProof adds the records of a proof, and shortens the verdict's life to theirs. What proves nothing stays out
+// (V-72).
+func (j *judgement) addProof(p proof, ttl uint32) {
 	for _, set := range p.used {
 		if !slices.Contains(j.v.Authority, set) {
 			j.v.Authority = append(j.v.Authority, set)
@@ -487,7 +490,8 @@ func Hint(name string, reply *Message) (signers []string, apex string) {
 				signers = append(signers, signer)
 			}
 		}
-		if (set.Type == dns.TypeSOA || set.Type == dns.TypeNS) && dns.IsSubDomain(set.Owner, name) && len(set.Owner) > len(apex) {
+		ofApex := set.Type == dns.TypeSOA || set.Type == dns.TypeNS
+		if ofApex && dns.IsSubDomain(set.Owner, name) && len(set.Owner) > len(apex) {
 			apex = set.Owner
 		}
 	}

@@ -9,10 +9,10 @@ import (
 )
 
 // compressible says where domain names stand in the RDATA of the types in which a sender may have compressed them: the
-// octets before the first, and how many there are (RFC 3597 section 4, V-33). They are those of which the canonical form
-// has the names in lower case (V-28, RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1), and later ones whose
-// names keep their case: no sender may compress these, but a pointer would lead elsewhere in another message. HINFO,
-// which RFC 4034 lists too, holds none. All others are opaque (V-29, RFC 3597 section 7).
+// octets before the first, and how many there are (RFC 3597 section 4, V-33). They are those of which the canonical
+// form has the names in lower case (V-28, RFC 4034 section 6.2 as corrected by RFC 6840 section 5.1), and later ones
+// whose names keep their case: no sender may compress these, but a pointer would lead elsewhere in another message.
+// HINFO, which RFC 4034 lists too, holds none. All others are opaque (V-29, RFC 3597 section 7).
 var compressible = map[uint16]struct{ skip, count int }{
 	dns.TypeNS: {0, 1}, dns.TypeMD: {0, 1}, dns.TypeMF: {0, 1}, dns.TypeCNAME: {0, 1}, dns.TypeSOA: {0, 2},
 	dns.TypeMB: {0, 1}, dns.TypeMG: {0, 1}, dns.TypeMR: {0, 1}, dns.TypePTR: {0, 1}, dns.TypeMINFO: {0, 2},

@@ -36,7 +36,8 @@ type Check struct {
 }
 
 // Verified remembers verifications that succeeded, by the SHA-256 of public key, signature and signed data. A signature
-// that holds does so for ever: its validity period is looked at each time. It is safe for concurrent use, and may forget.
+// that holds does so for ever: its validity period is looked at each time. It is safe for concurrent use, and may
+// forget.
 type Verified interface {
 	Has(verification [sha256.Size]byte) bool
 	Add(verification [sha256.Size]byte)

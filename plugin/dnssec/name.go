@@ -35,8 +35,8 @@ func Ancestor(name string, labels int) string {
 	return name
 }
 
-// Toward returns the name one label longer than ancestor on the way down to name, which lies below ancestor. Of a closest
-// encloser that is the next closer name (RFC 5155 section 1.3).
+// Toward returns the name one label longer than ancestor on the way down to name, which lies below ancestor. Of a
+// closest encloser that is the next closer name (RFC 5155 section 1.3).
 func Toward(ancestor, name string) string { return Ancestor(name, dns.CountLabel(ancestor)+1) }
 
 // Wildcard returns the wildcard name at encloser (RFC 4592 section 2.1.1).
@@ -47,8 +47,8 @@ func Wildcard(encloser string) string {
 	return "*." + encloser
 }
 
-// Labels returns how many labels an owner has as the Labels field of an RRSIG counts them: without the root and a leading
-// asterisk (RFC 4034 section 3.1.3).
+// Labels returns how many labels an owner has as the Labels field of an RRSIG counts them: without the root and a
+// leading asterisk (RFC 4034 section 3.1.3).
 func Labels(owner string) int {
 	labels := dns.CountLabel(owner)
 	if strings.HasPrefix(owner, "*.") {
@@ -68,8 +68,8 @@ func FirstLabel(name string) string {
 	return string(wire[1:max(1, len(wire)-1)])
 }
 
-// Compare orders canonical names as zones do (V-31, RFC 4034 section 6.1): label by label from the right, an absent label
-// first. It is negative if a sorts before b, 0 if they are the same.
+// Compare orders canonical names as zones do (V-31, RFC 4034 section 6.1): label by label from the right, an absent
+// label first. It is negative if a sorts before b, 0 if they are the same.
 func Compare(a, b string) int {
 	as, bs := dns.Split(a), dns.Split(b)
 	for i, j := len(as)-1, len(bs)-1; i >= 0 && j >= 0; i, j = i-1, j-1 {

@@ -65,7 +65,7 @@ func (ch nsecChain) nodes(name string) []finding {
 	return found
 }
 
-func (ch nsecChain) gaps(name string) []finding {
+func (ch nsecChain) closestEnclosers(name string) []finding {
 	var found []finding
 	for i := range ch.list {
 		n := &ch.list[i]
@@ -79,11 +79,11 @@ func (ch nsecChain) gaps(name string) []finding {
 	return found
 }
 
-func (ch nsecChain) absent(name, encloser string) []finding {
+func (ch nsecChain) coversNextCloser(name, encloser string) []finding {
 	var found []finding
-	for _, gap := range ch.gaps(name) {
-		if gap.name == encloser {
-			found = append(found, gap)
+	for _, e := range ch.closestEnclosers(name) {
+		if e.name == encloser {
+			found = append(found, e)
 		}
 	}
 	return found

@@ -101,9 +101,9 @@ func (ch nsec3Chain) nodes(name string) []finding {
 	return found
 }
 
-// gaps looks for the deepest ancestor of name that has an NSEC3 (V-52). If that is a delegation or DNAME, the name is
-// not this zone's to deny.
-func (ch nsec3Chain) gaps(name string) []finding {
+// closestEnclosers looks for the deepest ancestor of name that has an NSEC3 (V-52). If that is a delegation or DNAME,
+// the name is not this zone's to deny.
+func (ch nsec3Chain) closestEnclosers(name string) []finding {
 	for ancestor := name; ancestor != ch.apex; {
 		ancestor = Parent(ancestor)
 		node, ok := first(ch.nodes(ancestor))
@@ -113,7 +113,7 @@ func (ch nsec3Chain) gaps(name string) []finding {
 		if node.record.occludes(ancestor, ch.apex) {
 			return nil
 		}
-		found := ch.absent(name, ancestor)
+		found := ch.coversNextCloser(name, ancestor)
 		for i, cover := range found {
 			found[i] = node.and(cover)
 		}
@@ -122,7 +122,7 @@ func (ch nsec3Chain) gaps(name string) []finding {
 	return nil
 }
 
-func (ch nsec3Chain) absent(name, encloser string) []finding {
+func (ch nsec3Chain) coversNextCloser(name, encloser string) []finding {
 	h, ok := ch.hash(Toward(encloser, name))
 	var found []finding
 	for i := range ch.set.list {
@@ -137,9 +137,9 @@ func (ch nsec3Chain) hash(name string) (string, bool) {
 	return ch.check.hashes.of(hashed{ch.set.iterations, ch.set.salt, name})
 }
 
-// Hash returns the raw NSEC3 hash of a canonical name (RFC 5155 section 5), with a salt in raw octets, for aggressive use
-// (C-9). It counts among the hashes of the client query (L-4). Not ok beyond the iterations allowed (V-61), for what is no
-// name, and when half of the hashes are spent: the rest is for what has to be judged.
+// Hash returns the raw NSEC3 hash of a canonical name (RFC 5155 section 5), with a salt in raw octets, for aggressive
+// use (C-9). It counts among the hashes of the client query (L-4). Not ok beyond the iterations allowed (V-61), for
+// what is no name, and when half of the hashes are spent: the rest is for what has to be judged.
 func (c *Check) Hash(name string, iterations uint16, salt string) (hash string, ok bool) {
 	if int(iterations) > c.Policy.NSEC3Iterations || len(c.hashes.known) >= maxHashes/2 {
 		return "", false

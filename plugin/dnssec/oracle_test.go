@@ -262,8 +262,8 @@ func (v *view) truth(kind, name string, qtype uint16, labels int) string {
 func (v *view) nodataTruth(name, wild string, qtype uint16, soundness string) string {
 	switch {
 	case wild == "":
-		return v.unless(!v.lacks(name, qtype), "Secure")
-	case v.names[wild] && v.lacks(wild, qtype):
+		return v.unless(!v.noData(name, qtype), "Secure")
+	case v.names[wild] && v.noData(wild, qtype):
 		return soundness
 	}
 	return v.unless(soundness == "Secure", "Insecure") // opt-out: whatever is asked, an unsigned delegation may be there
@@ -276,8 +276,8 @@ func (v *view) unless(not bool, answer string) string {
 	return answer
 }
 
-// lacks says that the name, which exists, answers a question for qtype with no data.
-func (v *view) lacks(name string, qtype uint16) bool {
+// noData says that the name, which exists, answers a question for qtype with no data.
+func (v *view) noData(name string, qtype uint16) bool {
 	types := v.types[name]
 	switch {
 	case qtype == dns.TypeANY:

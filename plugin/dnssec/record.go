@@ -166,8 +166,8 @@ func uncompressed(t uint16, msg []byte, off int) ([]byte, error) {
 	return append(rdata, msg[off:]...), nil
 }
 
-// Typed returns a record in the DNS library's form of its type, to be read: what goes out is the record itself. One that
-// has no such form is returned as it is.
+// Typed returns a record in the DNS library's form of its type, to be read: what goes out is the record itself. One
+// that has no such form is returned as it is.
 func Typed(rr dns.RR) dns.RR {
 	raw, ok := rr.(*dns.RFC3597)
 	if !ok {

@@ -223,7 +223,8 @@ func (c *Check) holds(key *Key, data []byte, base64Signature string) bool {
 	return true
 }
 
-// verification is the SHA-256 of all that the outcome of a verification depends on, each part with its length before it.
+// verification is the SHA-256 of all that the outcome of a verification depends on, each part with its length before
+// it.
 func verification(key *Key, data, signature []byte) [sha256.Size]byte {
 	all := make([]byte, 0, 1024)
 	all = append(all, key.RR.Algorithm)

@@ -156,8 +156,8 @@ func (p Policy) usable(set *RRset) (kept []*dns.DS, cut Cut, cause *Failure) {
 	return kept, SignedCut, nil
 }
 
-// preferred returns those of the usable DS that count: none of SHA-1 beside a better one (V-39, RFC 4509 section 3), and
-// no more than maxDS.
+// preferred returns those of the usable DS that count: none of SHA-1 beside a better one (V-39, RFC 4509 section 3),
+// and no more than maxDS.
 func preferred(usable []*dns.DS) []*dns.DS {
 	weak := func(ds *dns.DS) bool { return ds.DigestType == dns.SHA1 }
 	if slices.ContainsFunc(usable, func(ds *dns.DS) bool { return !weak(ds) }) {
@@ -166,7 +166,8 @@ func preferred(usable []*dns.DS) []*dns.DS {
 	return usable[:min(len(usable), maxDS)]
 }
 
-// unusable says why no DS of a set can be used: for its algorithms, which are not supported, or else for its digest types.
+// unusable says why no DS of a set can be used: for its algorithms, which are not supported, or else for its digest
+// types.
 func unusable(set *RRset, algorithms []uint8) *Failure {
 	f := &Failure{
 		Code: dns.ExtendedErrorCodeUnsupportedDSDigestType, Zone: set.Owner, Owner: set.Owner, Type: dns.TypeDS,
@@ -176,8 +177,8 @@ func unusable(set *RRset, algorithms []uint8) *Failure {
 		slices.Sort(algorithms)
 		list := strings.ReplaceAll(strings.Trim(fmt.Sprint(slices.Compact(algorithms)), "[]"), " ", " and ")
 		f.Code = dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm
-		f.Text = fmt.Sprintf("%s: signed with algorithm %s only, which danelaw does not support, so the zone counts as unsigned",
-			set.Owner, list)
+		f.Text = fmt.Sprintf("%s: signed with algorithm %s only, which danelaw does not support, so the zone counts as "+
+			"unsigned", set.Owner, list)
 	}
 	return f
 }
@@ -233,8 +234,9 @@ func (c *Check) aliasProves(d *Delegation, parent *Zone, set *RRset, reply *Mess
 	return Unproven, p.cause
 }
 
-// Apex judges the reply to the question DNSKEY at d.Name, whose DS are d.DS (V-2, V-3, V-5, V-41). d.Cut must be SignedCut.
-// The result is Secure, or Bogus or Indeterminate with a Cause. (An Insecure zone is made by [InsecureZone].)
+// Apex judges the reply to the question DNSKEY at d.Name, whose DS are d.DS (V-2, V-3, V-5, V-41). d.Cut must be
+// SignedCut. The result is Secure, or Bogus or Indeterminate with a Cause. (An Insecure zone is made by
+// [InsecureZone].)
 func (c *Check) Apex(d Delegation, reply *Message) *Zone {
 	set := find(reply.Answer, d.Name, dns.TypeDNSKEY)
 	if set == nil {
@@ -294,8 +296,9 @@ func (c *Check) selfSigned(set *RRset, key *dns.DNSKEY) (*dns.RRSIG, int, *Failu
 		return nil, unparsable, keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
 			fmt.Sprintf("the DNSKEY with key tag %d cannot be used: %v", key.KeyTag(), err))
 	}
-	sig, failure := c.verifyWith(set, bySigner(set.Sigs, set.Owner, anyLabels), &Zone{Name: set.Owner, Keys: []*Key{parsed}})
-	if failure != nil && failure.Code == dns.ExtendedErrorCodeDNSKEYMissing { // it is there, but none of the RRSIGs is by it
+	only := &Zone{Name: set.Owner, Keys: []*Key{parsed}}
+	sig, failure := c.verifyWith(set, bySigner(set.Sigs, set.Owner, anyLabels), only)
+	if failure != nil && failure.Code == dns.ExtendedErrorCodeDNSKEYMissing { // it is there, but made none of the RRSIGs
 		failure = keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
 			fmt.Sprintf("the DNSKEY RRset is not signed by the key that the DS names (key tag %d)", key.KeyTag()))
 	}

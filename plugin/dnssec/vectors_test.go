@@ -247,8 +247,8 @@ func TestChildApexIsNoDSProof(t *testing.T) {
 		m := reply(t, 0, nil, row.zone.section(t, row.proof))
 		c := row.zone.check()
 		e := c.gather(apex, m.Authority)
-		if e.lack != nil {
-			t.Errorf("%s does not validate: %v", row.proof, e.lack)
+		if e.missing != nil {
+			t.Errorf("%s does not validate: %v", row.proof, e.missing)
 		}
 		if p := c.nodata(e, "example.", dns.TypeTLSA); p.status != Secure {
 			t.Errorf("%s does not deny TLSA: %v", row.proof, p.cause)
