@@ -18,6 +18,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
@@ -94,7 +95,8 @@ func setup(c *caddy.Controller) error {
 		s.config.Next = next
 		return s.directive
 	})
-	config.UDPDecorateWriterFunc = func(*dnsserver.Server) dns.DecorateWriter {
+	config.UDPDecorateWriterFunc = func(listener *dnsserver.Server) dns.DecorateWriter { // for each, before it serves
+		widenBuffer(strings.TrimPrefix(listener.Addr, transport.DNS+"://"))
 		return func(w dns.Writer) dns.Writer { return bare{w} }
 	}
 	load(c, s)
