@@ -60,6 +60,9 @@ func TestCrowdYieldsFirst(t *testing.T) {
 			crowd := fill(t, table, "flood.example.", 36)
 			table.laboured = func() bool { return laboured }
 			limit := map[bool]dnssec.LimitError{false: "in_flight", true: errProcessors}[laboured]
+			if laboured {
+				time.Sleep(behindAfter)
+			}
 			if _, _, no := table.join("one more", "", of("flood.example.")); no == nil || no.limit != limit {
 				t.Errorf("laboured %v: the zone that fills the table got one place more: %v", laboured, no)
 			}
@@ -190,29 +193,44 @@ func TestCrowdOf(t *testing.T) {
 // L-7, L-13: while processors are short a zone gets few places, however empty the table is; other zones get theirs. Nothing goes on for
 // nobody and nothing is asked ahead.
 func TestProcessorsAreShort(t *testing.T) {
-	short := false
-	table := newTable(1000, 10)
-	table.laboured = func() bool { return short }
-	all := fill(t, table, "flood.example.", leastCrowd)
-	late, _, _ := table.join("late", "", noZone)
-	table.release(late)
-	if table.busy() || table.background.Len() != 1 {
-		t.Fatal("busy with few questions")
-	}
-	short = true
-	if _, _, no := table.join("one more", "", of("flood.example.")); no == nil || no.limit != errProcessors {
-		t.Errorf("the zone got one place more: %v", no)
-	}
-	if f, leads, _ := table.join("flood.example.0", "", noZone); leads || f != all[0] {
-		t.Error("a question that is being worked on was not joined")
-	}
-	fill(t, table, "other.example.", leastCrowd)
-	table.release(all[1])
-	if !table.busy() || table.background.Len() != 0 || ended(all) != 0 {
-		t.Errorf("busy %v, %d in the background, %d put out", table.busy(), table.background.Len(), ended(all))
-	}
-	short = false
-	fill(t, table, "flood.example. again", 1)
+	synctest.Test(t, func(t *testing.T) {
+		short := false
+		table := newTable(1000, 10)
+		table.laboured = func() bool { return short }
+		all := fill(t, table, "flood.example.", leastCrowd)
+		late, _, _ := table.join("late", "", noZone)
+		table.release(late)
+		if table.busy() || table.background.Len() != 1 {
+			t.Fatal("busy with few questions")
+		}
+		short = true
+		time.Sleep(behindAfter - time.Nanosecond)
+		if _, _, no := table.join("while all are young", "", of("flood.example.")); no != nil {
+			t.Errorf("no place while all are young: %v", no)
+		}
+		time.Sleep(time.Nanosecond)
+		if _, _, no := table.join("one more", "", of("flood.example.")); no == nil || no.limit != errProcessors {
+			t.Errorf("the zone got one place more: %v", no)
+		}
+		if f, leads, _ := table.join("flood.example.0", "", noZone); leads || f != all[0] {
+			t.Error("a question that is being worked on was not joined")
+		}
+		fill(t, table, "other.example.", leastCrowd)
+		table.release(all[1])
+		if !table.busy() || table.background.Len() != 0 || ended(all) != 0 {
+			t.Errorf("busy %v, %d in the background, %d put out", table.busy(), table.background.Len(), ended(all))
+		}
+		for _, f := range all[2:] {
+			table.remove(f)
+		}
+		if _, _, no := table.join("few", "", of("flood.example.")); no != nil {
+			t.Errorf("no place beside a few that are old: %v", no)
+		}
+		short = false
+		if fill(t, table, "flood.example.", 2*leastCrowd); table.behind("flood.example.") {
+			t.Error("behind with processors enough")
+		}
+	})
 }
 
 // L-13: where no zone does, a client that fills the table with names of many zones yields to others, and they do not yield to it. A zone

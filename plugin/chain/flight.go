@@ -129,10 +129,16 @@ func (t *flights) ahead(key string) *flight {
 	return f
 }
 
-// place finds a slot, and room, for a new flight and its client. While processors are short a zone gets no more places than a few: what is
-// put off is in vain when its client has gone, and keeps all others waiting.
+// behind reports whether processors, which are short, cannot keep up with the questions of a zone: it gets no further
+// place then. What is put off is in vain when its client has gone, and keeps all others waiting.
+func (t *flights) behind(zone string) bool {
+	l := t.zones[zone]
+	return l != nil && l.Len() >= leastCrowd && time.Since(l.Front().Value.(*flight).began) >= behindAfter && t.laboured()
+}
+
+// place finds a slot, and room, for a new flight and its client.
 func (t *flights) place(f *flight) *refused {
-	if l := t.zones[f.zone]; l != nil && l.Len() >= leastCrowd && t.laboured() {
+	if t.behind(f.zone) {
 		return &refused{errProcessors}
 	}
 	if full := t.running+t.yielding.Len() >= 2*t.half; full || !t.room.Take(clientOctets+flightOctets, false) {
@@ -178,6 +184,8 @@ func (t *flights) victim(to *flight) *flight {
 }
 
 const (
+	// behindAfter is how long the oldest question of a zone takes when processors are short before they cannot keep up.
+	behindAfter = 250 * time.Millisecond
 	// crowdShare is the part of the table that one zone, or one client, may take before it yields first.
 	crowdShare = 4
 	// leastCrowd are the least that do so.

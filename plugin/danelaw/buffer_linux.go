@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiveBuffer is what is asked for each UDP listener, in octets of the kernel's: over a thousand questions. So many
-// come in while a busy host keeps danelaw from its processors for a moment; those that do not fit are lost, those about
-// mail among them (L-13). Linux gives 208 KiB, some 270 questions.
-const receiveBuffer = 1 << 20
+// receiveBuffer is what is asked for each UDP listener, in octets. The kernel takes twice that, with room for over a
+// thousand questions: so many come in while a busy host keeps danelaw from its processors for a moment, and what does
+// not fit is lost, be it about mail (L-13). By default there is room for some 270.
+const receiveBuffer = 512 << 10
 
 // widenBuffer enlarges the receive buffers of the UDP sockets that listen on address, ADDR:PORT or :PORT. CoreDNS, which
 // has opened them, has no setting for it and gives no plugin its sockets: they are found among the files of the process.

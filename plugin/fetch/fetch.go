@@ -84,6 +84,7 @@ type Fetcher struct {
 	cancel      context.CancelFunc
 	work        crew
 	turns       *turns
+	processors  *processors
 	speculating atomic.Int64 // questions in flight on speculation
 
 	mu     sync.Mutex
@@ -93,7 +94,7 @@ type Fetcher struct {
 // New returns a Fetcher.
 func New(c Config) *Fetcher {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Fetcher{Config: c, ctx: ctx, cancel: cancel, turns: newTurns(), firsts: map[try]*exchange{}}
+	return &Fetcher{Config: c, ctx: ctx, cancel: cancel, turns: newTurns(), processors: newProcessors(), firsts: map[try]*exchange{}}
 }
 
 // Context ends when the Fetcher is closed.
@@ -102,8 +103,9 @@ func (f *Fetcher) Context() context.Context { return f.ctx }
 // Go runs work in the background and reports whether it does: not once the Fetcher is closed.
 func (f *Fetcher) Go(work func()) bool { return f.work.start(work) }
 
-// ProcessorsShort reports whether work waits so long for a turn that processors are what is short.
-func (f *Fetcher) ProcessorsShort() bool { return f.turns.short() }
+// ProcessorsShort reports whether processors are what is short: work waits long for its turn to verify, or for one of
+// them at all.
+func (f *Fetcher) ProcessorsShort() bool { return f.turns.short() || f.processors.short(time.Now()) }
 
 // Close ends what goes on in the background and waits for it. Questions put later fail.
 func (f *Fetcher) Close() {
@@ -178,7 +180,7 @@ func (f *Fetcher) start(q dns.Question, t Try, role Role) (e *exchange, joined b
 	ctx, cancel := context.WithTimeoutCause(f.ctx, f.Patience, ErrDeadline)
 	e = &exchange{question: q, began: time.Now(), done: make(chan struct{}), users: 1, cancel: cancel}
 	t.Demand = func() int {
-		if f.turns.short() { // what was not looked at yet need not have been lost
+		if f.ProcessorsShort() { // what was not looked at yet need not have been lost
 			return 0
 		}
 		return e.demand()
