@@ -223,9 +223,9 @@ func changeTrials(t testing.TB) []trial {
 	set := reply(t, 0, rrs(t, "www.example. 3600 MX 1 a.example.", "www.example. 3600 MX 2 b.example."), nil).Answer[0]
 	var out []trial
 	for _, algorithm := range []uint8{8, 13, 14, 15, 16} {
-		s := newSignerOf(t, "example.", algorithm, denialNow)
-		sig := s.signature(t, set.RRs)
-		out = append(out, trial{algorithm, signedData(set, sig), fromBase64(t, sig.Signature), fromBase64(t, s.key.DNSKEY.PublicKey)})
+		key := newKey(t, "example.", algorithm)
+		sig := signedBy(t, key, set.RRs...)[len(set.RRs)].(*dns.RRSIG)
+		out = append(out, trial{algorithm, signedData(set, sig), fromBase64(t, sig.Signature), fromBase64(t, key.DNSKEY.PublicKey)})
 	}
 	return out
 }

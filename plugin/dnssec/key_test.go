@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-
-	"github.com/danelaw-dns/danelaw/zones"
 )
 
 func dnskey(t testing.TB, line string) *dns.DNSKEY {
@@ -448,19 +446,15 @@ func TestRSAChoice(t *testing.T) {
 // V-34, V-36, X-9: a zone signed with each algorithm by another program, from its DS down; SHA-1 only where allowed.
 func TestAlgorithms(t *testing.T) {
 	for _, algorithm := range []uint8{5, 7, 8, 10, 13, 14, 15, 16} {
-		key, err := zones.NewKey("example.", algorithm, 257)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := signer{key: key, now: denialNow}
-		keys := reply(t, 0, []dns.RR{key.DNSKEY, s.signature(t, []dns.RR{key.DNSKEY})}, nil)
+		key := newKey(t, "example.", algorithm)
+		keys := reply(t, 0, signedBy(t, key, key.DNSKEY), nil)
 		c := denialCheck()
 		c.Policy.SHA1 = algorithm < 8
 		zone := c.Apex(c.Policy.Anchor("example.", []*dns.DS{key.DS(dns.SHA256)}), keys)
 		if zone.Status != Secure || zone.Tie.Algorithm != algorithm {
 			t.Fatalf("algorithm %d: %v (%v)", algorithm, zone.Status, zone.Cause)
 		}
-		m := reply(t, 0, s.sign(t, "a.example. A 192.0.2.1"), nil)
+		m := reply(t, 0, signedBy(t, key, rrs(t, "a.example. A 192.0.2.1")...), nil)
 		if got := told(c.Answer(asked("a.example. A"), m, zoneMap{"example.": zone})); got != "Secure" {
 			t.Errorf("algorithm %d: %s", algorithm, got)
 		}

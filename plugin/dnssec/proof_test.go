@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-
-	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // denialNow is the time of the tests of proofs, whose signatures end a day later.
@@ -271,65 +269,19 @@ func TestOutOfZoneNames(t *testing.T) {
 	}
 }
 
-// signer is a zone of the tests with a key of its own.
-type signer struct {
-	zone *Zone
-	key  *zones.Key
-	now  time.Time
-}
-
-// newSigner makes a Secure zone with a fresh P-256 key.
-func newSigner(t testing.TB, apex string, now time.Time) signer {
-	t.Helper()
-	return newSignerOf(t, apex, dns.ECDSAP256SHA256, now)
-}
-
-// newSignerOf makes a Secure zone with a fresh key of the algorithm.
-func newSignerOf(t testing.TB, apex string, algorithm uint8, now time.Time) signer {
-	t.Helper()
-	key, err := zones.NewKey(apex, algorithm, 257)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := parseKey(key.DNSKEY)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer{&Zone{Name: apex, Status: Secure, Keys: []*Key{parsed}}, key, now}
-}
-
-func (s signer) signature(t testing.TB, set []dns.RR) *dns.RRSIG {
-	t.Helper()
-	sig, err := s.key.Sign(set, s.now.Add(-time.Hour), s.now.Add(24*time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sig
-}
-
-// sign returns the records, each a set of its own, with their signatures.
-func (s signer) sign(t *testing.T, lines ...string) []dns.RR {
-	t.Helper()
-	var out []dns.RR
-	for _, rr := range rrs(t, lines...) {
-		out = append(out, rr, s.signature(t, []dns.RR{rr}))
-	}
-	return out
-}
-
-func (s signer) check() *Check {
-	return &Check{Now: s.now, Policy: DefaultPolicy(), SignatureChecks: 128}
-}
-
 // gather validates before anything is used: what is unsigned, signed by another zone or changed is no evidence, and the
 // sentence says what it was (V-13, V-15a); each record costs one signature check, and a second use none.
 func TestGather(t *testing.T) {
-	example, child := newSigner(t, "example.", denialNow), newSigner(t, "b.example.", denialNow)
+	example, child := newForger(t, "example."), newForger(t, "b.example.")
 	records := []string{"example. NSEC b.example. NS SOA RRSIG NSEC", "b.example. NSEC m.example. A RRSIG NSEC"}
-	good := example.sign(t, records...)
-	changed := example.sign(t, records...)
+	good := example.each(t, records...)
+	changed := example.each(t, records...)
 	changed[2].(*dns.NSEC).NextDomain = "z.example."
-	expired := signer{example.zone, example.key, denialNow.Add(-48 * time.Hour)}.sign(t, records...)
+	var expired []dns.RR
+	for _, line := range records {
+		set := rrs(t, line)
+		expired = append(set, example.rrsig(t, set, validAt(denialNow.Add(-48*time.Hour))))
+	}
 	for _, row := range []struct {
 		name    string
 		records []dns.RR
@@ -342,9 +294,9 @@ func TestGather(t *testing.T) {
 		{"one changed", changed, "Bogus, EDE 6"},
 		{"one changed beside the good", slices.Concat(changed[2:], good[:2]), "Bogus, EDE 6"},
 		{"expired", expired, "Bogus, EDE 7"},
-		{"signed by the child", child.sign(t, "b.example. NSEC m.b.example. A RRSIG NSEC"), "Bogus, EDE 12"},
+		{"signed by the child", child.each(t, "b.example. NSEC m.b.example. A RRSIG NSEC"), "Bogus, EDE 12"},
 	} {
-		c := example.check()
+		c := denialCheck()
 		m := reply(t, nxdomain, nil, row.records)
 		got, p := ask(c, c.gather(example.zone, m.Authority), "nxdomain c.example.")
 		if got != row.want {
@@ -355,7 +307,7 @@ func TestGather(t *testing.T) {
 
 // X-13 V-58: the NSEC3 of a child whose first label equals a hash of the parent is no proof of the parent.
 func TestChildNSEC3IsNoParentProof(t *testing.T) {
-	parent, child := newSigner(t, "example.", denialNow), newSigner(t, "b.example.", denialNow)
+	parent, child := newForger(t, "example."), newForger(t, "b.example.")
 	line := nsec3Lines("example.", 0, "-", 0, map[string]string{"example.": "NS SOA RRSIG", "b.example.": "NS"})[0]
 	in := func(zone string) string { return strings.Replace(line, ".example.", "."+zone, 1) }
 	for _, row := range []struct {
@@ -363,12 +315,12 @@ func TestChildNSEC3IsNoParentProof(t *testing.T) {
 		records []dns.RR
 		want    Cut
 	}{
-		{"the parent's own", parent.sign(t, in("example.")), InsecureCut},
-		{"the child's", child.sign(t, in("b.example.")), Unproven},
-		{"the child's, owner in the parent", child.sign(t, in("example.")), Unproven},
-		{"the parent's, owner in the child", parent.sign(t, in("b.example.")), Unproven},
+		{"the parent's own", parent.each(t, in("example.")), InsecureCut},
+		{"the child's", child.each(t, in("b.example.")), Unproven},
+		{"the child's, owner in the parent", child.each(t, in("example.")), Unproven},
+		{"the parent's, owner in the child", parent.each(t, in("b.example.")), Unproven},
 	} {
-		d := parent.check().Delegation(parent.zone, "b.example.", reply(t, 0, nil, row.records))
+		d := denialCheck().Delegation(parent.zone, "b.example.", reply(t, 0, nil, row.records))
 		if d.Cut != row.want {
 			t.Errorf("%s: %v (%v), want %v", row.name, d.Cut, d.Cause, row.want)
 		}
@@ -377,19 +329,19 @@ func TestChildNSEC3IsNoParentProof(t *testing.T) {
 
 // The order of records and sections changes nothing (L-3): a whole reply in every order of its authority.
 func TestDenialOrder(t *testing.T) {
-	s := newSigner(t, "example.", denialNow)
+	s := newForger(t, "example.")
 	lines := nsec3Lines("example.", 1, "ab", 1, map[string]string{
 		"example.": "NS SOA RRSIG", "w.example.": "", "*.w.example.": "A RRSIG", "m.example.": "A RRSIG",
 	})
 	lines = append(lines, "example. NSEC m.example. NS SOA RRSIG NSEC", "m.example. NSEC *.w.example. A RRSIG NSEC")
-	records := s.sign(t, lines...)
+	records := s.each(t, lines...)
 	var want string
 	for turn := range records {
 		turned := slices.Concat(records[turn:], records[:turn])
 		if turn%2 == 1 {
 			slices.Reverse(turned)
 		}
-		c := s.check()
+		c := denialCheck()
 		e := c.gather(s.zone, reply(t, 0, nil, turned).Authority)
 		var got []string
 		for _, question := range []string{
@@ -412,7 +364,7 @@ func TestDenialOrder(t *testing.T) {
 // Whole replies of a signed zone example. with the unsigned child child.example., whose denials are proven, or not, as
 // plugin/RULES.md has it.
 func TestDenialReplies(t *testing.T) {
-	s := newSigner(t, "example.", denialNow)
+	s := newForger(t, "example.")
 	walked := zoneMap{".": {Name: ".", Status: Insecure}, "example.": s.zone,
 		"child.example.": {Name: "child.example.", Status: Insecure}}
 	const nxdomain = dns.RcodeNameError
@@ -458,7 +410,7 @@ func TestDenialReplies(t *testing.T) {
 	} {
 		f := strings.Fields(row.question)
 		q := dns.Question{Name: f[0], Qtype: dns.StringToType[f[1]], Qclass: dns.ClassINET}
-		v := s.check().Answer(q, reply(t, row.rcode, nil, s.sign(t, row.records...)), walked)
+		v := denialCheck().Answer(q, reply(t, row.rcode, nil, s.each(t, row.records...)), walked)
 		if v.Status != row.want || row.want >= Insecure && v.Rcode != row.wantRcode || len(v.Needs) > 0 {
 			t.Errorf("%s: %v, rcode %d (%v), want %v, %d; needs %v", row.name, v.Status, v.Rcode, v.Cause, row.want,
 				row.wantRcode, v.Needs)
@@ -473,16 +425,16 @@ func TestDenialReplies(t *testing.T) {
 // X-13 V-61: 65535 iterations on the DS path make an insecure delegation with EDE 27, but only by a record that
 // validates; and one of them with a wrong signature never lets an unsigned delegation in.
 func TestIterationsOnTheDSPath(t *testing.T) {
-	s, other := newSigner(t, "example.", denialNow), newSigner(t, "example.", denialNow)
+	s, other := newForger(t, "example."), newForger(t, "example.")
 	lines := nsec3Lines("example.", 51, "-", 0, map[string]string{"example.": "NS SOA RRSIG", "u.example.": "NS"})
 	for i := range lines { // of the hashes nothing is ever read
 		lines[i] = strings.Replace(lines[i], " 51 - ", " 65535 - ", 1)
 	}
-	d := s.check().Delegation(s.zone, "u.example.", reply(t, 0, nil, s.sign(t, lines...)))
+	d := denialCheck().Delegation(s.zone, "u.example.", reply(t, 0, nil, s.each(t, lines...)))
 	if d.Cut != InsecureCut || d.Cause == nil || d.Cause.Code != dns.ExtendedErrorCodeUnsupportedNSEC3IterValue {
 		t.Errorf("cut %v (%v), want an insecure one with EDE 27", d.Cut, d.Cause)
 	}
-	d = s.check().Delegation(s.zone, "u.example.", reply(t, 0, nil, other.sign(t, lines...)))
+	d = denialCheck().Delegation(s.zone, "u.example.", reply(t, 0, nil, other.each(t, lines...)))
 	if d.Cut != Unproven || d.Cause == nil {
 		t.Errorf("by the wrong key: cut %v (%v)", d.Cut, d.Cause)
 	}
@@ -490,13 +442,13 @@ func TestIterationsOnTheDSPath(t *testing.T) {
 
 // X-13, L-5, L-6: of 500 NSEC3 in one denial 16 are validated, and the reply is SERVFAIL by a limit.
 func TestFiveHundredSignedNSEC3(t *testing.T) {
-	s := newSigner(t, "example.", denialNow)
+	s := newForger(t, "example.")
 	hosts := map[string]string{"example.": "NS SOA RRSIG"}
 	for i := range 499 {
 		hosts[fmt.Sprintf("n%d.example.", i)] = "A RRSIG"
 	}
-	m := reply(t, dns.RcodeNameError, nil, s.sign(t, nsec3Lines("example.", 50, "-", 0, hosts)...))
-	c := s.check()
+	m := reply(t, dns.RcodeNameError, nil, s.each(t, nsec3Lines("example.", 50, "-", 0, hosts)...))
+	c := denialCheck()
 	q := dns.Question{Name: "b.example.", Qtype: dns.TypeA, Qclass: dns.ClassINET}
 	v := c.Answer(q, m, zoneMap{"example.": s.zone})
 	signatures, names := c.Work()

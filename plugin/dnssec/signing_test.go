@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // forger is a Secure zone of the tests whose private key is at hand, so that it can make signatures that hold although
@@ -43,19 +45,15 @@ func forgerOf(t testing.TB, apex, seed string) forger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := private.PublicKey.Bytes()
+	key, err := zones.KeyFrom(apex, dns.ECDSAP256SHA256, 257, private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := &dns.DNSKEY{
-		Hdr:   dns.RR_Header{Name: apex, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
-		Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256, PublicKey: toBase64(public[1:]),
-	}
-	parsed, err := parseKey(key)
+	parsed, err := parseKey(key.DNSKEY)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return forger{&Zone{Name: apex, Status: Secure, Keys: []*Key{parsed}}, key, private}
+	return forger{&Zone{Name: apex, Status: Secure, Keys: []*Key{parsed}}, key.DNSKEY, private}
 }
 
 // edit changes an RRSIG before it is signed.
@@ -103,6 +101,33 @@ func (f forger) each(t testing.TB, lines ...string) []dns.RR {
 		out = append(out, f.set(t, line)...)
 	}
 	return out
+}
+
+// newKey makes a key of a zone for an algorithm of which the forger has none.
+func newKey(t testing.TB, apex string, algorithm uint8) *zones.Key {
+	t.Helper()
+	key, err := zones.NewKey(apex, algorithm, 257)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// signedBy returns the records of one RRset with a signature by the key.
+func signedBy(t testing.TB, key *zones.Key, set ...dns.RR) []dns.RR {
+	t.Helper()
+	sig, err := key.Sign(set, denialNow.Add(-time.Hour), denialNow.Add(24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(set, sig)
+}
+
+// validAt makes an RRSIG valid for a day from an hour before another time.
+func validAt(now time.Time) edit {
+	return func(sig *dns.RRSIG) {
+		sig.Inception, sig.Expiration = uint32(now.Add(-time.Hour).Unix()), uint32(now.Add(24*time.Hour).Unix())
+	}
 }
 
 // at is a time before or after that of the tests, as an RRSIG has it.

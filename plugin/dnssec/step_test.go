@@ -490,25 +490,18 @@ func TestChainOfThree(t *testing.T) {
 	names := []string{".", "example.", "a.example."}
 	var keys []*zones.Key
 	for i, name := range names {
-		key, err := zones.NewKey(name, []uint8{8, 13, 15}[i], 257)
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, key)
-	}
-	signed := func(k *zones.Key, rr dns.RR) []dns.RR {
-		return []dns.RR{rr, signer{key: k, now: denialNow}.signature(t, []dns.RR{rr})}
+		keys = append(keys, newKey(t, name, []uint8{8, 13, 15}[i]))
 	}
 	walk := func(anchor *zones.Key) []*Zone {
 		c := denialCheck()
 		d := DefaultPolicy().Anchor(".", []*dns.DS{anchor.DS(dns.SHA256)})
 		var found []*Zone
 		for i, key := range keys {
-			zone := c.Apex(d, reply(t, 0, signed(key, key.DNSKEY), nil))
+			zone := c.Apex(d, reply(t, 0, signedBy(t, key, key.DNSKEY), nil))
 			if found = append(found, zone); zone.Status != Secure || i == 2 {
 				break
 			}
-			d = c.Delegation(zone, names[i+1], reply(t, 0, signed(key, keys[i+1].DS(dns.SHA256)), nil))
+			d = c.Delegation(zone, names[i+1], reply(t, 0, signedBy(t, key, keys[i+1].DS(dns.SHA256)), nil))
 		}
 		return found
 	}
@@ -517,11 +510,7 @@ func TestChainOfThree(t *testing.T) {
 		found[2].Tie.Digest != dns.SHA256 || len(found[2].Tie.DS) != 1 {
 		t.Errorf("found %d zones, the last %+v", len(found), found[len(found)-1])
 	}
-	other, err := zones.NewKey(".", 13, 257)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if found = walk(other); len(found) != 1 || toldZone(found[0]) != "Bogus, EDE 9" {
+	if found = walk(newKey(t, ".", 13)); len(found) != 1 || toldZone(found[0]) != "Bogus, EDE 9" {
 		t.Errorf("with another anchor %d zones, %s", len(found), toldZone(found[0]))
 	}
 }

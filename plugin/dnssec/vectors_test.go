@@ -256,7 +256,7 @@ func TestChildApexIsNoDSProof(t *testing.T) {
 		if p := c.nodata(e, "example.", dns.TypeDS); p.status != Bogus {
 			t.Errorf("%s denies DS: %v", row.proof, p.status)
 		}
-		root := newSigner(t, ".", row.zone.now)
+		root := newForger(t, ".")
 		if d := c.Delegation(root.zone, "example.", m); d.Cut != Unproven {
 			t.Errorf("%s is taken for the parent's: %v", row.proof, d.Cut)
 		}
@@ -269,13 +269,15 @@ func TestRFCZonesWithoutSHA1(t *testing.T) {
 		zone rfcZone
 		rows []rfcRow
 	}{{rfc4035, rows4035}, {rfc5155, rows5155}} {
-		root := newSigner(t, ".", world.zone.now)
+		root := newForger(t, ".")
 		check := func() *Check {
 			c := world.zone.check()
 			c.Policy = DefaultPolicy()
 			return c
 		}
-		d := check().Delegation(root.zone, "example.", reply(t, 0, root.sign(t, world.zone.anchor), nil))
+		ds := rrs(t, world.zone.anchor)
+		ds = append(ds, root.rrsig(t, ds, validAt(world.zone.now)))
+		d := check().Delegation(root.zone, "example.", reply(t, 0, ds, nil))
 		if d.Cut != InsecureCut || d.Cause == nil || d.Cause.Code != dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm {
 			t.Fatalf("%s: cut %v (%v)", world.zone.file, d.Cut, d.Cause)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -20,8 +21,8 @@ import (
 // spoiler changes a reply before it is sent.
 type spoiler func(q dns.Question, m *dns.Msg) *dns.Msg
 
-// lies makes the world of the scripted server. It is built once, as its zones need to know each other.
-func lies() (*zones.World, error) {
+// lies makes the tree of the scripted server. It is built once, as its zones need to know each other.
+func lies() *world.Tree {
 	plans := []zones.Plan{liar("lie.", nil, zones.Fault{}), liar("lie3.", new(zones.NSEC3), zones.Fault{})}
 	for _, l := range lieTable {
 		var hash *zones.NSEC3
@@ -37,7 +38,7 @@ func lies() (*zones.World, error) {
 		}
 		plans = append(plans, plan)
 	}
-	return zones.Build(time.Now(), plans...)
+	return world.New(time.Now, plans...)
 }
 
 func liar(name string, hash *zones.NSEC3, f zones.Fault) zones.Plan {
@@ -46,25 +47,19 @@ func liar(name string, hash *zones.NSEC3, f zones.Fault) zones.Plan {
 }
 
 // tell starts the scripted server and returns the DS of its top-level domains.
-func tell(t *testing.T) (anchors []*dns.DS) {
+func tell(t *testing.T) []*dns.DS {
 	t.Helper()
-	world, err := lies()
-	if err != nil {
-		t.Fatal(err)
-	}
-	authority := &zones.Authority{Zones: []*zones.Zone{world.Zone("lie."), world.Zone("lie3.")}}
+	tree := lies()
+	authority := &zones.Authority{Zones: []*zones.Zone{tree.Zone("lie."), tree.Zone("lie3.")}}
 	for _, l := range lieTable {
-		authority.Zones = append(authority.Zones, world.Zone(l.name))
+		authority.Zones = append(authority.Zones, tree.Zone(l.name))
 	}
 	end, err := zones.ListenAt(net.JoinHostPort(scripted.address(), "53"), authority.Answer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { end() })
-	for _, all := range world.Anchors() {
-		anchors = append(anchors, all...)
-	}
-	return anchors
+	return append(tree.DS("lie."), tree.DS("lie3.")...)
 }
 
 // spoils is the fault that s is in a zone's replies.
