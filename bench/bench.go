@@ -43,9 +43,10 @@ type Sample struct {
 	Units    int           `json:"units"` // domains or queries, as the workload counts
 	CPU      time.Duration `json:"cpu"`   // of the server's process
 	Elapsed  time.Duration `json:"elapsed"`
-	Busy     float64       `json:"busy"`  // share of that time in which the server had its processor
-	RSS      uint64        `json:"rss"`   // octets, at the end
-	Asked    int64         `json:"asked"` // questions to the upstream
+	Busy     float64       `json:"busy"`   // share of that time in which the server had its processor
+	Others   float64       `json:"others"` // share of it in which something else had that processor
+	RSS      uint64        `json:"rss"`    // octets, at the end
+	Asked    int64         `json:"asked"`  // questions to the upstream
 	Replies  int           `json:"replies"`
 	Wrong    int           `json:"wrong"`
 	Lost     int           `json:"lost"`
@@ -138,32 +139,36 @@ func (b *bench) sample(ctx context.Context, s server.Server, w workload) (Sample
 }
 
 // measure has a server do a script, and reads what it costs.
-func (b *bench) measure(ctx context.Context, p *server.Process, script func() load.Script) (s Sample, err error) {
-	asked, begun := b.upstream.Asked(), time.Duration(0)
-	if begun, err = p.CPU(); err != nil {
-		return s, err
+func (b *bench) measure(ctx context.Context, p *server.Process, script func() load.Script) (Sample, error) {
+	asked := b.upstream.Asked()
+	begun, err := p.Spent()
+	if err != nil {
+		return Sample{}, err
 	}
 	result, err := load.Run(ctx, p.Addr, script())
 	if err != nil {
-		return s, err
+		return Sample{}, err
 	}
-	done, err := p.CPU()
+	done, err := p.Spent()
 	if err != nil {
-		return s, err
+		return Sample{}, err
 	}
 	time.Sleep(settle)
-	settled, err := p.CPU()
+	settled, err := p.Spent()
 	if err != nil {
-		return s, err
+		return Sample{}, err
 	}
-	s = Sample{
-		CPU: settled - begun, Elapsed: result.Elapsed, Busy: float64(done-begun) / float64(result.Elapsed),
-		Asked: b.upstream.Asked() - asked, Replies: result.Replies, Wrong: result.Wrong, Lost: result.Lost,
-		Example: result.Example,
-	}
-	s.RSS, err = p.RSS()
-	return s, err
+	rss, err := p.RSS()
+	own, all := done.CPU-begun.CPU, done.Processor-begun.Processor
+	return Sample{
+		CPU: settled.CPU - begun.CPU, RSS: rss, Asked: b.upstream.Asked() - asked, Elapsed: result.Elapsed,
+		Busy: share(own, result.Elapsed), Others: share(all-own, result.Elapsed),
+		Replies: result.Replies, Wrong: result.Wrong, Lost: result.Lost, Example: result.Example,
+	}, err
 }
+
+// share is how much of a time something took.
+func share(part, of time.Duration) float64 { return max(0, float64(part)/float64(of)) }
 
 // Machine is where a run was.
 type Machine struct {

@@ -65,10 +65,10 @@ func TestRows(t *testing.T) {
 // make a run void.
 func TestVoid(t *testing.T) {
 	for want, change := range map[string]func(*Sample){
-		"":                            func(s *Sample) { s.Lost, s.Asked = 1, 1 },
+		"":                            func(s *Sample) { s.Lost, s.Asked = 1, 10 },
 		"1 of 1000 replies are wrong": func(s *Sample) { s.Wrong, s.Example = 1, "example.com. MX: SERVFAIL" },
 		"2 of 1002 replies are lost":  func(s *Sample) { s.Lost = 2 },
-		"of 1000 answers that should be cached 2": func(s *Sample) { s.Asked = 2 },
+		"of 1000 answers that should be cached 11": func(s *Sample) { s.Asked = 11 },
 	} {
 		bad := sample("danelaw", 1, time.Microsecond)
 		change(&bad)
@@ -87,6 +87,27 @@ func TestVoid(t *testing.T) {
 		if len(r.Void) != 1 || !strings.HasPrefix(r.Void[0], where+want) ||
 			!strings.Contains(out.String(), "VOID: "+where) {
 			t.Errorf("void: %v, want %q\n%s", r.Void, want, &out)
+		}
+	}
+}
+
+// TestDisturbed: the table says when something else had the servers' processor, but not if there is one processor for
+// all.
+func TestDisturbed(t *testing.T) {
+	const want = "while before did the hot workload, other programs had its processor for 30 %"
+	for others, told := range map[float64]bool{0.04: false, 0.3: true} {
+		disturbed := sample("before", 0, time.Microsecond)
+		disturbed.Others = others
+		r := report(sample("danelaw", 0, time.Microsecond), disturbed)
+		for _, r.Machine.Shared = range []bool{false, true} {
+			var out strings.Builder
+			if err := r.Print(&out); err != nil {
+				t.Fatal(err)
+			}
+			text := strings.ReplaceAll(out.String(), "\n", " ")
+			if strings.Contains(text, want) != (told && !r.Machine.Shared) {
+				t.Errorf("with %v for others, one processor %t:\n%s", others, r.Machine.Shared, &out)
+			}
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/shirou/gopsutil/v4/cpu"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,29 +19,28 @@ type Placement struct {
 	// Shared is true where this process may use one processor only, which it then shares with the server.
 	Shared bool
 
-	servers unix.CPUSet
+	processor int // of the servers
 }
 
 // Place takes the last processor that this process may use for servers, and binds the process to the others until it
 // ends.
 func Place() (Placement, error) {
-	var all, servers unix.CPUSet
+	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
 		return Placement{}, fmt.Errorf("which processors there are cannot be learned: %w", err)
 	}
-	last := 0
+	p := Placement{Shared: all.Count() == 1}
 	for cpu := range len(all) * 64 {
 		if all.IsSet(cpu) {
-			last = cpu
+			p.processor = cpu
 		}
 	}
-	servers.Set(last)
-	if all.Count() == 1 {
-		return Placement{Shared: true, servers: servers}, nil
+	if p.Shared {
+		return p, nil
 	}
-	all.Clear(last)
+	all.Clear(p.processor)
 	runtime.GOMAXPROCS(all.Count())
-	return Placement{servers: servers}, confine(&all)
+	return p, confine(&all)
 }
 
 // confine moves all threads of this process, and so those that they start, to some processors.
@@ -65,16 +65,32 @@ func confine(to *unix.CPUSet) error {
 func (p Placement) start(c *exec.Cmd) error {
 	runtime.LockOSThread() // a process inherits the processors of the thread that starts it
 	defer runtime.UnlockOSThread()
-	var own unix.CPUSet
+	var own, servers unix.CPUSet
+	servers.Set(p.processor)
 	if err := unix.SchedGetaffinity(0, &own); err != nil {
 		return err
 	}
-	if err := unix.SchedSetaffinity(0, &p.servers); err != nil {
+	if err := unix.SchedSetaffinity(0, &servers); err != nil {
 		return err
 	}
 	defer unix.SchedSetaffinity(0, &own) //nolint:errcheck // it was so before
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return c.Start()
+}
+
+// busy is how long the servers' processor has worked for anybody since the machine started.
+func (p Placement) busy() (time.Duration, error) {
+	all, err := cpu.Times(true)
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range all {
+		if t.CPU == fmt.Sprint("cpu", p.processor) {
+			seconds := t.User + t.System + t.Nice + t.Irq + t.Softirq + t.Steal
+			return time.Duration(seconds * float64(time.Second)), nil
+		}
+	}
+	return 0, fmt.Errorf("/proc/stat has no processor %d", p.processor)
 }
 
 // cpuTime is the time that a process has spent on processors: the sum of utime and stime in /proc, but in nanoseconds.

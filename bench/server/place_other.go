@@ -18,4 +18,6 @@ func Place() (Placement, error) { return Placement{}, errLinux }
 
 func (Placement) start(*exec.Cmd) error { return errLinux }
 
+func (Placement) busy() (time.Duration, error) { return 0, errLinux }
+
 func cpuTime(int) (time.Duration, error) { return 0, errLinux }

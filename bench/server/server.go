@@ -45,6 +45,7 @@ type Process struct {
 	Addr netip.AddrPort
 
 	name    string
+	place   Placement
 	command *exec.Cmd
 	log     logged
 	dir     string
@@ -63,7 +64,7 @@ func (s Server) Start(ctx context.Context, setup Setup) (*Process, error) {
 	if setup.listen, err = freePort(); err != nil {
 		return nil, err
 	}
-	p := &Process{Addr: setup.listen, name: s.Name, ended: make(chan struct{})}
+	p := &Process{Addr: setup.listen, name: s.Name, place: setup.Place, ended: make(chan struct{})}
 	if p.dir, err = os.MkdirTemp("", "danelaw-bench-"); err != nil {
 		return nil, err
 	}
@@ -145,13 +146,19 @@ func (p *Process) Stop() {
 	os.RemoveAll(p.dir) //nolint:errcheck // it is one for temporary files
 }
 
-// CPU is the time that all its threads have spent, in user space and in the kernel.
-func (p *Process) CPU() (time.Duration, error) {
-	spent, err := cpuTime(p.command.Process.Pid)
-	if err != nil {
-		return 0, fmt.Errorf("%s has ended: %w; it wrote: %s", p.name, err, p.log.tail())
+// Spent is time of processors up to some moment.
+type Spent struct {
+	CPU       time.Duration // of all threads of the server, in user space and in the kernel
+	Processor time.Duration // of the server's processor, for whomever
+}
+
+// Spent is what it has cost until now.
+func (p *Process) Spent() (s Spent, err error) {
+	if s.CPU, err = cpuTime(p.command.Process.Pid); err != nil {
+		return s, fmt.Errorf("%s has ended: %w; it wrote: %s", p.name, err, p.log.tail())
 	}
-	return spent, nil
+	s.Processor, err = p.place.busy()
+	return s, err
 }
 
 // RSS is its memory in octets.

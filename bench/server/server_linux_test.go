@@ -63,12 +63,14 @@ func TestDoesNotStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	setup := Setup{Upstream: netip.MustParseAddrPort("127.0.0.1:9"), Anchor: &dns.DS{Hdr: dns.RR_Header{Name: "."}}, Place: place}
+	anchor := &dns.DS{Hdr: dns.RR_Header{Name: "."}}
+	setup := Setup{Upstream: netip.MustParseAddrPort("127.0.0.1:9"), Anchor: anchor, Place: place}
 	for program, want := range map[string]string{
 		"/nonexistent": "x: fork/exec /nonexistent: no such file or directory",
 		"/bin/cat":     "x does not start: /bin/cat: ",
 	} {
-		if _, err := Danelaw("x", program).Start(t.Context(), setup); err == nil || !strings.HasPrefix(err.Error(), want) {
+		_, err := Danelaw("x", program).Start(t.Context(), setup)
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
