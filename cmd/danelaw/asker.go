@@ -12,10 +12,10 @@ import (
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -82,11 +82,11 @@ func (a *asker) handler(name string) (*danelaw.Handler, error) {
 
 // explain asks for what there is under a name; the error is for names that are not validated, of which
 // the explanation says what can be said.
-func (a *asker) explain(ctx context.Context, name string, qtype uint16) (*chain.Explanation, error) {
+func (a *asker) explain(ctx context.Context, name string, qtype uint16) (*resolve.Explanation, error) {
 	h, err := a.handler(name)
 	if err != nil {
 		note := &dnssec.Failure{Owner: name, Type: qtype, Text: err.Error()}
-		return &chain.Explanation{Answer: &chain.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{note}}}, err
+		return &resolve.Explanation{Answer: &resolve.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{note}}}, err
 	}
 	q := dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
 	e, err := h.Explain(ctx, q)

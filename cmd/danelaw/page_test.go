@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
@@ -21,7 +21,7 @@ const hostile = "</text><script>alert(1)</script>\x1b[31m\u202e\"'"
 // hostileView is a domain all of whose texts are hostile.
 func hostileView() *view {
 	l := lookupView{Name: hostile, Type: "MX", Status: "Bogus", Rcode: "SERVFAIL", Records: []string{hostile}, Failure: &failureView{Text: hostile},
-		Note: &failureView{Text: hostile}, found: &chain.Explanation{Answer: &chain.Answer{}}}
+		Note: &failureView{Text: hostile}, found: &resolve.Explanation{Answer: &resolve.Answer{}}}
 	v := &view{
 		Domain: "a<b>.example.", Decision: "defer", Why: hostile, Culprit: l.Failure, Senders: []senderView{{"Postfix", "defer", hostile}}, MX: l,
 		MTASTS: policyView{lookupView: l, Published: true, Error: hostile}, TLSRPT: policyView{lookupView: l, RUA: []string{hostile}},

@@ -10,9 +10,9 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // publishedSet is what is published of a host. The zero value is for what was not looked up.
@@ -27,7 +27,7 @@ type publishedSet struct {
 // Secure; else what is known of them is nice to have, and only addresses that cannot be had are an error.
 func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, error) {
 	var mu sync.Mutex
-	seen := map[dns.Question]*chain.Explanation{}
+	seen := map[dns.Question]*resolve.Explanation{}
 	var unjudged error
 	h := mail.WalkHost(mail.Exchange{Name: p.host}, p.port, func(name string, qtype uint16) mail.Reply {
 		l, judged := p.lookup(ctx, name, qtype)
@@ -70,7 +70,7 @@ func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, er
 }
 
 // published reads the records that senders find by the base domain.
-func (p *tlsaPlan) published(ctx context.Context, seen map[dns.Question]*chain.Explanation, mandatory bool) error {
+func (p *tlsaPlan) published(ctx context.Context, seen map[dns.Question]*resolve.Explanation, mandatory bool) error {
 	name := mail.TLSAName(p.base, p.port)
 	found := seen[dns.Question{Name: name, Qtype: dns.TypeTLSA}]
 	if found == nil { // there are no addresses
@@ -90,7 +90,7 @@ func (p *tlsaPlan) published(ctx context.Context, seen map[dns.Question]*chain.E
 }
 
 // notPublished is the error for records that are not to be had, which is no fault of theirs if danelaw cannot ask.
-func (p *tlsaPlan) notPublished(ctx context.Context, name string, a *chain.Answer) error {
+func (p *tlsaPlan) notPublished(ctx context.Context, name string, a *resolve.Answer) error {
 	h, err := p.handler(name)
 	if err != nil {
 		return err

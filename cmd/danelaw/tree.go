@@ -10,9 +10,9 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // parseType reads the name of a type, or TYPE and its number (RFC 3597 section 5).
@@ -31,7 +31,7 @@ func parseType(name string) (uint16, error) {
 
 // tree is the chain of trust of one answer.
 type tree struct {
-	*chain.Explanation
+	*resolve.Explanation
 	question dns.Question
 }
 
@@ -65,7 +65,7 @@ type (
 )
 
 // newChainView tells what came of a question.
-func newChainView(q dns.Question, e *chain.Explanation, now time.Time) *chainView {
+func newChainView(q dns.Question, e *resolve.Explanation, now time.Time) *chainView {
 	t := &tree{e, q}
 	v := &chainView{
 		Name: q.Name, Type: dns.Type(q.Qtype).String(), Checked: now.UTC(), Status: e.Answer.Status.String(), Verdict: t.verdict(),

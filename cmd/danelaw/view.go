@@ -13,10 +13,10 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // The form of a domain in `danelaw check --json`, from which text and page are made too. Names end with a dot, times are RFC 3339 in
@@ -67,7 +67,7 @@ type (
 		Note    *failureView `json:"note,omitempty"`    // why it is Insecure, if that has an EDE
 
 		signed   []dns.RR
-		found    *chain.Explanation
+		found    *resolve.Explanation
 		unjudged error // the name is not validated at all
 	}
 	hostView struct {
@@ -244,7 +244,7 @@ func (a *asker) walk(ctx context.Context, v *view, o lookOptions) {
 func noMX(_ context.Context, name string, _ uint16) (lookupView, mail.Lookup) {
 	l := lookupView{
 		Name: name, Type: "MX", Status: dnssec.Secure.String(), Rcode: dns.RcodeToString[dns.RcodeSuccess], Records: []string{},
-		found: &chain.Explanation{Answer: &chain.Answer{Status: dnssec.Secure}},
+		found: &resolve.Explanation{Answer: &resolve.Answer{Status: dnssec.Secure}},
 	}
 	return l, mail.Lookup{Name: name, Type: dns.TypeMX, Status: dnssec.Secure}
 }
@@ -326,7 +326,7 @@ func (v *view) collectZones() {
 			}
 		}
 	}
-	t := &tree{Explanation: &chain.Explanation{Zones: slices.SortedFunc(maps.Values(v.zones), byDepth)}}
+	t := &tree{Explanation: &resolve.Explanation{Zones: slices.SortedFunc(maps.Values(v.zones), byDepth)}}
 	v.Zones = t.zones()
 }
 

@@ -39,11 +39,11 @@ func (c *cursor) skip(n int) {
 }
 
 // Keys returns all keys that match says yes to, in no order.
-func (t *Table[V]) Keys(match func(key string) bool) (keys []string) {
+func (t *Table[V]) Keys(match func(key string, v V) bool) (keys []string) {
 	for _, s := range t.shards {
 		s.mu.RLock()
 		for _, key := range s.index.Keys() {
-			if match(key) {
+			if p, _ := s.index.Peek(key); match(key, p.value) {
 				keys = append(keys, key)
 			}
 		}

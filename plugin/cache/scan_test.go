@@ -45,7 +45,7 @@ func TestTableKeys(t *testing.T) {
 	for i := range 500 {
 		table.Put(fmt.Sprint("key ", i), "value")
 	}
-	got := table.Keys(func(key string) bool { return strings.HasSuffix(key, "7") })
+	got := table.Keys(func(key, _ string) bool { return strings.HasSuffix(key, "7") })
 	if len(got) != 50 {
 		t.Errorf("%d keys", len(got))
 	}

@@ -1,152 +1,107 @@
 package chain
 
 import (
-	"context"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
-	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// aheadInFlight bounds what is being resolved for nobody at once: it must not become an amplifier either.
-const aheadInFlight = 64
+// cutsAhead is how many unknown cuts below the deepest known zone are asked for on speculation: it must not become an amplifier
+// (L-9).
+const cutsAhead = 2
 
-// Ahead answers q in the background, before a client asks. If near, no cut is expected between q's name and the deepest zone known on
-// the way to it, and no links are asked for on speculation. then, if not nil, gets the answer, which may be a cached one.
-//
-// Nothing happens when q is being resolved already, failed a moment ago, or there is too much to do: whoever asks for q later waits for
-// the same flight or begins one.
-func (r *Resolver) Ahead(q dns.Question, near bool, then func(*Answer)) {
-	if !r.Prefetch {
-		return
-	}
-	q.Name = dns.CanonicalName(q.Name)
-	now := r.now()
-	why := purpose{role: fetch.RoleAhead, near: near, then: then}
-	if a, _ := r.Store.answer(q, now); a != nil {
-		why.done(a)
-		return
-	}
-	if _, failed := r.Store.failures.alive(failureKey(q), now); !failed {
-		r.ahead(q, why)
+// Ahead asks for the links of the chain to the answer of q that are not known, at the same moment as for the answer. It only
+// fills the account: what it asks can never change a verdict.
+func (w *Walk) Ahead(q dns.Question) { w.speculate(w.linksTo(q)) }
+
+// AheadTo does so for the zones that a reply rests on, all at once: the walk, which knows what the links say, asks for one after the
+// other.
+func (w *Walk) AheadTo(zones []string) {
+	for _, zone := range zones {
+		w.speculate(w.linksToZone(zone))
 	}
 }
 
-// InsecureAbove reports whether a proven insecure delegation at or above name is known: no TLSA there is of use.
-func (r *Resolver) InsecureAbove(name string) bool {
-	z := r.zoneKnown(dns.CanonicalName(name), ".")
-	return z != nil && z.Status == dnssec.Insecure
-}
-
-// ZoneAbove returns the deepest zone known on the way to name; "" if there is none.
-func (r *Resolver) ZoneAbove(name string) string {
-	if z := r.zoneKnown(dns.CanonicalName(name), "."); z != nil {
-		return z.Name
-	}
-	return ""
-}
-
-// zoneKnown returns the zone in which name lies by what is known of the deepest name on the way up to top; nil if nothing is.
-func (r *Resolver) zoneKnown(name, top string) *dnssec.Zone {
-	now := r.now()
-	for at := name; ; at = dnssec.Parent(at) {
-		m, known := r.Store.mark(at, now)
-		if known && m.zone == nil {
-			m, known = r.Store.mark(m.above, now)
-		}
-		switch {
-		case known:
-			return m.zone
-		case at == top:
-			return nil
+// speculate asks for links as far as speculation may.
+func (w *Walk) speculate(links []dns.Question) {
+	for _, link := range links {
+		if w.chain.Busy() || !w.account.Speculate(link) {
+			return
 		}
 	}
 }
 
-// purpose is what a flight is for.
-type purpose struct {
-	role fetch.Role    // of its first question
-	near bool          // nothing is asked on speculation
-	past bool          // upstreams are asked, whatever is held
-	then func(*Answer) // gets the answer, if not nil
+// linksToZone lists the links on the way to a zone. Where a reply hints at its cut, that is asked for, with the first one on the
+// way; what lies between, the signer of its DS will tell (V-6a).
+func (w *Walk) linksToZone(zone string) (links []dns.Question) {
+	_, at, ends := w.deepest(zone)
+	switch {
+	case ends || at == zone:
+		return nil
+	case w.likelyCut(at, zone) != zone:
+		return w.linksTo(question(zone, dns.TypeA))
+	}
+	for _, cut := range slices.Compact([]string{zone, dnssec.Toward(at, zone)}) {
+		links = append(links, question(cut, dns.TypeDS), question(cut, dns.TypeDNSKEY))
+	}
+	return links
 }
 
-// done hands out the answer, nil if there was no flight.
-func (p purpose) done(a *Answer) {
-	if p.then != nil {
-		p.then(a)
+// linksTo lists the links worth asking for.
+func (w *Walk) linksTo(q dns.Question) (links []dns.Question) {
+	name := q.Name
+	if q.Qtype == dns.TypeDS {
+		name = dnssec.Parent(name)
 	}
-}
-
-// renews reports whether the flight is to replace what is cached: its failure is nobody's, what is there lasts to its end (C-14).
-func (p purpose) renews() bool { return p.role == fetch.RoleRenew }
-
-// asks reports whether upstreams are asked, whatever is held: what is made of that would end no later.
-func (p purpose) asks() bool { return p.past || p.renews() }
-
-// ahead begins a flight that no client waits for, if there is room.
-func (r *Resolver) ahead(q dns.Question, why purpose) {
-	if r.aheads.Add(1) > aheadInFlight {
-		r.aheads.Add(-1)
-		return
+	name = withoutUnderscore(name)
+	zone, at, ends := w.deepest(name)
+	switch {
+	case ends || isReverse(name):
+		return nil
+	case zone == nil:
+		links = append(links, question(at, dns.TypeDNSKEY)) // an anchor whose keys are not known yet
+	case w.chain.Store.signs(zone.Name):
+		return nil
 	}
-	f := r.flights.ahead(failureKey(q))
-	if f == nil {
-		r.aheads.Add(-1)
-		return
-	}
-	asked := why
-	why.then = func(a *Answer) {
-		r.aheads.Add(-1)
-		asked.done(a)
-	}
-	r.launch(f, q, why)
-}
-
-// renew resolves q anew in the background, since what is cached ends soon (C-14).
-func (r *Resolver) renew(q dns.Question) {
-	if r.Prefetch && r.Store.claim(q, r.now()) {
-		r.ahead(q, purpose{role: fetch.RoleRenew})
-	}
-}
-
-// endsSoon reports whether an entry with a first TTL of at least 10 s has a tenth of it left, or signatures that end before half of it is
-// over (C-14).
-func endsSoon(now, stored time.Time, life time.Duration, expires time.Time) bool {
-	const least = 10 * time.Second
-	return life >= least && (stored.Add(life).Sub(now) <= life/10 || !expires.IsZero() && expires.Sub(now) < life/2)
-}
-
-// claim reports whether the caller is to renew the answer to q.
-func (s *Store) claim(q dns.Question, now time.Time) bool {
-	return s.answers.Claim(cache.Key{Name: q.Name, Type: q.Qtype}, now) || s.answers.Claim(cache.Key{Name: q.Name, Type: nameError}, now)
-}
-
-// renewLinks fetches DS and DNSKEY of a cut in use again before they end (C-14).
-func (r *Resolver) renewLinks(name string, m mark) {
-	if !r.Prefetch || m.claimed || m.zone == nil || !endsSoon(r.now(), m.since, m.until.Sub(m.since), m.zone.Expires) ||
-		r.flights.busy() || !r.Store.claimMark(name) {
-		return
-	}
-	r.fetcher.Go(func() {
-		ctx, cancel := context.WithTimeoutCause(r.fetcher.Context(), background, fetch.ErrDeadline)
-		defer cancel()
-		w := r.newQuery(ctx, question(name, dns.TypeDNSKEY))
-		if above, ok := w.above(name); ok {
-			w.joined(name, func() mark { return w.build(above, name, 0, anything) })
+	for range cutsAhead {
+		if at == name {
+			break
 		}
-	})
+		at = dnssec.Toward(at, name)
+		links = append(links, question(at, dns.TypeDS), question(at, dns.TypeDNSKEY))
+	}
+	return links
 }
 
-// claimMark reports whether the caller is to renew the mark of name.
-func (s *Store) claimMark(name string) (may bool) {
-	s.marks.Update(name, func(m mark, ok bool) (mark, bool) {
-		may = ok && !m.claimed
-		m.claimed = true
-		return m, ok
-	})
-	return may
+// NoteSigners notes which zones sign names below their apex themselves: cuts are rare there. In registries' zones, where every name
+// is a cut, they have at most one label.
+func (w *Walk) NoteSigners(sets []*dnssec.RRset) {
+	for _, set := range sets {
+		for _, sig := range set.Sigs {
+			signer := dns.CanonicalName(sig.SignerName)
+			if set.Type != dns.TypeDS && signer != set.Owner && dns.IsSubDomain(signer, set.Owner) && dns.CountLabel(signer) > 1 {
+				w.chain.Store.noteSigner(signer)
+			}
+		}
+	}
+}
+
+// withoutUnderscore returns the longest ancestor-or-self of name that has no label beginning with an underscore: nobody
+// delegates at or below such labels.
+func withoutUnderscore(name string) string {
+	rest := name
+	for at, end := 0, name == "."; !end; at, end = dns.NextLabel(name, at) {
+		if strings.HasPrefix(name[at:], "_") {
+			rest = dnssec.Parent(name[at:])
+		}
+	}
+	return rest
+}
+
+// isReverse reports whether name is in the reverse trees, where cuts are not at every label.
+func isReverse(name string) bool {
+	return strings.HasSuffix(name, ".in-addr.arpa.") || strings.HasSuffix(name, ".ip6.arpa.")
 }

@@ -1,6 +1,5 @@
-// Package chain fetches an answer and, at the same moment, the links of its chain of trust, and has them judged: one walk
-// from the deepest known zone down, one judge ([dnssec.Check]). It joins identical questions, remembers zones, answers and
-// failures, and keeps every client query within its budgets.
+// Package chain finds the zone that a name lies in, by the chain of trust from an anchor down to it. A [Chain] keeps what is
+// known of names, with one builder for each; a [Walk] is what one client query knows and finds out, on that query's account.
 package chain
 
 import (
@@ -11,73 +10,46 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
-	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
-// Meter is told what happened, for metrics. Its methods are cheap and safe for concurrent use.
-type Meter interface {
-	fetch.Meter
-	// Limit: a limit of section L was hit (L-16). It has the name of a dnssec.LimitError: signature_checks, processor,
-	// nsec3_hashes, denial_records, rrset_records, any_types or aliases of the judge, upstream_questions, response_octets,
-	// in_flight, waiting, memory, processors, deadline or panic of this package, outstanding or files of the upstreams.
-	Limit(name string)
-	Cache(hit bool)                     // a client question was, or was not, in the cache
-	Checks(signatures, nsec3Hashes int) // work spent on one client query
-	Joined()                            // a question was joined with one in flight (L-13)
-	Synthesised(by reuse.Proof)         // an answer was made of what is held for others (C-9, C-17)
-}
-
-// Config is what a Resolver is made of. Anchors, Exchanger, Store and Clock are required.
+// Config is what a Chain is made of. All but Renew is required.
 type Config struct {
-	Exchanger fetch.Exchanger
-	Anchors   map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
-	Store     *Store
-	Clock     func() time.Time
-	// ValidationTime, if not zero, is the instant at which everything is judged; caches then run from there.
-	ValidationTime time.Time
-	Policy         dnssec.Policy
-	Negatives      []Negative // at the beginning; see Resolver.Distrust
-	Meter          Meter      // nil: nothing is counted
-	Aggressive     reuse.Use
-	Apart          map[string]bool // zones that are asked elsewhere than what is above them, by canonical name (C-17)
-	Prefetch       bool            // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
-	// Judged, if not nil, is told of every verdict that was not in the cache, with the sentence why it is not Secure. A failure to
-	// renew what is cached, which nobody is told, is none. It is safe for concurrent use.
-	Judged func(q dns.Question, s dnssec.Status, why string)
-
-	Timeout           time.Duration // a client has its answer by then (L-10); 4.5 s
-	SignatureChecks   int           // L-1; 128
-	UpstreamQuestions int           // L-9; 100
-	Retries           int           // V-14; 0 for none, danelaw takes 2
-	InFlight          int           // client questions at once (L-13); 16384
-	Waiting           int           // clients per question (L-13); 1000
-	Room              *fetch.Room   // for work in flight (L-15); nil: for twice as many client questions as may be in flight
-	MinTTL, MaxTTL    time.Duration // C-5, C-6; 0 and 24 h
+	Fetcher *fetch.Fetcher
+	Store   *Store
+	Anchors map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
+	Policy  dnssec.Policy
+	Clock   func() time.Time // the time of day
+	Now     func() time.Time // the time by which memory lives
+	MaxTTL  time.Duration    // C-5
+	Renew   bool             // fetch the links of zones in use again before they end (C-14)
+	Busy    func() bool      // reports whether there is too much to do for anything that nobody waits for
+	Joined  func()           // is told that a link is being built already (L-13)
+	// Life is how long work may go on that no client waits for (L-10).
+	Life time.Duration
 }
 
-// Answer is what a client is told. It is never shared: the caller may change it.
-type Answer struct {
-	Status dnssec.Status
-	Rcode  int      // SERVFAIL if Status is Bogus or Indeterminate
-	Answer []dns.RR // with RRSIGs; TTLs are what is left
-	Ns     []dns.RR // SOA and proofs, with RRSIGs
-	// Notes are the reasons, the gravest first: what made it Bogus or Indeterminate, or the EDE of an Insecure answer.
-	Notes []*dnssec.Failure
-	// Cached: the answer, or failure, was in the cache (a failure then gets EDE 13 beside its own, C-12).
-	Cached bool
-	// Unvalidated is, when Status is Bogus or Indeterminate and a reply came at all, that reply, for CD=1 (V-76).
-	Unvalidated *dns.Msg
-
-	expires time.Time    // no signature that it rests on is valid later; zero if it rests on none
-	told    *atomic.Bool // a client was told of the failure; shared by all who get the same one
+// Chain is the chain of trust to all names. It is safe for concurrent use.
+type Chain struct {
+	Config
+	building   builders
+	negative   atomic.Pointer[negativeAnchors]
+	generation atomic.Uint64 // of what walks begin with
 }
 
-// Tell notes that a client is told of a failure, and reports whether it is the first: whoever joined, came later or had the failure
-// prefetched for him gets the same one.
-func (a *Answer) Tell() (first bool) { return a.told == nil || !a.told.Swap(true) }
+// New returns a Chain with negative trust anchors.
+func New(c Config, negative []NegativeAnchor) *Chain {
+	chain := &Chain{Config: c, building: builders{calls: map[string]*builder{}}}
+	chain.negative.Store(chain.newNegativeAnchors(negative))
+	return chain
+}
 
-// Explanation is the chain of trust of one answer, for people.
-type Explanation struct {
-	Answer *Answer
-	Zones  []*dnssec.Zone // from the anchor down, every zone that the verdict rests on, root first, parents before children
+// Known returns the deepest zone known on the way to name, as a walk that begins now has it; nil if there is none. Nobody is
+// asked.
+func (c *Chain) Known(name string) *dnssec.Zone {
+	zone, _, _ := c.NewWalk(nil).deepest(name)
+	return zone
+}
+
+func question(name string, qtype uint16) dns.Question {
+	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
 }

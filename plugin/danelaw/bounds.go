@@ -10,8 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -52,7 +52,7 @@ func boundsFor(memory int64, files int) bounds {
 
 // questionsIn returns how many questions may be in flight in so many octets: of those an eighth is for what is under way.
 func questionsIn(octets int64) int {
-	return max(leastInFlight, int(octets/8*7/chain.OctetsPerQuestion))
+	return max(leastInFlight, int(octets/8*7/resolve.OctetsPerQuestion))
 }
 
 // ours are the bounds of this process.

@@ -6,7 +6,7 @@ import (
 	"runtime/debug"
 	"testing"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // L-13, L-15: defaults follow what the process may take, and keep what is promised where that is possible at all.
@@ -26,7 +26,7 @@ func TestBoundsFollowLimits(t *testing.T) {
 		if b.cache != tt.cache || b.inFlight > tt.inFlight || b.inFlight < leastInFlight || b.limit != tt.memory {
 			t.Errorf("%d MiB, %d files: %+v", tt.memory/mib, tt.files, b)
 		}
-		if b.work > promised-atRest || int64(b.inFlight)*chain.OctetsPerQuestion > b.work {
+		if b.work > promised-atRest || int64(b.inFlight)*resolve.OctetsPerQuestion > b.work {
 			t.Errorf("%d MiB, %d files: %d questions in %d octets", tt.memory/mib, tt.files, b.inFlight, b.work)
 		}
 		if tt.memory >= 48*mib && b.cache+b.work+atRest > tt.memory {

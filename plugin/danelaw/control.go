@@ -16,9 +16,9 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/net/netutil"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/owned"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // DefaultControl is where the control socket is if nothing else is said and its directory exists.
@@ -140,7 +140,7 @@ type (
 	}
 	// FlushReply tells what was forgotten, by server block.
 	FlushReply struct {
-		Blocks map[string]chain.Flushed `json:"blocks"`
+		Blocks map[string]resolve.Flushed `json:"blocks"`
 	}
 	// CacheReply tells how much is remembered, by server block.
 	CacheReply struct {
@@ -148,7 +148,7 @@ type (
 	}
 	// CacheStats is that of one block. Counters begin at the start of the process.
 	CacheStats struct {
-		chain.Sizes
+		resolve.Sizes
 		Limit  int64   `json:"limit_bytes"`
 		Hits   float64 `json:"hits"`
 		Misses float64 `json:"misses"`
@@ -159,8 +159,8 @@ type (
 	}
 	// DumpBlock is that of one block.
 	DumpBlock struct {
-		Entries []chain.Dumped `json:"entries"`
-		Found   int            `json:"found"` // all there are; more than Entries if there are too many
+		Entries []resolve.Dumped `json:"entries"`
+		Found   int              `json:"found"` // all there are; more than Entries if there are too many
 	}
 	// ErrorReply says why a request failed.
 	ErrorReply struct {
@@ -295,7 +295,7 @@ func flush(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := FlushReply{map[string]chain.Flushed{}}
+	out := FlushReply{map[string]resolve.Flushed{}}
 	for block, h := range served() {
 		out.Blocks[block] = h.resolving.Flush(name)
 	}

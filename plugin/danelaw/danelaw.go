@@ -17,17 +17,17 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
 const pluginName = "danelaw"
 
-// resolver is what a Handler asks; a *chain.Resolver is one.
+// resolver is what a Handler asks; a *resolve.Resolver is one.
 type resolver interface {
-	Resolve(ctx context.Context, q dns.Question) *chain.Answer
-	Unchecked(ctx context.Context, q dns.Question) *chain.Answer
-	Cached(q dns.Question) *chain.Answer
+	Resolve(ctx context.Context, q dns.Question) *resolve.Answer
+	Unchecked(ctx context.Context, q dns.Question) *resolve.Answer
+	Cached(q dns.Question) *resolve.Answer
 }
 
 // Handler answers the clients of one server block. It implements plugin.Handler and ready.Readiness.
@@ -36,7 +36,7 @@ type Handler struct {
 	origin    origin
 	names     names
 	upstreams *upstreams
-	resolving *chain.Resolver
+	resolving *resolve.Resolver
 	resolver  resolver // the same, but in tests
 	meter     *meter
 	readiness *readiness
@@ -117,9 +117,9 @@ func (h *Handler) open() (err error) {
 		h.upstreams.Close()
 		return err
 	}
-	h.resolving = chain.New(chain.Config{
+	h.resolving = resolve.New(resolve.Config{
 		Exchanger: h.upstreams.Set, Anchors: c.Anchors, Store: h.memory.Store, Clock: c.Clock, ValidationTime: c.ValidationTime,
-		Policy: c.Policy, Negatives: negatives, Meter: h.meter, Judged: h.changes.judged,
+		Policy: c.Policy, Negative: negatives, Meter: h.meter, Judged: h.changes.judged,
 		Timeout: c.Timeout, SignatureChecks: c.SignatureChecks, UpstreamQuestions: c.UpstreamQuestions, Retries: c.Retries,
 		InFlight: c.InFlight, Waiting: c.Waiting, Room: c.workRoom(), MinTTL: c.MinTTL, MaxTTL: c.MaxTTL, Prefetch: c.Prefetch,
 		Aggressive: c.Aggressive, Apart: c.apart(),
@@ -164,7 +164,7 @@ func (h *Handler) Close() {
 }
 
 // Resolver returns what the Handler asks.
-func (h *Handler) Resolver() *chain.Resolver { return h.resolving }
+func (h *Handler) Resolver() *resolve.Resolver { return h.resolving }
 
 // Fit asks each upstream what only one fit for validation can answer (S-13).
 func (h *Handler) Fit(ctx context.Context) []upstream.Report {
@@ -235,7 +235,7 @@ func (h *Handler) reply(ctx context.Context, q *query) reply {
 	if q.CheckingDisabled && !h.config.IgnoreCD {
 		ask = h.resolver.Unchecked
 	}
-	a := ask(chain.WithClient(ctx, q.client.String()), q.question())
+	a := ask(resolve.WithClient(ctx, q.client.String()), q.question())
 	if h.config.Prefetch {
 		prefetcher{h.resolving, h.names}.prefetch(q.question(), a)
 	}

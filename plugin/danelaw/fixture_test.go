@@ -19,7 +19,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/test/observe"
 	"github.com/danelaw-dns/danelaw/test/ports"
@@ -249,11 +249,11 @@ func (c *client) send(t testing.TB, h *Handler, m *dns.Msg) *dns.Msg {
 }
 
 // canned is a resolver whose answers are given.
-type canned func(q dns.Question) *chain.Answer
+type canned func(q dns.Question) *resolve.Answer
 
-func (c canned) Resolve(_ context.Context, q dns.Question) *chain.Answer   { return c(q) }
-func (c canned) Unchecked(_ context.Context, q dns.Question) *chain.Answer { return c(q) }
-func (c canned) Cached(q dns.Question) *chain.Answer                       { return c(q) }
+func (c canned) Resolve(_ context.Context, q dns.Question) *resolve.Answer   { return c(q) }
+func (c canned) Unchecked(_ context.Context, q dns.Question) *resolve.Answer { return c(q) }
+func (c canned) Cached(q dns.Question) *resolve.Answer                       { return c(q) }
 
 // openCanned returns a Handler whose answers are given.
 func openCanned(t testing.TB, answer canned) *Handler {

@@ -6,8 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // linesPerSecond is how many failures are logged in one second: enough for every broken domain of a mail host, and
@@ -26,7 +27,7 @@ type flood struct {
 
 // logFailure logs a failure when the first client is told of it: that it was met by a prefetch, or by a question that others joined, is no
 // reason to be silent about it.
-func (h *Handler) logFailure(q *query, a *chain.Answer, notes []*dnssec.Failure) {
+func (h *Handler) logFailure(q *query, a *resolve.Answer, notes []*dnssec.Failure) {
 	if a.Tell() {
 		h.memory.history.failed(q.question(), notes[0].Text, q.begun)
 		h.writer.failures.log(q, notes)
@@ -37,7 +38,7 @@ func (h *Handler) logFailure(q *query, a *chain.Answer, notes []*dnssec.Failure)
 func (f *flood) log(q *query, notes []*dnssec.Failure) {
 	switch {
 	case len(notes) == 0 || !f.open():
-	case errors.Is(notes[0], chain.ErrPanic):
+	case errors.Is(notes[0], fetch.ErrPanic):
 		log.trace("%s: %v", q, notes[0].Err)
 	default:
 		log.Warningf("%s from %s: SERVFAIL: %v", q, q.client, notes[0])

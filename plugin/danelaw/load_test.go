@@ -8,8 +8,8 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // TestLoad: a Corefile that is only looked at gives the Handler of the block that owns a name, ready to be asked,
@@ -103,7 +103,7 @@ func TestExplainChain(t *testing.T) {
 	c := config(t)
 	c.Next, c.Private = &site{}, []string{"corp.example."}
 	h := open(t, c)
-	explain := func(name string) (*chain.Explanation, error) {
+	explain := func(name string) (*resolve.Explanation, error) {
 		return h.Explain(context.Background(), dns.Question{Name: name, Qtype: dns.TypeMX, Qclass: dns.ClassINET})
 	}
 	for name, want := range map[string]string{"X.Corp.Example.": "private", "localhost.": "special", "10.in-addr.arpa.": "special"} {

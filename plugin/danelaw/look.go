@@ -13,10 +13,10 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // State is what senders find of DANE at a domain of one's own, or at one of its hosts.
@@ -80,7 +80,7 @@ func (s *Seen) Good() bool {
 // error is for domains that are not validated at all, and for a ctx that ends.
 func (h *Handler) Look(ctx context.Context, domain string, p *probe.Prober) (*Seen, error) {
 	l := &look{Handler: h, ctx: ctx, prober: p, seen: &Seen{Domain: dns.CanonicalName(domain), At: h.JudgedAt(), State: StateSecure},
-		answers: map[dns.Question]*chain.Answer{}}
+		answers: map[dns.Question]*resolve.Answer{}}
 	if err := l.domain(); err != nil {
 		return nil, err
 	}
@@ -103,15 +103,15 @@ type look struct {
 	seen   *Seen
 
 	mu      sync.Mutex
-	answers map[dns.Question]*chain.Answer // by name and type
-	failed  error                          // of a name that is not validated at all
+	answers map[dns.Question]*resolve.Answer // by name and type
+	failed  error                            // of a name that is not validated at all
 }
 
 // CannotAsk is why nothing is known of a domain because danelaw cannot ask: its upstreams cannot be reached, or give no valid answer even
 // for the root, or none for the zone above all names of the TLD. Failed are failures of lookups of the domain. Nil: it is the domain's
 // own fault, or that of its servers.
 func (h *Handler) CannotAsk(ctx context.Context, domain string, failed []*dnssec.Failure) *dnssec.Failure {
-	bogus := func(f *dnssec.Failure) bool { return dnssec.BogusZone(domain, f).Status == dnssec.Bogus }
+	bogus := func(f *dnssec.Failure) bool { return !f.Missing() }
 	for _, f := range failed {
 		if slices.ContainsFunc(failed, bogus) { // that is worse, and not for want of an answer
 			break
@@ -147,7 +147,7 @@ func root(f *dnssec.Failure) *dnssec.Failure {
 // NotAsked is the sentence about what [Handler.CannotAsk] returns. It names who was asked.
 func (h *Handler) NotAsked(f *dnssec.Failure) string {
 	did := "could not ask"
-	if dnssec.BogusZone(".", f).Status == dnssec.Bogus {
+	if !f.Missing() {
 		did = "cannot validate even the root"
 	}
 	var names []string
@@ -191,7 +191,7 @@ func (l *look) ask(name string, qtype uint16) mail.Reply {
 }
 
 // answer is what came of a lookup.
-func (l *look) answer(of mail.Lookup) *chain.Answer {
+func (l *look) answer(of mail.Lookup) *resolve.Answer {
 	return l.answers[dns.Question{Name: of.Name, Qtype: of.Type}]
 }
 

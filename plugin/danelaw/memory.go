@@ -3,13 +3,13 @@ package danelaw
 import (
 	"sync/atomic"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // memory is what outlives a reload: the cache, the last verdicts on mail domains, the last hour for operators, and that danelaw has once been
 // ready.
 type memory struct {
-	*chain.Store
+	*resolve.Store
 	ready   atomic.Bool
 	last    *lastVerdicts
 	history history
@@ -26,7 +26,7 @@ func holdMemory(c Config) *memory {
 	key := c.judgement()
 	m, _ := hold(&process, key, func() (*memory, error) {
 		boundHeap(c.CacheSize)
-		return &memory{Store: chain.NewStore(c.CacheSize), last: newLastVerdicts(), key: key, size: c.CacheSize}, nil
+		return &memory{Store: resolve.NewStore(c.CacheSize), last: newLastVerdicts(), key: key, size: c.CacheSize}, nil
 	})
 	m.ForgetFailures()
 	return m

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
@@ -92,7 +92,7 @@ type meter struct {
 	distrusted                prometheus.Counter
 }
 
-var _ chain.Meter = (*meter)(nil)
+var _ resolve.Meter = (*meter)(nil)
 
 func newMeter(block string) *meter {
 	m := &meter{
@@ -138,7 +138,7 @@ func (m *meter) told(code uint16) {
 	extendedErrors.WithLabelValues(m.block, strconv.Itoa(int(code))).Inc()
 }
 
-// Fetch implements chain.Meter.
+// Fetch implements resolve.Meter.
 func (m *meter) Fetch(role fetch.Role, failed bool) {
 	result := "reply"
 	if failed {
@@ -147,16 +147,16 @@ func (m *meter) Fetch(role fetch.Role, failed bool) {
 	fetches.WithLabelValues(m.block, string(role), result).Inc()
 }
 
-// Limit implements chain.Meter. A panic on the way to an answer ends it as a limit does, but is none.
+// Limit implements resolve.Meter. A panic on the way to an answer ends it as a limit does, but is none.
 func (m *meter) Limit(name string) {
-	if name == string(chain.ErrPanic) {
+	if name == string(fetch.ErrPanic) {
 		m.panics.Inc()
 		return
 	}
 	limitHits.WithLabelValues(m.block, name).Inc()
 }
 
-// Cache implements chain.Meter.
+// Cache implements resolve.Meter.
 func (m *meter) Cache(hit bool) {
 	if hit {
 		m.hits.Inc()
@@ -165,16 +165,16 @@ func (m *meter) Cache(hit bool) {
 	}
 }
 
-// Checks implements chain.Meter.
+// Checks implements resolve.Meter.
 func (m *meter) Checks(signatures, nsec3Hashes int) {
 	m.signatures.Add(float64(signatures))
 	m.nsec3.Add(float64(nsec3Hashes))
 }
 
-// Joined implements chain.Meter.
+// Joined implements resolve.Meter.
 func (m *meter) Joined() { m.joined.Inc() }
 
-// Synthesised implements chain.Meter.
+// Synthesised implements resolve.Meter.
 func (m *meter) Synthesised(by reuse.Proof) { m.synthesised[by].Inc() }
 
 // gauges show the Handlers that serve as they are when asked.

@@ -98,7 +98,7 @@ func holdTable(name string) *table {
 }
 
 // declare reads what is kept where h keeps it, takes up what h's configuration has, and returns what h begins with.
-func (t *table) declare(h *Handler) ([]chain.Negative, error) {
+func (t *table) declare(h *Handler) ([]chain.NegativeAnchor, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all, err := t.store.open(h.config.State, trusted(h.origin.looking))
@@ -162,7 +162,7 @@ func (c *Config) declares(n *NTA) bool {
 func (c *Config) concerns(n *NTA) bool { return n.Block == "" || c.declares(n) }
 
 // of returns what is in force for h. Of two with the same zone the one that ends later counts.
-func (t *table) of(h *Handler, now time.Time) (all []chain.Negative) {
+func (t *table) of(h *Handler, now time.Time) (all []chain.NegativeAnchor) {
 	latest := map[string]*NTA{}
 	for _, n := range t.all {
 		if old := latest[n.Zone]; h.config.concerns(n) && n.active(now) && (old == nil || old.Until.Before(n.Until)) {
@@ -170,7 +170,7 @@ func (t *table) of(h *Handler, now time.Time) (all []chain.Negative) {
 		}
 	}
 	for _, n := range latest {
-		all = append(all, chain.Negative{Zone: n.Zone, Until: n.Until, Reason: n.Reason})
+		all = append(all, chain.NegativeAnchor{Zone: n.Zone, Until: n.Until, Reason: n.Reason})
 	}
 	return all
 }

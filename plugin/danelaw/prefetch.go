@@ -3,9 +3,9 @@ package danelaw
 import (
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // What one MX answer makes danelaw ask at most: two questions for each host, one more for those that mail is tried at first.
@@ -16,49 +16,50 @@ const (
 
 // prefetcher asks for what an MTA is going to ask for.
 type prefetcher struct {
-	resolver *chain.Resolver
+	resolver *resolve.Resolver
 	names    names
 }
 
 // prefetch resolves what an MTA asks once it has the MX records: addresses and TLSA of the hosts (RFC 7672 section 2.2), in the
 // background. The MTA's own questions join.
-func (p prefetcher) prefetch(q dns.Question, a *chain.Answer) {
+func (p prefetcher) prefetch(q dns.Question, a *resolve.Answer) {
 	if q.Qtype != dns.TypeMX || a.Cached || a.Status <= dnssec.Bogus {
 		return
 	}
-	zone := p.resolver.ZoneAbove(q.Name)
+	zone, _ := p.resolver.ZoneKnown(q.Name)
+	ahead := p.resolver.Ahead()
 	for i, host := range mailHosts(dns.CanonicalName(q.Name), a) {
 		if i == prefetchHosts {
 			return
 		}
-		p.host(host, zone, i < prefetchTLSA)
+		p.host(ahead, host, zone, i < prefetchTLSA)
 	}
 }
 
-// prefetchHost resolves what is asked about one host. A host in the zone of the mail domain is seldom in yet another one.
-func (p prefetcher) host(host, zone string, tlsa bool) {
+// host resolves what is asked about one host. A host in the zone of the mail domain is seldom in yet another one.
+func (p prefetcher) host(ahead *resolve.Ahead, host, zone string, tlsa bool) {
 	if _, special := p.names.special(dns.Question{Name: host, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special || p.names.private.cover(host) {
 		return
 	}
-	near := zone != "." && zone != "" && p.resolver.ZoneAbove(host) == zone
-	tlsa = tlsa && !p.resolver.InsecureAbove(host)
-	p.ahead(host, dns.TypeA, near, func(a *chain.Answer) {
+	above, insecure := p.resolver.ZoneKnown(host)
+	near := zone != "." && zone != "" && above == zone
+	tlsa = tlsa && !insecure
+	ask := func(name string, qtype uint16, near bool, then func(*resolve.Answer)) {
+		ahead.Resolve(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}, near, then)
+	}
+	ask(host, dns.TypeA, near, func(a *resolve.Answer) {
 		if end := aliasEnd(host, a); tlsa && end != host && a.Status == dnssec.Secure {
-			p.ahead(mail.TLSAName(end, mail.Port), dns.TypeTLSA, false, nil) // the first that is looked for (D-4)
+			ask(mail.TLSAName(end, mail.Port), dns.TypeTLSA, false, nil) // the first that is looked for (D-4)
 		}
 	})
-	p.ahead(host, dns.TypeAAAA, near, nil)
+	ask(host, dns.TypeAAAA, near, nil)
 	if tlsa {
-		p.ahead(mail.TLSAName(host, mail.Port), dns.TypeTLSA, near, nil)
+		ask(mail.TLSAName(host, mail.Port), dns.TypeTLSA, near, nil)
 	}
 }
 
-func (p prefetcher) ahead(name string, qtype uint16, near bool, then func(*chain.Answer)) {
-	p.resolver.Ahead(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}, near, then)
-}
-
 // mailHosts returns the hosts of an MX answer, the best first; nothing for a domain that takes no mail (RFC 7505) or does not exist.
-func mailHosts(domain string, a *chain.Answer) (hosts []string) {
+func mailHosts(domain string, a *resolve.Answer) (hosts []string) {
 	if a.Rcode != dns.RcodeSuccess {
 		return nil
 	}
@@ -70,7 +71,7 @@ func mailHosts(domain string, a *chain.Answer) (hosts []string) {
 }
 
 // aliasEnd returns where the CNAME records of an answer lead from name.
-func aliasEnd(name string, a *chain.Answer) string {
+func aliasEnd(name string, a *resolve.Answer) string {
 	if a == nil {
 		return name
 	}

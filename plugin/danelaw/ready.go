@@ -35,7 +35,7 @@ type fitter interface {
 	Fit(ctx context.Context, zones []string) []upstream.Report
 }
 
-// primer tries the trust anchors; a *chain.Resolver is one.
+// primer tries the trust anchors; a *resolve.Resolver is one.
 type primer interface {
 	Prime(ctx context.Context) error
 }
@@ -147,7 +147,7 @@ func survive() {
 
 // obstruct notes, and logs once, why danelaw is not ready.
 func (r *readiness) obstruct(why error) {
-	old := r.obstacle.Swap(&dnssec.Failure{Code: dns.ExtendedErrorCodeNotReady, Text: "not ready: " + why.Error()})
+	old := r.obstacle.Swap(&dnssec.Failure{Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNotReady, Text: "not ready: " + why.Error()})
 	if old != nil && old.Text != r.obstacle.Load().Text {
 		log.Warningf("%s", r.obstacle.Load().Text)
 	}

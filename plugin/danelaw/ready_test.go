@@ -14,8 +14,8 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -380,4 +380,4 @@ func TestBuildDate(t *testing.T) {
 	}
 }
 
-var _ primer = (*chain.Resolver)(nil)
+var _ primer = (*resolve.Resolver)(nil)

@@ -6,8 +6,8 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // verdict labels replies in metrics.
@@ -74,9 +74,9 @@ func meta(t uint16) bool {
 }
 
 // answer turns what the resolver found into a reply.
-func (h *Handler) answer(q *query, a *chain.Answer) reply {
+func (h *Handler) answer(q *query, a *resolve.Answer) reply {
 	re := reply{verdict: verdicts[a.Status], rcode: a.Rcode, answer: a.Answer, ns: a.Ns, notes: a.Notes}
-	if slices.ContainsFunc(a.Notes, func(f *dnssec.Failure) bool { return f.Code == chain.CodeNegative }) {
+	if slices.ContainsFunc(a.Notes, func(f *dnssec.Failure) bool { return f.Kind == dnssec.OfDistrust }) {
 		h.meter.distrusted.Inc()
 	}
 	if a.Status > dnssec.Bogus {

@@ -16,8 +16,9 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 const (
@@ -229,17 +230,17 @@ func TestIgnoreCD(t *testing.T) {
 // TestEmptyHasNoAD: a reply that holds nothing vouches for nothing (V-77), be its verdict what it may.
 func TestEmptyHasNoAD(t *testing.T) {
 	for _, tt := range []struct {
-		answer chain.Answer
+		answer resolve.Answer
 		ad     bool
 	}{
-		{chain.Answer{Status: dnssec.Secure}, false},
-		{chain.Answer{Status: dnssec.Secure, Rcode: dns.RcodeNameError}, false},
-		{chain.Answer{Status: dnssec.Secure, Ns: records(t, "example. NSEC example. SOA")}, true}, // before NSEC is left out
-		{chain.Answer{Status: dnssec.Insecure, Answer: records(t, "example. A 192.0.2.1")}, false},
-		{chain.Answer{Status: dnssec.Bogus, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{{}}}, false},
-		{chain.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{{}}}, false},
+		{resolve.Answer{Status: dnssec.Secure}, false},
+		{resolve.Answer{Status: dnssec.Secure, Rcode: dns.RcodeNameError}, false},
+		{resolve.Answer{Status: dnssec.Secure, Ns: records(t, "example. NSEC example. SOA")}, true}, // before NSEC is left out
+		{resolve.Answer{Status: dnssec.Insecure, Answer: records(t, "example. A 192.0.2.1")}, false},
+		{resolve.Answer{Status: dnssec.Bogus, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{{}}}, false},
+		{resolve.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{{}}}, false},
 	} {
-		h := openCanned(t, func(dns.Question) *chain.Answer { a := tt.answer; return &a })
+		h := openCanned(t, func(dns.Question) *resolve.Answer { a := tt.answer; return &a })
 		if r := from("127.0.0.1:5300").ask(t, h, "example.", dns.TypeA, withAD); r.AuthenticatedData != tt.ad {
 			t.Errorf("%+v: %s", tt.answer, describes(r))
 		}
@@ -640,8 +641,8 @@ func TestLifetimes(t *testing.T) {
 }
 
 func failing(notes ...*dnssec.Failure) canned {
-	return func(dns.Question) *chain.Answer {
-		return &chain.Answer{Status: dnssec.Bogus, Rcode: dns.RcodeServerFailure, Notes: notes}
+	return func(dns.Question) *resolve.Answer {
+		return &resolve.Answer{Status: dnssec.Bogus, Rcode: dns.RcodeServerFailure, Notes: notes}
 	}
 }
 
@@ -686,8 +687,8 @@ func TestEDEBeforeTC(t *testing.T) {
 	for i := range 20 {
 		lines = append(lines, fmt.Sprintf("example. A 192.0.2.%d", i))
 	}
-	h := openCanned(t, func(dns.Question) *chain.Answer {
-		return &chain.Answer{Status: dnssec.Insecure, Answer: records(t, lines...), Notes: notes}
+	h := openCanned(t, func(dns.Question) *resolve.Answer {
+		return &resolve.Answer{Status: dnssec.Insecure, Answer: records(t, lines...), Notes: notes}
 	})
 	before := -1
 	for size := uint16(512); size <= 1232; size++ {
@@ -747,9 +748,9 @@ func TestPanicFlood(t *testing.T) {
 
 // TestPanicOfTheChain: the stack of a fault on the way to an answer is in the log, and not in the reply (S-27).
 func TestPanicOfTheChain(t *testing.T) {
-	h := openCanned(t, func(q dns.Question) *chain.Answer {
-		return &chain.Answer{Status: dnssec.Indeterminate, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{{
-			Text: "internal error", Err: fmt.Errorf("%w: boom\nthe stack", chain.ErrPanic),
+	h := openCanned(t, func(q dns.Question) *resolve.Answer {
+		return &resolve.Answer{Status: dnssec.Indeterminate, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{{
+			Text: "internal error", Err: fmt.Errorf("%w: boom\nthe stack", fetch.ErrPanic),
 		}}}
 	})
 	book := logged(t)
@@ -762,7 +763,7 @@ func TestPanicOfTheChain(t *testing.T) {
 // panicking is a resolver with a fault.
 type panicking struct{ resolver }
 
-func (p panicking) Resolve(ctx context.Context, q dns.Question) *chain.Answer {
+func (p panicking) Resolve(ctx context.Context, q dns.Question) *resolve.Answer {
 	if strings.HasPrefix(q.Name, "boom.") {
 		panic("boom")
 	}
@@ -772,8 +773,8 @@ func (p panicking) Resolve(ctx context.Context, q dns.Question) *chain.Answer {
 // TestUnwritable: an answer that cannot be packed becomes SERVFAIL, as no client may be left without a reply (S-27); a
 // client that has gone gets none.
 func TestUnwritable(t *testing.T) {
-	h := openCanned(t, func(dns.Question) *chain.Answer {
-		return &chain.Answer{Status: dnssec.Secure, Answer: []dns.RR{&dns.TXT{
+	h := openCanned(t, func(dns.Question) *resolve.Answer {
+		return &resolve.Answer{Status: dnssec.Secure, Answer: []dns.RR{&dns.TXT{
 			Hdr: dns.RR_Header{Name: strings.Repeat("x", 64) + ".", Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: []string{"x"},
 		}}}
 	})
@@ -911,8 +912,8 @@ func FuzzServeDNS(f *testing.F) {
 	}
 	answer := records(f, "example. 300 A 192.0.2.1", "example. 300 RRSIG A 13 1 300 20300101000000 20200101000000 1 example. AAAA",
 		"example. 300 TXT "+strings.Repeat("x", 250), "example. 300 TXT "+strings.Repeat("y", 250), "example. 300 TXT "+strings.Repeat("z", 250))
-	h := openCanned(f, func(q dns.Question) *chain.Answer {
-		a := &chain.Answer{Status: dnssec.Status(len(q.Name) % 4), Notes: []*dnssec.Failure{{Code: 6, Text: strings.Repeat("ß", 200)}}}
+	h := openCanned(f, func(q dns.Question) *resolve.Answer {
+		a := &resolve.Answer{Status: dnssec.Status(len(q.Name) % 4), Notes: []*dnssec.Failure{{Code: 6, Text: strings.Repeat("ß", 200)}}}
 		for _, rr := range answer {
 			rr = dns.Copy(rr)
 			rr.Header().Name = q.Name

@@ -10,8 +10,8 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
@@ -141,8 +141,8 @@ func TestEveryCodeFails(t *testing.T) {
 		for _, status := range []dnssec.Status{dnssec.Bogus, dnssec.Indeterminate} {
 			for _, rcode := range []int{dns.RcodeServerFailure, dns.RcodeSuccess, dns.RcodeNameError} {
 				for _, cached := range []bool{false, true} {
-					h.resolver = canned(func(q dns.Question) *chain.Answer {
-						return &chain.Answer{
+					h.resolver = canned(func(q dns.Question) *resolve.Answer {
+						return &resolve.Answer{
 							Status: status, Rcode: rcode, Cached: cached, Notes: []*dnssec.Failure{{Code: code, Text: "a sentence"}},
 							Answer: records(t, "example. 300 MX 10 mx.example."), Ns: records(t, "example. 300 SOA . . 1 1 1 1 300"),
 						}

@@ -24,7 +24,7 @@ func newTree(t testing.TB) tree {
 		"u.example.": InsecureZone(Delegation{Name: "u.example."}),
 		"o.example.": InsecureZone(Delegation{Name: "o.example.", Cause: &Failure{Code: 1, Text: "old"}}),
 		"b.example.": BogusZone("b.example.", &Failure{Code: 9, Text: "no key"}),
-		"i.example.": BogusZone("i.example.", &Failure{Code: 22, Text: "no reply"}),
+		"i.example.": BogusZone("i.example.", &Failure{Kind: OfMissingLink, Code: 22, Text: "no reply"}),
 		"test.":      InsecureZone(Delegation{Name: "test."}),
 	}
 	return w

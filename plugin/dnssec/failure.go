@@ -16,9 +16,22 @@ func (l LimitError) Error() string { return string(l) + ": " + ErrLimit.Error() 
 // Unwrap returns [ErrLimit].
 func (l LimitError) Unwrap() error { return ErrLimit }
 
+// Kind says what a Failure is of, for those who decide by it what to do next.
+type Kind uint8
+
+// The kinds of failures. A limit is told by [Failure.Limit] beside them.
+const (
+	OfData        Kind = iota // of the data asked for
+	OfNoReply                 // no upstream gave a usable reply
+	OfLink                    // a link of the chain of trust does not validate
+	OfMissingLink             // a link of the chain of trust could not be had
+	OfDistrust                // none: a negative trust anchor keeps the data from being validated (T-18)
+)
+
 // Failure says in one sentence why data is not Secure, and carries the Extended DNS Error of it (RFC 8914). The same
 // value feeds the EDE option, the log, the metric label and the check command.
 type Failure struct {
+	Kind   Kind
 	Code   uint16 // EDE INFO-CODE
 	Zone   string // the zone that judged or is at fault; canonical FQDN, "" if unknown
 	Owner  string // the owner of the RRset at fault, "" if none
@@ -33,6 +46,9 @@ func (f *Failure) Error() string { return f.Text }
 
 // Unwrap returns the wrapped error, for errors.Is.
 func (f *Failure) Unwrap() error { return f.Err }
+
+// Missing reports whether f is for want of an answer, or of time to judge it, and not a fault of the data.
+func (f *Failure) Missing() bool { return f.Kind == OfNoReply || f.Kind == OfMissingLink || f.Limit() }
 
 // Limit reports whether f is the end of a budget and not a fault of the data (L-6a). A nil f is not.
 func (f *Failure) Limit() bool { return f != nil && errors.Is(f.Err, ErrLimit) }

@@ -349,19 +349,14 @@ func InsecureZone(d Delegation) *Zone {
 	return &Zone{Name: d.Name, Status: Insecure, Until: d.Until, Expires: d.Expires, Cause: d.Cause}
 }
 
-// BogusZone returns the zone below a link that could not be had or proven: Indeterminate if it could not be had, which
-// is what a limit and the EDE codes 5, 14, 22, 23 and 24 say, else Bogus.
+// BogusZone returns the zone below a link that could not be had or proven: Indeterminate if it could not be had, else Bogus.
 func BogusZone(name string, cause *Failure) *Zone {
-	z := &Zone{Name: name, Status: Bogus, Cause: cause}
-	switch cause.Code {
-	case dns.ExtendedErrorCodeDNSSECIndeterminate, dns.ExtendedErrorCodeNotReady,
-		dns.ExtendedErrorCodeNoReachableAuthority, dns.ExtendedErrorCodeNetworkError, dns.ExtendedErrorCodeInvalidData:
-		z.Status = Indeterminate
+	if cause.Missing() {
+		return &Zone{Name: name, Status: Indeterminate, Cause: cause}
 	}
-	if cause.Limit() {
-		z.Status = Indeterminate
-	}
-	return z
+	ofLink := *cause
+	ofLink.Kind = OfLink
+	return &Zone{Name: name, Status: Bogus, Cause: &ofLink}
 }
 
 // earlier returns the earlier of two times, of which the zero one means never.

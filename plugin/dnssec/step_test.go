@@ -515,15 +515,14 @@ func TestChainOfThree(t *testing.T) {
 	}
 }
 
-// What could not be had is Indeterminate, what could and is wrong is Bogus (EDE 5, 14, 22..24 and limits).
+// What could not be had is Indeterminate, what could and is wrong is Bogus, and the cause says that it is of a link.
 func TestBogusZone(t *testing.T) {
-	for code := range uint16(35) {
-		want := Bogus
-		if slices.Contains([]uint16{5, 14, 22, 23, 24}, code) {
-			want = Indeterminate
-		}
-		if z := BogusZone("example.", &Failure{Code: code}); z.Status != want || z.Cause == nil {
-			t.Errorf("EDE %d: %v", code, z.Status)
+	for kind, want := range map[Kind]struct {
+		status Status
+		kind   Kind
+	}{OfData: {Bogus, OfLink}, OfLink: {Bogus, OfLink}, OfNoReply: {Indeterminate, OfNoReply}, OfMissingLink: {Indeterminate, OfMissingLink}} {
+		if z := BogusZone("example.", &Failure{Kind: kind}); z.Status != want.status || z.Cause.Kind != want.kind {
+			t.Errorf("kind %d: %v, %d", kind, z.Status, z.Cause.Kind)
 		}
 	}
 	if z := BogusZone("example.", &Failure{Code: 6, Err: ErrLimit}); z.Status != Indeterminate {

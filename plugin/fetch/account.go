@@ -93,7 +93,11 @@ func (a *Account) Speculate(q dns.Question) bool {
 	if !a.budget.guessOne() {
 		return false
 	}
-	if e, joined := a.fetcher.start(q, Try{CD: true}, RoleWarm); e != nil {
+	e, joined := a.fetcher.start(q, Try{CD: true}, RoleWarm)
+	if joined || e == nil {
+		a.budget.guessedNone()
+	}
+	if e != nil {
 		a.note(key, e, !joined)
 	}
 	return true
@@ -211,7 +215,7 @@ func (i *Inquiry) gaveUp(ctx context.Context) *dnssec.Failure {
 		return Expired(ctx, i.account.question, Describe(i.question))
 	}
 	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: i.question.Name, Type: i.question.Qtype,
+		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: i.question.Name, Type: i.question.Qtype,
 		Text: fmt.Sprintf("%s: no upstream has replied in %v", Describe(i.question), silent.Round(100*time.Millisecond)),
 	}
 }

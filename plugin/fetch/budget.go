@@ -69,6 +69,13 @@ func (b *Budget) guessOne() bool {
 	return spend(&b.guesses, 1, maxGuesses)
 }
 
+// guessedNone gives one back.
+func (b *Budget) guessedNone() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.guesses--
+}
+
 // receive takes n from the octets of replies.
 func (b *Budget) receive(n int) bool {
 	b.mu.Lock()

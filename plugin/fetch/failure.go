@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/miekg/dns"
 
@@ -31,7 +32,7 @@ func Expired(ctx context.Context, q dns.Question, waitedFor string) *dnssec.Fail
 		err = ErrDeadline // shut down, or the caller has gone
 	}
 	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: err,
+		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: err,
 		Text: fmt.Sprintf("%s: gave up waiting for %s", Describe(q), waitedFor),
 	}
 }
@@ -42,10 +43,23 @@ func AsFailure(q dns.Question, err error) *dnssec.Failure {
 		return f
 	}
 	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeNetworkError, Owner: q.Name, Type: q.Qtype, Err: err,
+		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNetworkError, Owner: q.Name, Type: q.Qtype, Err: err,
 		Text: fmt.Sprintf("%s could not be asked: %v", Describe(q), err),
 	}
 }
 
 // Describe names a question for a sentence.
 func Describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
+
+// ErrPanic is wrapped by the failure of a question that ran into a fault of danelaw's own (S-27). The error around it holds
+// the stack, for the log.
+const ErrPanic = dnssec.LimitError("panic")
+
+// Panic is the failure of a client query that ran into a fault of danelaw's own. It is called where that is recovered.
+func Panic(q dns.Question, panicked any) *dnssec.Failure {
+	return &dnssec.Failure{
+		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype,
+		Err:  fmt.Errorf("%w: %v\n%s", ErrPanic, panicked, debug.Stack()),
+		Text: Describe(q) + ": internal error, please report it",
+	}
+}

@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"context"
@@ -14,20 +14,15 @@ import (
 // zoneHeld returns the deepest zone known on the way to q's name, or to its parent's for DS (V-8); nil unless it is Secure. Only its
 // records say anything about the name (C-10): a zone above may have delegated it since, an anchor may make it a world of its own, and
 // what is asked elsewhere may differ from what is public.
-func (r *Resolver) zoneHeld(q dns.Question, n *negatives) *dnssec.Zone {
+func (r *Resolver) zoneHeld(q dns.Question, known func(name string) *dnssec.Zone) *dnssec.Zone {
 	name := q.Name
 	if q.Qtype == dns.TypeDS {
 		name = dnssec.Parent(name)
 	}
-	anchor, ok := r.anchor(name, n)
-	if !ok || n.at(anchor, r.now()) != nil {
-		return nil // nothing there is Secure (T-18)
+	if z := known(name); z != nil && z.Status == dnssec.Secure && r.public(z.Name, name) {
+		return z
 	}
-	z := r.zoneKnown(name, anchor)
-	if z == nil || z.Status != dnssec.Secure || !r.public(z.Name, name) {
-		return nil
-	}
-	return z
+	return nil
 }
 
 // public reports whether names in a zone are asked where the zone is: no route of its own lies between the two (C-17).
@@ -41,22 +36,25 @@ func (r *Resolver) public(zone, name string) bool {
 }
 
 // unasked answers q by what is held before anybody is asked.
-func (w *query) unasked(q dns.Question) (part, bool) {
+func (w *query) unasked(ctx context.Context, q dns.Question) (part, bool) {
 	if w.why.asks() {
 		return part{}, false
 	}
-	return w.synthesise(q, w.r.Aggressive)
+	return w.synthesise(ctx, q, w.r.Aggressive)
 }
 
 // synthesise answers q by what is held, if that proves an answer.
-func (w *query) synthesise(q dns.Question, use reuse.Use) (part, bool) {
-	zone := w.r.zoneHeld(q, w.negatives)
+func (w *query) synthesise(ctx context.Context, q dns.Question, use reuse.Use) (part, bool) {
+	zone := w.r.zoneHeld(q, w.walk.Known)
 	if zone == nil {
 		return part{}, false
 	}
-	search := reuse.Search{Zone: zone.Name, Now: w.r.now(), Use: use, Denied: w.r.denied, Judge: w.judge}
+	search := reuse.Search{
+		Zone: zone.Name, Now: w.r.now(), Use: use, Denied: w.r.denied,
+		Judge: func(judge func(*dnssec.Check)) *dnssec.Failure { return w.account.Judge(ctx, judge) },
+	}
 	for c := range w.r.Store.proofs.Candidates(q, search) {
-		if p, ok := w.proves(q, zone.Name, c); ok {
+		if p, ok := w.proves(ctx, q, zone.Name, c); ok {
 			w.r.Meter.Synthesised(c.Proof)
 			return p, true
 		}
@@ -73,20 +71,20 @@ func (r *Resolver) denied(name string) []dns.RR {
 }
 
 // proves has the judge say whether a candidate answers q: Secure by the keys of the zone it was held for, and nothing else.
-func (w *query) proves(q dns.Question, zone string, c reuse.Candidate) (part, bool) {
+func (w *query) proves(ctx context.Context, q dns.Question, zone string, c reuse.Candidate) (part, bool) {
 	message, err := dnssec.Group(c.Reply)
 	if err != nil {
 		return part{}, false
 	}
 	var v dnssec.Verdict
 	judge := func() bool {
-		return w.judge(func(check *dnssec.Check) { v = check.Answer(q, message, w) }) == nil
+		return w.account.Judge(ctx, func(check *dnssec.Check) { v = check.Answer(q, message, w.walk) }) == nil
 	}
 	if !judge() {
 		return part{}, false
 	}
 	if len(v.Needs) == 1 && v.Needs[0] == zone {
-		if w.find(zone); !judge() {
+		if w.walk.Find(ctx, v.Needs); !judge() {
 			return part{}, false
 		}
 	}
@@ -109,21 +107,17 @@ func synthesised(q dns.Question, zone string) *dnssec.Failure {
 
 // insteadOf answers q, of which a failure is remembered, by what has come since that proves an answer (D-17). Nil if there is nothing.
 func (r *Resolver) insteadOf(ctx context.Context, q dns.Question) (a *Answer) {
-	if r.zoneHeld(q, r.negatives.Load()) == nil {
+	if r.zoneHeld(q, r.chain.Known) == nil {
 		return nil
 	}
 	defer rescue(q, &a)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
-	w := r.newQuery(ctx, q)
-	p, ok := w.synthesise(q, reuse.All)
+	w := r.newQuery(ctx, q, forClient)
+	p, ok := w.synthesise(ctx, q, reuse.All)
 	r.Meter.Checks(w.account.Work())
 	if !ok || p.Next != "" {
 		return nil
 	}
-	o := &outcome{question: q, parts: []part{p}}
-	a = o.answer(r.judgedAt(), r.MaxTTL)
-	r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
-	r.settle(w, q, o, a)
-	return a
+	return r.keep(ctx, w, &outcome{parts: []part{p}})
 }

@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
@@ -267,7 +268,7 @@ func TestNotHeld(t *testing.T) {
 		"C-18: from the future":     {then: func(_ *Resolver, c *world.Clock) { c.Advance(-time.Hour) }},
 		"C-17: asked elsewhere":     {change: func(c *Config) { c.Apart = map[string]bool{"bb.range.com.": true} }},
 		"C-10: the keys are not known": {then: func(r *Resolver, _ *world.Clock) {
-			r.Store.marks.Remove("range.com.")
+			r.Store.places.Flush("range.com.")
 		}},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -484,7 +485,7 @@ func TestSynthesisBelowNegative(t *testing.T) {
 	if expect(t, a, dnssec.Secure, dns.RcodeNameError); u.Count("bb.range.com. A") != 1 {
 		t.Errorf("asked %v", u.Asked())
 	}
-	r.Distrust([]Negative{{Zone: "range.com.", Until: now.Now().Add(time.Hour)}})
+	r.Distrust([]chain.NegativeAnchor{{Zone: "range.com.", Until: now.Now().Add(time.Hour)}})
 	u.Forget()
 	a = ask(r, "bb.range.com.", dns.TypeA)
 	if expect(t, a, dnssec.Insecure, dns.RcodeNameError); u.Count("bb.range.com. A") != 1 {

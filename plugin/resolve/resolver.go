@@ -1,15 +1,14 @@
-package chain
+package resolve
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
@@ -28,23 +27,24 @@ type Resolver struct {
 	Config
 	started time.Time // by Clock
 	fetcher *fetch.Fetcher
-
-	flights   *flights // client questions
-	building  links
-	aheads    atomic.Int64 // flights for nobody
-	negatives atomic.Pointer[negatives]
+	chain   *chain.Chain
+	flights *flights     // client questions
+	aheads  atomic.Int64 // flights for nobody
 }
 
 // New returns a Resolver; zero numbers in c take the defaults named there.
 func New(c Config) *Resolver {
 	c.setDefaults()
-	r := &Resolver{Config: c, started: c.Clock(), building: links{calls: map[string]*linkCall{}}}
+	r := &Resolver{Config: c, started: c.Clock()}
 	r.fetcher = fetch.New(fetch.Config{
 		Exchanger: c.Exchanger, Meter: c.Meter, Room: c.Room, Patience: max(background, c.Timeout) + grace,
 		Questions: c.UpstreamQuestions, Retries: c.Retries, Check: r.newCheck,
 	})
 	r.flights = newFlights(c.InFlight, c.Waiting, c.Room, r.fetcher.ProcessorsShort)
-	r.negatives.Store(r.newNegatives(c.Negatives))
+	r.chain = chain.New(chain.Config{
+		Fetcher: r.fetcher, Store: c.Store.places, Anchors: c.Anchors, Policy: c.Policy, Clock: c.Clock, Now: r.now,
+		MaxTTL: c.MaxTTL, Renew: c.Prefetch, Busy: r.flights.busy, Joined: c.Meter.Joined, Life: background,
+	}, c.Negative)
 	return r
 }
 
@@ -125,7 +125,7 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 		}
 		return a
 	}
-	if f, ok := r.Store.failures.alive(failureKey(q), now); ok && !(unchecked && f.status == dnssec.Bogus) {
+	if f, ok := r.Store.failures.alive(q, now); ok && !(unchecked && f.status == dnssec.Bogus) {
 		r.Meter.Cache(true)
 		if a := r.insteadOf(ctx, q); a != nil {
 			return a
@@ -144,23 +144,23 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	for {
-		f, leads, refused := r.flights.join(failureKey(q), clientOf(ctx), func() string { return r.crowdOf(q.Name) })
+		f, leads, refused := r.flights.join(keyOf(q), clientOf(ctx), func() string { return r.crowdOf(q.Name) })
 		if refused != nil {
 			r.Meter.Limit(string(refused.limit))
 			return refusal(dnssec.Indeterminate, refused.failure(q))
 		}
 		if leads {
-			r.launch(f, q, purpose{role: fetch.RoleAnswer})
+			r.launch(f, q, forClient)
 		} else {
 			r.Meter.Joined()
 		}
 		select {
 		case <-f.done:
 			r.flights.leave(f)
-			if f.failed(errYielded) {
+			if f.yielded() {
 				r.Meter.Limit(string(errYielded))
 			}
-			if a := f.answer(); !a.over(r.judgedAt()) && (leads || !f.failed(fetch.ErrDeadline) || r.fetcher.Context().Err() != nil) {
+			if a := f.answer(); !a.over(r.judgedAt()) && (leads || f.handsOn() || r.fetcher.Context().Err() != nil) {
 				return a
 			}
 		case <-ctx.Done():
@@ -187,10 +187,7 @@ func clientOf(ctx context.Context) string {
 // crowdOf returns whose names name is counted with when the table is full: those of the deepest zone known, or of the delegation below if
 // that is the root or a registry's.
 func (r *Resolver) crowdOf(name string) string {
-	zone := "."
-	if z := r.zoneKnown(name, "."); z != nil {
-		zone = z.Name
-	}
+	zone, _ := r.ZoneKnown(name)
 	for zone != name && dns.CountLabel(zone) < 2 {
 		zone = dnssec.Toward(zone, name)
 	}
@@ -201,15 +198,14 @@ func (r *Resolver) crowdOf(name string) string {
 func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 	ctx, cancel := context.WithCancelCause(r.fetcher.Context())
 	ctx, over := context.WithTimeoutCause(ctx, max(background, r.Timeout), fetch.ErrDeadline)
-	w := r.newQuery(ctx, q)
-	w.why = why
-	f.begin(w, cancel)
+	w := r.newQuery(ctx, q, why)
+	f.begin(w.account, cancel)
 	timer := time.AfterFunc(r.Timeout, func() { r.flights.release(f) })
 	started := r.fetcher.Go(func() {
 		defer cancel(nil)
 		defer over()
 		defer timer.Stop()
-		a := r.run(w, q)
+		a := r.run(ctx, w)
 		if ctx.Err() != nil {
 			w.account.Abandon()
 		}
@@ -227,38 +223,27 @@ func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 	}
 }
 
-// run resolves q and remembers the outcome, unless the flight was put out or the resolver closed (L-13).
-func (r *Resolver) run(w *query, q dns.Question) (a *Answer) {
-	defer func() { r.count(w, a) }()
-	defer rescue(q, &a)
-	o := r.outcome(w, q)
+// run resolves a question and remembers the outcome.
+func (r *Resolver) run(ctx context.Context, w *query) (a *Answer) {
+	defer func() { r.count(a) }()
+	defer rescue(w.question, &a)
+	o := w.outcome(ctx)
 	r.Meter.Checks(w.account.Work())
-	return r.keep(w, q, o)
+	return r.keep(ctx, w, o)
 }
 
-// keep remembers what came of q and tells of it. A limit belongs to the client query that hit it (L-6a).
-func (r *Resolver) keep(w *query, q dns.Question, o *outcome) *Answer {
+// keep remembers what came of a question, unless its flight was put out or the resolver closed (L-13), and tells of it.
+func (r *Resolver) keep(ctx context.Context, w *query, o *outcome) *Answer {
 	a := o.answer(r.judgedAt(), r.MaxTTL)
-	if a.Status > dnssec.Bogus || w.mayFail(q, a) {
-		r.Store.remember(q, o, a, r.now(), r.MinTTL, r.MaxTTL)
+	if a.Status > dnssec.Bogus || w.why.mayFail(a.Notes[0]) && !errors.Is(context.Cause(ctx), context.Canceled) {
+		r.Store.remember(w.question, o, a, r.now(), r.MinTTL, r.MaxTTL)
 	}
-	r.settle(w, q, o, a)
-	return a
-}
-
-// mayFail reports whether a failure is remembered.
-func (w *query) mayFail(q dns.Question, a *Answer) bool {
-	return !w.why.renews() && !errors.Is(context.Cause(w.ctx), context.Canceled) &&
-		(q == w.account.Question() || !a.Notes[0].Limit())
-}
-
-// settle forgets what was remembered of q if that rests on what holds no longer, and else tells of the verdict.
-func (r *Resolver) settle(w *query, q dns.Question, o *outcome, a *Answer) {
-	if !w.current() { // looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
-		r.Store.forget(q, o)
+	if !w.walk.Current() { // looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
+		r.Store.forget(w.question, o)
 	} else if r.Judged != nil && !(w.why.renews() && a.Status <= dnssec.Bogus) {
-		r.Judged(q, a.Status, w.reason(a))
+		r.Judged(w.question, a.Status, w.reason(a))
 	}
+	return a
 }
 
 // reason says why a is not Secure; "" if it is.
@@ -269,14 +254,7 @@ func (w *query) reason(a *Answer) string {
 	case len(a.Notes) > 0:
 		return a.Notes[0].Text
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	unsigned := ""
-	for _, z := range w.found {
-		if z.Status == dnssec.Insecure && len(z.Name) > len(unsigned) {
-			unsigned = z.Name
-		}
-	}
+	unsigned := w.walk.Unsigned()
 	if unsigned == "" {
 		return "no trust anchor covers it, or a denial rests on an opt-out"
 	}
@@ -284,7 +262,7 @@ func (w *query) reason(a *Answer) string {
 }
 
 // count tells the meter which limit ended a query (L-16). Deadlines are counted for each client that they kept waiting.
-func (r *Resolver) count(w *query, a *Answer) {
+func (r *Resolver) count(a *Answer) {
 	if a.Status > dnssec.Bogus || !a.Notes[0].Limit() || errors.Is(a.Notes[0], fetch.ErrDeadline) {
 		return
 	}
@@ -293,30 +271,10 @@ func (r *Resolver) count(w *query, a *Answer) {
 	}
 }
 
-func (r *Resolver) outcome(w *query, q dns.Question) *outcome {
-	asked := r.now()
-	o := w.resolve(q)
-	o.age = seconds(max(0, r.now().Sub(asked)))
-	return o
-}
-
 // rescue, deferred, makes a SERVFAIL of a panic (S-27).
 func rescue(q dns.Question, a **Answer) {
 	if p := recover(); p != nil {
-		*a = refusal(dnssec.Indeterminate, internalError(q, p))
-	}
-}
-
-// ErrPanic is wrapped by the failure of a question that ran into a fault of danelaw's own (S-27). The error around it holds
-// the stack.
-const ErrPanic = dnssec.LimitError("panic")
-
-// internalError is the failure of one client query that ran into a fault of danelaw's own; the stack is for the log.
-func internalError(q dns.Question, panicked any) *dnssec.Failure {
-	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype,
-		Err:  fmt.Errorf("%w: %v\n%s", ErrPanic, panicked, debug.Stack()),
-		Text: fetch.Describe(q) + ": internal error, please report it",
+		*a = refusal(dnssec.Indeterminate, fetch.Panic(q, p))
 	}
 }
 
@@ -327,10 +285,9 @@ func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation)
 	defer cancel()
 	e = new(Explanation)
 	defer rescue(q, &e.Answer)
-	w := r.newQuery(ctx, q)
-	w.why.past = true
-	e.Answer = r.outcome(w, q).answer(r.judgedAt(), r.MaxTTL)
-	e.Zones = w.chain()
+	w := r.newQuery(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
+	e.Answer = w.outcome(ctx).answer(r.judgedAt(), r.MaxTTL)
+	e.Zones = w.walk.Zones()
 	return e
 }
 
@@ -341,7 +298,7 @@ func (r *Resolver) Prime(ctx context.Context) error {
 	defer cancel()
 	var failed error
 	for zone := range r.Anchors {
-		z := r.newQuery(ctx, dns.Question{Name: zone, Qtype: dns.TypeDNSKEY, Qclass: dns.ClassINET}).zone(zone)
+		z := r.newQuery(ctx, question(zone, dns.TypeDNSKEY), forClient).walk.ZoneOf(ctx, zone)
 		switch z.Status {
 		case dnssec.Secure:
 			return nil
@@ -355,6 +312,10 @@ func (r *Resolver) Prime(ctx context.Context) error {
 
 // Close ends background work and waits for it. Questions asked later fail.
 func (r *Resolver) Close() { r.fetcher.Close() }
+
+func question(name string, qtype uint16) dns.Question {
+	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+}
 
 // typeName returns the mnemonic of an RR type, or TYPEnnn (RFC 3597).
 func typeName(t uint16) string { return dns.Type(t).String() }

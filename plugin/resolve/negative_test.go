@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
@@ -20,9 +21,9 @@ const strippedTLSA = "_25._tcp.mx.stripped.com."
 
 // distrust sets negative trust anchors that last an hour.
 func distrust(r *Resolver, now *world.Clock, zones ...string) {
-	var all []Negative
+	var all []chain.NegativeAnchor
 	for _, zone := range zones {
-		all = append(all, Negative{Zone: zone, Until: now.Now().Add(time.Hour), Reason: "told them"})
+		all = append(all, chain.NegativeAnchor{Zone: zone, Until: now.Now().Add(time.Hour), Reason: "told them"})
 	}
 	r.Distrust(all)
 }
@@ -32,7 +33,7 @@ func distrusted(t *testing.T, a *Answer) {
 	t.Helper()
 	expect(t, a, dnssec.Insecure, dns.RcodeSuccess)
 	const want = "stripped.com.: not validated, by a negative trust anchor until 2026-06-01 13:00 UTC: told them"
-	if len(a.Notes) != 1 || a.Notes[0].Code != CodeNegative || a.Notes[0].Text != want {
+	if len(a.Notes) != 1 || a.Notes[0].Code != chain.CodeNegative || a.Notes[0].Text != want {
 		t.Errorf("notes %s", notes(a))
 	}
 	if len(a.Answer) == 0 {
@@ -95,7 +96,7 @@ func TestNegativeAnchorOfAHost(t *testing.T) {
 			t.Errorf("%s %s: %v %s, want %v %s; %s", tt.name, dns.Type(tt.qtype), a.Status, dns.RcodeToString[a.Rcode], tt.status,
 				dns.RcodeToString[tt.rcode], notes(a))
 		}
-		if under := len(a.Notes) == 1 && a.Notes[0].Code == CodeNegative; under != (tt.status == dnssec.Insecure) {
+		if under := len(a.Notes) == 1 && a.Notes[0].Code == chain.CodeNegative; under != (tt.status == dnssec.Insecure) {
 			t.Errorf("%s %s: notes %s", tt.name, dns.Type(tt.qtype), notes(a))
 		}
 	}
@@ -157,7 +158,7 @@ func TestNegativeAnchorInFlight(t *testing.T) {
 		<-held
 		distrust(r, now, tt.after...)
 		go func() { second <- ask(r, "stripped.com.", dns.TypeMX) }()
-		for len(r.flights.keys()) == 0 {
+		for r.flights.count() == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		close(gate)
@@ -173,13 +174,10 @@ func TestNegativeAnchorInFlight(t *testing.T) {
 	}
 }
 
-func (t *flights) keys() (all []string) {
+func (t *flights) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for key := range t.byKey {
-		all = append(all, key)
-	}
-	return all
+	return len(t.byKey)
 }
 
 // TestRetest: what a negative trust anchor covers is tried as if there were none, and what comes is not remembered.

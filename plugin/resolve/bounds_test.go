@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"context"
@@ -129,7 +129,7 @@ func TestNoSpeculationBelowUnderscore(t *testing.T) {
 func TestLateFlightIsTakenOver(t *testing.T) {
 	r, _, _ := setup(t, nil)
 	q := question("example.com.", dns.TypeMX)
-	first, leads, _ := r.flights.join(failureKey(q), "", noZone)
+	first, leads, _ := r.flights.join(keyOf(q), "", noZone)
 	if !leads {
 		t.Fatal("there was a flight already")
 	}
@@ -148,21 +148,6 @@ func TestLateFlightIsTakenOver(t *testing.T) {
 	for range clients {
 		expect(t, <-answers, dnssec.Secure, dns.RcodeSuccess)
 	}
-}
-
-// L-6a: whoever builds a link and hits a limit leaves it to one of those who wait for it.
-func TestLinkIsTakenOver(t *testing.T) {
-	meter := &limits{hits: map[string]int{}}
-	r, _, _ := setup(t, func(c *Config) { c.Meter = meter })
-	call, leads := r.building.join("com.")
-	if !leads {
-		t.Fatal("com. is being built already")
-	}
-	answer := make(chan *Answer)
-	go func() { answer <- ask(r, "example.com.", dns.TypeMX) }()
-	eventually(t, "the link is waited for", func() bool { return meter.joined.Load() == 1 })
-	r.building.finish("com.", call, broken("com.", tooMany()))
-	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
 }
 
 // C-11: a question that no upstream replies to is a failure of theirs, remembered for 5 s, once the work on it ends, and those who wait
@@ -247,22 +232,6 @@ func TestNothingIsRememberedOfALinkInTheEnd(t *testing.T) {
 	})
 }
 
-// L-6a: a link that its builder could not afford is built by one of those who waited for it.
-func TestLimitIsNotHandedOn(t *testing.T) {
-	meter := &limits{hits: map[string]int{}}
-	r, _, _ := setup(t, func(c *Config) { c.Meter = meter })
-	w := r.newQuery(context.Background(), question("example.com.", dns.TypeMX))
-	root := w.zone(".")
-	call, _ := r.building.join("com.")
-	built := make(chan mark)
-	go func() { built <- w.link(root, "com.") }()
-	eventually(t, "the link is waited for", func() bool { return meter.joined.Load() == 1 })
-	r.building.finish("com.", call, broken("com.", tooMany()))
-	if m := <-built; m.failed() {
-		t.Errorf("handed on: %v", m.zone.Cause)
-	}
-}
-
 // L-13: work that goes on after its client was told SERVFAIL holds no slot.
 func TestBackgroundHoldsNoSlot(t *testing.T) {
 	r, u, _ := setup(t, func(c *Config) { c.InFlight = 8 })
@@ -309,14 +278,9 @@ func TestPutOutQuestionsLeaveNothing(t *testing.T) {
 		expect(t, <-answers, dnssec.Secure, dns.RcodeNameError)
 	}
 	r.Close()
-	if f, ok := r.Store.failures.alive(failureKey(question("n2.example.com.", dns.TypeA)), r.now()); ok {
+	if f, ok := r.Store.failures.alive(question("n2.example.com.", dns.TypeA), r.now()); ok {
 		t.Errorf("it is remembered that there was no room: %v", f.cause)
 	}
-}
-
-// tooMany is the failure of a query that may ask no more.
-func tooMany() *dnssec.Failure {
-	return fetch.Limit(question("example.com.", dns.TypeMX), "upstream_questions", "too many")
 }
 
 // limits is a Meter that counts limits, and what was joined.
@@ -355,13 +319,13 @@ func TestLimitsAreCounted(t *testing.T) {
 		"in_flight": func(t *testing.T, r *Resolver, _ *scripted.Upstream) {
 			r.flights = newTable(1, 1)
 			for _, key := range []string{"a", "b"} {
-				f, _, _ := r.flights.join(key, "", noZone)
+				f, _, _ := r.flights.join(named(key), "", noZone)
 				f.began = time.Now().Add(time.Hour)
 			}
 		},
 		"waiting": func(_ *testing.T, r *Resolver, _ *scripted.Upstream) {
 			r.flights = newTable(10, 1)
-			r.flights.join(failureKey(question("link.z0.com.", dns.TypeA)), "", noZone)
+			r.flights.join(keyOf(question("link.z0.com.", dns.TypeA)), "", noZone)
 		},
 		"aliases": func(t *testing.T, _ *Resolver, u *scripted.Upstream) { aliasZones(u.Tree, 13) },
 	} {
@@ -380,7 +344,7 @@ func TestLimitsAreCounted(t *testing.T) {
 			if meter.hits[name] != 1 || len(meter.hits) != 1 {
 				t.Errorf("counted %v", meter.hits)
 			}
-			if _, ok := r.Store.failures.alive(failureKey(question("link.z0.com.", dns.TypeA)), now.Now().Add(limitLife)); ok {
+			if _, ok := r.Store.failures.alive(question("link.z0.com.", dns.TypeA), now.Now().Add(limitLife)); ok {
 				t.Error("remembered for more than a second")
 			}
 		})
@@ -412,10 +376,6 @@ func TestClosed(t *testing.T) {
 	all.Wait()
 	a := ask(r, "example.com.", dns.TypeMX)
 	expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
-	w := r.newQuery(context.Background(), question("example.com.", dns.TypeMX))
-	if _, failure := w.fetch(w.question, fetch.RoleAnswer); !errors.Is(failure, fetch.ErrClosed) {
-		t.Errorf("fetched from a closed resolver: %v", failure)
-	}
 	if n := len(r.flights.byKey); n != 0 {
 		t.Errorf("%d flights are left", n)
 	}

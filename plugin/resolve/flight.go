@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"container/list"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
@@ -36,11 +37,13 @@ const (
 
 // flight is one client question being worked on, and the clients that wait for it.
 type flight struct {
-	key    string
+	key    cache.Key
 	zone   string // whose names it is counted with
 	client string // who asked it first
 	began  time.Time
-	octets int64 // what it has taken of the room; under flights.mu, as are the following
+	// forNobody: it began ahead of clients, and spends a budget that is not theirs.
+	forNobody bool
+	octets    int64 // what it has taken of the room; under flights.mu, as are the following
 
 	waiting int
 	yields  *list.Element    // its place in flights.yielding; nil if it runs to its end or holds no slot
@@ -50,12 +53,15 @@ type flight struct {
 
 	done   chan struct{}
 	mu     sync.Mutex
-	work   *query
+	work   *fetch.Account
 	cancel context.CancelCauseFunc
 	result *Answer
 
 	overdueTold atomic.Bool // as Answer.told, of those whose time was up
 }
+
+// keyOf is what identical questions have in common.
+func keyOf(q dns.Question) cache.Key { return cache.Key{Name: q.Name, Type: q.Qtype} }
 
 // flights is the table of client questions in flight (L-13). When it is full, a zone that fills it yields first to others, and
 // else a client; then the oldest question of one half that is over 200 ms old; the other half runs to its end, so that names that
@@ -65,7 +71,7 @@ type flights struct {
 	room          *fetch.Room
 	laboured      func() bool // reports whether processors are what is short
 	mu            sync.Mutex
-	byKey         map[string]*flight
+	byKey         map[cache.Key]*flight
 	running       int
 	yielding      *list.List // oldest first
 	background    *list.List // those that hold no slot any more, oldest first
@@ -76,7 +82,7 @@ type flights struct {
 func newFlights(inFlight, waiting int, room *fetch.Room, laboured func() bool) *flights {
 	return &flights{
 		half: (inFlight + 1) / 2, waiting: waiting, room: room, laboured: laboured,
-		byKey: map[string]*flight{}, yielding: list.New(), background: list.New(), zones: crowds{}, clients: crowds{},
+		byKey: map[cache.Key]*flight{}, yielding: list.New(), background: list.New(), zones: crowds{}, clients: crowds{},
 	}
 }
 
@@ -94,7 +100,7 @@ func (e *refused) failure(q dns.Question) *dnssec.Failure {
 }
 
 // join returns the flight of key for a client. If leads, the caller has to begin it. zone says whose names a new one is counted with.
-func (t *flights) join(key, client string, zone func() string) (f *flight, leads bool, no *refused) {
+func (t *flights) join(key cache.Key, client string, zone func() string) (f *flight, leads bool, no *refused) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.byKey[key]; f != nil {
@@ -118,13 +124,13 @@ func (t *flights) join(key, client string, zone func() string) (f *flight, leads
 
 // ahead returns a new flight of key, which holds no slot and nobody waits for yet; nil if there is one, or half of the table or of the
 // room is taken.
-func (t *flights) ahead(key string) *flight {
+func (t *flights) ahead(key cache.Key) *flight {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.byKey[key] != nil || t.halfFull() || !t.room.Take(flightOctets, false) {
 		return nil
 	}
-	f := &flight{key: key, began: time.Now(), octets: flightOctets, done: make(chan struct{})}
+	f := &flight{key: key, forNobody: true, began: time.Now(), octets: flightOctets, done: make(chan struct{})}
 	t.byKey[key] = f
 	return f
 }
@@ -329,7 +335,7 @@ func (t *flights) halfFull() bool {
 	return t.running+t.yielding.Len() >= t.half || t.room.Half() || t.laboured()
 }
 
-func (f *flight) begin(w *query, cancel context.CancelCauseFunc) {
+func (f *flight) begin(w *fetch.Account, cancel context.CancelCauseFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.work, f.cancel = w, cancel
@@ -361,7 +367,7 @@ func (f *flight) sought() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.work != nil {
-		f.work.account.Sought()
+		f.work.Sought()
 	}
 }
 
@@ -381,11 +387,20 @@ func (f *flight) answer() *Answer {
 	return f.result.clone()
 }
 
-// failed reports whether the flight, which is done, ended by a limit.
-func (f *flight) failed(by dnssec.LimitError) bool {
+// handsOn reports whether the outcome of the flight, which is done, is for all who wait for it, and not for its first client alone:
+// the end of a budget is not (L-6a).
+func (f *flight) handsOn() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.result.Status == dnssec.Indeterminate && errors.Is(f.result.Notes[0], by)
+	failed := f.result.Status == dnssec.Indeterminate && f.result.Notes[0].Limit()
+	return !failed || !f.forNobody && !errors.Is(f.result.Notes[0], fetch.ErrDeadline)
+}
+
+// yielded reports whether the flight, which is done, gave way to others.
+func (f *flight) yielded() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.result.Status == dnssec.Indeterminate && errors.Is(f.result.Notes[0], errYielded)
 }
 
 // overdue is what a client is told whose time is up while the work goes on.
@@ -395,7 +410,7 @@ func (f *flight) overdue(q dns.Question, after time.Duration) *Answer {
 	f.mu.Unlock()
 	missing := "the answer"
 	if w != nil {
-		missing = w.account.Missing()
+		missing = w.Missing()
 	}
 	a := refusal(dnssec.Indeterminate, &dnssec.Failure{
 		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: fetch.ErrDeadline,

@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"math"
@@ -29,10 +29,9 @@ func (p part) with(raw *dns.Msg) part {
 
 // outcome is all that came of one client question.
 type outcome struct {
-	question dns.Question
-	parts    []part
-	proven   bool   // an insecure delegation was proven on the way (C-8)
-	age      uint32 // whole seconds since its first question was put: no TTL in it is younger (C-7)
+	parts  []part
+	proven bool   // an insecure delegation was proven on the way (C-8)
+	age    uint32 // whole seconds since its first question was put: no TTL in it is younger (C-7)
 }
 
 // last is the part that decides RCODE and denial (RFC 6604 section 3).

@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
@@ -34,28 +35,27 @@ func serviceAbove(name string) string {
 // deny without proof. There, a Secure denial counts as the answer (D-17), be it held already or that of the name _tcp.HOST, from which
 // nothing below it exists (C-17) or the NSEC it comes with cover the name asked for. It is sought when a try has failed or nothing has
 // come for a while, and whichever proves first what there is, answers.
-func (w *query) partOrDenial(q dns.Question) part {
+func (w *query) partOrDenial(ctx context.Context, q dns.Question) part {
 	service := serviceAbove(q.Name)
 	if service == "" || w.why.renews() {
-		return w.part(q)
+		return w.part(ctx, q, func() {})
 	}
-	outer := w.ctx
-	ctx, cancel := context.WithCancelCause(outer)
-	s := &denialSearch{beside: w.r.queryOn(w.account, outer, q), service: service, found: cancel, done: make(chan struct{})}
+	asking, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s := &denialSearch{ctx: ctx, beside: w.r.queryOn(w.account, q, purpose{role: fetch.RoleAnswer, beside: true}),
+		service: service, found: stop, done: make(chan struct{})}
 	timer := time.AfterFunc(min(silence, w.r.Timeout/4), s.begin)
-	w.ctx, w.troubled = ctx, s.begin
-	p := w.part(q)
+	p := w.part(asking, q, s.begin)
 	timer.Stop()
-	w.ctx, w.troubled = outer, func() {}
-	cancel(nil)
 	if p.Status > dnssec.Bogus {
 		return p
 	}
-	return s.instead(outer, p)
+	return s.instead(p)
 }
 
 // denialSearch looks for a proof that there is no answer to a question.
 type denialSearch struct {
+	ctx     context.Context
 	beside  *query // the same question, on the same account (L-6)
 	service string
 	found   func(cause error)
@@ -71,12 +71,11 @@ type denialSearch struct {
 func (s *denialSearch) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.beside
-	anchor, _ := w.anchor(w.question.Name)
-	if s.begun || w.negative(anchor) != nil || w.r.InsecureAbove(w.question.Name) {
+	zone := s.beside.walk.Known(s.beside.question.Name)
+	if s.begun || zone != nil && zone.Status == dnssec.Insecure {
 		return
 	}
-	s.begun = w.r.fetcher.Go(s.run)
+	s.begun = s.beside.r.fetcher.Go(s.run)
 }
 
 // run asks for the addresses of the service's name, a type that every server knows, unless what is held suffices.
@@ -84,18 +83,18 @@ func (s *denialSearch) run() {
 	defer close(s.done)
 	defer func() {
 		if p := recover(); p != nil { // S-27
-			s.beside.r.Meter.Limit(string(ErrPanic))
+			s.beside.r.Meter.Limit(string(fetch.ErrPanic))
 		}
 	}()
 	if !s.proven() {
-		s.beside.look(question(s.service, dns.TypeA))
+		s.beside.look(s.ctx, question(s.service, dns.TypeA))
 		s.proven()
 	}
 }
 
 // proven reports whether what is held proves a denial.
 func (s *denialSearch) proven() bool {
-	p, ok := s.beside.synthesise(s.beside.question, reuse.All)
+	p, ok := s.beside.synthesise(s.ctx, s.beside.question, reuse.All)
 	if s.ok = ok && p.Denial && p.Next == ""; s.ok {
 		s.denial = p
 		s.found(errDenied)
@@ -104,20 +103,19 @@ func (s *denialSearch) proven() bool {
 }
 
 // look has q resolved on the account of w, for what is learned by it, unless that has just been done.
-func (w *query) look(q dns.Question) {
+func (w *query) look(ctx context.Context, q dns.Question) {
 	r := w.r
 	if a, _ := r.Store.answer(q, r.now()); a != nil {
 		return
 	}
-	if _, failed := r.Store.failures.alive(failureKey(q), r.now()); failed {
-		return
+	if _, failed := r.Store.failures.alive(q, r.now()); !failed {
+		sub := r.queryOn(w.account, q, w.why)
+		r.keep(ctx, sub, sub.outcome(ctx))
 	}
-	sub := r.queryOn(w.account, w.ctx, q)
-	r.keep(sub, q, r.outcome(sub, q))
 }
 
 // instead returns the denial in the place of a failure, if the search has begun and finds one.
-func (s *denialSearch) instead(ctx context.Context, failure part) part {
+func (s *denialSearch) instead(failure part) part {
 	s.mu.Lock()
 	begun := s.begun
 	s.mu.Unlock()
@@ -126,7 +124,7 @@ func (s *denialSearch) instead(ctx context.Context, failure part) part {
 	}
 	select {
 	case <-s.done:
-	case <-ctx.Done():
+	case <-s.ctx.Done():
 		return failure
 	}
 	if s.ok {

@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"context"
@@ -24,21 +24,6 @@ func TestTypeZero(t *testing.T) {
 	expect(t, a, dnssec.Secure, dns.RcodeSuccess)
 	if len(a.Answer) == 0 {
 		t.Errorf("a denial of type 0 denied the address: %v", a.Ns)
-	}
-}
-
-// C-2: that a name is no zone cut is not believed past the end of the signature that proved it.
-func TestNoCutExpires(t *testing.T) {
-	r, u, now := setup(t, nil)
-	now.Advance(u.Tree.Plan(".").Config.Expiration.Sub(now.Now()) - 50*time.Second)
-	w := r.newQuery(context.Background(), question("mx.example.com.", dns.TypeA))
-	w.zone("mx.example.com.")
-	m, ok := r.Store.mark("mx.example.com.", now.Now())
-	if !ok || m.cut != dnssec.NoCut {
-		t.Fatalf("mark %+v %v, want NoCut", m, ok)
-	}
-	if _, ok := r.Store.mark("mx.example.com.", u.Tree.Plan(".").Config.Expiration.Add(time.Second)); ok {
-		t.Error("still held for no cut when the proof has expired")
 	}
 }
 
@@ -266,7 +251,7 @@ func TestSecureStays(t *testing.T) {
 		v := dnssec.Verdict{Status: status, TTL: 300, Last: q.Name, Answer: []*dnssec.RRset{
 			{Owner: q.Name, Type: dns.TypeMX, TTL: 300, RRs: []dns.RR{rr}},
 		}}
-		return &outcome{question: q, parts: []part{{Verdict: v}}}
+		return &outcome{parts: []part{{Verdict: v}}}
 	}
 	secure, insecure, proven := set(dnssec.Secure, "s."), set(dnssec.Insecure, "i."), set(dnssec.Insecure, "p.")
 	proven.proven = true
@@ -448,7 +433,7 @@ func TestBogusIsRemembered(t *testing.T) {
 	u.Tree.Plan("stripped.com.").Fault = zones.Fault{}
 	u.Tree.Publish()
 	expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-	if _, ok := r.Store.failures.alive(failureKey(question("stripped.com.", dns.TypeMX)), now.Now()); ok {
+	if _, ok := r.Store.failures.alive(question("stripped.com.", dns.TypeMX), now.Now()); ok {
 		t.Error("the failure outlives a success")
 	}
 }
@@ -464,7 +449,7 @@ func TestAnswersAreNotShared(t *testing.T) {
 	eventually(t, "both wait", func() bool {
 		r.flights.mu.Lock()
 		defer r.flights.mu.Unlock()
-		f := r.flights.byKey[failureKey(question("example.com.", dns.TypeMX))]
+		f := r.flights.byKey[keyOf(question("example.com.", dns.TypeMX))]
 		return f != nil && f.waiting == 2
 	})
 	release()

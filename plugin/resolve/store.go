@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"encoding/binary"
@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/cache"
+	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
@@ -19,7 +20,7 @@ const nameError = dns.TypeNone
 // Store is what a Resolver remembers: answers, zones and failures. It outlives the Resolver over a reload.
 type Store struct {
 	answers  *cache.Cache
-	marks    *cache.Table[mark]
+	places   *chain.Store
 	failures *failures
 	proofs   *reuse.Store // of names that were not asked for
 	verified *cache.Digests
@@ -31,7 +32,7 @@ type Store struct {
 func NewStore(size int64) *Store {
 	return &Store{
 		answers:  cache.New(size - size/4 - size/16 - size/16 - size/64),
-		marks:    cache.NewTable(size/4, mark.cost),
+		places:   chain.NewStore(size / 4),
 		failures: newFailures(size / 16),
 		proofs:   reuse.NewStore(size / 16),
 		verified: cache.NewDigests(size / 64),
@@ -58,7 +59,7 @@ type Size struct {
 // Sizes returns how much is held, by part.
 func (s *Store) Sizes() (all Sizes) {
 	all.Answers.Bytes, all.Answers.Entries = s.answers.Size()
-	all.Zones.Bytes, all.Zones.Entries = s.marks.Size()
+	all.Zones.Bytes, all.Zones.Entries = s.places.Size()
 	all.Failures.Bytes, all.Failures.Entries = s.failures.table.Size()
 	all.Proofs.Bytes, all.Proofs.Entries = s.proofs.Size()
 	all.Signatures.Bytes, all.Signatures.Entries = s.verified.Size()
@@ -76,66 +77,13 @@ func (s *Store) Size() (octets int64, entries int) {
 
 // Evicted returns how many entries were put out to make room for others, for metrics.
 func (s *Store) Evicted() uint64 {
-	return s.answers.Evicted() + s.marks.Evicted() + s.failures.table.Evicted() + s.proofs.Evicted()
+	return s.answers.Evicted() + s.places.Evicted() + s.failures.table.Evicted() + s.proofs.Evicted()
 }
 
 // ForgetFailures drops all remembered failures: the clock was set, or upstream is back (T-14, C-11).
-func (s *Store) ForgetFailures() { s.failures.forget() }
-
-// cost estimates the octets a mark takes: measured at about 600 for a parsed P-256 key with its record, beside the zone.
-// A key is held parsed and in base64, so hostile zones of long keys are charged for them.
-func (m mark) cost() int64 {
-	const markOctets, zoneOctets, keyOctets = 150, 400, 400
-	if m.zone == nil {
-		return markOctets
-	}
-	cost := int64(markOctets + zoneOctets)
-	for _, key := range m.zone.Keys {
-		cost += keyOctets + 2*int64(len(key.RR.PublicKey))
-	}
-	return cost
-}
-
-// mark returns what is known of name. What was learned later than now was so before the clock was set back, and would outlive
-// its TTL.
-func (s *Store) mark(name string, now time.Time) (mark, bool) {
-	m, ok := s.marks.Get(name)
-	if !ok || !now.Before(m.until) || m.zone != nil && !m.zone.Expires.IsZero() && now.After(m.zone.Expires) {
-		return mark{}, false
-	}
-	return m, !now.Before(m.since)
-}
-
-// rounding is by how much links from a source that counts down may seem to live longer than those it gave before.
-const rounding = 2 * time.Second
-
-// setMark keeps m for name. What was learned beside the links outlives them.
-func (s *Store) setMark(name string, m mark) {
-	s.marks.Update(name, func(old mark, _ bool) (mark, bool) {
-		m.tried, m.flat = old.tried, old.flat
-		m.claimed = old.claimed && !m.until.After(old.until.Add(rounding))
-		return m, true
-	})
-}
-
-// mayRefresh notes that the links of name are fetched past the cache now, and reports whether the last time was long
-// enough ago (V-14).
-func (s *Store) mayRefresh(name string, now time.Time) (may bool) {
-	s.marks.Update(name, func(m mark, ok bool) (mark, bool) {
-		if may = ok && now.Sub(m.tried).Abs() >= refreshEvery; may { // the clock may have been set back
-			m.tried = now
-		}
-		return m, ok
-	})
-	return may
-}
-
-// flatten notes that the zone signs names below its apex itself (warm).
-func (s *Store) flatten(apex string) {
-	s.marks.Update(apex, func(m mark, ok bool) (mark, bool) {
-		m.flat = true
-		return m, ok
-	})
+func (s *Store) ForgetFailures() {
+	s.failures.forget()
+	s.places.ForgetFailures()
 }
 
 // answer returns what is cached for q: its own entry, or that its name does not exist (C-4); and whether it should be renewed.
@@ -153,16 +101,16 @@ func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
 	a = &Answer{
 		Status: dnssec.Status(e.Status), Rcode: m.Rcode, Answer: m.Answer, Ns: m.Ns, Notes: unpackNotes(e.Notes), Cached: true,
 	}
-	return a, !e.Claimed && endsSoon(now, e.Stored, e.Life, e.Expires)
+	return a, !e.Claimed && chain.EndsSoon(now, e.Stored, e.Life, e.Expires)
 }
 
 // remember keeps what came of q: an answer with its proofs under that name and type alone (C-15), for its lifetime; a failure briefly.
 func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, least, most time.Duration) {
 	if a.Status <= dnssec.Bogus {
-		s.failures.add(failureKey(q), failure{status: a.Status, cause: a.Notes[0], told: a.told}, now)
+		s.failures.add(failure{question: q, status: a.Status, cause: a.Notes[0], told: a.told}, now)
 		return
 	}
-	s.failures.drop(failureKey(q))
+	s.failures.drop(q)
 	if q.Qtype == nameError {
 		return
 	}
@@ -195,7 +143,7 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 
 // forget undoes remember.
 func (s *Store) forget(q dns.Question, o *outcome) {
-	s.failures.drop(failureKey(q))
+	s.failures.drop(q)
 	for _, key := range []cache.Key{{Name: q.Name, Type: q.Qtype}, {Name: q.Name, Type: nameError}, {Name: o.last().Last, Type: nameError}} {
 		s.answers.Remove(key)
 	}
@@ -213,10 +161,11 @@ func (s *Store) put(key cache.Key, e *cache.Entry, a *Answer, now time.Time) {
 	s.answers.Put(key, e, now)
 }
 
-// packNotes keeps what of the notes an EDE option and the log need: code and text.
+// packNotes keeps what of the notes is told and decided by: kind, code and text.
 func packNotes(notes []*dnssec.Failure) (b []byte) {
 	for _, f := range notes {
 		text := f.Text[:min(len(f.Text), 0xffff)]
+		b = append(b, byte(f.Kind))
 		b = binary.BigEndian.AppendUint16(b, f.Code)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
 		b = append(b, text...)
@@ -225,10 +174,11 @@ func packNotes(notes []*dnssec.Failure) (b []byte) {
 }
 
 func unpackNotes(b []byte) (notes []*dnssec.Failure) {
-	for len(b) >= 4 {
-		n := int(binary.BigEndian.Uint16(b[2:]))
-		notes = append(notes, &dnssec.Failure{Code: binary.BigEndian.Uint16(b), Text: string(b[4 : 4+n])})
-		b = b[4+n:]
+	const head = 5
+	for len(b) >= head {
+		n := head + int(binary.BigEndian.Uint16(b[3:]))
+		notes = append(notes, &dnssec.Failure{Kind: dnssec.Kind(b[0]), Code: binary.BigEndian.Uint16(b[1:]), Text: string(b[head:n])})
+		b = b[n:]
 	}
 	return notes
 }

@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"context"
@@ -112,38 +112,11 @@ func TestRenewFails(t *testing.T) {
 	}
 }
 
-// C-14: signatures that end within half of the TTL are reason enough, short TTLs are not.
-func TestEndsSoon(t *testing.T) {
-	start := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	for _, tt := range []struct {
-		age, life, expires time.Duration // expires 0: never
-		want               bool
-	}{
-		{0, 100 * time.Second, 0, false},
-		{89 * time.Second, 100 * time.Second, 0, false},
-		{90 * time.Second, 100 * time.Second, 0, true},
-		{9 * time.Second, 10 * time.Second, 0, true},
-		{8500 * time.Millisecond, 9 * time.Second, 0, false},
-		{50 * time.Second, 100 * time.Second, 100 * time.Second, false},
-		{51 * time.Second, 100 * time.Second, 100 * time.Second, true},
-		{51 * time.Second, 100 * time.Second, 1000 * time.Second, false},
-	} {
-		var expires time.Time
-		if tt.expires != 0 {
-			expires = start.Add(tt.expires)
-		}
-		if got := endsSoon(start.Add(tt.age), start, tt.life, expires); got != tt.want {
-			t.Errorf("%+v: %v", tt, got)
-		}
-	}
-}
-
 // C-14, C-16: DS and DNSKEY of a zone in use are fetched again before they end, once, so that no client waits for them.
 func TestRenewLinks(t *testing.T) {
 	r, u, now := setup(t, prefetching)
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
-	m, _ := r.Store.mark("example.com.", now.Now())
-	life := m.until.Sub(m.since)
+	life := r.chain.Known("example.com.").Until.Sub(now.Now())
 	links := func() (n int) {
 		for _, q := range u.Asked() {
 			if q == "example.com. DS" || q == "example.com. DNSKEY" {
@@ -158,15 +131,10 @@ func TestRenewLinks(t *testing.T) {
 	}{{life/10 + 2*time.Second, 2}, {life / 10, 4}, {life/10 - time.Second, 4}} {
 		now.Set(scripted.Noon.Add(life - step.left))
 		expect(t, ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-			m, ok := r.Store.mark("example.com.", now.Now())
-			if ok && links() == step.want && (step.want == 2 || m.until.Equal(now.Now().Add(life)) || i == 2) {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%v before their end the links were asked for %d times, want %d; they end %v", step.left, links(), step.want, m.until)
-			}
-		}
+		eventually(t, "the links to be renewed", func() bool {
+			renewed := r.chain.Known("example.com.").Until.Sub(scripted.Noon) > life
+			return links() == step.want && renewed == (step.want > 2)
+		})
 	}
 }
 
@@ -175,7 +143,7 @@ func TestNoPrefetch(t *testing.T) {
 	r, u, now := setup(t, nil)
 	life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
 	u.Forget()
-	r.Ahead(question("mx.example.com.", dns.TypeA), false, nil)
+	r.Ahead().Resolve(question("mx.example.com.", dns.TypeA), false, nil)
 	now.Advance(life - time.Second)
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 	if n := r.aheads.Load(); n != 0 || len(u.Asked()) != 0 {
@@ -188,7 +156,7 @@ func TestAhead(t *testing.T) {
 	r, u, _ := setup(t, prefetching)
 	told := make(chan *Answer, 1)
 	for _, cached := range []bool{false, true} {
-		r.Ahead(question("MX.example.com.", dns.TypeA), false, func(a *Answer) { told <- a })
+		r.Ahead().Resolve(question("MX.example.com.", dns.TypeA), false, func(a *Answer) { told <- a })
 		if a := <-told; a.Status != dnssec.Secure || a.Cached != cached {
 			t.Errorf("told %v, cached %v, want cached %v", a.Status, a.Cached, cached)
 		}
@@ -206,7 +174,7 @@ func TestAheadNear(t *testing.T) {
 		r, u, _ := setup(t, prefetching)
 		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 		u.Forget()
-		r.Ahead(question("mx.example.com.", dns.TypeA), near, nil)
+		r.Ahead().Resolve(question("mx.example.com.", dns.TypeA), near, nil)
 		settled(t, r)
 		if got := u.Asked(); len(got) != want {
 			t.Errorf("near %v: asked %v", near, got)
@@ -226,16 +194,16 @@ func TestAheadIsBounded(t *testing.T) {
 		return fetch.Reply{}, errors.New("unreachable"), true
 	})
 	for i := range 2 * aheadInFlight {
-		r.Ahead(question(fmt.Sprintf("n%d.example.com.", i/2), dns.TypeA), true, nil)
+		r.Ahead().Resolve(question(fmt.Sprintf("n%d.example.com.", i/2), dns.TypeA), true, nil)
 	}
-	r.Ahead(question("more.example.com.", dns.TypeA), true, nil)
+	r.Ahead().Resolve(question("more.example.com.", dns.TypeA), true, nil)
 	if n := r.aheads.Load(); n != aheadInFlight {
 		t.Errorf("%d at once, want %d", n, aheadInFlight)
 	}
 	close(release)
 	settled(t, r)
 	u.Forget()
-	r.Ahead(question("n0.example.com.", dns.TypeA), true, nil)
+	r.Ahead().Resolve(question("n0.example.com.", dns.TypeA), true, nil)
 	settled(t, r)
 	if u.Count("n0.example.com. A") != 0 {
 		t.Error("what failed a moment ago was asked for again")
@@ -243,16 +211,16 @@ func TestAheadIsBounded(t *testing.T) {
 	u.Follow(nil)
 	r.Close()
 	told := make(chan *Answer, 1)
-	r.Ahead(question("mx.example.com.", dns.TypeAAAA), true, func(a *Answer) { told <- a })
+	r.Ahead().Resolve(question("mx.example.com.", dns.TypeAAAA), true, func(a *Answer) { told <- a })
 	if a := <-told; a != nil {
 		t.Errorf("told %v after Close", a.Status)
 	}
 }
 
 // What is known of zones on the way to a name.
-func TestZoneAbove(t *testing.T) {
+func TestZoneKnown(t *testing.T) {
 	r, _, _ := setup(t, prefetching)
-	if z := r.ZoneAbove("mx.example.com."); z != "" || r.InsecureAbove("mx.insecure.com.") {
+	if z, insecure := r.ZoneKnown("mx.example.com."); z != "" || insecure {
 		t.Errorf("zone %q is known before anything was asked", z)
 	}
 	for _, name := range []string{"example.com.", "insecure.com."} {
@@ -262,11 +230,8 @@ func TestZoneAbove(t *testing.T) {
 	for name, want := range map[string]string{
 		"Mx.Example.com.": "example.com.", "a.mx.example.com.": "example.com.", "mx.other.com.": "com.", "mx.insecure.com.": "insecure.com.",
 	} {
-		if z := r.ZoneAbove(name); z != want {
-			t.Errorf("%s: zone %q, want %q", name, z, want)
-		}
-		if got := r.InsecureAbove(name); got != (want == "insecure.com.") {
-			t.Errorf("%s: insecure %v", name, got)
+		if z, insecure := r.ZoneKnown(name); z != want || insecure != (want == "insecure.com.") {
+			t.Errorf("%s: zone %q, insecure %v, want %q", name, z, insecure, want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
@@ -19,6 +20,9 @@ import (
 func newTable(inFlight, waiting int) *flights {
 	return newFlights(inFlight, waiting, fetch.NewRoom(1<<40), func() bool { return false })
 }
+
+// named is the key of some question.
+func named(name string) cache.Key { return cache.Key{Name: name} }
 
 // noZone is for flights of which it does not matter.
 func noZone() string { return "" }
@@ -29,7 +33,7 @@ func of(zone string) func() string { return func() string { return zone } }
 func fill(t *testing.T, table *flights, zone string, n int) (all []*flight) {
 	t.Helper()
 	for i := range n {
-		f, _, no := table.join(fmt.Sprint(zone, i), "", of(zone))
+		f, _, no := table.join(named(fmt.Sprint(zone, i)), "", of(zone))
 		if no != nil {
 			t.Fatalf("question %d of %s: %v", i, zone, no.limit)
 		}
@@ -63,7 +67,7 @@ func TestCrowdYieldsFirst(t *testing.T) {
 			if laboured {
 				time.Sleep(behindAfter)
 			}
-			if _, _, no := table.join("one more", "", of("flood.example.")); no == nil || no.limit != limit {
+			if _, _, no := table.join(named("one more"), "", of("flood.example.")); no == nil || no.limit != limit {
 				t.Errorf("laboured %v: the zone that fills the table got one place more: %v", laboured, no)
 			}
 			late := fill(t, table, "late.example.", 5)
@@ -78,7 +82,7 @@ func TestCrowdYieldsFirst(t *testing.T) {
 				t.Errorf("laboured %v: others than the five expected were put out", laboured)
 			}
 			time.Sleep(yieldAfter)
-			_, _, no := table.join("one more", "", of("flood.example."))
+			_, _, no := table.join(named("one more"), "", of("flood.example."))
 			if (no == nil) == laboured {
 				t.Errorf("laboured %v: an old question yields to one of the crowd: %v", laboured, no == nil)
 			}
@@ -110,7 +114,7 @@ func TestBackgroundYieldsFirst(t *testing.T) {
 	if one := fill(t, table, "c.", 1); len(causes) != 1 || !errors.Is(causes[0], fetch.ErrDeadline) || ended(one) != 0 {
 		t.Errorf("ended: %v", causes)
 	}
-	f := table.byKey["b.1"]
+	f := table.byKey[named("b.1")]
 	table.release(begun(99, f))
 	if table.background.Len() != 0 || len(causes) != 13 || !errors.Is(causes[99], fetch.ErrDeadline) {
 		t.Errorf("%d go on in the background of a full table", table.background.Len())
@@ -198,21 +202,21 @@ func TestProcessorsAreShort(t *testing.T) {
 		table := newTable(1000, 10)
 		table.laboured = func() bool { return short }
 		all := fill(t, table, "flood.example.", leastCrowd)
-		late, _, _ := table.join("late", "", noZone)
+		late, _, _ := table.join(named("late"), "", noZone)
 		table.release(late)
 		if table.busy() || table.background.Len() != 1 {
 			t.Fatal("busy with few questions")
 		}
 		short = true
 		time.Sleep(behindAfter - time.Nanosecond)
-		if _, _, no := table.join("while all are young", "", of("flood.example.")); no != nil {
+		if _, _, no := table.join(named("while all are young"), "", of("flood.example.")); no != nil {
 			t.Errorf("no place while all are young: %v", no)
 		}
 		time.Sleep(time.Nanosecond)
-		if _, _, no := table.join("one more", "", of("flood.example.")); no == nil || no.limit != errProcessors {
+		if _, _, no := table.join(named("one more"), "", of("flood.example.")); no == nil || no.limit != errProcessors {
 			t.Errorf("the zone got one place more: %v", no)
 		}
-		if f, leads, _ := table.join("flood.example.0", "", noZone); leads || f != all[0] {
+		if f, leads, _ := table.join(named("flood.example.0"), "", noZone); leads || f != all[0] {
 			t.Error("a question that is being worked on was not joined")
 		}
 		fill(t, table, "other.example.", leastCrowd)
@@ -223,7 +227,7 @@ func TestProcessorsAreShort(t *testing.T) {
 		for _, f := range all[2:] {
 			table.remove(f)
 		}
-		if _, _, no := table.join("few", "", of("flood.example.")); no != nil {
+		if _, _, no := table.join(named("few"), "", of("flood.example.")); no != nil {
 			t.Errorf("no place beside a few that are old: %v", no)
 		}
 		short = false
@@ -240,16 +244,16 @@ func TestClientYields(t *testing.T) {
 		table := newTable(40, 10)
 		var greedy []*flight
 		for i := range 40 {
-			f, _, no := table.join(fmt.Sprint("greedy", i), "192.0.2.1", of(fmt.Sprint("zone", i)))
+			f, _, no := table.join(named(fmt.Sprint("greedy", i)), "192.0.2.1", of(fmt.Sprint("zone", i)))
 			if no != nil {
 				t.Fatal(no.limit)
 			}
 			greedy = append(greedy, f)
 		}
-		if _, _, no := table.join("one more", "192.0.2.1", of("another")); no == nil || no.limit != "in_flight" {
+		if _, _, no := table.join(named("one more"), "192.0.2.1", of("another")); no == nil || no.limit != "in_flight" {
 			t.Errorf("the client that fills the table got one place more: %v", no)
 		}
-		modest, _, no := table.join("modest", "192.0.2.2", of("zone1"))
+		modest, _, no := table.join(named("modest"), "192.0.2.2", of("zone1"))
 		if no != nil || ended(greedy[:1]) != 1 || ended(greedy) != 1 {
 			t.Fatalf("%v; %d of the client's were put out", no, ended(greedy))
 		}
@@ -257,7 +261,7 @@ func TestClientYields(t *testing.T) {
 			table.remove(f)
 		}
 		fill(t, table, "flood.example.", 30) // of another client
-		table.join("mail", "192.0.2.1", of("mail.example."))
+		table.join(named("mail"), "192.0.2.1", of("mail.example."))
 		if ended(greedy) != 1 || ended([]*flight{modest}) != 0 || table.zones["flood.example."].Len() != 29 {
 			t.Errorf("%d of the client's were put out, %d are left of the zone", ended(greedy), table.zones["flood.example."].Len())
 		}

@@ -1,4 +1,4 @@
-package chain
+package resolve
 
 import (
 	"fmt"
@@ -15,24 +15,24 @@ import (
 // L-13: identical questions are joined, up to `waiting` clients each.
 func TestFlightsJoin(t *testing.T) {
 	table := newTable(10, 2)
-	first, leads, no := table.join("a", "", noZone)
+	first, leads, no := table.join(named("a"), "", noZone)
 	if !leads || no != nil {
 		t.Fatalf("the first client does not lead: %v %v", leads, no)
 	}
-	second, leads, _ := table.join("a", "", noZone)
+	second, leads, _ := table.join(named("a"), "", noZone)
 	if leads || second != first {
 		t.Fatal("the second client was not joined")
 	}
-	if _, _, no := table.join("a", "", noZone); no == nil || no.limit != "waiting" {
+	if _, _, no := table.join(named("a"), "", noZone); no == nil || no.limit != "waiting" {
 		t.Fatalf("the third of at most two clients got in: %v", no)
 	}
 	table.leave(first)
-	if _, _, no := table.join("a", "", noZone); no != nil {
+	if _, _, no := table.join(named("a"), "", noZone); no != nil {
 		t.Fatalf("a place that was left is not free: %v", no)
 	}
 	first.finish(&Answer{Rcode: dns.RcodeSuccess})
 	table.remove(first)
-	if _, leads, _ := table.join("a", "", noZone); !leads {
+	if _, leads, _ := table.join(named("a"), "", noZone); !leads {
 		t.Fatal("a flight that has ended is still joined")
 	}
 }
@@ -42,14 +42,14 @@ func TestFlightsYield(t *testing.T) {
 	table := newTable(4, 10)
 	var all []*flight
 	for i := range 4 {
-		f, _, no := table.join(fmt.Sprint(i), "", noZone)
+		f, _, no := table.join(named(fmt.Sprint(i)), "", noZone)
 		if no != nil {
 			t.Fatalf("question %d of 4 refused: %v", i, no)
 		}
 		f.began = time.Now().Add(time.Hour) // however slow the machine is
 		all = append(all, f)
 	}
-	if _, _, no := table.join("young", "", noZone); no == nil || no.limit != "in_flight" {
+	if _, _, no := table.join(named("young"), "", noZone); no == nil || no.limit != "in_flight" {
 		t.Fatalf("full of young questions, yet one more got in: %v", no)
 	}
 	for _, f := range all {
@@ -57,7 +57,7 @@ func TestFlightsYield(t *testing.T) {
 	}
 	cancelled := false
 	all[2].begin(nil, func(error) { cancelled = true })
-	if _, leads, no := table.join("new", "", noZone); !leads || no != nil {
+	if _, leads, no := table.join(named("new"), "", noZone); !leads || no != nil {
 		t.Fatalf("nobody gave way: %v", no)
 	}
 	select {
@@ -81,14 +81,14 @@ func TestFlightsYield(t *testing.T) {
 func TestFlightsYieldByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := newTable(2, 10)
-		table.join("runs to its end", "", noZone)
-		table.join("yields", "", noZone)
+		table.join(named("runs to its end"), "", noZone)
+		table.join(named("yields"), "", noZone)
 		time.Sleep(200*time.Millisecond - 1)
-		if _, _, no := table.join("new", "", noZone); no == nil {
+		if _, _, no := table.join(named("new"), "", noZone); no == nil {
 			t.Error("put out too early")
 		}
 		time.Sleep(time.Nanosecond)
-		if _, _, no := table.join("new", "", noZone); no != nil {
+		if _, _, no := table.join(named("new"), "", noZone); no != nil {
 			t.Errorf("not put out: %v", no)
 		}
 	})
@@ -97,16 +97,16 @@ func TestFlightsYieldByAge(t *testing.T) {
 // L-13: work that goes on after its clients were answered holds no slot.
 func TestFlightsRelease(t *testing.T) {
 	table := newTable(2, 10)
-	a, _, _ := table.join("a", "", noZone)
-	b, _, _ := table.join("b", "", noZone)
+	a, _, _ := table.join(named("a"), "", noZone)
+	b, _, _ := table.join(named("b"), "", noZone)
 	table.release(a)
 	table.release(b)
 	for _, key := range []string{"c", "d"} {
-		if _, leads, no := table.join(key, "", noZone); !leads || no != nil {
+		if _, leads, no := table.join(named(key), "", noZone); !leads || no != nil {
 			t.Fatalf("%s found no slot: %v", key, no)
 		}
 	}
-	if _, leads, _ := table.join("a", "", noZone); leads {
+	if _, leads, _ := table.join(named("a"), "", noZone); leads {
 		t.Fatal("background work is no longer joined")
 	}
 	table.remove(a)
@@ -116,13 +116,13 @@ func TestFlightsRelease(t *testing.T) {
 	}
 }
 
-// C-11: Bogus lives 5 s and doubles to 60 s, network failures 5 s, links 1 s, limits 1 s without doubling (L-6a).
+// C-11: Bogus lives 5 s and doubles to 60 s, network failures 5 s, limits 1 s without doubling (L-6a).
 func TestFailureLives(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	bogus := failure{status: dnssec.Bogus, cause: &dnssec.Failure{Code: 6}}
-	network := failure{cause: &dnssec.Failure{Code: 22}}
-	link := failure{cause: &dnssec.Failure{Code: 22}, link: true}
-	limit := failure{status: dnssec.Bogus, cause: fetch.Limit(question("x.", 1), "aliases", "limit")}
+	q := question("x.", 1)
+	bogus := failure{question: q, status: dnssec.Bogus, cause: &dnssec.Failure{Code: 6}}
+	network := failure{question: q, cause: &dnssec.Failure{Code: 22}}
+	limit := failure{question: q, status: dnssec.Bogus, cause: fetch.Limit(q, "aliases", "limit")}
 	for _, test := range []struct {
 		name  string
 		f     failure
@@ -130,18 +130,17 @@ func TestFailureLives(t *testing.T) {
 	}{
 		{"bogus", bogus, []int{5, 10, 20, 40, 60, 60}},
 		{"network", network, []int{5, 5, 5}},
-		{"link", link, []int{1, 1}},
 		{"limit", limit, []int{1, 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			failures, now := newFailures(1<<20), start
 			for i, life := range test.lives {
-				failures.add("k", test.f, now)
+				failures.add(test.f, now)
 				end := now.Add(time.Duration(life) * time.Second)
-				if _, ok := failures.alive("k", end.Add(-1)); !ok {
+				if _, ok := failures.alive(q, end.Add(-1)); !ok {
 					t.Errorf("failure %d ended before %d s", i, life)
 				}
-				if _, ok := failures.alive("k", end); ok {
+				if _, ok := failures.alive(q, end); ok {
 					t.Errorf("failure %d lives at %d s", i, life)
 				}
 				now = end
@@ -150,24 +149,24 @@ func TestFailureLives(t *testing.T) {
 	}
 	t.Run("a long quiet time begins anew", func(t *testing.T) {
 		failures := newFailures(1 << 20)
-		failures.add("k", bogus, start)
-		failures.add("k", bogus, start.Add(time.Hour))
-		if _, ok := failures.alive("k", start.Add(time.Hour+6*time.Second)); ok {
+		failures.add(bogus, start)
+		failures.add(bogus, start.Add(time.Hour))
+		if _, ok := failures.alive(q, start.Add(time.Hour+6*time.Second)); ok {
 			t.Error("doubled after an hour of quiet")
 		}
 	})
 	t.Run("forgotten", func(t *testing.T) {
 		failures := newFailures(1 << 20)
-		failures.add("k", bogus, start)
+		failures.add(bogus, start)
 		failures.forget()
-		if _, ok := failures.alive("k", start); ok {
+		if _, ok := failures.alive(q, start); ok {
 			t.Error("still remembered")
 		}
 	})
 }
 
 func TestNotesRoundTrip(t *testing.T) {
-	in := []*dnssec.Failure{{Code: 1, Text: "one"}, {Code: 27, Text: ""}, {Code: 6, Text: "ü"}}
+	in := []*dnssec.Failure{{Kind: dnssec.OfDistrust, Code: 1, Text: "one"}, {Code: 27, Text: ""}, {Code: 6, Text: "ü"}}
 	out := unpackNotes(packNotes(in))
 	if len(out) != len(in) {
 		t.Fatalf("%d notes of %d", len(out), len(in))
@@ -175,17 +174,6 @@ func TestNotesRoundTrip(t *testing.T) {
 	for i := range in {
 		if *in[i] != *out[i] {
 			t.Errorf("note %d: %+v became %+v", i, in[i], out[i])
-		}
-	}
-}
-
-func TestWithoutUnderscore(t *testing.T) {
-	for name, want := range map[string]string{
-		"_25._tcp.mx.example.com.": "mx.example.com.", "mx.example.com.": "mx.example.com.",
-		"a._domainkey.example.com.": "example.com.", ".": ".", "_tcp.": ".", "_a.b._c.d.": "d.",
-	} {
-		if got := withoutUnderscore(name); got != want {
-			t.Errorf("withoutUnderscore(%s) = %s, want %s", name, got, want)
 		}
 	}
 }

@@ -1,0 +1,90 @@
+package chain
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// CodeNegative is the Extended DNS Error of what a negative trust anchor keeps from being validated (IANA's registry; the DNS
+// library has no name for it).
+const CodeNegative uint16 = 33
+
+// NegativeAnchor is a negative trust anchor (RFC 7646): until it ends, the zone and all below it are Insecure, with Extended DNS
+// Error 33, unless a trust anchor is nearer to a name (T-18).
+type NegativeAnchor struct {
+	Zone   string    // canonical; without effect where a trust anchor is, as at the root, or none above
+	Until  time.Time // by Config.Clock
+	Reason string    // for people, clients among them; may be empty
+}
+
+// negativeAnchors are the zones that negative trust anchors make. They are never changed: a walk works with those that it
+// began with.
+type negativeAnchors map[string]*dnssec.Zone
+
+func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
+	zones := negativeAnchors{}
+	for _, n := range all {
+		if _, above := c.anchor(n.Zone, nil); !above || len(c.Anchors[n.Zone]) > 0 {
+			continue
+		}
+		end := c.Now().Add(n.Until.Sub(c.Clock().Round(0))) // the two differ where the time of judgement is given
+		zones[n.Zone] = &dnssec.Zone{Name: n.Zone, Status: dnssec.Insecure, Until: end, Expires: end, Cause: n.failure()}
+	}
+	return &zones
+}
+
+func (n NegativeAnchor) failure() *dnssec.Failure {
+	f := &dnssec.Failure{
+		Kind: dnssec.OfDistrust, Code: CodeNegative, Zone: n.Zone,
+		Text: fmt.Sprintf("%s: not validated, by a negative trust anchor until %s UTC", n.Zone, n.Until.UTC().Format("2006-01-02 15:04")),
+	}
+	if n.Reason != "" {
+		f.Text += ": " + n.Reason
+	}
+	return f
+}
+
+// at returns the zone that a negative trust anchor of this very name makes; nil if there is none, or it is over.
+func (n negativeAnchors) at(name string, now time.Time) *dnssec.Zone {
+	if z := n[name]; z != nil && now.Before(z.Until) {
+		return z
+	}
+	return nil
+}
+
+// Distrust replaces the negative trust anchors. It returns the zones where one has begun or ended, and whether any has ended or
+// says something else now: what rests on one elsewhere, as aliases from other zones do, holds no longer then.
+func (c *Chain) Distrust(all []NegativeAnchor) (zones []string, elsewhere bool) {
+	fresh, old := *c.newNegativeAnchors(all), *c.negative.Load()
+	c.negative.Store(&fresh)
+	c.Restart()
+	for name, z := range fresh {
+		if was := old[name]; was == nil {
+			zones = append(zones, name)
+		} else if was.Cause.Text != z.Cause.Text || !was.Until.Equal(z.Until) {
+			elsewhere = true
+		}
+	}
+	for name := range old {
+		if fresh[name] == nil {
+			zones, elsewhere = append(zones, name), true
+		}
+	}
+	return zones, elsewhere
+}
+
+// Restart puts all walks that have begun out of date (C-12).
+func (c *Chain) Restart() { c.generation.Add(1) }
+
+// anchor returns the closest anchor at or above name, which alone decides: a configured one (V-12), or a negative one that
+// is still alive (T-18).
+func (c *Chain) anchor(name string, negative negativeAnchors) (zone string, ok bool) {
+	for zone = range dnssec.Ancestors(name) {
+		if len(c.Anchors[zone]) > 0 || negative.at(zone, c.Now()) != nil {
+			return zone, true
+		}
+	}
+	return "", false
+}

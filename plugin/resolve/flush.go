@@ -1,0 +1,83 @@
+package resolve
+
+import (
+	"context"
+	"slices"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/cache"
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
+)
+
+// Distrust replaces the negative trust anchors. Where there is another now, all that was remembered of the names at and
+// below it is forgotten, and so are all answers that rest on one, and failures (C-12).
+func (r *Resolver) Distrust(all []chain.NegativeAnchor) {
+	zones, elsewhere := r.chain.Distrust(all)
+	r.flights.part()
+	for _, zone := range zones {
+		r.Store.flush(zone)
+	}
+	if elsewhere {
+		r.Store.flushNegative()
+	}
+	r.Store.ForgetFailures()
+}
+
+// Flush forgets what is remembered of name and of all below it (C-12), and what is being found out.
+func (r *Resolver) Flush(name string) Flushed {
+	r.chain.Restart()
+	r.flights.part()
+	return r.Store.flush(dns.CanonicalName(name))
+}
+
+// Retest answers q past the cache of answers, as if there were no negative trust anchors.
+func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
+	q.Name = dns.CanonicalName(q.Name)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
+	defer cancel()
+	defer rescue(q, &a)
+	w := r.newQuery(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
+	w.walk.TrustAll()
+	return w.outcome(ctx).answer(r.judgedAt(), r.MaxTTL)
+}
+
+// Flushed counts what was forgotten.
+type Flushed struct {
+	Answers  int `json:"answers"`  // validated, denials among them
+	Zones    int `json:"zones"`    // names known to be zone cuts, or to be none
+	Failures int `json:"failures"` // of questions and of links
+}
+
+// flush forgets all about name and the names below it, and what would deny them.
+func (s *Store) flush(name string) (n Flushed) {
+	s.proofs.Flush(name)
+	for at := name; at != "."; {
+		at = dnssec.Parent(at)
+		s.answers.Remove(cache.Key{Name: at, Type: nameError}) // C-17
+	}
+	under := func(key string) bool { return dns.IsSubDomain(name, key) }
+	for _, k := range s.answers.Keys(func(k cache.Key, _ []byte) bool { return under(k.Name) }) {
+		s.answers.Remove(k)
+		n.Answers++
+	}
+	n.Zones, n.Failures = s.places.Flush(name)
+	for _, f := range s.failures.below(name) {
+		s.failures.drop(f.question)
+		n.Failures++
+	}
+	return n
+}
+
+// flushNegative forgets the answers that rest on a negative trust anchor.
+func (s *Store) flushNegative() {
+	for _, k := range s.answers.Keys(func(_ cache.Key, notes []byte) bool {
+		return slices.ContainsFunc(unpackNotes(notes), func(f *dnssec.Failure) bool {
+			return f.Kind == dnssec.OfDistrust
+		})
+	}) {
+		s.answers.Remove(k)
+	}
+}

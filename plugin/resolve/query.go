@@ -1,0 +1,138 @@
+package resolve
+
+import (
+	"context"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/chain"
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
+)
+
+// query is the work for one question: a client's, or one that is asked beside it on its account.
+type query struct {
+	r        *Resolver
+	account  *fetch.Account
+	walk     *chain.Walk
+	question dns.Question
+	why      purpose
+}
+
+// newQuery returns the work for q on an account of its own, which lives as long as ctx.
+func (r *Resolver) newQuery(ctx context.Context, q dns.Question, why purpose) *query {
+	return r.queryOn(r.fetcher.Open(ctx, q, why.spends(r.fetcher)), q, why)
+}
+
+// queryOn returns the work for q on an account.
+func (r *Resolver) queryOn(account *fetch.Account, q dns.Question, why purpose) *query {
+	return &query{r: r, account: account, walk: r.chain.NewWalk(account), question: q, why: why}
+}
+
+// outcome is all that comes of the question.
+func (w *query) outcome(ctx context.Context) *outcome {
+	asked := w.r.now()
+	o := w.resolve(ctx)
+	o.age = seconds(max(0, w.r.now().Sub(asked)))
+	return o
+}
+
+// resolve fetches, walks and judges until the alias chain ends.
+func (w *query) resolve(ctx context.Context) *outcome {
+	q := w.question
+	p, held := w.unasked(ctx, q)
+	if !held {
+		if _, limit := w.account.Ask(q, w.why.role); limit != nil {
+			return &outcome{parts: []part{failed(limit)}}
+		}
+		if !w.why.near {
+			w.walk.Ahead(q)
+		}
+	}
+	o := &outcome{}
+	for visited := map[string]bool{}; ; p, held = w.unasked(ctx, q) {
+		visited[q.Name] = true
+		if !held {
+			p = w.partOrDenial(ctx, q)
+		}
+		o.parts = append(o.parts, p)
+		o.proven = w.walk.InsecureProven()
+		if p.Status <= dnssec.Bogus || p.Next == "" {
+			return o
+		}
+		if q.Name = p.Next; visited[q.Name] {
+			o.parts = append(o.parts, failed(&dnssec.Failure{
+				Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: dns.TypeCNAME, Text: q.Name + ": alias loop",
+			}))
+			return o
+		}
+	}
+}
+
+// part resolves one question as far as one reply leads, trying again elsewhere what does not validate (V-14). troubled is told
+// that a try has failed.
+func (w *query) part(ctx context.Context, q dns.Question, troubled func()) part {
+	got, failure := w.account.Fetch(ctx, q, w.why.role)
+	var avoid []string
+	var last part
+	for n := 0; ; {
+		switch {
+		case failure == nil:
+			last = w.verdict(ctx, q, got, n > 0)
+		case failure.Limit() || last.Status != dnssec.Bogus: // else what was wrong with a reply says more than that none came
+			last = failed(failure).with(last.raw)
+		}
+		if last.Status > dnssec.Bogus {
+			if last.Status == dnssec.Secure {
+				w.walk.NoteSigners(last.Answer)
+			}
+			return last
+		}
+		if last.Cause.Limit() || failure == nil && chainBroken(last, got) {
+			return last
+		}
+		troubled()
+		if failure == nil {
+			avoid = append(avoid, got.Upstream)
+		}
+		n = w.r.fetcher.NextTry(n, failure != nil)
+		again := w.account.Again(ctx, q, n, avoid, false)
+		if again == nil {
+			return last
+		}
+		got, failure = again.Wait(ctx)
+	}
+}
+
+// chainBroken reports whether the fault lies in a zone, whose links have had their own tries: another reply would need them
+// too. That does not hold of a reply without signatures, which may be stripped: it leads the walk to names that another
+// does not.
+func chainBroken(p part, got *fetch.Grouped) bool {
+	return got.Signed() && (p.Cause.Kind == dnssec.OfLink || p.Cause.Kind == dnssec.OfMissingLink)
+}
+
+// verdict judges one reply; if it is Bogus the links that led to it, with own all of them, are fetched anew and it is judged again
+// (V-14).
+func (w *query) verdict(ctx context.Context, q dns.Question, got *fetch.Grouped, own bool) part {
+	p := w.judged(ctx, q, got)
+	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.walk.Refresh(ctx, p.Cause.Owner, own) {
+		return p
+	}
+	return w.judged(ctx, q, got)
+}
+
+// judged has the judge name the zones it needs, walks to them, and returns its verdict.
+func (w *query) judged(ctx context.Context, q dns.Question, got *fetch.Grouped) part {
+	w.walk.Hint(got.Message)
+	for {
+		var v dnssec.Verdict
+		if f := w.account.Judge(ctx, func(c *dnssec.Check) { v = c.Answer(q, got.Message, w.walk) }); f != nil {
+			return failed(f).with(got.Raw)
+		}
+		if len(v.Needs) == 0 {
+			return part{Verdict: v, raw: got.Raw}
+		}
+		w.walk.AheadTo(v.Needs)
+		w.walk.Find(ctx, v.Needs)
+	}
+}
