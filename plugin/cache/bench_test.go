@@ -38,7 +38,8 @@ func TestIndexIsCharged(t *testing.T) {
 	each := float64(heap()-before) / float64(n)
 	runtime.KeepAlive(c)
 	if !inHeap && each*heapGrowth/100 > entryOctets {
-		t.Errorf("an entry takes %.0f octets of heap, %d are charged for %d", each, entryOctets, entryOctets*100/heapGrowth)
+		t.Errorf("an entry takes %.0f octets of heap, %d are charged for %d", each, entryOctets,
+			entryOctets*100/heapGrowth)
 	}
 }
 
@@ -95,8 +96,8 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory fills a cache with a million answers and tells what each takes of the process's resident memory (Linux):
-// when it is filled, and when it has since lived through the replacement of them all.
+// BenchmarkMemory fills a cache with a million answers and tells what each takes of the process's resident memory
+// (Linux): when it is filled, and when it has since lived through the replacement of them all.
 func BenchmarkMemory(b *testing.B) {
 	const answers = 1_000_000
 	e := typical(b)

@@ -1,9 +1,10 @@
-// Package cache keeps validated answers as packed DNS messages in memory that is bounded in octets (L-15). It knows nothing of
-// DNSSEC: status, lifetime and notes are its user's.
+// Package cache keeps validated answers as packed DNS messages in memory that is bounded in octets (L-15). It knows
+// nothing of DNSSEC: status, lifetime and notes are its user's.
 //
-// Answers lie outside Go's heap where the system allows it, since the collector lets the heap grow to a multiple of what lives
-// in it. What must lie in the heap, the index of a Cache and all of a Table, is charged by that multiple at GOGC=100, so that
-// a bound given here is one on the memory of the process. With a greater GOGC it takes more, with a smaller one less.
+// Answers lie outside Go's heap where the system allows it, since the collector lets the heap grow to a multiple of
+// what lives in it. What must lie in the heap, the index of a Cache and all of a Table, is charged by that multiple at
+// GOGC=100, so that a bound given here is one on the memory of the process. With a greater GOGC it takes more, with a
+// smaller one less.
 package cache
 
 import (
@@ -67,8 +68,8 @@ func (c *Cache) Get(k Key, now time.Time, e *Entry) bool {
 	return s.get(h, k, now.Unix(), e)
 }
 
-// Put stores e, unless one that is still alive at now and better is there already (C-8). It copies what it keeps. An entry that is
-// not alive at now, is no DNS message or is larger than a shard may hold is not stored.
+// Put stores e, unless one that is still alive at now and better is there already (C-8). It copies what it keeps. An
+// entry that is not alive at now, is no DNS message or is larger than a shard may hold is not stored.
 func (c *Cache) Put(k Key, e *Entry, now time.Time) {
 	ttls, ok := ttlOffsets(e.Wire)
 	if !ok || len(k.Name) > math.MaxUint16 || len(e.Notes) > math.MaxUint16 {
@@ -82,8 +83,9 @@ func (c *Cache) Put(k Key, e *Entry, now time.Time) {
 	s.put(h, k, r, e.Proven, now.Unix())
 }
 
-// Claim reports whether the caller is the one who may renew the entry of k: the first who asked since it was stored. What is then put
-// and ends no later is claimed already, since a source that counts down too has nothing newer to give (C-14).
+// Claim reports whether the caller is the one who may renew the entry of k: the first who asked since it was stored.
+// What is then put and ends no later is claimed already, since a source that counts down too has nothing newer to give
+// (C-14).
 func (c *Cache) Claim(k Key, now time.Time) bool {
 	s, h := c.shard(k)
 	return s.claim(h, k, now.Unix())

@@ -74,8 +74,8 @@ func txt(t testing.TB, name string, octets int) []byte {
 	return message(t, name, name+" 3600 IN TXT x"+text.String())
 }
 
-// L-15, C-7, C-8, C-18: random use by a clock that goes to and fro never exceeds the bound, and gives back only what was
-// put last, alive and with exact TTLs.
+// L-15, C-7, C-8, C-18: random use by a clock that goes to and fro never exceeds the bound, and gives back only what
+// was put last, alive and with exact TTLs.
 func TestCacheAgainstModel(t *testing.T) {
 	for _, size := range []int64{16 << 10, 100 << 10, 4 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -158,7 +158,8 @@ func TestBetterStays(t *testing.T) {
 		{"newer Insecure", Entry{Status: insecure}, Entry{Status: insecure}, 1, true},
 		{"Insecure in the last second of Secure", Entry{Status: secure}, Entry{Status: insecure}, 59, false},
 		{"Insecure after the end of Secure", Entry{Status: secure}, Entry{Status: insecure}, 60, true},
-		{"Insecure after the expiry of Secure", Entry{Status: secure, Expires: after(30)}, Entry{Status: insecure}, 30, true},
+		{"Insecure after the expiry of Secure", Entry{Status: secure, Expires: after(30)}, Entry{Status: insecure}, 30,
+			true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, k := New(64<<10), Key{"example.", dns.TypeMX}
@@ -239,7 +240,8 @@ func TestPutOfTheDead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, k := New(64<<10), Key{"example.", dns.TypeMX}
-			good := Entry{Stored: noon, Life: time.Minute, Wire: message(t, "example.", "example. 60 IN MX 1 mx.example.")}
+			good := Entry{Stored: noon, Life: time.Minute,
+				Wire: message(t, "example.", "example. 60 IN MX 1 mx.example.")}
 			c.Put(k, &good, noon)
 			e.Wire = message(t, "example.", "example. 60 IN MX 1 dead.example.")
 			c.Put(k, &e, noon)
@@ -287,7 +289,8 @@ func TestEveryTTLCountsDown(t *testing.T) {
 		m.Ns = append(m.Ns, rr)
 	}
 	m.SetEdns0(1232, true) // its DO bit lies where a TTL would
-	m.Extra = append(m.Extra, &dns.A{Hdr: dns.RR_Header{Name: "a.mx.mail.example.", Rrtype: dns.TypeA, Class: 1, Ttl: 61}, A: []byte{192, 0, 2, 1}})
+	m.Extra = append(m.Extra, &dns.A{Hdr: dns.RR_Header{Name: "a.mx.mail.example.", Rrtype: dns.TypeA, Class: 1,
+		Ttl: 61}, A: []byte{192, 0, 2, 1}})
 	wire := pack(t, m)
 	c, k := New(64<<10), Key{Name: "mail.example."}
 	c.Put(k, &Entry{Stored: noon, Life: time.Hour, Wire: wire}, noon)
@@ -358,7 +361,8 @@ func TestHashCollision(t *testing.T) {
 	entry := func(name string, status uint8) *Entry {
 		return &Entry{Status: status, Stored: noon, Life: time.Minute, Wire: txt(t, name, 100)}
 	}
-	keys := []Key{{"a.example.", 1}, {"b.example.", 1}, {"a.example.", 2}, {"a.example.com.", 1}, {strings.Repeat("a.", 120), 1}}
+	keys := []Key{{"a.example.", 1}, {"b.example.", 1}, {"a.example.", 2}, {"a.example.com.", 1},
+		{strings.Repeat("a.", 120), 1}}
 	for i, k := range keys {
 		c.Put(k, entry(k.Name, uint8(10-i)), noon) // of another key, better ones too give way
 		for j, other := range keys {
@@ -477,7 +481,8 @@ func TestConcurrentUse(t *testing.T) {
 func TestClaim(t *testing.T) {
 	c, k := New(64<<10), Key{Name: "example.", Type: dns.TypeMX}
 	put := func(stored, life int) {
-		c.Put(k, &Entry{Stored: after(stored), Life: time.Duration(life) * time.Second, Wire: txt(t, "example.", 100)}, after(stored))
+		c.Put(k, &Entry{Stored: after(stored), Life: time.Duration(life) * time.Second, Wire: txt(t, "example.", 100)},
+			after(stored))
 	}
 	want := func(at int, may bool) {
 		t.Helper()

@@ -9,7 +9,8 @@ import (
 
 func digestOf(i int) [sha256.Size]byte { return sha256.Sum256(fmt.Append(nil, i)) }
 
-// L-15: a set of digests takes no more octets than it may, gives back what was put there last, and nothing that was not.
+// L-15: a set of digests takes no more octets than it may, gives back what was put there last, and nothing that was
+// not.
 func TestDigests(t *testing.T) {
 	for _, size := range []int64{0, 1, 31, 1000, 1 << 20} {
 		d := NewDigests(size)

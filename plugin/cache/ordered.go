@@ -7,8 +7,8 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// Ordered is a map in the order of its keys, octet by octet, bounded as a [Table] is. What is not used goes first. It is safe
-// for concurrent use. Lifetimes are its user's business.
+// Ordered is a map in the order of its keys, octet by octet, bounded as a [Table] is. What is not used goes first. It
+// is safe for concurrent use. Lifetimes are its user's business.
 //
 // It is not sharded: neighbours have to be found, and one large zone may fill it.
 type Ordered[V any] struct {

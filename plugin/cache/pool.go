@@ -6,16 +6,16 @@ import (
 )
 
 const (
-	// blockSize makes an answer of some 400 octets a chain of four: on average half a block is lost to its end, and every
-	// further block costs a cache miss.
+	// blockSize makes an answer of some 400 octets a chain of four: on average half a block is lost to its end, and
+	// every further block costs a cache miss.
 	blockSize = 128
 	linkSize  = 4 // a block begins with the number of the next one
 	none      = math.MaxUint32
 )
 
 // pool is memory in blocks of one size, which are chained to hold more. So it never breaks into pieces that fit nobody,
-// and it holds no pointers for the collector to follow. Blocks past the greatest number ever held were never touched, and
-// take no memory.
+// and it holds no pointers for the collector to follow. Blocks past the greatest number ever held were never touched,
+// and take no memory.
 type pool struct {
 	memory []byte
 	held   int    // blocks in use or free

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// record is an entry as it lies in memory: a header, then the key's name, the message, the notes and the offsets of the TTLs
-// in the message.
+// record is an entry as it lies in memory: a header, then the key's name, the message, the notes and the offsets of the
+// TTLs in the message.
 type record struct {
 	header
 	body []byte
@@ -88,8 +88,8 @@ func (h *header) end() int64 { return h.stored + int64(min(h.life, h.until)) }
 
 func (h *header) ended(now int64) bool { return now >= h.end() }
 
-// outlasts reports whether the record ends later than another of the same data. What came from a source that counts down may seem to
-// by rounding.
+// outlasts reports whether the record ends later than another of the same data. What came from a source that counts
+// down may seem to by rounding.
 func (h *header) outlasts(o *header) bool {
 	const rounding = 2 // seconds
 	return h.end() > o.end()+rounding
@@ -100,7 +100,8 @@ func (h *header) alive(now int64) bool { return h.age(now) >= 0 && !h.ended(now)
 // copyOut fills e from the record whose message is at c; it must be alive.
 func (h *header) copyOut(c cursor, now int64, e *Entry) {
 	*e = Entry{
-		Status: h.status, Claimed: h.flags&claimed != 0, Stored: time.Unix(h.stored, 0), Life: time.Duration(h.life) * time.Second,
+		Status: h.status, Claimed: h.flags&claimed != 0, Stored: time.Unix(h.stored, 0),
+		Life: time.Duration(h.life) * time.Second,
 		Wire: resized(e.Wire, h.wire), Notes: resized(e.Notes, h.notes),
 	}
 	if h.until != forever {

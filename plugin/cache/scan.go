@@ -1,7 +1,7 @@
 package cache
 
-// Keys returns the keys of all entries, dead ones among them, that match says yes to, in no order. It is given the key and
-// the user's notes, which it must not keep. One shard at a time is locked, and open to readers.
+// Keys returns the keys of all entries, dead ones among them, that match says yes to, in no order. It is given the key
+// and the user's notes, which it must not keep. One shard at a time is locked, and open to readers.
 func (c *Cache) Keys(match func(k Key, notes []byte) bool) (keys []Key) {
 	var notes []byte
 	for _, s := range c.shards {

@@ -18,7 +18,8 @@ func TestKeys(t *testing.T) {
 		for n := range records {
 			records[n] = fmt.Sprintf("%s 60 IN MX %d mail%d.example.", k.Name, n, n)
 		}
-		c.Put(k, &Entry{Stored: noon, Life: time.Minute, Wire: message(t, k.Name, records...), Notes: []byte(fmt.Sprint("note ", i))}, noon)
+		c.Put(k, &Entry{Stored: noon, Life: time.Minute, Wire: message(t, k.Name, records...),
+			Notes: []byte(fmt.Sprint("note ", i))}, noon)
 		want = append(want, fmt.Sprintf("%s %d note %d", k.Name, k.Type, i))
 	}
 	var got []string

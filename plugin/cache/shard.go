@@ -11,8 +11,8 @@ import (
 // entryOctets is what an entry takes beside its blocks: 64 for its node in the LRU list, and 20 to 50 in the map.
 const entryOctets = 120 * heapGrowth / 100
 
-// heapGrowth is how many octets the process takes for each 100 that live in Go's heap, at GOGC=100: about as many wait to
-// be collected, and its spans are never all full. BenchmarkMemory measures it.
+// heapGrowth is how many octets the process takes for each 100 that live in Go's heap, at GOGC=100: about as many wait
+// to be collected, and its spans are never all full. BenchmarkMemory measures it.
 const heapGrowth = 250
 
 // shardCount says into how many shards of at least the given octets size is divided, and how far a 64-bit hash is to be
@@ -26,8 +26,8 @@ func shardCount(size, least int64) (n int, shift uint) {
 	return n, shift
 }
 
-// promotes says whether a hit is to make its entry the most recently used one, which takes the write lock. Of 16 hits one
-// is enough to tell what is in use from what is not.
+// promotes says whether a hit is to make its entry the most recently used one, which takes the write lock. Of 16 hits
+// one is enough to tell what is in use from what is not.
 func promotes() bool { return rand.Uint32()%16 == 0 }
 
 // noLimit is the entry count of an LRU that is bounded in octets.
@@ -44,9 +44,10 @@ type shard struct {
 
 func newShard(budget int64) *shard {
 	s := &shard{budget: budget}
-	s.index, _ = simplelru.NewLRU(noLimit, func(_, first uint32) { s.pool.release(first) }) // fails for counts below 1 only
-	// Blocks are never given back to the system. Were they to take the whole budget while answers are large, there would
-	// be no room left for the index when they are small. One entry at least must fit beside them.
+	// fails for counts below 1 only
+	s.index, _ = simplelru.NewLRU(noLimit, func(_, first uint32) { s.pool.release(first) })
+	// Blocks are never given back to the system. Were they to take the whole budget while answers are large, there
+	// would be no room left for the index when they are small. One entry at least must fit beside them.
 	s.pool = newPool(max(0, min(budget/4*3, budget-entryOctets)))
 	freeWith(s, s.pool.memory)
 	return s

@@ -7,9 +7,9 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Table is a sharded map from names to parsed objects, bounded by the octets that cost says each takes beside its key and
-// its place in the index, all times 2.5 (see the package doc); the least recently used go first. It is safe for concurrent
-// use. Lifetimes are its user's business.
+// Table is a sharded map from names to parsed objects, bounded by the octets that cost says each takes beside its key
+// and its place in the index, all times 2.5 (see the package doc); the least recently used go first. It is safe for
+// concurrent use. Lifetimes are its user's business.
 type Table[V any] struct {
 	seed   maphash.Seed
 	shift  uint // the bits of a hash above it choose the shard
@@ -38,7 +38,8 @@ func NewTable[V any](size int64, cost func(V) int64) *Table[V] {
 	t := &Table[V]{seed: maphash.MakeSeed(), shift: shift, shards: make([]*tableShard[V], n), cost: cost}
 	for i := range t.shards {
 		s := &tableShard[V]{budget: size / int64(n)}
-		s.index, _ = simplelru.NewLRU(noLimit, func(_ string, p priced[V]) { s.used -= p.octets }) // fails for counts below 1 only
+		// fails for counts below 1 only
+		s.index, _ = simplelru.NewLRU(noLimit, func(_ string, p priced[V]) { s.used -= p.octets })
 		t.shards[i] = s
 	}
 	return t
@@ -63,8 +64,8 @@ func (t *Table[V]) Put(key string, v V) {
 	t.Update(key, func(V, bool) (V, bool) { return v, true })
 }
 
-// Update puts what f makes of the value under key (the zero V and false if there is none), in one step; if f returns false the
-// key is removed. f must not use the table.
+// Update puts what f makes of the value under key (the zero V and false if there is none), in one step; if f returns
+// false the key is removed. f must not use the table.
 func (t *Table[V]) Update(key string, f func(old V, ok bool) (V, bool)) {
 	s := t.shard(key)
 	s.mu.Lock()
@@ -77,7 +78,8 @@ func (t *Table[V]) Update(key string, f func(old V, ok bool) (V, bool)) {
 	}
 }
 
-// charge is what v costs under key, with its place in the index: 80 for its node in the LRU list, and 30 to 70 in the map.
+// charge is what v costs under key, with its place in the index: 80 for its node in the LRU list, and 30 to 70 in the
+// map.
 func (t *Table[V]) charge(key string, v V) int64 {
 	const place = 140
 	return (t.cost(v) + int64(len(key)) + place) * heapGrowth / 100

@@ -40,7 +40,8 @@ func TestTableAgainstModel(t *testing.T) {
 					table.Update(key, func(string, bool) (string, bool) { return v, false })
 					delete(model, key)
 				}
-				if octets, entries := table.Size(); octets > size || entries > len(model) || (octets == 0) != (entries == 0) {
+				if octets, entries := table.Size(); octets > size || entries > len(model) ||
+					(octets == 0) != (entries == 0) {
 					t.Fatalf("%d octets, %d entries; bound %d, model %d", octets, entries, size, len(model))
 				}
 			}

@@ -14,7 +14,8 @@ import (
 // Action is what a sender does with mail for a domain, or with one of its hosts.
 type Action uint8
 
-// The actions. Those from Opportunistic on deliver, each more safely than the one before. The zero value delivers nothing.
+// The actions. Those from Opportunistic on deliver, each more safely than the one before. The zero value delivers
+// nothing.
 const (
 	Defer         Action = iota // try again later; a host that is deferred is passed over for the next one
 	Bounce                      // give up: there is nobody to deliver to
@@ -26,7 +27,8 @@ const (
 	DANE                        // with TLS and authenticated by a TLSA record, or not at all
 )
 
-var actionNames = [...]string{"defer", "bounce", "null-mx", "no-address", "passed-over", "opportunistic", "encrypt", "dane"}
+var actionNames = [...]string{"defer", "bounce", "null-mx", "no-address", "passed-over", "opportunistic", "encrypt",
+	"dane"}
 
 // String returns the word for the action that programs read.
 func (a Action) String() string { return actionNames[a] }
@@ -81,8 +83,9 @@ type Domain struct {
 	MX        Lookup
 	NameError bool // there is no such domain
 	Null      bool // it takes no mail: one of its MX records says so, and there is no other
-	NullToo   bool // one of its MX records says that it takes no mail, and others name hosts, which RFC 7505 section 3 forbids
-	Hosts     []Host
+	// one of its MX records says that it takes no mail, and others name hosts, which RFC 7505 section 3 forbids
+	NullToo bool
+	Hosts   []Host
 }
 
 // own reports whether the domain is its own mail host, for want of an MX (RFC 5321 section 5.1).
@@ -91,8 +94,8 @@ func (d *Domain) own() bool { return !d.MX.Data && !d.MX.failed() }
 // Sender is somebody who sends mail with DANE switched on.
 type Sender string
 
-// The senders of which is known what they do: one that keeps to RFC 7672, Postfix from 3.6 with smtp_tls_security_level dane, and Exim
-// from 4.96 with hosts_try_dane and dnssec_request_domains.
+// The senders of which is known what they do: one that keeps to RFC 7672, Postfix from 3.6 with smtp_tls_security_level
+// dane, and Exim from 4.96 with hosts_try_dane and dnssec_request_domains.
 const (
 	Standard Sender = "RFC 7672"
 	Postfix  Sender = "Postfix"
@@ -105,8 +108,8 @@ var (
 	Senders  = append([]Sender{Standard}, Programs...)
 )
 
-// Domain is the decision on a domain (D-2). A domain is no safer than the least safe of its hosts, since who can make the
-// others fail chooses the host.
+// Domain is the decision on a domain (D-2). A domain is no safer than the least safe of its hosts, since who can make
+// the others fail chooses the host.
 func (s Sender) Domain(d *Domain) Decision {
 	switch {
 	case d.MX.failed():
@@ -118,7 +121,8 @@ func (s Sender) Domain(d *Domain) Decision {
 	case s.refuses(d.Name) != "":
 		return Decision{Action: Bounce, Why: s.refuses(d.Name), Code: "5.1.3"}
 	case d.NullToo && s == Postfix:
-		return Decision{Action: NullMX, Why: fmt.Sprintf("one of the MX records of %s says that it takes no mail, and Postfix then heeds no other", d.Name)}
+		return Decision{Action: NullMX, Why: fmt.Sprintf("one of the MX records of %s says that it takes no mail, "+
+			"and Postfix then heeds no other", d.Name)}
 	}
 	var all []Decision
 	for i := range d.Hosts {
@@ -135,15 +139,18 @@ func (s Sender) Domain(d *Domain) Decision {
 // loop is the decision of Postfix if it finds itself among the hosts and none before itself; nil if there is one.
 func (d *Domain) loop(hosts []Decision) *Decision {
 	self := d.self()
-	if self == nil || slices.ContainsFunc(hosts, func(h Decision) bool { return h.Action.Delivers() || h.Action == Defer }) {
+	if self == nil || slices.ContainsFunc(hosts,
+		func(h Decision) bool { return h.Action.Delivers() || h.Action == Defer }) {
 		return nil
 	}
 	for i := range d.Hosts {
 		if h := &d.Hosts[i]; h.Preference < self.Preference && Postfix.malformed(h.Name) == "" {
-			return &Decision{Action: Defer, Code: "4.4.4", Why: fmt.Sprintf("%s is the sender itself, and the hosts before it have no address", self.Name)}
+			return &Decision{Action: Defer, Code: "4.4.4",
+				Why: fmt.Sprintf("%s is the sender itself, and the hosts before it have no address", self.Name)}
 		}
 	}
-	return &Decision{Action: Bounce, Code: "5.4.6", Why: fmt.Sprintf("the mail host %s is the sender itself, so that mail would loop", self.Name)}
+	return &Decision{Action: Bounce, Code: "5.4.6",
+		Why: fmt.Sprintf("the mail host %s is the sender itself, so that mail would loop", self.Name)}
 }
 
 // self is the first of the hosts that has an address by which Postfix reaches itself; nil if there is none.
@@ -192,7 +199,8 @@ func (s Sender) Host(d *Domain, h *Host) Decision {
 		return Decision{Action: PassedOver, Why: why}
 	}
 	if s == Postfix && postfixLiteral(h.Name).IsValid() {
-		return Decision{Action: Opportunistic, Why: fmt.Sprintf("the MX record names the address %s, to which Postfix delivers without DANE", h.Name)}
+		return Decision{Action: Opportunistic,
+			Why: fmt.Sprintf("the MX record names the address %s, to which Postfix delivers without DANE", h.Name)}
 	}
 	return s.byDNS(d, h)
 }
@@ -215,28 +223,31 @@ func (s Sender) passesOver(d *Domain, h *Host) string {
 		return why
 	}
 	if stop := s.stopsAt(d); stop != nil && h.Preference > stop.Preference {
-		return fmt.Sprintf("the lookup of TLSA records for %s, which comes before, fails, and %s then tries no other host in the same attempt", stop.Name, s)
+		return fmt.Sprintf("the lookup of TLSA records for %s, which comes before, fails, and %s then tries no other "+
+			"host in the same attempt", stop.Name, s)
 	}
 	targets := h.Targets(s)
 	switch self := d.self(); {
 	case s == Exim && len(targets) == 0 && len(h.IPs) > 0:
 		return fmt.Sprintf("%s has no address but %s, and Debian's Exim passes over private ones", h.Name, h.IPs[0])
 	case s == Postfix && d.beyond(h):
-		return fmt.Sprintf("Postfix tries %d addresses of a domain (smtp_mx_address_limit), and those of %s are further behind", mostTried, h.Name)
+		return fmt.Sprintf("Postfix tries %d addresses of a domain (smtp_mx_address_limit), and those of %s are "+
+			"further behind", mostTried, h.Name)
 	case s != Postfix || self == nil || h.Preference < self.Preference:
 		return ""
 	case slices.ContainsFunc(targets, local):
 		return fmt.Sprintf("%s is the sender itself", h.Name)
 	default:
-		return fmt.Sprintf("%s is the sender itself, and Postfix tries no host of the same preference or behind it", self.Name)
+		return fmt.Sprintf("%s is the sender itself, and Postfix tries no host of the same preference or behind it",
+			self.Name)
 	}
 }
 
 // mostTried is how many addresses of a domain Postfix tries (smtp_mx_address_limit).
 const mostTried = 5
 
-// beyond reports whether Postfix leaves a host out because there are enough addresses before those of the host, of each family if there are
-// both (smtp_balance_inet_protocols). Those of the same preference come in no order.
+// beyond reports whether Postfix leaves a host out because there are enough addresses before those of the host, of each
+// family if there are both (smtp_balance_inet_protocols). Those of the same preference come in no order.
 func (d *Domain) beyond(h *Host) bool {
 	var all, before [2]int // of IPv4 and of IPv6
 	for i := range d.Hosts {
@@ -275,8 +286,8 @@ func family(a netip.Addr) int {
 	return 1
 }
 
-// stopsAt is the first host because of which a sender gives up for now, although there are others: with Exim one whose TLSA lookup fails.
-// Nil if there is none.
+// stopsAt is the first host because of which a sender gives up for now, although there are others: with Exim one whose
+// TLSA lookup fails. Nil if there is none.
 func (s Sender) stopsAt(d *Domain) *Host {
 	if s != Exim {
 		return nil
@@ -301,8 +312,8 @@ func (h *Host) Targets(s Sender) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(h.IPs), s.Ignores)
 }
 
-// addresses is the status of the host's addresses; ok is false if none can be had. One lookup that fails beside one that does not
-// keeps nobody from delivering.
+// addresses is the status of the host's addresses; ok is false if none can be had. One lookup that fails beside one
+// that does not keeps nobody from delivering.
 func (h *Host) addresses() (status dnssec.Status, ok bool) {
 	status = dnssec.Secure
 	for _, l := range h.Addresses {
@@ -333,8 +344,9 @@ func (h *Host) unreachable() Decision {
 func (s Sender) noTLSA(d *Domain, h *Host, addresses dnssec.Status) string {
 	alias := h.Expanded != h.Name
 	switch {
-	// Postfix takes the TLSA records of a host that an Insecure MX names (smtp_tls_dane_insecure_mx_policy), as RFC 7672 section
-	// 2.2.1 allows. The default for a domain that is its own host is its addresses' status alone, in Exim as well.
+	// Postfix takes the TLSA records of a host that an Insecure MX names (smtp_tls_dane_insecure_mx_policy), as RFC
+	// 7672 section 2.2.1 allows. The default for a domain that is its own host is its addresses' status alone, in Exim
+	// as well.
 	case d.MX.Status != dnssec.Secure && (s == Standard || s == Exim && !d.own()):
 		return fmt.Sprintf("%s is Insecure", d.MX)
 	case addresses == dnssec.Secure:
@@ -360,15 +372,16 @@ func (s Sender) byTLSA(h *Host) Decision {
 	}
 	switch usable, _ := s.Usable(t.Records); {
 	case s == Postfix && slices.ContainsFunc(t.Records, Crashes):
-		return Decision{Action: Defer, Failed: &t.Lookup, Code: "4.3.0", Why: fmt.Sprintf("Postfix 3.7 crashes on a TLSA record without data at %s", t.Name)}
+		return Decision{Action: Defer, Failed: &t.Lookup, Code: "4.3.0",
+			Why: fmt.Sprintf("Postfix 3.7 crashes on a TLSA record without data at %s", t.Name)}
 	case len(usable) > 0:
 		return Decision{Action: DANE, Why: fmt.Sprintf("%s is Secure and usable", t.Lookup)}
 	}
 	return Decision{Action: Encrypt, Why: fmt.Sprintf("%s is Secure, but no record of it is usable", t.Lookup)}
 }
 
-// found is the TLSA lookup that decides: the first one that is Secure and has records, or fails. Exim takes the target of an alias for
-// the host, and asks for the records of that alone.
+// found is the TLSA lookup that decides: the first one that is Secure and has records, or fails. Exim takes the target
+// of an alias for the host, and asks for the records of that alone.
 func (s Sender) found(h *Host) *TLSA {
 	for i, t := range h.TLSA {
 		switch {
@@ -384,11 +397,12 @@ func (s Sender) found(h *Host) *TLSA {
 	return nil
 }
 
-// longest is the length of the longest name that Postfix asks for, its dot at the end counted. That of the longest that can be asked for
-// is 254 (RFC 1035 section 2.3.4).
+// longest is the length of the longest name that Postfix asks for, its dot at the end counted. That of the longest that
+// can be asked for is 254 (RFC 1035 section 2.3.4).
 const longest = 256
 
-// Found is the TLSA lookup that decides what a sender that keeps to RFC 7672 does with a host; nil if there are no Secure records.
+// Found is the TLSA lookup that decides what a sender that keeps to RFC 7672 does with a host; nil if there are no
+// Secure records.
 func (h *Host) Found() *TLSA { return Standard.found(h) }
 
 // Consequence tells what a sender does, in words that its users know.
@@ -451,10 +465,11 @@ func bounce(s Sender, a Decision) string {
 	return ""
 }
 
-// exchangeOnline are the enhanced status codes by which Exchange Online tells of results (D-23), the first digit 4 while it
-// tries again and 5 when it gives up.
+// exchangeOnline are the enhanced status codes by which Exchange Online tells of results (D-23), the first digit 4
+// while it tries again and 5 when it gives up.
 var exchangeOnline = map[Result]string{
-	STARTTLSNotSupported: "4/5.7.321", CertificateExpired: "4/5.7.322", TLSAInvalid: "4/5.7.323", DNSSECInvalid: "4/5.7.324",
+	STARTTLSNotSupported: "4/5.7.321", CertificateExpired: "4/5.7.322", TLSAInvalid: "4/5.7.323",
+	DNSSECInvalid:           "4/5.7.324",
 	CertificateHostMismatch: "5.7.325",
 }
 
@@ -486,8 +501,8 @@ func (h *Host) Result() Result {
 	return ""
 }
 
-// Result is the result type that a sender reports for the domain: that of its MX, else the first of its hosts'; "" if nothing
-// failed.
+// Result is the result type that a sender reports for the domain: that of its MX, else the first of its hosts'; "" if
+// nothing failed.
 func (d *Domain) Result() Result {
 	if d.MX.failed() {
 		return DNSSECInvalid
@@ -500,8 +515,8 @@ func (d *Domain) Result() Result {
 	return ""
 }
 
-// PolicyType is the policy that a sender reports on: DANE wins over MTA-STS (D-21, RFC 8461 section 2). Sts says whether the domain
-// announces MTA-STS.
+// PolicyType is the policy that a sender reports on: DANE wins over MTA-STS (D-21, RFC 8461 section 2). Sts says
+// whether the domain announces MTA-STS.
 func (d *Domain) PolicyType(sts bool) string {
 	for i := range d.Hosts {
 		if t := d.Hosts[i].Found(); t != nil && !t.failed() {

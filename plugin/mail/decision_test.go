@@ -38,7 +38,8 @@ func tlsa(base string, l Lookup, records ...*dns.TLSA) TLSA {
 }
 
 func host(address Lookup, all ...TLSA) Host {
-	return Host{Exchange: Exchange{Name: "h.", Preference: 10}, Addresses: addresses(address, denied(address.Status)), Expanded: "h.", TLSA: all}
+	return Host{Exchange: Exchange{Name: "h.", Preference: 10}, Addresses: addresses(address, denied(address.Status)),
+		Expanded: "h.", TLSA: all}
 }
 
 func alias(address dnssec.Status, first dnssec.Status, all ...TLSA) Host {
@@ -53,7 +54,8 @@ func to(mx Lookup, hosts ...Host) *Domain {
 	return &Domain{Name: "d.", MX: mx, Hosts: hosts}
 }
 
-// TestDecisions: every row of D-2, what Postfix and Exim make of it where they differ (D-11..D-14), and the result type (D-20).
+// TestDecisions: every row of D-2, what Postfix and Exim make of it where they differ (D-11..D-14), and the result type
+// (D-20).
 func TestDecisions(t *testing.T) {
 	good := host(data(secure), tlsa("h.", data(secure), usableTLSA))
 	mixed := host(data(secure), tlsa("h.", data(secure), unusableTLSA, usableTLSA))
@@ -85,8 +87,10 @@ func TestDecisions(t *testing.T) {
 		{"one without data of usage 1", to(data(secure), withEmpty(1, usableTLSA)), "dane dane dane  tlsa"},
 
 		{"MX Insecure", to(data(insecure), good), "opportunistic dane opportunistic  tlsa"},
-		{"MX Insecure, host Insecure", to(data(insecure), host(data(insecure))), "opportunistic opportunistic opportunistic  no-policy-found"},
-		{"MX Insecure, TLSA fails", to(data(insecure), failing(bogus)), "opportunistic defer opportunistic dnssec-invalid no-policy-found"},
+		{"MX Insecure, host Insecure", to(data(insecure), host(data(insecure))),
+			"opportunistic opportunistic opportunistic  no-policy-found"},
+		{"MX Insecure, TLSA fails", to(data(insecure), failing(bogus)),
+			"opportunistic defer opportunistic dnssec-invalid no-policy-found"},
 		{"MX Bogus", to(denied(bogus)), "defer defer defer dnssec-invalid no-policy-found"},
 		{"MX Indeterminate", to(denied(indeterminate)), "defer defer defer dnssec-invalid no-policy-found"},
 		{"MX Bogus, though data came", to(data(bogus), good), "defer defer defer dnssec-invalid tlsa"},
@@ -98,36 +102,53 @@ func TestDecisions(t *testing.T) {
 		{"no such domain, Insecurely", insecureNameError, "bounce bounce bounce  no-policy-found"},
 		{"null MX", null, "null-mx null-mx null-mx  no-policy-found"},
 
-		{"address Insecure", to(data(secure), host(data(insecure))), "opportunistic opportunistic opportunistic  no-policy-found"},
+		{"address Insecure", to(data(secure), host(data(insecure))),
+			"opportunistic opportunistic opportunistic  no-policy-found"},
 		{"address Bogus", to(data(secure), host(denied(bogus))), "defer defer defer dnssec-invalid no-policy-found"},
-		{"address Indeterminate", to(data(secure), host(denied(indeterminate))), "defer defer defer dnssec-invalid no-policy-found"},
+		{"address Indeterminate", to(data(secure), host(denied(indeterminate))),
+			"defer defer defer dnssec-invalid no-policy-found"},
 		{"no address", to(data(secure), host(denied(secure))), "bounce bounce bounce  no-policy-found"},
 		{"A alone, AAAA Bogus", to(data(secure), oneFamily(data(secure), denied(bogus))), "dane dane dane  tlsa"},
-		{"AAAA alone, A fails", to(data(secure), oneFamily(denied(indeterminate), data(secure))), "dane dane dane  tlsa"},
-		{"A Secure, AAAA denied Insecurely", to(data(secure), oneFamily(data(secure), denied(insecure))), "dane dane dane  tlsa"},
-		{"A denied, AAAA Bogus", to(data(secure), oneFamily(denied(secure), denied(bogus))), "defer defer defer dnssec-invalid tlsa"},
+		{"AAAA alone, A fails", to(data(secure), oneFamily(denied(indeterminate), data(secure))),
+			"dane dane dane  tlsa"},
+		{"A Secure, AAAA denied Insecurely", to(data(secure), oneFamily(data(secure), denied(insecure))),
+			"dane dane dane  tlsa"},
+		{"A denied, AAAA Bogus", to(data(secure), oneFamily(denied(secure), denied(bogus))),
+			"defer defer defer dnssec-invalid tlsa"},
 
 		{"TLSA unusable", to(data(secure), unusable), "encrypt encrypt encrypt tlsa-invalid tlsa"},
 		{"TLSA denied", to(data(secure), none), "opportunistic opportunistic opportunistic  no-policy-found"},
-		{"TLSA denied Insecurely", to(data(secure), failing(insecure)), "opportunistic opportunistic opportunistic  no-policy-found"},
-		{"TLSA Insecure", to(data(secure), host(data(secure), tlsa("h.", data(insecure), usableTLSA))), "opportunistic opportunistic opportunistic  no-policy-found"},
+		{"TLSA denied Insecurely", to(data(secure), failing(insecure)),
+			"opportunistic opportunistic opportunistic  no-policy-found"},
+		{"TLSA Insecure", to(data(secure), host(data(secure), tlsa("h.", data(insecure), usableTLSA))),
+			"opportunistic opportunistic opportunistic  no-policy-found"},
 		{"TLSA Bogus", to(data(secure), failing(bogus)), "defer defer defer dnssec-invalid no-policy-found"},
-		{"TLSA Indeterminate", to(data(secure), failing(indeterminate)), "defer defer defer dnssec-invalid no-policy-found"},
+		{"TLSA Indeterminate", to(data(secure), failing(indeterminate)),
+			"defer defer defer dnssec-invalid no-policy-found"},
 
 		// D-4; Exim asks at the target of the alias alone, and only if the whole alias chain is Secure
-		{"alias, TLSA at its target", to(data(secure), alias(secure, secure, tlsa("e.", data(secure), usableTLSA))), "dane dane dane  tlsa"},
-		{"alias, TLSA at itself", to(data(secure), alias(secure, secure, tlsa("e.", denied(secure)), tlsa("h.", data(secure), usableTLSA))), "dane dane opportunistic  tlsa"},
-		{"alias, Insecure TLSA at its target", to(data(secure), alias(secure, secure, tlsa("e.", data(insecure), usableTLSA), tlsa("h.", data(secure), usableTLSA))), "dane dane opportunistic  tlsa"},
-		{"alias, TLSA at its target fails", to(data(secure), alias(secure, secure, tlsa("e.", denied(bogus)))), "defer defer defer dnssec-invalid no-policy-found"},
-		{"alias into an Insecure zone, TLSA at itself", to(data(secure), alias(insecure, secure, tlsa("h.", data(secure), usableTLSA))), "dane dane opportunistic  tlsa"},
-		{"Insecure alias", to(data(secure), alias(insecure, insecure)), "opportunistic opportunistic opportunistic  no-policy-found"},
+		{"alias, TLSA at its target", to(data(secure), alias(secure, secure, tlsa("e.", data(secure), usableTLSA))),
+			"dane dane dane  tlsa"},
+		{"alias, TLSA at itself", to(data(secure), alias(secure, secure, tlsa("e.", denied(secure)),
+			tlsa("h.", data(secure), usableTLSA))), "dane dane opportunistic  tlsa"},
+		{"alias, Insecure TLSA at its target",
+			to(data(secure), alias(secure, secure, tlsa("e.", data(insecure), usableTLSA),
+				tlsa("h.", data(secure), usableTLSA))), "dane dane opportunistic  tlsa"},
+		{"alias, TLSA at its target fails", to(data(secure), alias(secure, secure, tlsa("e.", denied(bogus)))),
+			"defer defer defer dnssec-invalid no-policy-found"},
+		{"alias into an Insecure zone, TLSA at itself",
+			to(data(secure), alias(insecure, secure, tlsa("h.", data(secure), usableTLSA))),
+			"dane dane opportunistic  tlsa"},
+		{"Insecure alias", to(data(secure), alias(insecure, insecure)),
+			"opportunistic opportunistic opportunistic  no-policy-found"},
 
 		// a domain of several hosts
 		{"one host without TLSA", to(data(secure), good, none), "opportunistic opportunistic opportunistic  tlsa"},
 		{"one host fails", to(data(secure), failing(bogus), good), "dane dane dane dnssec-invalid tlsa"},
 		{"one host unusable", to(data(secure), good, unusable), "encrypt encrypt encrypt tlsa-invalid tlsa"},
 		{"one host without address", to(data(secure), host(denied(secure)), good), "dane dane dane  tlsa"},
-		{"one fails, one has no address", to(data(secure), host(denied(secure)), failing(bogus)), "defer defer defer dnssec-invalid no-policy-found"},
+		{"one fails, one has no address", to(data(secure), host(denied(secure)), failing(bogus)),
+			"defer defer defer dnssec-invalid no-policy-found"},
 	} {
 		var got []string
 		for _, s := range []Sender{Standard, Postfix, Exim} {
@@ -140,7 +161,8 @@ func TestDecisions(t *testing.T) {
 				t.Errorf("%s: %s: %q", tt.name, s, words)
 			}
 		}
-		if got := strings.Join(append(got, string(tt.domain.Result()), tt.domain.PolicyType(false)), " "); got != tt.want {
+		if got := strings.Join(append(got, string(tt.domain.Result()), tt.domain.PolicyType(false)),
+			" "); got != tt.want {
 			t.Errorf("%s:\n%s, want\n%s", tt.name, got, tt.want)
 		}
 	}
@@ -174,8 +196,10 @@ func TestConsequences(t *testing.T) {
 		{Standard, to(denied(bogus)), "defers: the lookup of d. MX fails"},
 		{Postfix, to(data(secure), host(data(secure), tlsa("h.", denied(bogus)))), `4.7.5, "TLSA lookup error"`},
 		{Exim, to(data(secure), host(data(secure), tlsa("h.", denied(bogus)))), `"DANE error: tlsa lookup DEFER"`},
-		{Postfix, to(data(secure), host(data(secure), tlsa("h.", data(secure), unusableTLSA))), "whatever the certificate"},
-		{Exim, to(data(secure), host(data(secure), tlsa("h.", data(secure), unusableTLSA))), "whatever the certificate"},
+		{Postfix, to(data(secure), host(data(secure), tlsa("h.", data(secure), unusableTLSA))),
+			"whatever the certificate"},
+		{Exim, to(data(secure), host(data(secure), tlsa("h.", data(secure), unusableTLSA))),
+			"whatever the certificate"},
 		{Postfix, null, "bounces (5.1.0): d. says by a null MX"},
 		{Postfix, to(data(secure), host(denied(secure))), "bounces (5.4.4)"},
 		{Exim, null, "bounces: d. says"},
@@ -197,7 +221,8 @@ func TestZeroDecision(t *testing.T) {
 // TestExchangeOnline: D-23.
 func TestExchangeOnline(t *testing.T) {
 	for result, want := range map[Result]string{
-		STARTTLSNotSupported: "4/5.7.321", CertificateExpired: "4/5.7.322", TLSAInvalid: "4/5.7.323", DNSSECInvalid: "4/5.7.324",
+		STARTTLSNotSupported: "4/5.7.321", CertificateExpired: "4/5.7.322", TLSAInvalid: "4/5.7.323",
+		DNSSECInvalid:           "4/5.7.324",
 		CertificateHostMismatch: "5.7.325", CertificateNotTrusted: "", ValidationFailure: "", DANERequired: "", "": "",
 	} {
 		if got := result.ExchangeOnline(); got != want {
@@ -206,7 +231,8 @@ func TestExchangeOnline(t *testing.T) {
 	}
 }
 
-// TestMXSets: what Postfix and Exim make of hosts that they do not try, or take for themselves; test/mta has the same as domains.
+// TestMXSets: what Postfix and Exim make of hosts that they do not try, or take for themselves; test/mta has the same
+// as domains.
 func TestMXSets(t *testing.T) {
 	at := func(name string, preference uint16, ips ...string) Host {
 		h := host(data(secure), tlsa(name, data(secure), usableTLSA))
@@ -250,23 +276,36 @@ func TestMXSets(t *testing.T) {
 	}{
 		{"null MX beside a host", null, "dane null-mx dane ", "dane dane dane"},
 		{"an address, preferred", to(data(secure), literal, good), "dane opportunistic dane ", "dane dane dane"},
-		{"an address alone", to(data(secure), literal), "bounce opportunistic bounce ", "no-address opportunistic passed-over"},
-		{"loopback, preferred", to(data(secure), at("localhost.", 5, "127.0.0.1", "::1"), good), "dane bounce dane 5.4.6", "dane passed-over dane"},
-		{"loopback of the same preference", to(data(secure), at("localhost.", 10, "127.0.0.1"), good), "dane bounce dane 5.4.6", "dane passed-over dane"},
-		{"loopback behind", to(data(secure), good, at("localhost.", 20, "127.0.0.1")), "dane dane dane ", "dane passed-over passed-over"},
-		{"loopback behind nobody", to(data(secure), nowhere, at("localhost.", 20, "127.0.0.1")), "dane defer bounce 4.4.4", "dane passed-over passed-over"},
+		{"an address alone", to(data(secure), literal), "bounce opportunistic bounce ",
+			"no-address opportunistic passed-over"},
+		{"loopback, preferred", to(data(secure), at("localhost.", 5, "127.0.0.1", "::1"), good),
+			"dane bounce dane 5.4.6", "dane passed-over dane"},
+		{"loopback of the same preference", to(data(secure), at("localhost.", 10, "127.0.0.1"), good),
+			"dane bounce dane 5.4.6", "dane passed-over dane"},
+		{"loopback behind", to(data(secure), good, at("localhost.", 20, "127.0.0.1")), "dane dane dane ",
+			"dane passed-over passed-over"},
+		{"loopback behind nobody", to(data(secure), nowhere, at("localhost.", 20, "127.0.0.1")),
+			"dane defer bounce 4.4.4", "dane passed-over passed-over"},
 		{"no MX, and loopback", own, "dane bounce bounce 5.4.6", "dane passed-over passed-over"},
-		{"a private address", to(data(secure), at("mx.", 10, "10.0.0.1")), "dane dane bounce ", "dane dane passed-over"},
-		{"a private address and another", to(data(secure), at("mx.", 10, "10.0.0.1", "192.0.2.1")), "dane dane dane ", "dane dane dane"},
-		{"a name with a hyphen first", to(data(secure), at("-mx.", 10, "192.0.2.1")), "dane bounce bounce ", "dane passed-over passed-over"},
-		{"a name with a slash, preferred", to(data(insecure), at("m/x.", 5, "192.0.2.1"), good), "opportunistic dane opportunistic ", "opportunistic dane opportunistic"},
+		{"a private address", to(data(secure), at("mx.", 10, "10.0.0.1")), "dane dane bounce ",
+			"dane dane passed-over"},
+		{"a private address and another", to(data(secure), at("mx.", 10, "10.0.0.1", "192.0.2.1")), "dane dane dane ",
+			"dane dane dane"},
+		{"a name with a hyphen first", to(data(secure), at("-mx.", 10, "192.0.2.1")), "dane bounce bounce ",
+			"dane passed-over passed-over"},
+		{"a name with a slash, preferred", to(data(insecure), at("m/x.", 5, "192.0.2.1"), good),
+			"opportunistic dane opportunistic ", "opportunistic dane opportunistic"},
 		{"TLSA fails at the first", to(data(secure), noTLSA, good), "dane dane defer ", "dane dane passed-over"},
 		{"recipient with a hyphen first", badName, "dane bounce bounce 5.1.3", "dane dane dane"},
-		{"the fifth address", with(many("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"), good), "opportunistic opportunistic opportunistic ", "dane dane dane"},
-		{"the sixth", with(many("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"), good), "opportunistic opportunistic opportunistic ", "dane passed-over dane"},
-		{"the sixth, the only one of its family", with(many("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5"), good),
+		{"the fifth address", with(many("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"), good),
 			"opportunistic opportunistic opportunistic ", "dane dane dane"},
-		{"the fifth, another is alone in its family", with(many("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8::1"), good),
+		{"the sixth", with(many("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"), good),
+			"opportunistic opportunistic opportunistic ", "dane passed-over dane"},
+		{"the sixth, the only one of its family",
+			with(many("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5"), good),
+			"opportunistic opportunistic opportunistic ", "dane dane dane"},
+		{"the fifth, another is alone in its family",
+			with(many("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8::1"), good),
 			"opportunistic opportunistic opportunistic ", "dane passed-over dane"},
 	} {
 		words := func(of func(Sender) Action) (all []string) {
@@ -276,8 +315,10 @@ func TestMXSets(t *testing.T) {
 			return all
 		}
 		last := &tt.domain.Hosts[len(tt.domain.Hosts)-1]
-		got := strings.Join(append(words(func(s Sender) Action { return s.Domain(tt.domain).Action }), Postfix.Domain(tt.domain).Code), " ")
-		if hosts := strings.Join(words(func(s Sender) Action { return s.Host(tt.domain, last).Action }), " "); got != tt.want || hosts != tt.last {
+		got := strings.Join(append(words(func(s Sender) Action { return s.Domain(tt.domain).Action }),
+			Postfix.Domain(tt.domain).Code), " ")
+		if hosts := strings.Join(words(func(s Sender) Action { return s.Host(tt.domain, last).Action }),
+			" "); got != tt.want || hosts != tt.last {
 			t.Errorf("%s: %s, its last host %s; want %s, %s", tt.name, got, hosts, tt.want, tt.last)
 		}
 	}

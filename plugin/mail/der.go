@@ -12,8 +12,8 @@ import (
 	der "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// ParseCertificate reads a certificate in DER. Senders take some that crypto/x509 refuses, and a TLSA record is compared with octets: of
-// such a certificate there are these, and what else can be told; it is [Partial].
+// ParseCertificate reads a certificate in DER. Senders take some that crypto/x509 refuses, and a TLSA record is
+// compared with octets: of such a certificate there are these, and what else can be told; it is [Partial].
 func ParseCertificate(data []byte) (*x509.Certificate, error) {
 	c, err := x509.ParseCertificate(data)
 	if err == nil {
@@ -25,7 +25,8 @@ func ParseCertificate(data []byte) (*x509.Certificate, error) {
 	return nil, err
 }
 
-// Partial reports whether a certificate is one that crypto/x509 refuses, or nil. All that it parses itself have a version.
+// Partial reports whether a certificate is one that crypto/x509 refuses, or nil. All that it parses itself have a
+// version.
 func Partial(c *x509.Certificate) bool { return c == nil || c.Version == 0 }
 
 // partial reads the frame of a certificate (RFC 5280 section 4.1); nil if it has none.
@@ -33,11 +34,13 @@ func partial(data []byte) *x509.Certificate {
 	c := &x509.Certificate{Raw: data}
 	outer := cryptobyte.String(data)
 	var body, tbs, issuer, validity, subject, spki cryptobyte.String
-	if !outer.ReadASN1(&body, der.SEQUENCE) || !outer.Empty() || !body.ReadASN1(&tbs, der.SEQUENCE) || !body.SkipASN1(der.SEQUENCE) ||
+	if !outer.ReadASN1(&body, der.SEQUENCE) || !outer.Empty() || !body.ReadASN1(&tbs, der.SEQUENCE) ||
+		!body.SkipASN1(der.SEQUENCE) ||
 		!body.SkipASN1(der.BIT_STRING) || !body.Empty() {
 		return nil
 	}
-	if !tbs.SkipOptionalASN1(der.Tag(0).Constructed().ContextSpecific()) || !tbs.SkipASN1(der.INTEGER) || !tbs.SkipASN1(der.SEQUENCE) ||
+	if !tbs.SkipOptionalASN1(der.Tag(0).Constructed().ContextSpecific()) || !tbs.SkipASN1(der.INTEGER) ||
+		!tbs.SkipASN1(der.SEQUENCE) ||
 		!tbs.ReadASN1Element(&issuer, der.SEQUENCE) || !tbs.ReadASN1Element(&validity, der.SEQUENCE) ||
 		!tbs.ReadASN1Element(&subject, der.SEQUENCE) || !tbs.ReadASN1Element(&spki, der.SEQUENCE) || !isKey(spki) {
 		return nil
@@ -85,8 +88,8 @@ var (
 	oidEd448  = asn1.ObjectIdentifier{1, 3, 101, 113}              // RFC 8410 section 3
 )
 
-// PublicKey is the key of a certificate, also of those that crypto/x509 knows not: that of RSASSA-PSS is an *rsa.PublicKey, that of Ed448 an
-// ed448.PublicKey; nil for others.
+// PublicKey is the key of a certificate, also of those that crypto/x509 knows not: that of RSASSA-PSS is an
+// *rsa.PublicKey, that of Ed448 an ed448.PublicKey; nil for others.
 func PublicKey(c *x509.Certificate) any {
 	if c.PublicKey != nil {
 		return c.PublicKey

@@ -19,10 +19,10 @@ type Exchange struct {
 	Preference uint16 // of its MX record, the lower the better; 0 for a domain that is its own mail host
 }
 
-// Hosts returns the mail hosts of a domain that exists, by the answer to its MX question, in the order in which senders try them:
-// by preference, among equals by name. A host named twice counts where it is preferred. A domain without MX is its own mail host
-// (RFC 5321 section 5.1). Null says that one of the records has the root for a host, by which the domain takes no mail if there is no
-// other (RFC 7505, D-18). The root is none of the hosts.
+// Hosts returns the mail hosts of a domain that exists, by the answer to its MX question, in the order in which senders
+// try them: by preference, among equals by name. A host named twice counts where it is preferred. A domain without MX
+// is its own mail host (RFC 5321 section 5.1). Null says that one of the records has the root for a host, by which the
+// domain takes no mail if there is no other (RFC 7505, D-18). The root is none of the hosts.
 func Hosts(domain string, answer []dns.RR) (hosts []Exchange, null bool) {
 	for _, rr := range answer {
 		mx, ok := rr.(*dns.MX)
@@ -58,10 +58,10 @@ func TLSAName(base string, port int) string {
 	return fmt.Sprintf("_%d._tcp.%s", port, base)
 }
 
-// Bases returns the TLSA base domains of a host in the order in which they are tried; the next one only if the one before has no
-// Secure TLSA records, and its lookup has not failed (D-4, RFC 7671 section 7, RFC 7672 sections 2.2.2 and 2.2.3). Expanded is the
-// name at the end of the host's alias chain, the host itself if it is no alias; addresses is the status of its address records,
-// first that of its first CNAME. There is none for a host that is Insecure.
+// Bases returns the TLSA base domains of a host in the order in which they are tried; the next one only if the one
+// before has no Secure TLSA records, and its lookup has not failed (D-4, RFC 7671 section 7, RFC 7672 sections 2.2.2
+// and 2.2.3). Expanded is the name at the end of the host's alias chain, the host itself if it is no alias; addresses
+// is the status of its address records, first that of its first CNAME. There is none for a host that is Insecure.
 func Bases(host, expanded string, addresses, first dnssec.Status) []string {
 	switch {
 	case addresses <= dnssec.Bogus:
@@ -74,7 +74,8 @@ func Bases(host, expanded string, addresses, first dnssec.Status) []string {
 	return nil
 }
 
-// Expanded returns the name at the end of the alias chain that begins at a name in an answer, and whether it is an alias at all.
+// Expanded returns the name at the end of the alias chain that begins at a name in an answer, and whether it is an
+// alias at all.
 func Expanded(name string, answer []dns.RR) (string, bool) {
 	targets := map[string]string{}
 	for _, rr := range answer {

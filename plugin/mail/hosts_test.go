@@ -34,7 +34,8 @@ func TestHosts(t *testing.T) {
 	}{
 		{"by preference, then by name", "d. MX 20 a.\nd. MX 10 C.\nd. MX 10 b.", "[{b. 10} {c. 10} {a. 20}]", false},
 		{"twice", "d. MX 20 a.\nd. MX 10 a.", "[{a. 10}]", false},
-		{"behind an alias, with its signature", "d. CNAME e.\ne. MX 5 a.\ne. RRSIG MX 13 1 300 20270101000000 20260101000000 1 e. AAAA", "[{a. 5}]", false},
+		{"behind an alias, with its signature",
+			"d. CNAME e.\ne. MX 5 a.\ne. RRSIG MX 13 1 300 20270101000000 20260101000000 1 e. AAAA", "[{a. 5}]", false},
 		{"none: the domain itself", "", "[{d. 0}]", false},
 		{"null MX", "d. MX 0 .", "[]", true},
 		{"null MX of another preference", "d. MX 10 .", "[]", true},
@@ -99,11 +100,15 @@ func TestExpanded(t *testing.T) {
 // TestNames: what Postfix and Exim take for a host in an MX record, as test/mta shows.
 func TestNames(t *testing.T) {
 	for name, want := range map[string]struct{ postfix, exim bool }{
-		"mx.example.": {true, true}, "m--x.example.": {true, true}, "_mx.example.": {true, true}, "mx_.example.": {true, true},
+		"mx.example.": {true, true}, "m--x.example.": {true, true}, "_mx.example.": {true, true},
+		"mx_.example.":   {true, true},
 		"25.10.example.": {true, true}, "xn--mx-via.example.": {true, true}, "mx.": {true, true},
-		"-mx.example.": {}, "mx-.example.": {}, "a.-b.example.": {}, `m\032x.example.`: {}, `m\195\164x.example.`: {}, `m\.x.example.`: {},
-		"[192.0.2.1].": {}, "m/x.example.": {false, true}, "*.example.": {true, false}, "a.*.example.": {}, "192.0.2.": {false, true},
-		"192.0.2.1.": {true, false}, "0.0.0.0.": {true, false}, "192.0.2.010.": {true, true}, "0.0.0.1.": {false, false},
+		"-mx.example.": {}, "mx-.example.": {}, "a.-b.example.": {}, `m\032x.example.`: {}, `m\195\164x.example.`: {},
+		`m\.x.example.`: {},
+		"[192.0.2.1].":  {}, "m/x.example.": {false, true}, "*.example.": {true, false}, "a.*.example.": {},
+		"192.0.2.":   {false, true},
+		"192.0.2.1.": {true, false}, "0.0.0.0.": {true, false}, "192.0.2.010.": {true, true},
+		"0.0.0.1.":     {false, false},
 		"2001:db8::1.": {true, false}, "2001:db8::g.": {}, "fe80::1%1.": {},
 	} {
 		got := struct{ postfix, exim bool }{Postfix.malformed(name) == "", Exim.malformed(name) == ""}
@@ -115,7 +120,8 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"192.0.2.1.": "192.0.2.1", "192.0.2.010.": "192.0.2.8", "192.0.2.08.": "invalid IP", "192.0.2.256.": "invalid IP", "192.0.2.+1.": "invalid IP",
+		"192.0.2.1.": "192.0.2.1", "192.0.2.010.": "192.0.2.8", "192.0.2.08.": "invalid IP",
+		"192.0.2.256.": "invalid IP", "192.0.2.+1.": "invalid IP",
 		"0.0.0.0.": "0.0.0.0", "0.0.0.1.": "invalid IP", "2001:DB8::1.": "2001:db8::1", "mx.example.": "invalid IP",
 	} {
 		if got := postfixLiteral(name).String(); got != want {
@@ -123,7 +129,8 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]struct{ postfix, exim bool }{
-		"example.org.": {true, true}, "-a.example.": {}, "a-.example.": {false, true}, "a_b.example.": {true, false}, "192.0.2.1.": {false, true},
+		"example.org.": {true, true}, "-a.example.": {}, "a-.example.": {false, true}, "a_b.example.": {true, false},
+		"192.0.2.1.": {false, true},
 	} {
 		if got := (struct{ postfix, exim bool }{Postfix.refuses(name) == "", Exim.refuses(name) == ""}); got != want {
 			t.Errorf("mail for %s: %+v, want %+v", name, got, want)

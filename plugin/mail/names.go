@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// What Postfix 3.7 and Exim 4.96 make of the names in MX records and of the domains of recipients; test/mta shows it. A name is
-// compared in its zone-file form, as the C library hands it to both: what is no letter of ASCII has a backslash there.
+// What Postfix 3.7 and Exim 4.96 make of the names in MX records and of the domains of recipients; test/mta shows it. A
+// name is compared in its zone-file form, as the C library hands it to both: what is no letter of ASCII has a backslash
+// there.
 
 // refuses says why a sender takes no mail for a domain of such a name, "" if it does.
 func (s Sender) refuses(domain string) string {
@@ -49,8 +50,8 @@ func isAlnum(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 func isLDH(c byte) bool   { return isAlnum(c) || c == '-' }
 
-// hostname is valid_hostname of Postfix: letters, digits, underscores, and hyphens within labels; not digits alone; where a wildcard is
-// allowed, the first label may be one.
+// hostname is valid_hostname of Postfix: letters, digits, underscores, and hyphens within labels; not digits alone;
+// where a wildcard is allowed, the first label may be one.
 func hostname(labels []string, wildcard bool) bool {
 	numeric := true
 	for i, l := range labels {
@@ -75,7 +76,8 @@ func eximLabel(l string) bool {
 		every([]byte(l), func(c byte) bool { return word(c) || c == '-' || c == '/' })
 }
 
-// postfixLiteral is the address that Postfix takes an MX name for, which it connects to without a lookup; invalid if it is a name.
+// postfixLiteral is the address that Postfix takes an MX name for, which it connects to without a lookup; invalid if it
+// is a name.
 func postfixLiteral(name string) netip.Addr {
 	name = strings.TrimSuffix(name, ".")
 	if strings.Contains(name, ":") {
@@ -88,7 +90,8 @@ func postfixLiteral(name string) netip.Addr {
 	return ipv4(name)
 }
 
-// ipv4 reads an IPv4 address as the C library does, which takes 010 for 8; Postfix lets all of 0.0.0.0/8 but 0.0.0.0 out.
+// ipv4 reads an IPv4 address as the C library does, which takes 010 for 8; Postfix lets all of 0.0.0.0/8 but 0.0.0.0
+// out.
 func ipv4(name string) netip.Addr {
 	parts := strings.Split(name, ".")
 	var octets [4]byte
@@ -122,10 +125,12 @@ func anyLiteral(name string) bool {
 // local reports whether who connects to an address reaches oneself.
 func local(a netip.Addr) bool { return a.IsLoopback() || a.IsUnspecified() }
 
-// ignored are the networks in which no host is to Debian's configuration of Exim (ignore_target_hosts of the router dnslookup).
+// ignored are the networks in which no host is to Debian's configuration of Exim (ignore_target_hosts of the router
+// dnslookup).
 var ignored = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/32"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("::/128"), netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("100::/64"),
 }

@@ -26,8 +26,8 @@ type TLSRPT struct {
 	RUA []string // where reports go, mailto: and https: URIs
 }
 
-// ParseSTS reads the TXT records at _mta-sts. Those that do not begin with v=STSv1; are of no account, and of the others there must
-// be one, else a domain has no policy (RFC 8461 section 3.1): [ErrNoPolicy] if there is none.
+// ParseSTS reads the TXT records at _mta-sts. Those that do not begin with v=STSv1; are of no account, and of the
+// others there must be one, else a domain has no policy (RFC 8461 section 3.1): [ErrNoPolicy] if there is none.
 func ParseSTS(answer []dns.RR) (*STS, error) {
 	fields, err := fieldsOf(answer, "v=STSv1")
 	if err != nil {
@@ -45,8 +45,8 @@ func ParseSTS(answer []dns.RR) (*STS, error) {
 	return &STS{ID: ids[0]}, nil
 }
 
-// ParseTLSRPT reads the TXT records at _smtp._tls. Those that do not begin with v=TLSRPTv1; are of no account, and of the others there
-// must be one, else no reports are wanted (RFC 8460 section 3): [ErrNoPolicy] if there is none.
+// ParseTLSRPT reads the TXT records at _smtp._tls. Those that do not begin with v=TLSRPTv1; are of no account, and of
+// the others there must be one, else no reports are wanted (RFC 8460 section 3): [ErrNoPolicy] if there is none.
 func ParseTLSRPT(answer []dns.RR) (*TLSRPT, error) {
 	fields, err := fieldsOf(answer, "v=TLSRPTv1")
 	if err != nil {

@@ -62,8 +62,10 @@ func TestParseSTS(t *testing.T) {
 func TestParseTLSRPT(t *testing.T) {
 	for _, tt := range []struct{ name, text, want, failure string }{
 		{"mail", "v=TLSRPTv1;rua=mailto:reports@example.com", "mailto:reports@example.com", ""},
-		{"web", "v=TLSRPTv1; rua=https://reporting.example.com/v1/tlsrpt", "https://reporting.example.com/v1/tlsrpt", ""},
-		{"both", "v=TLSRPTv1; rua=mailto:r@example.com , https://example.com/r;", "mailto:r@example.com https://example.com/r", ""},
+		{"web", "v=TLSRPTv1; rua=https://reporting.example.com/v1/tlsrpt", "https://reporting.example.com/v1/tlsrpt",
+			""},
+		{"both", "v=TLSRPTv1; rua=mailto:r@example.com , https://example.com/r;",
+			"mailto:r@example.com https://example.com/r", ""},
 		{"escapes", `v=TLSRPTv1\; rua=mailto:a\064example.com\;`, "mailto:a@example.com", ""},
 		{"percent", "v=TLSRPTv1; rua=mailto:a%2Bb@example.com", "mailto:a%2Bb@example.com", ""},
 		{"none", "v=spf1 -all", "", "there is none"},
@@ -86,14 +88,16 @@ func TestParseTLSRPT(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %q", tt.name, got, err, tt.failure)
 		}
 	}
-	if _, err := ParseTLSRPT(txt("v=TLSRPTv1; rua=mailto:a@b.example", "v=TLSRPTv1; rua=mailto:a@b.example")); err == nil {
+	if _, err := ParseTLSRPT(txt("v=TLSRPTv1; rua=mailto:a@b.example",
+		"v=TLSRPTv1; rua=mailto:a@b.example")); err == nil {
 		t.Error("of two records one counts")
 	}
 }
 
 // FuzzPolicies: no text makes the parsers panic, and what they accept is in the form of the RFCs.
 func FuzzPolicies(f *testing.F) {
-	for _, seed := range []string{"v=STSv1; id=1;", "v=TLSRPTv1;rua=mailto:a@b.example,https://b.example/", `v=STSv1\059\`, "v=STSv1;;="} {
+	for _, seed := range []string{"v=STSv1; id=1;", "v=TLSRPTv1;rua=mailto:a@b.example,https://b.example/",
+		`v=STSv1\059\`, "v=STSv1;;="} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

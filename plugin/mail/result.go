@@ -1,6 +1,7 @@
 package mail
 
-// Result is a result type of TLS reports (RFC 8460 section 4.3, D-20): what went wrong, in the word that a sender reports it with.
+// Result is a result type of TLS reports (RFC 8460 section 4.3, D-20): what went wrong, in the word that a sender
+// reports it with.
 type Result string
 
 const (

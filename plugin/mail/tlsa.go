@@ -1,5 +1,5 @@
-// Package mail is what a sender of mail makes of what DNS and a receiver say (RFC 7672): pure judgement, without I/O and without a
-// clock.
+// Package mail is what a sender of mail makes of what DNS and a receiver say (RFC 7672): pure judgement, without I/O
+// and without a clock.
 package mail
 
 import (
@@ -49,8 +49,8 @@ type Unusable struct {
 	Why    string // one clause, for an operator
 }
 
-// Usable sorts a Secure TLSA RRset into the records that authenticate a receiver of mail (D-6, D-7) and the others. Of several
-// digests of the same usage and selector only the strongest is usable (D-8, RFC 7671 section 9).
+// Usable sorts a Secure TLSA RRset into the records that authenticate a receiver of mail (D-6, D-7) and the others. Of
+// several digests of the same usage and selector only the strongest is usable (D-8, RFC 7671 section 9).
 func Usable(all []*dns.TLSA) (usable []*dns.TLSA, unusable []Unusable) {
 	strongest := map[[2]uint8]uint8{}
 	var sound []*dns.TLSA
@@ -98,7 +98,8 @@ func fault(r *dns.TLSA) string {
 	case !known:
 		return fmt.Sprintf("there is no matching type %d", r.MatchingType)
 	case len(data) != size:
-		return fmt.Sprintf("its digest has %d octets, one of matching type %d has %d%s", len(data), r.MatchingType, size, swapped(data))
+		return fmt.Sprintf("its digest has %d octets, one of matching type %d has %d%s", len(data), r.MatchingType,
+			size, swapped(data))
 	}
 	return ""
 }
@@ -106,8 +107,8 @@ func fault(r *dns.TLSA) string {
 // leastTLSA is how many octets the three numbers of a record take, behind which its data is (RFC 6698 section 2.1).
 const leastTLSA = 3
 
-// Crashes reports whether Postfix 3.7 crashes on a record of a Secure RRset: it copies no data (tls_dane.c, parse_tlsa_rr, and mymemdup). It
-// passes over records of other usages and of matching type 255, and over shorter ones.
+// Crashes reports whether Postfix 3.7 crashes on a record of a Secure RRset: it copies no data (tls_dane.c,
+// parse_tlsa_rr, and mymemdup). It passes over records of other usages and of matching type 255, and over shorter ones.
 func Crashes(r *dns.TLSA) bool {
 	return r.Certificate == "" && !cut(r) && (r.Usage == DANETA || r.Usage == DANEEE) && r.MatchingType != 255
 }
@@ -123,10 +124,12 @@ func tooShort(r *dns.TLSA) string {
 	case Crashes(r):
 		return "its data has 0 octets: take it away, Postfix 3.7 crashes on it"
 	case cut(r):
-		return fmt.Sprintf("it has %d of the %d octets that a TLSA record has at least, and is dangerous: take it away (Postfix 3.7 warns of it and passes over it, others may crash)",
+		return fmt.Sprintf("it has %d of the %d octets that a TLSA record has at least, and is dangerous: take it "+
+			"away (Postfix 3.7 warns of it and passes over it, others may crash)",
 			r.Hdr.Rdlength, leastTLSA+1)
 	}
-	return "its data has 0 octets, which is dangerous: take it away (Postfix 3.7 crashes on such records of usage 2 and 3)"
+	return "its data has 0 octets, which is dangerous: take it away (Postfix 3.7 crashes on such records of usage 2 " +
+		"and 3)"
 }
 
 // swapped says what data is that another matching type than the record's is for; "" if it is of none.
@@ -171,11 +174,11 @@ func (e *CertificateError) Error() string { return printable.Text(e.Err.Error())
 
 func (e *CertificateError) Unwrap() error { return e.Err }
 
-// Verify authenticates a receiver by usable records, those of [Usable], and returns the one that did it. The chain is as the
-// receiver presented it, its own certificate first. Names are the reference identifiers of RFC 7672 section 3.2.2, of which the
-// certificate must have one: the TLSA base domain, and the next-hop domain if the MX RRset is Secure. A record of usage 3 needs
-// neither name nor date (section 3.1.1); one of usage 2 needs both, and its trust anchor in the chain unless the record itself
-// holds it (RFC 7671 section 5.2). The error is a *[CertificateError].
+// Verify authenticates a receiver by usable records, those of [Usable], and returns the one that did it. The chain is
+// as the receiver presented it, its own certificate first. Names are the reference identifiers of RFC 7672 section
+// 3.2.2, of which the certificate must have one: the TLSA base domain, and the next-hop domain if the MX RRset is
+// Secure. A record of usage 3 needs neither name nor date (section 3.1.1); one of usage 2 needs both, and its trust
+// anchor in the chain unless the record itself holds it (RFC 7671 section 5.2). The error is a *[CertificateError].
 func Verify(usable []*dns.TLSA, chain []*x509.Certificate, names []string, now time.Time) (*dns.TLSA, error) {
 	return authenticate(usable, chain, func(r *dns.TLSA) *CertificateError { return verifyTA(r, chain, names, now) })
 }
@@ -220,8 +223,8 @@ func Brief(r *dns.TLSA) string {
 	return fmt.Sprintf("TLSA %d %d %d %s", r.Usage, r.Selector, r.MatchingType, data)
 }
 
-// anchorsOf returns the trust anchors of a record of usage 2: what it matches in the chain above the receiver's own certificate,
-// else what it holds itself.
+// anchorsOf returns the trust anchors of a record of usage 2: what it matches in the chain above the receiver's own
+// certificate, else what it holds itself.
 func anchorsOf(r *dns.TLSA, chain []*x509.Certificate) (anchors []*x509.Certificate) {
 	for _, c := range chain[1:] {
 		if Matches(r, c) && !c.Equal(chain[0]) {
@@ -244,17 +247,20 @@ func anchorsOf(r *dns.TLSA, chain []*x509.Certificate) (anchors []*x509.Certific
 	return nil
 }
 
-// bareKey returns a public key as the certificate of each issuer that the chain names: 2 1 0 trusts the key, whatever its name and
-// age (RFC 7671 section 5.2.3).
+// bareKey returns a public key as the certificate of each issuer that the chain names: 2 1 0 trusts the key, whatever
+// its name and age (RFC 7671 section 5.2.3).
 func bareKey(spki []byte, chain []*x509.Certificate) (anchors []*x509.Certificate) {
 	key, err := x509.ParsePKIXPublicKey(spki)
-	if err != nil || bytes.Equal(spki, chain[0].RawSubjectPublicKeyInfo) { // the receiver's own key is no authority over it
+	// the receiver's own key is no authority over it
+	if err != nil || bytes.Equal(spki, chain[0].RawSubjectPublicKeyInfo) {
 		return nil
 	}
 	for _, c := range chain {
 		anchor := &x509.Certificate{
-			Raw: append(append([]byte{}, spki...), c.RawIssuer...), RawSubject: c.RawIssuer, RawSubjectPublicKeyInfo: spki,
-			PublicKey: key, PublicKeyAlgorithm: x509.RSA, // any but unknown: x509 goes by the type of the key
+			Raw: append(append([]byte{}, spki...), c.RawIssuer...), RawSubject: c.RawIssuer,
+			RawSubjectPublicKeyInfo: spki,
+			// any but unknown: x509 goes by the type of the key
+			PublicKey: key, PublicKeyAlgorithm: x509.RSA,
 			Version: 3, BasicConstraintsValid: true, IsCA: true, MaxPathLen: -1, NotAfter: forever,
 		}
 		anchors = append(anchors, anchor)
@@ -284,8 +290,9 @@ func verifyName(c *x509.Certificate, names []string) error {
 	return fmt.Errorf("the certificate is for %s, not for %s", listed(all), strings.Join(names, " or "))
 }
 
-// covers reports whether a name in a certificate is that of a host: a wildcard is the whole first label, stands for one label, and has
-// two labels behind it (RFC 7672 section 3.2.3; with fewer, such as *.org, OpenSSL and GnuTLS take it for no wildcard).
+// covers reports whether a name in a certificate is that of a host: a wildcard is the whole first label, stands for one
+// label, and has two labels behind it (RFC 7672 section 3.2.3; with fewer, such as *.org, OpenSSL and GnuTLS take it
+// for no wildcard).
 func covers(name, host string) bool {
 	if strings.EqualFold(name, host) {
 		return name != ""
@@ -316,7 +323,8 @@ func chainError(r *dns.TLSA, err error) *CertificateError {
 	if invalid := new(x509.CertificateInvalidError); errors.As(err, invalid) && invalid.Reason == x509.Expired {
 		return &CertificateError{CertificateExpired, r, outOfDate{*invalid}}
 	}
-	return &CertificateError{CertificateNotTrusted, r, fmt.Errorf("the chain to the trust anchor of %s fails: %w", Brief(r), err)}
+	return &CertificateError{CertificateNotTrusted, r,
+		fmt.Errorf("the chain to the trust anchor of %s fails: %w", Brief(r), err)}
 }
 
 // outOfDate is the error for a certificate that has ended, or has not begun.
@@ -326,6 +334,7 @@ func (e outOfDate) Unwrap() error { return e.CertificateInvalidError }
 
 func (e outOfDate) Error() string {
 	const form = "2006-01-02 15:04"
-	return fmt.Sprintf("the certificate %.200q is valid from %s to %s UTC only, and a record of usage 2 heeds that", e.Cert.Subject,
+	return fmt.Sprintf("the certificate %.200q is valid from %s to %s UTC only, and a record of usage 2 heeds that",
+		e.Cert.Subject,
 		e.Cert.NotBefore.UTC().Format(form), e.Cert.NotAfter.UTC().Format(form))
 }

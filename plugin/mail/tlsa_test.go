@@ -91,44 +91,60 @@ func TestUsable(t *testing.T) {
 		{"usage 4", []r{{Usage: 4, Selector: 1, MatchingType: 1, Certificate: digest256}}, 0, "no usage 4"},
 		{"usage 255", []r{{Usage: 255, Selector: 1, MatchingType: 1, Certificate: digest256}}, 0, "no usage 255"},
 		{"selector 2", []r{{Usage: 3, Selector: 2, MatchingType: 1, Certificate: digest256}}, 0, "no selector 2"},
-		{"matching type 3", []r{{Usage: 3, Selector: 1, MatchingType: 3, Certificate: digest256}}, 0, "no matching type 3"},
+		{"matching type 3", []r{{Usage: 3, Selector: 1, MatchingType: 3, Certificate: digest256}}, 0,
+			"no matching type 3"},
 		{"short digest", []r{{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256[2:]}}, 0, "has 31 octets"},
-		{"SHA-256 as SHA-512", []r{{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest256}}, 0, "has 32 octets"},
+		{"SHA-256 as SHA-512", []r{{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest256}},
+			0, "has 32 octets"},
 		{"no digest", []r{{Usage: 3, Selector: 1, MatchingType: 1}}, 0, "has 0 octets"},
-		{"SHA-256 as SHA-512, told", []r{{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest256}}, 0, "that many has a SHA-256, which is matching type 1"},
-		{"SHA-512 as SHA-256", []r{{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest512}}, 0, "that many has a SHA-512, which is matching type 2"},
-		{"SHA-256 as a key", []r{{Usage: 3, Selector: 1, Certificate: digest256}}, 0, "that many has a SHA-256, which is matching type 1"},
-		{"SHA-512 as a certificate", []r{{Usage: 2, Certificate: digest512}}, 0, "that many has a SHA-512, which is matching type 2"},
-		{"certificate as SHA-256", []r{{Usage: 3, MatchingType: 1, Certificate: cert}}, 0, "a whole certificate, which is matching type 0 with selector 0"},
-		{"key as SHA-512", []r{{Usage: 3, Selector: 1, MatchingType: 2, Certificate: key}}, 0, "a whole public key, which is matching type 0 with selector 1"},
-		{"key as certificate, told", []r{{Usage: 3, Certificate: key}}, 0, "a whole public key, which is matching type 0 with selector 1"},
+		{"SHA-256 as SHA-512, told", []r{{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest256}}, 0,
+			"that many has a SHA-256, which is matching type 1"},
+		{"SHA-512 as SHA-256", []r{{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest512}}, 0,
+			"that many has a SHA-512, which is matching type 2"},
+		{"SHA-256 as a key", []r{{Usage: 3, Selector: 1, Certificate: digest256}}, 0,
+			"that many has a SHA-256, which is matching type 1"},
+		{"SHA-512 as a certificate", []r{{Usage: 2, Certificate: digest512}}, 0,
+			"that many has a SHA-512, which is matching type 2"},
+		{"certificate as SHA-256", []r{{Usage: 3, MatchingType: 1, Certificate: cert}}, 0,
+			"a whole certificate, which is matching type 0 with selector 0"},
+		{"key as SHA-512", []r{{Usage: 3, Selector: 1, MatchingType: 2, Certificate: key}}, 0,
+			"a whole public key, which is matching type 0 with selector 1"},
+		{"key as certificate, told", []r{{Usage: 3, Certificate: key}}, 0,
+			"a whole public key, which is matching type 0 with selector 1"},
 		{"no digest of usage 1", []r{{Usage: 1, Selector: 1, MatchingType: 1}}, 0, "Postfix 3.7 crashes"},
 		{"no digest of type 3", []r{{Usage: 3, Selector: 1, MatchingType: 3}}, 0, "Postfix 3.7 crashes"},
-		{"nothing at all", []r{{}}, 0, "it has 0 of the 4 octets that a TLSA record has at least, and is dangerous: take it away"},
+		{"nothing at all", []r{{}}, 0, "it has 0 of the 4 octets that a TLSA record has at least, and is dangerous: " +
+			"take it away"},
 		{"an octet", []r{{Hdr: dns.RR_Header{Rdlength: 1}, Usage: 3}}, 0, "it has 1 of the 4 octets"},
 		{"two octets", []r{{Hdr: dns.RR_Header{Rdlength: 2}, Usage: 3, Selector: 1}}, 0, "it has 2 of the 4 octets"},
-		{"three octets", []r{{Hdr: dns.RR_Header{Rdlength: 3}, Usage: 3, Selector: 1, MatchingType: 1}}, 0, "its data has 0 octets"},
+		{"three octets", []r{{Hdr: dns.RR_Header{Rdlength: 3}, Usage: 3, Selector: 1, MatchingType: 1}}, 0,
+			"its data has 0 octets"},
 		{"not hexadecimal", []r{{Usage: 3, Selector: 1, MatchingType: 1, Certificate: "xyz"}}, 0, "hexadecimal"},
 		{"certificate with an octet more", []r{{Usage: 3, Certificate: cert + "00"}}, 0, "not a certificate"},
 		{"key as certificate", []r{{Usage: 3, Certificate: key}}, 0, "not a certificate"},
 		{"certificate as key", []r{{Usage: 3, Selector: 1, Certificate: cert}}, 0, "not a public key"},
 		{"key with an octet more", []r{{Usage: 3, Selector: 1, Certificate: key + "00"}}, 0, "not a public key"},
 		{"weaker digest", []r{
-			{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest512}, {Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256},
+			{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest512},
+			{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256},
 		}, 1, "stronger digest, 3 1 2"},
 		{"weaker digest of another selector and of another usage", []r{
-			{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest512}, {Usage: 3, Selector: 0, MatchingType: 1, Certificate: digest256},
+			{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest512},
+			{Usage: 3, Selector: 0, MatchingType: 1, Certificate: digest256},
 			{Usage: 2, Selector: 1, MatchingType: 1, Certificate: digest256},
 		}, 3, ""},
 		{"stronger digest that is itself unusable", []r{
-			{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256}, {Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest256},
+			{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256},
+			{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest256},
 		}, 1, "has 32 octets"},
 		{"full key beside digests", []r{
-			{Usage: 3, Selector: 1, MatchingType: 0, Certificate: key}, {Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest512},
+			{Usage: 3, Selector: 1, MatchingType: 0, Certificate: key},
+			{Usage: 3, Selector: 1, MatchingType: 2, Certificate: digest512},
 			{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256},
 		}, 2, "stronger"},
 		{"two of the strongest", []r{
-			{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256}, {Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256},
+			{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256},
+			{Usage: 3, Selector: 1, MatchingType: 1, Certificate: digest256},
 		}, 2, ""},
 		{"none", nil, 0, ""},
 	} {
@@ -201,7 +217,8 @@ func TestVerify(t *testing.T) {
 		{"3 0 2", records{tlsa(3, 0, 2, w.leaf)}, chain{w.leaf}, host, 0, ""},
 		{"3 1 1 needs no name", records{tlsa(3, 1, 1, w.leaf)}, chain{w.leaf}, []string{"other.example"}, 0, ""},
 		{"3 1 1 needs no date", records{tlsa(3, 1, 1, w.old)}, chain{w.old}, host, 0, ""},
-		{"3 1 1 of an authority does not do", records{tlsa(3, 1, 1, w.ca)}, chain{w.leaf, w.ca}, host, -1, CertificateNotTrusted},
+		{"3 1 1 of an authority does not do", records{tlsa(3, 1, 1, w.ca)}, chain{w.leaf, w.ca}, host, -1,
+			CertificateNotTrusted},
 		{"3 1 1 of another key", records{tlsa(3, 1, 1, w.old)}, chain{w.leaf, w.ca}, host, -1, CertificateNotTrusted},
 		{"the second record", records{tlsa(3, 1, 1, w.old), tlsa(3, 1, 1, w.leaf)}, chain{w.leaf}, host, 1, ""},
 		{"no certificate", records{tlsa(3, 1, 1, w.leaf)}, nil, host, -1, ValidationFailure},
@@ -211,24 +228,38 @@ func TestVerify(t *testing.T) {
 		{"2 1 1 of the issuer", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, host, 0, ""},
 		{"2 0 1 of the root", records{tlsa(2, 0, 1, w.root)}, chain{w.leaf, w.ca, w.root}, host, 0, ""},
 		{"2 0 1 of the root, order mixed", records{tlsa(2, 0, 1, w.root)}, chain{w.leaf, w.root, w.ca}, host, 0, ""},
-		{"2 1 1, a name by wildcard", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, []string{"a.wild.example"}, 0, ""},
-		{"2 1 1, the wildcard is one label", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, []string{"a.b.wild.example"}, -1, CertificateHostMismatch},
-		{"2 1 1, the next-hop domain", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, []string{"other.example", "MX.example"}, 0, ""},
-		{"2 1 1, another name", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, []string{"other.example"}, -1, CertificateHostMismatch},
-		{"2 1 1, no name to compare", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, nil, -1, CertificateHostMismatch},
+		{"2 1 1, a name by wildcard", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, []string{"a.wild.example"}, 0,
+			""},
+		{"2 1 1, the wildcard is one label", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca},
+			[]string{"a.b.wild.example"}, -1, CertificateHostMismatch},
+		{"2 1 1, the next-hop domain", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca},
+			[]string{"other.example", "MX.example"}, 0, ""},
+		{"2 1 1, another name", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, []string{"other.example"}, -1,
+			CertificateHostMismatch},
+		{"2 1 1, no name to compare", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, nil, -1,
+			CertificateHostMismatch},
 		{"2 1 1, the common name", records{tlsa(2, 1, 1, w.ca)}, chain{w.nameless, w.ca}, host, 0, ""},
-		{"2 1 1, the common name beside others", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, []string{"leaf"}, -1, CertificateHostMismatch},
+		{"2 1 1, the common name beside others", records{tlsa(2, 1, 1, w.ca)}, chain{w.leaf, w.ca}, []string{"leaf"},
+			-1, CertificateHostMismatch},
 		{"2 1 1, expired", records{tlsa(2, 1, 1, w.ca)}, chain{w.old, w.ca}, host, -1, CertificateExpired},
-		{"2 1 1, authority expired", records{tlsa(2, 1, 1, w.oldCA)}, chain{w.ofOldCA, w.oldCA}, host, -1, CertificateExpired},
-		{"2 1 1, between expired", records{tlsa(2, 1, 1, w.root)}, chain{w.ofOldCA, w.oldCA, w.root}, host, -1, CertificateExpired},
-		{"2 1 0, authority in the chain expired", records{tlsa(2, 1, 0, w.oldCA)}, chain{w.ofOldCA, w.oldCA}, host, -1, CertificateExpired},
+		{"2 1 1, authority expired", records{tlsa(2, 1, 1, w.oldCA)}, chain{w.ofOldCA, w.oldCA}, host, -1,
+			CertificateExpired},
+		{"2 1 1, between expired", records{tlsa(2, 1, 1, w.root)}, chain{w.ofOldCA, w.oldCA, w.root}, host, -1,
+			CertificateExpired},
+		{"2 1 0, authority in the chain expired", records{tlsa(2, 1, 0, w.oldCA)}, chain{w.ofOldCA, w.oldCA}, host, -1,
+			CertificateExpired},
 		{"2 1 1, for clients", records{tlsa(2, 1, 1, w.ca)}, chain{w.client, w.ca}, host, -1, CertificateNotTrusted},
 		{"2 1 1, not presented", records{tlsa(2, 1, 1, w.root)}, chain{w.leaf, w.ca}, host, -1, CertificateNotTrusted},
-		{"2 1 1, presented but of another chain", records{tlsa(2, 1, 1, w.stranger)}, chain{w.leaf, w.ca, w.stranger}, host, -1, CertificateNotTrusted},
-		{"2 1 1, a link missing", records{tlsa(2, 1, 1, w.root)}, chain{w.leaf, w.root}, host, -1, CertificateNotTrusted},
-		{"2 1 1 of the receiver itself", records{tlsa(2, 1, 1, w.self)}, chain{w.self}, host, -1, CertificateNotTrusted},
-		{"2 1 1 of the receiver, twice", records{tlsa(2, 1, 1, w.self)}, chain{w.self, w.self}, host, -1, CertificateNotTrusted},
-		{"2 1 1 of a receiver that is no authority", records{tlsa(2, 1, 1, w.leaf)}, chain{w.leaf, w.leaf}, host, -1, CertificateNotTrusted},
+		{"2 1 1, presented but of another chain", records{tlsa(2, 1, 1, w.stranger)}, chain{w.leaf, w.ca, w.stranger},
+			host, -1, CertificateNotTrusted},
+		{"2 1 1, a link missing", records{tlsa(2, 1, 1, w.root)}, chain{w.leaf, w.root}, host, -1,
+			CertificateNotTrusted},
+		{"2 1 1 of the receiver itself", records{tlsa(2, 1, 1, w.self)}, chain{w.self}, host, -1,
+			CertificateNotTrusted},
+		{"2 1 1 of the receiver, twice", records{tlsa(2, 1, 1, w.self)}, chain{w.self, w.self}, host, -1,
+			CertificateNotTrusted},
+		{"2 1 1 of a receiver that is no authority", records{tlsa(2, 1, 1, w.leaf)}, chain{w.leaf, w.leaf}, host, -1,
+			CertificateNotTrusted},
 
 		{"2 0 0 holds the root", records{tlsa(2, 0, 0, w.root)}, chain{w.leaf, w.ca}, host, 0, ""},
 		{"2 1 0 holds the root's key", records{tlsa(2, 1, 0, w.root)}, chain{w.leaf, w.ca}, host, 0, ""},
@@ -237,13 +268,18 @@ func TestVerify(t *testing.T) {
 		{"2 1 0 of another", records{tlsa(2, 1, 0, w.stranger)}, chain{w.leaf, w.ca}, host, -1, CertificateNotTrusted},
 		{"2 0 0 expired", records{tlsa(2, 0, 0, w.oldCA)}, chain{w.ofOldCA}, host, -1, CertificateExpired},
 		{"2 1 0 has no age", records{tlsa(2, 1, 0, w.oldCA)}, chain{w.ofOldCA}, host, 0, ""},
-		{"2 1 0 of the receiver itself", records{tlsa(2, 1, 0, w.self)}, chain{w.self}, host, -1, CertificateNotTrusted},
-		{"2 0 0 of the receiver itself", records{tlsa(2, 0, 0, w.self)}, chain{w.self}, host, -1, CertificateNotTrusted},
-		{"2 1 0, another name", records{tlsa(2, 1, 0, w.root)}, chain{w.leaf, w.ca}, []string{"other.example"}, -1, CertificateHostMismatch},
+		{"2 1 0 of the receiver itself", records{tlsa(2, 1, 0, w.self)}, chain{w.self}, host, -1,
+			CertificateNotTrusted},
+		{"2 0 0 of the receiver itself", records{tlsa(2, 0, 0, w.self)}, chain{w.self}, host, -1,
+			CertificateNotTrusted},
+		{"2 1 0, another name", records{tlsa(2, 1, 0, w.root)}, chain{w.leaf, w.ca}, []string{"other.example"}, -1,
+			CertificateHostMismatch},
 
-		{"what came nearest", records{tlsa(2, 1, 1, w.stranger), tlsa(2, 1, 1, w.ca), tlsa(3, 1, 1, w.ca)}, chain{w.leaf, w.ca},
+		{"what came nearest", records{tlsa(2, 1, 1, w.stranger), tlsa(2, 1, 1, w.ca), tlsa(3, 1, 1, w.ca)},
+			chain{w.leaf, w.ca},
 			[]string{"other.example"}, -1, CertificateHostMismatch},
-		{"3 1 1 beside a 2 1 1 that fails", records{tlsa(2, 1, 1, w.ca), tlsa(3, 1, 1, w.old)}, chain{w.old, w.ca}, host, 1, ""},
+		{"3 1 1 beside a 2 1 1 that fails", records{tlsa(2, 1, 1, w.ca), tlsa(3, 1, 1, w.old)},
+			chain{w.old, w.ca}, host, 1, ""},
 	} {
 		var certs []*x509.Certificate
 		for _, c := range test.chain {
@@ -267,7 +303,8 @@ func TestVerify(t *testing.T) {
 func TestNearest(t *testing.T) {
 	w := newWorld(t)
 	r := record(t, 2, 1, 1, w.ca)
-	_, err := Verify([]*dns.TLSA{record(t, 3, 1, 1, w.root), r}, []*x509.Certificate{w.leaf.Certificate, w.ca.Certificate}, []string{"b.example."}, now)
+	_, err := Verify([]*dns.TLSA{record(t, 3, 1, 1, w.root), r},
+		[]*x509.Certificate{w.leaf.Certificate, w.ca.Certificate}, []string{"b.example."}, now)
 	failure := new(CertificateError)
 	if !errors.As(err, &failure) || failure.Record != r {
 		t.Fatalf("%+v", err)
@@ -275,8 +312,10 @@ func TestNearest(t *testing.T) {
 	if want := "the certificate is for mx.example, *.wild.example, not for b.example."; err.Error() != want {
 		t.Errorf("%q, want %q", err, want)
 	}
-	_, err = Verify([]*dns.TLSA{r}, []*x509.Certificate{w.old.Certificate, w.ca.Certificate}, []string{"mx.example."}, now)
-	want := `the certificate "CN=old" is valid from 2026-11-20 03:00 to 2026-11-20 03:59 UTC only, and a record of usage 2 heeds that`
+	_, err = Verify([]*dns.TLSA{r}, []*x509.Certificate{w.old.Certificate, w.ca.Certificate},
+		[]string{"mx.example."}, now)
+	want := `the certificate "CN=old" is valid from 2026-11-20 03:00 to 2026-11-20 03:59 UTC only, and a record of ` +
+		`usage 2 heeds that`
 	if !errors.As(err, new(x509.CertificateInvalidError)) || err.Error() != want {
 		t.Errorf("%q, want %q", err, want)
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// Names are the reference identifiers of a host, by which a record of usage 2 binds a certificate: the TLSA base domain and, as far as the
-// MX RRset is believed, the domain of the recipient and that at the end of its alias chain (RFC 7672 section 3.2.2). Postfix believes
-// every MX RRset here; Exim compares the expanded name of the host and nothing else.
+// Names are the reference identifiers of a host, by which a record of usage 2 binds a certificate: the TLSA base domain
+// and, as far as the MX RRset is believed, the domain of the recipient and that at the end of its alias chain (RFC 7672
+// section 3.2.2). Postfix believes every MX RRset here; Exim compares the expanded name of the host and nothing else.
 func (s Sender) Names(d *Domain, h *Host) []string {
 	if s == Exim {
 		return []string{h.Expanded}
@@ -35,14 +35,15 @@ func (s Sender) Names(d *Domain, h *Host) []string {
 	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
 }
 
-// Usable sorts a Secure TLSA RRset into the records by which a sender authenticates a receiver and the others. Exim does not read what
-// records of matching type 0 hold, and knows no digest agility.
+// Usable sorts a Secure TLSA RRset into the records by which a sender authenticates a receiver and the others. Exim
+// does not read what records of matching type 0 hold, and knows no digest agility.
 func (s Sender) Usable(all []*dns.TLSA) (usable []*dns.TLSA, unusable []Unusable) {
 	if s != Exim {
 		return Usable(all)
 	}
 	for _, r := range all {
-		if why := fault(r); why != "" && (r.MatchingType != Full || r.Usage < DANETA || r.Usage > DANEEE || r.Selector > SPKI || r.Certificate == "") {
+		if why := fault(r); why != "" && (r.MatchingType != Full || r.Usage < DANETA || r.Usage > DANEEE ||
+			r.Selector > SPKI || r.Certificate == "") {
 			unusable = append(unusable, Unusable{r, why})
 			continue
 		}
@@ -51,8 +52,8 @@ func (s Sender) Usable(all []*dns.TLSA) (usable []*dns.TLSA, unusable []Unusable
 	return usable, unusable
 }
 
-// Authenticate is how a sender authenticates a host by its TLSA records and the chain that it shows; it returns the record that did it.
-// The error is a *[CertificateError].
+// Authenticate is how a sender authenticates a host by its TLSA records and the chain that it shows; it returns the
+// record that did it. The error is a *[CertificateError].
 func (s Sender) Authenticate(d *Domain, h *Host, chain []*x509.Certificate, now time.Time) (*dns.TLSA, error) {
 	t := s.found(h)
 	if t == nil {
@@ -70,7 +71,8 @@ func (s Sender) Authenticate(d *Domain, h *Host, chain []*x509.Certificate, now 
 }
 
 // authenticate tries the records of usage 3, then those of usage 2 as a program does.
-func authenticate(usable []*dns.TLSA, chain []*x509.Certificate, verify func(*dns.TLSA) *CertificateError) (*dns.TLSA, error) {
+func authenticate(usable []*dns.TLSA, chain []*x509.Certificate, verify func(*dns.TLSA) *CertificateError) (*dns.TLSA,
+	error) {
 	if len(chain) == 0 {
 		return nil, &CertificateError{ValidationFailure, nil, errors.New("no certificate was presented")}
 	}
@@ -97,13 +99,15 @@ func authenticate(usable []*dns.TLSA, chain []*x509.Certificate, verify func(*dn
 
 // untrusted is the error for a chain that a program does not take for one from the trust anchor of a record.
 func untrusted(r *dns.TLSA, format string, args ...any) *CertificateError {
-	return &CertificateError{CertificateNotTrusted, r, fmt.Errorf("the chain to the trust anchor of "+Brief(r)+" fails: "+format, args...)}
+	return &CertificateError{CertificateNotTrusted, r, fmt.Errorf("the chain to the trust anchor of "+Brief(r)+
+		" fails: "+format, args...)}
 }
 
 // timely reports an error unless a certificate is valid now.
 func timely(r *dns.TLSA, c *x509.Certificate, now time.Time) *CertificateError {
 	if now.Before(c.NotBefore) || now.After(c.NotAfter) {
-		return &CertificateError{CertificateExpired, r, outOfDate{x509.CertificateInvalidError{Cert: c, Reason: x509.Expired}}}
+		return &CertificateError{CertificateExpired, r,
+			outOfDate{x509.CertificateInvalidError{Cert: c, Reason: x509.Expired}}}
 	}
 	return nil
 }
@@ -129,7 +133,8 @@ func permits(by, c *x509.Certificate) bool {
 	within := func(name string) func(string) bool {
 		return func(domain string) bool {
 			domain = strings.TrimPrefix(domain, ".")
-			return domain == "" || strings.EqualFold(name, domain) || strings.HasSuffix(strings.ToLower(name), "."+strings.ToLower(domain))
+			return domain == "" || strings.EqualFold(name, domain) ||
+				strings.HasSuffix(strings.ToLower(name), "."+strings.ToLower(domain))
 		}
 	}
 	for _, name := range namesOf(c) {
@@ -149,8 +154,9 @@ type openSSL struct {
 	now    time.Time
 }
 
-// path is the chain as it is built: by the issuers among what was sent and what records hold, up to the first that a record matches. Bare
-// is the record whose key, and no certificate, has signed the last one. Record is nil if no record was met.
+// path is the chain as it is built: by the issuers among what was sent and what records hold, up to the first that a
+// record matches. Bare is the record whose key, and no certificate, has signed the last one. Record is nil if no record
+// was met.
 type path struct {
 	certs  []*x509.Certificate
 	record *dns.TLSA
@@ -191,7 +197,8 @@ func (o openSSL) build() path {
 
 // held is the certificate that a record of type 2 0 0 holds.
 func (o openSSL) held(r *dns.TLSA) *x509.Certificate {
-	if data, err := hex.DecodeString(r.Certificate); err == nil && r.Usage == DANETA && r.Selector == Cert && r.MatchingType == Full {
+	if data, err := hex.DecodeString(r.Certificate); err == nil && r.Usage == DANETA && r.Selector == Cert &&
+		r.MatchingType == Full {
 		if c, err := ParseCertificate(data); err == nil {
 			return c
 		}
@@ -216,7 +223,8 @@ func (o openSSL) bareKey(c *x509.Certificate) *dns.TLSA {
 		if err != nil || r.Usage != DANETA || r.Selector != SPKI || r.MatchingType != Full {
 			continue
 		}
-		if key, err := x509.ParsePKIXPublicKey(data); err == nil && signed(c, &x509.Certificate{PublicKey: key, PublicKeyAlgorithm: x509.RSA}) {
+		if key, err := x509.ParsePKIXPublicKey(data); err == nil &&
+			signed(c, &x509.Certificate{PublicKey: key, PublicKeyAlgorithm: x509.RSA}) {
 			return r
 		}
 	}
@@ -228,7 +236,8 @@ func (o openSSL) verify(of *dns.TLSA) *CertificateError {
 	r := p.record
 	if r == nil {
 		if slices.ContainsFunc(o.chain[1:], func(c *x509.Certificate) bool { return Matches(of, c) }) {
-			return untrusted(of, "the host does not send what lies between it and the certificate of the host, or it is of another chain")
+			return untrusted(of, "the host does not send what lies between it and the certificate of the host, or it "+
+				"is of another chain")
 		}
 		return &CertificateError{Result: CertificateNotTrusted}
 	}
@@ -273,7 +282,8 @@ func (o openSSL) extensions(p path) *CertificateError {
 	return nil
 }
 
-// authority is X509_check_ca: a trust anchor without basic constraints does if its key usage, or its age as one of version 1, says so.
+// authority is X509_check_ca: a trust anchor without basic constraints does if its key usage, or its age as one of
+// version 1, says so.
 func authority(c *x509.Certificate, anchor bool) bool {
 	switch {
 	case !maySign(c):
@@ -284,8 +294,9 @@ func authority(c *x509.Certificate, anchor bool) bool {
 	return anchor && (c.KeyUsage != 0 || c.Version == 1 && issued(c, c))
 }
 
-// gnuTLS verifies records of usage 2 as libgnutls-dane 3.7 does for Exim (verify_ca): any certificate that the host sends beside its own may
-// match; whether that is at the head of its chain is not looked at. The issuer of the host's own has to be sent.
+// gnuTLS verifies records of usage 2 as libgnutls-dane 3.7 does for Exim (verify_ca): any certificate that the host
+// sends beside its own may match; whether that is at the head of its chain is not looked at. The issuer of the host's
+// own has to be sent.
 type gnuTLS struct {
 	chain []*x509.Certificate
 	names []string
@@ -329,7 +340,8 @@ func (g gnuTLS) authority(c *x509.Certificate) bool {
 	return c.Equal(g.chain[0]) || c.BasicConstraintsValid && c.IsCA || !c.BasicConstraintsValid && issued(c, c)
 }
 
-// mismatch is the error for records of which none matches what was presented: it tells which kind of mistake it looks like.
+// mismatch is the error for records of which none matches what was presented: it tells which kind of mistake it looks
+// like.
 func mismatch(usable []*dns.TLSA, chain []*x509.Certificate) *CertificateError {
 	why := "no TLSA record matches the certificates presented"
 	for _, r := range usable {
@@ -351,11 +363,13 @@ func mistake(r *dns.TLSA, chain []*x509.Certificate) string {
 	selected := [...]string{"the whole certificate", "the key alone"}
 	switch {
 	case r.Usage == DANEEE && at(*r, chain[1:]):
-		return Brief(r) + " is of an authority in the chain; usage 3 is for the host's own certificate, usage 2 for an authority"
+		return Brief(r) + " is of an authority in the chain; usage 3 is for the host's own certificate, usage 2 for " +
+			"an authority"
 	case r.Usage == DANETA && at(*r, chain[:1]):
 		return Brief(r) + " is of the host's own certificate; usage 2 is for an authority, usage 3 for the host's own"
 	case at(other, chain):
-		text := fmt.Sprintf("%s has the digest of %s, which is selector %d", Brief(r), selected[other.Selector], other.Selector)
+		text := fmt.Sprintf("%s has the digest of %s, which is selector %d", Brief(r), selected[other.Selector],
+			other.Selector)
 		switch own := at(other, chain[:1]); {
 		case own && r.Usage == DANETA:
 			text += ", of the host's own certificate, which is usage 3"
@@ -380,10 +394,12 @@ func mistake(r *dns.TLSA, chain []*x509.Certificate) string {
 // emptyDigests are those of no octets at all.
 var emptyDigests = []string{fmt.Sprintf("%x", sha256.Sum256(nil)), fmt.Sprintf("%x", sha512.Sum512(nil))}
 
-// textDigest says of which part of a certificate a record has the digest as PEM text, with or without the newline at its end.
+// textDigest says of which part of a certificate a record has the digest as PEM text, with or without the newline at
+// its end.
 func textDigest(r *dns.TLSA, c *x509.Certificate) string {
 	for kind, block := range map[string]*pem.Block{
-		"certificate": {Type: "CERTIFICATE", Bytes: c.Raw}, "key": {Type: "PUBLIC KEY", Bytes: c.RawSubjectPublicKeyInfo},
+		"certificate": {Type: "CERTIFICATE", Bytes: c.Raw},
+		"key":         {Type: "PUBLIC KEY", Bytes: c.RawSubjectPublicKeyInfo},
 	} {
 		text := pem.EncodeToMemory(block)
 		for _, octets := range [][]byte{text, bytes.TrimSuffix(text, []byte("\n"))} {

@@ -29,7 +29,8 @@ func TestPrograms(t *testing.T) {
 	constrained := func(c *x509.Certificate) {
 		c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"org"}, true
 	}
-	noCA, bare, selfBare, signing := edited(w.root), edited(w.root, unmarked), edited(nil, unmarked), edited(w.root, unmarked, signs)
+	noCA, bare, selfBare, signing := edited(w.root), edited(w.root, unmarked), edited(nil, unmarked),
+		edited(w.root, unmarked, signs)
 	crlOnly, narrow := edited(w.root, isCA, crls), edited(w.root, isCA, constrained)
 	oldRoot := edited(nil, isCA, expired)
 	leafOf := func(by *issuer) *issuer { return issue(t, by, "leaf", mx) }
@@ -58,8 +59,10 @@ func TestPrograms(t *testing.T) {
 		{"no CA", records{tlsa(2, 1, 1, noCA)}, chain{leafOf(noCA), noCA}, "---"},
 		{"no CA, 2 1 0 and not sent", records{tlsa(2, 1, 0, noCA)}, chain{leafOf(noCA)}, "++-"},
 		{"no basic constraints", records{tlsa(2, 1, 1, bare)}, chain{leafOf(bare), bare}, "---"},
-		{"no basic constraints, self-signed", records{tlsa(2, 1, 1, selfBare)}, chain{leafOf(selfBare), selfBare}, "--+"},
-		{"no basic constraints, but the key usage", records{tlsa(2, 1, 1, signing)}, chain{leafOf(signing), signing}, "-+-"},
+		{"no basic constraints, self-signed", records{tlsa(2, 1, 1, selfBare)}, chain{leafOf(selfBare), selfBare},
+			"--+"},
+		{"no basic constraints, but the key usage", records{tlsa(2, 1, 1, signing)}, chain{leafOf(signing), signing},
+			"-+-"},
 		{"the key usage forbids it", records{tlsa(2, 1, 1, crlOnly)}, chain{leafOf(crlOnly), crlOnly}, "---"},
 		{"name constraints", records{tlsa(2, 1, 1, narrow)}, chain{leafOf(narrow), narrow}, "---"},
 		{"for clients", records{tlsa(2, 1, 1, w.ca)}, chain{w.client, w.ca}, "--+"},
@@ -70,7 +73,8 @@ func TestPrograms(t *testing.T) {
 		{"usage 3 beside a wrong usage 2", records{tlsa(2, 1, 1, w.self), tlsa(3, 1, 1, w.leaf)}, chain{w.leaf}, "+++"},
 		{"another name", records{tlsa(2, 1, 1, w.ca)}, chain{edited(w.ca, named("other.example")), w.ca}, "---"},
 		{"the next hop's name", records{tlsa(2, 1, 1, w.ca)}, chain{edited(w.ca, named("hop.example")), w.ca}, "++-"},
-		{"the name that the next hop is an alias of", records{tlsa(2, 1, 1, w.ca)}, chain{edited(w.ca, named("to.example")), w.ca}, "++-"},
+		{"the name that the next hop is an alias of", records{tlsa(2, 1, 1, w.ca)},
+			chain{edited(w.ca, named("to.example")), w.ca}, "++-"},
 		{"a wildcard", records{tlsa(2, 1, 1, w.ca)}, chain{edited(w.ca, named("*.example")), w.ca}, "---"},
 	} {
 		h := host(data(secure), TLSA{Lookup: data(secure), Base: "mx.example.", Records: tt.records})
@@ -123,14 +127,16 @@ func TestReferenceNames(t *testing.T) {
 // TestCovers: RFC 7672 section 3.2.3; wildcards as OpenSSL and GnuTLS read them.
 func TestCovers(t *testing.T) {
 	for name, want := range map[string]bool{
-		"mx.example.org": true, "MX.Example.ORG": true, "*.example.org": true, "*.org": false, "*": false, "*.*.org": false, "m*.example.org": false,
+		"mx.example.org": true, "MX.Example.ORG": true, "*.example.org": true, "*.org": false, "*": false,
+		"*.*.org": false, "m*.example.org": false,
 		"*.mx.example.org": false, "example.org": false, "": false, "*.": false,
 	} {
 		if got := covers(name, "mx.example.org"); got != want {
 			t.Errorf("%q: %t", name, got)
 		}
 	}
-	if covers("*.org", "example.org") || covers("*.example.org", "a.mx.example.org") || covers("*.example.org", ".example.org") {
+	if covers("*.org", "example.org") || covers("*.example.org", "a.mx.example.org") ||
+		covers("*.example.org", ".example.org") {
 		t.Error("a wildcard stands for one label, before two others")
 	}
 }
@@ -140,27 +146,36 @@ func TestMistakes(t *testing.T) {
 	w := newWorld(t)
 	text := func(octets []byte) *dns.TLSA {
 		digest := sha256.Sum256(octets)
-		return &dns.TLSA{Usage: DANEEE, Selector: SPKI, MatchingType: SHA256, Certificate: hex.EncodeToString(digest[:])}
+		return &dns.TLSA{Usage: DANEEE, Selector: SPKI, MatchingType: SHA256,
+			Certificate: hex.EncodeToString(digest[:])}
 	}
 	swapped := record(t, 3, 0, 1, w.leaf)
 	swapped.Selector = SPKI
 	authority, own := record(t, 3, 1, 1, w.ca), record(t, 2, 0, 1, w.leaf)
 	authority.Selector, own.Selector = Cert, SPKI
-	for want, r := range map[string]*dns.TLSA{
-		"has the digest of the key alone, which is selector 1, of an authority, which is usage 2":                       authority,
-		"has the digest of the whole certificate, which is selector 0, of the host's own certificate, which is usage 3": own,
-		"is of an authority in the chain; usage 3 is for the host's own certificate":                                    record(t, 3, 1, 1, w.ca),
-		"is of the host's own certificate; usage 2 is for an authority":                                                 record(t, 2, 1, 1, w.leaf),
-		"has the digest of the whole certificate, which is selector 0":                                                  swapped,
-		"is the digest of nothing: an empty file was digested":                                                          text(nil),
-		"is the digest of the certificate as PEM text, not of its DER octets":                                           text(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.leaf.Raw})),
-		"is the digest of the key as PEM text": text([]byte(strings.TrimSpace(string(
+	for _, tt := range []struct {
+		r    *dns.TLSA
+		want string
+	}{
+		{authority, "has the digest of the key alone, which is selector 1, of an authority, which is usage 2"},
+		{own, "has the digest of the whole certificate, which is selector 0, of the host's own certificate, which is " +
+			"usage 3"},
+		{record(t, 3, 1, 1, w.ca), "is of an authority in the chain; usage 3 is for the host's own certificate"},
+		{record(t, 2, 1, 1, w.leaf), "is of the host's own certificate; usage 2 is for an authority"},
+		{swapped, "has the digest of the whole certificate, which is selector 0"},
+		{text(nil), "is the digest of nothing: an empty file was digested"},
+		{text(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.leaf.Raw})),
+			"is the digest of the certificate as PEM text, not of its DER octets"},
+		{text([]byte(strings.TrimSpace(string(
 			pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: w.leaf.RawSubjectPublicKeyInfo}))))),
-		"is of an authority that the host does not send": record(t, 2, 1, 1, w.root),
+			"is the digest of the key as PEM text"},
+		{record(t, 2, 1, 1, w.root), "is of an authority that the host does not send"},
 	} {
-		_, err := Verify([]*dns.TLSA{r}, []*x509.Certificate{w.leaf.Certificate, w.ca.Certificate}, []string{"mx.example."}, now)
-		if err == nil || !strings.HasPrefix(err.Error(), "no TLSA record matches the certificates presented: "+Brief(r)) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
+		_, err := Verify([]*dns.TLSA{tt.r}, []*x509.Certificate{w.leaf.Certificate, w.ca.Certificate},
+			[]string{"mx.example."}, now)
+		if err == nil || !strings.HasPrefix(err.Error(), "no TLSA record matches the certificates presented: "+
+			Brief(tt.r)) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v, want %s", err, tt.want)
 		}
 	}
 }

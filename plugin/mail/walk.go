@@ -20,8 +20,8 @@ type Reply struct {
 // Ask looks one thing up. It is safe for concurrent use.
 type Ask func(name string, qtype uint16) Reply
 
-// Walk asks for all that a sender asks for before it delivers to a domain at a port: MX, then for each host at once its addresses and, as
-// far as [Bases] has it, its TLSA records (RFC 7672 section 2.2).
+// Walk asks for all that a sender asks for before it delivers to a domain at a port: MX, then for each host at once its
+// addresses and, as far as [Bases] has it, its TLSA records (RFC 7672 section 2.2).
 func Walk(domain string, port int, ask Ask) *Domain {
 	mx := ask(domain, dns.TypeMX)
 	d := &Domain{Name: domain, Expanded: domain, MX: mx.Lookup, NameError: mx.Rcode == dns.RcodeNameError}
@@ -77,8 +77,8 @@ func addressesOf(answer []dns.RR) (all []netip.Addr) {
 	return all
 }
 
-// follow finds out whether the host is an alias, and how far that is to be trusted: its first CNAME may be Secure although what it leads
-// to is not (D-4).
+// follow finds out whether the host is an alias, and how far that is to be trusted: its first CNAME may be Secure
+// although what it leads to is not (D-4).
 func (h *Host) follow(addresses []Reply, ask Ask) {
 	for _, r := range addresses {
 		target, alias := Expanded(h.Name, r.Answer)

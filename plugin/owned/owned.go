@@ -1,11 +1,12 @@
-// Package owned reads local files that decide what is believed. What somebody else may write, put in its place or make hang is refused: a
-// file must be a regular one, it and all directories on the way to it must belong to root or the process's user, and nobody else may write
-// there. Errors name the path at fault, what is wrong with it, and what mends it.
+// Package owned reads local files that decide what is believed. What somebody else may write, put in its place or make
+// hang is refused: a file must be a regular one, it and all directories on the way to it must belong to root or the
+// process's user, and nobody else may write there. Errors name the path at fault, what is wrong with it, and what mends
+// it.
 //
-// Under that rule nobody who is not trusted can change the way between a look at it and its use. A symbolic link counts as what it leads
-// to and the directories that are passed on the way. In a directory with the sticky bit, as /tmp, only owners can replace what is there: it
-// may be passed, but nothing is kept in it. A file system that is mounted read-only cannot be written through this mount, whatever modes
-// say: so are the volumes of ConfigMaps in Kubernetes.
+// Under that rule nobody who is not trusted can change the way between a look at it and its use. A symbolic link counts
+// as what it leads to and the directories that are passed on the way. In a directory with the sticky bit, as /tmp, only
+// owners can replace what is there: it may be passed, but nothing is kept in it. A file system that is mounted
+// read-only cannot be written through this mount, whatever modes say: so are the volumes of ConfigMaps in Kubernetes.
 package owned
 
 import (
@@ -44,7 +45,8 @@ func Daemon() Trust {
 	return Trust{owner: func(uid uint32) bool { return uid == 0 || uid == self }}
 }
 
-// AnyOwner trusts all owners, but nobody else: for who only looks at the files of a daemon, which may run as another user.
+// AnyOwner trusts all owners, but nobody else: for who only looks at the files of a daemon, which may run as another
+// user.
 func AnyOwner() Trust { return Trust{owner: anybody} }
 
 // AnyGroup trusts all owners and the members of their groups: for what people edit together.
@@ -62,7 +64,8 @@ func (t Trust) Read(path string, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(at, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0) // the open of a FIFO would wait for a writer
+	// the open of a FIFO would wait for a writer
+	f, err := os.OpenFile(at, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +92,8 @@ func (t Trust) file(f *os.File) error {
 	return t.fault(f.Name(), info)
 }
 
-// Keep looks at a directory in which danelaw makes and replaces files: nobody else may write into it. It need not be there.
+// Keep looks at a directory in which danelaw makes and replaces files: nobody else may write into it. It need not be
+// there.
 func (t Trust) Keep(dir string) error {
 	at, info, err := t.walk(dir)
 	switch {
@@ -106,8 +110,8 @@ func (t Trust) Keep(dir string) error {
 // maxLinks is as many symbolic links as Linux follows.
 const maxLinks = 40
 
-// walk goes the way of a path as the kernel does, and looks at each directory on it. It returns where the path leads, without symbolic
-// links, and what is there.
+// walk goes the way of a path as the kernel does, and looks at each directory on it. It returns where the path leads,
+// without symbolic links, and what is there.
 func (t Trust) walk(path string) (at string, info fs.FileInfo, err error) {
 	if !filepath.IsAbs(path) {
 		dir, err := os.Getwd()
@@ -177,7 +181,8 @@ func (t Trust) fault(path string, info fs.FileInfo) error {
 	case !t.owns(info):
 		return t.foreign(path, info)
 	}
-	return refusef("%s may be written by others (mode %v): chmod go-w %[1]s, once it is certain that nobody has written to it",
+	return refusef("%s may be written by others (mode %v): chmod go-w %[1]s, once it is certain that nobody has "+
+		"written to it",
 		path, info.Mode())
 }
 
@@ -186,7 +191,8 @@ func (t Trust) foreign(path string, info fs.FileInfo) error {
 	if uid := os.Geteuid(); uid != 0 {
 		self += " or to " + name(uint32(uid))
 	}
-	return refusef("%s belongs to %s, not to %s, as whom danelaw runs: chown root %[1]s, if what is there is to be trusted",
+	return refusef("%s belongs to %s, not to %s, as whom danelaw runs: chown root %[1]s, if what is there is to be "+
+		"trusted",
 		path, name(uid(info)), self)
 }
 

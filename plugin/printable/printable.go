@@ -1,6 +1,7 @@
-// Package printable makes what others wrote fit to be shown. Names and texts of certificates, what mail hosts and resolvers say, files
-// and arguments may hold what drives a terminal, begins another line of a log, or shows a text in another order than it has. All of
-// that is escaped where it comes in, so that text, JSON, pages, the log and metrics tell the same.
+// Package printable makes what others wrote fit to be shown. Names and texts of certificates, what mail hosts and
+// resolvers say, files and arguments may hold what drives a terminal, begins another line of a log, or shows a text in
+// another order than it has. All of that is escaped where it comes in, so that text, JSON, pages, the log and metrics
+// tell the same.
 package printable
 
 import (
@@ -14,9 +15,10 @@ import (
 // Most is how many characters of a text [Short] leaves.
 const Most = 200
 
-// Text returns s in one line, with everything escaped that is not seen as what it is: control characters, line breaks, white space other
-// than the space, what changes the direction of a text, what has no width, and octets that are no UTF-8. The escapes are those of JSON,
-// and \xNN for an octet. A backslash is left alone: names of the DNS have theirs already, and what was escaped once stays as it is.
+// Text returns s in one line, with everything escaped that is not seen as what it is: control characters, line breaks,
+// white space other than the space, what changes the direction of a text, what has no width, and octets that are no
+// UTF-8. The escapes are those of JSON, and \xNN for an octet. A backslash is left alone: names of the DNS have theirs
+// already, and what was escaped once stays as it is.
 func Text(s string) string {
 	if !strings.ContainsFunc(s, hidden) {
 		return s
@@ -49,8 +51,8 @@ func Short(s string) string {
 	return s
 }
 
-// JSON returns a JSON text whose strings are escaped as Text does it, which changes their form and not what they mean. The line breaks
-// between values stay.
+// JSON returns a JSON text whose strings are escaped as Text does it, which changes their form and not what they mean.
+// The line breaks between values stay.
 func JSON(text []byte) []byte {
 	var b strings.Builder
 	for _, r := range string(text) {

@@ -62,7 +62,8 @@ func TestJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	safe := JSON(text)
-	if strings.ContainsFunc(string(safe), func(r rune) bool { return r != '\n' && hidden(r) }) || !strings.Contains(string(safe), "é") {
+	if strings.ContainsFunc(string(safe), func(r rune) bool { return r != '\n' && hidden(r) }) ||
+		!strings.Contains(string(safe), "é") {
 		t.Errorf("%q", safe)
 	}
 	var out []string

@@ -22,9 +22,10 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
-// glance is the begin of a handshake of TLS 1.2 or older that offers what OpenSSL does (RFC 5246 section 7.3): crypto/tls knows no DHE, no
-// keys of Ed448 or RSASSA-PSS, and reads no certificate that crypto/x509 refuses. Up to ServerHelloDone everything comes in clear: the
-// certificates, and but for the exchange of keys by RSA a signature that proves whose they are. There it ends.
+// glance is the begin of a handshake of TLS 1.2 or older that offers what OpenSSL does (RFC 5246 section 7.3):
+// crypto/tls knows no DHE, no keys of Ed448 or RSASSA-PSS, and reads no certificate that crypto/x509 refuses. Up to
+// ServerHelloDone everything comes in clear: the certificates, and but for the exchange of keys by RSA a signature that
+// proves whose they are. There it ends.
 type glance struct {
 	conn    net.Conn
 	random  []byte // the client's
@@ -42,7 +43,8 @@ var dheSuites = []uint16{0x009f, 0xccaa, 0x009e, 0x006b, 0x0067, 0x0039, 0x0033}
 var (
 	glanceGroups     = []uint16{29, 23, 30, 25, 24} // X25519, P-256, X448, P-521, P-384
 	glanceSignatures = []uint16{
-		0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0809, 0x080a, 0x080b, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0203, 0x0201,
+		0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0809, 0x080a, 0x080b, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501,
+		0x0601, 0x0203, 0x0201,
 	}
 )
 
@@ -175,7 +177,8 @@ func (g *glance) message(what uint8, m cryptobyte.String) (done bool, err error)
 	switch what {
 	case serverHello:
 		var session cryptobyte.String
-		if !m.ReadUint16(&g.version) || !m.ReadBytes(&g.server, 32) || !m.ReadUint8LengthPrefixed(&session) || !m.ReadUint16(&g.suite) {
+		if !m.ReadUint16(&g.version) || !m.ReadBytes(&g.server, 32) || !m.ReadUint8LengthPrefixed(&session) ||
+			!m.ReadUint16(&g.suite) {
 			return false, errNotTLS
 		}
 	case certificates:
@@ -208,7 +211,8 @@ func (g *glance) certificates(m cryptobyte.String) error {
 
 var (
 	errNoCertificate = errors.New("the host presents no certificate")
-	errForged        = errors.New("the host's signature of the handshake is wrong: it has not the key of its certificate")
+	errForged        = errors.New("the host's signature of the handshake is wrong: it has not the key of its " +
+		"certificate")
 	// errUnproven: it is not known whether the host has the key.
 	errUnproven = errors.New("its proof of having the key cannot be verified")
 )
@@ -225,7 +229,8 @@ func (g *glance) prove() error {
 	}
 	var scheme uint16
 	var signature cryptobyte.String
-	if g.version >= tls.VersionTLS12 && !m.ReadUint16(&scheme) || !m.ReadUint16LengthPrefixed(&signature) || !m.Empty() {
+	if g.version >= tls.VersionTLS12 && !m.ReadUint16(&scheme) || !m.ReadUint16LengthPrefixed(&signature) ||
+		!m.Empty() {
 		return errNotTLS
 	}
 	return verify(mail.PublicKey(g.chain[0]), scheme, slices.Concat(g.random, g.server, parameters), signature)
@@ -248,8 +253,10 @@ func (g *glance) parameters(m *cryptobyte.String) (parameters []byte, ok bool) {
 
 // schemeHash is the hash of a signature scheme (RFC 8446 section 4.2.3).
 var schemeHash = map[uint16]crypto.Hash{
-	0x0201: crypto.SHA1, 0x0203: crypto.SHA1, 0x0401: crypto.SHA256, 0x0403: crypto.SHA256, 0x0501: crypto.SHA384, 0x0503: crypto.SHA384,
-	0x0601: crypto.SHA512, 0x0603: crypto.SHA512, 0x0804: crypto.SHA256, 0x0809: crypto.SHA256, 0x0805: crypto.SHA384, 0x080a: crypto.SHA384,
+	0x0201: crypto.SHA1, 0x0203: crypto.SHA1, 0x0401: crypto.SHA256, 0x0403: crypto.SHA256, 0x0501: crypto.SHA384,
+	0x0503: crypto.SHA384,
+	0x0601: crypto.SHA512, 0x0603: crypto.SHA512, 0x0804: crypto.SHA256, 0x0809: crypto.SHA256, 0x0805: crypto.SHA384,
+	0x080a: crypto.SHA384,
 	0x0806: crypto.SHA512, 0x080b: crypto.SHA512,
 }
 
@@ -282,7 +289,8 @@ func verify(key any, scheme uint16, signed, signature []byte) error {
 			hash, digest = crypto.MD5SHA1, slices.Concat(md[:], sha[:])
 		}
 		if scheme>>8 == 8 {
-			good = rsa.VerifyPSS(key, hash, digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+			good = rsa.VerifyPSS(key, hash, digest, signature,
+				&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 		} else {
 			good = rsa.VerifyPKCS1v15(key, hash, digest, signature) == nil
 		}

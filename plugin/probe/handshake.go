@@ -22,29 +22,33 @@ import (
 var suites = map[Key][]uint16{
 	RSA: {
 		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
-		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+		tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, tls.TLS_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
 		tls.TLS_RSA_WITH_AES_128_CBC_SHA256, tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA,
 	},
 	ECDSA: {
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256,
 	},
 }
 
-// wideSuites are what senders offer that crypto/tls can speak. 3DES and RC4 are left out: Debian's OpenSSL has neither, nor has GnuTLS by
-// default.
+// wideSuites are what senders offer that crypto/tls can speak. 3DES and RC4 are left out: Debian's OpenSSL has neither,
+// nor has GnuTLS by default.
 var wideSuites = slices.Concat(suites[ECDSA], suites[RSA])
 
-// smallGroups are those of a ClientHello that fits into one segment: without ML-KEM, as senders with OpenSSL before 3.5 and GnuTLS before
-// 3.8.9 have it.
+// smallGroups are those of a ClientHello that fits into one segment: without ML-KEM, as senders with OpenSSL before 3.5
+// and GnuTLS before 3.8.9 have it.
 var smallGroups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
-// configuration is that of a sender with DANE: the certificate is judged afterwards, by TLSA records alone, and TLS 1.0 does as well as
-// any (RFC 7672 section 6).
+// configuration is that of a sender with DANE: the certificate is judged afterwards, by TLSA records alone, and TLS 1.0
+// does as well as any (RFC 7672 section 6).
 func configuration(t Target) *tls.Config {
-	c := &tls.Config{ServerName: sni(t), InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, CipherSuites: wideSuites}
+	c := &tls.Config{ServerName: sni(t), InsecureSkipVerify: true, MinVersion: tls.VersionTLS10,
+		CipherSuites: wideSuites}
 	if t.Key != AnyKey {
 		c.MaxVersion, c.CipherSuites = tls.VersionTLS12, suites[t.Key]
 	}
@@ -53,8 +57,8 @@ func configuration(t Target) *tls.Config {
 
 func sni(t Target) string { return strings.TrimSuffix(t.Base, ".") }
 
-// agree has TLS agreed on. The first try is that of a new sender; a host that breaks it off gets a smaller ClientHello, and what crypto/tls
-// does not speak is looked at in clear.
+// agree has TLS agreed on. The first try is that of a new sender; a host that breaks it off gets a smaller ClientHello,
+// and what crypto/tls does not speak is looked at in clear.
 func (p *Prober) agree(ctx context.Context, t Target, r *Report) error {
 	c := configuration(t)
 	first := p.handshake(ctx, t, r, c, p.timeout()/3)
@@ -65,7 +69,8 @@ func (p *Prober) agree(ctx context.Context, t Target, r *Report) error {
 		c.CurvePreferences = smallGroups
 		switch err := p.handshake(ctx, t, r, c, p.timeout()); {
 		case err == nil:
-			r.Note = "the host breaks off a large ClientHello, with ML-KEM in it, as senders with OpenSSL 3.5 or newer send it"
+			r.Note = "the host breaks off a large ClientHello, with ML-KEM in it, as senders with OpenSSL 3.5 or " +
+				"newer send it"
 			return nil
 		case ctx.Err() != nil:
 			return err
@@ -77,8 +82,9 @@ func (p *Prober) agree(ctx context.Context, t Target, r *Report) error {
 	return p.glance(ctx, t, r, first)
 }
 
-// Other probes for the certificate with the other kind of key, of a host that has shown one. It is nil if there is none, which most have not;
-// a host that speaks nothing older than TLS 1.3 cannot be asked, which first.Note then tells.
+// Other probes for the certificate with the other kind of key, of a host that has shown one. It is nil if there is
+// none, which most have not; a host that speaks nothing older than TLS 1.3 cannot be asked, which first.Note then
+// tells.
 func (p *Prober) Other(ctx context.Context, t Target, first *Report) *Report {
 	if t.Key = RSA; KeyOf(first.Chain[0]) == RSA {
 		t.Key = ECDSA
@@ -88,7 +94,8 @@ func (p *Prober) Other(ctx context.Context, t Target, first *Report) *Report {
 	case len(r.Chain) > 0:
 		return r
 	case r.Failure != nil && tooOld(r.Failure):
-		first.Note = strings.TrimPrefix(fmt.Sprintf("%s; the host speaks nothing older than TLS 1.3, so that another certificate, with a key of %s, cannot be seen, "+
+		first.Note = strings.TrimPrefix(fmt.Sprintf("%s; the host speaks nothing older than TLS 1.3, so that another "+
+			"certificate, with a key of %s, cannot be seen, "+
 			"if it has one", first.Note, t.Key), "; ")
 	}
 	return nil
@@ -106,7 +113,8 @@ func failedHandshake(err error) bool {
 
 // brokenOff reports whether a handshake ended without a word of TLS: closed, reset, or in silence.
 func brokenOff(err error) bool {
-	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, context.DeadlineExceeded},
+	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE,
+		context.DeadlineExceeded},
 		func(e error) bool { return errors.Is(err, e) })
 }
 
@@ -152,7 +160,8 @@ func (p *Prober) glance(ctx context.Context, t Target, r *Report, failed error) 
 	g, err := look(conn, sni(t))
 	switch {
 	case err == protocolVersion:
-		return &Failure{Unspoken, fmt.Errorf("the host takes nothing older than TLS 1.3, and of that nothing that danelaw can speak: %w", failed)}
+		return &Failure{Unspoken, fmt.Errorf("the host takes nothing older than TLS 1.3, and of that nothing that "+
+			"danelaw can speak: %w", failed)}
 	case err != nil: // a sender would not come further
 		return failed
 	}
@@ -163,12 +172,13 @@ func (p *Prober) glance(ctx context.Context, t Target, r *Report, failed error) 
 	case err != nil:
 		return &Failure{Handshake, err}
 	}
-	r.Note = "the handshake was not ended, as danelaw cannot speak all that the host wants, but its proof of having the key is good"
+	r.Note = "the handshake was not ended, as danelaw cannot speak all that the host wants, but its proof of having " +
+		"the key is good"
 	return nil
 }
 
-// unproven is the failure of a host of which a certificate was seen, and nothing that proves that it is its own: another is a fault all the
-// same, one that matches is not known to be none.
+// unproven is the failure of a host of which a certificate was seen, and nothing that proves that it is its own:
+// another is a fault all the same, one that matches is not known to be none.
 func (p *Prober) unproven(t Target, r *Report, failed error) error {
 	if err := p.verify(t, r); err != nil {
 		return err
@@ -187,17 +197,20 @@ type odd struct {
 	certificate *x509.Certificate
 }
 
-// unreadable returns what keeps a chain from being verified by a record of usage 2 that may fit; nil if all can be judged.
+// unreadable returns what keeps a chain from being verified by a record of usage 2 that may fit; nil if all can be
+// judged.
 func unreadable(usable []*dns.TLSA, chain []*x509.Certificate) *odd {
 	if len(chain) == 0 {
 		return nil
 	}
 	for _, r := range usable {
-		if r.Usage != mail.DANETA || r.MatchingType != mail.Full && !slices.ContainsFunc(chain[1:], func(c *x509.Certificate) bool { return mail.Matches(r, c) }) {
+		if r.Usage != mail.DANETA || r.MatchingType != mail.Full &&
+			!slices.ContainsFunc(chain[1:], func(c *x509.Certificate) bool { return mail.Matches(r, c) }) {
 			continue
 		}
 		for _, c := range slices.Concat(chain, held(r)) {
-			if mail.Partial(c) || c.PublicKeyAlgorithm == x509.UnknownPublicKeyAlgorithm || slices.Contains(unverified, c.SignatureAlgorithm) {
+			if mail.Partial(c) || c.PublicKeyAlgorithm == x509.UnknownPublicKeyAlgorithm ||
+				slices.Contains(unverified, c.SignatureAlgorithm) {
 				return &odd{r, c}
 			}
 		}
@@ -220,5 +233,6 @@ func held(r *dns.TLSA) []*x509.Certificate {
 
 // unverified are the signatures that crypto/x509 does not verify. Senders may.
 var unverified = []x509.SignatureAlgorithm{
-	x509.UnknownSignatureAlgorithm, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1, x509.DSAWithSHA256,
+	x509.UnknownSignatureAlgorithm, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1,
+	x509.DSAWithSHA1, x509.DSAWithSHA256,
 }

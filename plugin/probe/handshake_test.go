@@ -29,7 +29,8 @@ func opensslKey(t *testing.T, args ...string) (key, cert string, der []byte) {
 	t.Helper()
 	dir := t.TempDir()
 	key, cert = filepath.Join(dir, "key.pem"), filepath.Join(dir, "cert.pem")
-	run := exec.Command("openssl", append([]string{"req", "-x509", "-nodes", "-subj", "/CN=mx.example", "-days", "30", "-keyout", key, "-out", cert,
+	run := exec.Command("openssl", append([]string{"req", "-x509", "-nodes", "-subj", "/CN=mx.example", "-days", "30",
+		"-keyout", key, "-out", cert,
 		"-addext", "subjectAltName=DNS:mx.example"}, args...)...)
 	if out, err := run.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -134,7 +135,8 @@ func TestOpenSSL(t *testing.T) {
 		{"DHE with CBC", "TLS 1.2", rsa, []string{"-tls1_2", "-cipher", "DHE-RSA-AES128-SHA"}, "", "was not ended"},
 		{"TLS 1.0", "TLS 1.0", rsa, []string{"-tls1", "-cipher", weak}, "", ""},
 		{"TLS 1.1", "TLS 1.1", ec, []string{"-tls1_1", "-cipher", weak}, "", ""},
-		{"TLS 1.0 with DHE", "TLS 1.0", rsa, []string{"-tls1", "-cipher", "DHE-RSA-AES128-SHA:@SECLEVEL=0"}, "", "was not ended"},
+		{"TLS 1.0 with DHE", "TLS 1.0", rsa, []string{"-tls1", "-cipher", "DHE-RSA-AES128-SHA:@SECLEVEL=0"},
+			"", "was not ended"},
 		{"TLS 1.2", "TLS 1.2", ec, []string{"-tls1_2"}, "", ""},
 		{"TLS 1.3", "TLS 1.3", ec, []string{"-tls1_3"}, "", ""},
 		{"P-521", "TLS 1.2", ec, []string{"-tls1_2", "-groups", "P-521"}, "", ""},
@@ -145,13 +147,15 @@ func TestOpenSSL(t *testing.T) {
 		{"RSASSA-PSS and TLS 1.3", "", pss, []string{"-tls1_3"}, Unspoken, ""},
 		{"a negative serial number", "TLS 1.2", negative, nil, "", "was not ended"},
 		{"a negative serial number and TLS 1.3", "", negative, []string{"-tls1_3"}, Unspoken, ""},
-		{"a cipher that nobody offers", "", rsa, []string{"-tls1_2", "-cipher", "AECDH-AES128-SHA:@SECLEVEL=0"}, Handshake, ""},
+		{"a cipher that nobody offers", "", rsa, []string{"-tls1_2", "-cipher", "AECDH-AES128-SHA:@SECLEVEL=0"},
+			Handshake, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			key, cert, der := opensslKey(t, test.key...)
 			at := opensslServer(t, append([]string{"-key", key, "-cert", cert}, test.server...)...)
-			for _, r := range []*dns.TLSA{recordOf(t, der, 3, 1, 1), recordOf(t, der, 3, 0, 0), recordOf(t, der, 3, 0, 2)} {
+			for _, r := range []*dns.TLSA{recordOf(t, der, 3, 1, 1), recordOf(t, der, 3, 0, 0),
+				recordOf(t, der, 3, 0, 2)} {
 				if usable, _ := mail.Usable([]*dns.TLSA{r}); len(usable) != 1 {
 					t.Fatalf("%s is not usable", mail.Brief(r))
 				}
@@ -162,7 +166,8 @@ func TestOpenSSL(t *testing.T) {
 					}
 					continue
 				}
-				if got.Failure != nil || got.Record != r || tls.VersionName(got.Version) != test.version || !strings.Contains(got.Note, test.note) ||
+				if got.Failure != nil || got.Record != r || tls.VersionName(got.Version) != test.version ||
+					!strings.Contains(got.Note, test.note) ||
 					(got.Note == "") != (test.note == "") {
 					t.Errorf("%+v, %v, %s", got, got.Failure, tls.VersionName(got.Version))
 				}
@@ -179,7 +184,8 @@ func TestOpenSSL(t *testing.T) {
 	}
 }
 
-// negative is a certificate with a serial number below zero, which crypto/x509 refuses. Its own signature is broken by that.
+// negative is a certificate with a serial number below zero, which crypto/x509 refuses. Its own signature is broken by
+// that.
 func negative(t *testing.T) tls.Certificate {
 	t.Helper()
 	c := certificate(t, newECDSA(t), time.Now().Add(time.Hour))
@@ -190,8 +196,8 @@ func negative(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: c.PrivateKey}
 }
 
-// TestUnparsable: a certificate that crypto/x509 refuses is compared by its octets, where its host proves that it has the key; its part in
-// a chain is not known.
+// TestUnparsable: a certificate that crypto/x509 refuses is compared by its octets, where its host proves that it has
+// the key; its part in a chain is not known.
 func TestUnparsable(t *testing.T) {
 	c, other := negative(t), negative(t)
 	at := receiver(t, &tls.Config{Certificates: []tls.Certificate{c}, MaxVersion: tls.VersionTLS12})
@@ -199,37 +205,45 @@ func TestUnparsable(t *testing.T) {
 		for _, matching := range []uint8{mail.Full, mail.SHA256, mail.SHA512} {
 			want := recordOf(t, c.Certificate[0], mail.DANEEE, selector, matching)
 			r := probe(t, Target{Address: at, Usable: []*dns.TLSA{want}})
-			if r.Failure != nil || r.Record != want || r.Note == "" || r.Version != tls.VersionTLS12 || len(r.Chain) != 1 || !r.Expires().After(time.Now()) {
+			if r.Failure != nil || r.Record != want || r.Note == "" || r.Version != tls.VersionTLS12 ||
+				len(r.Chain) != 1 || !r.Expires().After(time.Now()) {
 				t.Errorf("3 %d %d: %+v, %v", selector, matching, r, r.Failure)
 			}
 		}
 	}
-	r := probe(t, Target{Address: at, Usable: []*dns.TLSA{recordOf(t, other.Certificate[0], mail.DANEEE, mail.SPKI, mail.SHA256)}})
+	r := probe(t, Target{Address: at, Usable: []*dns.TLSA{recordOf(t, other.Certificate[0], mail.DANEEE,
+		mail.SPKI, mail.SHA256)}})
 	if r.Failure == nil || r.Failure.Kind != Certificate || r.Failure.Result() != mail.CertificateNotTrusted {
 		t.Errorf("another: %+v, %v", r, r.Failure)
 	}
-	r = probe(t, Target{Address: at, Usable: []*dns.TLSA{recordOf(t, other.Certificate[0], mail.DANETA, mail.Cert, mail.Full)}})
-	if r.Failure == nil || r.Failure.Kind != Unspoken || r.Failure.Result() != "" || !strings.Contains(r.Failure.Error(), "danelaw cannot tell") {
+	r = probe(t, Target{Address: at, Usable: []*dns.TLSA{recordOf(t, other.Certificate[0], mail.DANETA,
+		mail.Cert, mail.Full)}})
+	if r.Failure == nil || r.Failure.Kind != Unspoken || r.Failure.Result() != "" ||
+		!strings.Contains(r.Failure.Error(), "danelaw cannot tell") {
 		t.Errorf("an anchor of such a kind: %+v, %v", r, r.Failure)
 	}
-	thief := receiver(t, &tls.Config{Certificates: []tls.Certificate{{Certificate: c.Certificate, PrivateKey: other.PrivateKey}}, MaxVersion: tls.VersionTLS12})
-	r = probe(t, Target{Address: thief, Usable: []*dns.TLSA{recordOf(t, c.Certificate[0], mail.DANEEE, mail.SPKI, mail.SHA256)}})
+	thief := receiver(t, &tls.Config{Certificates: []tls.Certificate{{Certificate: c.Certificate,
+		PrivateKey: other.PrivateKey}}, MaxVersion: tls.VersionTLS12})
+	r = probe(t, Target{Address: thief, Usable: []*dns.TLSA{recordOf(t, c.Certificate[0], mail.DANEEE,
+		mail.SPKI, mail.SHA256)}})
 	if r.Failure == nil || r.Failure.Kind != Handshake || r.Record != nil {
 		t.Errorf("without the key: %+v, %v", r, r.Failure)
 	}
 	at = receiver(t, &tls.Config{Certificates: []tls.Certificate{c}, MinVersion: tls.VersionTLS13})
-	r = probe(t, Target{Address: at, Usable: []*dns.TLSA{recordOf(t, c.Certificate[0], mail.DANEEE, mail.SPKI, mail.SHA256)}})
+	r = probe(t, Target{Address: at, Usable: []*dns.TLSA{recordOf(t, c.Certificate[0], mail.DANEEE,
+		mail.SPKI, mail.SHA256)}})
 	if r.Failure == nil || r.Failure.Kind != Unspoken || !strings.Contains(r.Failure.Error(), "TLS 1.3") {
 		t.Errorf("TLS 1.3: %+v, %v", r, r.Failure)
 	}
 	t.Setenv("GODEBUG", "x509negativeserial=1") // as danelaw is built
-	if r := probe(t, Target{Address: at, Usable: []*dns.TLSA{recordOf(t, c.Certificate[0], mail.DANEEE, mail.SPKI, mail.SHA256)}}); r.Failure != nil || r.Note != "" {
+	if r := probe(t, Target{Address: at, Usable: []*dns.TLSA{recordOf(t, c.Certificate[0], mail.DANEEE, mail.SPKI,
+		mail.SHA256)}}); r.Failure != nil || r.Note != "" {
 		t.Errorf("TLS 1.3, as danelaw is built: %+v, %v", r, r.Failure)
 	}
 }
 
-// TestLargeHello: a host that breaks off a ClientHello of more than a segment, or is silent to it, is spoken to with a smaller one, and the
-// operator is told.
+// TestLargeHello: a host that breaks off a ClientHello of more than a segment, or is silent to it, is spoken to with a
+// smaller one, and the operator is told.
 func TestLargeHello(t *testing.T) {
 	c := certificate(t, newECDSA(t), time.Now().Add(time.Hour))
 	for name, refuse := range map[string]func(net.Conn){
@@ -247,7 +261,8 @@ func TestLargeHello(t *testing.T) {
 				refuse(conn)
 				return
 			}
-			tls.Server(&peeked{conn, in}, &tls.Config{Certificates: []tls.Certificate{c}}).Handshake() //nolint:errcheck // the prober tells
+			//nolint:errcheck // the prober tells
+			tls.Server(&peeked{conn, in}, &tls.Config{Certificates: []tls.Certificate{c}}).Handshake()
 		})
 		p := &Prober{Timeout: 6 * time.Second}
 		r := p.Probe(t.Context(), Target{Address: at, Base: "mx.example.", Usable: []*dns.TLSA{record(t, c)}})
@@ -272,8 +287,10 @@ func TestGarbledHandshake(t *testing.T) {
 		return "\x16\x03\x03" + string([]byte{byte(len(body) >> 8), byte(len(body))}) + body
 	}
 	for _, says := range []string{
-		"", "\x15\x03\x03\x00\x02\x02\x28", "\x15\x03\x03\x00\x00", "\x16\x03\x03\xff\xff", handshake(""), handshake("\x02\x00\x00\x00"), handshake(hello),
-		handshake(hello) + handshake("\x0e\x00\x00\x00"), handshake(hello) + handshake("\x0b\x00\x00\x00") + handshake("\x0e\x00\x00\x00"),
+		"", "\x15\x03\x03\x00\x02\x02\x28", "\x15\x03\x03\x00\x00", "\x16\x03\x03\xff\xff", handshake(""),
+		handshake("\x02\x00\x00\x00"), handshake(hello),
+		handshake(hello) + handshake("\x0e\x00\x00\x00"),
+		handshake(hello) + handshake("\x0b\x00\x00\x00") + handshake("\x0e\x00\x00\x00"),
 		handshake(hello) + handshake("\x0b\x00\x00\x03\x00\x00\x00") + handshake("\x0e\x00\x00\x00"),
 		handshake(hello) + handshake("\x0b\x00\x00\x07\x00\x00\x04\x00\x00\x01\x30") + handshake("\x0e\x00\x00\x00"),
 		handshake(hello) + handshake("\x0c\x00\x00\x02\x00\x09") + handshake("\x0e\x00\x00\x00"),

@@ -1,5 +1,5 @@
-// Package probe connects to a mail host as a sender of mail would: EHLO, STARTTLS, SNI, and the certificate compared with the TLSA
-// records of the host (RFC 7672). It sends no mail.
+// Package probe connects to a mail host as a sender of mail would: EHLO, STARTTLS, SNI, and the certificate compared
+// with the TLSA records of the host (RFC 7672). It sends no mail.
 //
 //	r := (&probe.Prober{}).Probe(ctx, probe.Target{
 //		Address: netip.MustParseAddrPort("192.0.2.25:25"),
@@ -9,8 +9,9 @@
 //	})
 //	if r.Failure != nil { ... r.Failure.Kind, r.Failure.Result() ... }
 //
-// A receiver that offers STARTTLS to some clients only, or another certificate by address, is seen as this host sees it. To ask for
-// the certificate of one kind of key, TLS 1.2 has to be spoken: a receiver that speaks nothing but TLS 1.3 fails such a handshake.
+// A receiver that offers STARTTLS to some clients only, or another certificate by address, is seen as this host sees
+// it. To ask for the certificate of one kind of key, TLS 1.2 has to be spoken: a receiver that speaks nothing but TLS
+// 1.3 fails such a handshake.
 package probe
 
 import (
@@ -31,17 +32,19 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
-// Timeout is how long a Prober of the zero value waits for all of one probe: longer than receivers let clients wait for their
-// greeting to tell robots by their haste, shorter than anybody waits for a command.
+// Timeout is how long a Prober of the zero value waits for all of one probe: longer than receivers let clients wait for
+// their greeting to tell robots by their haste, shorter than anybody waits for a command.
 const Timeout = 30 * time.Second
 
-// SenderTimeout is how long senders wait for a greeting or the reply to a command (RFC 5321 section 4.5.3.2, and Postfix and Exim by default).
+// SenderTimeout is how long senders wait for a greeting or the reply to a command (RFC 5321 section 4.5.3.2, and
+// Postfix and Exim by default).
 const SenderTimeout = 5 * time.Minute
 
 // Key is the kind of public key that the receiver is asked to show.
 type Key string
 
-// The kinds of keys that the cipher suites of TLS 1.2 tell apart. Ed25519 and Ed448 count as ECDSA (RFC 8422 section 5.10).
+// The kinds of keys that the cipher suites of TLS 1.2 tell apart. Ed25519 and Ed448 count as ECDSA (RFC 8422 section
+// 5.10).
 const (
 	AnyKey Key = ""
 	RSA    Key = "RSA"
@@ -67,9 +70,10 @@ type Target struct {
 
 // Prober probes. The zero value is ready, and safe for concurrent use, as long as its functions are.
 type Prober struct {
-	Timeout time.Duration    // of all of one probe; 0: [Timeout]
-	Helo    string           // the name sent with EHLO; "": the host's, or the own address in brackets (RFC 5321 section 4.1.3)
-	Clock   func() time.Time // by which certificates are judged; nil: time.Now
+	Timeout time.Duration // of all of one probe; 0: [Timeout]
+	// the name sent with EHLO; "": the host's, or the own address in brackets (RFC 5321 section 4.1.3)
+	Helo  string
+	Clock func() time.Time // by which certificates are judged; nil: time.Now
 	// Implicit has TLS begin with the first octet (RFC 8314 section 3), which port 465 is for.
 	Implicit bool
 	// CAs are those that a sender may know beside TLSA records; nil: the system's.
@@ -92,7 +96,8 @@ type Report struct {
 	awaited string // of a host that has been connected to, the last thing
 }
 
-// Expires is when the certificate ends: the first of the chain to do so if a trust anchor is what matched. It is zero without one.
+// Expires is when the certificate ends: the first of the chain to do so if a trust anchor is what matched. It is zero
+// without one.
 func (r *Report) Expires() (end time.Time) {
 	for i, c := range r.Chain {
 		if i == 0 || r.Record != nil && r.Record.Usage == mail.DANETA && c.NotAfter.Before(end) {
@@ -113,7 +118,8 @@ const (
 	Name        Kind = "name"        // the name sent with EHLO is refused, and senders have others
 	NoSTARTTLS  Kind = "no STARTTLS" // it is not offered, or refused
 	Handshake   Kind = "handshake"   // TLS was not agreed on, as senders would not either
-	Unspoken    Kind = "unspoken"    // danelaw does not speak what the host wants, and senders may: what they do is not known
+	// danelaw does not speak what the host wants, and senders may: what they do is not known
+	Unspoken    Kind = "unspoken"
 	Certificate Kind = "certificate" // Err is a *[mail.CertificateError]
 )
 
@@ -160,7 +166,8 @@ func (p *Prober) Probe(ctx context.Context, t Target) *Report {
 	if err := p.probe(ctx, t, r); err != nil && !errors.As(err, &r.Failure) {
 		r.Failure = &Failure{Unreachable, p.plain(ctx, err)}
 		if r.awaited != "" && ctx.Err() == context.DeadlineExceeded && p.timeout() < SenderTimeout {
-			r.Failure = &Failure{Slow, fmt.Errorf("%s is slower than %v; senders wait 5 minutes", r.awaited, p.timeout())}
+			r.Failure = &Failure{Slow, fmt.Errorf("%s is slower than %v; senders wait 5 minutes",
+				r.awaited, p.timeout())}
 		}
 	}
 	return r
@@ -223,11 +230,13 @@ func (p *Prober) hello(conn net.Conn, to netip.AddrPort, r *Report) (err error) 
 	s := newSession(conn)
 	r.awaited = "the greeting"
 	if to.Port() == submissions {
-		conn.SetReadDeadline(time.Now().Add(min(plainPatience, p.timeout()/2))) //nolint:errcheck // without one it takes longer
+		//nolint:errcheck // without one it takes longer
+		conn.SetReadDeadline(time.Now().Add(min(plainPatience, p.timeout()/2)))
 	}
 	switch err = s.greeting(r); {
 	case to.Port() == submissions && errors.Is(err, os.ErrDeadlineExceeded):
-		return &Failure{Unspoken, errors.New("port 465 is for TLS from the first octet on, and the host waits for that: say --implicit-tls")}
+		return &Failure{Unspoken, errors.New("port 465 is for TLS from the first octet on, and the host waits for " +
+			"that: say --implicit-tls")}
 	case err != nil:
 		return err
 	}
@@ -288,8 +297,10 @@ func (p *Prober) verify(t Target, r *Report) (err error) {
 	if r.Record, err = mail.Verify(t.Usable, r.Chain, append([]string{t.Base}, t.Names...), now()); err == nil {
 		return nil
 	}
-	if odd := unreadable(t.Usable, r.Chain); odd != nil && err.(*mail.CertificateError).Result == mail.CertificateNotTrusted {
-		return &Failure{Unspoken, fmt.Errorf("danelaw cannot tell whether the chain leads to the trust anchor of %s: it does not know what the certificate %q "+
+	if odd := unreadable(t.Usable, r.Chain); odd != nil &&
+		err.(*mail.CertificateError).Result == mail.CertificateNotTrusted {
+		return &Failure{Unspoken, fmt.Errorf("danelaw cannot tell whether the chain leads to the trust anchor of %s: "+
+			"it does not know what the certificate %q "+
 			"is made of", mail.Brief(odd.record), printable.Short(odd.certificate.Subject.String()))}
 	}
 	return &Failure{Certificate, err}

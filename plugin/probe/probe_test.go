@@ -50,7 +50,8 @@ func newRSA(t *testing.T) crypto.Signer {
 // certificate is one signed by itself, for mx.example.
 func certificate(t *testing.T, key crypto.Signer, end time.Time) tls.Certificate {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"mx.example"}, NotBefore: end.Add(-time.Hour), NotAfter: end}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"mx.example"},
+		NotBefore: end.Add(-time.Hour), NotAfter: end}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +166,8 @@ func TestMismatch(t *testing.T) {
 	c, other := certificate(t, newECDSA(t), end), certificate(t, newECDSA(t), end)
 	at := receiver(t, &tls.Config{Certificates: []tls.Certificate{c}})
 	r := probe(t, Target{Address: at, Usable: []*dns.TLSA{record(t, other)}})
-	if r.Failure == nil || r.Failure.Kind != Certificate || r.Failure.Result() != mail.CertificateNotTrusted || len(r.Chain) != 1 || r.Record != nil {
+	if r.Failure == nil || r.Failure.Kind != Certificate || r.Failure.Result() != mail.CertificateNotTrusted ||
+		len(r.Chain) != 1 || r.Record != nil {
 		t.Errorf("%+v, %v", r, r.Failure)
 	}
 	if r := probe(t, Target{Address: at}); r.Failure != nil || r.Record != nil || len(r.Chain) != 1 {
@@ -178,17 +180,21 @@ func TestClock(t *testing.T) {
 	now := time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC)
 	ca := certificate(t, newECDSA(t), now.Add(time.Hour))
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, NotBefore: now.Add(-time.Hour),
+		NotAfter: now.Add(time.Hour),
 	}
-	ca.Certificate[0], _ = x509.CreateCertificate(rand.Reader, template, template, ca.PrivateKey.(crypto.Signer).Public(), ca.PrivateKey)
+	ca.Certificate[0], _ = x509.CreateCertificate(rand.Reader, template, template,
+		ca.PrivateKey.(crypto.Signer).Public(), ca.PrivateKey)
 	ca.Leaf, _ = x509.ParseCertificate(ca.Certificate[0])
 	key := newECDSA(t)
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{"example.org"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(2 * time.Hour)}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{"example.org"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(2 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, ca.Leaf, key.Public(), ca.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := receiver(t, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der, ca.Certificate[0]}, PrivateKey: key}}})
+	at := receiver(t, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der, ca.Certificate[0]},
+		PrivateKey: key}}})
 	anchor := record(t, ca)
 	anchor.Usage = mail.DANETA
 	for _, test := range []struct {
@@ -201,7 +207,8 @@ func TestClock(t *testing.T) {
 		{now.Add(61 * time.Minute), []string{"example.org."}, mail.CertificateExpired},
 	} {
 		p := &Prober{Timeout: patience, Clock: func() time.Time { return test.now }}
-		r := p.Probe(t.Context(), Target{Address: at, Base: "mx.example.", Names: test.names, Usable: []*dns.TLSA{anchor}})
+		r := p.Probe(t.Context(), Target{Address: at, Base: "mx.example.", Names: test.names,
+			Usable: []*dns.TLSA{anchor}})
 		if test.result == "" && (r.Failure != nil || !r.Expires().Equal(now.Add(time.Hour))) {
 			t.Errorf("%v, expires %v", r.Failure, r.Expires())
 		}
@@ -223,17 +230,19 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	at = receiver(t, &tls.Config{Certificates: []tls.Certificate{both[ECDSA]}})
-	if r := probe(t, Target{Address: at, Key: RSA}); r.Failure == nil || r.Failure.Kind != Handshake || r.Failure.Result() != mail.ValidationFailure {
+	if r := probe(t, Target{Address: at, Key: RSA}); r.Failure == nil || r.Failure.Kind != Handshake ||
+		r.Failure.Result() != mail.ValidationFailure {
 		t.Errorf("%+v, %v", r, r.Failure)
 	}
 }
 
-// TestOther: the certificate with the other kind of key is found if there is one, and at a host of TLS 1.3 alone it is told that it cannot be
-// seen.
+// TestOther: the certificate with the other kind of key is found if there is one, and at a host of TLS 1.3 alone it is
+// told that it cannot be seen.
 func TestOther(t *testing.T) {
 	end := time.Now().Add(time.Hour)
 	withRSA, withECDSA := certificate(t, newRSA(t), end), certificate(t, newECDSA(t), end)
-	const unseen = "the host speaks nothing older than TLS 1.3, so that another certificate, with a key of RSA, cannot be seen, if it has one"
+	const unseen = "the host speaks nothing older than TLS 1.3, so that another certificate, with a key of RSA, " +
+		"cannot be seen, if it has one"
 	for _, test := range []struct {
 		name  string
 		c     *tls.Config
@@ -242,15 +251,19 @@ func TestOther(t *testing.T) {
 	}{
 		{"one", &tls.Config{Certificates: []tls.Certificate{withECDSA}}, "", ""},
 		{"two", &tls.Config{Certificates: []tls.Certificate{withECDSA, withRSA}}, RSA, ""},
-		{"TLS 1.3 alone", &tls.Config{Certificates: []tls.Certificate{withECDSA}, MinVersion: tls.VersionTLS13}, "", unseen},
-		{"two, TLS 1.3 alone", &tls.Config{Certificates: []tls.Certificate{withECDSA, withRSA}, MinVersion: tls.VersionTLS13}, "", unseen},
-		{"TLS 1.2 alone", &tls.Config{Certificates: []tls.Certificate{withECDSA}, MaxVersion: tls.VersionTLS12}, "", ""},
+		{"TLS 1.3 alone", &tls.Config{Certificates: []tls.Certificate{withECDSA}, MinVersion: tls.VersionTLS13}, "",
+			unseen},
+		{"two, TLS 1.3 alone", &tls.Config{Certificates: []tls.Certificate{withECDSA, withRSA},
+			MinVersion: tls.VersionTLS13}, "", unseen},
+		{"TLS 1.2 alone", &tls.Config{Certificates: []tls.Certificate{withECDSA}, MaxVersion: tls.VersionTLS12}, "",
+			""},
 	} {
 		to := Target{Address: receiver(t, test.c)}
 		p := &Prober{Timeout: time.Minute}
 		r := p.Probe(t.Context(), to)
 		other := p.Other(t.Context(), to, r)
-		if r.Failure != nil || (other != nil) != (test.other != "") || other != nil && KeyOf(other.Chain[0]) != test.other || r.Note != test.note {
+		if r.Failure != nil || (other != nil) != (test.other != "") || other != nil &&
+			KeyOf(other.Chain[0]) != test.other || r.Note != test.note {
 			t.Errorf("%s: %v, other %+v, note %q", test.name, r.Failure, other, r.Note)
 		}
 	}
@@ -271,12 +284,17 @@ func TestFailures(t *testing.T) {
 		{"closes at once", script(t, ""), Unreachable, "", "closed the connection"},
 		{"closes after EHLO", script(t, hello, ""), Unreachable, "", "closed the connection"},
 		{"another protocol", script(t, "SSH-2.0-OpenSSH\r\n"), Protocol, "", "does not speak SMTP"},
-		{"no service", script(t, "554 go away\x1b[31m\r\n"), Protocol, "", "refuses connections: 554 go away\\u001b[31m"},
+		{"no service", script(t, "554 go away\x1b[31m\r\n"), Protocol, "",
+			"refuses connections: 554 go away\\u001b[31m"},
 		{"refuses EHLO", script(t, hello, "421-busy\r\n421 now\r\n"), Protocol, "", "refuses EHLO: 421 busy"},
-		{"no EHLO", script(t, hello, "502 what?\r\n", "250 mx\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "knows no EHLO (502 what?)"},
-		{"takes HELO alone", script(t, hello, "451 not now\r\n", "250 mx\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "refuses EHLO (451 not now) and takes HELO"},
-		{"takes neither", script(t, hello, "500 what?\r\n", "550 go away\r\n"), Protocol, "", "refuses EHLO and HELO: 550 go away"},
-		{"refuses the name", script(t, hello, "504 need a name\r\n"), Name, "", "(504 need a name), and may take another name"},
+		{"no EHLO", script(t, hello, "502 what?\r\n", "250 mx\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported,
+			"knows no EHLO (502 what?)"},
+		{"takes HELO alone", script(t, hello, "451 not now\r\n", "250 mx\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported,
+			"refuses EHLO (451 not now) and takes HELO"},
+		{"takes neither", script(t, hello, "500 what?\r\n", "550 go away\r\n"), Protocol, "",
+			"refuses EHLO and HELO: 550 go away"},
+		{"refuses the name", script(t, hello, "504 need a name\r\n"), Name, "",
+			"(504 need a name), and may take another name"},
 		{"refuses the name by 501", script(t, hello, "501-5.5.4\r\n501 no\r\n"), Name, "", "(501 5.5.4)"},
 		{"refuses the name by 550", script(t, hello, "550\r\n"), Name, "", "(550)"},
 		{"is too busy", script(t, "421 too many\r\n"), Protocol, "", "refuses connections: 421 too many"},
@@ -284,16 +302,21 @@ func TestFailures(t *testing.T) {
 		{"changes its mind", script(t, "220-hello\r\n554 no\r\n"), Protocol, "", "refuses connections: 554 hello"},
 		{"no code", script(t, "2200 hello\r\n"), Protocol, "", "does not speak SMTP"},
 		{"a line without end", script(t, "220 "+strings.Repeat("x", 2*maxLine)), Protocol, "", "does not speak SMTP"},
-		{"too busy for STARTTLS", script(t, hello, ehlo, "421 busy\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "refuses STARTTLS: 421 busy"},
+		{"too busy for STARTTLS", script(t, hello, ehlo, "421 busy\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported,
+			"refuses STARTTLS: 421 busy"},
 		{"no STARTTLS", receiver(t, nil), NoSTARTTLS, mail.STARTTLSNotSupported, "does not offer STARTTLS"},
-		{"an extension that only begins so", script(t, hello, "250-mx\r\n250 STARTTLSX\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "does not offer"},
-		{"refuses STARTTLS", script(t, hello, ehlo, "454 not now\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported, "refuses STARTTLS: 454 not now"},
+		{"an extension that only begins so", script(t, hello, "250-mx\r\n250 STARTTLSX\r\n"), NoSTARTTLS,
+			mail.STARTTLSNotSupported, "does not offer"},
+		{"refuses STARTTLS", script(t, hello, ehlo, "454 not now\r\n"), NoSTARTTLS, mail.STARTTLSNotSupported,
+			"refuses STARTTLS: 454 not now"},
 		{"injects", script(t, hello, ehlo, "220 go\r\n250 and this\r\n"), Protocol, "", "says more than"},
-		{"no TLS", script(t, hello, "250 starttls now\r\n", "220 go\r\n", "plain text\r\n"), Handshake, mail.ValidationFailure, "handshake failed"},
+		{"no TLS", script(t, hello, "250 starttls now\r\n", "220 go\r\n", "plain text\r\n"), Handshake,
+			mail.ValidationFailure, "handshake failed"},
 		{"without end", script(t, "220-"+strings.Repeat("more\r\n220-", maxOctets/8)), Protocol, "", "without end"},
 	} {
 		r := probe(t, Target{Address: test.at})
-		if r.Failure == nil || r.Failure.Kind != test.kind || r.Failure.Result() != test.result || !strings.Contains(r.Failure.Error(), test.want) {
+		if r.Failure == nil || r.Failure.Kind != test.kind || r.Failure.Result() != test.result ||
+			!strings.Contains(r.Failure.Error(), test.want) {
 			t.Errorf("%s: %+v, want %s %q", test.name, r.Failure, test.kind, test.want)
 		}
 		if test.kind != Certificate && !r.Expires().IsZero() {
@@ -306,10 +329,12 @@ func TestFailures(t *testing.T) {
 func TestSilence(t *testing.T) {
 	const senders = " is slower than 200ms; senders wait 5 minutes"
 	for said, at := range map[string]netip.AddrPort{
-		"the greeting" + senders: script(t), "an answer" + senders: script(t, "220 hello\r\n", "250 STARTTLS\r\n", "220 go\r\n"),
+		"the greeting" + senders: script(t), "an answer" + senders: script(t, "220 hello\r\n",
+			"250 STARTTLS\r\n", "220 go\r\n"),
 	} {
 		r := (&Prober{Timeout: 200 * time.Millisecond}).Probe(t.Context(), Target{Address: at, Base: "mx.example."})
-		if r.Failure == nil || r.Failure.Kind != Slow || !r.Failure.Kind.Unknown() || r.Failure.Result() != "" || r.Failure.Error() != said {
+		if r.Failure == nil || r.Failure.Kind != Slow || !r.Failure.Kind.Unknown() || r.Failure.Result() != "" ||
+			r.Failure.Error() != said {
 			t.Errorf("%v, want %s", r.Failure, said)
 		}
 	}
@@ -322,21 +347,26 @@ func TestSilence(t *testing.T) {
 		return here, nil
 	}}
 	go func() { <-heard; cancel() }()
-	if r := p.Probe(ctx, Target{Address: netip.MustParseAddrPort("192.0.2.25:25")}); r.Failure == nil || r.Failure.Err != context.Canceled {
+	if r := p.Probe(ctx, Target{Address: netip.MustParseAddrPort("192.0.2.25:25")}); r.Failure == nil ||
+		r.Failure.Err != context.Canceled {
 		t.Errorf("%v", r.Failure)
 	}
 }
 
-// TestHelo: the name of EHLO is that of the host if it is one of DNS, else the address of the connection, unless another is given.
+// TestHelo: the name of EHLO is that of the host if it is one of DNS, else the address of the connection, unless
+// another is given.
 func TestHelo(t *testing.T) {
 	defer func() { hostname = os.Hostname }()
 	for _, test := range []struct {
 		host, want string
 		p          *Prober
 	}{
-		{"mx", "EHLO [127.0.0.1]", &Prober{}}, {"mx_1.example.org", "EHLO [127.0.0.1]", &Prober{}}, {"", "EHLO [127.0.0.1]", &Prober{}},
-		{"192.0.2.1", "EHLO [127.0.0.1]", &Prober{}}, {"a b.example", "EHLO [127.0.0.1]", &Prober{}}, {"mx.example\nQUIT", "EHLO [127.0.0.1]", &Prober{}},
-		{"mx.example.org", "EHLO mx.example.org", &Prober{}}, {"mx.example.org", "EHLO sender.example", &Prober{Helo: "sender.example"}},
+		{"mx", "EHLO [127.0.0.1]", &Prober{}}, {"mx_1.example.org", "EHLO [127.0.0.1]", &Prober{}},
+		{"", "EHLO [127.0.0.1]", &Prober{}},
+		{"192.0.2.1", "EHLO [127.0.0.1]", &Prober{}}, {"a b.example", "EHLO [127.0.0.1]", &Prober{}},
+		{"mx.example\nQUIT", "EHLO [127.0.0.1]", &Prober{}},
+		{"mx.example.org", "EHLO mx.example.org", &Prober{}},
+		{"mx.example.org", "EHLO sender.example", &Prober{Helo: "sender.example"}},
 	} {
 		hostname = func() (string, error) { return test.host, nil }
 		p, want := test.p, test.want

@@ -99,14 +99,15 @@ func (s session) startTLS(helo string) error {
 	return nil
 }
 
-// noEHLO is the failure of a host that refuses EHLO. It may dislike the name alone; else senders go on with HELO, where there are no
-// extensions (RFC 5321 section 3.2), and Postfix does so whatever the code, but for 421.
+// noEHLO is the failure of a host that refuses EHLO. It may dislike the name alone; else senders go on with HELO, where
+// there are no extensions (RFC 5321 section 3.2), and Postfix does so whatever the code, but for 421.
 func (s session) noEHLO(helo string, a *answer) error {
 	switch a.code {
 	case codeUnavailable:
 		return refusal(Protocol, "EHLO", a)
 	case codeParameter, codeNoParameter, codeNoMailbox:
-		return &Failure{Name, fmt.Errorf("the host refuses EHLO %s (%w), and may take another name: danelaw check --helo NAME tries yours", helo, a)}
+		return &Failure{Name, fmt.Errorf("the host refuses EHLO %s (%w), and may take another name: danelaw check "+
+			"--helo NAME tries yours", helo, a)}
 	}
 	second, err := s.command("HELO " + helo)
 	switch {
@@ -133,7 +134,8 @@ const maxLine = 4096
 
 var errGarbled = errors.New("no reply")
 
-// reply reads a reply of any number of lines. The code of the last one counts (section 4.2.1), and a line may be the code alone.
+// reply reads a reply of any number of lines. The code of the last one counts (section 4.2.1), and a line may be the
+// code alone.
 func (s session) reply() (*answer, error) {
 	var lines []string
 	for {

@@ -28,8 +28,10 @@ func piped(t *testing.T, talk func(net.Conn)) *Prober {
 func TestGreetings(t *testing.T) {
 	c := certificate(t, newECDSA(t), time.Now().Add(time.Hour))
 	for greeting, want := range map[string]string{
-		"220\r\n": "", "220 \r\n": "", "220 mx.example\n": "mx.example", "220-mx.example\r\n220-be patient\r\n220\r\n": `mx.example\nbe patient\n`,
-		"220-\r\n220 mx\x1b[31m\r\n": `\nmx\u001b[31m`, "220 " + strings.Repeat("x", 3000) + "\r\n": strings.Repeat("x", 197) + "...",
+		"220\r\n": "", "220 \r\n": "", "220 mx.example\n": "mx.example",
+		"220-mx.example\r\n220-be patient\r\n220\r\n": `mx.example\nbe patient\n`,
+		"220-\r\n220 mx\x1b[31m\r\n":                  `\nmx\u001b[31m`, "220 " + strings.Repeat("x", 3000) +
+			"\r\n": strings.Repeat("x", 197) + "...",
 	} {
 		p := piped(t, func(conn net.Conn) {
 			in := bufio.NewReader(conn)
@@ -37,17 +39,21 @@ func TestGreetings(t *testing.T) {
 				io.WriteString(conn, line) //nolint:errcheck // the prober tells
 				in.ReadString('\n')        //nolint:errcheck // as above
 			}
-			io.WriteString(conn, "220\r\n")                                                            //nolint:errcheck // as above
-			tls.Server(&peeked{conn, in}, &tls.Config{Certificates: []tls.Certificate{c}}).Handshake() //nolint:errcheck // as above
+			//nolint:errcheck // as above
+			io.WriteString(conn, "220\r\n")
+			//nolint:errcheck // as above
+			tls.Server(&peeked{conn, in}, &tls.Config{Certificates: []tls.Certificate{c}}).Handshake()
 		})
-		r := p.Probe(t.Context(), Target{Address: netip.MustParseAddrPort("192.0.2.25:25"), Base: "mx.example.", Usable: []*dns.TLSA{record(t, c)}})
+		r := p.Probe(t.Context(), Target{Address: netip.MustParseAddrPort("192.0.2.25:25"), Base: "mx.example.",
+			Usable: []*dns.TLSA{record(t, c)}})
 		if r.Failure != nil || r.Record == nil || r.Greeting != want {
 			t.Errorf("%.40q: greeting %q, want %q: %v", greeting, r.Greeting, want, r.Failure)
 		}
 	}
 }
 
-// TestInjected: what comes in clear after STARTTLS is taken for nothing that TLS has said, at once or later (CVE-2011-0411).
+// TestInjected: what comes in clear after STARTTLS is taken for nothing that TLS has said, at once or later
+// (CVE-2011-0411).
 func TestInjected(t *testing.T) {
 	for _, junk := range []string{"250-mx\r\n250 STARTTLS\r\n", "\x15\x03\x03\x00\x02\x01\x00", "x"} {
 		at := starttls(t, func(conn net.Conn) {
@@ -63,7 +69,8 @@ func TestInjected(t *testing.T) {
 // TestImplicitTLS: port 465 begins with TLS; who speaks in plain there is told so soon.
 func TestImplicitTLS(t *testing.T) {
 	c := certificate(t, newECDSA(t), time.Now().Add(time.Hour))
-	to := Target{Address: netip.MustParseAddrPort("192.0.2.25:465"), Base: "mx.example.", Usable: []*dns.TLSA{record(t, c)}}
+	to := Target{Address: netip.MustParseAddrPort("192.0.2.25:465"), Base: "mx.example.",
+		Usable: []*dns.TLSA{record(t, c)}}
 	secured := func(says string) *Prober {
 		return piped(t, func(conn net.Conn) {
 			s := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{c}})
@@ -73,7 +80,8 @@ func TestImplicitTLS(t *testing.T) {
 	}
 	begun := time.Now()
 	r := secured("220 mx.example\r\n").Probe(t.Context(), to)
-	if r.Failure == nil || r.Failure.Kind != Unspoken || !strings.Contains(r.Failure.Error(), "--implicit-tls") || time.Since(begun) > patience/2 {
+	if r.Failure == nil || r.Failure.Kind != Unspoken || !strings.Contains(r.Failure.Error(), "--implicit-tls") ||
+		time.Since(begun) > patience/2 {
 		t.Errorf("in plain: %+v, %v", r, r.Failure)
 	}
 	for says, kind := range map[string]Kind{"220 mx.example\r\n": "", "220\r\n": "", "554 no\r\n": Protocol} {

@@ -9,9 +9,10 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
-// Unsure says why it cannot be known what a sender does with a chain that its TLSA records do not authenticate; "" if it is known. Exim with
-// GnuTLS asks the CAs of its system about a certificate of which a record of usage 2 is right and the name is not, and heeds no name then
-// (tls-gnu.c, verify_certificate): if the chain is one of a CA that this system knows, it may deliver.
+// Unsure says why it cannot be known what a sender does with a chain that its TLSA records do not authenticate; "" if
+// it is known. Exim with GnuTLS asks the CAs of its system about a certificate of which a record of usage 2 is right
+// and the name is not, and heeds no name then (tls-gnu.c, verify_certificate): if the chain is one of a CA that this
+// system knows, it may deliver.
 func (p *Prober) Unsure(s mail.Sender, err error, chain []*x509.Certificate, now time.Time) string {
 	failure, ok := errors.AsType[*mail.CertificateError](err)
 	if s != mail.Exim || !ok || failure.Result != mail.CertificateHostMismatch {
@@ -24,5 +25,6 @@ func (p *Prober) Unsure(s mail.Sender, err error, chain []*x509.Certificate, now
 	if _, err := chain[0].Verify(o); err != nil {
 		return ""
 	}
-	return fmt.Sprintf("danelaw cannot know what Exim does: %v, but it may take the certificate by the CAs of its system", err)
+	return fmt.Sprintf("danelaw cannot know what Exim does: %v, but it may take the certificate by the CAs of its "+
+		"system", err)
 }
