@@ -52,12 +52,14 @@ func checkKey(k *dns.DNSKEY) error {
 		return fmt.Errorf("the key of %d octets is too long to be one; copy it again", len(key))
 	}
 	if err := checkPublicKey(k.Algorithm, key); err != nil {
-		return fmt.Errorf("the key %q is none of algorithm %d: %v; copy it again, or correct the algorithm", k.PublicKey, k.Algorithm, err)
+		return fmt.Errorf("the key %q is none of algorithm %d: %v; copy it again, or correct the algorithm",
+			k.PublicKey, k.Algorithm, err)
 	}
 	return nil
 }
 
-// checkPublicKey knows the form of the supported algorithms' keys (V-42, V-44); what a key of another is like nobody can say.
+// checkPublicKey knows the form of the supported algorithms' keys (V-42, V-44); what a key of another is like nobody
+// can say.
 func checkPublicKey(algorithm uint8, key []byte) error {
 	switch algorithm {
 	case dns.RSASHA1, dns.RSASHA1NSEC3SHA1, dns.RSASHA256:

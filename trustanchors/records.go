@@ -22,7 +22,8 @@ func (r *reader) records(content []byte) error {
 	}
 	if err := p.Err(); err != nil {
 		fault, _, _ := strings.Cut(err.Error(), " at line: ")
-		return r.fault(lines.record(), "%s; write `ZONE DS TAG ALGORITHM DIGESTTYPE DIGEST` or `ZONE DNSKEY FLAGS 3 ALGORITHM KEY`",
+		return r.fault(lines.record(), "%s; write `ZONE DS TAG ALGORITHM DIGESTTYPE DIGEST` or `ZONE DNSKEY FLAGS 3 "+
+			"ALGORITHM KEY`",
 			strings.TrimPrefix(fault, "dns: "))
 	}
 	return nil
@@ -53,8 +54,8 @@ func anchorOf(rr dns.RR) (*dns.DS, error) {
 	return nil, fmt.Errorf("%s %s is neither DS nor DNSKEY; remove it", rr.Header().Name, dns.Type(rr.Header().Rrtype))
 }
 
-// lineReader knows on what line a record begins. The DNS library asks it for single octets, and for none past the end of
-// the record that it returns.
+// lineReader knows on what line a record begins. The DNS library asks it for single octets, and for none past the end
+// of the record that it returns.
 type lineReader struct {
 	*bytes.Reader
 	line  int  // of the octet given last

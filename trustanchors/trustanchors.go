@@ -31,10 +31,11 @@ func Embedded() Set {
 	return set
 }
 
-// Load reads anchors from the content of a file: DS and DNSKEY records in zone-file form, or IANA's root-anchors.xml (RFC 9718, T-12) of
-// which the entries valid at now are taken; its first character tells which. Unsupported entries (algorithm, digest) are left out and told
-// in warnings; those of a zone below the root that has no others are kept, as it is an anchor point all the same. A malformed entry, or
-// none left for the root, is an error that names file and line (T-15). sha1 says whether algorithms 5 and 7 count as supported.
+// Load reads anchors from the content of a file: DS and DNSKEY records in zone-file form, or IANA's root-anchors.xml
+// (RFC 9718, T-12) of which the entries valid at now are taken; its first character tells which. Unsupported entries
+// (algorithm, digest) are left out and told in warnings; those of a zone below the root that has no others are kept, as
+// it is an anchor point all the same. A malformed entry, or none left for the root, is an error that names file and
+// line (T-15). sha1 says whether algorithms 5 and 7 count as supported.
 func Load(file string, content []byte, now time.Time, sha1 bool) (set Set, warnings []string, err error) {
 	r := &reader{file: file, sha1: sha1, set: Set{}, rejected: map[string][]rejection{}}
 	if bytes.HasPrefix(bytes.TrimSpace(content), []byte("<")) {
@@ -64,7 +65,8 @@ func (s Set) Merge(o Set) {
 func (s Set) add(ds *dns.DS) {
 	zone := ds.Hdr.Name
 	same := func(o *dns.DS) bool {
-		return o.KeyTag == ds.KeyTag && o.Algorithm == ds.Algorithm && o.DigestType == ds.DigestType && o.Digest == ds.Digest
+		return o.KeyTag == ds.KeyTag && o.Algorithm == ds.Algorithm && o.DigestType == ds.DigestType &&
+			o.Digest == ds.Digest
 	}
 	if !slices.ContainsFunc(s[zone], same) {
 		s[zone] = append(s[zone], ds)
@@ -106,7 +108,8 @@ func (r *reader) complete() error {
 		}
 	}
 	if len(r.set) == 0 {
-		return fmt.Errorf("%s: there is no trust anchor in it; it needs DS or DNSKEY records, or IANA's root-anchors.xml", r.file)
+		return fmt.Errorf("%s: there is no trust anchor in it; it needs DS or DNSKEY records, or IANA's "+
+			"root-anchors.xml", r.file)
 	}
 	return nil
 }
@@ -130,7 +133,8 @@ func (r *reader) reject(line int, ds *dns.DS, reason string) {
 func (r *reader) unsupported(ds *dns.DS) string {
 	switch a := ds.Algorithm; {
 	case isSHA1(a) && !r.sha1:
-		return fmt.Sprintf("algorithm %d (%s) is not supported unless the option sha1 says `verify`", a, dns.AlgorithmToString[a])
+		return fmt.Sprintf("algorithm %d (%s) is not supported unless the option sha1 says `verify`", a,
+			dns.AlgorithmToString[a])
 	case !isSHA1(a) && !slices.Contains([]uint8{8, 10, 13, 14, 15, 16}, a):
 		return fmt.Sprintf("algorithm %d is not supported", a)
 	case digestOctets[ds.DigestType] == 0:

@@ -32,7 +32,8 @@ func text(s Set) []string {
 	var lines []string
 	for zone, anchors := range s {
 		for _, ds := range anchors {
-			lines = append(lines, fmt.Sprintf("%s %d %d %d %s", zone, ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest))
+			lines = append(lines, fmt.Sprintf("%s %d %d %d %s", zone, ds.KeyTag, ds.Algorithm,
+				ds.DigestType, ds.Digest))
 		}
 	}
 	slices.Sort(lines)
@@ -51,7 +52,8 @@ func rootKeys(t *testing.T) []*dns.DNSKEY {
 	var keys []*dns.DNSKEY
 	for element := range strings.SplitSeq(string(content), "<PublicKey>") {
 		if key, _, found := strings.Cut(element, "</PublicKey>"); found {
-			keys = append(keys, &dns.DNSKEY{Hdr: dns.RR_Header{Name: "."}, Flags: 257, Protocol: 3, Algorithm: 8, PublicKey: key})
+			keys = append(keys, &dns.DNSKEY{Hdr: dns.RR_Header{Name: "."}, Flags: 257, Protocol: 3, Algorithm: 8,
+				PublicKey: key})
 		}
 	}
 	if len(keys) != 2 {
@@ -82,7 +84,8 @@ func TestRootKeys(t *testing.T) {
 		{keys[0], dns.SHA256, digest20326},
 		{keys[1], dns.SHA256, digest38696},
 		{keys[0], dns.SHA1, "ae1ea5b974d4c858b740bd03e3ced7ebfcbd1724"},
-		{keys[0], dns.SHA384, "538f47ba9bb88908e1dc335d6dfd51ca66b4d824192e6e6e210ae8cc18ece46a0f62b9f0d2f88dfc87d4bb8b8aed21cb"},
+		{keys[0], dns.SHA384, "538f47ba9bb88908e1dc335d6dfd51ca66b4d824192e6e6e210ae8cc18ece46a0f62b9f0d2f88dfc87d4" +
+			"bb8b8aed21cb"},
 	} {
 		if got := tt.key.ToDS(tt.digest).Digest; got != tt.want {
 			t.Errorf("key %d, digest type %d: %s, want %s", tt.key.KeyTag(), tt.digest, got, tt.want)
@@ -110,7 +113,8 @@ func TestLoadRoot(t *testing.T) {
 	}
 	var keys string
 	for _, k := range rootKeys(t) {
-		keys += fmt.Sprintf(". 172800 IN DNSKEY 257 3 8 ( %s\n\t%s ) ; a comment\n", k.PublicKey[:100], k.PublicKey[100:])
+		keys += fmt.Sprintf(". 172800 IN DNSKEY 257 3 8 ( %s\n\t%s ) ; a comment\n", k.PublicKey[:100],
+			k.PublicKey[100:])
 	}
 	for name, content := range map[string]string{
 		"XML":             string(xml),
@@ -155,8 +159,10 @@ func TestValidity(t *testing.T) {
 		if !slices.Equal(text(got), tt.want) || (err != nil) != (tt.want == nil) {
 			t.Errorf("at %s: %q, %v; want %q", tt.now, text(got), err, tt.want)
 		}
-		if tt.want == nil && !strings.Contains(err.Error(), "root-anchors.xml:18: no usable trust anchor is left for the root: "+
-			"38696 is valid from 2024-07-18T00:00:00+00:00 until further notice, and now it is 2010-07-14T23:59:59Z;") {
+		if tt.want == nil && !strings.Contains(err.Error(),
+			"root-anchors.xml:18: no usable trust anchor is left for the root: "+
+				"38696 is valid from 2024-07-18T00:00:00+00:00 until further notice, and now it is "+
+				"2010-07-14T23:59:59Z;") {
 			t.Errorf("at %s: %v", tt.now, err)
 		}
 	}
@@ -164,21 +170,30 @@ func TestValidity(t *testing.T) {
 
 // vectors are keys of every supported algorithm with their DS: X-4, X-7..X-10.
 var vectors = []struct{ key, ds string }{
-	{"example. DNSKEY 257 3 5 AQOeX7+baTmvpVHb2CcLnL1dMRWbuscRvHXlLnXwDzvqp4tZVKp1sZMepFb8MvxhhW3y/0QZsyCjczGJ1qk8vJe52iOhInKROVLRwxGpMfzPRLMlGybr51bOV/1se0ODacj3DomyB4QB5gKTYot/K9alk5/j8vfd4jWCWD+E1Sze0Q==",
+	{"example. DNSKEY 257 3 5 " +
+		"AQOeX7+baTmvpVHb2CcLnL1dMRWbuscRvHXlLnXwDzvqp4tZVKp1sZMepFb8MvxhhW3y/0QZsyCjczGJ1qk8vJe52iOhInKROVLRwxGpMf" +
+		"zPRLMlGybr51bOV/1se0ODacj3DomyB4QB5gKTYot/K9alk5/j8vfd4jWCWD+E1Sze0Q==",
 		"example. 9465 5 2 40d68db5c39f036f09d72d945e9541f3396cc822baf6b1a058865feb5864ce6b"},
-	{"EXAMPLE. DNSKEY 257 3 7 AwEAAcUlFV1vhmqx6NSOUOq2R/dsR7Xm3upJj7IommWSpJABVfW8Q0rOvXdM6kzt+TAu92L9AbsUdblMFin8CVF3n4s=",
+	{"EXAMPLE. DNSKEY 257 3 7 " +
+		"AwEAAcUlFV1vhmqx6NSOUOq2R/dsR7Xm3upJj7IommWSpJABVfW8Q0rOvXdM6kzt+TAu92L9AbsUdblMFin8CVF3n4s=",
 		"example. 12708 7 2 e91b0008a43024435de9c7f2c0dd88d29270368d8bd8eb1ee7d41b67139a988d"},
-	{"example.net. DNSKEY 257 3 13 GojIhhXUN/u4v54ZQqGSnyhWJwaubCvTmeexv7bR6edbkrSqQpF64cYbcB7wNcP+e+MAnLr+Wi9xMWyQLc8NAA==",
+	{"example.net. DNSKEY 257 3 13 " +
+		"GojIhhXUN/u4v54ZQqGSnyhWJwaubCvTmeexv7bR6edbkrSqQpF64cYbcB7wNcP+e+MAnLr+Wi9xMWyQLc8NAA==",
 		"example.net. 55648 13 2 b4c8c1fe2e7477127b27115656ad6256f424625bf5c1e2770ce6d6e37df61d17"},
 	{"example.com. DNSKEY 257 3 15 l02Woi0iS8Aa25FQkUd9RMzZHJpBoRQwAQEX1SxZJA4=",
 		"example.com. 3613 15 2 3aa5ab37efce57f737fc1627013fee07bdf241bd10f3b1964ab55c78e79a304b"},
 	{"example.com. DNSKEY 257 3 16 3kgROaDjrh0H2iuixWBrc8g2EpBBLCdGzHmn+G2MpTPhpj/OiBVHHSfPodx1FYYUcJKm1MDpJtIA",
 		"example.com. 9713 16 2 6ccf18d5bc5d7fc2fceb1d59d17321402f2aa8d368048db93dd811f5cb2b19c7"},
-	{"example.net. DNSKEY 256 3 8 AwEAAcFcGsaxxdgiuuGmCkVImy4h99CqT7jwY3pexPGcnUFtR2Fh36BponcwtkZ4cAgtvd4Qs8PkxUdp6p/DlUmObdk=",
+	{"example.net. DNSKEY 256 3 8 " +
+		"AwEAAcFcGsaxxdgiuuGmCkVImy4h99CqT7jwY3pexPGcnUFtR2Fh36BponcwtkZ4cAgtvd4Qs8PkxUdp6p/DlUmObdk=",
 		"example.net. 9033 8 2 "},
-	{"example.net. DNSKEY 256 3 10 AwEAAdHoNTOW+et86KuJOWRDp1pndvwb6Y83nSVXXyLA3DLroROUkN6X0O6pnWnjJQujX/AyhqFDxj13tOnD9u/1kTg7cV6rklMrZDtJCQ5PCl/D7QNPsgVsMu1J2Q8gpMpztNFLpPBz1bWXjDtaR7ZQBlZ3PFY12ZTSncorffcGmhOL",
+	{"example.net. DNSKEY 256 3 10 " +
+		"AwEAAdHoNTOW+et86KuJOWRDp1pndvwb6Y83nSVXXyLA3DLroROUkN6X0O6pnWnjJQujX/AyhqFDxj13tOnD9u/1kTg7cV6rklMrZDtJCQ" +
+		"5PCl/D7QNPsgVsMu1J2Q8gpMpztNFLpPBz1bWXjDtaR7ZQBlZ3PFY12ZTSncorffcGmhOL",
 		"example.net. 3740 10 2 "},
-	{"example.net. DNSKEY 257 3 14 xKYaNhWdGOfJ+nPrL8/arkwf2EY3MDJ+SErKivBVSum1w/egsXvSADtNJhyem5RCOpgQ6K8X1DRSEkrbYQ+OB+v8/uX45NBwY8rp65F6Glur8I/mlVNgF6W/qTI37m40",
+	{"example.net. DNSKEY 257 3 14 " +
+		"xKYaNhWdGOfJ+nPrL8/arkwf2EY3MDJ+SErKivBVSum1w/egsXvSADtNJhyem5RCOpgQ6K8X1DRSEkrbYQ+OB+v8/uX45NBwY8rp65F6Gl" +
+		"ur8I/mlVNgF6W/qTI37m40",
 		"example.net. 10771 14 2 "},
 }
 
@@ -195,13 +210,15 @@ func TestLoadKeys(t *testing.T) {
 // V-38: DS of every supported digest, upper or lower case, in pieces; several zones in a file.
 func TestLoadDS(t *testing.T) {
 	got, warnings, err := load(t, "anchors.ds", `$ORIGIN net.
-Example 3600 IN DS 10771 14 4 72d7b62976ce06438e9c0bf319013cf801f09ecc84b8d7e9 495f27e305c6a9b0563a9b5f4d288405c3008a946df983d6
+Example 3600 IN DS 10771 14 4 (
+	72d7b62976ce06438e9c0bf319013cf801f09ecc84b8d7e9 495f27e305c6a9b0563a9b5f4d288405c3008a946df983d6 )
 example IN DS 55648 13 2 (
 	B4C8C1FE2E7477127B27115656AD6256F424625BF5C1E2770CE6D6E37DF61D17 ) ; ECDSA
 . DS 20326 RSASHA256 1 AE1EA5B974D4C858B740BD03E3CED7EBFCBD1724`, today, false)
 	want := []string{
 		". 20326 8 1 ae1ea5b974d4c858b740bd03e3ced7ebfcbd1724",
-		"example.net. 10771 14 4 72d7b62976ce06438e9c0bf319013cf801f09ecc84b8d7e9495f27e305c6a9b0563a9b5f4d288405c3008a946df983d6",
+		"example.net. 10771 14 4 " +
+			"72d7b62976ce06438e9c0bf319013cf801f09ecc84b8d7e9495f27e305c6a9b0563a9b5f4d288405c3008a946df983d6",
 		"example.net. 55648 13 2 b4c8c1fe2e7477127b27115656ad6256f424625bf5c1e2770ce6d6e37df61d17",
 	}
 	if err != nil || len(warnings) > 0 || !slices.Equal(text(got), want) {
@@ -217,7 +234,8 @@ func TestUnsupportedIsLeftOut(t *testing.T) {
 		{"DS 2 3 2 " + digest20326, "algorithm 3 is not supported"},
 		{"DS 2 5 2 " + digest20326, "algorithm 5 (RSASHA1) is not supported unless the option sha1 says `verify`"},
 		{"DS 2 6 2 " + digest20326, "algorithm 6 is not supported"},
-		{"DS 2 7 2 " + digest20326, "algorithm 7 (RSASHA1-NSEC3-SHA1) is not supported unless the option sha1 says `verify`"},
+		{"DS 2 7 2 " + digest20326, "algorithm 7 (RSASHA1-NSEC3-SHA1) is not supported unless the option sha1 says " +
+			"`verify`"},
 		{"DS 2 12 2 " + digest20326, "algorithm 12 is not supported"},
 		{"DS 2 23 2 " + digest20326, "algorithm 23 is not supported"},
 		{"DS 2 253 2 " + digest20326, "algorithm 253 is not supported"},
@@ -228,15 +246,18 @@ func TestUnsupportedIsLeftOut(t *testing.T) {
 	} {
 		got, warnings, err := load(t, "a.ds", good+"example. "+tt.entry+"\n", today, false)
 		if err != nil || len(got["example."]) != 1 || len(warnings) != 1 ||
-			!strings.Contains(warnings[0], "a.ds:2: trust anchor ") || !strings.HasSuffix(warnings[0], " of example. is left out: "+tt.reason) {
+			!strings.Contains(warnings[0], "a.ds:2: trust anchor ") ||
+			!strings.HasSuffix(warnings[0], " of example. is left out: "+tt.reason) {
 			t.Errorf("%s: %q, %q, %v", tt.entry, text(got), warnings, err)
 		}
 		got, warnings, err = load(t, "a.ds", ". DS 3 8 2 "+digest20326+"\n\n\nexample. "+tt.entry+"\n", today, false)
-		if err != nil || len(got["example."]) != 1 || len(warnings) != 1 || !strings.Contains(warnings[0], "a.ds:4: trust anchor ") {
+		if err != nil || len(got["example."]) != 1 || len(warnings) != 1 ||
+			!strings.Contains(warnings[0], "a.ds:4: trust anchor ") {
 			t.Errorf("%s alone: %q, %q, %v", tt.entry, text(got), warnings, err)
 		}
 		_, _, err = load(t, "a.ds", "example. DS 3 8 2 "+digest20326+"\n\n\n. "+tt.entry+"\n", today, false)
-		if err == nil || !strings.Contains(err.Error(), "a.ds:4: no usable trust anchor is left for the root: "+tt.reason) {
+		if err == nil || !strings.Contains(err.Error(), "a.ds:4: no usable trust anchor is left for the root: "+
+			tt.reason) {
 			t.Errorf("%s alone for the root: %v", tt.entry, err)
 		}
 	}
@@ -252,7 +273,8 @@ func TestRecordCutShort(t *testing.T) {
 
 // Directives, comments and empty lines are no records, and the line told is the one where the record begins.
 func TestLineOfRecord(t *testing.T) {
-	_, _, err := load(t, "a.ds", "$TTL 60\n$ORIGIN org.\n; comment\n\n \t\nexample DS ( 1 8\n\t2 "+digest20326+"00 )\n\n", today, false)
+	_, _, err := load(t, "a.ds", "$TTL 60\n$ORIGIN org.\n; comment\n\n \t\nexample DS ( 1 8\n\t2 "+digest20326+
+		"00 )\n\n", today, false)
 	if err == nil || !strings.Contains(err.Error(), "a.ds:6: the digest") {
 		t.Errorf("got %v", err)
 	}
@@ -268,7 +290,8 @@ func TestUnsupportedAlone(t *testing.T) {
 
 // T-15: what is malformed is an error with file, line, value and remedy.
 func TestMalformedRecords(t *testing.T) {
-	const above, key = "; a comment\n. DS 1 8 2 (\n" + digest20326 + " )\n", "GojIhhXUN/u4v54ZQqGSnyhWJwaubCvTmeexv7bR6edbkrSqQpF64cYbcB7wNcP+e+MAnLr+Wi9xMWyQLc8NAA=="
+	const above, key = "; a comment\n. DS 1 8 2 (\n" + digest20326 + " )\n",
+		"GojIhhXUN/u4v54ZQqGSnyhWJwaubCvTmeexv7bR6edbkrSqQpF64cYbcB7wNcP+e+MAnLr+Wi9xMWyQLc8NAA=="
 	rsa := func(exponent, modulus string) string { return toBase64(exponent + modulus) }
 	modulus := "\x80" + strings.Repeat("m", 127)
 	for _, tt := range []struct{ line, want string }{
@@ -283,7 +306,8 @@ func TestMalformedRecords(t *testing.T) {
 		{"example. DS 1 8 2 (\n" + digest20326 + " ))", ""},
 		{"example. DS 1 8 2 " + digest20326[1:], "is not hexadecimal"},
 		{"example. DS 1 8 2 x" + digest20326[1:], "is not hexadecimal"},
-		{"example. DS 1 8 2 " + digest20326[2:], `the digest "` + digest20326[2:] + `" has 31 octets, and digest type 2 has 32; copy it again`},
+		{"example. DS 1 8 2 " + digest20326[2:], `the digest "` + digest20326[2:] +
+			`" has 31 octets, and digest type 2 has 32; copy it again`},
 		{"example. DS 1 8 1 " + digest20326, "has 32 octets, and digest type 1 has 20"},
 		{"example. DS 1 8 4 " + digest20326, "has 32 octets, and digest type 4 has 48"},
 		{"example. DS 1 250 2 00", "has 1 octets, and digest type 2 has 32"},
@@ -303,18 +327,23 @@ func TestMalformedRecords(t *testing.T) {
 		{"example DNSKEY 257 3 16 " + key, `is none of algorithm 16: it has 64 octets instead of 57`},
 		{"example DNSKEY 257 3 8 AwE=", `is none of algorithm 8: it ends in its exponent`},
 		{"example DNSKEY 257 3 8 AAA=", `is none of algorithm 8: it has no exponent`},
-		{"example DNSKEY 257 3 8 " + rsa("\x01\x01", modulus), `its exponent 1 is not an odd number from 3 to 4294967297`},
+		{"example DNSKEY 257 3 8 " + rsa("\x01\x01", modulus),
+			`its exponent 1 is not an odd number from 3 to 4294967297`},
 		{"example DNSKEY 257 3 8 " + rsa("\x01\x04", modulus), `its exponent 4 is not`},
 		{"example DNSKEY 257 3 8 " + rsa("\x05\x01\x00\x00\x00\x03", modulus), `its exponent 4294967299 is not`},
-		{"example DNSKEY 257 3 8 " + rsa("\x01\x03", modulus[:63]), `its modulus of 504 bits is not one of 512 to 4096`},
-		{"example DNSKEY 257 3 10 " + rsa("\x01\x03", modulus[:127]), `its modulus of 1016 bits is not one of 1024 to 4096`},
-		{"example DNSKEY 257 3 8 " + rsa("\x01\x03", strings.Repeat("m", 513)), `its modulus of 4103 bits is not one of 512 to 4096`},
+		{"example DNSKEY 257 3 8 " + rsa("\x01\x03", modulus[:63]),
+			`its modulus of 504 bits is not one of 512 to 4096`},
+		{"example DNSKEY 257 3 10 " + rsa("\x01\x03", modulus[:127]),
+			`its modulus of 1016 bits is not one of 1024 to 4096`},
+		{"example DNSKEY 257 3 8 " + rsa("\x01\x03", strings.Repeat("m", 513)),
+			`its modulus of 4103 bits is not one of 512 to 4096`},
 		{"example DNSKEY 257 3 17 " + toBase64(strings.Repeat("k", 5000)), "is too long to be one"},
 		{"<TrustAnchor>", "anchors.ds:4: "},
 	} {
 		for _, below := range []string{"", "\n", "\n\n. DS 1 8 2 xyz\n"} {
 			set, _, err := load(t, "anchors.ds", above+tt.line+below, today, true)
-			if err == nil || set != nil || !strings.Contains(err.Error(), "anchors.ds:4: ") || !strings.Contains(err.Error(), tt.want) {
+			if err == nil || set != nil || !strings.Contains(err.Error(), "anchors.ds:4: ") ||
+				!strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%.60s: %v", tt.line, err)
 			}
 		}
@@ -351,12 +380,15 @@ func TestMalformedXML(t *testing.T) {
 		{"<TrustAnchor", "<html", ":2: expected element type <TrustAnchor> but have <html>"},
 		{"</TrustAnchor>", "", ":27: "},
 		{"<Algorithm>8</Algorithm>", "<Algorithm>8", "syntax error"},
-		{"<KeyTag>20326</KeyTag>", "<KeyTag>x</KeyTag>", `:10: KeyTag is "x" and not a number of 16 bits; fetch the file anew`},
+		{"<KeyTag>20326</KeyTag>", "<KeyTag>x</KeyTag>",
+			`:10: KeyTag is "x" and not a number of 16 bits; fetch the file anew`},
 		{"<KeyTag>20326</KeyTag>", "", `:10: KeyTag is ""`},
-		{"<KeyTag>20326</KeyTag>", "<KeyTag>20327</KeyTag>", ":10: PublicKey and Flags have KeyTag 20326 and Digest " + digest20326 + ", and not 20327 and"},
+		{"<KeyTag>20326</KeyTag>", "<KeyTag>20327</KeyTag>", ":10: PublicKey and Flags have KeyTag 20326 and Digest " +
+			digest20326 + ", and not 20327 and"},
 		{"<Algorithm>8</Algorithm>", "<Algorithm>256</Algorithm>", `Algorithm is "256" and not a number of 8 bits`},
 		{"<DigestType>2</DigestType>", "<DigestType></DigestType>", `DigestType is ""`},
-		{"<Digest>E06D", "<Digest>E16D", ":10: PublicKey and Flags have KeyTag 20326 and Digest " + digest20326 + ", and not 20326 and e16d"},
+		{"<Digest>E06D", "<Digest>E16D", ":10: PublicKey and Flags have KeyTag 20326 and Digest " + digest20326 +
+			", and not 20326 and e16d"},
 		{"<Digest>49AA", "<Digest>49A", `root-anchors.xml:4: the digest "49AC11D`},
 		{"<Digest>49AA", "<Digest>49Ax", `root-anchors.xml:4: the digest "49AxC11D`},
 		{"<PublicKey>AwEAAa9", "<PublicKey>AwEAAa8", ":18: PublicKey and Flags have KeyTag "},
@@ -370,7 +402,8 @@ func TestMalformedXML(t *testing.T) {
 	} {
 		broken := strings.Replace(string(content), tt.old, tt.new, 1)
 		set, _, err := load(t, "root-anchors.xml", broken, today, false)
-		if err == nil || set != nil || !strings.Contains(err.Error(), "root-anchors.xml:") || !strings.Contains(err.Error(), tt.want) {
+		if err == nil || set != nil || !strings.Contains(err.Error(), "root-anchors.xml:") ||
+			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s for %s: %v", tt.new, tt.old, err)
 		}
 	}
@@ -386,11 +419,13 @@ func TestUnsupportedXML(t *testing.T) {
 	last := strings.NewReplacer("<DigestType>2", "<DigestType>6").Replace(string(content[at:]))
 	got, warnings, err := load(t, "a.xml", string(content[:at])+last, today, false)
 	if err != nil || !slices.Equal(text(got), rootAnchors[:1]) || len(warnings) != 1 ||
-		!strings.HasSuffix(warnings[0], "a.xml:18: trust anchor 38696 of . is left out: digest type 6 is not supported") {
+		!strings.HasSuffix(warnings[0], "a.xml:18: trust anchor 38696 of . is left out: "+
+			"digest type 6 is not supported") {
 		t.Errorf("%q, %q, %v", text(got), warnings, err)
 	}
 	plain := string(content[:at])
-	plain = plain[:strings.Index(plain, "<PublicKey>")] + plain[strings.Index(plain, "</Flags>")+len("</Flags>"):] + "</TrustAnchor>"
+	plain = plain[:strings.Index(plain, "<PublicKey>")] + plain[strings.Index(plain, "</Flags>")+len("</Flags>"):] +
+		"</TrustAnchor>"
 	got, warnings, err = load(t, "a.xml", plain, today, false)
 	if err != nil || len(warnings) > 0 || !slices.Equal(text(got), rootAnchors[:1]) {
 		t.Errorf("%q, %q, %v", text(got), warnings, err)
@@ -400,7 +435,8 @@ func TestUnsupportedXML(t *testing.T) {
 // A file without anchors is an error that names it.
 func TestNothingToLoad(t *testing.T) {
 	for _, content := range []string{"", "\n; only a comment\n", "<TrustAnchor><Zone>.</Zone></TrustAnchor>"} {
-		if _, _, err := load(t, "empty.ds", content, today, false); err == nil || !strings.Contains(err.Error(), "empty.ds: there is no trust anchor in it; it needs") {
+		if _, _, err := load(t, "empty.ds", content, today, false); err == nil ||
+			!strings.Contains(err.Error(), "empty.ds: there is no trust anchor in it; it needs") {
 			t.Errorf("%q: %v", content, err)
 		}
 	}
@@ -408,7 +444,8 @@ func TestNothingToLoad(t *testing.T) {
 
 // Merge brings in other zones and other keys, and nothing twice.
 func TestMerge(t *testing.T) {
-	other, _, err := load(t, "a.ds", vectors[2].key+"\n. DS 38696 8 2 "+digest38696+"\n. DS 19036 8 2 "+digest19036, today, false)
+	other, _, err := load(t, "a.ds", vectors[2].key+"\n. DS 38696 8 2 "+digest38696+"\n. DS 19036 8 2 "+
+		digest19036, today, false)
 	if err != nil {
 		t.Fatal(err)
 	}

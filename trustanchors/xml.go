@@ -53,7 +53,8 @@ func (r *reader) xml(content []byte, now time.Time) error {
 		return r.fault(line, "%v; %s", err, fetchAnew)
 	}
 	if zone := strings.TrimSpace(doc.Zone.it); zone != "." {
-		return r.fault(doc.Zone.line, "the Zone is %q and not the root; write anchors of other zones as DS or DNSKEY records", zone)
+		return r.fault(doc.Zone.line, "the Zone is %q and not the root; write anchors of other zones as DS or DNSKEY "+
+			"records", zone)
 	}
 	for _, digest := range doc.Digests {
 		if err := r.keyDigest(digest.line, &digest.it, now); err != nil {
@@ -114,8 +115,8 @@ func number(element, text string, bits int) (uint16, error) {
 
 func withoutSpace(s string) string { return strings.Join(strings.Fields(s), "") }
 
-// agrees reports an error if k has a key and ds is not that key's (T-12). What a digest of an unsupported type is of nobody
-// can say.
+// agrees reports an error if k has a key and ds is not that key's (T-12). What a digest of an unsupported type is of
+// nobody can say.
 func (k *keyDigest) agrees(ds *dns.DS) error {
 	if k.PublicKey == nil && k.Flags == nil {
 		return nil
@@ -136,7 +137,8 @@ func (k *keyDigest) agrees(ds *dns.DS) error {
 	}
 	of := key.ToDS(ds.DigestType)
 	if of != nil && (of.KeyTag != ds.KeyTag || !strings.EqualFold(of.Digest, ds.Digest)) {
-		return fmt.Errorf("PublicKey and Flags have KeyTag %d and Digest %s, and not %d and %s", of.KeyTag, of.Digest, ds.KeyTag, ds.Digest)
+		return fmt.Errorf("PublicKey and Flags have KeyTag %d and Digest %s, and not %d and %s", of.KeyTag, of.Digest,
+			ds.KeyTag, ds.Digest)
 	}
 	return nil
 }

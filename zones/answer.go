@@ -10,8 +10,9 @@ import (
 // maxAliases bounds how many aliases of one zone an answer follows.
 const maxAliases = 16
 
-// Answer is the authoritative reply to q, with RRSIGs and denial records if do is set; nil where a fault makes it a SERVFAIL. A
-// name at or below a delegation is answered with a referral, but for DS at the delegation itself. The reply is the caller's.
+// Answer is the authoritative reply to q, with RRSIGs and denial records if do is set; nil where a fault makes it a
+// SERVFAIL. A name at or below a delegation is answered with a referral, but for DS at the delegation itself. The reply
+// is the caller's.
 func (z *Zone) Answer(q dns.Question, do bool) *dns.Msg {
 	m := z.respond(q, do)
 	if z.Reply != nil {
@@ -123,8 +124,8 @@ func (n node) asked(t uint16) (sets []*rrset, alias bool) {
 	return sets, false
 }
 
-// expanded is set as it stands in the answer for name: one made from a wildcard is signed as such, but with compact denial
-// for name itself, so that it needs no proof that nothing closer exists.
+// expanded is set as it stands in the answer for name: one made from a wildcard is signed as such, but with compact
+// denial for name itself, so that it needs no proof that nothing closer exists.
 func (r *response) expanded(set *rrset, owner, name string) *rrset {
 	if owner == name || !r.zone.config.Compact {
 		return set

@@ -13,8 +13,8 @@ func (r *response) deny(proof func()) {
 	}
 }
 
-// Proof returns the SOA and the records by which the zone denies that name is there or, if it is, that it has more than its bit
-// map says. Of names at or below a delegation that is not the zone's to say: what validators must not fall for.
+// Proof returns the SOA and the records by which the zone denies that name is there or, if it is, that it has more than
+// its bit map says. Of names at or below a delegation that is not the zone's to say: what validators must not fall for.
 func (z *Zone) Proof(name string) []dns.RR {
 	r := &response{zone: z, do: true, msg: new(dns.Msg)}
 	r.soa()
@@ -79,8 +79,8 @@ func (r *response) nameError(name string) {
 	}
 }
 
-// closestEncloser proves with NSEC3 that name does not exist but its closest provable encloser does, and returns that (RFC 5155
-// section 7.2.1).
+// closestEncloser proves with NSEC3 that name does not exist but its closest provable encloser does, and returns that
+// (RFC 5155 section 7.2.1).
 func (r *response) closestEncloser(name string) string {
 	encloser := parent(name)
 	for !r.zone.matches(encloser) {
@@ -105,7 +105,8 @@ func (z *Zone) matches(name string) bool {
 
 // at returns the link whose place is the given one, or that covers it.
 func (z *Zone) at(place []string) link {
-	i, exact := slices.BinarySearchFunc(z.chain, place, func(l link, p []string) int { return slices.Compare(l.place, p) })
+	i, exact := slices.BinarySearchFunc(z.chain, place,
+		func(l link, p []string) int { return slices.Compare(l.place, p) })
 	if exact {
 		return z.chain[i]
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Fault is what is wrong with one zone of a world. Each field that is set is one way to break it; the faults that have a
-// name are in [Faults].
+// Fault is what is wrong with one zone of a world. Each field that is set is one way to break it; the faults that have
+// a name are in [Faults].
 type Fault struct {
 	Signing func(*Config)             // how it is signed; the times are filled in
 	DS      func([]*dns.DS) []*dns.DS // the DS that the zone above publishes
@@ -59,7 +59,8 @@ func inThePast(c *Config) {
 	c.Inception = c.Expiration.Add(-validity)
 }
 
-// expireCertificate ends a certificate two days before the lab starts, and an hour, so that they are over in whatever second one looks.
+// expireCertificate ends a certificate two days before the lab starts, and an hour, so that they are over in whatever
+// second one looks.
 func expireCertificate(c *x509.Certificate) {
 	c.NotAfter = c.NotBefore.Add(certificateAge - 49*time.Hour)
 	c.NotBefore = c.NotAfter.Add(-certificateLife)
@@ -100,7 +101,8 @@ func digestDowngrade(all []*dns.DS) []*dns.DS {
 	return all
 }
 
-// unusableSHA256 makes all but the SHA-1 DS of an algorithm that nobody verifies, so that SHA-1 is the strongest usable one.
+// unusableSHA256 makes all but the SHA-1 DS of an algorithm that nobody verifies, so that SHA-1 is the strongest usable
+// one.
 func unusableSHA256(all []*dns.DS) []*dns.DS {
 	all = digestDowngrade(all)
 	for _, ds := range all {
@@ -178,8 +180,8 @@ func stripDS(parent, zone *Zone) {
 	})
 }
 
-// collate adds the proof from the zone above, that zone is unsigned, to its NODATA, as recursors do that put together what
-// they have.
+// collate adds the proof from the zone above, that zone is unsigned, to its NODATA, as recursors do that put together
+// what they have.
 func collate(parent, zone *Zone) {
 	proof := parent.respond(dns.Question{Name: zone.Name, Qtype: dns.TypeDS, Qclass: dns.ClassINET}, true).Ns
 	zone.Spoil(func(_ dns.Question, m *dns.Msg) *dns.Msg {

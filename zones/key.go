@@ -1,6 +1,7 @@
 // Package zones is danelaw's lab: a small signed mail internet that is built in memory from zone files, broken on
-// purpose in named places, and served on loopback by authoritative servers and a plain recursor ([Start]). Its parts serve
-// tests without sockets: [Parse] and [Zone.Sign] make one zone, [Build] a tree of them with a [Fault] here and there.
+// purpose in named places, and served on loopback by authoritative servers and a plain recursor ([Start]). Its parts
+// serve tests without sockets: [Parse] and [Zone.Sign] make one zone, [Build] a tree of them with a [Fault] here and
+// there.
 //
 // It is imported by the lab command, by bench and by tests only. Its keys are short and its files are trusted: it is no
 // signer for real zones.
@@ -36,8 +37,8 @@ var bits = map[uint8]int{
 	dns.ECDSAP256SHA256: 256, dns.ECDSAP384SHA384: 384, dns.ED25519: 256,
 }
 
-// NewKey makes a fresh key for zone. Flags are those of RFC 4034 section 2.1.1, usually 256 or 257. Algorithms 5, 7, 8, 10,
-// 13, 14, 15 and 16 are real; under any other number the key is one that no validator can use.
+// NewKey makes a fresh key for zone. Flags are those of RFC 4034 section 2.1.1, usually 256 or 257. Algorithms 5, 7, 8,
+// 10, 13, 14, 15 and 16 are real; under any other number the key is one that no validator can use.
 func NewKey(zone string, algorithm uint8, flags uint16) (*Key, error) {
 	for {
 		k, err := generate(zone, algorithm, flags)
@@ -47,7 +48,8 @@ func NewKey(zone string, algorithm uint8, flags uint16) (*Key, error) {
 	}
 }
 
-// canSign reports whether the DNS library signs with the key: it takes key tag 0, which one key of 65,536 has, for a missing one.
+// canSign reports whether the DNS library signs with the key: it takes key tag 0, which one key of 65,536 has, for a
+// missing one.
 func (k *Key) canSign() bool { return k.DNSKEY.KeyTag() != 0 }
 
 func generate(zone string, algorithm uint8, flags uint16) (*Key, error) {
@@ -94,8 +96,8 @@ func (k *Key) generateForeign() error {
 }
 
 // KeyFrom makes the key of a zone from a private key that is there already: of *rsa.PrivateKey, *ecdsa.PrivateKey,
-// ed25519.PrivateKey or ed448.PrivateKey the one that the algorithm asks for. Under a number without an algorithm it is an Ed25519
-// key that no validator can use, as from [NewKey].
+// ed25519.PrivateKey or ed448.PrivateKey the one that the algorithm asks for. Under a number without an algorithm it is
+// an Ed25519 key that no validator can use, as from [NewKey].
 func KeyFrom(zone string, algorithm uint8, flags uint16, private crypto.Signer) (*Key, error) {
 	k := &Key{DNSKEY: newDNSKEY(zone, algorithm, flags), signer: private}
 	var public []byte
@@ -138,8 +140,8 @@ func (k *Key) as(zone string, algorithm uint8, flags uint16) *Key {
 // DS returns the DS of the key with the given digest type (1, 2 or 4).
 func (k *Key) DS(digest uint8) *dns.DS { return k.DNSKEY.ToDS(digest) }
 
-// Sign returns the RRSIG of the key over rrset, whose records share owner, type and TTL. A wildcard owner gets the Labels of RFC
-// 4034 section 3.1.3.
+// Sign returns the RRSIG of the key over rrset, whose records share owner, type and TTL. A wildcard owner gets the
+// Labels of RFC 4034 section 3.1.3.
 func (k *Key) Sign(rrset []dns.RR, inception, expiration time.Time) (*dns.RRSIG, error) {
 	sig := &dns.RRSIG{
 		Hdr:       dns.RR_Header{Ttl: rrset[0].Header().Ttl},
@@ -149,15 +151,16 @@ func (k *Key) Sign(rrset []dns.RR, inception, expiration time.Time) (*dns.RRSIG,
 	if bits[sig.Algorithm] != 0 {
 		return sig, sig.Sign(k.signer, rrset)
 	}
-	// The library hands the data to be signed whole to an Ed25519 signer, so it may make up that data, and our signer mends
-	// the one octet that differs.
+	// The library hands the data to be signed whole to an Ed25519 signer, so it may make up that data, and our signer
+	// mends the one octet that differs.
 	sig.Algorithm = dns.ED25519
 	err := sig.Sign(k.signer, rrset)
 	sig.Algorithm = k.DNSKEY.Algorithm
 	return sig, err
 }
 
-// repeatable signs the same data the same way each time (RFC 6979): what is built from given keys is the same octet by octet.
+// repeatable signs the same data the same way each time (RFC 6979): what is built from given keys is the same octet by
+// octet.
 type repeatable struct{ *ecdsa.PrivateKey }
 
 func (s repeatable) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {

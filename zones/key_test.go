@@ -14,11 +14,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// TestKeyTagZero: a zone whose share of the common RSA key would have key tag 0, which the DNS library does not sign with, gets a
-// key of its own.
+// TestKeyTagZero: a zone whose share of the common RSA key would have key tag 0, which the DNS library does not sign
+// with, gets a key of its own.
 func TestKeyTagZero(t *testing.T) {
 	shared := &Key{DNSKEY: &dns.DNSKEY{
-		Hdr: dns.RR_Header{Name: "example.", Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET}, Flags: 257, Protocol: 3, Algorithm: dns.RSASHA256,
+		Hdr: dns.RR_Header{Name: "example.", Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET}, Flags: 257, Protocol: 3,
+		Algorithm: dns.RSASHA256,
 	}}
 	for n := range uint32(math.MaxUint16 + 2) {
 		shared.DNSKEY.PublicKey = base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, 0xffff0000|n))
@@ -53,7 +54,8 @@ func TestKeyFrom(t *testing.T) {
 		if k.DNSKEY.String() != generated.DNSKEY.String() {
 			t.Errorf("algorithm %d:\n%s\nwas\n%s", algorithm, k.DNSKEY, generated.DNSKEY)
 		}
-		set := []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: "a.example.", Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(192, 0, 2, 1)}}
+		set := []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: "a.example.", Rrtype: dns.TypeA, Class: dns.ClassINET},
+			A: net.IPv4(192, 0, 2, 1)}}
 		sig, err := k.Sign(set, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 		if err != nil || sig.Verify(k.DNSKEY, set) != nil {
 			t.Errorf("algorithm %d: %v, %v", algorithm, err, sig)
@@ -85,7 +87,8 @@ func TestLazy(t *testing.T) {
 		}
 		z.Edit("ns.example.", dns.TypeA, func(rrs, sigs []dns.RR) (_, _ []dns.RR) { return rrs, append(sigs, sigs...) })
 		for _, q := range []dns.Question{
-			{Name: "ns.example.", Qtype: dns.TypeA}, {Name: "x.w.example.", Qtype: dns.TypeA}, {Name: "nope.example.", Qtype: dns.TypeA},
+			{Name: "ns.example.", Qtype: dns.TypeA}, {Name: "x.w.example.", Qtype: dns.TypeA},
+			{Name: "nope.example.", Qtype: dns.TypeA},
 			{Name: "example.", Qtype: dns.TypeSOA}, {Name: "ns.example.", Qtype: dns.TypeRRSIG},
 		} {
 			m := z.Answer(q, true)

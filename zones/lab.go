@@ -11,8 +11,8 @@ import (
 type Options struct {
 	Now   time.Time        // when the zones are signed; zero: Clock's time
 	Clock func() time.Time // by which the recursor's cache ages; nil: time.Now
-	// Edit, if set, may change each zone before it is signed: put the digest of a real certificate in the place of a TLSA
-	// record, or the address of a receiver in that of an A.
+	// Edit, if set, may change each zone before it is signed: put the digest of a real certificate in the place of a
+	// TLSA record, or the address of a receiver in that of an A.
 	Edit func(*Zone)
 }
 
@@ -81,8 +81,8 @@ func Start(o Options) (*Lab, error) {
 	return l, nil
 }
 
-// listen starts the servers: one each for the root, for top-level domains and for all below, as they are different hands in the
-// world; then the recursor that knows them.
+// listen starts the servers: one each for the root, for top-level domains and for all below, as they are different
+// hands in the world; then the recursor that knows them.
 func (l *Lab) listen(clock func() time.Time) error {
 	authorities := make([]Authority, 3)
 	for _, name := range l.world.names() {
@@ -143,7 +143,8 @@ func (l *Lab) Authorities() map[string]string {
 // DS is the trust anchor of the root.
 func (l *Lab) DS() []*dns.DS { return l.world.Zone(".").DS(dns.SHA256) }
 
-// DNSKEY is the key-signing key of the root: what the DS of the trust anchor names, for programs that want the key itself.
+// DNSKEY is the key-signing key of the root: what the DS of the trust anchor names, for programs that want the key
+// itself.
 func (l *Lab) DNSKEY() []*dns.DNSKEY {
 	var keys []*dns.DNSKEY
 	for _, k := range l.world.Zone(".").signers(dns.TypeDNSKEY) {

@@ -45,11 +45,12 @@ func put(t *testing.T, network, addr string, query *dns.Msg) *dns.Msg {
 	return m
 }
 
-// Every question of the lab gets the RCODE that the table says, before anyone validates; and a validator of our own finds Secure
-// what the table says is, and nothing else.
+// Every question of the lab gets the RCODE that the table says, before anyone validates; and a validator of our own
+// finds Secure what the table says is, and nothing else.
 func TestQuestions(t *testing.T) {
 	l := start(t)
-	v := newValidator(time.Now(), l.DS(), func(name string, qtype uint16) *dns.Msg { return ask(t, "tcp", l.Addr(), name, qtype) })
+	v := newValidator(time.Now(), l.DS(),
+		func(name string, qtype uint16) *dns.Msg { return ask(t, "tcp", l.Addr(), name, qtype) })
 	for _, d := range l.Domains() {
 		for _, q := range d.Questions {
 			m := ask(t, "tcp", l.Addr(), q.Name, q.Type)
@@ -64,13 +65,15 @@ func TestQuestions(t *testing.T) {
 			secure := q.Status == "Secure" || slices.Contains(verifiesSHA1, d.Name) ||
 				q.EDE == dns.ExtendedErrorCodeUnsupportedNSEC3IterValue // by our limits, not by theirs
 			if secure != (len(problems) == 0) {
-				t.Errorf("%s %s is %s in the table, but: %s", q.Name, dns.Type(q.Type), q.Status, strings.Join(problems, "\n"))
+				t.Errorf("%s %s is %s in the table, but: %s", q.Name, dns.Type(q.Type), q.Status,
+					strings.Join(problems, "\n"))
 			}
 		}
 	}
 }
 
-// unanswered is what to expect of a question on which the server fails: SERVFAIL, but the name above is provably not there.
+// unanswered is what to expect of a question on which the server fails: SERVFAIL, but the name above is provably not
+// there.
 func unanswered(t *testing.T, v *validator, q zones.Question) zones.Question {
 	t.Helper()
 	_, above, _ := strings.Cut(q.Name, ".")
@@ -115,7 +118,8 @@ func TestFirstQuestionShows(t *testing.T) {
 			statuses[q.Status] = true
 		}
 		first := d.Questions[0]
-		if statuses["Bogus"] && first.Status != "Bogus" || statuses["Indeterminate"] && first.Status != "Indeterminate" ||
+		if statuses["Bogus"] && first.Status != "Bogus" ||
+			statuses["Indeterminate"] && first.Status != "Indeterminate" ||
 			statuses["Insecure"] && first.Status != "Insecure" {
 			t.Errorf("%s: first question is %+v", d.Name, first)
 		}

@@ -20,12 +20,12 @@ import (
 // verifiesSHA1 are the zones that validators with the defaults of 2022 find Secure, and danelaw Insecure (V-36).
 var verifiesSHA1 = []string{"rsasha1.dane.", "rsasha1-nsec3.dane."}
 
-// collated is the denial on which validators disagree: Unbound finds it Bogus, BIND leaves it pending, danelaw Insecure (V-50h,
-// X-14).
+// collated is the denial on which validators disagree: Unbound finds it Bogus, BIND leaves it pending, danelaw Insecure
+// (V-50h, X-14).
 const collated = "_25._tcp.mx.collated.dane."
 
-// unasked are the denials for which a resolver has to put another question than it was asked, or to have put it before (D-17): without,
-// it fails.
+// unasked are the denials for which a resolver has to put another question than it was asked, or to have put it before
+// (D-17): without, it fails.
 var unasked = []string{"_25._tcp.mx.no-tlsa-servfail.dane.", "_25._tcp.mx.no-tlsa-servfail.nsec3."}
 
 // expected is the verdict that a validator which is not danelaw should come to, of which got is one.
@@ -47,7 +47,8 @@ func expected(d zones.Domain, q zones.Question, got string) string {
 func TestUnbound(t *testing.T) {
 	needs.Tools(t, "unbound")
 	l := start(t)
-	addr := unbound.Start(t, l.Addr(), l.DS()[0], `local-zone: "2.0.0.0.1.0.0.2.ip6.arpa." transparent`, "val-log-level: 2",
+	addr := unbound.Start(t, l.Addr(), l.DS()[0], `local-zone: "2.0.0.0.1.0.0.2.ip6.arpa." transparent`,
+		"val-log-level: 2",
 		"harden-algo-downgrade: yes")
 	for _, d := range l.Domains() {
 		for _, q := range d.Questions {
@@ -78,7 +79,8 @@ func TestDelv(t *testing.T) {
 	host, port, _ := net.SplitHostPort(l.Addr())
 	key := l.DNSKEY()[0]
 	anchors := filepath.Join(t.TempDir(), "anchors")
-	text := fmt.Sprintf("trust-anchors { . static-key %d %d %d %q; };\n", key.Flags, key.Protocol, key.Algorithm, key.PublicKey)
+	text := fmt.Sprintf("trust-anchors { . static-key %d %d %d %q; };\n", key.Flags, key.Protocol,
+		key.Algorithm, key.PublicKey)
 	if err := os.WriteFile(anchors, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -36,8 +36,8 @@ const (
 	certificateLife = 90 * 24 * time.Hour
 )
 
-// receivers are the mail hosts of the lab. All present certificates of one authority, made for the name that the sender asks for,
-// with one key; those with a second certificate have it with an RSA key.
+// receivers are the mail hosts of the lab. All present certificates of one authority, made for the name that the sender
+// asks for, with one key; those with a second certificate have it with an RSA key.
 type receivers struct {
 	now       time.Time
 	entries   []*entry
@@ -54,7 +54,8 @@ type receivers struct {
 }
 
 func newReceivers(now time.Time, entries []*entry) (*receivers, error) {
-	r := &receivers{now: now, entries: entries, withRSA: map[string]bool{}, made: map[string]*tls.Certificate{}, byTarget: map[string]string{}}
+	r := &receivers{now: now, entries: entries, withRSA: map[string]bool{}, made: map[string]*tls.Certificate{},
+		byTarget: map[string]string{}}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -233,8 +234,8 @@ func (inbox) Reset() {}
 // Logout implements smtp.Session.
 func (inbox) Logout() error { return nil }
 
-// Receivers are where the mail hosts of the lab receive, by their addresses in DNS, which nobody has. Which host is meant a receiver
-// knows by SNI.
+// Receivers are where the mail hosts of the lab receive, by their addresses in DNS, which nobody has. Which host is
+// meant a receiver knows by SNI.
 func (l *Lab) Receivers() map[string]string { return l.receivers.byTarget }
 
 // Dial connects to the receiver that stands for an address of the lab, whatever the port. Nobody listens at all others.

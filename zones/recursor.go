@@ -32,8 +32,8 @@ const (
 	maxCached = 10000 // replies; when they are that many all are forgotten
 )
 
-// Resolve answers q as a recursor does for a client that sets DO; CD makes no difference to one that does not validate. The case
-// of the question is kept.
+// Resolve answers q as a recursor does for a client that sets DO; CD makes no difference to one that does not validate.
+// The case of the question is kept.
 func (r *Recursor) Resolve(q dns.Question) *dns.Msg {
 	reply := new(dns.Msg)
 	reply.Response, reply.RecursionDesired, reply.RecursionAvailable = true, true, true
@@ -68,8 +68,8 @@ func (r *Recursor) gather(reply *dns.Msg, name string, q dns.Question) bool {
 	return true
 }
 
-// follow returns the name at which the aliases that begin at name leave the answer; "" if there are none, or they end in data
-// or go in a circle.
+// follow returns the name at which the aliases that begin at name leave the answer; "" if there are none, or they end
+// in data or go in a circle.
 func follow(answer []dns.RR, name string, t uint16) string {
 	if t == dns.TypeCNAME || t == dns.TypeANY {
 		return ""
@@ -105,7 +105,8 @@ func restoreCase(m *dns.Msg, name string) {
 	}
 }
 
-// ask returns the reply of the server in charge, or a cached one with its TTLs counted down; nil if there is no usable one.
+// ask returns the reply of the server in charge, or a cached one with its TTLs counted down; nil if there is no usable
+// one.
 func (r *Recursor) ask(q dns.Question) *dns.Msg {
 	now := r.Clock()
 	if m := r.cached(q, now); m != nil {

@@ -132,7 +132,8 @@ func TestRecursorWantsAnswers(t *testing.T) {
 	} {
 		r := w.Recursor(func() time.Time { return now })
 		r.Servers["c."] = server
-		if m := r.Resolve(question("mx.c.", dns.TypeA)); m.Rcode != dns.RcodeServerFailure || len(m.Answer)+len(m.Ns) > 0 {
+		if m := r.Resolve(question("mx.c.", dns.TypeA)); m.Rcode != dns.RcodeServerFailure ||
+			len(m.Answer)+len(m.Ns) > 0 {
 			t.Errorf("%s: %v", title, m)
 		}
 	}

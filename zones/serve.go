@@ -47,7 +47,8 @@ func listenOn(packets net.PacketConn, stream net.Listener, answer answerer) *lis
 	return l
 }
 
-// Listen serves answer on a free port of 127.0.0.1, over UDP and TCP, until end is called. A nil reply stands for SERVFAIL.
+// Listen serves answer on a free port of 127.0.0.1, over UDP and TCP, until end is called. A nil reply stands for
+// SERVFAIL.
 func Listen(answer func(q dns.Question, do bool) *dns.Msg) (addr string, end func() error, err error) {
 	l, err := listen(answer)
 	if err != nil {
@@ -94,8 +95,8 @@ func (l *listener) close() error {
 	return errors.Join(errs...)
 }
 
-// ServeDNS answers a query by the rules of EDNS (RFC 6891) and without cutting RRsets: what does not fit makes an empty reply
-// with TC.
+// ServeDNS answers a query by the rules of EDNS (RFC 6891) and without cutting RRsets: what does not fit makes an empty
+// reply with TC.
 func (answer answerer) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 	reply := answer.reply(query)
 	if w.LocalAddr().Network() == "udp" {
@@ -149,8 +150,8 @@ type Authority struct {
 	Zones []*Zone
 }
 
-// Answer replies for the deepest zone to which the name belongs; DS at an apex belongs to the zone above, if that is here too
-// (RFC 4035 section 3.1.4.1). It refuses other names.
+// Answer replies for the deepest zone to which the name belongs; DS at an apex belongs to the zone above, if that is
+// here too (RFC 4035 section 3.1.4.1). It refuses other names.
 func (a *Authority) Answer(q dns.Question, do bool) *dns.Msg {
 	var best, apex *Zone
 	for _, z := range a.Zones {
@@ -198,8 +199,8 @@ func plain(m *dns.Msg) *dns.Msg {
 	return m
 }
 
-// Answer is [Recursor.Resolve] for a client that may not set DO: without DO signatures and proofs are left out unless they were asked for (RFC 4035
-// section 3.2.1).
+// Answer is [Recursor.Resolve] for a client that may not set DO: without DO signatures and proofs are left out unless
+// they were asked for (RFC 4035 section 3.2.1).
 func (r *Recursor) Answer(q dns.Question, do bool) *dns.Msg {
 	m := r.Resolve(q)
 	if !do {

@@ -29,12 +29,14 @@ func TestServe(t *testing.T) {
 		{"RRSIG without DO", query("mx1.good.dane.", dns.TypeRRSIG, nil), "udp", dns.RcodeSuccess, false, 3},
 		{"too large for UDP", query(large, dns.TypeTLSA, edns(4096, true)), "udp", dns.RcodeSuccess, true, 0},
 		{"too large without EDNS", query(large, dns.TypeTLSA, nil), "udp", dns.RcodeSuccess, true, 0},
-		{"a size under 512 is 512", query("mx1.good.dane.", dns.TypeA, edns(0, true)), "udp", dns.RcodeSuccess, false, 2},
+		{"a size under 512 is 512", query("mx1.good.dane.", dns.TypeA, edns(0, true)), "udp",
+			dns.RcodeSuccess, false, 2},
 		{"large by TCP", query(large, dns.TypeTLSA, edns(1232, true)), "tcp", dns.RcodeSuccess, false, 41},
 		{"EDNS version 1", query("good.dane.", dns.TypeA, version(1)), "udp", dns.RcodeBadVers, false, 0},
 		{"class CH", class(query("good.dane.", dns.TypeA, nil), dns.ClassCHAOS), "udp", dns.RcodeRefused, false, 0},
 		{"AXFR", query("good.dane.", dns.TypeAXFR, nil), "udp", dns.RcodeRefused, false, 0},
-		{"broken", query("_25._tcp.mx.tlsa-servfail.dane.", dns.TypeTLSA, edns(1232, true)), "udp", dns.RcodeServerFailure, false, 0},
+		{"broken", query("_25._tcp.mx.tlsa-servfail.dane.", dns.TypeTLSA, edns(1232, true)), "udp",
+			dns.RcodeServerFailure, false, 0},
 	} {
 		for title, addr := range map[string]string{"recursor": l.Addr(), "authority": authority} {
 			m := put(t, tt.network, addr, tt.query)
@@ -99,7 +101,8 @@ func TestFaultsPassRecursor(t *testing.T) {
 			with := put(t, "udp", l.Addr(), m)
 			m.CheckingDisabled = true
 			without := put(t, "udp", l.Addr(), m)
-			if with.Rcode == dns.RcodeServerFailure || with.Rcode != without.Rcode || len(with.Answer) != len(without.Answer) {
+			if with.Rcode == dns.RcodeServerFailure || with.Rcode != without.Rcode ||
+				len(with.Answer) != len(without.Answer) {
 				t.Errorf("%s %s: %v", q.Name, dns.Type(q.Type), with)
 			}
 		}

@@ -184,8 +184,8 @@ func (e *entry) domain(z *Zone) Domain {
 	return d
 }
 
-// mailQuestions are what a mail server asks to deliver to a domain: MX, then address and TLSA of each host; nothing of a zone
-// without MX.
+// mailQuestions are what a mail server asks to deliver to a domain: MX, then address and TLSA of each host; nothing of
+// a zone without MX.
 func mailQuestions(z *Zone) (all []dns.Question) {
 	set := z.set(z.Name, dns.TypeMX)
 	if set == nil {

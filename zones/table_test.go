@@ -42,12 +42,14 @@ func TestTableErrors(t *testing.T) {
 
 // A line says how the zone is signed and what must come of it.
 func TestTableEntry(t *testing.T) {
-	e, err := parseEntry("a.dane. | host | 8 13 opt-out:5:aabb split flags:256 digest:1 digest:4 | expired | Bogus 7 | why")
+	e, err := parseEntry("a.dane. | host | 8 13 opt-out:5:aabb split flags:256 digest:1 digest:4 | expired | Bogus 7 " +
+		"| why")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := e.config
-	if !slices.Equal(c.Algorithms, []uint8{8, 13}) || *c.NSEC3 != (NSEC3{5, "aabb", true}) || !c.Split || c.Flags != 256 ||
+	if !slices.Equal(c.Algorithms, []uint8{8, 13}) || *c.NSEC3 != (NSEC3{5, "aabb", true}) ||
+		!c.Split || c.Flags != 256 ||
 		!slices.Equal(c.Digests, []uint8{1, 4}) || c.Unsigned || c.Compact {
 		t.Errorf("%+v", c)
 	}
@@ -64,7 +66,8 @@ func TestTableEntry(t *testing.T) {
 		{"mx.a.dane.", dns.TypeA, "Bogus", dns.RcodeServerFailure, 7},
 		{"mx.a.dane.", dns.TypeAAAA, "Bogus", dns.RcodeServerFailure, 7},
 	}
-	if d := e.domain(z); d.Name != "a.dane." || d.Shows != "why" || d.Fault != "expired" || !slices.Equal(d.Questions, want) {
+	if d := e.domain(z); d.Name != "a.dane." || d.Shows != "why" || d.Fault != "expired" ||
+		!slices.Equal(d.Questions, want) {
 		t.Errorf("%+v", d)
 	}
 }
@@ -90,7 +93,8 @@ func TestKeys(t *testing.T) {
 	if errA != nil || errB != nil {
 		t.Fatal(errA, errB)
 	}
-	if a.DNSKEY.Hdr.Name != "a." || b.DNSKEY.Hdr.Name != "b." || b.DNSKEY.Algorithm != dns.RSASHA512 || b.DNSKEY.Flags != 256 {
+	if a.DNSKEY.Hdr.Name != "a." || b.DNSKEY.Hdr.Name != "b." || b.DNSKEY.Algorithm != dns.RSASHA512 ||
+		b.DNSKEY.Flags != 256 {
 		t.Errorf("%v, %v", a.DNSKEY, b.DNSKEY)
 	}
 }

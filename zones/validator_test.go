@@ -29,8 +29,8 @@ func (v *validator) problem(format string, args ...any) {
 	v.problems = append(v.problems, fmt.Sprintf(format, args...))
 }
 
-// judge checks that every RRset of the reply is signed, and that it answers or denies the question. It returns what is wrong;
-// nothing if it is Secure.
+// judge checks that every RRset of the reply is signed, and that it answers or denies the question. It returns what is
+// wrong; nothing if it is Secure.
 func (v *validator) judge(name string, qtype uint16) []string {
 	v.problems = nil
 	m := v.ask(name, qtype)
@@ -131,7 +131,8 @@ func signatures(section []dns.RR, owner string, rtype uint16) (sigs []*dns.RRSIG
 
 func underDNAME(section []dns.RR, name string) bool {
 	return slices.ContainsFunc(section, func(rr dns.RR) bool {
-		return rr.Header().Rrtype == dns.TypeDNAME && rr.Header().Name != name && dns.IsSubDomain(rr.Header().Name, name)
+		return rr.Header().Rrtype == dns.TypeDNAME && rr.Header().Name != name &&
+			dns.IsSubDomain(rr.Header().Name, name)
 	})
 }
 

@@ -25,8 +25,8 @@ type World struct {
 // validity is how long signatures of a world are valid: as long as those of most zones.
 const validity = 14 * 24 * time.Hour
 
-// Build parses, delegates, signs and breaks the zones of a world. A zone hangs from the deepest zone above it that is there;
-// that zone gets its NS, glue and DS (an unsigned one no DS).
+// Build parses, delegates, signs and breaks the zones of a world. A zone hangs from the deepest zone above it that is
+// there; that zone gets its NS, glue and DS (an unsigned one no DS).
 func Build(now time.Time, plans ...Plan) (*World, error) {
 	w := &World{zones: map[string]*Zone{}}
 	if err := w.parse(plans, now); err != nil {

@@ -15,8 +15,8 @@ var now = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 const soa = "@ SOA ns hostmaster 1 7200 3600 1209600 300\n@ NS ns\nns A 192.0.2.53\n"
 
-// everything is a zone with all that denials have to do with: empty non-terminals, wildcards with data and without, delegations
-// signed and not, one of them below an empty non-terminal, aliases, glue, and names that sort oddly.
+// everything is a zone with all that denials have to do with: empty non-terminals, wildcards with data and without,
+// delegations signed and not, one of them below an empty non-terminal, aliases, glue, and names that sort oddly.
 const everything = soa + `
 @             MX     10 mx
 mx            A      192.0.2.25
@@ -76,17 +76,21 @@ func question(name string, qtype uint16) dns.Question {
 // names are asked of the zone of everything; what is below a cut belongs elsewhere.
 var names = []string{
 	"example.", "mx.example.", "_tcp.mx.example.", "_25._tcp.mx.example.", "_26._tcp.mx.example.", "a.mx.example.",
-	"c.example.", "b.c.example.", "a.b.c.example.", "x.b.c.example.", "gone.example.", "a.gone.example.", "zzz.example.",
-	"w.example.", "*.w.example.", "x.w.example.", "any.w.example.", "any.thing.w.example.", "y.x.w.example.", "e.w.example.",
+	"c.example.", "b.c.example.", "a.b.c.example.", "x.b.c.example.", "gone.example.",
+	"a.gone.example.", "zzz.example.",
+	"w.example.", "*.w.example.", "x.w.example.", "any.w.example.", "any.thing.w.example.",
+	"y.x.w.example.", "e.w.example.",
 	"any.e.w.example.", "t.example.", "any.t.example.", "deep.any.t.example.", "deep.*.t.example.", "alias.example.",
 	"dangling.example.", "moved.example.", "x.moved.example.", "any.moved.example.", "any.e.moved.example.",
-	`\000.example.`, `\200.example.`, `b\.c.example.`, `a.\000.example.`, "co.example.", "gone.co.example.", "nothing.signed.",
+	`\000.example.`, `\200.example.`, `b\.c.example.`, `a.\000.example.`, "co.example.",
+	"gone.co.example.", "nothing.signed.",
 }
 
-// In every world every question whatever is answered Secure, or denied with a proof of which no record could be left out
-// (RFC 4035 section 3.1.3, RFC 5155 section 7.2, RFC 9824).
+// In every world every question whatever is answered Secure, or denied with a proof of which no record could be left
+// out (RFC 4035 section 3.1.3, RFC 5155 section 7.2, RFC 9824).
 func TestAnswersAndDenials(t *testing.T) {
-	types := []uint16{dns.TypeA, dns.TypeMX, dns.TypeTLSA, dns.TypeCNAME, dns.TypeDNAME, dns.TypeDS, dns.TypeNS, dns.TypeTXT}
+	types := []uint16{dns.TypeA, dns.TypeMX, dns.TypeTLSA, dns.TypeCNAME, dns.TypeDNAME, dns.TypeDS,
+		dns.TypeNS, dns.TypeTXT}
 	for title, c := range worlds {
 		t.Run(title, func(t *testing.T) {
 			w := world(t, c)
@@ -117,7 +121,8 @@ func minimal(m *dns.Msg, name string, qtype uint16) bool {
 	}
 	for i := range p.size() {
 		rest := p.without(i)
-		if m.Rcode == dns.RcodeNameError && rest.nameError(last) || m.Rcode == dns.RcodeSuccess && rest.nodata(last, qtype) {
+		if m.Rcode == dns.RcodeNameError && rest.nameError(last) ||
+			m.Rcode == dns.RcodeSuccess && rest.nodata(last, qtype) {
 			return false
 		}
 	}
@@ -163,7 +168,8 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("%s: %s %s: no SOA\n%v", title, q.name, dns.Type(q.qtype), m)
 			}
 			if got := typesOf(m.Answer); m.Rcode != rcode || !slices.Equal(got, q.answer) || !m.Authoritative {
-				t.Errorf("%s: %s %s: %v %s, want %v %s", title, q.name, dns.Type(q.qtype), got, dns.RcodeToString[m.Rcode],
+				t.Errorf("%s: %s %s: %v %s, want %v %s", title, q.name, dns.Type(q.qtype), got,
+					dns.RcodeToString[m.Rcode],
 					q.answer, dns.RcodeToString[rcode])
 			}
 		}
@@ -212,7 +218,8 @@ func TestANYAndRRSIG(t *testing.T) {
 // Aliases that go in a circle end the answer.
 func TestLoop(t *testing.T) {
 	w := build(t, zones.Plan{Name: "example.", Text: soa + "a CNAME b\nb CNAME c\nc CNAME b\n"},
-		zones.Plan{Name: "other.", Text: soa + "a CNAME a.third.\n"}, zones.Plan{Name: "third.", Text: soa + "a CNAME a.other.\n"})
+		zones.Plan{Name: "other.", Text: soa + "a CNAME a.third.\n"},
+		zones.Plan{Name: "third.", Text: soa + "a CNAME a.other.\n"})
 	r := w.Recursor(func() time.Time { return now })
 	for name, n := range map[string]int{"a.example.": 3, "a.other.": 2} {
 		if m := r.Resolve(question(name, dns.TypeA)); len(m.Answer) != 2*n {
@@ -226,11 +233,13 @@ func TestReferrals(t *testing.T) {
 	for title, c := range worlds {
 		z := world(t, c).Zone("example.")
 		for name, cut := range map[string]string{
-			"signed.example.": "signed.example.", "a.signed.example.": "signed.example.", "plain.example.": "plain.example.",
+			"signed.example.": "signed.example.", "a.signed.example.": "signed.example.",
+			"plain.example.":       "plain.example.",
 			"unsigned.co.example.": "unsigned.co.example.", "a.b.unsigned.co.example.": "unsigned.co.example.",
 		} {
 			m := z.Answer(question(name, dns.TypeA), true)
-			if m.Authoritative || len(m.Answer) > 0 || hasSOA(m) || m.Ns[0].Header().Name != cut || typesOf(m.Ns)[0] != "NS" {
+			if m.Authoritative || len(m.Answer) > 0 || hasSOA(m) || m.Ns[0].Header().Name != cut ||
+				typesOf(m.Ns)[0] != "NS" {
 				t.Errorf("%s: %s: no referral\n%v", title, name, m)
 			}
 			if len(signatures(m.Ns, cut, dns.TypeNS)) > 0 {
@@ -247,7 +256,8 @@ func TestReferrals(t *testing.T) {
 				if matched || !p.optOut(cut) {
 					t.Errorf("%s: %s: no proof by opt-out\n%v", title, name, m)
 				}
-			case !slices.Contains(types, dns.TypeNS) || slices.Contains(types, dns.TypeDS) || slices.Contains(types, dns.TypeSOA):
+			case !slices.Contains(types, dns.TypeNS) || slices.Contains(types, dns.TypeDS) ||
+				slices.Contains(types, dns.TypeSOA):
 				t.Errorf("%s: %s: no proof of an unsigned delegation\n%v", title, name, m)
 			}
 			bare := z.Answer(question(name, dns.TypeA), false)
@@ -321,7 +331,8 @@ func TestBuildRefuses(t *testing.T) {
 
 // A world without a root has an anchor for each of its tops; an unsigned zone takes no DS from below.
 func TestTops(t *testing.T) {
-	w := build(t, zones.Plan{Name: "a.", Text: soa}, zones.Plan{Name: "b.a.", Text: soa}, zones.Plan{Name: "c.", Text: soa},
+	w := build(t, zones.Plan{Name: "a.", Text: soa}, zones.Plan{Name: "b.a.", Text: soa},
+		zones.Plan{Name: "c.", Text: soa},
 		zones.Plan{Name: "d.", Text: soa, Config: zones.Config{Unsigned: true}}, zones.Plan{Name: "e.d.", Text: soa})
 	anchors := w.Anchors()
 	if len(anchors) != 3 || len(anchors["a."]) != 1 || len(anchors["c."]) != 1 || len(anchors["d."]) != 0 {

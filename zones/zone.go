@@ -26,7 +26,8 @@ type Config struct {
 	Digests               []uint8 // of the DS in the zone above; default 2
 	Inception, Expiration time.Time
 	Keys                  []*Key // instead of fresh ones
-	Lazy                  bool   // each RRset is signed when a reply first needs it; then the zone must not change Keys or Config
+	// each RRset is signed when a reply first needs it; then the zone must not change Keys or Config
+	Lazy bool
 }
 
 // NSEC3 are the parameters of a hashed denial (RFC 5155).
@@ -40,7 +41,8 @@ type NSEC3 struct {
 type Zone struct {
 	Name string
 	Keys []*Key // where some have the SEP flag and some have not, those sign the DNSKEY RRset and these all others
-	// Reply, if set, may spoil a reply before it is sent: the faults that no zone file can carry. Nil stands for SERVFAIL.
+	// Reply, if set, may spoil a reply before it is sent: the faults that no zone file can carry. Nil stands for
+	// SERVFAIL.
 	Reply func(q dns.Question, m *dns.Msg) *dns.Msg
 
 	config Config
@@ -71,8 +73,8 @@ type link struct {
 	set   *rrset
 }
 
-// Parse reads a zone in zone-file form; name is its apex and origin. $INCLUDE finds the files of the lab, such as mail.zone.
-// Nothing is signed yet.
+// Parse reads a zone in zone-file form; name is its apex and origin. $INCLUDE finds the files of the lab, such as
+// mail.zone. Nothing is signed yet.
 func Parse(name, text string) (*Zone, error) {
 	z := &Zone{Name: dns.CanonicalName(name), nodes: map[string]node{}}
 	p := dns.NewZoneParser(strings.NewReader(text), z.Name, "internet/"+z.Name)
@@ -243,8 +245,8 @@ func canonicalOrder(name string) (labels []string) {
 	return labels
 }
 
-// parent returns the name one label shorter; that of the root is the root. The lab shares no code with the validator that it is there
-// to test.
+// parent returns the name one label shorter; that of the root is the root. The lab shares no code with the validator
+// that it is there to test.
 func parent(name string) string {
 	if i, end := dns.NextLabel(name, 0); !end {
 		return name[i:]

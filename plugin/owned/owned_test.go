@@ -117,8 +117,8 @@ func TestKeep(t *testing.T) {
 	for mode, fault := range map[fs.FileMode]string{0o700: "", 0o755: "", 0o777: "chmod go-w " + dir,
 		0o777 | fs.ModeSticky: "chmod go-w " + dir, 0o757: "chmod go-w " + dir} {
 		must(t, os.Chmod(dir, mode))
-		if err := Daemon().Keep(dir); (err == nil) != (fault == "") || err != nil &&
-			!strings.Contains(err.Error(), fault) {
+		if err := Daemon().Keep(dir); (err == nil) != (fault == "") ||
+			err != nil && !strings.Contains(err.Error(), fault) {
 			t.Errorf("%v: %v", mode, err)
 		}
 		if err := Daemon().Keep(dir + "/later/yet"); mode == 0o755 && err != nil || mode == 0o777 && err == nil {

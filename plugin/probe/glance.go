@@ -43,8 +43,8 @@ var dheSuites = []uint16{0x009f, 0xccaa, 0x009e, 0x006b, 0x0067, 0x0039, 0x0033}
 var (
 	glanceGroups     = []uint16{29, 23, 30, 25, 24} // X25519, P-256, X448, P-521, P-384
 	glanceSignatures = []uint16{
-		0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0809, 0x080a, 0x080b, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501,
-		0x0601, 0x0203, 0x0201,
+		0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0809, 0x080a, 0x080b, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601,
+		0x0203, 0x0201,
 	}
 )
 
@@ -254,10 +254,8 @@ func (g *glance) parameters(m *cryptobyte.String) (parameters []byte, ok bool) {
 // schemeHash is the hash of a signature scheme (RFC 8446 section 4.2.3).
 var schemeHash = map[uint16]crypto.Hash{
 	0x0201: crypto.SHA1, 0x0203: crypto.SHA1, 0x0401: crypto.SHA256, 0x0403: crypto.SHA256, 0x0501: crypto.SHA384,
-	0x0503: crypto.SHA384,
-	0x0601: crypto.SHA512, 0x0603: crypto.SHA512, 0x0804: crypto.SHA256, 0x0809: crypto.SHA256, 0x0805: crypto.SHA384,
-	0x080a: crypto.SHA384,
-	0x0806: crypto.SHA512, 0x080b: crypto.SHA512,
+	0x0503: crypto.SHA384, 0x0601: crypto.SHA512, 0x0603: crypto.SHA512, 0x0804: crypto.SHA256, 0x0809: crypto.SHA256,
+	0x0805: crypto.SHA384, 0x080a: crypto.SHA384, 0x0806: crypto.SHA512, 0x080b: crypto.SHA512,
 }
 
 // verify verifies a signature over a handshake; scheme is 0 for TLS 1.1 and older.

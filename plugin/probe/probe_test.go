@@ -262,8 +262,8 @@ func TestOther(t *testing.T) {
 		p := &Prober{Timeout: time.Minute}
 		r := p.Probe(t.Context(), to)
 		other := p.Other(t.Context(), to, r)
-		if r.Failure != nil || (other != nil) != (test.other != "") || other != nil &&
-			KeyOf(other.Chain[0]) != test.other || r.Note != test.note {
+		if r.Failure != nil || (other != nil) != (test.other != "") ||
+			other != nil && KeyOf(other.Chain[0]) != test.other || r.Note != test.note {
 			t.Errorf("%s: %v, other %+v, note %q", test.name, r.Failure, other, r.Note)
 		}
 	}

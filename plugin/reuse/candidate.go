@@ -10,8 +10,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// Use says which Secure records answer questions that were not asked before, instead of an upstream (C-9, RFC 8198). Whatever
-// it is, what lies below a name that provably does not exist does not exist either (C-17).
+// Use says which Secure records answer questions that were not asked before, instead of an upstream (C-9, RFC 8198).
+// Whatever it is, what lies below a name that provably does not exist does not exist either (C-17).
 type Use uint8
 
 // The uses of records.
@@ -109,8 +109,8 @@ func (s *Store) nodata(q dns.Question, in Search, types []uint16, proofs ...[]dn
 	return s.denial(in, proofs...)
 }
 
-// byWildcard answers q by a wildcard: with its data if they are kept, or that it has none of that type. absent proves that
-// q's name does not exist, present has the types of the wildcard.
+// byWildcard answers q by a wildcard: with its data if they are kept, or that it has none of that type. absent proves
+// that q's name does not exist, present has the types of the wildcard.
 func (s *Store) byWildcard(q dns.Question, in Search, owner string, types []uint16, absent, present []dns.RR) *dns.Msg {
 	if slices.Contains(types, q.Qtype) {
 		return positive(s.expand(q, in, owner), absent)
@@ -118,8 +118,8 @@ func (s *Store) byWildcard(q dns.Question, in Search, owner string, types []uint
 	return s.nodata(q, in, types, absent, present)
 }
 
-// expand returns the data of a wildcard under q's name (RFC 8198 section 5.3). An alias answers no question but that for
-// itself: where it leads has to be found out anyway.
+// expand returns the data of a wildcard under q's name (RFC 8198 section 5.3). An alias answers no question but that
+// for itself: where it leads has to be found out anyway.
 func (s *Store) expand(q dns.Question, in Search, owner string) []dns.RR {
 	data := s.exactly(wildcardTypeKey(in.Zone, owner, q.Qtype), in.Now)
 	for _, rr := range data {

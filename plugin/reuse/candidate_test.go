@@ -141,8 +141,8 @@ func asks(t *testing.T, text string) dns.Question {
 	return question(strings.TrimPrefix(name+".range.", "@."), dns.StringToType[qtype])
 }
 
-// What was learned by some questions proves the answer to another, or does not: by NSEC and by NSEC3. Whatever is proven is
-// what the zone says.
+// What was learned by some questions proves the answer to another, or does not: by NSEC and by NSEC3. Whatever is
+// proven is what the zone says.
 func TestCandidates(t *testing.T) {
 	rows := []struct {
 		title string
@@ -262,7 +262,8 @@ func TestUse(t *testing.T) {
 				t.Errorf("use %d, NSEC3 %v: a type proven by %q", tt.use, nsec3 != nil, c.Proof)
 			}
 			if c, _ := s.proven(asks(t, "x.b A"), in); (c.Proof == reuse.ProofCut) != tt.cut {
-				t.Errorf("use %d, NSEC3 %v: a name below one that does not exist proven by %q", tt.use, nsec3 != nil, c.Proof)
+				t.Errorf("use %d, NSEC3 %v: a name below one that does not exist proven by %q", tt.use,
+					nsec3 != nil, c.Proof)
 			}
 		}
 	}

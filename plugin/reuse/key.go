@@ -41,15 +41,15 @@ func denialKey(zone string, set *dnssec.RRset) string {
 	return ""
 }
 
-// madeToMeasure reports whether a server seems to have made a name for one question, just before or behind the name asked
-// for (RFC 4470, RFC 4471, RFC 9824). An NSEC with such a name covers nothing that will be asked (C-10), and no host has
-// one (RFC 1123 section 2.1).
+// madeToMeasure reports whether a server seems to have made a name for one question, just before or behind the name
+// asked for (RFC 4470, RFC 4471, RFC 9824). An NSEC with such a name covers nothing that will be asked (C-10), and no
+// host has one (RFC 1123 section 2.1).
 func madeToMeasure(name string) bool {
 	return strings.ContainsAny(dnssec.FirstLabel(name), "\x00!~\xff")
 }
 
-// nsec3RecordKey is where an NSEC3 is kept. One with opt-out denies nothing (C-9). One that covers next to no hash was made
-// for one question (RFC 7129 appendix B).
+// nsec3RecordKey is where an NSEC3 is kept. One with opt-out denies nothing (C-9). One that covers next to no hash was
+// made for one question (RFC 7129 appendix B).
 func nsec3RecordKey(zone, owner string, rr *dns.NSEC3) string {
 	const narrow = 18 // octets of 20 that no two hashes of a zone have in common by chance
 	hash, err := base32.HexEncoding.DecodeString(strings.ToUpper(dnssec.FirstLabel(owner)))
@@ -78,8 +78,8 @@ func wildcardTypeKey(zone, owner string, qtype uint16) string {
 	return string(binary.BigEndian.AppendUint16([]byte(zone+wildcardKind+orderKey(owner)), qtype))
 }
 
-// orderKey turns a canonical name into octets that sort as names do in a zone (V-31): label by label from the right, each
-// ended by the octet 0. Within a label 0 and 1 are written as 1 1 and 1 2.
+// orderKey turns a canonical name into octets that sort as names do in a zone (V-31): label by label from the right,
+// each ended by the octet 0. Within a label 0 and 1 are written as 1 1 and 1 2.
 func orderKey(name string) string {
 	var key []byte
 	for _, at := range slices.Backward(dns.Split(name)) {

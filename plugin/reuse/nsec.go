@@ -27,7 +27,8 @@ func (s *Store) byNSEC(q dns.Question, in Search) *dns.Msg {
 	return s.belowEncloser(q, in, dnssec.Wildcard(encloser), owner, proof)
 }
 
-// belowEncloser answers q, whose name the NSEC of owner covers, by what is known of the wildcard at its closest encloser.
+// belowEncloser answers q, whose name the NSEC of owner covers, by what is known of the wildcard at its closest
+// encloser.
 func (s *Store) belowEncloser(q dns.Question, in Search, wildcard, owner string, proof []dns.RR) *dns.Msg {
 	near, more := s.nsec(in, wildcard)
 	if near == nil {

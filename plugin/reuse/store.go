@@ -1,6 +1,6 @@
-// Package reuse keeps what validated records prove of names that nobody has asked for yet (RFC 8198, RFC 8020), and finds
-// with it replies to new questions. It decides nothing: a reply that it finds is a candidate, which the judge believes only
-// if the signatures and proofs in it hold.
+// Package reuse keeps what validated records prove of names that nobody has asked for yet (RFC 8198, RFC 8020), and
+// finds with it replies to new questions. It decides nothing: a reply that it finds is a candidate, which the judge
+// believes only if the signatures and proofs in it hold.
 package reuse
 
 import (
@@ -72,7 +72,8 @@ func (s *Store) put(key string, set *dnssec.RRset, age uint32, now time.Time, mo
 	}
 }
 
-// soleSigner returns the zone that signed a set; "" if there is none, or several, as then nobody knows which one vouches.
+// soleSigner returns the zone that signed a set; "" if there is none, or several, as then nobody knows which one
+// vouches.
 func soleSigner(set *dnssec.RRset) (zone string) {
 	for _, sig := range set.Sigs {
 		signer := dns.CanonicalName(sig.SignerName)

@@ -20,8 +20,10 @@ func setOf(t *testing.T, text string, labels uint8, signers ...string) *dnssec.R
 	m := &dns.Msg{Answer: []dns.RR{rr}}
 	for _, signer := range signers {
 		m.Answer = append(m.Answer, &dns.RRSIG{
-			Hdr:         dns.RR_Header{Name: rr.Header().Name, Rrtype: dns.TypeRRSIG, Class: dns.ClassINET, Ttl: rr.Header().Ttl},
-			TypeCovered: rr.Header().Rrtype, Labels: labels, OrigTtl: rr.Header().Ttl, SignerName: signer, Signature: "AAAA",
+			Hdr: dns.RR_Header{Name: rr.Header().Name, Rrtype: dns.TypeRRSIG, Class: dns.ClassINET,
+				Ttl: rr.Header().Ttl},
+			TypeCovered: rr.Header().Rrtype, Labels: labels, OrigTtl: rr.Header().Ttl, SignerName: signer,
+			Signature: "AAAA",
 		})
 	}
 	message, err := dnssec.Group(m)
@@ -54,7 +56,8 @@ func TestKeep(t *testing.T) {
 		{"SOA", "example. 60 SOA . . 1 1 1 1 60", 1, []string{"example."}, true},
 		{"NSEC3", a + ".example. 60 NSEC3 1 0 0 - " + b + " A", 2, []string{"example."}, true},
 		{"C-9: NSEC3 with opt-out", a + ".example. 60 NSEC3 1 1 0 - " + b + " A", 2, []string{"example."}, false},
-		{"C-10: NSEC3 made to measure", a + ".example. 60 NSEC3 1 0 0 - " + a[:31] + "O A", 2, []string{"example."}, false},
+		{"C-10: NSEC3 made to measure", a + ".example. 60 NSEC3 1 0 0 - " + a[:31] + "O A", 2,
+			[]string{"example."}, false},
 		{"NSEC3 of the only name", a + ".example. 60 NSEC3 1 0 0 - " + a + " A", 2, []string{"example."}, true},
 		{"C-10: RFC 9824", `a.example. 60 NSEC \000.a.example. RRSIG NSEC NXNAME`, 2, []string{"example."}, false},
 		{"C-10: RFC 4470", `a!.example. 60 NSEC a-.example. RRSIG NSEC`, 2, []string{"example."}, false},
@@ -67,7 +70,8 @@ func TestKeep(t *testing.T) {
 		{"SOA of another name", "a.example. 60 SOA . . 1 1 1 1 60", 2, []string{"example."}, false},
 		{"the root", ". 60 NSEC com. NS", 0, []string{"."}, true},
 	} {
-		s := kept(dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{setOf(t, tt.text, tt.labels, tt.by...)}})
+		s := kept(dnssec.Verdict{Status: dnssec.Secure,
+			Authority: []*dnssec.RRset{setOf(t, tt.text, tt.labels, tt.by...)}})
 		if _, n := s.Size(); n > 0 != tt.kept {
 			t.Errorf("%s: %d kept", tt.title, n)
 		}
@@ -91,7 +95,8 @@ func TestKeepParts(t *testing.T) {
 		"the wildcard's own":   {dnssec.Verdict{Status: dnssec.Secure, Answer: one("*"+a[1:], 1)}, true},
 		"Insecure data of one": {dnssec.Verdict{Status: dnssec.Insecure, Answer: one(a, 1)}, false},
 		"data of a name":       {dnssec.Verdict{Status: dnssec.Secure, Answer: one(a, 2)}, false},
-		"a DNAME of one":       {dnssec.Verdict{Status: dnssec.Secure, Answer: one("a.example. 60 DNAME b.example.", 1)}, false},
+		"a DNAME of one": {dnssec.Verdict{Status: dnssec.Secure,
+			Answer: one("a.example. 60 DNAME b.example.", 1)}, false},
 	} {
 		if _, n := kept(tt.v).Size(); n > 0 != tt.kept {
 			t.Errorf("%s: %d kept", title, n)
@@ -102,13 +107,15 @@ func TestKeepParts(t *testing.T) {
 // C-7, C-18: what is kept counts down, ends, and proves nothing before it was learned.
 func TestLife(t *testing.T) {
 	s := kept(dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{
-		setOf(t, "a.example. 60 NSEC c.example. A", 2, "example."), setOf(t, "example. 60 SOA . . 1 1 1 1 60", 1, "example."),
+		setOf(t, "a.example. 60 NSEC c.example. A", 2, "example."),
+		setOf(t, "example. 60 SOA . . 1 1 1 1 60", 1, "example."),
 	}})
 	for _, tt := range []struct {
 		after time.Duration
 		ttl   uint32 // 0 for none
 	}{
-		{0, 50}, {time.Second, 49}, {1500 * time.Millisecond, 48}, {49 * time.Second, 1}, {-time.Second, 0}, {50 * time.Second, 0}, {0, 0},
+		{0, 50}, {time.Second, 49}, {1500 * time.Millisecond, 48}, {49 * time.Second, 1}, {-time.Second, 0},
+		{50 * time.Second, 0}, {0, 0},
 	} {
 		in := reuse.Search{Zone: "example.", Now: learned.Add(tt.after), Use: reuse.NSEC, Denied: nothing}
 		n := 0
@@ -127,7 +134,8 @@ func TestLife(t *testing.T) {
 
 // Nothing is kept for longer than the most that any answer is (C-5), and none of more octets than there is room for.
 func TestBounds(t *testing.T) {
-	v := dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{setOf(t, "a.example. 600 NSEC c.example. A", 2, "example.")}}
+	v := dnssec.Verdict{Status: dnssec.Secure,
+		Authority: []*dnssec.RRset{setOf(t, "a.example. 600 NSEC c.example. A", 2, "example.")}}
 	small := reuse.NewStore(100)
 	if small.Keep(v, 0, learned, time.Hour); small.Evicted() > 0 {
 		t.Errorf("%d put out of a Store that is too small for any", small.Evicted())

@@ -29,8 +29,8 @@ type Address struct {
 	Path      string // the path of the service, with its leading slash; HTTPS only
 }
 
-// Parse reads an address in the form of the Corefile: ADDR[:PORT], tls://ADDR[:PORT]%NAME or https://ADDR[:PORT]/PATH%NAME,
-// IPv6 in brackets. The error names the value and says what to write instead.
+// Parse reads an address in the form of the Corefile: ADDR[:PORT], tls://ADDR[:PORT]%NAME or
+// https://ADDR[:PORT]/PATH%NAME, IPv6 in brackets. The error names the value and says what to write instead.
 func Parse(to string) (Address, error) {
 	a, err := parse(to)
 	if err != nil {
@@ -53,7 +53,8 @@ func parse(to string) (Address, error) {
 	case "quic": // S-11
 		return Address{}, errors.New("DNS over QUIC is not built; use tls:// or https://")
 	}
-	return Address{}, fmt.Errorf("unknown scheme %q; write ADDR[:PORT], tls://ADDR[:PORT]%%NAME or https://ADDR[:PORT]/PATH%%NAME", afterUser(scheme))
+	return Address{}, fmt.Errorf("unknown scheme %q; write ADDR[:PORT], tls://ADDR[:PORT]%%NAME or "+
+		"https://ADDR[:PORT]/PATH%%NAME", afterUser(scheme))
 }
 
 func parseTLS(rest string) (Address, error) {
@@ -72,7 +73,8 @@ func parseHTTPS(rest string) (Address, error) {
 	}
 	host, path, found := strings.Cut(rest, "/")
 	if !found || path == "" {
-		return Address{}, errors.New("the path is missing; most services use /dns-query, as in https://9.9.9.9/dns-query%dns.quad9.net")
+		return Address{}, errors.New("the path is missing; most services use /dns-query, as in " +
+			"https://9.9.9.9/dns-query%dns.quad9.net")
 	}
 	server, err := parseServer(host, 443)
 	if err != nil {
@@ -85,18 +87,21 @@ func parseHTTPS(rest string) (Address, error) {
 	return a, nil
 }
 
-// cutName takes the name off that the certificate must hold: without it there is no strict profile (RFC 8310 section 5).
+// cutName takes the name off that the certificate must hold: without it there is no strict profile (RFC 8310 section
+// 5).
 func cutName(s string) (rest, name string, err error) {
 	i := strings.LastIndexByte(s, '%')
 	if i < strings.IndexByte(s, ']') { // the % of an IPv6 zone
 		i = -1
 	}
 	if i < 0 || i == len(s)-1 {
-		return "", "", errors.New("the name that its certificate must hold is missing; append it, as in tls://9.9.9.9%dns.quad9.net")
+		return "", "", errors.New("the name that its certificate must hold is missing; append it, as in " +
+			"tls://9.9.9.9%dns.quad9.net")
 	}
 	name = strings.TrimSuffix(s[i+1:], ".")
 	if name == "" || strings.ContainsAny(name, "/:[]@ ") && net.ParseIP(name) == nil {
-		return "", "", errors.New("what stands after the last % is not a host name; append the name that its certificate must hold after it")
+		return "", "", errors.New("what stands after the last % is not a host name; append the name that its " +
+			"certificate must hold after it")
 	}
 	return s[:i], name, nil
 }
@@ -113,7 +118,8 @@ func parseServer(s string, port uint16) (netip.AddrPort, error) {
 	}
 	server, err := netip.ParseAddrPort(s)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%q is not an IP address with or without a port; a name cannot stand here, as it would have to be resolved first", redacted(s))
+		return netip.AddrPort{}, fmt.Errorf("%q is not an IP address with or without a port; a name cannot stand "+
+			"here, as it would have to be resolved first", redacted(s))
 	}
 	server = netip.AddrPortFrom(server.Addr().Unmap(), server.Port())
 	if server.Port() == 0 || server.Addr().IsUnspecified() || server.Addr().IsMulticast() {
@@ -122,8 +128,8 @@ func parseServer(s string, port uint16) (netip.AddrPort, error) {
 	return server, nil
 }
 
-// String names the upstream in logs and metrics: in the form that [Parse] reads, the port always included, but with a path that is
-// shortened, as many services make it a credential.
+// String names the upstream in logs and metrics: in the form that [Parse] reads, the port always included, but with a
+// path that is shortened, as many services make it a credential.
 func (a Address) String() string {
 	if a.Transport == HTTPS {
 		return "https://" + a.Server.String() + shortened(a.Path) + "%" + a.Name
@@ -143,7 +149,8 @@ func (a Address) public() string {
 	}
 }
 
-// commonPath is that of services that tell their customers apart by other means, if at all (RFC 8484 has it in its examples).
+// commonPath is that of services that tell their customers apart by other means, if at all (RFC 8484 has it in its
+// examples).
 const commonPath = "/dns-query"
 
 // shortened is a path without what may be a credential.
@@ -158,8 +165,8 @@ func shortened(path string) string {
 	}
 }
 
-// hider takes the path out of a text, as it is, as a server reads it, and each part that is long enough to be a credential; nil if there
-// is none in it.
+// hider takes the path out of a text, as it is, as a server reads it, and each part that is long enough to be a
+// credential; nil if there is none in it.
 func (a Address) hider() *strings.Replacer {
 	const least = 4
 	if a.Transport != HTTPS || shortened(a.Path) == a.Path {
@@ -170,7 +177,8 @@ func (a Address) hider() *strings.Replacer {
 		read = a.Path
 	}
 	pairs := []string{a.Path, shortened(a.Path), read, shortened(a.Path)} // the first that fits counts
-	for _, part := range strings.FieldsFunc(a.Path+"/"+read, func(r rune) bool { return strings.ContainsRune("/?#&=", r) }) {
+	for _, part := range strings.FieldsFunc(a.Path+"/"+read,
+		func(r rune) bool { return strings.ContainsRune("/?#&=", r) }) {
 		if len(part) >= least && "/"+part != commonPath {
 			pairs = append(pairs, part, "...")
 		}

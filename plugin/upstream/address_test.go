@@ -19,8 +19,10 @@ func TestParse(t *testing.T) {
 		{"tls://[2620:fe::fe]%dns.quad9.net", "tls://[2620:fe::fe]:853%dns.quad9.net", ""},
 		{"tls://[fe80::1%eth0]%router.example", "tls://[fe80::1%eth0]:853%router.example", ""},
 		{"tls://1.1.1.1%1.1.1.1", "tls://1.1.1.1:853%1.1.1.1", ""},
-		{"https://9.9.9.9/dns-query%dns.quad9.net", "https://9.9.9.9:443/dns-query%dns.quad9.net", "https://dns.quad9.net/dns-query"},
-		{"https://[2620:fe::fe]:8443/q%dns.quad9.net", "https://[2620:fe::fe]:8443/...%dns.quad9.net", "https://dns.quad9.net:8443/q"},
+		{"https://9.9.9.9/dns-query%dns.quad9.net", "https://9.9.9.9:443/dns-query%dns.quad9.net",
+			"https://dns.quad9.net/dns-query"},
+		{"https://[2620:fe::fe]:8443/q%dns.quad9.net", "https://[2620:fe::fe]:8443/...%dns.quad9.net",
+			"https://dns.quad9.net:8443/q"},
 		{"https://[2620:fe::fe]/q%2620:fe::fe", "https://[2620:fe::fe]:443/...%2620:fe::fe", "https://[2620:fe::fe]/q"},
 		{"https://9.9.9.9/a%20b%dns.quad9.net", "https://9.9.9.9:443/...%dns.quad9.net", "https://dns.quad9.net/a%20b"},
 	} {
@@ -78,17 +80,23 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// TestSecrets: no form in which an upstream is shown, and no error about one, holds a path that may be a credential, a user or a
-// password.
+// TestSecrets: no form in which an upstream is shown, and no error about one, holds a path that may be a credential, a
+// user or a password.
 func TestSecrets(t *testing.T) {
 	const secret = "s3cr3t"
 	for _, tt := range []struct{ in, shown, public string }{
-		{"https://9.9.9.9/s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
-		{"https://9.9.9.9/s3cr3t/q%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
-		{"https://9.9.9.9/dns-query/s3cr3t%dns.example", "https://9.9.9.9:443/dns-query/...%dns.example", "https://9.9.9.9:443%dns.example"},
-		{"https://9.9.9.9/dns-query?key=s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
-		{"https://9.9.9.9/a@s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
-		{"https://9.9.9.9/%73s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example", "https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example",
+			"https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/s3cr3t/q%dns.example", "https://9.9.9.9:443/...%dns.example",
+			"https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/dns-query/s3cr3t%dns.example", "https://9.9.9.9:443/dns-query/...%dns.example",
+			"https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/dns-query?key=s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example",
+			"https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/a@s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example",
+			"https://9.9.9.9:443%dns.example"},
+		{"https://9.9.9.9/%73s3cr3t%dns.example", "https://9.9.9.9:443/...%dns.example",
+			"https://9.9.9.9:443%dns.example"},
 		{"tls://9.9.9.9%dns.example", "tls://9.9.9.9:853%dns.example", "tls://9.9.9.9:853%dns.example"},
 		{"9.9.9.9", "9.9.9.9:53", "9.9.9.9:53"},
 	} {
@@ -102,17 +110,25 @@ func TestSecrets(t *testing.T) {
 	}
 	for _, in := range []string{
 		"https://u:s3cr3t@9.9.9.9/dns-query%dns.example", "https://u:s3/s3cr3t@9.9.9.9/dns-query%dns.example",
-		"https://s3cr3t@9.9.9.9/dns-query%dns.example", "https://9.9.9.9/s3cr3t", "https://9.9.9.9/s3cr3t%", "https://9.9.9.9/a%2Fs3cr3t/x",
-		"https://9.9.9.9/a%2Fs3cr3t", "https://9.9.9.9/dns-query%2Fs3cr3t.x%dns.example", "https://9.9.9.9/%zzs3cr3t.x%dns.example", "https://dns.example/s3cr3t%dns.example", "https://dns.example/s3cr3t", "https://9.9.9.9/s3cr3t{?dns}%dns.example",
-		"https://9.9.9.9/%zzs3cr3t%dns.example", "https://9.9.9.9?s3cr3t%dns.example", "https://9.9.9.9#s3cr3t/%dns.example",
-		"tls://u:s3cr3t@9.9.9.9%dns.example", "tls://9.9.9.9/s3cr3t%dns.example", "tls://9.9.9.9/s3cr3t", "quic://u:s3cr3t@9.9.9.9%dns.example",
-		"http://9.9.9.9/s3cr3t%dns.example", "u:s3cr3t@https://9.9.9.9/dns-query%dns.example", "u:s3cr3t@9.9.9.9", "9.9.9.9/s3cr3t",
+		"https://s3cr3t@9.9.9.9/dns-query%dns.example", "https://9.9.9.9/s3cr3t", "https://9.9.9.9/s3cr3t%",
+		"https://9.9.9.9/a%2Fs3cr3t/x",
+		"https://9.9.9.9/a%2Fs3cr3t", "https://9.9.9.9/dns-query%2Fs3cr3t.x%dns.example",
+		"https://9.9.9.9/%zzs3cr3t.x%dns.example", "https://dns.example/s3cr3t%dns.example",
+		"https://dns.example/s3cr3t", "https://9.9.9.9/s3cr3t{?dns}%dns.example",
+		"https://9.9.9.9/%zzs3cr3t%dns.example", "https://9.9.9.9?s3cr3t%dns.example",
+		"https://9.9.9.9#s3cr3t/%dns.example",
+		"tls://u:s3cr3t@9.9.9.9%dns.example", "tls://9.9.9.9/s3cr3t%dns.example", "tls://9.9.9.9/s3cr3t",
+		"quic://u:s3cr3t@9.9.9.9%dns.example",
+		"http://9.9.9.9/s3cr3t%dns.example", "u:s3cr3t@https://9.9.9.9/dns-query%dns.example",
+		"u:s3cr3t@9.9.9.9", "9.9.9.9/s3cr3t",
 	} {
 		if _, err := Parse(in); err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", in, err)
 		}
-		for _, text := range []string{"Corefile:4: Unknown directive '" + in + "'", "not an address: \"" + in + "\".", in + ": no"} {
-			if got := Redact(text); strings.Contains(in, "://") && !strings.HasPrefix(in, "u:") && strings.Contains(got, secret) {
+		for _, text := range []string{"Corefile:4: Unknown directive '" + in + "'", "not an address: \"" + in +
+			"\".", in + ": no"} {
+			if got := Redact(text); strings.Contains(in, "://") && !strings.HasPrefix(in, "u:") &&
+				strings.Contains(got, secret) {
 				t.Errorf("%s: %s", text, got)
 			}
 		}
@@ -120,7 +136,8 @@ func TestSecrets(t *testing.T) {
 	for _, plain := range []string{
 		"plugin/danelaw: Corefile:4 - user@example.com: 50% of a/b: see tls://9.9.9.9:853%dns.quad9.net.",
 		"write ADDR[:PORT], tls://ADDR[:PORT]%NAME or https://ADDR[:PORT]/PATH%NAME",
-		"most services use /dns-query, as in https://9.9.9.9/dns-query%dns.quad9.net", "upstream https://9.9.9.9:443/...%dns.quad9.net, again",
+		"most services use /dns-query, as in https://9.9.9.9/dns-query%dns.quad9.net",
+		"upstream https://9.9.9.9:443/...%dns.quad9.net, again",
 	} {
 		if got := Redact(plain); got != plain {
 			t.Errorf("what is no secret becomes %q", got)

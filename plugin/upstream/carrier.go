@@ -75,7 +75,8 @@ func (u *upstream) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	return reply, err
 }
 
-// discreet is an error without what an upstream repeats of a credential: the path, in what is no HTTP, or a part of it in an EDE.
+// discreet is an error without what an upstream repeats of a credential: the path, in what is no HTTP, or a part of it
+// in an EDE.
 func (u *upstream) discreet(err error) error {
 	if f, ok := errors.AsType[*fault](err); ok && u.hide != nil {
 		return &fault{f.reason, u.hide.Replace(f.text), f.err}
@@ -87,7 +88,8 @@ func (u *upstream) discreet(err error) error {
 func (u *upstream) carry(ctx context.Context, q query) (reply fetch.Reply, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &fault{Invalid, "met an internal error of danelaw, please report it", fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+			err = &fault{Invalid, "met an internal error of danelaw, please report it",
+				fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
 		}
 	}()
 	return u.carrier.ask(ctx, q)
@@ -127,8 +129,8 @@ func (u *upstream) replied(took time.Duration) {
 	}
 }
 
-// givenUp: the question was answered by another, or time is up. Copies do not count for themselves. A reply is missing if another
-// upstream gave it that was asked for want of it, and else if it had been waited for long enough.
+// givenUp: the question was answered by another, or time is up. Copies do not count for themselves. A reply is missing
+// if another upstream gave it that was asked for want of it, and else if it had been waited for long enough.
 func (u *upstream) givenUp(ctx context.Context, q query, err error, took time.Duration, now time.Time) {
 	if q.again {
 		return

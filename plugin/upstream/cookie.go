@@ -17,11 +17,12 @@ const (
 	maxServerCookie = 32
 )
 
-// alwaysFits is a size in octets up to which a reply is truncated over UDP for no reason of size: RFC 1035 section 4.2.1 has
-// room for 512, of which a cookie takes some.
+// alwaysFits is a size in octets up to which a reply is truncated over UDP for no reason of size: RFC 1035 section
+// 4.2.1 has room for 512, of which a cookie takes some.
 const alwaysFits = 512 - 4 - clientCookie - maxServerCookie
 
-// cookieMemory is how long it is remembered what a server does badly with (S-8), and the time within which two strikes count.
+// cookieMemory is how long it is remembered what a server does badly with (S-8), and the time within which two strikes
+// count.
 const cookieMemory = 10 * time.Minute
 
 // longSilence is how long a server that has sent its part must have answered nothing over UDP before that is forgotten.
@@ -37,18 +38,19 @@ const (
 	anyCookie        // likewise, and there is no TCP: without the option, and whatever cookie comes back
 )
 
-// cookies are those shared with one server (S-8, RFC 7873), and what it does with them. The client part is random, kept for
-// the server and renewed when the own address changes, so that it cannot be used to follow a host from network to network
-// (RFC 7873 section 6).
+// cookies are those shared with one server (S-8, RFC 7873), and what it does with them. The client part is random, kept
+// for the server and renewed when the own address changes, so that it cannot be used to follow a host from network to
+// network (RFC 7873 section 6).
 //
 // A server that has sent its part is relied upon to send ours: replies without it are dropped, and that is all the
-// protection there is in cookies. What would an attacker off the path have to do to end it? A reply without our part, or
-// with another, or one that is truncated without need, must hit a port and an ID first, as where there are no cookies, and that
-// twice in [cookieMemory], on two questions with a port of their own each (strikes); the questions hit go over TCP, and only
-// if there is none without the option, where port and ID must be hit again. Or the server must be kept from answering
-// for [longSilence]. All other signs (a reply that is no answer, a question asked without the option, as a copy or a further
-// try, that is answered) count only while the server is not relied upon: then any reply without a cookie is taken as it is,
-// and there is nothing to gain. Further tries of V-14, which the owner of a broken zone can call forth, keep to this too.
+// protection there is in cookies. What would an attacker off the path have to do to end it? A reply without our part,
+// or with another, or one that is truncated without need, must hit a port and an ID first, as where there are no
+// cookies, and that twice in [cookieMemory], on two questions with a port of their own each (strikes); the questions
+// hit go over TCP, and only if there is none without the option, where port and ID must be hit again. Or the server
+// must be kept from answering for [longSilence]. All other signs (a reply that is no answer, a question asked without
+// the option, as a copy or a further try, that is answered) count only while the server is not relied upon: then any
+// reply without a cookie is taken as it is, and there is nothing to gain. Further tries of V-14, which the owner of a
+// broken zone can call forth, keep to this too.
 type cookies struct {
 	clock func() time.Time
 
@@ -67,7 +69,8 @@ type cookies struct {
 	errors  int       // and other replies that are no answer, to questions with the option, in a row
 }
 
-// choose returns how to ask a question; again: it is outstanding already. Who is told to retry tries the usual way, too.
+// choose returns how to ask a question; again: it is outstanding already. Who is told to retry tries the usual way,
+// too.
 func (c *cookies) choose(again bool) (h habit, retry bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,8 +125,8 @@ func (c *cookies) mended() {
 	c.habit = withCookie
 }
 
-// heard notes a reply to a question with the option that can be taken; foreign: after one with a wrong cookie, which then was
-// somebody else's.
+// heard notes a reply to a question with the option that can be taken; foreign: after one with a wrong cookie, which
+// then was somebody else's.
 func (c *cookies) heard(foreign bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,8 +152,8 @@ func (c *cookies) unheard(asked habit) {
 	}
 }
 
-// strike notes that a question was answered without our part, or truncated without need. A server that was relied upon is not
-// any more after the second.
+// strike notes that a question was answered without our part, or truncated without need. A server that was relied upon
+// is not any more after the second.
 func (c *cookies) strike() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -191,9 +194,10 @@ func vain(q query, m *dns.Msg) bool {
 	return usable(q.Question, m) != nil || len(m.Answer) == 0 && len(m.Ns) == 0
 }
 
-// blamed reports whether a reply to a question with the option may be no answer for its sake alone (RFC 7873 section 5.3 knows
-// FORMERR), so that it is worth asking without. For others than FORMERR that is so if the server has not yet shown that it
-// bears the option, and else ever more seldom the more there are in a row, as a name that fails, fails without it too.
+// blamed reports whether a reply to a question with the option may be no answer for its sake alone (RFC 7873 section
+// 5.3 knows FORMERR), so that it is worth asking without. For others than FORMERR that is so if the server has not yet
+// shown that it bears the option, and else ever more seldom the more there are in a row, as a name that fails, fails
+// without it too.
 func (c *cookies) blamed(q query, m *dns.Msg) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -236,8 +240,8 @@ const (
 	missing       // left out by a server that has sent one before
 )
 
-// learn compares the cookie of a reply with the one sent, nil for none, and keeps the server's part. Our part alone is what
-// servers send that copy options they do not know: it counts as none.
+// learn compares the cookie of a reply with the one sent, nil for none, and keeps the server's part. Our part alone is
+// what servers send that copy options they do not know: it counts as none.
 func (c *cookies) learn(sent *dns.EDNS0_COOKIE, reply *dns.Msg) match {
 	got := cookieOf(reply)
 	if sent == nil {
@@ -255,7 +259,8 @@ func (c *cookies) learn(sent *dns.EDNS0_COOKIE, reply *dns.Msg) match {
 		return missing
 	case none:
 		return right
-	case len(got) < 2*(clientCookie+minServerCookie), len(got) > 2*(clientCookie+maxServerCookie), got[:2*clientCookie] != client:
+	case len(got) < 2*(clientCookie+minServerCookie), len(got) > 2*(clientCookie+maxServerCookie),
+		got[:2*clientCookie] != client:
 		return wrong
 	}
 	if c.client == client {
@@ -264,8 +269,8 @@ func (c *cookies) learn(sent *dns.EDNS0_COOKIE, reply *dns.Msg) match {
 	return right
 }
 
-// leftOut: RFC 7873 section 5.3 would have a reply without cookie discarded. TCP decides instead, and forgetting lets a server
-// stop using cookies. One that sends them now and then is not asked for them any more.
+// leftOut: RFC 7873 section 5.3 would have a reply without cookie discarded. TCP decides instead, and forgetting lets a
+// server stop using cookies. One that sends them now and then is not asked for them any more.
 func (c *cookies) leftOut() {
 	if c.count(); c.strikes > 1 {
 		c.set(noCookie)

@@ -19,8 +19,8 @@ const (
 	foreignCookie = "0123456789abcdef" + serverPart
 )
 
-// odd makes the UDP side of a server out of what it does with cookies: change the good reply, and say whether to send it.
-// ours is the client part of the question, "" if there was no cookie.
+// odd makes the UDP side of a server out of what it does with cookies: change the good reply, and say whether to send
+// it. ours is the client part of the question, "" if there was no cookie.
 func odd(t testing.TB, change func(a *asked, ours string, m *dns.Msg) bool) func(*asked) {
 	return func(a *asked) {
 		m := a.reply()
@@ -55,26 +55,36 @@ func refuseOption(rcode int, change func(m *dns.Msg)) func(*asked, string, *dns.
 
 // oddServers are ways to do badly with cookies, and two to do well.
 var oddServers = map[string]func(a *asked, ours string, m *dns.Msg) bool{
-	"knows cookies":                             always(func(ours string) string { return ours + serverPart }),
-	"ignores them":                              func(*asked, string, *dns.Msg) bool { return true },
-	"echoes ours":                               always(func(ours string) string { return ours }),
-	"repeats another's":                         always(func(string) string { return foreignCookie }),
-	"repeats another's unasked":                 func(_ *asked, _ string, m *dns.Msg) bool { setCookie(m, foreignCookie); return true },
-	"repeats another's 8 octets":                always(func(string) string { return foreignCookie[:16] }),
-	"sends 12 octets":                           always(func(ours string) string { return ours + "a1a2a3a4" }),
-	"sends 48 octets":                           always(func(ours string) string { return ours + serverPart + serverPart + serverPart + serverPart + serverPart }),
-	"sends 3 octets":                            always(func(string) string { return "010203" }),
-	"is silent to the option":                   func(_ *asked, ours string, _ *dns.Msg) bool { return ours == "" },
-	"answers FORMERR":                           refuseOption(dns.RcodeFormatError, func(*dns.Msg) {}),
-	"answers FORMERR with a copy":               refuseOption(dns.RcodeFormatError, func(m *dns.Msg) { setCookie(m, foreignCookie) }),
-	"answers FORMERR without OPT":               refuseOption(dns.RcodeFormatError, func(m *dns.Msg) { m.Extra = nil }),
-	"answers a bare FORMERR":                    refuseOption(dns.RcodeFormatError, func(m *dns.Msg) { m.Extra, m.Question = nil, nil }),
-	"answers FORMERR with OPT without question": refuseOption(dns.RcodeFormatError, func(m *dns.Msg) { m.Question = nil }),
-	"answers SERVFAIL":                          refuseOption(dns.RcodeServerFailure, func(*dns.Msg) {}),
-	"answers a bare NOTIMP":                     refuseOption(dns.RcodeNotImplemented, func(m *dns.Msg) { m.Extra, m.Question = nil, nil }),
-	"answers REFUSED":                           refuseOption(dns.RcodeRefused, func(*dns.Msg) {}),
-	"answers nothing":                           refuseOption(dns.RcodeSuccess, func(*dns.Msg) {}),
-	"answers NXDOMAIN alone":                    refuseOption(dns.RcodeNameError, func(*dns.Msg) {}),
+	"knows cookies":     always(func(ours string) string { return ours + serverPart }),
+	"ignores them":      func(*asked, string, *dns.Msg) bool { return true },
+	"echoes ours":       always(func(ours string) string { return ours }),
+	"repeats another's": always(func(string) string { return foreignCookie }),
+	"repeats another's unasked": func(_ *asked, _ string,
+		m *dns.Msg) bool {
+		setCookie(m, foreignCookie)
+		return true
+	},
+	"repeats another's 8 octets": always(func(string) string { return foreignCookie[:16] }),
+	"sends 12 octets":            always(func(ours string) string { return ours + "a1a2a3a4" }),
+	"sends 48 octets": always(func(ours string) string {
+		return ours + serverPart + serverPart + serverPart + serverPart + serverPart
+	}),
+	"sends 3 octets":          always(func(string) string { return "010203" }),
+	"is silent to the option": func(_ *asked, ours string, _ *dns.Msg) bool { return ours == "" },
+	"answers FORMERR":         refuseOption(dns.RcodeFormatError, func(*dns.Msg) {}),
+	"answers FORMERR with a copy": refuseOption(dns.RcodeFormatError,
+		func(m *dns.Msg) { setCookie(m, foreignCookie) }),
+	"answers FORMERR without OPT": refuseOption(dns.RcodeFormatError, func(m *dns.Msg) { m.Extra = nil }),
+	"answers a bare FORMERR": refuseOption(dns.RcodeFormatError,
+		func(m *dns.Msg) { m.Extra, m.Question = nil, nil }),
+	"answers FORMERR with OPT without question": refuseOption(dns.RcodeFormatError,
+		func(m *dns.Msg) { m.Question = nil }),
+	"answers SERVFAIL": refuseOption(dns.RcodeServerFailure, func(*dns.Msg) {}),
+	"answers a bare NOTIMP": refuseOption(dns.RcodeNotImplemented,
+		func(m *dns.Msg) { m.Extra, m.Question = nil, nil }),
+	"answers REFUSED":        refuseOption(dns.RcodeRefused, func(*dns.Msg) {}),
+	"answers nothing":        refuseOption(dns.RcodeSuccess, func(*dns.Msg) {}),
+	"answers NXDOMAIN alone": refuseOption(dns.RcodeNameError, func(*dns.Msg) {}),
 	"answers nothing and echoes ours": func(_ *asked, ours string, m *dns.Msg) bool {
 		if ours != "" {
 			m.Answer = nil
@@ -83,7 +93,8 @@ var oddServers = map[string]func(a *asked, ours string, m *dns.Msg) bool{
 		return true
 	},
 	"refers to other servers": refuseOption(dns.RcodeSuccess, func(m *dns.Msg) {
-		m.RecursionAvailable, m.Ns = false, []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: "com.", Rrtype: dns.TypeNS, Class: dns.ClassINET}, Ns: "ns.com."}}
+		m.RecursionAvailable, m.Ns = false,
+			[]dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: "com.", Rrtype: dns.TypeNS, Class: dns.ClassINET}, Ns: "ns.com."}}
 	}),
 	"truncates": refuseOption(dns.RcodeSuccess, func(m *dns.Msg) { m.Truncated = true }),
 	"truncates, and sends cookies unasked": func(_ *asked, ours string, m *dns.Msg) bool {
@@ -136,13 +147,13 @@ var oddServers = map[string]func(a *asked, ours string, m *dns.Msg) bool{
 	},
 }
 
-// learning is how many questions a server may take that does badly with cookies until all go as fast as they can: two of those that
-// it does badly with, which may be every other one.
+// learning is how many questions a server may take that does badly with cookies until all go as fast as they can: two
+// of those that it does badly with, which may be every other one.
 const learning = 6
 
-// S-8: whatever a sound server does with cookies, all questions are answered, with or without TCP, alone or beside others, and all
-// but the first few cost one message, so no time either. It is remembered for some minutes; then the usual way is tried
-// again, on the side. None of it looks like an attack.
+// S-8: whatever a sound server does with cookies, all questions are answered, with or without TCP, alone or beside
+// others, and all but the first few cost one message, so no time either. It is remembered for some minutes; then the
+// usual way is tried again, on the side. None of it looks like an attack.
 func TestOddCookies(t *testing.T) {
 	leakless(t)
 	var all sync.WaitGroup
@@ -153,7 +164,8 @@ func TestOddCookies(t *testing.T) {
 		all.Go(func() { wantLearned(t, name, serve(t, odd(t, change))) })
 		all.Go(func() { wantLearned(t, name+", two of them", serve(t, odd(t, change)), serve(t, odd(t, change))) })
 		all.Go(func() {
-			wantLearned(t, name+", beside a sound one", serve(t, odd(t, change)), serve(t, odd(t, oddServers["knows cookies"])))
+			wantLearned(t, name+", beside a sound one", serve(t, odd(t, change)),
+				serve(t, odd(t, oddServers["knows cookies"])))
 		})
 	}
 	all.Wait()
@@ -213,7 +225,8 @@ func serveUDP(t testing.TB, handle func(*asked)) *server {
 	return s
 }
 
-// S-8: our 8 octets alone are no cookie: taken from a server that is not known to have any, and left out by one that is.
+// S-8: our 8 octets alone are no cookie: taken from a server that is not known to have any, and left out by one that
+// is.
 func TestEcho(t *testing.T) {
 	c := cookies{clock: time.Now}
 	own, reply := addr("192.0.2.1"), new(dns.Msg)
@@ -231,7 +244,8 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// S-8: a copy goes out as seems best when it does: never with a cookie again once without, and not over TCP where that has failed.
+// S-8: a copy goes out as seems best when it does: never with a cookie again once without, and not over TCP where that
+// has failed.
 func TestCopiesFollowHabits(t *testing.T) {
 	leakless(t)
 	s := serve(t, func(*asked) {})
@@ -240,9 +254,12 @@ func TestCopiesFollowHabits(t *testing.T) {
 		sent           bool
 		want           habit
 	}{
-		{withCookie, withCookie, true, noCookie}, {withCookie, noCookie, true, noCookie}, {withCookie, anyCookie, true, anyCookie},
-		{withCookie, tcpAtOnce, false, withCookie}, {noCookie, tcpAtOnce, false, noCookie}, {noCookie, withCookie, true, noCookie},
-		{anyCookie, tcpAtOnce, true, anyCookie}, {anyCookie, withCookie, true, anyCookie}, {anyCookie, noCookie, true, anyCookie},
+		{withCookie, withCookie, true, noCookie}, {withCookie, noCookie, true, noCookie},
+		{withCookie, anyCookie, true, anyCookie},
+		{withCookie, tcpAtOnce, false, withCookie}, {noCookie, tcpAtOnce, false, noCookie},
+		{noCookie, withCookie, true, noCookie},
+		{anyCookie, tcpAtOnce, true, anyCookie}, {anyCookie, withCookie, true, anyCookie},
+		{anyCookie, noCookie, true, anyCookie},
 	} {
 		d := newDatagram(s.plain(), "", Config{Clock: time.Now})
 		d.cookies.settle(tt.settled)
@@ -255,7 +272,8 @@ func TestCopiesFollowHabits(t *testing.T) {
 			t.Fatal(err)
 		}
 		if sent := f.again(); sent != tt.sent || f.lastHow() != tt.want || f.abandoned == tt.sent {
-			t.Errorf("first %d, now %d: sent %v as %d, want %v as %d", tt.first, tt.settled, sent, f.lastHow(), tt.sent, tt.want)
+			t.Errorf("first %d, now %d: sent %v as %d, want %v as %d", tt.first, tt.settled, sent, f.lastHow(),
+				tt.sent, tt.want)
 		}
 		conn.Close()
 		d.close()
@@ -294,8 +312,8 @@ func latestCookie(s *server) string {
 	return cookieOf(all[len(all)-1].msg)
 }
 
-// S-8: replies that have everything right but the cookie are not taken, and do not end the use of cookies, if the server's own come too.
-// Each is counted as a mismatch (S-7).
+// S-8: replies that have everything right but the cookie are not taken, and do not end the use of cookies, if the
+// server's own come too. Each is counted as a mismatch (S-7).
 func TestForgedCookies(t *testing.T) {
 	leakless(t)
 	forged := newRR(t, "example.com. 300 IN MX 10 evil.example.net.")
@@ -326,8 +344,8 @@ func TestForgedCookies(t *testing.T) {
 	}
 }
 
-// S-8: if every datagram that comes is forged, without a cookie or with another's, a server known for its cookies is asked over TCP,
-// and so is one that sends cookies nobody asked for.
+// S-8: if every datagram that comes is forged, without a cookie or with another's, a server known for its cookies is
+// asked over TCP, and so is one that sends cookies nobody asked for.
 func TestForgedThroughout(t *testing.T) {
 	leakless(t)
 	forged := newRR(t, "example.com. 300 IN MX 10 evil.example.net.")
@@ -351,8 +369,8 @@ func TestForgedThroughout(t *testing.T) {
 	}
 }
 
-// S-8: silence is no reason to take replies without a cookie from a server known for its cookies, unless it lasts: whoever can keep it from
-// answering could forge at leisure.
+// S-8: silence is no reason to take replies without a cookie from a server known for its cookies, unless it lasts:
+// whoever can keep it from answering could forge at leisure.
 func TestSilenceOfOneWithCookies(t *testing.T) {
 	c := cookies{clock: time.Now}
 	clock := world.NewClock(time.Now())
@@ -407,8 +425,8 @@ func TestErrorsCostLittle(t *testing.T) {
 	}
 }
 
-// V-14, S-8: what a reply was of no use for may be the cookie: a further try goes without, or over TCP where the server is relied upon to
-// send its own, and with it only if there is no TCP.
+// V-14, S-8: what a reply was of no use for may be the cookie: a further try goes without, or over TCP where the server
+// is relied upon to send its own, and with it only if there is no TCP.
 func TestFurtherTriesGoAnotherWay(t *testing.T) {
 	leakless(t)
 	lame := func(a *asked, ours string, m *dns.Msg) bool { // answers something else to the option
@@ -436,7 +454,8 @@ func TestFurtherTriesGoAnotherWay(t *testing.T) {
 	} {
 		set := rootSet(t, tt.server.plain())
 		for n := range 2 {
-			reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{N: n, CD: true, Avoid: []string{tt.server.addr.String()}[:n]})
+			reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion,
+				fetch.Try{N: n, CD: true, Avoid: []string{tt.server.addr.String()}[:n]})
 			if err != nil {
 				t.Fatalf("%s: try %d: %v", name, n, err)
 			}
@@ -448,7 +467,8 @@ func TestFurtherTriesGoAnotherWay(t *testing.T) {
 			t.Errorf("%s: %d messages over UDP and %d over TCP, want %d and %d", name, udp, tcp, tt.udp, tt.tcp)
 		}
 		if reply, err := exchange(t, set); err != nil || len(latestCookie(tt.server)) != 2*tt.next {
-			t.Errorf("%s: then sends the cookie %q, want %d octets: %v %v", name, latestCookie(tt.server), tt.next, reply.Msg, err)
+			t.Errorf("%s: then sends the cookie %q, want %d octets: %v %v", name, latestCookie(tt.server), tt.next,
+				reply.Msg, err)
 		}
 	}
 	fresh := serve(t, odd(t, relied))
@@ -458,7 +478,8 @@ func TestFurtherTriesGoAnotherWay(t *testing.T) {
 	}
 }
 
-// S-8: what is truncated for its size is no reason to leave out cookies, and neither is one reply with TC to a server with cookies.
+// S-8: what is truncated for its size is no reason to leave out cookies, and neither is one reply with TC to a server
+// with cookies.
 func TestTruncatedForItsSize(t *testing.T) {
 	leakless(t)
 	large := newRR(t, `example.com. 300 IN TXT "`+strings.Repeat("a", 250)+`" "`+strings.Repeat("b", 250)+`"`)

@@ -77,8 +77,8 @@ func exhausted(err error) bool {
 		func(e error) bool { return errors.Is(err, e) })
 }
 
-// concise leaves out what net's errors say of addresses: the sentence names the upstream already. What it cites may be the server's own
-// words, from its certificate for one, and must be text all the same (S-15).
+// concise leaves out what net's errors say of addresses: the sentence names the upstream already. What it cites may be
+// the server's own words, from its certificate for one, and must be text all the same (S-15).
 func concise(err error) string {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return "connection closed"
@@ -89,8 +89,8 @@ func concise(err error) string {
 	return printable.Short(err.Error())
 }
 
-// ErrUpstream is wrapped by every failure of [Set.Exchange]: it is the way to the data that failed and not the data. Beside
-// it stand the errors met on that way, [dnssec.ErrLimit] among them if a bound of ours was hit.
+// ErrUpstream is wrapped by every failure of [Set.Exchange]: it is the way to the data that failed and not the data.
+// Beside it stand the errors met on that way, [dnssec.ErrLimit] among them if a bound of ours was hit.
 var ErrUpstream = errors.New("no usable reply from upstream")
 
 // outcome is what one upstream did in the end.

@@ -17,7 +17,8 @@ const (
 // socketShare is the part of the files that sockets for questions over UDP may take: clients over TCP need some too.
 const socketShare = 2
 
-// keptShare is the part of the files that clients cannot take: connections to upstreams are opened from it when the others are gone.
+// keptShare is the part of the files that clients cannot take: connections to upstreams are opened from it when the
+// others are gone.
 const keptShare = 8
 
 // sockets counts those for questions over UDP, of all Sets: the table of files is the process's.
@@ -55,6 +56,7 @@ func dialTCP(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
 	}
 	lower := raise()
 	defer lower()
-	d := net.Dialer{Control: func(string, string, syscall.RawConn) error { lower(); return nil }} // the file is ours now
+	// the file is ours now
+	d := net.Dialer{Control: func(string, string, syscall.RawConn) error { lower(); return nil }}
 	return d.DialContext(ctx, "tcp", server.String())
 }

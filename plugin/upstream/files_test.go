@@ -17,8 +17,8 @@ import (
 // upstreamOfChild names the server that a process with few files asks.
 const upstreamOfChild = "DANELAW_UPSTREAM_OF_CHILD"
 
-// L-12, L-16: a full table of files costs the questions that find it full, and only those. What clients cannot take is enough for a
-// connection to the upstream, so that with KeepFiles not even those are lost.
+// L-12, L-16: a full table of files costs the questions that find it full, and only those. What clients cannot take is
+// enough for a connection to the upstream, so that with KeepFiles not even those are lost.
 func TestFileTableFull(t *testing.T) {
 	if at := os.Getenv(upstreamOfChild); at != "" {
 		withFewFiles(t, Address{Server: netip.MustParseAddrPort(at)})
@@ -56,7 +56,8 @@ func withFewFiles(t *testing.T, to Address) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 		if _, alive := set.upstreams[0].health.state(); !alive || (meter.exhausted.Load() == 0) != (len(clients) == 0) {
-			t.Errorf("alive %v, %d times exhausted with %d files of others", alive, meter.exhausted.Load(), len(clients))
+			t.Errorf("alive %v, %d times exhausted with %d files of others", alive,
+				meter.exhausted.Load(), len(clients))
 		}
 	}
 	asked(nil) // over TCP
@@ -89,7 +90,8 @@ func fillFiles(t *testing.T) (all []*os.File) {
 // A full table is a limit of its own.
 func TestFullTableIsALimit(t *testing.T) {
 	for _, errno := range []error{syscall.EMFILE, syscall.ENFILE} {
-		f := failure(mxQuestion, []outcome{{"192.0.2.1:53", unreachable("could not be asked over UDP", os.NewSyscallError("socket", errno))}})
+		f := failure(mxQuestion, []outcome{{"192.0.2.1:53",
+			unreachable("could not be asked over UDP", os.NewSyscallError("socket", errno))}})
 		if limit, ok := errors.AsType[dnssec.LimitError](f); !ok || limit != errFiles || !f.Limit() {
 			t.Errorf("%v: %+v", errno, f)
 		}

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// OpenFiles returns how many files this process may have open: the hard bound, which Go's os package has made the soft one at start, or
-// from which danelaw keeps some back for connections to upstreams. 0 if it is not known.
+// OpenFiles returns how many files this process may have open: the hard bound, which Go's os package has made the soft
+// one at start, or from which danelaw keeps some back for connections to upstreams. 0 if it is not known.
 func OpenFiles() int {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
@@ -17,7 +17,8 @@ func OpenFiles() int {
 	return int(min(limit.Max, mostFiles))
 }
 
-// KeepFiles lowers the soft bound on open files, so that clients over TCP cannot take them all. A program calls it once, at its start.
+// KeepFiles lowers the soft bound on open files, so that clients over TCP cannot take them all. A program calls it
+// once, at its start.
 func KeepFiles() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -24,9 +24,9 @@ type Report struct {
 // stepTimeout is how long each question of the fitness test may take.
 const stepTimeout = 5 * time.Second
 
-// Fit asks each upstream what only one fit for validation can answer (S-13, RFC 8027 section 3), for each of zones, those
-// of the trust anchors, that it is responsible for. Those that fail are asked last until they pass. The result has the
-// order of the configuration, without the upstreams that are responsible for none of the zones.
+// Fit asks each upstream what only one fit for validation can answer (S-13, RFC 8027 section 3), for each of zones,
+// those of the trust anchors, that it is responsible for. Those that fail are asked last until they pass. The result
+// has the order of the configuration, without the upstreams that are responsible for none of the zones.
 func (s *Set) Fit(ctx context.Context, zones []string) []Report {
 	reports := make([]Report, len(s.upstreams))
 	var tests sync.WaitGroup
@@ -65,8 +65,8 @@ type step struct {
 	check func(q dns.Question, m *dns.Msg) string
 }
 
-// fitFor returns the first step that u fails for zone, as a sentence, or "". The name that does not exist is asked for at once: were u
-// danelaw itself, all other questions would wait for themselves.
+// fitFor returns the first step that u fails for zone, as a sentence, or "". The name that does not exist is asked for
+// at once: were u danelaw itself, all other questions would wait for themselves.
 func (s *Set) fitFor(ctx context.Context, u *upstream, zone string) string {
 	probing, probe, end := s.loopProbes.send(ctx, zone)
 	defer end()
@@ -78,7 +78,8 @@ func (s *Set) fitFor(ctx context.Context, u *upstream, zone string) string {
 	}
 	fault = cmp.Or(fault, <-denial)
 	if s.looped(probing, u) {
-		return u.name + " is danelaw itself: the question " + describe(question(probe, dns.TypeA)) + " came back; take it out of the upstreams"
+		return u.name + " is danelaw itself: the question " + describe(question(probe, dns.TypeA)) +
+			" came back; take it out of the upstreams"
 	}
 	if fault == "" {
 		fault = s.try(ctx, u, step{zone, dns.TypeDNSKEY, true, signed})

@@ -14,7 +14,8 @@ import (
 	"github.com/danelaw-dns/danelaw/test/certificates"
 )
 
-// signedZone answers as a server of a signed zone does; leaveOut names a type of records, or "RRSIG type", that it strips.
+// signedZone answers as a server of a signed zone does; leaveOut names a type of records, or "RRSIG type", that it
+// strips.
 func signedZone(t testing.TB, leaveOut ...string) func(*asked) {
 	sig := func(owner, rrtype string) string {
 		return owner + " 300 IN RRSIG " + rrtype + " 13 0 300 20300101000000 20200101000000 12345 . AAAA"
@@ -45,7 +46,8 @@ func signedZone(t testing.TB, leaveOut ...string) func(*asked) {
 			if zone == "" {
 				zone = "."
 			}
-			add(&m.Ns, zone+" 300 IN SOA . . 1 2 3 4 5", sig(zone, "SOA"), zone+" 300 IN NSEC aaa. NS SOA", sig(zone, "NSEC"))
+			add(&m.Ns, zone+" 300 IN SOA . . 1 2 3 4 5", sig(zone, "SOA"), zone+" 300 IN NSEC aaa. NS SOA",
+				sig(zone, "NSEC"))
 		}
 		a.write(m)
 	}
@@ -68,16 +70,22 @@ func TestFit(t *testing.T) {
 		handle func(*asked)
 		want   string // after the address; "" is fit
 	}{
-		"fit":                  {zone, ""},
-		"strips all RRSIGs":    {signedZone(t, "RRSIG DNSKEY", "RRSIG SOA", "RRSIG NSEC"), "strips RRSIGs: . DNSKEY came without"},
-		"knows no DNSKEY":      {signedZone(t, "DNSKEY"), "does not know . DNSKEY: the answer holds none"},
-		"strips those of SOA":  {signedZone(t, "RRSIG SOA"), "strips RRSIGs: . SOA came without"},
-		"strips NSEC":          {signedZone(t, "NSEC"), "gives no proof that a name does not exist: [a-z]{8}. A came without NSEC and NSEC3"},
+		"fit": {zone, ""},
+		"strips all RRSIGs": {signedZone(t, "RRSIG DNSKEY", "RRSIG SOA", "RRSIG NSEC"),
+			"strips RRSIGs: . DNSKEY came without"},
+		"knows no DNSKEY":     {signedZone(t, "DNSKEY"), "does not know . DNSKEY: the answer holds none"},
+		"strips those of SOA": {signedZone(t, "RRSIG SOA"), "strips RRSIGs: . SOA came without"},
+		"strips NSEC": {signedZone(t, "NSEC"),
+			"gives no proof that a name does not exist: [a-z]{8}. A came without NSEC and NSEC3"},
 		"strips those of NSEC": {signedZone(t, "RRSIG NSEC"), "strips RRSIGs: the denial of [a-z]{8}. A came without"},
-		"refuses DNSKEY":       {refuse(func(a *asked) bool { return a.msg.Question[0].Qtype == dns.TypeDNSKEY }), "is not fit for . DNSKEY: it answered REFUSED"},
-		"refuses what is not":  {refuse(func(a *asked) bool { return a.msg.Question[0].Qtype == dns.TypeA }), "is not fit for [a-z]{8}. A: it answered REFUSED"},
-		"refuses it over TCP":  {refuse(func(a *asked) bool { return a.network == "tcp" }), "is not fit for . DNSKEY over TCP: it answered REFUSED"},
-		"TCP breaks":           {func(a *asked) { breakTCP(a, zone) }, "is not fit for . DNSKEY over TCP: it failed over TCP: connection .*"},
+		"refuses DNSKEY": {refuse(func(a *asked) bool { return a.msg.Question[0].Qtype == dns.TypeDNSKEY }),
+			"is not fit for . DNSKEY: it answered REFUSED"},
+		"refuses what is not": {refuse(func(a *asked) bool { return a.msg.Question[0].Qtype == dns.TypeA }),
+			"is not fit for [a-z]{8}. A: it answered REFUSED"},
+		"refuses it over TCP": {refuse(func(a *asked) bool { return a.network == "tcp" }),
+			"is not fit for . DNSKEY over TCP: it answered REFUSED"},
+		"TCP breaks": {func(a *asked) { breakTCP(a, zone) },
+			"is not fit for . DNSKEY over TCP: it failed over TCP: connection .*"},
 	} {
 		s := serve(t, tt.handle)
 		set := rootSet(t, s.plain())
@@ -94,7 +102,8 @@ func TestFit(t *testing.T) {
 				t.Errorf("%s: asked %v", name, a.msg)
 			}
 		}
-		if got := strings.Join(reports[0].Faults, ";"); tt.want == "" && got != "" || !regexp.MustCompile("^("+regexp.QuoteMeta(s.addr.String())+" )?"+tt.want+"$").MatchString(got) {
+		if got := strings.Join(reports[0].Faults, ";"); tt.want == "" && got != "" ||
+			!regexp.MustCompile("^("+regexp.QuoteMeta(s.addr.String())+" )?"+tt.want+"$").MatchString(got) {
 			t.Errorf("%s: got %q, want %q", name, got, tt.want)
 		}
 	}
@@ -163,7 +172,8 @@ func TestUnfitIsAskedLast(t *testing.T) {
 		strips.Store(tt.strips)
 		refuses.Store(tt.refuses)
 		reports := set.Fit(ctxFor(t, longEnough), []string{"."})
-		if len(reports) != 2 || reports[0].Fit == tt.strips || !reports[1].Fit || reports[0].Upstream != first.addr.String() {
+		if len(reports) != 2 || reports[0].Fit == tt.strips || !reports[1].Fit ||
+			reports[0].Upstream != first.addr.String() {
 			t.Fatalf("got %+v", reports)
 		}
 		if meter.fit.Load() == tt.strips {
@@ -183,8 +193,10 @@ func TestFitUnreachable(t *testing.T) {
 	gone, silent := closedPort(t), serve(t, func(*asked) {})
 	reports := rootSet(t, gone, silent.plain()).Fit(ctxFor(t, 500*time.Millisecond), []string{"."})
 	want := []Report{
-		{gone.String(), false, []string{gone.String() + " is not fit for . DNSKEY: it failed over UDP: connection refused"}},
-		{silent.addr.String(), false, []string{silent.addr.String() + " is not fit for . DNSKEY: it sent no reply in time"}},
+		{gone.String(), false, []string{gone.String() +
+			" is not fit for . DNSKEY: it failed over UDP: connection refused"}},
+		{silent.addr.String(), false, []string{silent.addr.String() +
+			" is not fit for . DNSKEY: it sent no reply in time"}},
 	}
 	if !slices.EqualFunc(reports, want, func(a, b Report) bool {
 		return a.Upstream == b.Upstream && a.Fit == b.Fit && slices.Equal(a.Faults, b.Faults)
@@ -195,7 +207,8 @@ func TestFitUnreachable(t *testing.T) {
 	s := serveTLS(t, certified(t, ca, "other.example"), signedZone(t))
 	address := Address{TLS, s.addr, "dot.example", ""}
 	set := newSet(t, Config{Routes: []Route{{".", []Address{address}}}, RootCAs: ca.Pool})
-	if r := set.Fit(ctxFor(t, longEnough), []string{"."}); len(r) != 1 || r[0].Fit || !strings.Contains(r[0].Faults[0], "other.example, not dot.example") {
+	if r := set.Fit(ctxFor(t, longEnough), []string{"."}); len(r) != 1 || r[0].Fit ||
+		!strings.Contains(r[0].Faults[0], "other.example, not dot.example") {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -205,7 +218,8 @@ func TestFitNextPlugin(t *testing.T) {
 	leakless(t)
 	s := serve(t, signedZone(t, "RRSIG SOA"))
 	reports := nextSet(t, realForward(t, s)).Fit(ctxFor(t, longEnough), []string{"."})
-	if len(reports) != 1 || !slices.Equal(reports[0].Faults, []string{"next plugin (forward) strips RRSIGs: . SOA came without"}) {
+	if len(reports) != 1 || !slices.Equal(reports[0].Faults,
+		[]string{"next plugin (forward) strips RRSIGs: . SOA came without"}) {
 		t.Errorf("got %+v", reports)
 	}
 	if r := nextSet(t, realForward(t, s)).Fit(context.Background(), nil); len(r) != 0 {

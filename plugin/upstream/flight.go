@@ -22,9 +22,9 @@ type flight struct {
 	abandoned bool    // it is to go another way
 }
 
-// sent is one datagram that went out. Copies have IDs of their own, so that it is known which is answered, and how soon: were it not, a
-// path that loses much would pass for a slow one (RFC 6298 section 3). Whoever forges replies has no more to hit than if copies had ports of
-// their own.
+// sent is one datagram that went out. Copies have IDs of their own, so that it is known which is answered, and how
+// soon: were it not, a path that loses much would pass for a slow one (RFC 6298 section 3). Whoever forges replies has
+// no more to hit than if copies had ports of their own.
 type sent struct {
 	at     time.Time
 	how    habit
@@ -56,8 +56,8 @@ func (f *flight) send(how habit) error {
 	return nil
 }
 
-// again sends one more copy, in the way that now seems best, and reports whether it did. What went out without a cookie stays so; only
-// over TCP may that be asked too, unless it has come from there.
+// again sends one more copy, in the way that now seems best, and reports whether it did. What went out without a cookie
+// stays so; only over TCP may that be asked too, unless it has come from there.
 func (f *flight) again() bool {
 	how := f.lastHow()
 	now, _ := f.cookies.choose(true)
@@ -98,8 +98,8 @@ func (f *flight) gone(err error) error {
 // errNotUDP: over TCP the cookies of a server do not matter.
 const errNotUDP = oddCookie("sends the cookies of others over UDP")
 
-// await reads until the reply comes; others are counted and ignored (S-7). One with the cookie of another is no sign of an attack
-// unless the right one comes too: some servers have no better.
+// await reads until the reply comes; others are counted and ignored (S-7). One with the cookie of another is no sign of
+// an attack unless the right one comes too: some servers have no better.
 func (f *flight) await() (fetch.Reply, habit, error) {
 	buf := make([]byte, datagramSize)
 	for range maxMismatches {

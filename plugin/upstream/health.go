@@ -7,15 +7,17 @@ import (
 )
 
 const (
-	// firstCopy is how long the first copy of a question is waited for before the second goes out, while no round trip has been measured.
+	// firstCopy is how long the first copy of a question is waited for before the second goes out, while no round trip
+	// has been measured.
 	firstCopy = 400 * time.Millisecond
-	// quickCopy and lastCopy are the bounds of that time once one has. The lower is Unbound's: less is the jitter of a busy machine.
+	// quickCopy and lastCopy are the bounds of that time once one has. The lower is Unbound's: less is the jitter of a
+	// busy machine.
 	quickCopy = 50 * time.Millisecond
 	lastCopy  = 2 * time.Second
 	// steadyCopies is how far the time between copies grows.
 	steadyCopies = time.Second
-	// maxMissed questions in a row without any reply, and an upstream counts as dead. Fewer may all have been about names
-	// whose own servers are dead.
+	// maxMissed questions in a row without any reply, and an upstream counts as dead. Fewer may all have been about
+	// names whose own servers are dead.
 	maxMissed = 4
 	// A dead upstream is tried again after firstBackoff, and then ever less often.
 	firstBackoff = time.Second
@@ -38,8 +40,9 @@ type health struct {
 type roundTrips struct {
 	known     bool
 	mean, dev time.Duration // SRTT and RTTVAR of RFC 6298
-	// rare is what one reply in twenty or so exceeds. Those from a resolver's cache and those that it had to fetch are of two kinds, and
-	// mean and deviation soon forget a few of the second among many of the first: each would cost copies.
+	// rare is what one reply in twenty or so exceeds. Those from a resolver's cache and those that it had to fetch are
+	// of two kinds, and mean and deviation soon forget a few of the second among many of the first: each would cost
+	// copies.
 	rare time.Duration
 }
 
@@ -68,9 +71,9 @@ func (r *roundTrips) timeout() time.Duration {
 // outage is what the last copy of the first four is to outlast.
 const outage = 2200 * time.Millisecond
 
-// copyAfter is the time between copies: the patience before the first, counted from 0, then twice of it, and then so long that something
-// on the way may have recovered. With mostCopies they go out after 0, 50, 150 and 2200 ms on a quick path, and after 0, 400, 1200 and
-// 2200 ms for the first question of all.
+// copyAfter is the time between copies: the patience before the first, counted from 0, then twice of it, and then so
+// long that something on the way may have recovered. With mostCopies they go out after 0, 50, 150 and 2200 ms on a
+// quick path, and after 0, 400, 1200 and 2200 ms for the first question of all.
 func copyAfter(n int, patience time.Duration) time.Duration {
 	switch n {
 	case 0:
@@ -176,7 +179,8 @@ func (s *Set) States() []State {
 	for _, u := range s.upstreams {
 		u.health.mu.Lock()
 		all = append(all, State{
-			Upstream: u.name, Fit: !u.health.unfit, Alive: u.health.backoff == 0, RTT: float64(u.health.times.mean.Microseconds()) / 1000,
+			Upstream: u.name, Fit: !u.health.unfit, Alive: u.health.backoff == 0,
+			RTT: float64(u.health.times.mean.Microseconds()) / 1000,
 		})
 		u.health.mu.Unlock()
 	}

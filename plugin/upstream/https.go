@@ -23,10 +23,11 @@ import (
 const dnsMessage = "application/dns-message" // RFC 8484 section 6
 
 const (
-	// maxModernConns is how many connections over HTTP/2 are being opened at once: net/http would open one for each question that
-	// comes while the first is. One carries all of them, or as many as the server allows.
+	// maxModernConns is how many connections over HTTP/2 are being opened at once: net/http would open one for each
+	// question that comes while the first is. One carries all of them, or as many as the server allows.
 	maxModernConns = 1
-	// maxTries is how many connections a question tries: another one where the server goes away or allows no more on it.
+	// maxTries is how many connections a question tries: another one where the server goes away or allows no more on
+	// it.
 	maxTries = 16
 )
 
@@ -69,7 +70,8 @@ func newWeb(a Address, config *tls.Config) *web {
 	return w
 }
 
-func newTransport(config *tls.Config, conns int, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
+func newTransport(config *tls.Config, conns int,
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
 	return &http.Transport{
 		DialContext:            dial,
 		TLSClientConfig:        config,
@@ -79,12 +81,13 @@ func newTransport(config *tls.Config, conns int, dial func(ctx context.Context, 
 		MaxIdleConnsPerHost:    conns,
 		MaxResponseHeaderBytes: 16 << 10,
 		DisableCompression:     true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: usualPatience.silence, PingTimeout: usualPatience.write},
+		HTTP2: &http.HTTP2Config{SendPingTimeout: usualPatience.silence,
+			PingTimeout: usualPatience.write},
 	}
 }
 
-// ask makes a request. If the connection, or its stream there, is lost before all of the response has come the question is put again,
-// as over TLS (S-5).
+// ask makes a request. If the connection, or its stream there, is lost before all of the response has come the question
+// is put again, as over TLS (S-5).
 func (w *web) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	wire, err := q.padded() // RFC 8484 section 4.1: ID 0
 	if err != nil {
@@ -181,7 +184,8 @@ func acceptable(response *http.Response, raw, asked []byte) error {
 	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	switch {
 	case response.StatusCode != http.StatusOK:
-		return faultf(Refusal, "answered with HTTP status %d", response.StatusCode) // gateways do so for a name that takes long
+		// gateways do so for a name that takes long
+		return faultf(Refusal, "answered with HTTP status %d", response.StatusCode)
 	case media != dnsMessage:
 		return faultf(Invalid, "answered with content of type %.40q instead of %s", media, dnsMessage)
 	case len(raw) > math.MaxUint16:

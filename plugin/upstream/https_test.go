@@ -21,8 +21,10 @@ import (
 	"github.com/danelaw-dns/danelaw/test/certificates"
 )
 
-// dohServer answers HTTPS requests as its handler does; the DNS message asked is in asked, the good reply to it in reply.
-func dohServer(t testing.TB, name string, handle func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg)) (*Set, *atomic.Int32) {
+// dohServer answers HTTPS requests as its handler does; the DNS message asked is in asked, the good reply to it in
+// reply.
+func dohServer(t testing.TB, name string, handle func(w http.ResponseWriter, r *http.Request, asked []byte,
+	reply *dns.Msg)) (*Set, *atomic.Int32) {
 	t.Helper()
 	return dohServerAs(t, &http.Server{}, name, handle)
 }
@@ -36,7 +38,10 @@ func dohServerAs(t testing.TB, server *http.Server, name string,
 	server.TLSConfig.NextProtos = nil // net/http's
 	l := listenTCP(t)
 	connections := new(atomic.Int32)
-	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connection{}, c) }
+	server.ConnContext = func(ctx context.Context,
+		c net.Conn) context.Context {
+		return context.WithValue(ctx, connection{}, c)
+	}
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			connections.Add(1)
@@ -89,22 +94,26 @@ func writeMessage(t testing.TB, w http.ResponseWriter, m *dns.Msg) {
 func TestHTTPS(t *testing.T) {
 	leakless(t)
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	for header, ttl := range map[string]uint32{"": 300, "0": 300, "100": 200, "301": 0, "4294967296": 0, "99999999999999999999": 0, "-1": 300, "x": 300} {
-		set, _ := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
-			host, _, _ := strings.Cut(r.Host, ":")
-			if r.Method != http.MethodPost || r.URL.Path != "/dns-query" || host != "doh.example" || r.TLS.ServerName != "doh.example" ||
-				r.Header.Get("Content-Type") != dnsMessage || r.Header.Get("Accept") != dnsMessage || r.ProtoMajor != 2 {
-				t.Errorf("request %s %v %v", r.Proto, r.URL, r.Header)
-			}
-			if r.Header.Get("User-Agent") != "" || r.Header.Get("Idempotency-Key") != "" {
-				t.Errorf("header tells too much: %v", r.Header)
-			}
-			if asked[0] != 0 || asked[1] != 0 || len(asked)%paddingBlock != 0 {
-				t.Errorf("ID %x, %d octets; want 0 and a multiple of %d", asked[:2], len(asked), paddingBlock)
-			}
-			w.Header().Set("Age", header)
-			writeMessage(t, w, reply)
-		})
+	for header, ttl := range map[string]uint32{"": 300, "0": 300, "100": 200, "301": 0, "4294967296": 0,
+		"99999999999999999999": 0, "-1": 300, "x": 300} {
+		set, _ := dohServer(t, "doh.example",
+			func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
+				host, _, _ := strings.Cut(r.Host, ":")
+				if r.Method != http.MethodPost || r.URL.Path != "/dns-query" || host != "doh.example" ||
+					r.TLS.ServerName != "doh.example" ||
+					r.Header.Get("Content-Type") != dnsMessage || r.Header.Get("Accept") != dnsMessage ||
+					r.ProtoMajor != 2 {
+					t.Errorf("request %s %v %v", r.Proto, r.URL, r.Header)
+				}
+				if r.Header.Get("User-Agent") != "" || r.Header.Get("Idempotency-Key") != "" {
+					t.Errorf("header tells too much: %v", r.Header)
+				}
+				if asked[0] != 0 || asked[1] != 0 || len(asked)%paddingBlock != 0 {
+					t.Errorf("ID %x, %d octets; want 0 and a multiple of %d", asked[:2], len(asked), paddingBlock)
+				}
+				w.Header().Set("Age", header)
+				writeMessage(t, w, reply)
+			})
 		reply := wantMX(t, set)
 		if got := reply.Msg.Answer[0].Header().Ttl; got != ttl {
 			t.Errorf("Age %q: TTL %d, want %d", header, got, ttl)
@@ -120,11 +129,12 @@ func TestHTTPSPipelining(t *testing.T) {
 	leakless(t)
 	var all sync.WaitGroup
 	all.Add(100)
-	set, connections := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
-		all.Done()
-		all.Wait()
-		writeMessage(t, w, reply)
-	})
+	set, connections := dohServer(t, "doh.example",
+		func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
+			all.Done()
+			all.Wait()
+			writeMessage(t, w, reply)
+		})
 	for _, err := range parallel(t, set, 100) {
 		if err != nil {
 			t.Fatal(err)
@@ -135,20 +145,22 @@ func TestHTTPSPipelining(t *testing.T) {
 	}
 }
 
-// RFC 8484 section 5.2 does without HTTP/2, if slowly: there a question that takes long has its connection for itself, and the others theirs.
+// RFC 8484 section 5.2 does without HTTP/2, if slowly: there a question that takes long has its connection for itself,
+// and the others theirs.
 func TestHTTPSWithoutHTTP2(t *testing.T) {
 	leakless(t)
 	var all sync.WaitGroup
 	all.Add(maxConns)
 	server := &http.Server{Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
-	set, connections := dohServerAs(t, server, "doh.example", func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
-		if !strings.HasPrefix(reply.Question[0].Name, "example.") {
-			all.Done()
-			all.Wait()
-		}
-		writeMessage(t, w, reply)
-	})
+	set, connections := dohServerAs(t, server, "doh.example",
+		func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
+			if !strings.HasPrefix(reply.Question[0].Name, "example.") {
+				all.Done()
+				all.Wait()
+			}
+			writeMessage(t, w, reply)
+		})
 	wantMX(t, set)
 	for _, err := range parallel(t, set, maxConns) {
 		if err != nil {
@@ -166,11 +178,12 @@ func TestHTTPSFewStreams(t *testing.T) {
 	var all sync.WaitGroup
 	all.Add(50)
 	server := &http.Server{HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10}}
-	set, _ := dohServerAs(t, server, "doh.example", func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
-		all.Done()
-		all.Wait()
-		writeMessage(t, w, reply)
-	})
+	set, _ := dohServerAs(t, server, "doh.example",
+		func(w http.ResponseWriter, r *http.Request, asked []byte, reply *dns.Msg) {
+			all.Done()
+			all.Wait()
+			writeMessage(t, w, reply)
+		})
 	for _, err := range parallel(t, set, 50) {
 		if err != nil {
 			t.Fatal(err)
@@ -185,7 +198,8 @@ func TestHTTPSGoesAway(t *testing.T) {
 	config := certified(t, ca, "doh.example")
 	config.NextProtos = []string{"h2"}
 	l := tls.NewListener(listenTCP(t), config)
-	settingsAndGoAway := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} // RFC 9113 sections 6.5 and 6.8
+	// RFC 9113 sections 6.5 and 6.8
+	settingsAndGoAway := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	opened := 0
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -234,7 +248,8 @@ func TestHTTPSRefused(t *testing.T) {
 				w.Header().Set("Location", "https://doh.example/elsewhere")
 				w.WriteHeader(302)
 			}},
-		{"doh.example", dns.ExtendedErrorCodeInvalidData, `content of type "text/html" instead of application/dns-message`,
+		{"doh.example", dns.ExtendedErrorCodeInvalidData,
+			`content of type "text/html" instead of application/dns-message`,
 			write(func(h http.Header, _ *dns.Msg) { h.Set("Content-Type", "text/html; charset=utf-8") })},
 		{"doh.example", dns.ExtendedErrorCodeInvalidData, "replied to another question over HTTPS",
 			write(func(_ http.Header, m *dns.Msg) { m.Question[0].Name = "example.net." })},
@@ -262,7 +277,8 @@ func TestHTTPSRefused(t *testing.T) {
 // S-14: an HTTP status other than 200 for one odd name says nothing about the service, which stays alive.
 func TestHTTPSStatusForOneName(t *testing.T) {
 	leakless(t)
-	set, _ := dohServer(t, "doh.example", func(w http.ResponseWriter, _ *http.Request, _ []byte, _ *dns.Msg) { w.WriteHeader(504) })
+	set, _ := dohServer(t, "doh.example",
+		func(w http.ResponseWriter, _ *http.Request, _ []byte, _ *dns.Msg) { w.WriteHeader(504) })
 	for range maxMissed {
 		if _, err := exchange(t, set); err == nil {
 			t.Fatal("no error")
@@ -273,25 +289,27 @@ func TestHTTPSStatusForOneName(t *testing.T) {
 	}
 }
 
-// S-5: over HTTPS too the questions on a connection that has been reset are put once more, on a new one, and no more than that.
+// S-5: over HTTPS too the questions on a connection that has been reset are put once more, on a new one, and no more
+// than that.
 func TestHTTPSReset(t *testing.T) {
 	leakless(t)
 	var mu sync.Mutex
 	asked := 0
-	set, connections := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, _ []byte, reply *dns.Msg) {
-		mu.Lock()
-		asked++
-		n := asked
-		mu.Unlock()
-		if n > 6 {
-			writeMessage(t, w, reply)
-			return
-		}
-		if n == 6 {
-			r.Context().Value(connection{}).(net.Conn).Close()
-		}
-		<-r.Context().Done()
-	})
+	set, connections := dohServer(t, "doh.example",
+		func(w http.ResponseWriter, r *http.Request, _ []byte, reply *dns.Msg) {
+			mu.Lock()
+			asked++
+			n := asked
+			mu.Unlock()
+			if n > 6 {
+				writeMessage(t, w, reply)
+				return
+			}
+			if n == 6 {
+				r.Context().Value(connection{}).(net.Conn).Close()
+			}
+			<-r.Context().Done()
+		})
 	for _, err := range parallel(t, set, 6) {
 		if err != nil {
 			t.Error(err)
@@ -341,12 +359,13 @@ type connection struct{}
 func TestHTTPSReconnects(t *testing.T) {
 	leakless(t)
 	var closing atomic.Bool
-	set, connections := dohServer(t, "doh.example", func(w http.ResponseWriter, r *http.Request, _ []byte, reply *dns.Msg) {
-		if closing.CompareAndSwap(true, false) {
-			w.Header().Set("Connection", "close") // GOAWAY in HTTP/2
-		}
-		writeMessage(t, w, reply)
-	})
+	set, connections := dohServer(t, "doh.example",
+		func(w http.ResponseWriter, r *http.Request, _ []byte, reply *dns.Msg) {
+			if closing.CompareAndSwap(true, false) {
+				w.Header().Set("Connection", "close") // GOAWAY in HTTP/2
+			}
+			writeMessage(t, w, reply)
+		})
 	for i := range 4 {
 		closing.Store(i%2 == 0)
 		wantMX(t, set)
@@ -377,8 +396,9 @@ func TestHTTPSHangs(t *testing.T) {
 	}
 }
 
-// TestHTTPSPath: the path is a credential. Clients get the host alone, logs and metrics a shortened one, by which two services of one
-// server are told apart all the same; and a server that repeats it in what is no HTTP does not have it told.
+// TestHTTPSPath: the path is a credential. Clients get the host alone, logs and metrics a shortened one, by which two
+// services of one server are told apart all the same; and a server that repeats it in what is no HTTP does not have it
+// told.
 func TestHTTPSPath(t *testing.T) {
 	leakless(t)
 	ca := certificates.New(t)
@@ -406,10 +426,12 @@ func TestHTTPSPath(t *testing.T) {
 	})
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	set := newSet(t, Config{RootCAs: ca.Pool, Routes: []Route{{".", []Address{
-		{HTTPS, at, "doh.example", "/s3cr3t"}, {HTTPS, at, "doh.example", "/dns-query/s3cr3t"}, {HTTPS, at, "doh.example", "/other"},
+		{HTTPS, at, "doh.example", "/s3cr3t"}, {HTTPS, at, "doh.example", "/dns-query/s3cr3t"},
+		{HTTPS, at, "doh.example", "/other"},
 	}}}})
 	_, err := exchange(t, set)
-	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, fmt.Sprintf(`https://%s%%doh.example failed over HTTPS: net/http: HTTP/1.x transport`, at),
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError,
+		fmt.Sprintf(`https://%s%%doh.example failed over HTTPS: net/http: HTTP/1.x transport`, at),
 		`malformed HTTP status code "/..."`)
 	if strings.Contains(err.Error(), "s3cr3t") {
 		t.Error(err)
@@ -420,7 +442,8 @@ func TestHTTPSPath(t *testing.T) {
 			t.Errorf("the fitness test tells %v", r)
 		}
 	}
-	want := []string{fmt.Sprintf("https://%s/...%%doh.example", at), fmt.Sprintf("https://%s/dns-query/...%%doh.example", at),
+	want := []string{fmt.Sprintf("https://%s/...%%doh.example", at),
+		fmt.Sprintf("https://%s/dns-query/...%%doh.example", at),
 		fmt.Sprintf("https://%s/...%%doh.example #2", at)}
 	if !slices.Equal(names, want) {
 		t.Errorf("they are called %q, want %q", names, want)
@@ -432,17 +455,19 @@ func TestHTTPSPathInEDE(t *testing.T) {
 	leakless(t)
 	ca := certificates.New(t)
 	l := listenTCP(t)
-	server := &http.Server{TLSConfig: certified(t, ca, "doh.example"), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		m := new(dns.Msg)
-		if m.Unpack(body) != nil {
-			return
-		}
-		reply := new(dns.Msg).SetRcode(m, dns.RcodeRefused)
-		reply.SetEdns0(1232, true)
-		reply.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: 18, ExtraText: "profile s3cr3t of " + r.URL.Path + " has ended"}}
-		writeMessage(t, w, reply)
-	})}
+	server := &http.Server{TLSConfig: certified(t, ca, "doh.example"),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			m := new(dns.Msg)
+			if m.Unpack(body) != nil {
+				return
+			}
+			reply := new(dns.Msg).SetRcode(m, dns.RcodeRefused)
+			reply.SetEdns0(1232, true)
+			reply.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: 18, ExtraText: "profile s3cr3t of " +
+				r.URL.Path + " has ended"}}
+			writeMessage(t, w, reply)
+		})}
 	server.TLSConfig.NextProtos = nil
 	var serving sync.WaitGroup
 	serving.Go(func() { server.ServeTLS(l, "", "") })
@@ -452,7 +477,8 @@ func TestHTTPSPathInEDE(t *testing.T) {
 	})
 	address := Address{HTTPS, l.Addr().(*net.TCPAddr).AddrPort(), "doh.example", "/user%3As3cr3t/s3cr3t"}
 	_, err := exchange(t, newSet(t, Config{RootCAs: ca.Pool, Routes: []Route{{".", []Address{address}}}}))
-	wantFailure(t, err, dns.ExtendedErrorCodeNoReachableAuthority, `answered REFUSED (EDE 18 "profile ... of /... has ended")`)
+	wantFailure(t, err, dns.ExtendedErrorCodeNoReachableAuthority,
+		`answered REFUSED (EDE 18 "profile ... of /... has ended")`)
 }
 
 // A service at an address where nobody listens.

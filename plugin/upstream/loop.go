@@ -10,8 +10,9 @@ import (
 	"github.com/miekg/dns"
 )
 
-// loopProbes are questions for names that chance has made, on their way. Whoever is asked for one of them on this side of the upstreams has
-// been asked by himself: straight, or through a redirection, a NAT or another forwarder, which no comparison of addresses finds.
+// loopProbes are questions for names that chance has made, on their way. Whoever is asked for one of them on this side
+// of the upstreams has been asked by himself: straight, or through a redirection, a NAT or another forwarder, which no
+// comparison of addresses finds.
 type loopProbes struct {
 	mu  sync.Mutex
 	out map[string]context.CancelCauseFunc // by name
@@ -19,7 +20,8 @@ type loopProbes struct {
 
 var errReturned = errors.New("the question came back")
 
-// send notes a name below zone that nobody can guess. The context ends with errReturned when it comes back; end forgets the name.
+// send notes a name below zone that nobody can guess. The context ends with errReturned when it comes back; end forgets
+// the name.
 func (p *loopProbes) send(ctx context.Context, zone string) (probing context.Context, name string, end func()) {
 	name = dns.Fqdn(strings.TrimRight(randomLabel()+"."+zone, "."))
 	probing, cancel := context.WithCancelCause(ctx)
@@ -37,8 +39,8 @@ func (p *loopProbes) send(ctx context.Context, zone string) (probing context.Con
 	}
 }
 
-// Returned says that a client has asked for a canonical name, and reports whether it is one by which this Set finds out whether an
-// upstream is the asker himself.
+// Returned says that a client has asked for a canonical name, and reports whether it is one by which this Set finds out
+// whether an upstream is the asker himself.
 func (s *Set) Returned(name string) bool {
 	s.loopProbes.mu.Lock()
 	defer s.loopProbes.mu.Unlock()

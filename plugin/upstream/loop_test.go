@@ -11,8 +11,9 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// S-13: an upstream from which our own question comes back is the asker himself. It is named, and asked nothing more, as what it is asked
-// would wait for itself; a sound one beside it answers. One that stops being the asker is asked again.
+// S-13: an upstream from which our own question comes back is the asker himself. It is named, and asked nothing more,
+// as what it is asked would wait for itself; a sound one beside it answers. One that stops being the asker is asked
+// again.
 func TestLoop(t *testing.T) {
 	leakless(t)
 	var asker atomic.Pointer[Set]
@@ -44,15 +45,18 @@ func TestLoop(t *testing.T) {
 		t.Errorf("these are loops: %q", got)
 	}
 	reports := set.Fit(ctxFor(t, longEnough), []string{"."})
-	if len(reports) != 2 || reports[0].Fit || !reports[1].Fit || !strings.Contains(strings.Join(reports[0].Faults, ""), self.addr.String()+" is danelaw itself") {
+	if len(reports) != 2 || reports[0].Fit || !reports[1].Fit || !strings.Contains(strings.Join(reports[0].Faults, ""),
+		self.addr.String()+" is danelaw itself") {
 		t.Errorf("got %+v", reports)
 	}
-	reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{CD: true, Avoid: []string{sound.addr.String()}})
+	reply, err := set.Exchange(ctxFor(t, longEnough), mxQuestion,
+		fetch.Try{CD: true, Avoid: []string{sound.addr.String()}})
 	if err != nil || reply.Upstream != sound.addr.String() {
 		t.Errorf("reply of %s, %v", reply.Upstream, err)
 	}
 	refuses.Store(true) // so there is nobody else to ask
-	if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{CD: true}); err == nil || !strings.Contains(err.Error(), "is danelaw itself") {
+	if _, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{CD: true}); err == nil ||
+		!strings.Contains(err.Error(), "is danelaw itself") {
 		t.Errorf("got %v", err)
 	}
 	for _, a := range self.got("udp") {
@@ -74,7 +78,8 @@ func TestLoopGuessed(t *testing.T) {
 			t.Errorf("%s came back", name)
 		}
 	}
-	if !IsProbe(question("abcdefgh.", dns.TypeA)) || IsProbe(question("www.example.", dns.TypeA)) || IsProbe(question("abcdefgh.", dns.TypeMX)) {
+	if !IsProbe(question("abcdefgh.", dns.TypeA)) || IsProbe(question("www.example.", dns.TypeA)) ||
+		IsProbe(question("abcdefgh.", dns.TypeMX)) {
 		t.Error("another form")
 	}
 }

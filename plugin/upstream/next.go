@@ -67,8 +67,8 @@ func (b *below) serve(ctx context.Context, w *capture, m *dns.Msg) (err error) {
 	return faultf(Invalid, "wrote no reply")
 }
 
-// accept checks and copies what was written: it may be shared with the plugin's cache. What octets the plugin lost when it
-// read its own upstream's reply are not to be had here (V-29).
+// accept checks and copies what was written: it may be shared with the plugin's cache. What octets the plugin lost when
+// it read its own upstream's reply are not to be had here (V-29).
 func (b *below) accept(q query, m *dns.Msg) (fetch.Reply, error) {
 	if !m.Response || len(m.Question) != 1 || m.Question[0].Qtype != q.Qtype || m.Question[0].Qclass != q.Qclass ||
 		!strings.EqualFold(m.Question[0].Name, q.Name) {

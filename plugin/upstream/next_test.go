@@ -55,7 +55,8 @@ func TestNextForward(t *testing.T) {
 		t.Errorf("reply of %d octets from %q", reply.Size, reply.Upstream)
 	}
 	m := s.got("udp")[0].msg
-	if opt := m.IsEdns0(); opt == nil || !opt.Do() || opt.UDPSize() != defaultEDNSSize || !m.RecursionDesired || !m.CheckingDisabled {
+	if opt := m.IsEdns0(); opt == nil || !opt.Do() || opt.UDPSize() != defaultEDNSSize ||
+		!m.RecursionDesired || !m.CheckingDisabled {
 		t.Errorf("sent %v", m)
 	}
 	for _, err := range parallel(t, set, 6) {
@@ -123,7 +124,8 @@ func (handler) Name() string { return "test" }
 // What plugins may do instead of answering; each is a failure that says so.
 func TestNextMisbehaves(t *testing.T) {
 	leakless(t)
-	const refusal, network, invalid = dns.ExtendedErrorCodeNoReachableAuthority, dns.ExtendedErrorCodeNetworkError, dns.ExtendedErrorCodeInvalidData
+	const refusal, network, invalid = dns.ExtendedErrorCodeNoReachableAuthority, dns.ExtendedErrorCodeNetworkError,
+		dns.ExtendedErrorCodeInvalidData
 	write := func(change func(m *dns.Msg)) handler {
 		return func(_ context.Context, w dns.ResponseWriter, m *dns.Msg) (int, error) {
 			reply := new(dns.Msg)
@@ -137,19 +139,34 @@ func TestNextMisbehaves(t *testing.T) {
 		code uint16
 		text string
 	}{
-		"an RCODE and nothing written": {func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { return dns.RcodeRefused, nil }, refusal, "answered REFUSED"},
+		"an RCODE and nothing written": {func(context.Context, dns.ResponseWriter, *dns.Msg) (int,
+			error) {
+			return dns.RcodeRefused, nil
+		}, refusal, "answered REFUSED"},
 		"an error": {func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) {
 			return dns.RcodeServerFailure, errors.New("no luck")
 		}, network, "failed: no luck"},
-		"nothing at all":         {func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { return dns.RcodeSuccess, nil }, invalid, "wrote no reply"},
-		"a panic":                {func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { panic("oh dear") }, network, "panicked: oh dear"},
-		"another question":       {write(func(m *dns.Msg) { m.Question[0].Name = "example.net." }), invalid, "replied to another question"},
-		"another type":           {write(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeTXT }), invalid, "replied to another question"},
-		"another class":          {write(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }), invalid, "replied to another question"},
-		"no question":            {write(func(m *dns.Msg) { m.Question = nil }), invalid, "replied to another question"},
-		"a query":                {write(func(m *dns.Msg) { m.Response = false }), invalid, "replied to another question"},
-		"REFUSED":                {write(func(m *dns.Msg) { m.Rcode = dns.RcodeRefused }), refusal, "answered REFUSED"},
-		"truncated over TCP too": {write(func(m *dns.Msg) { m.Truncated = true }), invalid, "truncated its reply over TCP"},
+		"nothing at all": {func(context.Context, dns.ResponseWriter, *dns.Msg) (int,
+			error) {
+			return dns.RcodeSuccess, nil
+		}, invalid, "wrote no reply"},
+		"a panic": {func(context.Context, dns.ResponseWriter, *dns.Msg) (int,
+			error) {
+			panic("oh dear")
+		}, network, "panicked: oh dear"},
+		"another question": {write(func(m *dns.Msg) { m.Question[0].Name = "example.net." }), invalid,
+			"replied to another question"},
+		"another type": {write(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeTXT }), invalid,
+			"replied to another question"},
+		"another class": {write(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }), invalid,
+			"replied to another question"},
+		"no question": {write(func(m *dns.Msg) { m.Question = nil }), invalid,
+			"replied to another question"},
+		"a query": {write(func(m *dns.Msg) { m.Response = false }), invalid,
+			"replied to another question"},
+		"REFUSED": {write(func(m *dns.Msg) { m.Rcode = dns.RcodeRefused }), refusal, "answered REFUSED"},
+		"truncated over TCP too": {write(func(m *dns.Msg) { m.Truncated = true }), invalid,
+			"truncated its reply over TCP"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := exchange(t, nextSet(t, tt.next))

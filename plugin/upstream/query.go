@@ -20,7 +20,8 @@ type query struct {
 	size uint16 // the EDNS size to advertise (S-1)
 	// again: it is outstanding at the same upstream already, and this is one more copy.
 	again bool
-	// spare: it is a copy over TCP, where a path that loses datagrams is no obstacle. That TCP fails says nothing of the upstream.
+	// spare: it is a copy over TCP, where a path that loses datagrams is no obstacle. That TCP fails says nothing of
+	// the upstream.
 	spare bool
 	// further: it is a further try of V-14, which is of no use if it comes to the same.
 	further bool
@@ -84,8 +85,8 @@ func randomID() uint16 {
 // qrAndOpcode are the bits of the third octet that tell a reply to a query, 0x80, from all else.
 const qrAndOpcode = 0xF8
 
-// matches reports whether wire is a reply to the query asked: same ID, QR set, opcode QUERY and the same question, its name
-// without case (S-6, RFC 4343 section 3): some upstreams give it back as they first met it, or in capitals.
+// matches reports whether wire is a reply to the query asked: same ID, QR set, opcode QUERY and the same question, its
+// name without case (S-6, RFC 4343 section 3): some upstreams give it back as they first met it, or in capitals.
 func matches(wire, asked []byte) bool {
 	end, err := nameEnd(asked, headerSize, len(asked))
 	if err != nil || len(wire) < end+questionFixed {
@@ -117,8 +118,8 @@ func lower(c byte) byte {
 // truncated reports whether the TC bit of a message is set.
 func truncated(wire []byte) bool { return wire[2]&2 != 0 }
 
-// bareError reports whether wire is an error about the query asked that leaves out the question, as servers send it that could not read the
-// query, or say so (RFC 6891 section 7). It is worth no more than its RCODE.
+// bareError reports whether wire is an error about the query asked that leaves out the question, as servers send it
+// that could not read the query, or say so (RFC 6891 section 7). It is worth no more than its RCODE.
 func bareError(wire, asked []byte) bool {
 	if len(wire) < headerSize || !bytes.Equal(wire[:2], asked[:2]) || wire[2]&qrAndOpcode != 0x80 {
 		return false
@@ -140,14 +141,15 @@ func usable(q dns.Question, m *dns.Msg) error {
 	case refuses(m.Rcode):
 		return faultf(Refusal, "answered %s%s", rcodeName(m.Rcode), extendedErrors(m))
 	case referral(q, m):
-		return faultf(Refusal, "answered with a referral; it must be a recursive resolver, or authoritative for the name")
+		return faultf(Refusal, "answered with a referral; "+
+			"it must be a recursive resolver, or authoritative for the name")
 	}
 	return nil
 }
 
-// referral reports whether m only names other servers: from one that neither is authoritative nor recurses. One that names those of a
-// zone asked for its DS, and brings the signed proof that it has none (RFC 5155 section 7.2.7, RFC 4035 section 3.1.4), is all
-// the answer there can be.
+// referral reports whether m only names other servers: from one that neither is authoritative nor recurses. One that
+// names those of a zone asked for its DS, and brings the signed proof that it has none (RFC 5155 section 7.2.7, RFC
+// 4035 section 3.1.4), is all the answer there can be.
 func referral(q dns.Question, m *dns.Msg) bool {
 	if m.Rcode != dns.RcodeSuccess || len(m.Answer) > 0 || m.Authoritative || m.RecursionAvailable {
 		return false
@@ -178,8 +180,8 @@ func rcodeName(rcode int) string {
 	return fmt.Sprintf("RCODE %d", rcode)
 }
 
-// extendedErrors carries the reasons that an upstream gave into our sentence (S-15). They are quoted, as anyone may have
-// written them.
+// extendedErrors carries the reasons that an upstream gave into our sentence (S-15). They are quoted, as anyone may
+// have written them.
 func extendedErrors(m *dns.Msg) string {
 	var b strings.Builder
 	if opt := m.IsEdns0(); opt != nil {

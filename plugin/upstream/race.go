@@ -12,10 +12,12 @@ import (
 )
 
 const (
-	// datagramsFirst is how many copies go out to one upstream before one goes over TCP, where the kernel repeats what is lost.
+	// datagramsFirst is how many copies go out to one upstream before one goes over TCP, where the kernel repeats what
+	// is lost.
 	datagramsFirst = 2
-	// A question is put to one upstream so often at most: who has not heard it then does not, and copies of what nobody answers are the
-	// better part of the work when there is much of it. Who comes for it later may have it put once more.
+	// A question is put to one upstream so often at most: who has not heard it then does not, and copies of what nobody
+	// answers are the better part of the work when there is much of it. Who comes for it later may have it put once
+	// more.
 	mostCopies = 4
 	busyCopies = 2 // when half of the sockets are open
 	// socketsPerQuestion is how many sockets one question holds at most, whatever the number of upstreams.
@@ -59,9 +61,9 @@ type arrival struct {
 var errBeaten = errors.New("another was quicker")
 
 // run asks the first at once; the next at once when one fails, each upstream once; and sends a further copy after each
-// of the times of copyAfter: to the next that is still in the race, or to the same if it is alone, of those
-// to the same the third over TCP. Copies to the same go out from the same socket, and only while somebody waits. If there is no usable
-// reply it returns what each did.
+// of the times of copyAfter: to the next that is still in the race, or to the same if it is alone, of those to the same
+// the third over TCP. Copies to the same go out from the same socket, and only while somebody waits. If there is no
+// usable reply it returns what each did.
 func run(ctx context.Context, q query, field []*upstream) (fetch.Reply, []outcome) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errBeaten) // of those who lose

@@ -1,11 +1,11 @@
-// Package upstream puts questions to upstreams: over UDP with TCP where UDP does not do, over TLS, over HTTPS, or through
-// the next plugin of the CoreDNS chain. It implements [fetch.Exchanger] and judges nothing: whatever transport brought it,
-// a reply is evidence and no more (S-12).
+// Package upstream puts questions to upstreams: over UDP with TCP where UDP does not do, over TLS, over HTTPS, or
+// through the next plugin of the CoreDNS chain. It implements [fetch.Exchanger] and judges nothing: whatever transport
+// brought it, a reply is evidence and no more (S-12).
 //
 // What it promises of an address (a port and an ID for each question, copies of lost questions, the choice of another
 // upstream for V-14, the fitness test S-13) it cannot promise of the next plugin, which chooses its upstreams and its
-// sockets itself: there, Try.Avoid has no effect, replies are trusted to answer the question sent, truncation is retried
-// as best the plugin can, and the fitness test finds the plugin fit as a whole or not at all.
+// sockets itself: there, Try.Avoid has no effect, replies are trusted to answer the question sent, truncation is
+// retried as best the plugin can, and the fitness test finds the plugin fit as a whole or not at all.
 package upstream
 
 import (
@@ -30,7 +30,8 @@ const (
 	maxEDNSSize     = datagramSize
 )
 
-// Route sends the questions for names at and below From to the upstreams To, in order of preference. The longest From wins.
+// Route sends the questions for names at and below From to the upstreams To, in order of preference. The longest From
+// wins.
 type Route struct {
 	From string
 	To   []Address
@@ -123,7 +124,8 @@ func (s *Set) fromAddresses(to []Address, known map[Address]*upstream, c Config)
 	return upstreams
 }
 
-// unusedName names the upstream at an address. What tells two services of one server apart may have been shortened away.
+// unusedName names the upstream at an address. What tells two services of one server apart may have been shortened
+// away.
 func (s *Set) unusedName(a Address) string {
 	name := a.String()
 	for n := 2; slices.ContainsFunc(s.upstreams, func(u *upstream) bool { return u.name == name }); n++ {
@@ -142,7 +144,8 @@ func (s *Set) route(name string) ([]*upstream, bool) {
 	return nil, false
 }
 
-// responsible returns the upstreams for a question. DS is data of the parent (V-8), so the parent's upstreams are asked.
+// responsible returns the upstreams for a question. DS is data of the parent (V-8), so the parent's upstreams are
+// asked.
 func (s *Set) responsible(q dns.Question) ([]*upstream, bool) {
 	if q.Qtype == dns.TypeDS {
 		return s.route(dnssec.Parent(q.Name))
@@ -175,8 +178,8 @@ func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.
 }
 
 // order sorts upstreams: as given, the dead after the others. Those to avoid and, after them, the unfit (S-13) are a
-// reserve, asked when all others have failed: were they to get the second copy of a question that takes long, their useless
-// reply would win. If nobody else is alive there is no reason to wait.
+// reserve, asked when all others have failed: were they to get the second copy of a question that takes long, their
+// useless reply would win. If nobody else is alive there is no reason to wait.
 func order(upstreams []*upstream, avoid []string) (first, reserve []*upstream) {
 	var dead, unfit []*upstream
 	for _, u := range upstreams {
@@ -202,7 +205,8 @@ func order(upstreams []*upstream, avoid []string) (first, reserve []*upstream) {
 // probeTimeout is how long a dead upstream has to show that it lives.
 const probeTimeout = 3 * time.Second
 
-// probe puts q also to those dead upstreams that are to be tried again. Their replies do not count; nobody waits for them.
+// probe puts q also to those dead upstreams that are to be tried again. Their replies do not count; nobody waits for
+// them.
 func (s *Set) probe(q query, upstreams []*upstream) {
 	for _, u := range upstreams {
 		if u.health.due(s.clock()) {

@@ -69,7 +69,8 @@ func TestFailureSentence(t *testing.T) {
 	gone := closedPort(t)
 	_, err := exchange(t, rootSet(t, talkative.plain(), gone))
 	wantFailure(t, err, dns.ExtendedErrorCodeNoReachableAuthority,
-		talkative.addr.String()+` answered SERVFAIL (EDE 7 "expired\nlong ago") (EDE 0 "`+strings.Repeat("x", 100)+`"); `,
+		talkative.addr.String()+` answered SERVFAIL (EDE 7 "expired\nlong ago") (EDE 0 "`+
+			strings.Repeat("x", 100)+`"); `,
 		gone.String()+" failed over UDP: connection refused")
 	_, err = exchange(t, rootSet(t, gone))
 	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError)
@@ -101,7 +102,8 @@ func TestAvoid(t *testing.T) {
 		"there is no other": {[]Address{bogus.plain()}, bogus},
 		"the other is gone": {[]Address{bogus.plain(), closedPort(t)}, bogus},
 	} {
-		reply, err := rootSet(t, tt.to...).Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{N: 1, CD: true, Avoid: []string{bogus.addr.String()}})
+		reply, err := rootSet(t, tt.to...).Exchange(ctxFor(t, longEnough), mxQuestion,
+			fetch.Try{N: 1, CD: true, Avoid: []string{bogus.addr.String()}})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if reply.Upstream != tt.want.addr.String() {
@@ -126,7 +128,8 @@ func TestUpstreamGoesAwayAndReturns(t *testing.T) {
 	}
 	from(second.addr)
 	if meter.alive.Load() || meter.changed.Load() != 1 || meter.reason.Load() != Network {
-		t.Errorf("the meter was told of %d changes, alive %v, reason %v", meter.changed.Load(), meter.alive.Load(), meter.reason.Load())
+		t.Errorf("the meter was told of %d changes, alive %v, reason %v", meter.changed.Load(), meter.alive.Load(),
+			meter.reason.Load())
 	}
 	before := meter.failed.Load()
 	from(second.addr)
@@ -211,23 +214,28 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// The second copy waits as long as replies have taken, within bounds: soon on a quick path, and not for jitter, or the slower replies
-// among many quick ones.
+// The second copy waits as long as replies have taken, within bounds: soon on a quick path, and not for jitter, or the
+// slower replies among many quick ones.
 func TestPatience(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	ms := func(f float64) time.Duration { return time.Duration(f * float64(time.Millisecond)) }
-	fetched := func() time.Duration { return ms(20 * math.Exp(r.NormFloat64())) } // 20 ms in the median, 100 for one in twenty
+	// 20 ms in the median, 100 for one in twenty
+	fetched := func() time.Duration { return ms(20 * math.Exp(r.NormFloat64())) }
 	for name, tt := range map[string]struct {
 		next        func() time.Duration
 		least, most time.Duration // patience after the first and at the end
 		copies      int           // of 1000 questions, at most
 	}{
-		"loopback":      {func() time.Duration { return ms(0.5) }, quickCopy, quickCopy, 0},
-		"jitter":        {func() time.Duration { return ms(10 + 30*r.Float64()) }, quickCopy, 150 * time.Millisecond, 0},
-		"far":           {func() time.Duration { return ms(300 + 20*r.Float64()) }, 300 * time.Millisecond, 970 * time.Millisecond, 50},
-		"all fetched":   {fetched, quickCopy, lastCopy, 50},
-		"half cached":   {func() time.Duration { return []time.Duration{ms(0.5), fetched()}[r.IntN(2)] }, quickCopy, lastCopy, 60},
-		"mostly cached": {func() time.Duration { return []time.Duration{ms(0.5), fetched()}[max(0, r.IntN(20)-18)] }, quickCopy, lastCopy, 20},
+		"loopback": {func() time.Duration { return ms(0.5) }, quickCopy, quickCopy, 0},
+		"jitter": {func() time.Duration { return ms(10 + 30*r.Float64()) }, quickCopy,
+			150 * time.Millisecond, 0},
+		"far": {func() time.Duration { return ms(300 + 20*r.Float64()) }, 300 * time.Millisecond,
+			970 * time.Millisecond, 50},
+		"all fetched": {fetched, quickCopy, lastCopy, 50},
+		"half cached": {func() time.Duration { return []time.Duration{ms(0.5), fetched()}[r.IntN(2)] },
+			quickCopy, lastCopy, 60},
+		"mostly cached": {func() time.Duration { return []time.Duration{ms(0.5), fetched()}[max(0, r.IntN(20)-18)] },
+			quickCopy, lastCopy, 20},
 		"beyond bounds": {func() time.Duration { return time.Minute }, lastCopy, lastCopy, 1000},
 	} {
 		var h health
@@ -267,8 +275,8 @@ func TestCopyAfter(t *testing.T) {
 	}
 }
 
-// What is lost on a quick path is sent again as soon as the path is quick, however much is lost: the time of a reply is counted from the
-// copy that it answers.
+// What is lost on a quick path is sent again as soon as the path is quick, however much is lost: the time of a reply is
+// counted from the copy that it answers.
 func TestLossDoesNotSlow(t *testing.T) {
 	leakless(t)
 	clock := world.NewClock(time.Now())
@@ -305,7 +313,8 @@ func TestBeatenWithoutReplyIsMissed(t *testing.T) {
 	for range 1 + maxMissed {
 		wantMX(t, set)
 	}
-	eventually(t, "the silent upstream to count as dead", func() bool { return meter.changed.Load() == 1 && !meter.alive.Load() })
+	eventually(t, "the silent upstream to count as dead",
+		func() bool { return meter.changed.Load() == 1 && !meter.alive.Load() })
 	before := len(silent.got("udp"))
 	wantMX(t, set)
 	if len(silent.got("udp")) != before {
@@ -328,11 +337,14 @@ func TestRoutes(t *testing.T) {
 		qtype uint16
 		want  *server
 	}{
-		{".", dns.TypeMX, root}, {".", dns.TypeDS, root}, {"example.", dns.TypeMX, root}, {"example.", dns.TypeDS, root},
+		{".", dns.TypeMX, root}, {".", dns.TypeDS, root}, {"example.", dns.TypeMX, root},
+		{"example.", dns.TypeDS, root},
 		{"notcorp.example.", dns.TypeMX, root},
-		{"corp.example.", dns.TypeMX, corp}, {"corp.example.", dns.TypeDNSKEY, corp}, {"corp.example.", dns.TypeDS, root},
+		{"corp.example.", dns.TypeMX, corp}, {"corp.example.", dns.TypeDNSKEY, corp},
+		{"corp.example.", dns.TypeDS, root},
 		{"a.corp.example.", dns.TypeDS, corp}, {"lab.corp.example.", dns.TypeDS, corp},
-		{"lab.corp.example.", dns.TypeMX, lab}, {"x.y.lab.corp.example.", dns.TypeMX, lab}, {"x.lab.corp.example.", dns.TypeDS, lab},
+		{"lab.corp.example.", dns.TypeMX, lab}, {"x.y.lab.corp.example.", dns.TypeMX, lab},
+		{"x.lab.corp.example.", dns.TypeDS, lab},
 	} {
 		reply, err := set.Exchange(ctxFor(t, longEnough), question(tt.name, tt.qtype), fetch.Try{})
 		if err != nil {
@@ -418,7 +430,8 @@ func TestMissedQuestionsCountOnce(t *testing.T) {
 		wantFailure(t, <-ended, dns.ExtendedErrorCodeNoReachableAuthority)
 		eventually(t, "the question to be noted", func() bool { return missed(set.upstreams[0]) == i+1 })
 	}
-	eventually(t, "the upstream to count as dead", func() bool { return meter.changed.Load() == 1 && !meter.alive.Load() })
+	eventually(t, "the upstream to count as dead",
+		func() bool { return meter.changed.Load() == 1 && !meter.alive.Load() })
 }
 
 // missed tells how many questions in a row are noted as missed.
@@ -431,7 +444,8 @@ func missed(u *upstream) int {
 // L-12, L-6a: our own bound is a limit, and no fault of the upstream.
 func TestBusyIsALimit(t *testing.T) {
 	f := failure(mxQuestion, []outcome{{"192.0.2.1:53", errBusy}})
-	if !f.Limit() || f.Code != dns.ExtendedErrorCodeOther || !strings.Contains(f.Text, "192.0.2.1:53 has 16384 questions outstanding") {
+	if !f.Limit() || f.Code != dns.ExtendedErrorCodeOther ||
+		!strings.Contains(f.Text, "192.0.2.1:53 has 16384 questions outstanding") {
 		t.Errorf("got %+v", f)
 	}
 	meter := new(counts)
@@ -444,7 +458,8 @@ func TestBusyIsALimit(t *testing.T) {
 
 // L-12, L-6a: that this host has no more sockets is a limit, and kills no upstream.
 func TestOutOfSocketsIsALimit(t *testing.T) {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRINUSE} {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS,
+		syscall.ENOMEM, syscall.EADDRINUSE} {
 		err := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}
 		f := unreachable("could not be asked over UDP", err)
 		set := newSet(t, Config{Routes: []Route{{".", []Address{{}}}}})
@@ -452,11 +467,13 @@ func TestOutOfSocketsIsALimit(t *testing.T) {
 		if _, alive := set.upstreams[0].health.state(); !alive || f.reason != Busy {
 			t.Errorf("%v: alive %v, counted as %v", errno, alive, f.reason)
 		}
-		if of := failure(mxQuestion, []outcome{{"192.0.2.1:53", f}}); !of.Limit() || !strings.Contains(of.Text, errno.Error()) {
+		if of := failure(mxQuestion, []outcome{{"192.0.2.1:53", f}}); !of.Limit() ||
+			!strings.Contains(of.Text, errno.Error()) {
 			t.Errorf("%v: %+v", errno, of)
 		}
 	}
-	if f := unreachable("failed", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}); f.reason != Network {
+	if f := unreachable("failed", &net.OpError{Op: "dial",
+		Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}); f.reason != Network {
 		t.Errorf("connection refused counts as %v", f.reason)
 	}
 }
@@ -468,7 +485,8 @@ func TestFailureCode(t *testing.T) {
 		faults []*fault
 		want   uint16
 	}{
-		{[]*fault{network}, 23}, {[]*fault{network, network}, 23}, {[]*fault{invalid}, 24}, {[]*fault{nil}, 22}, {[]*fault{network, invalid}, 22},
+		{[]*fault{network}, 23}, {[]*fault{network, network}, 23}, {[]*fault{invalid}, 24}, {[]*fault{nil}, 22},
+		{[]*fault{network, invalid}, 22},
 		{[]*fault{network, invalid, network}, 22}, {[]*fault{faultf(Refusal, "c"), nil}, 22},
 	} {
 		var outcomes []outcome

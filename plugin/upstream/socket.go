@@ -15,8 +15,8 @@ import (
 // portTries is how often another port is tried if one is taken.
 const portTries = 16
 
-// socket is what one question over UDP has for itself, at a port of our choosing: the kernel's choice is not from a CSPRNG (S-6, RFC 5452
-// section 9.2). It is connected, so that the kernel drops what comes from elsewhere.
+// socket is what one question over UDP has for itself, at a port of our choosing: the kernel's choice is not from a
+// CSPRNG (S-6, RFC 5452 section 9.2). It is connected, so that the kernel drops what comes from elsewhere.
 type socket struct {
 	net.Conn
 	give func()
@@ -25,7 +25,8 @@ type socket struct {
 // openSocket opens one to a server, at a random port that is free.
 func openSocket(ctx context.Context, server netip.AddrPort) (s socket, err error) {
 	if !udpSockets.take() {
-		return s, &fault{Busy, fmt.Sprintf("was not asked over UDP: %d sockets are open for that already", udpSockets.most()), errOutstanding}
+		return s, &fault{Busy, fmt.Sprintf("was not asked over UDP: %d sockets are open for that already",
+			udpSockets.most()), errOutstanding}
 	}
 	s.give = sync.OnceFunc(udpSockets.give)
 	for range portTries {
@@ -55,7 +56,8 @@ func (s socket) Close() error {
 	return s.Conn.Close()
 }
 
-// repeater sends a question once more in the way in which it is out, if that may lose it. The zero value and nil know of no way.
+// repeater sends a question once more in the way in which it is out, if that may lose it. The zero value and nil know
+// of no way.
 type repeater struct {
 	mu    sync.Mutex
 	again func() bool

@@ -86,7 +86,8 @@ func TestNoCopiesWhileIdle(t *testing.T) {
 	var wanted atomic.Int32
 	ended := make(chan error)
 	go func() {
-		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{Demand: func() int { return int(wanted.Load()) }})
+		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion,
+			fetch.Try{Demand: func() int { return int(wanted.Load()) }})
 		ended <- err
 	}()
 	time.Sleep(4 * firstCopy)
@@ -99,8 +100,8 @@ func TestNoCopiesWhileIdle(t *testing.T) {
 	}
 }
 
-// Where no socket may be opened any more, the question goes over TCP, whose connection serves many; without TCP it ends by a limit that is
-// held against nobody.
+// Where no socket may be opened any more, the question goes over TCP, whose connection serves many; without TCP it ends
+// by a limit that is held against nobody.
 func TestSocketsAreBounded(t *testing.T) {
 	leakless(t)
 	s := serve(t, func(a *asked) { a.answer(theMX(t)) })
@@ -111,7 +112,8 @@ func TestSocketsAreBounded(t *testing.T) {
 	}
 	set := rootSet(t, withoutTCP(t, func(a *asked) { a.answer(theMX(t)) }))
 	_, err := exchange(t, set)
-	if !errors.Is(err, errOutstanding) || !strings.Contains(err.Error(), "was not asked over UDP: 0 sockets are open for that already") {
+	if !errors.Is(err, errOutstanding) ||
+		!strings.Contains(err.Error(), "was not asked over UDP: 0 sockets are open for that already") {
 		t.Errorf("got %v", err)
 	}
 	if _, alive := set.upstreams[0].health.state(); !alive {
@@ -153,7 +155,8 @@ func TestSocketGivenUpIsNotAFault(t *testing.T) {
 	refuse := func(a *asked) { <-failing; a.rcode(dns.RcodeRefused) }
 	second := serve(t, refuse)
 	third := serve(t, func(a *asked) { fail.Do(func() { close(failing) }); refuse(a) })
-	if reply := wantMX(t, rootSet(t, first.plain(), second.plain(), third.plain())); reply.Upstream != first.addr.String() {
+	if reply := wantMX(t, rootSet(t, first.plain(), second.plain(),
+		third.plain())); reply.Upstream != first.addr.String() {
 		t.Errorf("reply from %s", reply.Upstream)
 	}
 }
@@ -172,22 +175,26 @@ func TestPortsThatAreFree(t *testing.T) {
 		}
 	}
 	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-	write("net/udp", head+"   1: 00000000:4E20 00000000:0000 07 00000000:00000000\n   2: 0100007F:4E21 0100007F:0035 01 00000000:00000000\n")
+	write("net/udp", head+"   1: 00000000:4E20 00000000:0000 07 00000000:00000000\n   2: 0100007F:4E21 0100007F:0035 "+
+		"01 00000000:00000000\n")
 	write("net/udp6", head+"   1: 00000000000000000000000000000000:4E22 00000000000000000000000000000000:0000 07 0:0\n")
-	write("net/tcp", head+"   1: 00000000:4E23 00000000:0000 0A 0:0\n   2: 0100007F:4E24 0100007F:0035 01 0:0\n   odd\n")
+	write("net/tcp", head+"   1: 00000000:4E23 00000000:0000 0A 0:0\n"+
+		"   2: 0100007F:4E24 0100007F:0035 01 0:0\n   odd\n")
 	write("net/tcp6", head+"   1: 00000000000000000000000000000000:4E25 00000000000000000000000000000000:0000 0A 0:0\n")
 	write("sys/net/ipv4/ip_local_reserved_ports", "21000,22001-22003,65535\n")
 	free := (&portPool{root: root}).look()
 	for port, want := range map[uint16]bool{
 		53: false, 1023: false, 1024: true, 1812: false, 5353: false, 51820: false,
 		20000: false, 20001: true, 20002: false, 20003: false, 20004: true, 20005: false,
-		21000: false, 21001: true, 22000: false, 22001: false, 22002: false, 22003: false, 22004: true, 65534: true, 65535: false,
+		21000: false, 21001: true, 22000: false, 22001: false, 22002: false, 22003: false, 22004: true,
+		65534: true, 65535: false,
 	} {
 		if got := slices.Contains(free, port); got != want {
 			t.Errorf("port %d is free: %v, want %v", port, got, want)
 		}
 	}
-	if nowhere := (&portPool{root: filepath.Join(root, "nothing")}).look(); len(nowhere) < 60000 || len(nowhere) <= len(free) {
+	if nowhere := (&portPool{root: filepath.Join(root, "nothing")}).look(); len(nowhere) < 60000 ||
+		len(nowhere) <= len(free) {
 		t.Errorf("%d ports where the system does not tell, %d where it does", len(nowhere), len(free))
 	}
 	write("sys/net/ipv4/ip_local_reserved_ports", "1024-65535\n")
@@ -205,7 +212,8 @@ func TestPortsAreReadAgain(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(root, "sys/net/ipv4"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(root, "sys/net/ipv4/ip_local_reserved_ports"), []byte("40000"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(root, "sys/net/ipv4/ip_local_reserved_ports"),
+		[]byte("40000"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if pool.random(now.Add(portsLife)); len(pool.free) != before {
@@ -248,15 +256,16 @@ func TestPortsAreSpread(t *testing.T) {
 	for range 16000 {
 		parts[pool.random(time.Now())>>12]++
 	}
-	for i, n := range parts { // 1000 each are expected, fewer in the first, where 1024 are missing; ten times the standard deviation
+	// 1000 each are expected, fewer in the first, where 1024 are missing; ten times the standard deviation
+	for i, n := range parts {
 		if n < 500 || n > 1350 {
 			t.Errorf("part %d of 16 has %d", i, n)
 		}
 	}
 }
 
-// A question that has been put as often as it may be is put once more, each time, for clients who come later: an upstream that was away
-// may be back.
+// A question that has been put as often as it may be is put once more, each time, for clients who come later: an
+// upstream that was away may be back.
 func TestCopiesForThoseWhoComeLater(t *testing.T) {
 	leakless(t)
 	bounded(t, 2) // so that two copies are the most
@@ -272,7 +281,8 @@ func TestCopiesForThoseWhoComeLater(t *testing.T) {
 	demand.Store(1)
 	ended := make(chan error)
 	go func() {
-		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{Demand: func() int { return int(demand.Load()) }})
+		_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion,
+			fetch.Try{Demand: func() int { return int(demand.Load()) }})
 		ended <- err
 	}()
 	time.Sleep(firstCopy + 2*steadyCopies)

@@ -21,15 +21,17 @@ import (
 
 // patience is how long a kept connection is waited for.
 type patience struct {
-	dial    time.Duration // until it is open, the TLS handshake included
-	write   time.Duration // until one question is on its way
-	silence time.Duration // with questions outstanding and nothing heard: the peer, or a NAT box on the way, has forgotten it
+	dial  time.Duration // until it is open, the TLS handshake included
+	write time.Duration // until one question is on its way
+	// with questions outstanding and nothing heard: the peer, or a NAT box on the way, has forgotten it
+	silence time.Duration
 	idle    time.Duration // with none outstanding: RFC 7766 section 6.2.3 asks for some seconds
 	pause   time.Duration // before a question is put again that has lost two; twice as long each time
 }
 
 var usualPatience = patience{
-	dial: 3 * time.Second, write: 2 * time.Second, silence: 3 * time.Second, idle: 10 * time.Second, pause: 50 * time.Millisecond,
+	dial: 3 * time.Second, write: 2 * time.Second, silence: 3 * time.Second, idle: 10 * time.Second,
+	pause: 50 * time.Millisecond,
 }
 
 const (
@@ -38,8 +40,8 @@ const (
 	maxApart       = 32      // more of them, for questions that have lost one
 	maxUnasked     = 1024    // replies in a row to no question outstanding: as many may have been given up
 	idsPerConn     = 1 << 16 // a connection that has used all is left
-	// maxLost is on how many connections a question is put that are closed without an answer. The pauses between them, 50 to 400 ms, are so
-	// long that with the further tries of V-14 all is told in the time that a client waits (L-10).
+	// maxLost is on how many connections a question is put that are closed without an answer. The pauses between them,
+	// 50 to 400 ms, are so long that with the further tries of V-14 all is told in the time that a client waits (L-10).
 	maxLost = 6
 )
 
@@ -55,7 +57,8 @@ var errBusy = &fault{Busy, fmt.Sprintf("has %d questions outstanding already", m
 
 var errClosed = faultf(Network, "is no longer asked: shutting down")
 
-// stream asks one server over kept connections, TCP or TLS, with many questions outstanding on each (RFC 7766 section 6.2).
+// stream asks one server over kept connections, TCP or TLS, with many questions outstanding on each (RFC 7766 section
+// 6.2).
 type stream struct {
 	over     string // "TCP" or "TLS", for sentences
 	connect  func(context.Context) (net.Conn, error)
@@ -102,10 +105,10 @@ func newTLS(a Address, config *tls.Config) *stream {
 	})
 }
 
-// ask puts q on a connection. If that is lost before the reply has come it is put again, on a new one (S-5): not on one that all who
-// lost theirs share, since it may be one of their questions that the server or something on the way does not bear. The first time at
-// once, as the server may only have tired of the connection, and then after pauses (RFC 7766 section 6.2.4): it is short of
-// something, or starts anew.
+// ask puts q on a connection. If that is lost before the reply has come it is put again, on a new one (S-5): not on one
+// that all who lost theirs share, since it may be one of their questions that the server or something on the way does
+// not bear. The first time at once, as the server may only have tired of the connection, and then after pauses (RFC
+// 7766 section 6.2.4): it is short of something, or starts anew.
 func (s *stream) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	wire, err := s.pack(q)
 	if err != nil {
@@ -124,8 +127,9 @@ func (s *stream) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	return received(raw)
 }
 
-// mayCome reports whether a question that has failed n times may yet be answered if it is put again. A connection that ended otherwise
-// than by being closed or refused is replaced once, unless datagrams are under way where it fell silent; a spare one is not waited for.
+// mayCome reports whether a question that has failed n times may yet be answered if it is put again. A connection that
+// ended otherwise than by being closed or refused is replaced once, unless datagrams are under way where it fell
+// silent; a spare one is not waited for.
 func mayCome(q query, n int, err error) bool {
 	_, gone := errors.AsType[*lost](err)
 	if n == 1 {
@@ -140,7 +144,8 @@ func closed(err error) bool {
 		func(e error) bool { return errors.Is(err, e) })
 }
 
-// wait pauses before a question is put the nth time again, for longer each time, and reports whether there is time left for that.
+// wait pauses before a question is put the nth time again, for longer each time, and reports whether there is time left
+// for that.
 func wait(ctx context.Context, pause time.Duration, n int) bool {
 	if n == 1 {
 		return true
@@ -172,8 +177,8 @@ func (s *stream) once(ctx context.Context, wire []byte, again bool) ([]byte, err
 	return raw, err
 }
 
-// place finds room for a question, on a new connection if need be. Questions that come while a connection is being opened
-// share it.
+// place finds room for a question, on a new connection if need be. Questions that come while a connection is being
+// opened share it.
 func (s *stream) place(wire []byte, again bool) (*conn, *call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,7 +194,8 @@ func (s *stream) place(wire []byte, again bool) (*conn, *call, error) {
 	return s.start(wire, &s.conns, maxConns, s.patience)
 }
 
-// placeApart gives a question a connection of its own, which ends with it; where there are too many they are shared out.
+// placeApart gives a question a connection of its own, which ends with it; where there are too many they are shared
+// out.
 func (s *stream) placeApart(wire []byte) (*conn, *call, error) {
 	s.apart = open(s.apart)
 	if len(s.apart) == maxApart {
@@ -250,7 +256,8 @@ type call struct {
 	reply  chan []byte
 }
 
-// lost is the end of a connection that had been open, or was closed as TLS was to begin on it: its questions may be put again elsewhere.
+// lost is the end of a connection that had been open, or was closed as TLS was to begin on it: its questions may be put
+// again elsewhere.
 type lost struct {
 	text string // what could not be done over it
 	err  error

@@ -68,7 +68,8 @@ func gather(t testing.TB, n int) func(*asked) {
 // S-5, S-9: questions share one connection, and their answers may come in any order.
 func TestPipelining(t *testing.T) {
 	leakless(t)
-	for name, server := range map[string]func(testing.TB, func(*asked)) (*server, *Set){"TCP": tcpServer, "TLS": tlsServer} {
+	for name, server := range map[string]func(testing.TB, func(*asked)) (*server,
+		*Set){"TCP": tcpServer, "TLS": tlsServer} {
 		s, set := server(t, gather(t, 6))
 		for _, err := range parallel(t, set, 6) {
 			if err != nil {
@@ -136,13 +137,19 @@ func TestTLSRefused(t *testing.T) {
 		clock  func() time.Time
 		text   string
 	}{
-		"another name":    {certified(t, ca, "other.example"), time.Now, "certificate is valid for other.example, not dot.example"},
-		"a rude name":     {certified(t, ca, "\x1b[2J.example"), time.Now, "certificate is valid for \\u001b[2J.example, not dot.example"}, // S-15
-		"another CA":      {certified(t, otherCA, "dot.example"), time.Now, "certificate signed by unknown authority"},
-		"TLS 1.1":         {old, time.Now, "protocol version"},
-		"no TLS":          {nil, time.Now, "could not be reached over TLS"},
-		"a clock in 1970": {certified(t, ca, "dot.example"), func() time.Time { return time.Unix(0, 0) }, "not yet valid"}, // T-14
-		"a clock in 2100": {certified(t, ca, "dot.example"), func() time.Time { return time.Unix(4102444800, 0) }, "expired"},
+		"another name": {certified(t, ca, "other.example"), time.Now,
+			"certificate is valid for other.example, not dot.example"},
+		// S-15
+		"a rude name": {certified(t, ca, "\x1b[2J.example"), time.Now,
+			"certificate is valid for \\u001b[2J.example, not dot.example"},
+		"another CA": {certified(t, otherCA, "dot.example"), time.Now, "certificate signed by unknown authority"},
+		"TLS 1.1":    {old, time.Now, "protocol version"},
+		"no TLS":     {nil, time.Now, "could not be reached over TLS"},
+		// T-14
+		"a clock in 1970": {certified(t, ca, "dot.example"), func() time.Time { return time.Unix(0, 0) },
+			"not yet valid"},
+		"a clock in 2100": {certified(t, ca, "dot.example"), func() time.Time { return time.Unix(4102444800, 0) },
+			"expired"},
 	} {
 		handle := func(a *asked) { a.answer(theMX(t)) }
 		var s *server
@@ -203,8 +210,8 @@ func streamOf(set *Set) *stream {
 	return set.upstreams[0].carrier.(*stream)
 }
 
-// S-5, RFC 7766 section 6.2.4: connections that are closed without an answer are tried again and again, with pauses, while time is left,
-// but not without end.
+// S-5, RFC 7766 section 6.2.4: connections that are closed without an answer are tried again and again, with pauses,
+// while time is left, but not without end.
 func TestClosedIsRetriedWithPauses(t *testing.T) {
 	leakless(t)
 	for _, name := range []string{"TCP", "TLS"} {
@@ -245,7 +252,8 @@ func TestNoPauseBeyondTheEnd(t *testing.T) {
 func TestServerStartsAnew(t *testing.T) {
 	leakless(t)
 	for name, during := range map[string]error{
-		"refused": os.NewSyscallError("connect", syscall.ECONNREFUSED), "reset": os.NewSyscallError("read", syscall.ECONNRESET), "closed": io.EOF,
+		"refused": os.NewSyscallError("connect", syscall.ECONNREFUSED),
+		"reset":   os.NewSyscallError("read", syscall.ECONNRESET), "closed": io.EOF,
 	} {
 		s := serve(t, func(a *asked) {
 			if a.conn == 1 {
@@ -272,7 +280,8 @@ func TestServerStartsAnew(t *testing.T) {
 // A connection cut in mid-answer: each question outstanding on it goes to a new connection.
 func TestCutInMidAnswer(t *testing.T) {
 	leakless(t)
-	for name, server := range map[string]func(testing.TB, func(*asked)) (*server, *Set){"TCP": tcpServer, "TLS": tlsServer} {
+	for name, server := range map[string]func(testing.TB, func(*asked)) (*server,
+		*Set){"TCP": tcpServer, "TLS": tlsServer} {
 		all := make(chan struct{}, 6)
 		s, set := server(t, func(a *asked) {
 			if a.conn > 1 {
@@ -298,11 +307,12 @@ func TestCutInMidAnswer(t *testing.T) {
 	}
 }
 
-// A server that closes each connection after one answer fails no question, nor does one that closes it for one of the questions there:
-// on the second connection they are apart.
+// A server that closes each connection after one answer fails no question, nor does one that closes it for one of the
+// questions there: on the second connection they are apart.
 func TestOneAnswerPerConnection(t *testing.T) {
 	leakless(t)
-	for name, server := range map[string]func(testing.TB, func(*asked)) (*server, *Set){"TCP": tcpServer, "TLS": tlsServer} {
+	for name, server := range map[string]func(testing.TB, func(*asked)) (*server,
+		*Set){"TCP": tcpServer, "TLS": tlsServer} {
 		var mu sync.Mutex
 		first := 0
 		answered := map[int]bool{}
@@ -373,7 +383,8 @@ func TestUnaskedReplies(t *testing.T) {
 	}
 }
 
-// Replies to no question outstanding, and late ones, are ignored; one to another question under the right ID is not usable.
+// Replies to no question outstanding, and late ones, are ignored; one to another question under the right ID is not
+// usable.
 func TestStreamMismatches(t *testing.T) {
 	leakless(t)
 	_, set := tcpServer(t, func(a *asked) {
@@ -500,7 +511,8 @@ func TestDialFails(t *testing.T) {
 	hang.patience.dial = time.Millisecond
 	defer hang.close()
 	_, err := hang.ask(ctxFor(t, longEnough), theQuery)
-	if f, ok := errors.AsType[*fault](err); !ok || f.reason != Timeout || f.text != "could not be reached over TCP: no reply" {
+	if f, ok := errors.AsType[*fault](err); !ok || f.reason != Timeout ||
+		f.text != "could not be reached over TCP: no reply" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -215,7 +215,8 @@ func noTCP(err error) bool {
 func (d *datagram) retry(q query) {
 	ctx, cancel := context.WithTimeout(d.stream.ctx, probeTimeout)
 	defer cancel()
-	defer func() { recover() }() // S-27: what panics here does so on the way of a client's question too, and is told there
+	// S-27: what panics here does so on the way of a client's question too, and is told there
+	defer func() { recover() }()
 	q.repeater = nil
 	if reply, _, err := d.once(ctx, q, withCookie); err == nil && !vain(q, reply.Msg) {
 		d.cookies.mended()

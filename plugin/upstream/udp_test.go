@@ -35,7 +35,8 @@ func TestQuestionAsSent(t *testing.T) {
 		}
 		m := s.got(network)[0].msg
 		opt := m.IsEdns0()
-		if !m.RecursionDesired || m.CheckingDisabled != try.CD || opt == nil || !opt.Do() || opt.UDPSize() != 1400 || m.Question[0] != mxQuestion {
+		if !m.RecursionDesired || m.CheckingDisabled != try.CD || opt == nil || !opt.Do() || opt.UDPSize() != 1400 ||
+			m.Question[0] != mxQuestion {
 			t.Errorf("%+v: sent %v", try, m)
 		}
 		if reply.Upstream != s.addr.String() || reply.Size == 0 {
@@ -95,8 +96,8 @@ func TestLostPackets(t *testing.T) {
 	}
 }
 
-// A path that loses all datagrams does not lose the question: the third copy goes over TCP. Where TCP is refused that is held
-// against nobody, and a datagram that gets through later is taken.
+// A path that loses all datagrams does not lose the question: the third copy goes over TCP. Where TCP is refused that
+// is held against nobody, and a datagram that gets through later is taken.
 func TestThirdCopyOverTCP(t *testing.T) {
 	leakless(t)
 	s := serve(t, func(a *asked) {
@@ -284,7 +285,8 @@ func TestTruncatedWithoutTCP(t *testing.T) {
 	leakless(t)
 	crippled := withoutTCP(t, func(a *asked) { a.truncate() })
 	_, err := exchange(t, rootSet(t, crippled))
-	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, crippled.String()+" truncated its reply over UDP and then could not be reached over TCP: connection refused")
+	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, crippled.String()+
+		" truncated its reply over UDP and then could not be reached over TCP: connection refused")
 
 	s := serve(t, func(a *asked) { a.answer(theMX(t)) })
 	wantMX(t, rootSet(t, crippled, s.plain()))
@@ -312,7 +314,8 @@ func wantFailure(t testing.TB, err error, code uint16, texts ...string) {
 	if !ok {
 		t.Fatalf("got %v, want a failure", err)
 	}
-	if f.Code != code || f.Owner != mxQuestion.Name || f.Type != mxQuestion.Qtype || !errors.Is(f, ErrUpstream) || f.Limit() {
+	if f.Code != code || f.Owner != mxQuestion.Name || f.Type != mxQuestion.Qtype || !errors.Is(f, ErrUpstream) ||
+		f.Limit() {
 		t.Errorf("got %+v, want EDE %d", f, code)
 	}
 	for _, text := range append(texts, "example.com. MX: ") {
@@ -431,8 +434,10 @@ func TestUsableReplies(t *testing.T) {
 		"empty without anything": func(m *dns.Msg) { m.RecursionAvailable = false },
 		"without OPT":            func(m *dns.Msg) { m.Extra = nil },
 		"NS from a recursor":     func(m *dns.Msg) { m.Ns = []dns.RR{ns} },
-		"NS from an authority":   func(m *dns.Msg) { m.Ns, m.RecursionAvailable, m.Authoritative = []dns.RR{ns}, false, true },
-		"NS beside an SOA":       func(m *dns.Msg) { m.Ns, m.RecursionAvailable = []dns.RR{ns, soa}, false },
+		"NS from an authority": func(m *dns.Msg) {
+			m.Ns, m.RecursionAvailable, m.Authoritative = []dns.RR{ns}, false, true
+		},
+		"NS beside an SOA": func(m *dns.Msg) { m.Ns, m.RecursionAvailable = []dns.RR{ns, soa}, false },
 		"NS of another name": func(m *dns.Msg) {
 			m.Ns, m.RecursionAvailable = []dns.RR{newRR(t, "net. 300 IN NS a.gtld-servers.net.")}, false
 		},
@@ -448,7 +453,8 @@ func TestUsableReplies(t *testing.T) {
 	}
 }
 
-// V-14: a referral is evidence if it answers DS and brings its signed proof, in any case of letters; else it is of no use.
+// V-14: a referral is evidence if it answers DS and brings its signed proof, in any case of letters; else it is of no
+// use.
 func TestReferralWithProof(t *testing.T) {
 	ns := newRR(t, "Example.com. 300 IN NS ns.example.com.")
 	above := newRR(t, "com. 300 IN NS a.gtld-servers.net.")

@@ -42,9 +42,9 @@ var (
 	errOPT       = errors.New("its OPT record is malformed, misplaced or not the only one")
 )
 
-// unpack reads a message record by record. [dns.Msg.Unpack] fails a whole message for one odd record; here that record is
-// left out, if nothing but evidence is lost with it: a record of the answer section, unless it is a signature, cannot be
-// left out, because half an RRset is no answer (D-10) and none at all would say that nothing exists (D-16).
+// unpack reads a message record by record. [dns.Msg.Unpack] fails a whole message for one odd record; here that record
+// is left out, if nothing but evidence is lost with it: a record of the answer section, unless it is a signature,
+// cannot be left out, because half an RRset is no answer (D-10) and none at all would say that nothing exists (D-16).
 func unpack(wire []byte) (*dns.Msg, error) {
 	s, err := scan(wire)
 	if err != nil {
@@ -176,7 +176,8 @@ const timers = 20
 // soundRdata checks that the names inside are read within the RDLENGTH only (V-33) and with backward pointers only
 // (L-14), and that a type with a form of its own is whole. RDATA without names is what it is (V-29).
 func (s *scanned) soundRdata(r record) error {
-	if r.rrtype == dns.TypeA && r.end-r.rdata != net.IPv4len || r.rrtype == dns.TypeAAAA && r.end-r.rdata != net.IPv6len {
+	if r.rrtype == dns.TypeA && r.end-r.rdata != net.IPv4len ||
+		r.rrtype == dns.TypeAAAA && r.end-r.rdata != net.IPv6len {
 		return errLength
 	}
 	skip, names := dnssec.NamesIn(r.rrtype, s.wire[r.rdata:r.end])

@@ -37,13 +37,15 @@ func goodMessage(t testing.TB) *dns.Msg {
 	m.Ns = []dns.RR{
 		newRR(t, "example.com. 300 IN SOA ns.example.com. hostmaster.example.com. 1 2 3 4 5"),
 		newRR(t, "example.com. 300 IN NSEC a.example.com. A NS SOA MX RRSIG NSEC DNSKEY"),
-		newRR(t, "2t7b4g4vsa5smi47k61mv5bv1a22bojr.example.com. 300 IN NSEC3 1 1 12 aabbccdd 2vptu5timamqttgl4luu9kg21e0aor3s A RRSIG"),
+		newRR(t, "2t7b4g4vsa5smi47k61mv5bv1a22bojr.example.com. 300 IN NSEC3 1 1 12 aabbccdd "+
+			"2vptu5timamqttgl4luu9kg21e0aor3s A RRSIG"),
 		newRR(t, "sip.example.com. 300 IN NAPTR 100 50 \"s\" \"http+N2L\" \"\" www.example.com."),
 		newRR(t, "dname.example.com. 300 IN DNAME example.net."),
 		newRR(t, "odd.example.com. 300 IN TYPE65280 \\# 3 abcdef"),
 		newRR(t, "empty.example.com. 300 IN TYPE65280 \\# 0"),
 	}
-	m.Extra = append(m.Extra, newRR(t, "mail.example.com. 300 IN A 192.0.2.25"), newRR(t, "_25._tcp.mail.example.com. 300 IN TLSA 3 1 1 00"))
+	m.Extra = append(m.Extra, newRR(t, "mail.example.com. 300 IN A 192.0.2.25"),
+		newRR(t, "_25._tcp.mail.example.com. 300 IN TLSA 3 1 1 00"))
 	return m
 }
 
@@ -73,7 +75,8 @@ func TestUnpackGood(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for i, rr := range slices.Concat(got.Answer, got.Ns, got.Extra) {
-			if want := slices.Concat(want.Answer, want.Ns, want.Extra)[i]; !dns.IsDuplicate(dnssec.Typed(rr), want) && got.IsEdns0() != rr {
+			if want := slices.Concat(want.Answer, want.Ns, want.Extra)[i]; !dns.IsDuplicate(dnssec.Typed(rr), want) &&
+				got.IsEdns0() != rr {
 				t.Errorf("%s: got %v, want %v", name, rr, want)
 			}
 		}
@@ -133,27 +136,29 @@ func TestUnpackLeavesOut(t *testing.T) {
 		"RRSIG with half a signer among the answers": mx(2, 0).record(apex, dns.TypeRRSIG, goodSig[:18]+"\x07exam"),
 		"RRSIG whose signer reaches past it (V-33)":  mx(1, 1).record(apex, dns.TypeRRSIG, goodSig[:18]+"\x04abc"),
 		"NS that points forward (L-14)":              mx(1, 1).record(apex, dns.TypeNS, "\x01a\xc0\x3f\x01b\x00"),
-		"NS that points at itself (L-14)":            mx(1, 1).record(apex, dns.TypeNS, pointer(rdataAt+len(goodMX)+2+recordFixed)),
-		"NS that points into the message header":     mx(1, 1).record(apex, dns.TypeNS, pointer(4)),
-		"SOA with one name":                          mx(1, 1).record(apex, dns.TypeSOA, apex),
-		"NS with octets after the name":              mx(1, 1).record(apex, dns.TypeNS, apex+"x"),
-		"empty NS":                                   mx(1, 1).record(apex, dns.TypeNS, ""),
-		"NS with a label type of the past":           mx(1, 1).record(apex, dns.TypeNS, "\x41a\x00"),
-		"A of three octets":                          mx(1, 1).record(apex, dns.TypeA, "abc"),
+		"NS that points at itself (L-14)": mx(1, 1).record(apex, dns.TypeNS,
+			pointer(rdataAt+len(goodMX)+2+recordFixed)),
+		"NS that points into the message header": mx(1, 1).record(apex, dns.TypeNS, pointer(4)),
+		"SOA with one name":                      mx(1, 1).record(apex, dns.TypeSOA, apex),
+		"NS with octets after the name":          mx(1, 1).record(apex, dns.TypeNS, apex+"x"),
+		"empty NS":                               mx(1, 1).record(apex, dns.TypeNS, ""),
+		"NS with a label type of the past":       mx(1, 1).record(apex, dns.TypeNS, "\x41a\x00"),
+		"A of three octets":                      mx(1, 1).record(apex, dns.TypeA, "abc"),
 	} {
 		m, err := unpack(b.Bytes())
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if len(m.Answer) != 1 || m.Answer[0].String() != "example.com.\t300\tIN\tMX\t10 mail.example.com." || len(m.Ns) != 0 {
+		if len(m.Answer) != 1 || m.Answer[0].String() != "example.com.\t300\tIN\tMX\t10 mail.example.com." ||
+			len(m.Ns) != 0 {
 			t.Errorf("%s: got %v", name, m)
 		}
 	}
 }
 
-// Faults that leave no reply to be used. Half an RRset is no answer (D-10), and an answer that is left out would say that
-// there is none (D-16).
+// Faults that leave no reply to be used. Half an RRset is no answer (D-10), and an answer that is left out would say
+// that there is none (D-16).
 func TestUnpackRefuses(t *testing.T) {
 	option := "\x00\x03\x00\x00" // NSID, empty
 	long := strings.Repeat("\x3f"+strings.Repeat("a", 63), 4) + "\x00"
@@ -166,24 +171,29 @@ func TestUnpackRefuses(t *testing.T) {
 	two := message(0, 0, 0)
 	binary.BigEndian.PutUint16(two.Bytes()[4:], 2)
 	for name, b := range map[string]*builder{
-		"malformed MX beside a good one":  message(2, 0, 0).record(apex, dns.TypeMX, goodMX).record(apex, dns.TypeMX, "\x00"),
-		"only answer malformed":           message(1, 0, 0).record(apex, dns.TypeMX, "\x00\x0a"),
-		"CNAME that points forward":       message(1, 0, 0).record(apex, dns.TypeCNAME, pointer(answerAt+2+recordFixed)),
-		"owner that points forward":       message(1, 0, 0).record(pointer(answerAt+2), dns.TypeMX, goodMX),
-		"owner that points at itself":     message(1, 0, 0).record(pointer(answerAt), dns.TypeMX, goodMX),
-		"owner of 257 octets":             message(0, 1, 0).record(long, dns.TypeA, "abcd"),
-		"owner behind 128 pointers":       chain,
-		"fewer records than counted":      message(2, 0, 0).record(apex, dns.TypeMX, goodMX),
-		"RDLENGTH past the end":           {*bytes.NewBuffer(message(1, 0, 0).record(apex, dns.TypeMX, goodMX).Bytes()[:rdataAt+3])},
-		"end in a record's header":        {*bytes.NewBuffer(message(1, 0, 0).record(apex, dns.TypeMX, goodMX).Bytes()[:rdataAt-1])},
+		"malformed MX beside a good one": message(2, 0, 0).record(apex, dns.TypeMX, goodMX).record(apex,
+			dns.TypeMX, "\x00"),
+		"only answer malformed": message(1, 0, 0).record(apex, dns.TypeMX, "\x00\x0a"),
+		"CNAME that points forward": message(1, 0, 0).record(apex, dns.TypeCNAME,
+			pointer(answerAt+2+recordFixed)),
+		"owner that points forward":   message(1, 0, 0).record(pointer(answerAt+2), dns.TypeMX, goodMX),
+		"owner that points at itself": message(1, 0, 0).record(pointer(answerAt), dns.TypeMX, goodMX),
+		"owner of 257 octets":         message(0, 1, 0).record(long, dns.TypeA, "abcd"),
+		"owner behind 128 pointers":   chain,
+		"fewer records than counted":  message(2, 0, 0).record(apex, dns.TypeMX, goodMX),
+		"RDLENGTH past the end": {*bytes.NewBuffer(message(1, 0, 0).record(apex, dns.TypeMX,
+			goodMX).Bytes()[:rdataAt+3])},
+		"end in a record's header": {*bytes.NewBuffer(message(1, 0, 0).record(apex, dns.TypeMX,
+			goodMX).Bytes()[:rdataAt-1])},
 		"end in the question":             {*bytes.NewBuffer(message(0, 0, 0).Bytes()[:27])},
 		"end in the header":               {*bytes.NewBuffer(message(0, 0, 0).Bytes()[:11])},
 		"two questions":                   two,
 		"33 EDNS options":                 opt(strings.Repeat(option, 33)),
 		"EDNS option past the end of OPT": opt("\x00\x03\x00\x01"),
 		"half an EDNS option":             opt("\x00\x03\x00"),
-		"two OPT":                         message(0, 0, 2).record("\x00", dns.TypeOPT, "").record("\x00", dns.TypeOPT, ""),
-		"OPT in the authority section":    message(0, 1, 0).record("\x00", dns.TypeOPT, ""),
+		"two OPT": message(0, 0, 2).record("\x00", dns.TypeOPT, "").record("\x00", dns.TypeOPT,
+			""),
+		"OPT in the authority section": message(0, 1, 0).record("\x00", dns.TypeOPT, ""),
 	} {
 		if m, err := unpack(b.Bytes()); err == nil {
 			t.Errorf("%s: got %v, want an error", name, m)
@@ -201,7 +211,8 @@ func TestUnpackOddOption(t *testing.T) {
 	if err != nil || m.Rcode != dns.RcodeBadVers {
 		t.Errorf("got %v, %v, want BADVERS", m, err)
 	}
-	if m, err := unpack(message(0, 0, 1).record("\x00", dns.TypeOPT, strings.Repeat("\x00\x03\x00\x00", 32)).Bytes()); err != nil || m.IsEdns0() == nil {
+	if m, err := unpack(message(0, 0, 1).record("\x00", dns.TypeOPT,
+		strings.Repeat("\x00\x03\x00\x00", 32)).Bytes()); err != nil || m.IsEdns0() == nil {
 		t.Errorf("32 options: got %v, %v", m, err)
 	}
 }
@@ -270,8 +281,8 @@ func TestUnpackFullMessage(t *testing.T) {
 	}
 }
 
-// V-33: no type is read in a form in which the library reads a name that the scan does not know of: struct tags say which
-// forms those are.
+// V-33: no type is read in a form in which the library reads a name that the scan does not know of: struct tags say
+// which forms those are.
 func TestScanKnowsEveryName(t *testing.T) {
 	for rrtype, makeRR := range dns.TypeToRR {
 		rdata := strings.Repeat("\x00", 64)
@@ -282,7 +293,8 @@ func TestScanKnowsEveryName(t *testing.T) {
 		}
 		fields, names := reflect.TypeOf(makeRR()).Elem(), 0
 		for i := range fields.NumField() {
-			if tag := fields.Field(i).Tag.Get("dns"); strings.Contains(tag, "domain-name") || strings.Contains(tag, "host") {
+			if tag := fields.Field(i).Tag.Get("dns"); strings.Contains(tag, "domain-name") ||
+				strings.Contains(tag, "host") {
 				names++
 			}
 		}
@@ -326,8 +338,10 @@ func pointed(rrtype uint16, rdata []byte) bool {
 // through what the cache packs, and through a copy. The canonical form is the judge's.
 func FuzzOctets(f *testing.F) {
 	for rrtype := range dns.TypeToRR {
-		for _, rdata := range []string{"", "\x00", "\x01a", "\x00\x05issuea\\\"", "\x00\x01\x02mx\x00", "\x01A\x00\x00\x02\x60\x00",
-			"\x01\x00\x00\x01\x01\xab\x01\xcd\x00\x02\x60\x00", strings.Repeat("\x00", 22), strings.Repeat("\x09\\", 9)} {
+		for _, rdata := range []string{"", "\x00", "\x01a", "\x00\x05issuea\\\"", "\x00\x01\x02mx\x00",
+			"\x01A\x00\x00\x02\x60\x00",
+			"\x01\x00\x00\x01\x01\xab\x01\xcd\x00\x02\x60\x00", strings.Repeat("\x00", 22),
+			strings.Repeat("\x09\\", 9)} {
 			f.Add(rrtype, []byte(rdata))
 		}
 	}
@@ -358,8 +372,10 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(packed(f, goodMessage(f)))
 	f.Add(message(1, 1, 0).record(apex, dns.TypeMX, goodMX).record(apex, dns.TypeNSEC, oddNSEC).Bytes())
 	f.Add(message(0, 0, 1).record("\x00", dns.TypeOPT, "\x00\x0a\x00\x08abcdefgh").Bytes())
-	ip := &dns.A{Hdr: dns.RR_Header{Name: "example.com.", Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(192, 0, 2, 1)}
-	f.Add(packed(f, &dns.Msg{MsgHdr: dns.MsgHdr{Response: true}, Question: []dns.Question{question("example.com.", dns.TypeA)}, Answer: []dns.RR{ip}}))
+	ip := &dns.A{Hdr: dns.RR_Header{Name: "example.com.", Rrtype: dns.TypeA, Class: dns.ClassINET},
+		A: net.IPv4(192, 0, 2, 1)}
+	f.Add(packed(f, &dns.Msg{MsgHdr: dns.MsgHdr{Response: true},
+		Question: []dns.Question{question("example.com.", dns.TypeA)}, Answer: []dns.RR{ip}}))
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		m, err := unpack(wire)
 		if err != nil {
