@@ -112,8 +112,8 @@ func TestAvoid(t *testing.T) {
 	}
 }
 
-// An upstream goes away: after one question it is asked last. It returns: it is tried again in time, at nobody's cost, and
-// is the first again.
+// An upstream goes away: after one question it is asked last. It returns: it is tried again in time, at nobody's cost,
+// and is the first again.
 func TestUpstreamGoesAwayAndReturns(t *testing.T) {
 	leakless(t)
 	place := closedPort(t)
