@@ -173,9 +173,9 @@ func printAll(c *cli.Command, results []result) error {
 // The form of `danelaw check --json`.
 type (
 	checkJSON struct {
-		Domains []*view     `json:"domains"`
-		Errors  []errorJSON `json:"errors"` // of domains that cannot be checked
-		Wanted  bool        `json:"wanted"` // whether the exit code is 0
+		Domains []*domainView `json:"domains"`
+		Errors  []errorJSON   `json:"errors"` // of domains that cannot be checked
+		Wanted  bool          `json:"wanted"` // whether the exit code is 0
 	}
 	errorJSON struct {
 		Domain string `json:"domain"`
@@ -184,14 +184,14 @@ type (
 )
 
 func printJSON(to io.Writer, results []result) error {
-	out := checkJSON{Domains: []*view{}, Errors: []errorJSON{}, Wanted: true}
+	out := checkJSON{Domains: []*domainView{}, Errors: []errorJSON{}, Wanted: true}
 	for _, r := range results {
 		if r.err != nil {
 			out.Errors = append(out.Errors, errorJSON{r.domain, r.Error()})
 			out.Wanted = false
 			continue
 		}
-		out.Domains = append(out.Domains, r.view)
+		out.Domains = append(out.Domains, &r.view.domainView)
 		out.Wanted = out.Wanted && r.view.Wanted
 	}
 	return writeJSON(to, out)

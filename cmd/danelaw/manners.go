@@ -11,9 +11,8 @@ import (
 
 // manners is what a program makes of how a host speaks, where that is not what RFC 7672 says: test/mta has Debian's Postfix 3.7 and Exim 4.96
 // do it. Ok is false unless it is so at all addresses that the program tries.
-func (h *hostView) manners(s mail.Sender, a mail.Action) (d mail.Decision, ok bool) {
-	for i := range h.SMTP {
-		at := &h.SMTP[i]
+func (h *receiver) manners(s mail.Sender, a mail.Action) (d mail.Decision, ok bool) {
+	for _, at := range h.connections {
 		if s.Ignores(at.at.Addr()) {
 			continue
 		}

@@ -32,11 +32,11 @@ func TestManners(t *testing.T) {
 	} {
 		v := withHosts(test.action)
 		for _, r := range test.seen {
-			s := smtpView{Address: "192.0.2.25:25", seen: r}
+			s := connection{smtpView: smtpView{Address: "192.0.2.25:25"}, seen: r}
 			if r != nil && r.Failure != nil {
 				s.Failure = &smtpFailure{Kind: string(r.Failure.Kind), Text: r.Failure.Error()}
 			}
-			v.Hosts[0].SMTP = append(v.Hosts[0].SMTP, s)
+			v.hosts[0].connections = append(v.hosts[0].connections, s)
 		}
 		for sender, want := range map[mail.Sender]mail.Action{mail.Postfix: test.postfix, mail.Exim: test.exim} {
 			if d, _ := v.decision(sender); d.Action != want {

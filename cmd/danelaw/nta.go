@@ -111,7 +111,7 @@ func listNTAs(ctx context.Context, c *cli.Command) error {
 	return printNTAs(c.Root().Writer, reply.NTAs, time.Now())
 }
 
-func printNTAs(to io.Writer, all []*danelaw.NTA, now time.Time) error {
+func printNTAs(to io.Writer, all []danelaw.NTA, now time.Time) error {
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(to, "There is no negative trust anchor: all is validated.")
 		return err

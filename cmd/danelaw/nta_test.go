@@ -224,7 +224,7 @@ func TestControlOfOthers(t *testing.T) {
 func TestPrintNTAs(t *testing.T) {
 	var out bytes.Buffer
 	begun := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	all := []*danelaw.NTA{
+	all := []danelaw.NTA{
 		{Zone: "a.example.", Begun: begun, Until: begun.Add(time.Hour), Reason: "told them", Tested: begun, Tests: []danelaw.Test{{Name: "a.example.", Type: "MX", Result: "Bogus: it is"}}},
 		{Zone: "b.example.", Begun: begun, Until: begun.Add(2 * time.Hour), Keep: true, Block: "dns://.:53", Over: "removed"},
 	}

@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
-	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
@@ -21,17 +22,19 @@ const hostile = "</text><script>alert(1)</script>\x1b[31m\u202e\"'"
 // hostileView is a domain all of whose texts are hostile.
 func hostileView() *view {
 	l := lookupView{Name: hostile, Type: "MX", Status: "Bogus", Rcode: "SERVFAIL", Records: []string{hostile}, Failure: &failureView{Text: hostile},
-		Note: &failureView{Text: hostile}, found: &resolve.Explanation{Answer: &resolve.Answer{}}}
-	v := &view{
+		Note: &failureView{Text: hostile}}
+	v := &view{domainView: domainView{
 		Domain: "a<b>.example.", Decision: "defer", Why: hostile, Culprit: l.Failure, Senders: []senderView{{"Postfix", "defer", hostile}}, MX: l,
 		MTASTS: policyView{lookupView: l, Published: true, Error: hostile}, TLSRPT: policyView{lookupView: l, RUA: []string{hostile}},
 		Zones: []*zoneView{{Name: ".", Status: "Secure", How: hostile}, {Name: "example.", Status: "Bogus", How: strings.Repeat(hostile, 30)}},
-	}
+	}}
 	h := &hostView{Name: hostile, Decision: "defer", Why: hostile, Alias: &aliasView{hostile, "Secure"}, Addresses: []lookupView{l},
 		TLSA: []tlsaView{{lookupView: l, Parts: []tlsaRecordView{{3, 1, 1, hostile, false, hostile}}}},
 		SMTP: []smtpView{{Address: hostile, Result: "failed", Failure: &smtpFailure{Text: hostile}, Certificate: &certificateView{hostile, []string{hostile}, hostile, time.Now(), 1}}}}
-	v.Hosts = []*hostView{h}
+	v.add(h)
 	v.domain = mail.Domain{Name: v.Domain, Hosts: []mail.Host{{}}}
+	asked := &lookup{lookupView: l}
+	v.asked, v.mtasts, v.tlsrpt = map[dns.Question]*lookup{{}: asked}, asked, asked
 	return v
 }
 
@@ -61,7 +64,9 @@ func TestHostileTexts(t *testing.T) {
 
 // TestColours: words have them when asked for, and the columns stay where they are.
 func TestColours(t *testing.T) {
-	v := &view{Domain: "d.", Decision: "dane", MX: lookupView{Status: "Secure"}, Senders: []senderView{{"Exim", "defer", "x"}}}
+	v := &view{domainView: domainView{
+		Domain: "d.", Decision: "dane", MX: lookupView{Status: "Secure"}, Senders: []senderView{{"Exim", "defer", "x"}},
+	}, asked: map[dns.Question]*lookup{{}: {}}, mtasts: new(lookup), tlsrpt: new(lookup)}
 	var with, without strings.Builder
 	if err := printView(&with, v, newPainter(true)); err != nil {
 		t.Fatal(err)

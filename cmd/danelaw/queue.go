@@ -21,17 +21,15 @@ var notForQueue = []string{"file", "html", "require-dane", "implicit-tls"}
 // The form of `danelaw check --queue --json`.
 type (
 	queueJSON struct {
-		Destinations []*waiting  `json:"destinations"` // the oldest first
-		Errors       []queueFail `json:"errors"`       // of MTAs whose queue cannot be read
-
-		index map[string]*waiting
+		Destinations []*waitingJSON `json:"destinations"` // the oldest first
+		Errors       []queueFail    `json:"errors"`       // of MTAs whose queue cannot be read
 	}
 	queueFail struct {
 		MTA   string `json:"mta"`
 		Error string `json:"error"`
 	}
-	// waiting is the mail that an MTA holds for one destination.
-	waiting struct {
+	// waitingJSON is the mail that an MTA holds for one destination.
+	waitingJSON struct {
 		Destination string    `json:"destination"` // where the MTA delivers to: a domain or host with a dot at its end, an address, or a transport
 		Kind        string    `json:"kind"`        // domain, host, address, local
 		Domains     []string  `json:"domains"`     // of the recipients
@@ -45,12 +43,23 @@ type (
 		Fault       string    `json:"fault"`              // theirs, ours, mended, other
 		Remedy      string    `json:"remedy"`             // what to do
 		Commands    []string  `json:"commands,omitempty"` // to copy
-
-		sender   mail.Sender
-		messages map[string]bool
-		last     time.Time
 	}
 )
+
+// queue is what waits, by MTA and destination.
+type queue struct {
+	waiting []*waiting
+	errors  []queueFail
+	index   map[string]*waiting
+}
+
+// waiting is what is told of a destination, and what that comes from.
+type waiting struct {
+	waitingJSON
+	sender   mail.Sender
+	messages map[string]bool
+	last     time.Time // when the message was tried that Reason is of
+}
 
 // Kinds of destinations.
 const (
@@ -74,10 +83,10 @@ func checkQueue(ctx context.Context, c *cli.Command, m *machine) error {
 	if err != nil {
 		return err
 	}
-	if len(out.Destinations) > 0 {
+	if len(out.waiting) > 0 {
 		err = withAsker(ctx, c, func(a *asker) error {
 			o := lookOptions{smtp: c.Bool("smtp"), port: c.Int("smtp-port")}
-			return a.explainQueue(ctx, out.Destinations, o, func(n int) func() { return progressBar(c, "checking", n) })
+			return a.explainQueue(ctx, out.waiting, o, func(n int) func() { return progressBar(c, "checking", n) })
 		})
 	}
 	if err != nil {
@@ -85,20 +94,20 @@ func checkQueue(ctx context.Context, c *cli.Command, m *machine) error {
 	}
 	print := printQueue
 	if c.Bool("json") {
-		print = func(to io.Writer, q *queueJSON) error { return writeJSON(to, q) }
+		print = func(to io.Writer, q *queue) error { return writeJSON(to, q.told()) }
 	}
 	if err := print(c.Root().Writer, out); err != nil {
 		return err
 	}
-	if len(out.Destinations) > 0 || len(out.Errors) > 0 {
+	if len(out.waiting) > 0 || len(out.errors) > 0 {
 		return errTold
 	}
 	return nil
 }
 
 // readQueues reads the queues of all MTAs, or of one.
-func readQueues(ctx context.Context, m *machine, only string) (*queueJSON, error) {
-	out := &queueJSON{Destinations: []*waiting{}, Errors: []queueFail{}, index: map[string]*waiting{}}
+func readQueues(ctx context.Context, m *machine, only string) (*queue, error) {
+	out := &queue{index: map[string]*waiting{}}
 	exim := m.eximProgram()
 	switch {
 	case only != "" && only != "postfix" && only != "exim":
@@ -112,19 +121,19 @@ func readQueues(ctx context.Context, m *machine, only string) (*queueJSON, error
 	if only != "postfix" && exim != "" {
 		m.readExim(ctx, exim, out)
 	}
-	slices.SortStableFunc(out.Destinations, func(a, b *waiting) int {
+	slices.SortStableFunc(out.waiting, func(a, b *waiting) int {
 		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Destination, b.Destination))
 	})
 	return out, nil
 }
 
 // fail notes that a queue cannot be read.
-func (q *queueJSON) fail(mta string, err error, who string) {
-	q.Errors = append(q.Errors, queueFail{mta, fmt.Sprintf("its queue cannot be read: %s; run this as %s", shownReason(err.Error()), who)})
+func (q *queue) fail(mta string, err error, who string) {
+	q.errors = append(q.errors, queueFail{mta, fmt.Sprintf("its queue cannot be read: %s; run this as %s", shownReason(err.Error()), who)})
 }
 
 // readPostfix reads the queue of an instance, and of those that it names.
-func (m *machine) readPostfix(ctx context.Context, dir string, out *queueJSON) {
+func (m *machine) readPostfix(ctx context.Context, dir string, out *queue) {
 	name, args := "Postfix", []string{"-j"}
 	if dir != "" {
 		name, args = "Postfix "+dir, []string{"-c", dir, "-j"}
@@ -162,7 +171,7 @@ func (m *machine) readPostfix(ctx context.Context, dir string, out *queueJSON) {
 }
 
 // readExim reads Exim's queue. The reasons are in the logs of the messages.
-func (m *machine) readExim(ctx context.Context, program string, out *queueJSON) {
+func (m *machine) readExim(ctx context.Context, program string, out *queue) {
 	text, err := m.run(ctx, program, "-bp")
 	var all []deferred
 	if err == nil {
@@ -241,13 +250,15 @@ func kindOf(text string, host bool) (kind, to string) {
 }
 
 // add counts a message among those for a destination.
-func (q *queueJSON) add(mta string, sender mail.Sender, kind, to string, d deferred) {
+func (q *queue) add(mta string, sender mail.Sender, kind, to string, d deferred) {
 	key := strings.Join([]string{mta, kind, to}, "\x00")
 	w := q.index[key]
 	if w == nil {
-		w = &waiting{Destination: to, Kind: kind, Domains: []string{}, MTA: mta, Since: d.since.UTC(), sender: sender, messages: map[string]bool{}}
+		w = &waiting{sender: sender, messages: map[string]bool{}, waitingJSON: waitingJSON{
+			Destination: to, Kind: kind, Domains: []string{}, MTA: mta, Since: d.since.UTC(),
+		}}
 		q.index[key] = w
-		q.Destinations = append(q.Destinations, w)
+		q.waiting = append(q.waiting, w)
 	}
 	domain := shownReason(domainOf(d.recipient))
 	if name, err := parseName(domain); err == nil {
@@ -265,6 +276,15 @@ func (q *queueJSON) add(mta string, sender mail.Sender, kind, to string, d defer
 	if d.reason != "" && (tried && !told || tried == told && !d.since.Before(w.last)) {
 		w.last, w.Reason = d.since, shownReason(d.reason)
 	}
+}
+
+// told is the queue in the form of JSON.
+func (q *queue) told() queueJSON {
+	out := queueJSON{Destinations: []*waitingJSON{}, Errors: append([]queueFail{}, q.errors...)}
+	for _, w := range q.waiting {
+		out.Destinations = append(out.Destinations, &w.waitingJSON)
+	}
+	return out
 }
 
 // explainQueue checks each destination once, and judges.
@@ -300,11 +320,11 @@ func (a *asker) explainQueue(ctx context.Context, all []*waiting, o lookOptions,
 }
 
 // printQueue prints the destinations for people, with what to do at the end of each.
-func printQueue(to io.Writer, q *queueJSON) error {
+func printQueue(to io.Writer, q *queue) error {
 	paint, width := painterFor(to), widthOf(to)
 	var b strings.Builder
 	messages := 0
-	for _, w := range q.Destinations {
+	for _, w := range q.waiting {
 		messages += w.Messages
 		fmt.Fprintf(&b, "%s  %s  %s by %s since %s\n", w.title(), paint.paint(faultTones[w.Fault], faultWords[w.Fault]), counted(w.Messages, "message"),
 			w.MTA, w.Since.Format("2006-01-02 15:04 UTC"))
@@ -315,13 +335,13 @@ func printQueue(to io.Writer, q *queueJSON) error {
 			fmt.Fprintf(&b, "        %s\n", command)
 		}
 	}
-	for _, e := range q.Errors {
+	for _, e := range q.errors {
 		fmt.Fprintf(&b, "%s  %s  %s\n", e.MTA, paint.paint(bad, "unknown"), e.Error)
 	}
 	switch {
-	case len(q.Destinations) > 0:
-		fmt.Fprintf(&b, "\n%s deferred, to %s\n", counted(messages, "message"), counted(len(q.Destinations), "destination"))
-	case len(q.Errors) == 0:
+	case len(q.waiting) > 0:
+		fmt.Fprintf(&b, "\n%s deferred, to %s\n", counted(messages, "message"), counted(len(q.waiting), "destination"))
+	case len(q.errors) == 0:
 		b.WriteString("no mail is deferred\n")
 	}
 	_, err := io.WriteString(to, b.String())

@@ -215,7 +215,7 @@ func TestCheckQueue(t *testing.T) {
 		{"Postfix", "local", toLocal, faultOther, "", 1, []string{"not SMTP"}},
 		{"Postfix", "xn--bcher-kva.dane.", toDomain, faultTheirs, "bounce", 1, []string{"there is no domain"}},
 	} {
-		i := slices.IndexFunc(got.Destinations, func(w *waiting) bool { return w.MTA == want.mta && w.Destination == want.to })
+		i := slices.IndexFunc(got.Destinations, func(w *waitingJSON) bool { return w.MTA == want.mta && w.Destination == want.to })
 		if i < 0 {
 			t.Errorf("no %s for %s in %s", want.to, want.mta, out)
 			continue

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
@@ -29,11 +27,6 @@ type (
 		Failure     *smtpFailure     `json:"failure,omitempty"`
 		Otherwise   []smtpSender     `json:"otherwise,omitempty"` // programs that see the certificates otherwise than RFC 7672
 		Note        string           `json:"note,omitempty"`      // what else is to be known of the handshake
-
-		at      netip.AddrPort
-		seen    *probe.Report
-		refused map[mail.Sender]string // why a program does not take the certificates; nil if it was not looked at
-		unsure  map[mail.Sender]string // why it cannot be known whether it does
 	}
 	smtpSender struct {
 		Name    string `json:"name"`
@@ -55,33 +48,47 @@ type (
 	}
 )
 
+// connection is what was seen at an address: what is told of it, and what that comes from.
+type connection struct {
+	smtpView
+	at      netip.AddrPort
+	seen    *probe.Report
+	refused map[mail.Sender]string // why a program does not take the certificates; nil if it was not looked at
+	unsure  map[mail.Sender]string // why it cannot be known whether it does
+}
+
 // mostAddresses is to how many addresses of a host is connected: Postfix tries no more than 5 in all.
 const mostAddresses = 8
 
 // connect connects to the mail hosts of a domain as a sender would.
 func (a *asker) connect(ctx context.Context, v *view, o lookOptions) {
 	var work sync.WaitGroup
-	for i, h := range v.Hosts {
+	for i, h := range v.hosts {
 		facts := &v.domain.Hosts[i]
 		if !slices.ContainsFunc(mail.Senders, func(s mail.Sender) bool { return s.Host(&v.domain, facts).Action.Delivers() }) {
 			continue
 		}
-		targets := v.targets(h, facts, o.port)
+		targets := v.targets(facts, o.port)
 		h.Untried = max(0, len(targets)-mostAddresses)
 		targets = targets[:len(targets)-h.Untried]
-		h.SMTP = make([]smtpView, len(targets))
+		h.connections = make([]connection, len(targets))
 		for n, t := range targets {
 			work.Go(func() {
 				r := a.prober.Probe(ctx, t)
 				if len(r.Chain) > 0 && len(t.Usable) > 0 {
 					a.lookForOther(ctx, t, r)
 				}
-				h.SMTP[n] = newSMTPView(r, v.Checked)
-				h.SMTP[n].judge(a.prober, &v.domain, facts, r.Chain, v.Checked)
+				h.connections[n] = connection{smtpView: newSMTPView(r, v.Checked), at: r.Address, seen: r}
+				h.connections[n].judge(a.prober, &v.domain, facts, r.Chain, v.Checked)
 			})
 		}
 	}
 	work.Wait()
+	for _, h := range v.hosts {
+		for _, c := range h.connections {
+			h.SMTP = append(h.SMTP, c.smtpView)
+		}
+	}
 }
 
 // lookForOther notes what there is to say of the certificate with the other kind of key: some senders may be shown that.
@@ -92,7 +99,7 @@ func (a *asker) lookForOther(ctx context.Context, t probe.Target, r *probe.Repor
 }
 
 // targets are the addresses of a host, with what is to be found there.
-func (v *view) targets(h *hostView, facts *mail.Host, port int) (all []probe.Target) {
+func (v *view) targets(facts *mail.Host, port int) (all []probe.Target) {
 	names := mail.Standard.Names(&v.domain, facts)
 	t := probe.Target{Base: names[0], Names: names[1:]}
 	if found := facts.Found(); found != nil {
@@ -106,7 +113,7 @@ func (v *view) targets(h *hostView, facts *mail.Host, port int) (all []probe.Tar
 }
 
 func newSMTPView(r *probe.Report, now time.Time) smtpView {
-	v := smtpView{Address: r.Address.String(), Result: "tls", Note: r.Note, at: r.Address, seen: r}
+	v := smtpView{Address: r.Address.String(), Result: "tls", Note: r.Note}
 	if r.Version != 0 {
 		v.TLS = tls.VersionName(r.Version)
 	}
@@ -133,7 +140,7 @@ func newSMTPView(r *probe.Report, now time.Time) smtpView {
 }
 
 // judge fills in what the programs make of the certificates, where that is not what RFC 7672 says.
-func (s *smtpView) judge(p *probe.Prober, d *mail.Domain, h *mail.Host, chain []*x509.Certificate, now time.Time) {
+func (s *connection) judge(p *probe.Prober, d *mail.Domain, h *mail.Host, chain []*x509.Certificate, now time.Time) {
 	if s.Failure != nil && probe.Kind(s.Failure.Kind) != probe.Certificate || len(chain) == 0 {
 		return
 	}
@@ -205,7 +212,7 @@ func brief(rdata string) string {
 }
 
 // stops says why what was seen at an address keeps a sender with such a decision from delivering there; "" if it does not.
-func (s *smtpView) stops(by mail.Sender, a mail.Action) string {
+func (s *connection) stops(by mail.Sender, a mail.Action) string {
 	switch why := s.refused[by]; {
 	case s.refused != nil && by != mail.Standard && (why == "" || a != mail.DANE):
 		return ""
@@ -228,23 +235,24 @@ func (s *smtpView) stops(by mail.Sender, a mail.Action) string {
 }
 
 // unreachable reports whether nobody answered.
-func (s *smtpView) unreachable() bool {
+func (s *connection) unreachable() bool {
 	return s.Failure != nil && probe.Kind(s.Failure.Kind) == probe.Unreachable
 }
 
 // stops says why a sender with such a decision delivers to none of a host's addresses that it tries; "" if it does to one, or nobody has tried.
-func (h *hostView) stops(s mail.Sender, a mail.Action) (why string) {
+func (h *receiver) stops(s mail.Sender, a mail.Action) (why string) {
 	telling := false
-	for i := range h.SMTP {
-		if s.Ignores(h.SMTP[i].at.Addr()) {
+	for i := range h.connections {
+		at := &h.connections[i]
+		if s.Ignores(at.at.Addr()) {
 			continue
 		}
-		stopped := h.SMTP[i].stops(s, a)
+		stopped := at.stops(s, a)
 		if stopped == "" {
 			return ""
 		}
 		// An address of a family that is not routed here says little.
-		if said := !h.SMTP[i].unreachable(); why == "" || said && !telling {
+		if said := !at.unreachable(); why == "" || said && !telling {
 			why, telling = h.Name+" at "+stopped, said
 		}
 	}
@@ -253,8 +261,8 @@ func (h *hostView) stops(s mail.Sender, a mail.Action) (why string) {
 
 // unknown reports whether it is not known if a sender with such a decision delivers to all addresses of a host. Where TLS need not be, how it
 // is spoken says nothing.
-func (h *hostView) unknown(a mail.Action) bool {
-	return slices.ContainsFunc(h.SMTP, func(s smtpView) bool {
+func (h *receiver) unknown(a mail.Action) bool {
+	return slices.ContainsFunc(h.connections, func(s connection) bool {
 		if s.Failure == nil {
 			return false
 		}
@@ -264,10 +272,10 @@ func (h *hostView) unknown(a mail.Action) bool {
 }
 
 // unsure says why it cannot be known what a program does that keeps to the TLSA records of a host; "" if it is known.
-func (h *hostView) unsure(s mail.Sender, a mail.Action) string {
-	for i := range h.SMTP {
-		if why := h.SMTP[i].unsure[s]; a == mail.DANE && why != "" && !s.Ignores(h.SMTP[i].at.Addr()) {
-			return h.SMTP[i].Address + ": " + why
+func (h *receiver) unsure(s mail.Sender, a mail.Action) string {
+	for _, at := range h.connections {
+		if why := at.unsure[s]; a == mail.DANE && why != "" && !s.Ignores(at.at.Addr()) {
+			return at.Address + ": " + why
 		}
 	}
 	return ""
@@ -276,14 +284,14 @@ func (h *hostView) unsure(s mail.Sender, a mail.Action) string {
 // unsure is that of a decision on hosts, of which those from one to before another are: of the first of which it is not known, or of a lookup
 // that is not made here.
 func (v *view) unsure(s mail.Sender, d mail.Decision, from, to int) string {
-	for _, l := range v.mailLookups() {
-		if d.Failed != nil && l.unjudged != nil && l.Name == d.Failed.Name && l.Type == dns.Type(d.Failed.Type).String() {
+	if d.Failed != nil {
+		if l := v.of(*d.Failed); l != nil && l.unjudged != nil {
 			return fmt.Sprintf("danelaw cannot know: %v", l.unjudged)
 		}
 	}
 	for i := from; i < to; i++ {
 		own, _ := v.hostDecision(s, i)
-		if why := v.Hosts[i].unsure(s, own.Action); d.Action.Delivers() && why != "" {
+		if why := v.hosts[i].unsure(s, own.Action); d.Action.Delivers() && why != "" {
 			return why
 		}
 	}
@@ -292,8 +300,8 @@ func (v *view) unsure(s mail.Sender, d mail.Decision, from, to int) string {
 
 // fails reports whether a sender with such a decision meets something at an address of a host that keeps it from delivering there,
 // although others may do. That nobody answers is no fault of one address: not every network has both families.
-func (h *hostView) fails(by mail.Sender, a mail.Action) bool {
-	return slices.ContainsFunc(h.SMTP, func(s smtpView) bool {
+func (h *receiver) fails(by mail.Sender, a mail.Action) bool {
+	return slices.ContainsFunc(h.connections, func(s connection) bool {
 		return !by.Ignores(s.at.Addr()) && s.stops(by, a) != "" && !s.unreachable()
 	})
 }
@@ -328,10 +336,10 @@ func (v *view) decision(s mail.Sender) (d mail.Decision, changed bool) {
 func (v *view) hostDecision(s mail.Sender, i int) (d mail.Decision, changed bool) {
 	d = s.Host(&v.domain, &v.domain.Hosts[i])
 	if d.Action.Delivers() {
-		if own, ok := v.Hosts[i].manners(s, d.Action); ok {
+		if own, ok := v.hosts[i].manners(s, d.Action); ok {
 			return own, true
 		}
-		if why := v.Hosts[i].stops(s, d.Action); why != "" {
+		if why := v.hosts[i].stops(s, d.Action); why != "" {
 			return mail.Decision{Action: mail.Defer, Why: why}, true
 		}
 	}
@@ -340,10 +348,10 @@ func (v *view) hostDecision(s mail.Sender, i int) (d mail.Decision, changed bool
 
 // smtpResult is the result type of what was seen at the hosts: of the first that keeps to TLSA records.
 func (v *view) smtpResult() mail.Result {
-	for i, h := range v.Hosts {
+	for i, h := range v.hosts {
 		action := mail.Standard.Host(&v.domain, &v.domain.Hosts[i]).Action
-		for n := range h.SMTP {
-			if s := &h.SMTP[n]; s.stops(mail.Standard, action) != "" && s.Failure.ResultType != "" {
+		for n := range h.connections {
+			if s := &h.connections[n]; s.stops(mail.Standard, action) != "" && s.Failure.ResultType != "" {
 				return mail.Result(s.Failure.ResultType)
 			}
 		}

@@ -24,9 +24,9 @@ import (
 )
 
 // seen are the addresses of a host by the kinds of their failures, "" for none.
-func seen(kinds ...probe.Kind) (all []smtpView) {
+func seen(kinds ...probe.Kind) (all []connection) {
 	for _, k := range kinds {
-		s := smtpView{Address: "192.0.2.1:25"}
+		s := connection{smtpView: smtpView{Address: "192.0.2.1:25"}}
 		if k != "" {
 			s.Failure = &smtpFailure{Kind: string(k), Text: "it is " + string(k)}
 		}
@@ -39,7 +39,7 @@ func seen(kinds ...probe.Kind) (all []smtpView) {
 // none else.
 func withHosts(actions ...mail.Action) *view {
 	answer := mail.Lookup{Status: dnssec.Secure, Data: true}
-	v := &view{Domain: "d.", domain: mail.Domain{Name: "d.", MX: answer}}
+	v := &view{domainView: domainView{Domain: "d."}, domain: mail.Domain{Name: "d.", MX: answer}}
 	for _, a := range actions {
 		record := &dns.TLSA{Usage: mail.DANEEE, Selector: mail.SPKI, MatchingType: mail.SHA256, Certificate: strings.Repeat("ab", 32)}
 		if a == mail.Encrypt {
@@ -49,7 +49,8 @@ func withHosts(actions ...mail.Action) *view {
 		if a != mail.Opportunistic {
 			h.TLSA = []mail.TLSA{{Lookup: answer, Base: "h.", Records: []*dns.TLSA{record}}}
 		}
-		v.domain.Hosts, v.Hosts = append(v.domain.Hosts, h), append(v.Hosts, &hostView{Name: "h."})
+		v.domain.Hosts = append(v.domain.Hosts, h)
+		v.add(&hostView{Name: "h."})
 	}
 	return v
 }
@@ -59,12 +60,12 @@ func TestAfterSMTP(t *testing.T) {
 	const dane, encrypt, opportunistic = mail.DANE, mail.Encrypt, mail.Opportunistic
 	one := func(a mail.Action, kinds ...probe.Kind) *view {
 		v := withHosts(a)
-		v.Hosts[0].SMTP = seen(kinds...)
+		v.hosts[0].connections = seen(kinds...)
 		return v
 	}
-	two := func(a, b mail.Action, first, second []smtpView) *view {
+	two := func(a, b mail.Action, first, second []connection) *view {
 		v := withHosts(a, b)
-		v.Hosts[0].SMTP, v.Hosts[1].SMTP = first, second
+		v.hosts[0].connections, v.hosts[1].connections = first, second
 		return v
 	}
 	for _, tt := range []struct {
@@ -238,7 +239,7 @@ func TestCannotKnow(t *testing.T) {
 	if exim := v.Senders[1]; exim.Decision != "defer" || !strings.HasPrefix(exim.Text, "defers") {
 		t.Errorf("a CA that nobody knows: %+v", exim)
 	}
-	chain := v.Hosts[0].SMTP[0].seen.Chain
+	chain := v.hosts[0].connections[0].seen.Chain
 	known.AddCert(chain[len(chain)-1])
 	v = look()
 	if exim := v.Senders[1]; exim.Decision != "dane" || !strings.Contains(exim.Text, "danelaw cannot know what Exim does: ") || v.Wanted {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
-	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
 func statusCommand() *cli.Command {
@@ -88,7 +87,7 @@ func printBlock(out *strings.Builder, block string, b *danelaw.BlockStatus, now 
 }
 
 // upstreamState is the state of an upstream in words.
-func upstreamState(u upstream.State) string {
+func upstreamState(u danelaw.UpstreamStatus) string {
 	switch {
 	case !u.Alive:
 		return "does not answer"

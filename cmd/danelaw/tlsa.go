@@ -72,7 +72,7 @@ func tlsa(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	if c.Bool("json") {
-		err = writeJSON(p.out, out)
+		err = writeJSON(p.out, out.plannedJSON)
 	} else {
 		err = out.print(p.out, p.err)
 	}

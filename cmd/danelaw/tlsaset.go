@@ -30,12 +30,12 @@ func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, er
 	seen := map[dns.Question]*resolve.Explanation{}
 	var unjudged error
 	h := mail.WalkHost(mail.Exchange{Name: p.host}, p.port, func(name string, qtype uint16) mail.Reply {
-		l, judged := p.lookup(ctx, name, qtype)
+		l := p.lookup(ctx, name, qtype)
 		mu.Lock()
 		defer mu.Unlock()
 		seen[dns.Question{Name: name, Qtype: qtype}] = l.found
 		unjudged = cmp.Or(unjudged, l.unjudged)
-		return mail.Reply{Lookup: judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
+		return mail.Reply{Lookup: l.judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
 	})
 	if unjudged != nil {
 		return nil, unjudged
@@ -74,8 +74,7 @@ func (p *tlsaPlan) published(ctx context.Context, seen map[dns.Question]*resolve
 	name := mail.TLSAName(p.base, p.port)
 	found := seen[dns.Question{Name: name, Qtype: dns.TypeTLSA}]
 	if found == nil { // there are no addresses
-		l, _ := p.lookup(ctx, name, dns.TypeTLSA)
-		found = l.found
+		found = p.lookup(ctx, name, dns.TypeTLSA).found
 	}
 	a := found.Answer
 	switch {

@@ -36,9 +36,6 @@ type (
 		Record  string     `json:"record"`            // in zone-file form
 		Warning string     `json:"warning,omitempty"` // why senders refuse it by this record alone, or what is odd about its file or host
 		Good    bool       `json:"covered,omitempty"` // a published record is good for it
-
-		id     *identity
-		record *dns.TLSA
 	}
 	publishedJSON struct {
 		TTL     uint32                `json:"ttl"`
@@ -49,14 +46,18 @@ type (
 		Usable  bool   `json:"usable"`
 		Matches string `json:"matches,omitempty"` // whose it is
 		Text    string `json:"text"`
-
-		brief string
 	}
 )
 
+// planned is what is to be told, and what of it the text tells in short.
+type planned struct {
+	plannedJSON
+	briefs []string // of the published records
+}
+
 // report makes what is to be told.
-func (p *tlsaPlan) report(check bool) (*plannedJSON, error) {
-	out := &plannedJSON{Host: p.host, Base: p.base, Name: mail.TLSAName(p.base, p.port), Good: true}
+func (p *tlsaPlan) report(check bool) (*planned, error) {
+	out := &planned{plannedJSON: plannedJSON{Host: p.host, Base: p.base, Name: mail.TLSAName(p.base, p.port), Good: true}}
 	if out.Owner = p.set.owner; out.Owner == "" {
 		out.Owner = out.Name
 	}
@@ -65,7 +66,7 @@ func (p *tlsaPlan) report(check bool) (*plannedJSON, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &plannedCertJSON{From: id.String(), Next: i >= len(p.current), Record: p.line(r), Warning: p.warning(id, r), id: id, record: r}
+		c := &plannedCertJSON{From: id.String(), Next: i >= len(p.current), Record: p.line(r), Warning: p.warning(id, r)}
 		if len(id.chain) > 0 {
 			end := id.chain[0].NotAfter.UTC()
 			c.Ends = &end
@@ -105,13 +106,14 @@ func (p *tlsaPlan) warning(id *identity, r *dns.TLSA) string {
 }
 
 // compare tells what of the published records matches what, and which certificates have no record.
-func (p *tlsaPlan) compare(out *plannedJSON) {
+func (p *tlsaPlan) compare(out *planned) {
 	out.Published = &publishedJSON{TTL: p.set.ttl, Records: []publishedRecordJSON{}}
 	usable, unusable := mail.Usable(p.set.records)
 	for _, r := range usable {
-		told := publishedRecordJSON{Record: r.String(), Usable: true, Text: "matches nothing given here", brief: mail.Brief(r)}
-		for _, c := range out.Certificates {
-			matched, refused := p.compareOne(r, c.id)
+		told := publishedRecordJSON{Record: r.String(), Usable: true, Text: "matches nothing given here"}
+		for i, id := range slices.Concat(p.current, p.next) {
+			c := out.Certificates[i]
+			matched, refused := p.compareOne(r, id)
 			switch {
 			case matched:
 				told.Matches, told.Text = c.From, "is that of "+c.From
@@ -120,17 +122,18 @@ func (p *tlsaPlan) compare(out *plannedJSON) {
 				told.Text = fmt.Sprintf("is that of the authority of %s, which senders refuse: %v", c.From, refused)
 			}
 		}
-		out.Published.Records = append(out.Published.Records, told)
+		out.Published.Records, out.briefs = append(out.Published.Records, told), append(out.briefs, mail.Brief(r))
 	}
 	for _, u := range unusable {
+		out.briefs = append(out.briefs, mail.Brief(u.Record))
 		out.Published.Records = append(out.Published.Records,
-			publishedRecordJSON{Record: u.Record.String(), Text: "is unusable: " + u.Why, brief: mail.Brief(u.Record)})
+			publishedRecordJSON{Record: u.Record.String(), Text: "is unusable: " + u.Why})
 	}
 	out.Good = !slices.ContainsFunc(out.Certificates, func(c *plannedCertJSON) bool { return !c.Good }) && !slices.ContainsFunc(p.set.records, mail.Crashes)
 }
 
 // steps are those of a rollover (RFC 7671 section 8.1).
-func (p *tlsaPlan) steps(out *plannedJSON) {
+func (p *tlsaPlan) steps(out *planned) {
 	stale := 0
 	if out.Published != nil {
 		for _, r := range out.Published.Records {
@@ -155,14 +158,14 @@ func (p *tlsaPlan) steps(out *plannedJSON) {
 }
 
 // sameRecords reports whether the next certificates have no record but those of today's.
-func (p *tlsaPlan) sameRecords(out *plannedJSON) bool {
+func (p *tlsaPlan) sameRecords(out *planned) bool {
 	return !slices.ContainsFunc(out.Certificates[len(p.current):], func(n *plannedCertJSON) bool {
 		return !slices.ContainsFunc(out.Certificates[:len(p.current)], func(c *plannedCertJSON) bool { return c.Record == n.Record })
 	})
 }
 
 // rollover are the steps where something has to be published. What caches hold of the old set they hold for its TTL.
-func (p *tlsaPlan) rollover(out *plannedJSON) {
+func (p *tlsaPlan) rollover(out *planned) {
 	ttl, how := uint32(usualTTL), "assumed, --ttl or --check tells another"
 	switch {
 	case p.set.ttl > 0:
@@ -184,7 +187,7 @@ func (p *tlsaPlan) rollover(out *plannedJSON) {
 }
 
 // print writes the records with comments, as zone files have them; warnings go to another place.
-func (out *plannedJSON) print(to, warnings io.Writer) error {
+func (out *planned) print(to, warnings io.Writer) error {
 	text := new(strings.Builder)
 	out.aliases(text)
 	seen := map[string]bool{}
@@ -211,7 +214,7 @@ func (out *plannedJSON) print(to, warnings io.Writer) error {
 }
 
 // aliases tells where the records are sought, and belong, if that is not where the name of the host would have one look.
-func (out *plannedJSON) aliases(text *strings.Builder) {
+func (out *planned) aliases(text *strings.Builder) {
 	if out.Base != out.Host {
 		fmt.Fprintf(text, "; %s is an alias: senders take %s for the base of its TLSA records (RFC 7672 section 2.2.2)\n", out.Host, out.Base)
 	}
@@ -220,7 +223,7 @@ func (out *plannedJSON) aliases(text *strings.Builder) {
 	}
 }
 
-func (out *plannedJSON) certificate(text *strings.Builder, c *plannedCertJSON, seen map[string]bool) {
+func (out *planned) certificate(text *strings.Builder, c *plannedCertJSON, seen map[string]bool) {
 	when, ends := "", ""
 	if c.Next {
 		when = "next: "
@@ -237,10 +240,10 @@ func (out *plannedJSON) certificate(text *strings.Builder, c *plannedCertJSON, s
 	fmt.Fprintln(text, c.Record)
 }
 
-func (out *plannedJSON) printPublished(text *strings.Builder) {
+func (out *planned) printPublished(text *strings.Builder) {
 	fmt.Fprintf(text, "\nPublished at %s, Secure: %s\n", out.Name, counted(len(out.Published.Records), "record"))
-	for _, r := range out.Published.Records {
-		fmt.Fprintf(text, "  %s %s\n", r.brief, r.Text)
+	for i, r := range out.Published.Records {
+		fmt.Fprintf(text, "  %s %s\n", out.briefs[i], r.Text)
 	}
 	for _, c := range out.Certificates {
 		if !c.Good {

@@ -48,8 +48,6 @@ type (
 		Failures []*failureView `json:"failures"` // the reasons, with their Extended DNS Errors
 		Zones    []*zoneView    `json:"zones"`    // from the anchor down
 		Sets     []*setView     `json:"rrsets"`   // of the answer, and of the proof that there is none
-
-		question dns.Question
 	}
 	setView struct {
 		Owner     string         `json:"owner"`
@@ -59,8 +57,6 @@ type (
 		How       string         `json:"how"`            // it is tied to it, in words, or what fails
 		Records   []string       `json:"records"`        // RDATA in zone-file form; none for the records of a proof
 		Signature *signatureView `json:"signature,omitempty"`
-
-		depth int
 	}
 )
 
@@ -69,7 +65,7 @@ func newChainView(q dns.Question, e *resolve.Explanation, now time.Time) *chainV
 	t := &tree{e, q}
 	v := &chainView{
 		Name: q.Name, Type: dns.Type(q.Qtype).String(), Checked: now.UTC(), Status: e.Answer.Status.String(), Verdict: t.verdict(),
-		Rcode: dns.RcodeToString[e.Answer.Rcode], Failures: []*failureView{}, Zones: t.zones(), Sets: t.answer(), question: q,
+		Rcode: dns.RcodeToString[e.Answer.Rcode], Failures: []*failureView{}, Zones: t.zones(), Sets: t.answer(),
 	}
 	if e.Answer.Status <= dnssec.Bogus {
 		v.Rcode = dns.RcodeToString[dns.RcodeServerFailure]
@@ -99,17 +95,31 @@ func (v *chainView) print(to io.Writer, p painter) error {
 		rows = append(rows, cells{2 * depth, printable.Text(what), status, printable.Text(how), p.paint(tones[status], status), false})
 	}
 	for _, z := range v.Zones {
-		add(z.depth, z.Name, z.Status, z.How)
+		add(v.depth(z.Name), z.Name, z.Status, z.How)
 	}
 	for _, s := range v.Sets {
-		add(s.depth, s.Owner+" "+s.Type, s.Status, s.How)
+		depth := len(v.Zones) // below the last one that there is, if it is in none
+		if s.Zone != "" {
+			depth = v.depth(s.Zone) + 1
+		}
+		add(depth, s.Owner+" "+s.Type, s.Status, s.How)
 		for _, r := range s.Records {
-			rows = append(rows, cells{indent: 2 * (s.depth + 1), name: printable.Text(r)})
+			rows = append(rows, cells{indent: 2 * (depth + 1), name: printable.Text(r)})
 		}
 	}
 	printCells(out, rows, width)
 	_, err := io.WriteString(to, out.String())
 	return err
+}
+
+// depth is how many zones of the chain lie above one of them.
+func (v *chainView) depth(zone string) (n int) {
+	for _, other := range v.Zones {
+		if other.Name != zone && dns.IsSubDomain(other.Name, zone) {
+			n++
+		}
+	}
+	return n
 }
 
 // verdict is the line that says it all.
@@ -138,7 +148,7 @@ func (t *tree) hasData() bool {
 func (t *tree) zones() []*zoneView {
 	all := []*zoneView{}
 	for _, z := range t.Zones {
-		view := &zoneView{Name: z.Name, Status: z.Status.String(), Failure: failureOf(z.Cause), How: t.how(z), depth: t.depth(z)}
+		view := &zoneView{Name: z.Name, Status: z.Status.String(), Failure: failureOf(z.Cause), How: t.how(z)}
 		if z.Status == dnssec.Secure {
 			view.KeyTag = z.Tie.KeyTag
 		}
@@ -163,7 +173,7 @@ func (t *tree) how(z *dnssec.Zone) string {
 // tie says by what a zone is tied to the one above.
 func (t *tree) tie(z *dnssec.Zone) string {
 	by := "DS"
-	if t.depth(z) == 0 {
+	if !slices.ContainsFunc(t.Zones, func(o *dnssec.Zone) bool { return o.Name != z.Name && dns.IsSubDomain(o.Name, z.Name) }) {
 		by = "trust anchor"
 	}
 	return fmt.Sprintf("%s %d (%s), key %d %s, %s", by, z.Tie.KeyTag, dns.HashToString[z.Tie.Digest], z.Tie.KeyTag,
@@ -184,16 +194,6 @@ func validity(inception, expiration uint32) string {
 
 // instant is the time that 32 bits mean, in UTC.
 func instant(t uint32) string { return near(t, time.Now()).Format("2006-01-02 15:04") }
-
-// depth is how many zones of the chain lie above z.
-func (t *tree) depth(z *dnssec.Zone) (n int) {
-	for _, other := range t.Zones {
-		if other.Name != z.Name && dns.IsSubDomain(other.Name, z.Name) {
-			n++
-		}
-	}
-	return n
-}
 
 // home is the zone of the chain that holds a set: that of its signer, else the deepest one above its owner.
 func (t *tree) home(set []dns.RR) *dnssec.Zone {
@@ -231,7 +231,7 @@ func (t *tree) answer() []*setView {
 		if told := func(z *dnssec.Zone) bool { return z.Cause == cause }; !slices.ContainsFunc(t.Zones, told) {
 			all = append(all, &setView{
 				Owner: t.question.Name, Type: dns.Type(t.question.Qtype).String(), Status: t.Answer.Status.String(), How: cause.Text,
-				Records: []string{}, depth: len(t.Zones),
+				Records: []string{},
 			})
 		}
 		return all
@@ -260,7 +260,7 @@ func (t *tree) set(set []dns.RR) *setView {
 		Owner: h.Name, Type: dns.Type(h.Rrtype).String(), Status: t.Answer.Status.String(), How: "unsigned", Records: []string{},
 	}
 	if home != nil {
-		v.depth, v.Status, v.Zone = t.depth(home)+1, home.Status.String(), home.Name
+		v.Status, v.Zone = home.Status.String(), home.Name
 	}
 	if sig := signature(set); sig != nil {
 		v.How = fmt.Sprintf("key %d %s, %s", sig.KeyTag, algorithm(sig.Algorithm), validity(sig.Inception, sig.Expiration))

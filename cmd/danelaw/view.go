@@ -22,7 +22,7 @@ import (
 // The form of a domain in `danelaw check --json`, from which text and page are made too. Names end with a dot, times are RFC 3339 in
 // UTC. A field that is not there has nothing to tell.
 type (
-	view struct {
+	domainView struct {
 		Domain     string          `json:"domain"`
 		Checked    time.Time       `json:"checked"`
 		Decision   string          `json:"decision"` // of a sender that keeps to RFC 7672: dane, encrypt, opportunistic, defer, bounce, null-mx
@@ -38,10 +38,6 @@ type (
 		Report     reportView      `json:"report"`
 		Signatures []signatureView `json:"signatures"` // of all that is Secure here, the first to expire first
 		Zones      []*zoneView     `json:"zones"`      // parents before children
-
-		domain     mail.Domain
-		unknowable bool // what a sender does depends on names that are not validated here
-		zones      map[string]*dnssec.Zone
 	}
 	// failureView is a failure of DNSSEC or of a lookup.
 	failureView struct {
@@ -65,10 +61,6 @@ type (
 		Records []string     `json:"records"`           // RDATA in zone-file form, those of aliases left out
 		Failure *failureView `json:"failure,omitempty"` // of Bogus and Indeterminate answers
 		Note    *failureView `json:"note,omitempty"`    // why it is Insecure, if that has an EDE
-
-		signed   []dns.RR
-		found    *resolve.Explanation
-		unjudged error // the name is not validated at all
 	}
 	hostView struct {
 		Name       string       `json:"name"`
@@ -111,8 +103,6 @@ type (
 		PolicyType     string `json:"policy_type,omitempty"`
 		ResultType     string `json:"result_type,omitempty"`     // RFC 8460 section 4.3
 		ExchangeOnline string `json:"exchange_online,omitempty"` // the code it tells of that with
-
-		compared bool // certificates, too
 	}
 	signatureView struct {
 		Owner    string    `json:"owner"`
@@ -128,18 +118,45 @@ type (
 		Failure *failureView `json:"failure,omitempty"` // why it is not Secure
 		KeyTag  uint16       `json:"key_tag,omitempty"` // of the key that the DS or trust anchor is for
 		How     string       `json:"how"`               // it hangs from the one above, in words
-
-		depth int
 	}
 )
 
+// view is a domain as it was looked at: what is told of it, and what that comes from.
+type view struct {
+	domainView
+	domain         mail.Domain
+	hosts          []*receiver              // as in domain
+	asked          map[dns.Question]*lookup // for the domain, by name and type
+	mtasts, tlsrpt *lookup
+	zones          map[string]*dnssec.Zone
+	unknowable     bool // what a sender does depends on names that are not validated here
+	compared       bool // certificates, too
+}
+
+// receiver is a mail host: what is told of it, and what was seen at its addresses.
+type receiver struct {
+	*hostView
+	connections []connection
+}
+
+// lookup is what came of a question: what is told of it, and what that comes from.
+type lookup struct {
+	lookupView
+	judged   mail.Lookup
+	found    *resolve.Explanation
+	unjudged error // the name is not validated at all
+}
+
+// records are those of the answer, and of the proof that there is none.
+func (l *lookup) records() []dns.RR { return slices.Concat(l.found.Answer.Answer, l.found.Answer.Ns) }
+
 // lookup asks for one thing. A name that is not validated is Indeterminate, with the reason.
-func (a *asker) lookup(ctx context.Context, name string, qtype uint16) (lookupView, mail.Lookup) {
+func (a *asker) lookup(ctx context.Context, name string, qtype uint16) *lookup {
 	e, err := a.explain(ctx, name, qtype)
-	l := lookupView{
+	l := &lookup{found: e, unjudged: err, lookupView: lookupView{
 		Name: name, Type: dns.Type(qtype).String(), Status: e.Answer.Status.String(), Rcode: dns.RcodeToString[e.Answer.Rcode],
-		Records: []string{}, signed: slices.Concat(e.Answer.Answer, e.Answer.Ns), found: e, unjudged: err,
-	}
+		Records: []string{},
+	}}
 	for _, rr := range e.Answer.Answer {
 		if rr.Header().Rrtype == qtype {
 			l.Records = append(l.Records, rdata(rr))
@@ -152,7 +169,8 @@ func (a *asker) lookup(ctx context.Context, name string, qtype uint16) (lookupVi
 			l.Note = note
 		}
 	}
-	return l, mail.Lookup{Name: name, Type: qtype, Status: e.Answer.Status, Data: len(l.Records) > 0}
+	l.judged = mail.Lookup{Name: name, Type: qtype, Status: e.Answer.Status, Data: len(l.Records) > 0}
+	return l
 }
 
 // failureOf is a failure for readers; nil stays nil.
@@ -169,17 +187,20 @@ func failureOf(f *dnssec.Failure) *failureView {
 
 // look is how a sender sees a domain. The error is for domains that are not validated here, and for a ctx that ends.
 func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, error) {
-	v := &view{Domain: domain, Checked: a.now(domain).UTC().Truncate(time.Second), Hosts: []*hostView{}, zones: map[string]*dnssec.Zone{}}
+	v := &view{
+		domainView: domainView{Domain: domain, Checked: a.now(domain).UTC().Truncate(time.Second), Hosts: []*hostView{}},
+		asked:      map[dns.Question]*lookup{}, zones: map[string]*dnssec.Zone{}, compared: o.smtp,
+	}
 	var work sync.WaitGroup
 	work.Go(func() { a.walk(ctx, v, o) })
 	work.Go(func() {
-		v.MTASTS.lookupView, _ = a.lookup(ctx, "_mta-sts."+strings.TrimPrefix(domain, "."), dns.TypeTXT)
+		v.mtasts = a.lookup(ctx, "_mta-sts."+strings.TrimPrefix(domain, "."), dns.TypeTXT)
 	})
 	work.Go(func() {
-		v.TLSRPT.lookupView, _ = a.lookup(ctx, "_smtp._tls."+strings.TrimPrefix(domain, "."), dns.TypeTXT)
+		v.tlsrpt = a.lookup(ctx, "_smtp._tls."+strings.TrimPrefix(domain, "."), dns.TypeTXT)
 	})
 	work.Wait()
-	if err := cmp.Or(ctx.Err(), v.MX.unjudged); err != nil {
+	if err := cmp.Or(ctx.Err(), v.of(v.domain.MX).unjudged); err != nil {
 		return nil, err
 	}
 	v.policies()
@@ -221,38 +242,45 @@ type lookOptions struct {
 // walk asks for what a sender asks for, and keeps for readers what came.
 func (a *asker) walk(ctx context.Context, v *view, o lookOptions) {
 	var mu sync.Mutex
-	seen := map[dns.Question]lookupView{}
 	v.domain = *mail.Walk(v.Domain, o.port, func(name string, qtype uint16) mail.Reply {
 		ask := a.lookup
 		if o.host && qtype == dns.TypeMX {
 			ask = noMX
 		}
-		l, judged := ask(ctx, name, qtype)
+		l := ask(ctx, name, qtype)
 		mu.Lock()
 		defer mu.Unlock()
-		seen[dns.Question{Name: name, Qtype: qtype}] = l
-		return mail.Reply{Lookup: judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
+		v.asked[dns.Question{Name: name, Qtype: qtype}] = l
+		return mail.Reply{Lookup: l.judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
 	})
-	of := func(l mail.Lookup) lookupView { return seen[dns.Question{Name: l.Name, Qtype: l.Type}] }
-	v.MX = of(v.domain.MX)
+	v.MX = v.of(v.domain.MX).lookupView
 	for _, h := range v.domain.Hosts {
-		v.Hosts = append(v.Hosts, newHostView(h, of))
+		v.add(newHostView(h, v.of))
 	}
+}
+
+// of is what came of a lookup.
+func (v *view) of(l mail.Lookup) *lookup { return v.asked[dns.Question{Name: l.Name, Qtype: l.Type}] }
+
+func (v *view) add(h *hostView) {
+	v.Hosts, v.hosts = append(v.Hosts, h), append(v.hosts, &receiver{hostView: h})
 }
 
 // noMX stands for the lookup of MX that is not made of a mail host: it is its own.
-func noMX(_ context.Context, name string, _ uint16) (lookupView, mail.Lookup) {
-	l := lookupView{
-		Name: name, Type: "MX", Status: dnssec.Secure.String(), Rcode: dns.RcodeToString[dns.RcodeSuccess], Records: []string{},
-		found: &resolve.Explanation{Answer: &resolve.Answer{Status: dnssec.Secure}},
+func noMX(_ context.Context, name string, _ uint16) *lookup {
+	return &lookup{
+		lookupView: lookupView{
+			Name: name, Type: "MX", Status: dnssec.Secure.String(), Rcode: dns.RcodeToString[dns.RcodeSuccess], Records: []string{},
+		},
+		judged: mail.Lookup{Name: name, Type: dns.TypeMX, Status: dnssec.Secure},
+		found:  &resolve.Explanation{Answer: &resolve.Answer{Status: dnssec.Secure}},
 	}
-	return l, mail.Lookup{Name: name, Type: dns.TypeMX, Status: dnssec.Secure}
 }
 
-func newHostView(h mail.Host, of func(mail.Lookup) lookupView) *hostView {
+func newHostView(h mail.Host, of func(mail.Lookup) *lookup) *hostView {
 	v := &hostView{Name: h.Name, Preference: h.Preference, TLSA: []tlsaView{}}
 	for _, l := range h.Addresses {
-		v.Addresses = append(v.Addresses, of(l))
+		v.Addresses = append(v.Addresses, of(l).lookupView)
 	}
 	if h.Expanded != h.Name {
 		v.Alias = &aliasView{Target: h.Expanded, Status: h.First.String()}
@@ -263,8 +291,8 @@ func newHostView(h mail.Host, of func(mail.Lookup) lookupView) *hostView {
 	return v
 }
 
-func newTLSAView(t mail.TLSA, l lookupView) tlsaView {
-	v := tlsaView{lookupView: l, Base: t.Base, Parts: []tlsaRecordView{}}
+func newTLSAView(t mail.TLSA, l *lookup) tlsaView {
+	v := tlsaView{lookupView: l.lookupView, Base: t.Base, Parts: []tlsaRecordView{}}
 	if target, alias := mail.Expanded(l.Name, l.found.Answer.Answer); alias {
 		v.Target = target
 	}
@@ -281,10 +309,11 @@ func newTLSAView(t mail.TLSA, l lookupView) tlsaView {
 
 // policies reads the TXT records of MTA-STS and TLS reports.
 func (v *view) policies() {
-	if sts, err := mail.ParseSTS(v.MTASTS.found.Answer.Answer); v.MTASTS.parsed(err) {
+	v.MTASTS.lookupView, v.TLSRPT.lookupView = v.mtasts.lookupView, v.tlsrpt.lookupView
+	if sts, err := mail.ParseSTS(v.mtasts.found.Answer.Answer); v.MTASTS.parsed(err) {
 		v.MTASTS.ID = sts.ID
 	}
-	if reports, err := mail.ParseTLSRPT(v.TLSRPT.found.Answer.Answer); v.TLSRPT.parsed(err) {
+	if reports, err := mail.ParseTLSRPT(v.tlsrpt.found.Answer.Answer); v.TLSRPT.parsed(err) {
 		v.TLSRPT.RUA = reports.RUA
 	}
 }
@@ -299,23 +328,21 @@ func (p *policyView) parsed(err error) bool {
 }
 
 // mailLookups are those that mail goes by, in the order in which what fails matters.
-func (v *view) mailLookups() (all []*lookupView) {
-	all = append(all, &v.MX)
-	for _, h := range v.Hosts {
-		for i := range h.Addresses {
-			all = append(all, &h.Addresses[i])
+func (v *view) mailLookups() (all []*lookup) {
+	all = append(all, v.of(v.domain.MX))
+	for _, h := range v.domain.Hosts {
+		for _, l := range h.Addresses {
+			all = append(all, v.of(l))
 		}
-		for i := range h.TLSA {
-			all = append(all, &h.TLSA[i].lookupView)
+		for _, t := range h.TLSA {
+			all = append(all, v.of(t.Lookup))
 		}
 	}
 	return all
 }
 
 // lookups are all of a domain.
-func (v *view) lookups() []*lookupView {
-	return append(v.mailLookups(), &v.MTASTS.lookupView, &v.TLSRPT.lookupView)
-}
+func (v *view) lookups() []*lookup { return append(v.mailLookups(), v.mtasts, v.tlsrpt) }
 
 // collectZones puts together the chains of all lookups. Of a zone that was judged twice the worse verdict is told.
 func (v *view) collectZones() {
@@ -353,14 +380,13 @@ func (a *asker) collectSignatures(ctx context.Context, v *view) {
 		add(signatureView{Owner: z.Name, Type: "DNSKEY", Signer: z.Name, KeyTag: zone.Tie.KeyTag}, zone.Tie.Expiration)
 		if z.Name != "." {
 			work.Go(func() {
-				ds, _ := a.lookup(ctx, z.Name, dns.TypeDS)
-				records[i] = ds.signed
+				records[i] = a.lookup(ctx, z.Name, dns.TypeDS).records()
 			})
 		}
 	}
 	work.Wait()
 	for _, l := range v.lookups() {
-		records = append(records, l.signed)
+		records = append(records, l.records())
 	}
 	for _, rr := range slices.Concat(records...) {
 		sig, ok := rr.(*dns.RRSIG)
@@ -403,7 +429,7 @@ func (v *view) decide(o lookOptions) {
 	if result == "" && o.requireDANE && decision.Action.Delivers() && decision.Action != mail.DANE {
 		result = mail.DANERequired
 	}
-	v.Report = reportView{v.domain.PolicyType(v.MTASTS.Published && v.MTASTS.Error == ""), string(result), result.ExchangeOnline(), o.smtp}
+	v.Report = reportView{v.domain.PolicyType(v.MTASTS.Published && v.MTASTS.Error == ""), string(result), result.ExchangeOnline()}
 	if v.unknowable {
 		v.Report = reportView{}
 	}
@@ -440,7 +466,7 @@ func (v *view) wanted(o lookOptions) bool {
 			return false
 		}
 		for i := range v.Hosts {
-			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || own.Action == mail.Bounce || v.Hosts[i].unsure(s, own.Action) != "" || v.Hosts[i].fails(s, own.Action) || v.Hosts[i].unknown(own.Action) {
+			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || own.Action == mail.Bounce || v.hosts[i].unsure(s, own.Action) != "" || v.hosts[i].fails(s, own.Action) || v.hosts[i].unknown(own.Action) {
 				return false
 			}
 		}

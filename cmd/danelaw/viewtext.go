@@ -188,7 +188,7 @@ func (v *view) rows() (rows []row) {
 			rows[i].Text = strings.TrimSuffix(rows[i].Text, l.Note.inBrackets())
 		}
 	}
-	rows = append(rows, row{What: "reported as", Text: v.Report.text()}, row{What: "signatures", Text: v.firstToExpire()})
+	rows = append(rows, row{What: "reported as", Text: v.Report.text(v.compared)}, row{What: "signatures", Text: v.firstToExpire()})
 	return rows
 }
 
@@ -307,14 +307,14 @@ func (p *policyView) row(what, text string) row {
 	return row{What: what, Word: p.Status, Text: text}
 }
 
-// text is how others tell of what failed.
-func (r *reportView) text() string {
+// text is how others tell of what failed; compared says whether certificates were looked at, too.
+func (r *reportView) text(compared bool) string {
 	if r.PolicyType == "" {
 		return "unknown"
 	}
 	text := "policy type " + r.PolicyType
 	switch {
-	case r.ResultType == "" && r.PolicyType == mail.PolicyTLSA && !r.compared:
+	case r.ResultType == "" && r.PolicyType == mail.PolicyTLSA && !compared:
 		return text + "; certificates were not compared"
 	case r.ResultType == "":
 		return text + ", no failure"

@@ -70,7 +70,7 @@ func (a *asker) watch(ctx context.Context, c *cli.Command, domains []string) err
 			return err
 		}
 		d := report(seen, time.Duration(c.Int("days"))*24*time.Hour)
-		out.Domains, out.Good = append(out.Domains, d), out.Good && d.Good
+		out.Domains, out.Good = append(out.Domains, &d.watchedJSON), out.Good && d.Good
 		if !c.Bool("json") {
 			if err := d.print(c.Root().Writer); err != nil {
 				return err
@@ -104,9 +104,6 @@ type (
 		Faults     []string           `json:"faults"`               // sentences
 		Signatures *endJSON           `json:"signatures,omitempty"` // the first to end
 		Hosts      []*watchedHostJSON `json:"hosts"`
-
-		senders []string // those of the faults that are what a program does
-		soon    []string // those that are to come
 	}
 	watchedHostJSON struct {
 		Name         string            `json:"name"`
@@ -130,6 +127,13 @@ type (
 	}
 )
 
+// watchedDomain is what is told of a domain, and what of its faults the text tells apart.
+type watchedDomain struct {
+	watchedJSON
+	senders []string // what a program does
+	soon    []string // what is to come
+}
+
 // end is a time to come, or gone by; nil for none.
 func end(at, now time.Time) *endJSON {
 	if at.IsZero() {
@@ -151,11 +155,11 @@ func (e *endJSON) String() string {
 }
 
 // report is what was seen, with its faults.
-func report(s *danelaw.Seen, margin time.Duration) *watchedJSON {
-	d := &watchedJSON{
+func report(s *danelaw.Seen, margin time.Duration) *watchedDomain {
+	d := &watchedDomain{watchedJSON: watchedJSON{
 		Domain: s.Domain, Checked: s.At.UTC().Truncate(time.Second), State: string(s.State), Why: s.Why, Faults: []string{},
 		Signatures: end(s.Signatures, s.At), Hosts: []*watchedHostJSON{},
-	}
+	}}
 	if s.State != danelaw.StateSecure {
 		d.Faults = append(d.Faults, s.Why)
 	}
@@ -201,7 +205,7 @@ func certificate(c danelaw.SeenCertificate, now time.Time) certificateJSON {
 }
 
 // print prints the text.
-func (d *watchedJSON) print(to io.Writer) error {
+func (d *watchedDomain) print(to io.Writer) error {
 	var out strings.Builder
 	word := "good"
 	if !d.Good {

@@ -18,7 +18,6 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/owned"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
-	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // DefaultControl is where the control socket is if nothing else is said and its directory exists.
@@ -123,51 +122,6 @@ func vacant(path string) error {
 	return nil
 }
 
-// The forms of requests and replies.
-type (
-	// NTARequest asks for a negative trust anchor.
-	NTARequest struct {
-		Zone   string `json:"zone"`
-		Life   string `json:"life"` // as time.ParseDuration reads it
-		Keep   bool   `json:"keep,omitempty"`
-		Reason string `json:"reason,omitempty"`
-	}
-	// NTAReply tells which are there.
-	NTAReply struct {
-		NTAs []*NTA `json:"negative_trust_anchors"`
-		Kept bool   `json:"kept_over_restart"`
-		Well bool   `json:"well,omitempty"` // of one just added: all tests passed
-	}
-	// FlushReply tells what was forgotten, by server block.
-	FlushReply struct {
-		Blocks map[string]resolve.Flushed `json:"blocks"`
-	}
-	// CacheReply tells how much is remembered, by server block.
-	CacheReply struct {
-		Blocks map[string]CacheStats `json:"blocks"`
-	}
-	// CacheStats is that of one block. Counters begin at the start of the process.
-	CacheStats struct {
-		resolve.Sizes
-		Limit  int64   `json:"limit_bytes"`
-		Hits   float64 `json:"hits"`
-		Misses float64 `json:"misses"`
-	}
-	// DumpReply tells what is remembered of a name and those below it, by server block.
-	DumpReply struct {
-		Blocks map[string]DumpBlock `json:"blocks"`
-	}
-	// DumpBlock is that of one block.
-	DumpBlock struct {
-		Entries []resolve.Dumped `json:"entries"`
-		Found   int              `json:"found"` // all there are; more than Entries if there are too many
-	}
-	// ErrorReply says why a request failed.
-	ErrorReply struct {
-		Error string `json:"error"`
-	}
-)
-
 // refusal is an error with the HTTP status to tell it with.
 type refusal struct {
 	status int
@@ -221,7 +175,7 @@ func listNTAs(*http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NTAReply{NTAs: t.list(), Kept: persistent(t)}, nil
+	return NTAReply{NTAs: negativesTold(t.list()), Kept: persistent(t)}, nil
 }
 
 // NegativeLife reads how long a negative trust anchor is to last (T-18).
@@ -252,7 +206,8 @@ func addNTA(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NTAReply{NTAs: []*NTA{n}, Kept: persistent(t), Well: t.test(r.Context(), tester, n)}, nil
+	well := t.test(r.Context(), tester, n)
+	return NTAReply{NTAs: negativesTold([]*negative{n}), Kept: persistent(t), Well: well}, nil
 }
 
 func removeNTA(r *http.Request) (any, error) {
@@ -267,7 +222,7 @@ func removeNTA(r *http.Request) (any, error) {
 	if err := t.remove(zone); err != nil {
 		return nil, refusal{http.StatusNotFound, err}
 	}
-	return NTAReply{NTAs: t.list(), Kept: persistent(t)}, nil
+	return NTAReply{NTAs: negativesTold(t.list()), Kept: persistent(t)}, nil
 }
 
 // nameIn returns a domain name of the request.
@@ -295,9 +250,9 @@ func flush(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := FlushReply{map[string]resolve.Flushed{}}
+	out := FlushReply{map[string]Flushed{}}
 	for block, h := range served() {
-		out.Blocks[block] = h.resolving.Flush(name)
+		out.Blocks[block] = Flushed(h.resolving.Flush(name))
 	}
 	log.Infof("flushed %s and all below", name)
 	return out, nil
@@ -306,13 +261,9 @@ func flush(r *http.Request) (any, error) {
 func cacheStats(*http.Request) (any, error) {
 	out := CacheReply{map[string]CacheStats{}}
 	for block, h := range served() {
-		out.Blocks[block] = cacheStatsOf(h)
+		out.Blocks[block] = cacheTold(h)
 	}
 	return out, nil
-}
-
-func cacheStatsOf(h *Handler) CacheStats {
-	return CacheStats{Sizes: h.memory.Sizes(), Limit: h.config.CacheSize, Hits: count64(h.meter.hits), Misses: count64(h.meter.misses)}
 }
 
 // count64 reads a counter.
@@ -337,8 +288,7 @@ func cacheDump(r *http.Request) (any, error) {
 	}
 	out := DumpReply{map[string]DumpBlock{}}
 	for block, h := range served() {
-		entries, found := h.resolving.Dump(name, most)
-		out.Blocks[block] = DumpBlock{entries, found}
+		out.Blocks[block] = dumpTold(h, name, most)
 	}
 	return out, nil
 }

@@ -32,14 +32,14 @@ type stateFile struct {
 
 // state is what stands in the file.
 type state struct {
-	Version   int    `json:"version"`
-	Negatives []*NTA `json:"negative_trust_anchors"`
+	Version   int   `json:"version"`
+	Negatives []NTA `json:"negative_trust_anchors"`
 }
 
 func (s *stateFile) path() string { return filepath.Join(s.dir, negativesFile) }
 
 // open makes dir the place, and returns what is kept there, once. The error is for a place or a file that is not danelaw's own.
-func (s *stateFile) open(dir string, trust owned.Trust) ([]*NTA, error) {
+func (s *stateFile) open(dir string, trust owned.Trust) ([]*negative, error) {
 	if dir == "" || dir == s.dir {
 		return nil, nil
 	}
@@ -73,7 +73,7 @@ func (s *stateFile) unread(err error) {
 }
 
 // parseState reads the content of the file.
-func parseState(text []byte) ([]*NTA, error) {
+func parseState(text []byte) (all []*negative, err error) {
 	var in state
 	if err := json.Unmarshal(text, &in); err != nil {
 		return nil, err
@@ -81,20 +81,14 @@ func parseState(text []byte) ([]*NTA, error) {
 	if in.Version != stateVersion {
 		return nil, fmt.Errorf("it is of version %d, this danelaw knows %d", in.Version, stateVersion)
 	}
-	for _, n := range in.Negatives {
-		if err := n.check(); err != nil {
-			return nil, err
+	for _, kept := range in.Negatives {
+		n := negativeFrom(kept)
+		if err := (NegativeAnchor{Zone: n.zone, Life: n.until.Sub(n.begun), Reason: n.reason}).check(); err != nil {
+			return nil, err // no negative trust anchor that was written by danelaw is so
 		}
+		all = append(all, n)
 	}
-	return in.Negatives, nil
-}
-
-// check says what no negative trust anchor that was written by danelaw is.
-func (n *NTA) check() error {
-	if n == nil {
-		return errors.New("null is no negative trust anchor")
-	}
-	return NegativeAnchor{Zone: n.Zone, Life: n.Until.Sub(n.Begun), Reason: n.Reason}.check()
+	return all, nil
 }
 
 // serve allows to write. What could not be understood is set aside for people to look at.
@@ -113,11 +107,11 @@ func (s *stateFile) serve() {
 }
 
 // save writes all, if they have changed.
-func (s *stateFile) save(all []*NTA) {
+func (s *stateFile) save(all []*negative) {
 	if s.dir == "" || !s.serving {
 		return
 	}
-	text, err := json.MarshalIndent(state{stateVersion, all}, "", "  ")
+	text, err := json.MarshalIndent(state{stateVersion, negativesTold(all)}, "", "  ")
 	if err == nil && string(text) == s.written && !s.failed {
 		return
 	}

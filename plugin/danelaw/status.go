@@ -9,43 +9,10 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-
-	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
 // processBegan is when this process was started.
 var processBegan = time.Now()
-
-// The form of what `danelaw status` tells. Names end with a dot, times are in UTC.
-type (
-	// StatusReply is how the daemon is.
-	StatusReply struct {
-		Version string                  `json:"version"`
-		Since   time.Time               `json:"since"` // when the process was started
-		Now     time.Time               `json:"now"`   // as its clock has it
-		Ready   bool                    `json:"ready"` // all blocks are
-		NTAs    []*NTA                  `json:"negative_trust_anchors"`
-		Blocks  map[string]*BlockStatus `json:"blocks"` // by server block
-	}
-	// BlockStatus is how one server block is.
-	BlockStatus struct {
-		Ready     bool                `json:"ready"`
-		Obstacle  string              `json:"obstacle,omitempty"` // the step that is not done, in a sentence
-		Upstreams []upstream.State    `json:"upstreams"`
-		Anchors   map[string][]string `json:"trust_anchors"` // "KEYTAG ALGORITHM DIGESTTYPE" of those in use by zone; none: it counts as unsigned
-		Private   []string            `json:"private,omitempty"`
-		Cache     CacheStats          `json:"cache"`
-		Verdicts  map[string]uint64   `json:"verdicts_last_hour"` // replies, by verdict as in the metrics
-		Failures  []FailureStatus     `json:"failures"`           // the latest first, one for each question
-	}
-	// FailureStatus is a question that a client got SERVFAIL for.
-	FailureStatus struct {
-		Name string    `json:"name"`
-		Type string    `json:"type"`
-		At   time.Time `json:"at"` // when a client was first told
-		Text string    `json:"text"`
-	}
-)
 
 // Status implements GET /v1/status.
 func status(*http.Request) (any, error) {
@@ -55,7 +22,7 @@ func status(*http.Request) (any, error) {
 	}
 	now := time.Now()
 	out := StatusReply{
-		Version: ThisBuild().String(), Since: processBegan.UTC(), Now: now.UTC(), Ready: true, NTAs: t.list(), Blocks: map[string]*BlockStatus{},
+		Version: ThisBuild().String(), Since: processBegan.UTC(), Now: now.UTC(), Ready: true, NTAs: negativesTold(t.list()), Blocks: map[string]*BlockStatus{},
 	}
 	for block, h := range served() {
 		out.Blocks[block] = h.status(now)
@@ -67,8 +34,8 @@ func status(*http.Request) (any, error) {
 // status is how one block is.
 func (h *Handler) status(now time.Time) *BlockStatus {
 	s := &BlockStatus{
-		Ready: h.Ready(), Upstreams: h.upstreams.States(), Anchors: map[string][]string{}, Private: slices.Sorted(slices.Values(h.config.Private)),
-		Cache: cacheStatsOf(h), Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
+		Ready: h.Ready(), Upstreams: upstreamsTold(h.upstreams.States()), Anchors: map[string][]string{}, Private: slices.Sorted(slices.Values(h.config.Private)),
+		Cache: cacheTold(h), Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
 	}
 	if obstacle := h.readiness.obstacle.Load(); !s.Ready && obstacle != nil {
 		s.Obstacle = obstacle.Text

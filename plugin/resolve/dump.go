@@ -26,13 +26,13 @@ func (s *Store) Failed(zone string, most int) (all []dns.Question) {
 
 // Dumped is one answer or failure in a Store, for people.
 type Dumped struct {
-	Name    string   `json:"name"`
-	Type    string   `json:"type"` // that of the question; "" if no type of the name exists
-	Status  string   `json:"status"`
-	Rcode   string   `json:"rcode"`
-	TTL     uint32   `json:"ttl"` // seconds until it is forgotten
-	Records []string `json:"records,omitempty"`
-	Notes   []string `json:"notes,omitempty"` // why it is not Secure
+	Name    string
+	Type    string // that of the question; "" if no type of the name exists
+	Status  string
+	Rcode   string
+	TTL     uint32 // seconds until it is forgotten
+	Records []string
+	Notes   []string // why it is not Secure
 }
 
 // Dump returns what is remembered of name and the names below it, parents first, at most the given number; and how many there

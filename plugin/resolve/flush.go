@@ -46,9 +46,9 @@ func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
 
 // Flushed counts what was forgotten.
 type Flushed struct {
-	Answers  int `json:"answers"`  // validated, denials among them
-	Zones    int `json:"zones"`    // names known to be zone cuts, or to be none
-	Failures int `json:"failures"` // of questions and of links
+	Answers  int // validated, denials among them
+	Zones    int // names known to be zone cuts, or to be none
+	Failures int // of questions and of links
 }
 
 // flush forgets all about name and the names below it, and what would deny them.

@@ -42,18 +42,18 @@ func NewStore(size int64) *Store {
 
 // Sizes are the octets and entries held by the parts of a Store.
 type Sizes struct {
-	Answers  Size `json:"answers"`
-	Zones    Size `json:"zones"`
-	Failures Size `json:"failures"`
-	Proofs   Size `json:"proofs"` // for aggressive use (C-9)
+	Answers  Size
+	Zones    Size
+	Failures Size
+	Proofs   Size // for aggressive use (C-9)
 	// Signatures are those known to hold (L-1).
-	Signatures Size `json:"signatures"`
+	Signatures Size
 }
 
 // Size is that of one part.
 type Size struct {
-	Bytes   int64 `json:"bytes"`
-	Entries int   `json:"entries"`
+	Bytes   int64
+	Entries int
 }
 
 // Sizes returns how much is held, by part.

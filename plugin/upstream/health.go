@@ -167,10 +167,10 @@ func (h *health) patience() time.Duration {
 
 // State is what is known of one upstream.
 type State struct {
-	Upstream string  `json:"upstream"`
-	Fit      bool    `json:"fit"`    // it has not failed the last test of fitness
-	Alive    bool    `json:"alive"`  // it answers
-	RTT      float64 `json:"rtt_ms"` // smoothed, in milliseconds; 0 before the first reply
+	Upstream string
+	Fit      bool    // it has not failed the last test of fitness
+	Alive    bool    // it answers
+	RTT      float64 // smoothed, in milliseconds; 0 before the first reply
 }
 
 // States returns the states of all upstreams, in the order of the configuration.

@@ -1,0 +1,180 @@
+package danelaw
+
+import (
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+)
+
+// The forms of requests and replies on the control socket, JSON that programs rely on. Names end with a dot, times are in
+// UTC, "by server block" is by its keys as metrics have them.
+type (
+	// StatusReply is how the daemon is.
+	StatusReply struct {
+		Version string                  `json:"version"`
+		Since   time.Time               `json:"since"` // when the process was started
+		Now     time.Time               `json:"now"`   // as its clock has it
+		Ready   bool                    `json:"ready"` // all blocks are
+		NTAs    []NTA                   `json:"negative_trust_anchors"`
+		Blocks  map[string]*BlockStatus `json:"blocks"` // by server block
+	}
+	// BlockStatus is how one server block is.
+	BlockStatus struct {
+		Ready     bool             `json:"ready"`
+		Obstacle  string           `json:"obstacle,omitempty"` // the step that is not done, in a sentence
+		Upstreams []UpstreamStatus `json:"upstreams"`          // in the order of the configuration
+		// Anchors are, by zone, "KEYTAG ALGORITHM DIGESTTYPE" of those in use; none: the zone counts as unsigned (T-15).
+		Anchors  map[string][]string `json:"trust_anchors"`
+		Private  []string            `json:"private,omitempty"` // zones
+		Cache    CacheStats          `json:"cache"`
+		Verdicts map[string]uint64   `json:"verdicts_last_hour"` // replies, by verdict as in the metrics
+		Failures []FailureStatus     `json:"failures"`           // the latest first, one for each question
+	}
+	// UpstreamStatus is what is known of one upstream.
+	UpstreamStatus struct {
+		Upstream string  `json:"upstream"` // its address
+		Fit      bool    `json:"fit"`      // it has not failed the last test of fitness (S-13)
+		Alive    bool    `json:"alive"`    // it answers
+		RTT      float64 `json:"rtt_ms"`   // smoothed, in milliseconds; 0 before the first reply
+	}
+	// FailureStatus is a question that a client got SERVFAIL for.
+	FailureStatus struct {
+		Name string    `json:"name"`
+		Type string    `json:"type"`
+		At   time.Time `json:"at"` // when a client was first told
+		Text string    `json:"text"`
+	}
+	// NTARequest asks for a negative trust anchor.
+	NTARequest struct {
+		Zone   string `json:"zone"`
+		Life   string `json:"life"` // as time.ParseDuration reads it
+		Keep   bool   `json:"keep,omitempty"`
+		Reason string `json:"reason,omitempty"`
+	}
+	// NTAReply tells which negative trust anchors are there.
+	NTAReply struct {
+		NTAs []NTA `json:"negative_trust_anchors"`
+		Kept bool  `json:"kept_over_restart"`
+		Well bool  `json:"well,omitempty"` // of one just added: all tests passed
+	}
+	// NTA is a negative trust anchor (RFC 7646). The file that keeps them has the same form.
+	NTA struct {
+		Zone   string    `json:"zone"`
+		Begun  time.Time `json:"begun"`
+		Until  time.Time `json:"until"`
+		Keep   bool      `json:"keep,omitempty"` // it is not dropped when the zone validates
+		Reason string    `json:"reason,omitempty"`
+		Block  string    `json:"block,omitempty"` // the server block whose Corefile has it; without one it is for all
+		Over   string    `json:"over,omitempty"`  // why it ended, if a Corefile still has it
+		Tests  []Test    `json:"tests,omitempty"` // what is tried again
+		Tested time.Time `json:"tested,omitzero"`
+	}
+	// Test is a question that failed, and what came when it was tried the last time.
+	Test struct {
+		Name   string `json:"name"`
+		Type   string `json:"type"`
+		Result string `json:"result,omitempty"` // the security status, and why
+	}
+	// FlushReply tells what was forgotten.
+	FlushReply struct {
+		Blocks map[string]Flushed `json:"blocks"` // by server block
+	}
+	// Flushed is what one block has forgotten.
+	Flushed struct {
+		Answers  int `json:"answers"`  // validated, denials among them
+		Zones    int `json:"zones"`    // names known to be zone cuts, or to be none
+		Failures int `json:"failures"` // of questions and of links
+	}
+	// CacheReply tells how much is remembered.
+	CacheReply struct {
+		Blocks map[string]CacheStats `json:"blocks"` // by server block
+	}
+	// CacheStats is how much one block remembers. Counters begin at the start of the process.
+	CacheStats struct {
+		Answers    CacheSize `json:"answers"`
+		Zones      CacheSize `json:"zones"`
+		Failures   CacheSize `json:"failures"`
+		Proofs     CacheSize `json:"proofs"`     // for aggressive use (C-9)
+		Signatures CacheSize `json:"signatures"` // that were verified (L-1)
+		Limit      int64     `json:"limit_bytes"`
+		Hits       float64   `json:"hits"`
+		Misses     float64   `json:"misses"`
+	}
+	// CacheSize is that of one part of the cache.
+	CacheSize struct {
+		Bytes   int64 `json:"bytes"`
+		Entries int   `json:"entries"`
+	}
+	// DumpReply tells what is remembered of a name and those below it.
+	DumpReply struct {
+		Blocks map[string]DumpBlock `json:"blocks"` // by server block
+	}
+	// DumpBlock is that of one block.
+	DumpBlock struct {
+		Entries []DumpEntry `json:"entries"`
+		Found   int         `json:"found"` // all there are; more than Entries if there are too many
+	}
+	// DumpEntry is one answer or failure.
+	DumpEntry struct {
+		Name    string   `json:"name"`
+		Type    string   `json:"type"` // that of the question; "" if no type of the name exists
+		Status  string   `json:"status"`
+		Rcode   string   `json:"rcode"`
+		TTL     uint32   `json:"ttl"` // seconds until it is forgotten
+		Records []string `json:"records,omitempty"`
+		Notes   []string `json:"notes,omitempty"` // why it is not Secure
+	}
+	// ErrorReply says why a request failed.
+	ErrorReply struct {
+		Error string `json:"error"`
+	}
+)
+
+func upstreamsTold(states []upstream.State) []UpstreamStatus {
+	told := []UpstreamStatus{}
+	for _, s := range states {
+		told = append(told, UpstreamStatus(s))
+	}
+	return told
+}
+
+func cacheTold(h *Handler) CacheStats {
+	sizes := h.memory.Sizes()
+	return CacheStats{
+		Answers: CacheSize(sizes.Answers), Zones: CacheSize(sizes.Zones), Failures: CacheSize(sizes.Failures),
+		Proofs: CacheSize(sizes.Proofs), Signatures: CacheSize(sizes.Signatures),
+		Limit: h.config.CacheSize, Hits: count64(h.meter.hits), Misses: count64(h.meter.misses),
+	}
+}
+
+func dumpTold(h *Handler, name string, most int) DumpBlock {
+	entries, found := h.resolving.Dump(name, most)
+	told := DumpBlock{Found: found}
+	for _, e := range entries {
+		told.Entries = append(told.Entries, DumpEntry(e))
+	}
+	return told
+}
+
+func negativesTold(all []*negative) []NTA {
+	var told []NTA
+	for _, n := range all {
+		var tests []Test
+		for _, t := range n.tests {
+			tests = append(tests, Test{t.question.Name, dns.Type(t.question.Qtype).String(), t.result})
+		}
+		told = append(told, NTA{n.zone, n.begun, n.until, n.keep, n.reason, n.block, n.over, tests, n.tested})
+	}
+	return told
+}
+
+// negativeFrom takes back what negativesTold has told.
+func negativeFrom(n NTA) *negative {
+	in := &negative{zone: n.Zone, begun: n.Begun, until: n.Until, keep: n.Keep, reason: n.Reason, block: n.Block, over: n.Over, tested: n.Tested}
+	for _, t := range n.Tests {
+		in.tests = append(in.tests, trial{dns.Question{Name: dns.CanonicalName(t.Name), Qtype: typeNamed(t.Type), Qclass: dns.ClassINET}, t.Result})
+	}
+	return in
+}
