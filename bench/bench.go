@@ -5,6 +5,7 @@ package bench
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -61,13 +62,10 @@ type bench struct {
 	place    server.Placement
 }
 
-// Run measures. A [Report] that is void is no error. If ctx ends there is none, and all servers have been stopped.
+// Run measures what has passed [Config.Check]. A [Report] that is void is no error. If ctx ends there is none, and
+// all servers have been stopped.
 func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
 	place, err := server.Place()
-	if err != nil {
-		return nil, err
-	}
-	work, err := c.workloads()
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +78,8 @@ func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
 	}
 	defer b.upstream.Close()
 	r := &Report{Started: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(place), Config: c}
-	if r.Samples, err = b.samples(ctx, work, p("measuring", c.Rounds*len(c.Servers)*len(work))); err != nil {
+	steps := c.Rounds * len(c.Servers) * len(c.workloads())
+	if r.Samples, err = b.samples(ctx, p("measuring", steps)); err != nil {
 		return nil, err
 	}
 	r.Unforeseen = b.world.Unforeseen()
@@ -89,9 +88,9 @@ func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
 }
 
 // samples has all servers do all workloads in turn, round by round.
-func (b *bench) samples(ctx context.Context, work []workload, done func()) (all []Sample, err error) {
+func (b *bench) samples(ctx context.Context, done func()) (all []Sample, err error) {
 	for round := range b.Rounds {
-		for _, w := range work {
+		for _, w := range b.workloads() {
 			for i := range b.Servers {
 				s := b.Servers[(i+round)%len(b.Servers)] // no server always comes after the same other
 				sample, err := b.sample(ctx, s, w)
@@ -132,7 +131,9 @@ func (b *bench) sample(ctx context.Context, s server.Server, w workload) (Sample
 		return Sample{}, fmt.Errorf("%s: %w", s.Name, err)
 	}
 	sample.Workload, sample.Server = w.name, s.Name
-	sample.Units = w.units(sample)
+	if sample.Units = w.units(sample); sample.Units == 0 {
+		return Sample{}, fmt.Errorf("%s answers nothing: %s", s.Name, sample.Example)
+	}
 	sample.Wrong, sample.Lost = before.Wrong+sample.Wrong, before.Lost+sample.Lost
 	sample.Example = cmp.Or(before.Example, sample.Example)
 	return sample, nil
@@ -210,19 +211,32 @@ func Workloads() (names []string) {
 	return names
 }
 
-// workloads are those that the configuration names; all if it names none.
-func (c Config) workloads() (all []workload, err error) {
+// Check says, in words, why there is no such run.
+func (c Config) Check() error {
 	for _, name := range c.Workloads {
 		if !slices.Contains(Workloads(), name) {
-			return nil, fmt.Errorf("there is no workload %q, only %s", name, strings.Join(Workloads(), " and "))
+			return fmt.Errorf("there is no workload %q, only %s", name, strings.Join(Workloads(), " and "))
 		}
 	}
+	switch warm, all := c.warm(), c.Universe.Domains; {
+	case c.Hot <= 0:
+		return errors.New("cached answers are asked for during some time, not none")
+	case c.InFlight < 1 || c.InFlight > load.MaxLines:
+		return fmt.Errorf("from 1 to %d deliveries are under way at a time, not %d", load.MaxLines, c.InFlight)
+	case all <= warm:
+		return fmt.Errorf("there are too few domains, %d: %d are asked about before it is measured", all, warm)
+	}
+	return c.Universe.Check()
+}
+
+// workloads are those that the configuration names; all if it names none.
+func (c Config) workloads() (all []workload) {
 	for _, w := range workloads {
 		if len(c.Workloads) == 0 || slices.Contains(c.Workloads, w.name) {
 			all = append(all, w)
 		}
 	}
-	return all, nil
+	return all
 }
 
 const (
@@ -235,16 +249,16 @@ const (
 func domains(s Sample) int { return (s.Replies + s.Lost) / perDelivery }
 func queries(s Sample) int { return s.Replies }
 
+// warm is how many domains are asked about before the cold workload is measured.
+func (c Config) warm() int { return max(c.Universe.Providers, c.Universe.Domains/warmShare) }
+
 // cold asks about each domain once.
 func (b *bench) cold() (load.Script, func() load.Script, error) {
 	all, err := b.deliveries(b.Universe.Domains)
 	if err != nil {
 		return nil, nil, err
 	}
-	warm := max(b.Universe.Providers, len(all)/warmShare)
-	if warm >= len(all) {
-		return nil, nil, fmt.Errorf("%d domains are too few: %d are asked about before it is measured", len(all), warm)
-	}
+	warm := b.warm()
 	return &load.Deliveries{Domains: all[:warm], AtOnce: b.InFlight}, func() load.Script {
 		return &load.Deliveries{Domains: all[warm:], AtOnce: b.InFlight}
 	}, nil

@@ -100,7 +100,7 @@ func (r *Report) row(samples []Sample) Row {
 func (s Sample) perUnit() float64 { return float64(s.CPU.Nanoseconds()) / 1000 / float64(s.Units) }
 
 const (
-	tolerated = 0.001 // the share of questions that may be lost, or asked of the upstream although their answers are hot
+	tolerated = 0.001 // the share of questions that may be lost, or of hot answers that may come from the upstream
 	ofItself  = 10    // questions that a server may ask of itself meanwhile, such as whether its upstream is there
 )
 
@@ -142,8 +142,8 @@ func (r *Report) Print(to io.Writer) error {
 func (r *Report) printDisturbed(to io.Writer) {
 	worst := slices.MaxFunc(r.Samples, func(a, b Sample) int { return cmp.Compare(a.Others, b.Others) })
 	if worst.Others > quiet && !r.Machine.Shared {
-		fmt.Fprintf(to, "\nThe machine was not quiet: while %s did the %s workload, other programs had its processor for %.0f %%\n"+
-			"of the time. Do not trust times and rates; ratios suffer less.\n",
+		fmt.Fprintf(to, "\nThe machine was not quiet: while %s did the %s workload, other programs had its\n"+
+			"processor for %.0f %% of the time. Do not trust times and rates; ratios suffer less.\n",
 			worst.Server, worst.Workload, 100*worst.Others)
 	}
 }

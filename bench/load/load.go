@@ -20,9 +20,12 @@ import (
 
 // Script says what is asked. Each of its lines asks one question after another: the next when the last has its reply.
 type Script interface {
-	Lines() int                       // at most 65,536
+	Lines() int                       // at most MaxLines
 	Next(line int) *universe.Question // nil: this line has ended
 }
+
+// MaxLines is how many questions may be under way: each has an ID of its own.
+const MaxLines = 1 << 16
 
 // Result is what came of a script.
 type Result struct {

@@ -37,14 +37,14 @@ func (s Spec) key(zone string) (*zones.Key, error) {
 // private is the private key that a text stands for.
 func (s Spec) private(text string) (crypto.Signer, error) {
 	seed := sha512.Sum512([]byte(text))
-	switch uint8(s.Algorithm) {
-	case dns.RSASHA256, dns.RSASHA512:
+	switch s.Algorithm {
+	case int(dns.RSASHA256), int(dns.RSASHA512):
 		return sharedRSA(s.Seed), nil
-	case dns.ECDSAP256SHA256:
+	case int(dns.ECDSAP256SHA256):
 		return ecdsa.ParseRawPrivateKey(elliptic.P256(), seed[:32])
-	case dns.ECDSAP384SHA384:
+	case int(dns.ECDSAP384SHA384):
 		return ecdsa.ParseRawPrivateKey(elliptic.P384(), seed[:48])
-	case dns.ED25519:
+	case int(dns.ED25519):
 		return ed25519.NewKeyFromSeed(seed[:ed25519.SeedSize]), nil
 	}
 	return nil, fmt.Errorf("a universe is signed with algorithm 8, 10, 13, 14 or 15, not %d", s.Algorithm)

@@ -50,7 +50,8 @@ var registries = []registry{
 	{"se.", nil},
 }
 
-func (s Spec) check() error {
+// Check says, in words, why there is no such universe.
+func (s Spec) Check() error {
 	switch {
 	case s.Domains < 1:
 		return fmt.Errorf("a universe has at least one domain, not %d", s.Domains)

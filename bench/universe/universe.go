@@ -28,7 +28,7 @@ type Universe struct {
 
 // New builds the universe; done is called after each domain, by several goroutines.
 func New(ctx context.Context, s Spec, done func()) (*Universe, error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return nil, err
 	}
 	u := &Universe{spec: s, index: map[string]int{}, replies: replies{packed: map[string][]byte{}}}

@@ -153,12 +153,13 @@ func TestNoQuery(t *testing.T) {
 // TestSpec: a Spec that makes no sense is refused in words.
 func TestSpec(t *testing.T) {
 	for want, change := range map[string]func(*Spec){
-		"at least one domain":                func(s *Spec) { s.Domains = 0 },
-		"insecure domains is from 0 to 1":    func(s *Spec) { s.Insecure = 1.5 },
-		"shared mail host is from 0 to 1":    func(s *Spec) { s.Shared = -1 },
-		"from 1 to 40 domains may be":        func(s *Spec) { s.Providers = 41 },
-		`not by "nsec5"`:                     func(s *Spec) { s.Denial = "nsec5" },
-		"algorithm 8, 10, 13, 14 or 15, not": func(s *Spec) { s.Algorithm = 5 },
+		"at least one domain":                    func(s *Spec) { s.Domains = 0 },
+		"insecure domains is from 0 to 1":        func(s *Spec) { s.Insecure = 1.5 },
+		"shared mail host is from 0 to 1":        func(s *Spec) { s.Shared = -1 },
+		"from 1 to 40 domains may be":            func(s *Spec) { s.Providers = 41 },
+		`not by "nsec5"`:                         func(s *Spec) { s.Denial = "nsec5" },
+		"algorithm 8, 10, 13, 14 or 15, not 5":   func(s *Spec) { s.Algorithm = 5 },
+		"algorithm 8, 10, 13, 14 or 15, not 269": func(s *Spec) { s.Algorithm = 256 + 13 },
 	} {
 		s := spec()
 		change(&s)

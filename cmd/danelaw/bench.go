@@ -66,10 +66,14 @@ func runBench(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	report, err := bench.Run(ctx, bench.Config{
+	config := bench.Config{
 		Servers: servers, Workloads: c.StringSlice("workload"), Rounds: c.Int("rounds"), Hot: c.Duration("seconds"),
 		InFlight: c.Int("in-flight"), Delay: c.Duration("delay"), Universe: benchUniverse(c),
-	}, func(what string, steps int) func() { return progressBar(c, what, steps) })
+	}
+	if err := config.Check(); err != nil {
+		return misused(c, "%v", err)
+	}
+	report, err := bench.Run(ctx, config, func(what string, steps int) func() { return progressBar(c, what, steps) })
 	if ctx.Err() != nil {
 		return errInterrupted
 	}

@@ -75,6 +75,11 @@ func TestBenchUsage(t *testing.T) {
 	says(t, []string{"bench", "--peer", "bind"}, exitUsage, `--peer takes unbound or none, not "bind"`)
 	says(t, []string{"bench", "--beside", "/nonexistent"}, exitUsage, "it is no program")
 	says(t, []string{"bench", "--rounds", "0"}, exitUsage, "give a number from 1 on")
+	says(t, []string{"bench", "--peer", "none", "--workload", "tepid"}, exitUsage, `no workload "tepid"`)
+	says(t, []string{"bench", "--peer", "none", "--domains", "1"}, exitUsage, "too few domains, 1")
+	says(t, []string{"bench", "--peer", "none", "--seconds", "0s"}, exitUsage, "during some time")
+	says(t, []string{"bench", "--peer", "none", "--in-flight", "65537"}, exitUsage, "from 1 to 65536 deliveries")
+	says(t, []string{"bench", "--peer", "none", "--insecure", "2"}, exitUsage, "from 0 to 1, not 2")
 	says(t, []string{"bench", "more"}, exitUsage, "bench takes no argument")
 }
 
