@@ -21,7 +21,8 @@ const builders = "DANELAW_TEST_BUILD"
 // corefile is one for a server that asks the lab, with its readiness on a port of its own.
 func corefile(t *testing.T, l *lab, port, ready int) string {
 	t.Helper()
-	return write(t, "Corefile", fmt.Sprintf(".:%d {\n bind 127.0.0.1\n ready 127.0.0.1:%d\n danelaw {\n upstream . %s\n trust_anchor %s\n control off\n }\n}\n",
+	return write(t, "Corefile", fmt.Sprintf(".:%d {\n bind 127.0.0.1\n ready 127.0.0.1:%d\n danelaw {\n upstream . "+
+		"%s\n trust_anchor %s\n control off\n }\n}\n",
 		port, ready, l.Recursor, write(t, "root.ds", strings.Join(l.Anchor.DS, "\n")+"\n")))
 }
 
@@ -43,13 +44,14 @@ func secure(port int, name string) bool {
 	return err == nil && m.AuthenticatedData && len(m.Answer) > 0
 }
 
-// TestBuiltInTheFuture: with a clock before the build date danelaw is not ready and says why (T-14), and still answers what it
-// can validate (S-13a).
+// TestBuiltInTheFuture: with a clock before the build date danelaw is not ready and says why (T-14), and still answers
+// what it can validate (S-13a).
 func TestBuiltInTheFuture(t *testing.T) {
 	needs.Variable(t, builders, "the module proxy, and minutes of building")
 	l := startLab(t, build(t))
 	port, ready := ports.Closed(t), ports.Closed(t)
-	p := start(t, build(t, "-ldflags", "-X "+module+"plugin/danelaw.buildDate=4102444800"), "-conf", corefile(t, l, port, ready))
+	p := start(t, build(t, "-ldflags", "-X "+module+"plugin/danelaw.buildDate=4102444800"), "-conf",
+		corefile(t, l, port, ready))
 	eventually(t, "the reason", func() bool {
 		return strings.Contains(p.err.String(), "not ready: check this host's clock: it is 20") &&
 			strings.Contains(p.err.String(), "before danelaw was built (2100-01-01T00:00:00Z)")
@@ -62,7 +64,8 @@ func TestBuiltInTheFuture(t *testing.T) {
 	}
 	port, ready = ports.Closed(t), ports.Closed(t)
 	start(t, build(t), "-conf", corefile(t, l, port, ready))
-	eventually(t, "one built in the past to be ready", func() bool { code, _ := readiness(ready); return code == http.StatusOK })
+	eventually(t, "one built in the past to be ready",
+		func() bool { code, _ := readiness(ready); return code == http.StatusOK })
 }
 
 // TestStockCoreDNS: a CoreDNS whose plugin.cfg has danelaw before forward is built, and answers.
@@ -76,6 +79,8 @@ func TestStockCoreDNS(t *testing.T) {
 	main := fmt.Sprintf(`package main
 
 import (
+	"slices"
+
 	_ "github.com/coredns/coredns/core/plugin"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
@@ -85,7 +90,7 @@ import (
 func init() {
 	for i, d := range dnsserver.Directives {
 		if d == "forward" {
-			dnsserver.Directives = append(dnsserver.Directives[:i:i], append([]string{"danelaw"}, dnsserver.Directives[i:]...)...)
+			dnsserver.Directives = slices.Insert(dnsserver.Directives, i, "danelaw")
 			return
 		}
 	}

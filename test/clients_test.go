@@ -62,8 +62,8 @@ func TestDrill(t *testing.T) {
 	}
 }
 
-// TestDelv: a validator behind danelaw gets from it what it needs for a verdict of its own (V-76), with the anchor that the lab
-// prints for it.
+// TestDelv: a validator behind danelaw gets from it what it needs for a verdict of its own (V-76), with the anchor that
+// the lab prints for it.
 func TestDelv(t *testing.T) {
 	needs.Tools(t, "delv")
 	l := startLab(t, build(t))
@@ -82,7 +82,8 @@ func TestDelv(t *testing.T) {
 		{"missing-signature.dane.", "MX", "resolution failed: insecurity proof failed"},
 		{"expired.dane.", "MX", "resolution failed: "},
 	} {
-		if out := command(t, "delv", "-a", anchors, "+root", "+cd", "@"+host, "-p", port, tt.name, tt.qtype); !strings.Contains(out, tt.want) {
+		if out := command(t, "delv", "-a", anchors, "+root", "+cd", "@"+host, "-p", port, tt.name,
+			tt.qtype); !strings.Contains(out, tt.want) {
 			t.Errorf("%s %s: want %q\n%s", tt.name, tt.qtype, tt.want, out)
 		}
 	}

@@ -15,11 +15,12 @@ import (
 	"github.com/danelaw-dns/danelaw/test/world"
 )
 
-// TestCosts: for the mail of a secure domain with one host, danelaw asks its upstream at most one question more than Unbound, although
-// it asks ahead of the MTA.
+// TestCosts: for the mail of a secure domain with one host, danelaw asks its upstream at most one question more than
+// Unbound, although it asks ahead of the MTA.
 func TestCosts(t *testing.T) {
 	needs.Tools(t, "unbound")
-	tree := world.New(time.Now, world.Zone("."), world.Zone("com."), world.Domain("known.com."), world.Domain("example.com."))
+	tree := world.New(time.Now, world.Zone("."), world.Zone("com."), world.Domain("known.com."),
+		world.Domain("example.com."))
 	anchor := tree.DS(".")[0]
 	asked := map[string][]string{}
 	for name, startResolver := range map[string]func(upstream string) string{
@@ -33,7 +34,8 @@ func TestCosts(t *testing.T) {
 		deliver(t, resolver, "known.com.")
 		deliver(t, resolver, "example.com.")
 		time.Sleep(200 * time.Millisecond) // what else is asked in the background
-		asked[name] = slices.DeleteFunc(upstream.Asked(), func(q string) bool { return !strings.Contains(q, "example.com. ") })
+		asked[name] = slices.DeleteFunc(upstream.Asked(),
+			func(q string) bool { return !strings.Contains(q, "example.com. ") })
 	}
 	t.Logf("danelaw asked %v; Unbound %v", asked["danelaw"], asked["unbound"])
 	if len(asked["unbound"]) < 6 || len(asked["danelaw"]) > len(asked["unbound"])+1 {
@@ -74,7 +76,8 @@ func answering(t *testing.T, port int) (addr string) {
 	t.Helper()
 	addr = fmt.Sprintf("127.0.0.1:%d", port)
 	eventually(t, addr, func() bool {
-		r, _, err := (&dns.Client{Timeout: time.Second}).Exchange(new(dns.Msg).SetQuestion("known.com.", dns.TypeSOA), addr)
+		r, _, err := (&dns.Client{Timeout: time.Second}).Exchange(new(dns.Msg).SetQuestion("known.com.", dns.TypeSOA),
+			addr)
 		return err == nil && r.Rcode == dns.RcodeSuccess
 	})
 	return addr

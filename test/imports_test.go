@@ -1,5 +1,5 @@
-// Package test holds the suites that need the whole product, other programs, or a build. What they need beside Go is said in
-// CONTRIBUTING.md; without their variable they are skipped.
+// Package test holds the suites that need the whole product, other programs, or a build. What they need beside Go is
+// said in CONTRIBUTING.md; without their variable they are skipped.
 package test
 
 import (

@@ -54,7 +54,8 @@ func defined(t *testing.T, text string) map[string]bool {
 	return all
 }
 
-// TestRulesCited: every number of a rule that stands anywhere in the project, in the list of rules itself too, is one of that list.
+// TestRulesCited: every number of a rule that stands anywhere in the project, in the list of rules itself too, is one
+// of that list.
 func TestRulesCited(t *testing.T) {
 	root := os.DirFS("..")
 	text, err := fs.ReadFile(root, rules)
@@ -84,7 +85,8 @@ func TestRulesCited(t *testing.T) {
 	}
 }
 
-// TestRulesDecided: one search of the product's code finds where each rule is decided. So no number hides in a range of them.
+// TestRulesDecided: one search of the product's code finds where each rule is decided. So no number hides in a range of
+// them.
 func TestRulesDecided(t *testing.T) {
 	root := os.DirFS("..")
 	text, err := fs.ReadFile(root, rules)
@@ -94,7 +96,8 @@ func TestRulesDecided(t *testing.T) {
 	decided := map[string]bool{}
 	for _, dir := range []string{"cmd", "plugin", "trustanchors"} {
 		err = errors.Join(err, fs.WalkDir(root, dir, func(name string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			if err != nil || !d.Type().IsRegular() || !strings.HasSuffix(name, ".go") ||
+				strings.HasSuffix(name, "_test.go") {
 				return err
 			}
 			text, err := fs.ReadFile(root, name)

@@ -57,7 +57,8 @@ func TestCanonicalRDATA(t *testing.T) {
 		{dns.TypeNS, n, true}, {dns.TypeMD, n, true}, {dns.TypeMF, n, true}, {dns.TypeCNAME, n, true},
 		{dns.TypeSOA, n + n + soa, true}, {dns.TypeMB, n, true}, {dns.TypeMG, n, true}, {dns.TypeMR, n, true},
 		{dns.TypePTR, n, true}, {dns.TypeMINFO, n + n, true}, {dns.TypeMX, x + n, true}, {dns.TypeRP, n + n, true},
-		{dns.TypeAFSDB, x + n, true}, {dns.TypeRT, x + n, true}, {dns.TypeSIG, sig, true}, {dns.TypePX, x + n + n, true},
+		{dns.TypeAFSDB, x + n, true}, {dns.TypeRT, x + n, true}, {dns.TypeSIG, sig, true},
+		{dns.TypePX, x + n + n, true},
 		{dns.TypeNAPTR, x + x + "0158" + "025858" + "00" + n, true}, {dns.TypeKX, x + n, true},
 		{dns.TypeSRV, x + x + x + n, true}, {dns.TypeDNAME, n, true}, {dns.TypeRRSIG, sig, true},
 		{typeA6, "0058585858585858585858585858585858", false}, // prefix of no bits: no name
@@ -69,7 +70,8 @@ func TestCanonicalRDATA(t *testing.T) {
 
 		{dns.TypeNSEC, n + "000140", false}, {dns.TypeHINFO, "0158" + "0158", false}, {dns.TypeTXT, "025858", false},
 		{dns.TypeTLSA, "030101" + x, false}, {dns.TypeSVCB, "0001" + n, false}, {dns.TypeHTTPS, "0001" + n, false},
-		{dns.TypeTALINK, n + n, false}, {dns.TypeNSAPPTR, n, false}, {dns.TypeLP, x + n, false}, {65280, "014e00", false},
+		{dns.TypeTALINK, n + n, false}, {dns.TypeNSAPPTR, n, false}, {dns.TypeLP, x + n, false},
+		{65280, "014e00", false},
 		{dns.TypeNULL, x, false}, {dns.TypeCAA, "0002" + x + x, false}, {dns.TypeURI, x + x + x, false},
 		{dns.TypeHIP, "02010002" + x + x + n, false}, {dns.TypeIPSECKEY, "000302" + n + x, false},
 		{dns.TypeAMTRELAY, "0003" + n, false}, {dns.TypeTKEY, "014e00" + strings.Repeat("00", 16), false},
@@ -100,7 +102,8 @@ func TestCutRDATA(t *testing.T) {
 // A name that is none is the root, which nothing but the root may sign.
 func TestWireName(t *testing.T) {
 	for name, want := range map[string]string{
-		".": "00", "Ab.c.": "024162016300", "a\\.b.": "03612e6200", "\\255.": "01ff00", "no final dot": "00", "a..": "00",
+		".": "00", "Ab.c.": "024162016300", "a\\.b.": "03612e6200", "\\255.": "01ff00",
+		"no final dot": "00", "a..": "00",
 		strings.Repeat("a", 64) + ".": "00",
 	} {
 		if got := hex.EncodeToString(wireName(name)); got != want {
@@ -111,7 +114,8 @@ func TestWireName(t *testing.T) {
 
 // V-30: records sort by their RDATA as unsigned octets, the shorter one first.
 func TestRecordOrder(t *testing.T) {
-	set := reply(t, 0, rrs(t, `a. TXT "b"`, `a. TXT "\200"`, `a. TXT "aa"`, `a. TXT "a" "a"`, `a. TXT "a"`, `a. TXT ""`), nil).Answer[0]
+	set := reply(t, 0, rrs(t, `a. TXT "b"`, `a. TXT "\200"`, `a. TXT "aa"`, `a. TXT "a" "a"`, `a. TXT "a"`,
+		`a. TXT ""`), nil).Answer[0]
 	var got []string
 	for _, rdata := range set.rdata {
 		got = append(got, hex.EncodeToString(rdata))

@@ -32,7 +32,8 @@ func TestNegativeLifetime(t *testing.T) {
 	}{
 		{"C-3 MINIMUM", mx, join(nodata, soa(w.example, "example. 3600 SOA")), "Secure, denial", 600, "example."},
 		{"C-3 TTL of the SOA", mx, join(nodata, soa(w.example, "example. 60 SOA")), "Secure, denial", 60, "example."},
-		{"C-3 TTL of the NSEC", mx, join(w.example.set(t, "a.example. 30 NSEC b.example. A RRSIG NSEC"), soa(w.example, "example. 60 SOA")),
+		{"C-3 TTL of the NSEC", mx, join(w.example.set(t, "a.example. 30 NSEC b.example. A RRSIG NSEC"),
+			soa(w.example, "example. 60 SOA")),
 			"Secure, denial", 30, "example."},
 		{"C-4 an hour at most", mx, join(w.example.set(t, "a.example. 86400 NSEC b.example. A RRSIG NSEC"),
 			w.example.set(t, "example. 86400 SOA a. b. 1 2 3 4 86400")), "Secure, denial", 3600, "example."},
@@ -41,17 +42,21 @@ func TestNegativeLifetime(t *testing.T) {
 		{"V-50i SOA with a wrong RRSIG", mx, join(nodata, wrong("example. 3600 SOA")), "Secure, denial", 0, ""},
 		{"V-50i SOA of the zone above", mx, join(nodata, soa(w.root, ". 3600 SOA")), "Secure, denial", 0, ""},
 		{"V-50i SOA of a zone beside", mx, join(nodata, soa(w.child, "c.example. 3600 SOA")), "Secure, denial", 0, ""},
-		{"V-50i that of the zone, of several", mx, join(nodata, soa(w.root, ". 5 SOA"), soa(w.example, "example. 60 SOA")),
+		{"V-50i that of the zone, of several", mx,
+			join(nodata, soa(w.root, ". 5 SOA"), soa(w.example, "example. 60 SOA")),
 			"Secure, denial", 60, "example."},
 		{"V-51 opt-out", mx, join(optOut, soa(w.example, "example. 60 SOA")), "Insecure, denial", 60, "example."},
-		{"V-50i opt-out, SOA with a wrong RRSIG", mx, join(optOut, wrong("example. 60 SOA")), "Insecure, denial", 0, ""},
+		{"V-50i opt-out, SOA with a wrong RRSIG", mx, join(optOut, wrong("example. 60 SOA")),
+			"Insecure, denial", 0, ""},
 		{"V-50i opt-out, SOA of the unsigned child", "x.a.example. MX", join(optOut, stripped("a.example. 60 SOA")),
 			"Insecure, denial", 60, "a.example."},
 		{"unsigned", "a.u.example. MX", stripped("u.example. 60 SOA"), "Insecure, denial", 60, "u.example."},
-		{"unsigned, the deepest of two", "a.u.example. MX", join(stripped("example. 5 SOA"), stripped("u.example. 60 SOA")),
+		{"unsigned, the deepest of two", "a.u.example. MX",
+			join(stripped("example. 5 SOA"), stripped("u.example. 60 SOA")),
 			"Insecure, denial", 60, "u.example."},
 		{"unsigned, without SOA", "a.u.example. MX", nil, "Insecure, denial", 0, ""},
-		{"V-40 a zone that counts as unsigned", "a.o.example. MX", stripped("o.example. 60 SOA"), "Insecure, denial, note 1", 60, "o.example."},
+		{"V-40 a zone that counts as unsigned", "a.o.example. MX", stripped("o.example. 60 SOA"),
+			"Insecure, denial, note 1", 60, "o.example."},
 	} {
 		for range 2 {
 			v := denialCheck().Answer(asked(row.question), replyTo(t, row.question, 0, nil, row.authority), w.zones)
@@ -60,7 +65,8 @@ func TestNegativeLifetime(t *testing.T) {
 				owner = v.Authority[i].Owner
 			}
 			if got := told(v); got != row.want || v.TTL != row.ttl || owner != row.soa {
-				t.Errorf("%s: %s (%v), TTL %d by %q, want %s, %d by %q", row.name, got, v.Cause, v.TTL, owner, row.want, row.ttl, row.soa)
+				t.Errorf("%s: %s (%v), TTL %d by %q, want %s, %d by %q", row.name, got, v.Cause, v.TTL, owner, row.want,
+					row.ttl, row.soa)
 			}
 			for _, set := range v.Authority {
 				if set.TTL > max(row.ttl, 30) && row.ttl != 30 {
@@ -133,23 +139,29 @@ func TestDeniers(t *testing.T) {
 		{"the child about its apex", "c.example. MX", deny(w.child, "NS SOA RRSIG NSEC"), "Secure, denial"},
 		{"V-50a the parent about the child's apex", "c.example. MX", deny(w.example, "NS RRSIG NSEC"), "Bogus, EDE 12"},
 		{"V-8 the child about its own DS", "c.example. DS", deny(w.child, "NS SOA RRSIG NSEC"), "Bogus, EDE 12"},
-		{"V-8 the child about its own DS, hiding its SOA", "c.example. DS", deny(w.child, "NS RRSIG NSEC"), "Bogus, EDE 12"},
+		{"V-8 the child about its own DS, hiding its SOA", "c.example. DS", deny(w.child, "NS RRSIG NSEC"),
+			"Bogus, EDE 12"},
 		{"V-8 the parent about DS", "c.example. DS", deny(w.example, "NS RRSIG NSEC"), "Secure, denial"},
-		{"a zone beside", "a.example. MX", newForger(t, "d.example.").set(t, "d.example. NSEC e.d.example. A RRSIG NSEC"), "Bogus, EDE 12"},
+		{"a zone beside", "a.example. MX",
+			newForger(t, "d.example.").set(t, "d.example. NSEC e.d.example. A RRSIG NSEC"), "Bogus, EDE 12"},
 		{"stripped of its RRSIG", "a.example. MX", rrs(t, "a.example. NSEC b.example. A RRSIG NSEC"), "Bogus, EDE 10"},
 		{"V-7 by two zones, one of which is no zone that the walk found", "a.c.example. MX", join(both, []dns.RR{
 			w.child.rrsig(t, both), newForger(t, "a.c.example.").rrsig(t, both)}), "Secure, denial"},
 		{"the deepest complaint is told", "a.c.example. MX", join(both, []dns.RR{spoil(w.child.rrsig(t, both)),
 			w.example.rrsig(t, both, func(s *dns.RRSIG) { s.Expiration = at(-time.Hour) })}), "Bogus, EDE 6"},
-		{"V-61 over the limit in both", "a.c.example. MX", join(over("c.example.", w.child), over("example.", w.example)),
+		{"V-61 over the limit in both", "a.c.example. MX",
+			join(over("c.example.", w.child), over("example.", w.example)),
 			"Insecure, denial, note 27"},
 		{"V-60 over the limit above, beside a proof of the child", "c.example. MX",
 			join(over("example.", w.example), deny(w.child, "NS SOA RRSIG NSEC")), "Secure, denial"},
-		{"V-62 over the limit above a signed child", "a.c.example. MX", over("example.", w.example), "Insecure, denial, note 27"},
+		{"V-62 over the limit above a signed child", "a.c.example. MX", over("example.", w.example),
+			"Insecure, denial, note 27"},
 		{"V-62 over the limit above the apex of a signed child", "c.example. MX", over("example.", w.example),
 			"Insecure, denial, note 27"},
-		{"V-61 over the limit above, about DS", "c.example. DS", over("example.", w.example), "Insecure, denial, note 27"},
-		{"V-61 over the limit above an unsigned child", "a.u.example. MX", over("example.", w.example), "Insecure, denial, note 27"},
+		{"V-61 over the limit above, about DS", "c.example. DS", over("example.", w.example),
+			"Insecure, denial, note 27"},
+		{"V-61 over the limit above an unsigned child", "a.u.example. MX", over("example.", w.example),
+			"Insecure, denial, note 27"},
 		{"V-62 over the limit above a child that could not be had", "a.i.example. MX", over("example.", w.example),
 			"Insecure, denial, note 27"},
 	} {
@@ -163,7 +175,8 @@ func TestDeniers(t *testing.T) {
 // L-12: a budget that ends within a denial makes it a limit, and one zone's limit comes before another's fault.
 func TestDenialLimit(t *testing.T) {
 	w := newTree(t)
-	authority := join(w.example.set(t, "a.example. NSEC b.example. A RRSIG NSEC"), w.root.set(t, "aaa. NSEC zzz. NS RRSIG NSEC"))
+	authority := join(w.example.set(t, "a.example. NSEC b.example. A RRSIG NSEC"),
+		w.root.set(t, "aaa. NSEC zzz. NS RRSIG NSEC"))
 	c := denialCheck()
 	c.SignatureChecks = 0
 	v := c.Answer(asked("a.example. MX"), replyTo(t, "a.example. MX", 0, nil, authority), w.zones)
@@ -187,7 +200,8 @@ func TestDenialCrowdedOut(t *testing.T) {
 	authority := w.example.set(t, name+" NSEC z.example. A RRSIG NSEC")
 	for n := 3; n <= 6; n++ {
 		signer := Ancestor(name, n)
-		authority = append(authority, newForger(t, signer).set(t, fmt.Sprintf("0.%s NSEC z.%s A RRSIG NSEC", signer, signer))...)
+		authority = append(authority, newForger(t, signer).set(t,
+			fmt.Sprintf("0.%s NSEC z.%s A RRSIG NSEC", signer, signer))...)
 	}
 	v := denialCheck().Answer(asked(name+" MX"), replyTo(t, name+" MX", 0, nil, authority), w.zones)
 	if told(v) != "Bogus, EDE 6" || !strings.Contains(v.Cause.Text, "more than 3 zones below example.") {
@@ -213,7 +227,8 @@ func TestBothNSECAtACut(t *testing.T) {
 		{"signatures first", []dns.RR{child[1], parent[1], parent[0], child[0]}, "Secure, denial"},
 		{"the parent's only", parent, "Secure, next c.example."},
 		{"the child's only", child, "Bogus, EDE 12"},
-		{"signatures exchanged", []dns.RR{parent[0], w.child.rrsig(t, parent[:1]), child[0], w.example.rrsig(t, child[:1])},
+		{"signatures exchanged", []dns.RR{parent[0], w.child.rrsig(t, parent[:1]), child[0],
+			w.example.rrsig(t, child[:1])},
 			"Bogus, EDE 6"},
 	} {
 		m := replyTo(t, "x.example. AAAA", 0, alias, row.authority)

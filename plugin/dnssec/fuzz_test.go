@@ -16,7 +16,8 @@ func fuzzReplies(t testing.TB, w tree) []*dns.Msg {
 	ex := func(lines ...string) []dns.RR { return w.example.each(t, lines...) }
 	soa := "example. 300 SOA a. b. 1 2 3 4 60"
 	nsec := ex("example. 300 NSEC c.example. NS SOA RRSIG NSEC", "c.example. 300 NSEC example. NS DS RRSIG NSEC", soa)
-	nsec3 := ex(append(nsec3Lines("example.", 1, "ab", 0, map[string]string{"example.": "NS SOA RRSIG", "a.example.": "A RRSIG"}),
+	nsec3 := ex(append(nsec3Lines("example.", 1, "ab", 0, map[string]string{"example.": "NS SOA RRSIG",
+		"a.example.": "A RRSIG"}),
 		soa)...)
 	optOut := ex(append(nsec3Lines("example.", 1, "ab", 1, map[string]string{"example.": "NS SOA RRSIG"}), soa)...)
 	wild := renamed("b.example.", w.example.set(t, "*.example. 60 TXT x"))
@@ -35,7 +36,8 @@ func fuzzReplies(t testing.TB, w tree) []*dns.Msg {
 		m("b.example. A", nxdomain, nil, nsec),
 		m("b.example. A", nxdomain, nil, nsec3),
 		m("b.example. A", 0, nil, join(nsec, nsec3, optOut)),
-		m("c.example. DS", 0, ex("c.example. 300 DS 1 13 2 ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB"), nil),
+		m("c.example. DS", 0, ex("c.example. 300 DS 1 13 2 "+
+			"ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB"), nil),
 		m("c.example. DS", 0, nil, ex("c.example. 300 NSEC d.example. NS RRSIG NSEC")),
 		m("c.example. A", 0, append(two, w.example.rrsig(t, two), w.child.rrsig(t, two)), nil),
 		m("example. DNSKEY", 0, w.example.set(t, w.example.dnskey.String()), nil),
@@ -43,10 +45,12 @@ func fuzzReplies(t testing.TB, w tree) []*dns.Msg {
 			rrs(t, "a.d.example. 10 CNAME a.c.example."), w.child.set(t, "a.c.example. 300 A 192.0.2.1")), nil),
 		m("x.example. A", nxdomain, ex("x.example. 60 CNAME b.example."), nsec),
 		m("x.example. AAAA", 0, renamed("x.example.", w.example.set(t, "*.example. 60 CNAME c.example.")),
-			join(nsec, w.child.each(t, "c.example. 60 NSEC a.c.example. NS SOA RRSIG NSEC", "c.example. 60 SOA a. b. 1 2 3 4 5"))),
+			join(nsec, w.child.each(t, "c.example. 60 NSEC a.c.example. NS SOA RRSIG NSEC",
+				"c.example. 60 SOA a. b. 1 2 3 4 5"))),
 		m("a.example. ANY", 0, join(mx, ex("a.example. 60 A 192.0.2.1", "a.example. 60 TXT x y")), nil),
 		m("a.example. RRSIG", 0, mx[2:], nil),
-		m("u.example. A", 0, rrs(t, "u.example. 60 A 192.0.2.1", "u.example. 60 CNAME a.example."), rrs(t, "u.example. 5 SOA a. b. 1 2 3 4 5")),
+		m("u.example. A", 0, rrs(t, "u.example. 60 A 192.0.2.1", "u.example. 60 CNAME a.example."),
+			rrs(t, "u.example. 5 SOA a. b. 1 2 3 4 5")),
 		m(". DS", 0, nil, w.root.each(t, ". 60 NSEC aaa. NS SOA RRSIG NSEC", ". 60 SOA a. b. 1 2 3 4 5")),
 	}
 }
@@ -86,7 +90,8 @@ func judgeAll(w tree, m *dns.Msg) []string {
 		}
 	}
 	for _, f := range []forger{w.example, w.child} {
-		z := denialCheck().Apex(DefaultPolicy().Anchor(f.zone.Name, []*dns.DS{f.dnskey.ToDS(dns.SHA256)}), grouped.Clone())
+		z := denialCheck().Apex(DefaultPolicy().Anchor(f.zone.Name, []*dns.DS{f.dnskey.ToDS(dns.SHA256)}),
+			grouped.Clone())
 		out = append(out, fmt.Sprintf("apex: %s, %v, until %v, %v", toldZone(z), z.Cause, z.Until, z.Expires))
 	}
 	signers, apex := Hint(name, grouped)
@@ -214,7 +219,8 @@ func FuzzChangedOctet(f *testing.F) {
 		part := parts[int(where)%3]
 		part[int(at)%len(part)] ^= by
 		if tr.verifies(parts[0], parts[1], parts[2]) {
-			t.Errorf("algorithm %d: verifies with octet %d of part %d changed by %#x", tr.algorithm, int(at)%len(part), where%3, by)
+			t.Errorf("algorithm %d: verifies with octet %d of part %d changed by %#x", tr.algorithm,
+				int(at)%len(part), where%3, by)
 		}
 	})
 }
@@ -225,7 +231,8 @@ func changeTrials(t testing.TB) []trial {
 	for _, algorithm := range []uint8{8, 13, 14, 15, 16} {
 		key := newKey(t, "example.", algorithm)
 		sig := signedBy(t, key, set.RRs...)[len(set.RRs)].(*dns.RRSIG)
-		out = append(out, trial{algorithm, signedData(set, sig), fromBase64(t, sig.Signature), fromBase64(t, key.DNSKEY.PublicKey)})
+		out = append(out, trial{algorithm, signedData(set, sig), fromBase64(t, sig.Signature),
+			fromBase64(t, key.DNSKEY.PublicKey)})
 	}
 	return out
 }
@@ -282,7 +289,8 @@ func change(r *rand.Rand, m *dns.Msg, replies []*dns.Msg) {
 	case kind == 5:
 		m.Question[0].Qtype = pick(r, dns.TypeA, dns.TypeMX, dns.TypeDS, dns.TypeANY, dns.TypeCNAME, dns.TypeRRSIG)
 	case kind == 6:
-		rr.Header().Name = pick(r, "a.example.", "b.example.", "X.example.", "example.", "c.example.", "u.example.", ".")
+		rr.Header().Name = pick(r, "a.example.", "b.example.", "X.example.", "example.", "c.example.",
+			"u.example.", ".")
 	case !signed:
 	case kind == 7:
 		twin := *sig

@@ -80,7 +80,8 @@ func parsePublic(algorithm uint8, octets []byte) (publicKey, error) {
 	case dns.ED448:
 		return parseEd(octets, ed448.PublicKeySize, func(o []byte) publicKey { return ed448Key(o) })
 	}
-	return nil, fmt.Errorf("algorithm %d, which is not supported", algorithm) // only an anchor that nobody sieved names it
+	// only an anchor that nobody sieved names it
+	return nil, fmt.Errorf("algorithm %d, which is not supported", algorithm)
 }
 
 func digest(hash crypto.Hash, data []byte) []byte {

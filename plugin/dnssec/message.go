@@ -132,7 +132,8 @@ func tooLarge(sets []*RRset) error {
 		if len(set.RRs) > maxRRs {
 			return &Failure{
 				Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: LimitError("rrset_records"),
-				Text: fmt.Sprintf("%s %s: %d records in one RRset, more than the %d allowed", set.Owner, dns.Type(set.Type),
+				Text: fmt.Sprintf("%s %s: %d records in one RRset, more than the %d allowed", set.Owner,
+					dns.Type(set.Type),
 					len(set.RRs), maxRRs),
 			}
 		}

@@ -15,7 +15,8 @@ func describe(m *Message) string {
 	var s string
 	for i, sets := range [][]*RRset{m.Answer, m.Authority} {
 		for _, set := range sets {
-			s += fmt.Sprintf("%d %s %s %d/%d ttl %d; ", i, set.Owner, dns.Type(set.Type), len(set.RRs), len(set.Sigs), set.TTL)
+			s += fmt.Sprintf("%d %s %s %d/%d ttl %d; ", i, set.Owner, dns.Type(set.Type), len(set.RRs),
+				len(set.Sigs), set.TTL)
 		}
 	}
 	return s
@@ -31,28 +32,37 @@ func TestGroup(t *testing.T) {
 		want              string
 	}{
 		{"sets in order of appearance", "a.example. A",
-			[]string{"b.example. 60 A 192.0.2.1", "a.example. 60 A 192.0.2.2", "b.example. 60 AAAA ::1", "b.example. 60 A 192.0.2.3"}, nil,
+			[]string{"b.example. 60 A 192.0.2.1", "a.example. 60 A 192.0.2.2", "b.example. 60 AAAA ::1",
+				"b.example. 60 A 192.0.2.3"}, nil,
 			"0 b.example. A 2/0 ttl 60; 0 a.example. A 1/0 ttl 60; 0 b.example. AAAA 1/0 ttl 60; "},
-		{"the same set in two sections", "a.example. A", []string{"a.example. 60 A 192.0.2.1"}, []string{"a.example. 60 A 192.0.2.1"},
+		{"the same set in two sections", "a.example. A", []string{"a.example. 60 A 192.0.2.1"},
+			[]string{"a.example. 60 A 192.0.2.1"},
 			"0 a.example. A 1/0 ttl 60; 1 a.example. A 1/0 ttl 60; "},
-		{"V-26 duplicates, the smallest TTL", "a.example. A", []string{"a.example. 60 A 192.0.2.1", "A.EXAMPLE. 9 A 192.0.2.1"}, nil,
+		{"V-26 duplicates, the smallest TTL", "a.example. A",
+			[]string{"a.example. 60 A 192.0.2.1", "A.EXAMPLE. 9 A 192.0.2.1"}, nil,
 			"0 a.example. A 1/0 ttl 9; "},
 		{"V-26, V-28 duplicates in another case", "a.example. MX",
-			[]string{"a.example. 60 MX 1 mx.example.", "a.example. 60 MX 1 MX.example."}, nil, "0 a.example. MX 1/0 ttl 60; "},
-		{"V-29 no duplicates where case counts", "a.example. TXT", []string{`a.example. 60 TXT "x"`, `a.example. 60 TXT "X"`}, nil,
+			[]string{"a.example. 60 MX 1 mx.example.", "a.example. 60 MX 1 MX.example."}, nil,
+			"0 a.example. MX 1/0 ttl 60; "},
+		{"V-29 no duplicates where case counts", "a.example. TXT",
+			[]string{`a.example. 60 TXT "x"`, `a.example. 60 TXT "X"`}, nil,
 			"0 a.example. TXT 2/0 ttl 60; "},
 		{"signatures go to their set, duplicates once", "a.example. A",
-			[]string{"a.example." + sig, "a.example. 60 A 192.0.2.1", "A.example." + sig}, nil, "0 a.example. A 1/1 ttl 60; "},
-		{"V-16 signatures of nothing present", "a.example. A", []string{"a.example." + sig, "b.example. 60 A 192.0.2.1"}, nil,
+			[]string{"a.example." + sig, "a.example. 60 A 192.0.2.1", "A.example." + sig}, nil,
+			"0 a.example. A 1/1 ttl 60; "},
+		{"V-16 signatures of nothing present", "a.example. A",
+			[]string{"a.example." + sig, "b.example. 60 A 192.0.2.1"}, nil,
 			"0 b.example. A 1/0 ttl 60; "},
 		{"V-71 RRSIG asked", "a.example. RRSIG", []string{"a.example. 5" + sig}, nil, "0 a.example. RRSIG 1/0 ttl 5; "},
 		{"V-25 an RRSIG over RRSIGs is one of them", "a.example. RRSIG", []string{"a.example. 5" + sig,
-			"a.example. 5" + strings.Replace(sig, "RRSIG A ", "RRSIG RRSIG ", 1)}, nil, "0 a.example. RRSIG 2/0 ttl 5; "},
+			"a.example. 5" + strings.Replace(sig, "RRSIG A ", "RRSIG RRSIG ", 1)}, nil,
+			"0 a.example. RRSIG 2/0 ttl 5; "},
 		{"V-71 ANY asked", "a.example. ANY", []string{"a.example. 5" + sig}, nil, "0 a.example. RRSIG 1/0 ttl 5; "},
 		{"V-71 RRSIG asked, in authority", "a.example. RRSIG", nil, []string{"a.example." + sig}, ""},
 		{"V-15 class CH", "a.example. A", []string{"a.example. 60 CH A 192.0.2.1", "a.example. 60 CH" + sig}, nil, ""},
 	} {
-		if got := describe(replyTo(t, row.question, 0, rrs(t, row.answer...), rrs(t, row.authority...))); got != row.want {
+		if got := describe(replyTo(t, row.question, 0, rrs(t, row.answer...),
+			rrs(t, row.authority...))); got != row.want {
 			t.Errorf("%s: %s, want %s", row.name, got, row.want)
 		}
 	}
@@ -65,7 +75,8 @@ func TestGroup(t *testing.T) {
 
 // A record that cannot be packed is dropped, and its set with it if nothing is left; the others stay (V-15a).
 func TestGroupDropsWhatCannotBePacked(t *testing.T) {
-	broken := &dns.A{Hdr: dns.RR_Header{Name: "a.example.", Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}, A: net.IP{1, 2}}
+	broken := &dns.A{Hdr: dns.RR_Header{Name: "a.example.", Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
+		A: net.IP{1, 2}}
 	good := rrs(t, "b.example. 60 A 192.0.2.1", "a.example. 60 A 192.0.2.1")
 	for _, row := range []struct {
 		records []dns.RR
@@ -94,12 +105,14 @@ func TestLargeSets(t *testing.T) {
 		for _, m := range []*dns.Msg{{Answer: many(n)}, {Ns: many(n)}} {
 			_, err := Group(m)
 			var f *Failure
-			if over != errors.Is(err, LimitError("rrset_records")) || over && (!errors.As(err, &f) || f.Code != 0 || f.Error() == "") {
+			if over != errors.Is(err, LimitError("rrset_records")) || over &&
+				(!errors.As(err, &f) || f.Code != 0 || f.Error() == "") {
 				t.Errorf("%d records: %v", n, err)
 			}
 		}
 	}
-	if m, err := Group(&dns.Msg{Answer: slices.Concat(many(800), many(800))}); err != nil || len(m.Answer[0].RRs) != 800 {
+	if m, err := Group(&dns.Msg{Answer: slices.Concat(many(800), many(800))}); err != nil ||
+		len(m.Answer[0].RRs) != 800 {
 		t.Errorf("duplicates are counted: %v", err)
 	}
 	z := newForger(t, "example.")
@@ -119,7 +132,8 @@ func TestClone(t *testing.T) {
 	clone := m.Clone()
 	v := denialCheck().Answer(asked("a.example. A"), clone, zoneMap{"example.": z.zone})
 	if told(v) != "Secure" || v.TTL != 7 || clone.Answer[0].TTL != 7 || m.Answer[0].TTL != 3600 {
-		t.Errorf("%s, TTL %d, of the clone %d, of the original %d", told(v), v.TTL, clone.Answer[0].TTL, m.Answer[0].TTL)
+		t.Errorf("%s, TTL %d, of the clone %d, of the original %d", told(v), v.TTL,
+			clone.Answer[0].TTL, m.Answer[0].TTL)
 	}
 	if describe(m.Clone()) != describe(m) {
 		t.Errorf("%s is not %s", describe(m.Clone()), describe(m))

@@ -91,7 +91,8 @@ func TestNameOrder(t *testing.T) {
 			t.Fatalf("sorted to %v", shuffled)
 		}
 	}
-	for _, pair := range [][2]string{{".", "example."}, {".", "\\000."}, {"a\\.b.example.", "b.example."}, {"a.", "aa."}} {
+	for _, pair := range [][2]string{{".", "example."}, {".", "\\000."}, {"a\\.b.example.", "b.example."},
+		{"a.", "aa."}} {
 		if Compare(pair[0], pair[1]) >= 0 || Compare(pair[1], pair[0]) <= 0 {
 			t.Errorf("%s does not sort before %s", pair[0], pair[1])
 		}
@@ -101,7 +102,8 @@ func TestNameOrder(t *testing.T) {
 // V-17: the labels of an owner as the Labels field counts them, without the root and a leading asterisk.
 func TestLabels(t *testing.T) {
 	for owner, want := range map[string]int{
-		".": 0, "example.": 1, "a.example.": 2, "*.example.": 1, "*.": 0, "a.*.example.": 3, "**.example.": 2, "\\*.example.": 2,
+		".": 0, "example.": 1, "a.example.": 2, "*.example.": 1, "*.": 0, "a.*.example.": 3, "**.example.": 2,
+		"\\*.example.": 2,
 	} {
 		if got := Labels(owner); got != want {
 			t.Errorf("%s: %d, want %d", owner, got, want)

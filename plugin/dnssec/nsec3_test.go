@@ -93,7 +93,8 @@ func TestNSEC3Proofs(t *testing.T) {
 		"example.": "NS SOA MX RRSIG DNSKEY NSEC3PARAM", "a.example.": "A RRSIG", "alias.example.": "CNAME RRSIG",
 		"signed.example.": "NS DS RRSIG", "unsigned.example.": "NS", "d.example.": "DNAME RRSIG", "ent.example.": "",
 		"x.ent.example.": "A RRSIG", "w.example.": "", "*.w.example.": "MX RRSIG", "lies.example.": "RRSIG NXNAME",
-		"c.example.": "", "*.c.example.": "CNAME RRSIG", "e.example.": "", "*.e.example.": "", "x.*.e.example.": "A RRSIG",
+		"c.example.": "", "*.c.example.": "CNAME RRSIG", "e.example.": "", "*.e.example.": "",
+		"x.*.e.example.": "A RRSIG",
 	}
 	full := nsec3Lines("example.", 5, "beef", 0, zone)
 	unproven := "Bogus, EDE 12"
@@ -216,10 +217,12 @@ func TestOptOutOfTheWildcardCover(t *testing.T) {
 	apex := h("example.") + ".example. NSEC3 1 0 0 - " + h("example.") + " NS SOA RRSIG"
 	apex = strings.Replace(apex, "- "+h("example."), "- "+h("example.")[:31]+"v", 1) // covers next to nothing
 	runDenials(t, []denialCase{
-		{"neither", "", []string{apex, around("b.example.", 0), around("*.example.", 0)}, "nxdomain b.example.", "Secure"},
+		{"neither", "", []string{apex, around("b.example.", 0), around("*.example.", 0)},
+			"nxdomain b.example.", "Secure"},
 		{"the wildcard's", "", []string{apex, around("b.example.", 0), around("*.example.", 1)}, "nxdomain b.example.",
 			"Secure"},
-		{"the next closer's", "", []string{apex, around("b.example.", 1), around("*.example.", 0)}, "nxdomain b.example.",
+		{"the next closer's", "", []string{apex, around("b.example.", 1), around("*.example.", 0)},
+			"nxdomain b.example.",
 			"Insecure"},
 	})
 }
@@ -233,7 +236,8 @@ func TestNSEC3Form(t *testing.T) {
 	runDenials(t, []denialCase{
 		{"good", "", []string{good}, "nxdomain b.example.", "Secure"},
 		{"V-58 any case", "", with(owner, strings.ToUpper(owner)), "nxdomain b.example.", "Secure"},
-		{"V-58 not directly below the apex", "", with(owner, hash+".b.example."), "nxdomain b.example.", "Bogus, EDE 6"},
+		{"V-58 not directly below the apex", "", with(owner, hash+".b.example."),
+			"nxdomain b.example.", "Bogus, EDE 6"},
 		{"V-58 short hash", "", with(owner, hash[:24]+".example."), "nxdomain b.example.", "Bogus, EDE 6"},
 		{"V-58 not base32hex", "", with(owner, "x"+hash[1:]+".example."), "nxdomain b.example.", "Bogus, EDE 6"},
 		{"V-58 at the apex", "", with(owner, "example."), "nxdomain b.example.", "Bogus, EDE 6"},
@@ -242,8 +246,10 @@ func TestNSEC3Form(t *testing.T) {
 		{"V-59 flags 1", "", with("NSEC3 1 0", "NSEC3 1 1"), "nxdomain b.example.", "Insecure"},
 		{"V-59 flags 2", "", with("NSEC3 1 0", "NSEC3 1 2"), "nxdomain b.example.", "Bogus, EDE 6"},
 		{"V-59 flags 3", "", with("NSEC3 1 0", "NSEC3 1 3"), "nxdomain b.example.", "Bogus, EDE 6"},
-		{"V-59 ignored beside a good one", "", append(with("NSEC3 1 0", "NSEC3 1 2"), good), "nxdomain b.example.", "Secure"},
-		{"V-58 in the root zone", ".", nsec3Lines(".", 0, "-", 0, map[string]string{".": "NS SOA RRSIG"}), "nxdomain b.",
+		{"V-59 ignored beside a good one", "", append(with("NSEC3 1 0", "NSEC3 1 2"), good),
+			"nxdomain b.example.", "Secure"},
+		{"V-58 in the root zone", ".", nsec3Lines(".", 0, "-", 0, map[string]string{".": "NS SOA RRSIG"}),
+			"nxdomain b.",
 			"Secure"},
 	})
 
@@ -256,7 +262,8 @@ func TestNSEC3Form(t *testing.T) {
 	} {
 		set := setsOf(t, "example.", good)[0]
 		spoil(set, set.RRs[0].(*dns.NSEC3))
-		if got, p := ask(denialCheck(), admitted("example.", set), "nxdomain b.example."); !strings.HasPrefix(got, "Bogus") {
+		if got, p := ask(denialCheck(), admitted("example.", set), "nxdomain b.example."); !strings.HasPrefix(got,
+			"Bogus") {
 			t.Errorf("%s: %s (%v)", name, got, p.cause)
 		}
 	}
@@ -268,8 +275,10 @@ func TestNSEC3Cover(t *testing.T) {
 		owner, next, h string
 		want           bool
 	}{
-		{"b", "d", "c", true}, {"b", "d", "b", false}, {"b", "d", "d", false}, {"b", "d", "a", false}, {"b", "d", "e", false},
-		{"x", "b", "z", true}, {"x", "b", "a", true}, {"x", "b", "x", false}, {"x", "b", "b", false}, {"x", "b", "m", false},
+		{"b", "d", "c", true}, {"b", "d", "b", false}, {"b", "d", "d", false}, {"b", "d", "a", false},
+		{"b", "d", "e", false},
+		{"x", "b", "z", true}, {"x", "b", "a", true}, {"x", "b", "x", false}, {"x", "b", "b", false},
+		{"x", "b", "m", false},
 		{"m", "m", "m", false}, {"m", "m", "a", true}, {"m", "m", "z", true}, {"\x7f", "\x81", "\x80", true},
 	} {
 		if got := (&nsec3{owner: tc.owner, next: tc.next}).covers(tc.h); got != tc.want {
@@ -345,7 +354,8 @@ func TestNSEC3HashBudget(t *testing.T) {
 		t.Errorf("%d names hashed, want 3", n)
 	}
 	over := nsec3Lines("example.", 500, "-", 0, zone)
-	for name, more := range map[string][]string{"over-limit": over, "opt-out": nsec3Lines("example.", 1, "-", 1, zone)} {
+	for name, more := range map[string][]string{"over-limit": over,
+		"opt-out": nsec3Lines("example.", 1, "-", 1, zone)} {
 		got := askOf(t, denialCheck(), "nods "+deep, slices.Concat(records, more)...)
 		if !strings.HasPrefix(got, "Indeterminate") {
 			t.Errorf("spent beside an %s record: %s", name, got)
@@ -357,7 +367,8 @@ func TestNSEC3HashBudget(t *testing.T) {
 	if got := askOf(t, denialCheck(), "nods "+half, optOut...); got != "Insecure, insecure cut" {
 		t.Errorf("an opt-out cover alone: %s", got)
 	}
-	if got := askOf(t, denialCheck(), "nods "+half, slices.Concat(optOut, better)...); !strings.HasPrefix(got, "Indeterminate") {
+	if got := askOf(t, denialCheck(), "nods "+half, slices.Concat(optOut, better)...); !strings.HasPrefix(got,
+		"Indeterminate") {
 		t.Errorf("spent after an opt-out cover: %s", got)
 	}
 	// The candidates end at the apex: labels of the apex are not hashed.

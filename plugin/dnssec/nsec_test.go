@@ -79,7 +79,8 @@ func TestNSECNodata(t *testing.T) {
 		{"V-48 not so if the next name is beside it", "", at("A RRSIG NSEC"), "nodata b.example. MX", unproven},
 		{"V-48 empty non-terminal, ANY", "", ent,
 			"nodata b.example. ANY", "Secure"},
-		{"V-48, V-50a empty non-terminal below a delegation", "", []string{"a.example. NSEC x.b.a.example. NS RRSIG NSEC"},
+		{"V-48, V-50a empty non-terminal below a delegation", "",
+			[]string{"a.example. NSEC x.b.a.example. NS RRSIG NSEC"},
 			"nodata b.a.example. MX", unproven},
 	})
 }
@@ -90,7 +91,8 @@ func TestNSECWildcardNodata(t *testing.T) {
 	unproven := "Bogus, EDE 12"
 	runDenials(t, []denialCase{
 		{"V-50 both", "", []string{cover, wild}, "nodata b.w.example. A", "Secure"},
-		{"V-50 ANY", "", []string{cover, "*.w.example. NSEC a.w.example. RRSIG NSEC"}, "nodata b.w.example. ANY", "Secure"},
+		{"V-50 ANY", "", []string{cover, "*.w.example. NSEC a.w.example. RRSIG NSEC"}, "nodata b.w.example. ANY",
+			"Secure"},
 		{"V-50 ANY, data", "", []string{cover, wild}, "nodata b.w.example. ANY", unproven},
 		{"V-50 the wildcard has the type", "", []string{cover, wild}, "nodata b.w.example. MX", unproven},
 		{"V-50 the wildcard is an alias", "", []string{cover, "*.w.example. NSEC a.w.example. CNAME RRSIG NSEC"},
@@ -107,7 +109,8 @@ func TestNSECWildcardNodata(t *testing.T) {
 			"nodata b.w.example. A", "Secure"},
 		{"V-50 empty wildcard is no name error", "", []string{cover, "w.example. NSEC x.*.w.example. A RRSIG NSEC"},
 			"nxdomain b.w.example.", unproven},
-		{"V-50 at the root", ".", []string{"a. NSEC x. A RRSIG NSEC", "*. NSEC a. MX RRSIG NSEC"}, "nodata b. A", "Secure"},
+		{"V-50 at the root", ".", []string{"a. NSEC x. A RRSIG NSEC", "*. NSEC a. MX RRSIG NSEC"},
+			"nodata b. A", "Secure"},
 	})
 }
 
@@ -126,7 +129,8 @@ func TestNSECNameError(t *testing.T) {
 			unproven},
 		{"V-47 the name is the owner", "", []string{apex, cover}, "nxdomain a.example.", unproven},
 		{"V-47 the name is the next", "", []string{apex, cover}, "nxdomain m.example.", unproven},
-		{"V-47 wildcard of a deeper encloser not covered", "", []string{apex, "a.b.example. NSEC m.b.example. A RRSIG NSEC"},
+		{"V-47 wildcard of a deeper encloser not covered", "",
+			[]string{apex, "a.b.example. NSEC m.b.example. A RRSIG NSEC"},
 			"nxdomain c.b.example.", unproven},
 		{"V-48 an empty non-terminal exists", "", []string{"example. NSEC x.b.example. NS SOA RRSIG NSEC"},
 			"nxdomain b.example.", unproven},
@@ -137,7 +141,8 @@ func TestNSECNameError(t *testing.T) {
 			"nxdomain z.example.", "Bogus, EDE 6"},
 		{"V-50d next name by suffix only", "", []string{apex, "m.example. NSEC zexample. A RRSIG NSEC"},
 			"nxdomain n.example.", "Bogus, EDE 6"},
-		{"V-63 a chain of one", "", []string{"example. NSEC example. NS SOA RRSIG NSEC"}, "nxdomain b.example.", "Secure"},
+		{"V-63 a chain of one", "", []string{"example. NSEC example. NS SOA RRSIG NSEC"},
+			"nxdomain b.example.", "Secure"},
 		{"V-63 a chain of one does not deny itself", "", []string{"example. NSEC example. NS SOA RRSIG NSEC"},
 			"nxdomain example.", unproven},
 		{"X-13 V-50a delegation above the name", "", []string{apex, "a.example. NSEC m.example. NS RRSIG NSEC"},
@@ -178,7 +183,8 @@ func TestExpandedNSEC(t *testing.T) {
 		}
 	}
 	expanded.Sigs[0].Labels = 3
-	if got, _ := ask(denialCheck(), admitted("example.", expanded), "expansion b.w.example. 2"); got != "Bogus, EDE 12" {
+	if got, _ := ask(denialCheck(), admitted("example.", expanded),
+		"expansion b.w.example. 2"); got != "Bogus, EDE 12" {
 		t.Errorf("the same record with its own owner: %s", got)
 	}
 }

@@ -266,7 +266,8 @@ func (v *view) nodataTruth(name, wild string, qtype uint16, soundness string) st
 	case v.names[wild] && v.noData(wild, qtype):
 		return soundness
 	}
-	return v.unless(soundness == "Secure", "Insecure") // opt-out: whatever is asked, an unsigned delegation may be there
+	// opt-out: whatever is asked, an unsigned delegation may be there
+	return v.unless(soundness == "Secure", "Insecure")
 }
 
 func (v *view) unless(not bool, answer string) string {
@@ -516,7 +517,8 @@ func randomRecord(r *rand.Rand, apex, name string, rdata []byte) dns.RR {
 	hashed := func(n string) string { return strings.ToLower(dns.HashName(n, dns.SHA1, uint16(r.IntN(2)), "")) }
 	owner := pick(r, apex, name, "a."+name, "*."+apex, "b."+apex, hashed(name)+"."+apex, hashed(apex)+"."+apex)
 	if r.IntN(2) == 0 {
-		rdata = slices.Concat([]byte(pick(r, "\x01z\x00", "\x01a\x01z\x00", "\x02zz\x01z\x00", "\x01z\x01a\x01z\x00")), rdata)
+		rdata = slices.Concat([]byte(pick(r, "\x01z\x00", "\x01a\x01z\x00", "\x02zz\x01z\x00", "\x01z\x01a\x01z\x00")),
+			rdata)
 	}
 	hdr := dns.RR_Header{Name: owner, Rrtype: pick(r, dns.TypeNSEC, dns.TypeNSEC3), Class: dns.ClassINET, Ttl: 60,
 		Rdlength: uint16(len(rdata))}

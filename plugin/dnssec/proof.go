@@ -25,7 +25,8 @@ type evidence struct {
 
 // proof is what evidence proves about one question.
 type proof struct {
-	status  Status    // Secure; Insecure by opt-out (V-51) or iterations (V-61); Bogus: unproven; Indeterminate: a limit
+	// Secure; Insecure by opt-out (V-51) or iterations (V-61); Bogus: unproven; Indeterminate: a limit
+	status  Status
 	used    []*RRset  // the records that the proof rests on
 	cause   *Failure  // unless Secure: why; for a plain opt-out nil
 	ttl     uint32    // the smallest TTL of used

@@ -138,8 +138,10 @@ func TestProofsAreOfOneKind(t *testing.T) {
 		{"the other half NSEC3", "", plain[encloser:], "nxdomain x.example.", unproven},
 		{"half NSEC, half NSEC3", "", slices.Concat(nsec[1:], plain[:encloser]), "nxdomain x.example.", unproven},
 		{"half NSEC, whole NSEC3", "", slices.Concat(nsec[1:], plain), "nxdomain x.example.", "Secure"},
-		{"halves of two NSEC3 sets", "", slices.Concat(plain[:encloser], salted[encloser:]), "nxdomain x.example.", unproven},
-		{"half of one set, another whole", "", slices.Concat(plain[:encloser], salted), "nxdomain x.example.", "Secure"},
+		{"halves of two NSEC3 sets", "", slices.Concat(plain[:encloser], salted[encloser:]),
+			"nxdomain x.example.", unproven},
+		{"half of one set, another whole", "", slices.Concat(plain[:encloser], salted),
+			"nxdomain x.example.", "Secure"},
 	})
 }
 
@@ -207,7 +209,8 @@ func TestTooManyDenialRecords(t *testing.T) {
 		t.Errorf("%d records used, want 16", len(e.nsec))
 	}
 	got, p := ask(denialCheck(), e, "nodata k19.example. MX")
-	if got != "Indeterminate, EDE 0" || !errors.Is(p.cause, LimitError("denial_records")) || !errors.Is(p.cause, ErrLimit) {
+	if got != "Indeterminate, EDE 0" || !errors.Is(p.cause, LimitError("denial_records")) ||
+		!errors.Is(p.cause, ErrLimit) {
 		t.Errorf("%s (%v), want a limit", got, p.cause)
 	}
 	if got, _ := ask(denialCheck(), e, "nodata k00.example. MX"); got != "Secure" {
@@ -398,7 +401,8 @@ func TestDenialReplies(t *testing.T) {
 		{"V-50d next name out of zone", "b.example. A", nxdomain,
 			[]string{apex, "a.example. NSEC m.test. A RRSIG NSEC"}, Bogus, 0, 6},
 		{"X-13 V-46 NSEC at the name for ANY", "a.example. ANY", 0, []string{cover}, Bogus, 0, 12},
-		{"X-14 V-54 opt-out empty non-terminal", "b.example. A", 0, nsec3Lines("example.", 0, "-", 1, hosts), Insecure, 0, 0},
+		{"X-14 V-54 opt-out empty non-terminal", "b.example. A", 0, nsec3Lines("example.", 0, "-", 1, hosts), Insecure,
+			0, 0},
 		{"V-54 the same without opt-out is a name error", "b.example. A", 0, nsec3Lines("example.", 0, "-", 0, hosts),
 			Secure, nxdomain, 0},
 		{"X-13 V-60 over-limit NSEC3 beside a proof", "b.example. A", nxdomain,
@@ -416,7 +420,8 @@ func TestDenialReplies(t *testing.T) {
 				row.wantRcode, v.Needs)
 		}
 		told := append(slices.Clone(v.Notes), v.Cause)
-		if row.code != 0 && !slices.ContainsFunc(told, func(f *Failure) bool { return f != nil && f.Code == row.code }) {
+		if row.code != 0 && !slices.ContainsFunc(told,
+			func(f *Failure) bool { return f != nil && f.Code == row.code }) {
 			t.Errorf("%s: told %v, want EDE %d", row.name, told, row.code)
 		}
 	}

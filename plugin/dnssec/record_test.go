@@ -44,22 +44,29 @@ func TestUnpackRR(t *testing.T) {
 		{dns.TypeTLSA, "\x03\x01", "\x03\x01", `\# 2 0301`},
 		{dns.TypeDS, "\x00\x01\x0d", "\x00\x01\x0d", `\# 3 00010d`},
 		{dns.TypeNSEC, apex + "\x00\x01\x40", "", "example. A"},
-		{dns.TypeNSEC, apex + "\x00\x02\x40\x00", "\x07example\x00\x00\x02\x40\x00", `\# 13 076578616d706c650000024000`},
-		{dns.TypeNSEC, "\x01b\x00\x00\x01\x40\x01\x01\x00", "\x01b\x00\x00\x01\x40\x01\x01\x00", `\# 9 016200000140010100`},
+		{dns.TypeNSEC, apex + "\x00\x02\x40\x00", "\x07example\x00\x00\x02\x40\x00",
+			`\# 13 076578616d706c650000024000`},
+		{dns.TypeNSEC, "\x01b\x00\x00\x01\x40\x01\x01\x00", "\x01b\x00\x00\x01\x40\x01\x01\x00",
+			`\# 9 016200000140010100`},
 		{dns.TypeNSEC3, "\x01\x00\x00\x00\x01\xab\x01\xcd\x00\x01\x40", "", "1 0 0 AB PK A"},
 		{dns.TypeNSEC3, "\x01\x00\x00\x00\x00\x01\xcd", "", "1 0 0 - PK"},
-		{dns.TypeNSEC3, "\x01\x00\x00\x00\x00\x01\xcd\x00\x02\x40\x00", "\x01\x00\x00\x00\x00\x01\xcd\x00\x02\x40\x00", `\# 11 010000000001cd00024000`},
+		{dns.TypeNSEC3, "\x01\x00\x00\x00\x00\x01\xcd\x00\x02\x40\x00", "\x01\x00\x00\x00\x00\x01\xcd\x00\x02\x40\x00",
+			`\# 11 010000000001cd00024000`},
 		{dns.TypeNSEC3, "\x01\x00\x00\x00\x00\x02\xcd", "\x01\x00\x00\x00\x00\x02\xcd", `\# 7 010000000002cd`},
 		{dns.TypeNSEC3, "\x01\x00\x00\x00\x00", "\x01\x00\x00\x00\x00", `\# 5 0100000000`},
 		{dns.TypeNSEC3, "\x01\x00\x00\x00", "\x01\x00\x00\x00", `\# 4 01000000`},
-		{dns.TypeSRV, "\x00\x00\x00\x05\x00\x19\x02Mx" + apex, "\x00\x00\x00\x05\x00\x19\x02Mx\x07example\x00", "0 5 25 Mx.example."},
+		{dns.TypeSRV, "\x00\x00\x00\x05\x00\x19\x02Mx" + apex, "\x00\x00\x00\x05\x00\x19\x02Mx\x07example\x00",
+			"0 5 25 Mx.example."},
 		{dns.TypeRP, "\x01a" + apex + apex, "\x01a\x07example\x00\x07example\x00", "a.example. example."},
-		{dns.TypeNAPTR, "\x00\x01\x00\x02\x01s\x02\\\"\x00" + apex, "\x00\x01\x00\x02\x01s\x02\\\"\x00\x07example\x00", `1 2 "s" "\\\"" "" example.`},
+		{dns.TypeNAPTR, "\x00\x01\x00\x02\x01s\x02\\\"\x00" + apex, "\x00\x01\x00\x02\x01s\x02\\\"\x00\x07example\x00",
+			`1 2 "s" "\\\"" "" example.`},
 		{dns.TypeNXT, apex + "\x62\x01", "\x07example\x00\x62\x01", `\# 11 076578616d706c65006201`},
 		{dns.TypeSVCB, "\x00\x01" + apex, "\x00\x01\x07example\x00", "1 example."},
 		{dns.TypeNSAPPTR, apex, apex, `\# 2 c00c`},
-		{dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x02\x01\xbb", "\x00\x01\x00\x00\x03\x00\x02\x01\xbb", `1 . port="443"`},
-		{dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x02\x01\xbb\x00\x01\x00\x03\x02h2", "\x00\x01\x00\x00\x03\x00\x02\x01\xbb\x00\x01\x00\x03\x02h2",
+		{dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x02\x01\xbb", "\x00\x01\x00\x00\x03\x00\x02\x01\xbb",
+			`1 . port="443"`},
+		{dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x02\x01\xbb\x00\x01\x00\x03\x02h2",
+			"\x00\x01\x00\x00\x03\x00\x02\x01\xbb\x00\x01\x00\x03\x02h2",
 			`\# 16 0001000003000201bb00010003026832`},
 		{dns.TypeTXT, "\x03a\\\"\x01\x00", "\x03a\\\"\x01\x00", `"a\\\"" "\000"`},
 		{dns.TypeCAA, "\x00\x05issueca.example", "\x00\x05issueca.example", `0 issue "ca.example"`},
@@ -90,7 +97,8 @@ func TestUnpackRefuses(t *testing.T) {
 		}
 	}
 	for rrtype, rdata := range map[uint16]string{
-		dns.TypeA: "abc", dns.TypeSRV: "\x00\x00", dns.TypeRP: "\x01a\x00", dns.TypeNAPTR: "\x00\x00\x00\x00\x09", dns.TypeMX: "\x00\x00\x01",
+		dns.TypeA: "abc", dns.TypeSRV: "\x00\x00", dns.TypeRP: "\x01a\x00", dns.TypeNAPTR: "\x00\x00\x00\x00\x09",
+		dns.TypeMX: "\x00\x00\x01",
 	} {
 		var m dns.Msg
 		if err := Unpack(&m, wireRecord(rrtype, rdata)); err == nil {
@@ -102,7 +110,8 @@ func TestUnpackRefuses(t *testing.T) {
 // What is no octets is not taken for some.
 func TestNotHexadecimal(t *testing.T) {
 	for _, rdata := range []string{"0", "xy", strings.Repeat("00", 0x10000)} {
-		rr := &dns.RFC3597{Hdr: dns.RR_Header{Name: "example.", Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Rdata: rdata}
+		rr := &dns.RFC3597{Hdr: dns.RR_Header{Name: "example.", Rrtype: dns.TypeTXT, Class: dns.ClassINET},
+			Rdata: rdata}
 		if Typed(rr) != dns.RR(rr) || canonicalRDATA(rr) != nil {
 			t.Errorf("%.9s: %v, %v", rdata, Typed(rr), canonicalRDATA(rr))
 		}
@@ -155,14 +164,18 @@ func TestShortKeys(t *testing.T) {
 		return rr
 	}
 	ds := child.dnskey.ToDS(dns.SHA256)
-	for want, set := range map[string][]dns.RR{"signed by 1": {ds, short(dns.TypeDS)}, "unproven, EDE 6": {short(dns.TypeDS)}} {
-		d := denialCheck().Delegation(parent.zone, "a.example.", replyTo(t, "a.example. DS", 0, join(set, []dns.RR{parent.rrsig(t, set)}), nil))
+	for want, set := range map[string][]dns.RR{"signed by 1": {ds, short(dns.TypeDS)},
+		"unproven, EDE 6": {short(dns.TypeDS)}} {
+		d := denialCheck().Delegation(parent.zone, "a.example.",
+			replyTo(t, "a.example. DS", 0, join(set, []dns.RR{parent.rrsig(t, set)}), nil))
 		if got := toldCut(d); got != want {
 			t.Errorf("%v: %s, want %s", set, got, want)
 		}
 	}
-	for want, set := range map[string][]dns.RR{"Secure, 1 keys": {child.dnskey, short(dns.TypeDNSKEY)}, "Bogus, EDE 9": {short(dns.TypeDNSKEY)}} {
-		z := denialCheck().Apex(DefaultPolicy().Anchor("a.example.", []*dns.DS{ds}), replyTo(t, "a.example. DNSKEY", 0, join(set, []dns.RR{child.rrsig(t, set)}), nil))
+	for want, set := range map[string][]dns.RR{"Secure, 1 keys": {child.dnskey, short(dns.TypeDNSKEY)},
+		"Bogus, EDE 9": {short(dns.TypeDNSKEY)}} {
+		z := denialCheck().Apex(DefaultPolicy().Anchor("a.example.", []*dns.DS{ds}),
+			replyTo(t, "a.example. DNSKEY", 0, join(set, []dns.RR{child.rrsig(t, set)}), nil))
 		if got := toldZone(z); got != want {
 			t.Errorf("%v: %s, want %s", set, got, want)
 		}

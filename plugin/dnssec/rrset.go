@@ -171,7 +171,8 @@ func (c *Check) timely(set *RRset, sig *dns.RRSIG) *Failure {
 		return sigFailure(set, sig, dns.ExtendedErrorCodeSignatureExpired, "expired "+date(c.expiration(sig)))
 	case int32(now+skew-sig.Inception) < 0:
 		return sigFailure(set, sig, dns.ExtendedErrorCodeSignatureNotYetValid,
-			"becomes valid only "+date(c.near(sig.Inception))+"; it is "+date(c.Now.UTC())+" here, check this host's clock")
+			"becomes valid only "+date(c.near(sig.Inception))+"; it is "+date(c.Now.UTC())+
+				" here, check this host's clock")
 	}
 	return nil
 }
@@ -256,7 +257,8 @@ func (c *Check) spend(set *RRset) *Failure {
 		// Not a limit of the query: a reply that spends this is a bad reply, and another upstream may have a good one.
 		return &Failure{
 			Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type,
-			Text: fmt.Sprintf("%s %s: gave up after %d signature checks, %d of them failed", set.Owner, dns.Type(set.Type),
+			Text: fmt.Sprintf("%s %s: gave up after %d signature checks, %d of them failed", set.Owner,
+				dns.Type(set.Type),
 				s.checks, s.failed),
 		}
 	}
@@ -290,6 +292,7 @@ func sigFailure(set *RRset, sig *dns.RRSIG, code uint16, what string) *Failure {
 	zone := dns.CanonicalName(sig.SignerName)
 	return &Failure{
 		Code: code, Zone: zone, Owner: set.Owner, Type: set.Type, KeyTag: sig.KeyTag,
-		Text: fmt.Sprintf("%s: the RRSIG over %s %s (key %d) %s", zone, set.Owner, dns.Type(set.Type), sig.KeyTag, what),
+		Text: fmt.Sprintf("%s: the RRSIG over %s %s (key %d) %s", zone, set.Owner, dns.Type(set.Type),
+			sig.KeyTag, what),
 	}
 }

@@ -40,7 +40,8 @@ func TestRRSIGFields(t *testing.T) {
 		{"V-16 another class", after(func(s *dns.RRSIG) { s.Hdr.Class = dns.ClassCHAOS }), "Bogus, EDE 10"},
 		{"V-16 another type covered", with(func(s *dns.RRSIG) { s.TypeCovered = dns.TypeAAAA }), "Bogus, EDE 10"},
 		{"V-16 a signer beside", with(func(s *dns.RRSIG) { s.SignerName = "test." }), "Bogus, EDE 10"},
-		{"V-16 a signer above that has another key", with(func(s *dns.RRSIG) { s.SignerName = "."; s.Labels = 2 }), "Bogus, EDE 9"},
+		{"V-16 a signer above that has another key", with(func(s *dns.RRSIG) { s.SignerName = "."; s.Labels = 2 }),
+			"Bogus, EDE 9"},
 		{"V-16 another algorithm", with(func(s *dns.RRSIG) { s.Algorithm++ }), "Bogus, EDE 9"},
 		{"V-16 another key tag", with(func(s *dns.RRSIG) { s.KeyTag++ }), "Bogus, EDE 9"},
 		{"V-16 a key that has the tag of none", append(slices.Clone(set), stranger.rrsig(t, set)), "Bogus, EDE 9"},
@@ -51,8 +52,9 @@ func TestRRSIGFields(t *testing.T) {
 		{"V-27 signer in mixed case after signing", after(func(s *dns.RRSIG) { s.SignerName = "EXAMPLE." }), "Secure"},
 		{"V-17 one label more than the owner", with(func(s *dns.RRSIG) { s.Labels++ }), "Bogus, EDE 6"},
 		{"V-17 255 labels", with(func(s *dns.RRSIG) { s.Labels = 255 }), "Bogus, EDE 6"},
-		{"V-18 as many labels as the signer: a wildcard, without proof", renamed("www.example.", append(slices.Clone(wild),
-			z.rrsig(t, wild))), "Bogus, EDE 12"},
+		{"V-18 as many labels as the signer: a wildcard, without proof",
+			renamed("www.example.", append(slices.Clone(wild),
+				z.rrsig(t, wild))), "Bogus, EDE 12"},
 		{"X-13 V-18 fewer labels than the signer", with(func(s *dns.RRSIG) { s.Labels = 0 }), "Bogus, EDE 6"},
 		{"V-19 expires now", with(times(-time.Hour, 0)), "Secure"},
 		{"V-19 expired a second ago", with(times(-time.Hour, -time.Second)), "Bogus, EDE 7"},
@@ -61,8 +63,10 @@ func TestRRSIGFields(t *testing.T) {
 		{"V-20 valid in 301 s", with(times(301*time.Second, time.Hour)), "Bogus, EDE 8"},
 		{"V-19 expires as it begins", with(times(0, 0)), "Secure"},
 		{"V-19 expires a second before it begins", with(times(time.Second, 0)), "Bogus, EDE 25"},
-		{"V-19 valid for 2^31-1 seconds", with(func(s *dns.RRSIG) { s.Inception, s.Expiration = at(0), at(0)+1<<31-1 }), "Secure"},
-		{"V-19 valid for 2^31 seconds is none", with(func(s *dns.RRSIG) { s.Inception, s.Expiration = at(0), at(0)+1<<31 }),
+		{"V-19 valid for 2^31-1 seconds", with(func(s *dns.RRSIG) { s.Inception, s.Expiration = at(0), at(0)+1<<31-1 }),
+			"Secure"},
+		{"V-19 valid for 2^31 seconds is none",
+			with(func(s *dns.RRSIG) { s.Inception, s.Expiration = at(0), at(0)+1<<31 }),
 			"Bogus, EDE 25"},
 		{"V-21 another Original TTL", after(func(s *dns.RRSIG) { s.OrigTtl++ }), "Bogus, EDE 6"},
 		{"V-21 another TTL", after(func(s *dns.RRSIG) { s.Hdr.Ttl++ }), "Secure"},
@@ -77,9 +81,11 @@ func TestRRSIGFields(t *testing.T) {
 		{"V-22, V-23 one of an unknown algorithm beside", append(with(), z.rrsig(t, set, func(s *dns.RRSIG) {
 			s.Algorithm = 253
 		})), "Secure"},
-		{"V-22 several bad ones: the worst is told", append(with(times(-2*time.Hour, -time.Hour)), stranger.rrsig(t, set)),
+		{"V-22 several bad ones: the worst is told", append(with(times(-2*time.Hour, -time.Hour)),
+			stranger.rrsig(t, set)),
 			"Bogus, EDE 7"},
-		{"V-22 several bad ones: wrong beats expired", append(with(times(-2*time.Hour, -time.Hour)), spoil(z.rrsig(t, set))),
+		{"V-22 several bad ones: wrong beats expired", append(with(times(-2*time.Hour, -time.Hour)),
+			spoil(z.rrsig(t, set))),
 			"Bogus, EDE 6"},
 	} {
 		m := replyTo(t, "www.example. A", 0, row.answer, nil)
@@ -136,7 +142,8 @@ func TestKnownSignatures(t *testing.T) {
 	}
 	check := denialCheck()
 	check.Verified, check.SignatureChecks = known, 0
-	if _, failure := check.verify(reply(t, 0, append(slices.Clone(set), good), nil).Answer[0], z.zone); failure == nil || !failure.Limit() {
+	if _, failure := check.verify(reply(t, 0, append(slices.Clone(set), good), nil).Answer[0],
+		z.zone); failure == nil || !failure.Limit() {
 		t.Errorf("without a budget: %v", failure)
 	}
 }
@@ -167,7 +174,8 @@ func TestMaySign(t *testing.T) {
 		{"example.", "example. A 192.0.2.1", true}, {"example.", "a.b.example. A 192.0.2.1", true},
 		{"example.", "badexample. A 192.0.2.1", false}, {"example.", "test. A 192.0.2.1", false},
 		{"a.example.", "b.example. A 192.0.2.1", false},
-		{"example.", "a.example." + ds, true}, {"example.", "a.b.example." + ds, true}, {"example.", "example." + ds, false},
+		{"example.", "a.example." + ds, true}, {"example.", "a.b.example." + ds, true},
+		{"example.", "example." + ds, false},
 		{".", "." + ds, false},
 		{"example.", "example." + keys, true}, {"example.", "a.example." + keys, false},
 		{"example.", "example." + soa, true}, {"example.", "a.example." + soa, false},
@@ -205,8 +213,9 @@ func TestSerialTimes(t *testing.T) {
 			s.Inception, s.Expiration = uint32(turn.Add(-time.Hour).Unix()), uint32(turn.Add(time.Hour).Unix())
 		})), nil)
 		for after, want := range map[time.Duration]string{
-			-time.Hour - 301*time.Second: "Bogus, EDE 8", -time.Hour - 300*time.Second: "Secure", -time.Second: "Secure",
-			0: "Secure", time.Second: "Secure", time.Hour: "Secure", time.Hour + time.Second: "Bogus, EDE 7",
+			-time.Hour - 301*time.Second: "Bogus, EDE 8", -time.Hour - 300*time.Second: "Secure",
+			-time.Second: "Secure",
+			0:            "Secure", time.Second: "Secure", time.Hour: "Secure", time.Hour + time.Second: "Bogus, EDE 7",
 			24 * time.Hour: "Bogus, EDE 7",
 		} {
 			c := denialCheck()
@@ -228,7 +237,8 @@ func TestClockSkew(t *testing.T) {
 		want                        string
 	}{
 		{0, 0, time.Hour, "Secure"}, {0, time.Second, time.Hour, "Bogus, EDE 8"},
-		{time.Hour, time.Hour, 2 * time.Hour, "Secure"}, {time.Hour, time.Hour + time.Second, 2 * time.Hour, "Bogus, EDE 8"},
+		{time.Hour, time.Hour, 2 * time.Hour, "Secure"},
+		{time.Hour, time.Hour + time.Second, 2 * time.Hour, "Bogus, EDE 8"},
 		{time.Hour, -2 * time.Hour, -time.Second, "Bogus, EDE 7"},
 	} {
 		c := denialCheck()
@@ -262,14 +272,17 @@ func TestSignatureSentences(t *testing.T) {
 		{func(s *dns.RRSIG) { s.Signature = "AAAA" }, over + "does not verify: the signature is wrong"},
 		{func(s *dns.RRSIG) { s.KeyTag++ }, strings.Replace(over, fmt.Sprint(tag), fmt.Sprint(tag+1), 1) +
 			"is by a key that the zone does not have, or that cannot be used"},
-		{func(s *dns.RRSIG) { s.TypeCovered = dns.TypeA }, "example.: www.example. MX came without an RRSIG of the zone"},
+		{func(s *dns.RRSIG) { s.TypeCovered = dns.TypeA },
+			"example.: www.example. MX came without an RRSIG of the zone"},
 	} {
 		sig := z.rrsig(t, set)
 		row.change(sig)
-		v := denialCheck().Answer(asked("www.example. MX"), replyTo(t, "www.example. MX", 0, append(slices.Clone(set), sig), nil),
+		v := denialCheck().Answer(asked("www.example. MX"),
+			replyTo(t, "www.example. MX", 0, append(slices.Clone(set), sig), nil),
 			zoneMap{"example.": z.zone})
 		f := v.Cause
-		if f == nil || f.Error() != row.want || f.Zone != "example." || f.Owner != "www.example." || f.Type != dns.TypeMX {
+		if f == nil || f.Error() != row.want || f.Zone != "example." || f.Owner != "www.example." ||
+			f.Type != dns.TypeMX {
 			t.Errorf("%+v, want %q", f, row.want)
 		}
 	}
@@ -326,7 +339,8 @@ func TestKeyTrap(t *testing.T) {
 		return out
 	}
 	c := denialCheck()
-	v := c.Answer(asked("a.example. CNAME"), replyTo(t, "a.example. CNAME", 0, trap("a.example."), nil), zoneMap{"example.": zone})
+	v := c.Answer(asked("a.example. CNAME"), replyTo(t, "a.example. CNAME", 0, trap("a.example."), nil),
+		zoneMap{"example.": zone})
 	if cost, _ := c.Work(); told(v) != "Bogus, EDE 6" || cost != maxFailures || v.Cause.Limit() {
 		t.Errorf("%s (%v) after %d checks", told(v), v.Cause, cost)
 	}
@@ -339,7 +353,8 @@ func TestKeyTrap(t *testing.T) {
 	}
 	v = c.Answer(asked("b.example. A"), replyTo(t, "b.example. A", 0, z.set(t, "b.example. A 192.0.2.1"), nil),
 		zoneMap{"example.": z.zone})
-	if told(v) != "Indeterminate, EDE 0" || !errors.Is(v.Cause, LimitError("signature_checks")) || !strings.Contains(v.Cause.Text, "128") {
+	if told(v) != "Indeterminate, EDE 0" || !errors.Is(v.Cause, LimitError("signature_checks")) ||
+		!strings.Contains(v.Cause.Text, "128") {
 		t.Errorf("L-12 with nothing left: %s (%v)", told(v), v.Cause)
 	}
 }
@@ -361,7 +376,8 @@ func TestGivingUp(t *testing.T) {
 		for range 2 {
 			slices.Reverse(answer)
 			c := denialCheck()
-			v := c.Answer(asked("www.example. A"), replyTo(t, "www.example. A", 0, answer, nil), zoneMap{"example.": z.zone})
+			v := c.Answer(asked("www.example. A"), replyTo(t, "www.example. A", 0, answer, nil),
+				zoneMap{"example.": z.zone})
 			if cost, _ := c.Work(); told(v) != want || v.Cause.Limit() || cost > maxFailures {
 				t.Errorf("%d bad ones: %s (%v) after %d checks, want %s", n, told(v), v.Cause, cost, want)
 			}
@@ -412,7 +428,8 @@ func TestYield(t *testing.T) {
 	z := newForger(t, "example.")
 	ask := func(c *Check, i int) Verdict {
 		name := fmt.Sprintf("a%d.example.", i)
-		return c.Answer(asked(name+" A"), replyTo(t, name+" A", 0, z.set(t, name+" A 192.0.2.1"), nil), zoneMap{"example.": z.zone})
+		return c.Answer(asked(name+" A"), replyTo(t, name+" A", 0, z.set(t, name+" A 192.0.2.1"), nil),
+			zoneMap{"example.": z.zone})
 	}
 	yields := 0
 	c := denialCheck()
@@ -442,7 +459,8 @@ func TestValues(t *testing.T) {
 		t.Errorf("the limit is called %q", name)
 	}
 	limit := &Failure{Text: "a limit", Err: ErrLimit}
-	if none.Limit() || !limit.Limit() || !errors.Is(limit, ErrLimit) || limit.Error() != "a limit" || (&Failure{}).Limit() {
+	if none.Limit() || !limit.Limit() || !errors.Is(limit, ErrLimit) || limit.Error() != "a limit" ||
+		(&Failure{}).Limit() {
 		t.Error("limits are not told from faults")
 	}
 	order := []Status{Indeterminate, Bogus, Insecure, Secure}

@@ -177,8 +177,8 @@ func unusable(set *RRset, algorithms []uint8) *Failure {
 		slices.Sort(algorithms)
 		list := strings.ReplaceAll(strings.Trim(fmt.Sprint(slices.Compact(algorithms)), "[]"), " ", " and ")
 		f.Code = dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm
-		f.Text = fmt.Sprintf("%s: signed with algorithm %s only, which danelaw does not support, so the zone counts as "+
-			"unsigned", set.Owner, list)
+		f.Text = fmt.Sprintf("%s: signed with algorithm %s only, which danelaw does not support, "+
+			"so the zone counts as unsigned", set.Owner, list)
 	}
 	return f
 }
@@ -298,7 +298,8 @@ func (c *Check) selfSigned(set *RRset, key *dns.DNSKEY) (*dns.RRSIG, int, *Failu
 	}
 	only := &Zone{Name: set.Owner, Keys: []*Key{parsed}}
 	sig, failure := c.verifyWith(set, bySigner(set.Sigs, set.Owner, anyLabels), only)
-	if failure != nil && failure.Code == dns.ExtendedErrorCodeDNSKEYMissing { // it is there, but made none of the RRSIGs
+	// it is there, but made none of the RRSIGs
+	if failure != nil && failure.Code == dns.ExtendedErrorCodeDNSKEYMissing {
 		failure = keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
 			fmt.Sprintf("the DNSKEY RRset is not signed by the key that the DS names (key tag %d)", key.KeyTag()))
 	}
@@ -308,7 +309,8 @@ func (c *Check) selfSigned(set *RRset, key *dns.DNSKEY) (*dns.RRSIG, int, *Failu
 // keyFailure is the complaint about a key that the DS names (V-41).
 func keyFailure(set *RRset, key *dns.DNSKEY, code uint16, what string) *Failure {
 	return &Failure{
-		Code: code, Zone: set.Owner, Owner: set.Owner, Type: set.Type, KeyTag: key.KeyTag(), Text: set.Owner + ": " + what,
+		Code: code, Zone: set.Owner, Owner: set.Owner, Type: set.Type, KeyTag: key.KeyTag(),
+		Text: set.Owner + ": " + what,
 	}
 }
 
@@ -349,7 +351,8 @@ func InsecureZone(d Delegation) *Zone {
 	return &Zone{Name: d.Name, Status: Insecure, Until: d.Until, Expires: d.Expires, Cause: d.Cause}
 }
 
-// BogusZone returns the zone below a link that could not be had or proven: Indeterminate if it could not be had, else Bogus.
+// BogusZone returns the zone below a link that could not be had or proven: Indeterminate if it could not be had, else
+// Bogus.
 func BogusZone(name string, cause *Failure) *Zone {
 	if cause.Missing() {
 		return &Zone{Name: name, Status: Indeterminate, Cause: cause}

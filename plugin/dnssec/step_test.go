@@ -58,8 +58,10 @@ func TestUsableDS(t *testing.T) {
 		{"V-38 SHA-1 alone", []string{ds(1, 13, 1, 20)}, "signed by 1"},
 		{"V-38 SHA-1 beside SHA-256", []string{ds(1, 13, 1, 20), ds(1, 13, 2, 32)}, "signed by 1"},
 		{"V-39 SHA-1 of another key beside SHA-384", []string{ds(1, 13, 1, 20), ds(2, 13, 4, 48)}, "signed by 1"},
-		{"X-13 V-39 SHA-1 beside a SHA-256 of an unsupported algorithm", []string{ds(1, 13, 1, 20), ds(2, 253, 2, 32)}, "signed by 1"},
-		{"X-13 V-39 SHA-1 beside a SHA-256 of a wrong length", []string{ds(1, 13, 1, 20), ds(2, 13, 2, 31)}, "signed by 1"},
+		{"X-13 V-39 SHA-1 beside a SHA-256 of an unsupported algorithm", []string{ds(1, 13, 1, 20), ds(2, 253, 2, 32)},
+			"signed by 1"},
+		{"X-13 V-39 SHA-1 beside a SHA-256 of a wrong length", []string{ds(1, 13, 1, 20), ds(2, 13, 2, 31)},
+			"signed by 1"},
 		{"V-39 SHA-256 beside one of a wrong length", []string{ds(1, 13, 2, 32), ds(2, 13, 2, 31)}, "signed by 1"},
 		{"V-39 wrong lengths only", []string{ds(1, 13, 2, 31), ds(2, 13, 4, 32), ds(3, 13, 1, 32)}, "unproven, EDE 6"},
 		{"V-39 no digest", []string{"a.example. DS 1 13 2"}, "unproven, EDE 6"},
@@ -67,10 +69,12 @@ func TestUsableDS(t *testing.T) {
 		{"V-38, V-40 digest 5", []string{ds(1, 13, 5, 32)}, "insecure cut, EDE 2"},
 		{"V-37, V-40 algorithm 253", []string{ds(1, 253, 2, 32)}, "insecure cut, EDE 1"},
 		{"V-37, V-40 algorithm 0", []string{ds(1, 0, 2, 32)}, "insecure cut, EDE 1"},
-		{"V-35, V-40 RSAMD5, DSA, GOST", []string{ds(1, 1, 2, 32), ds(1, 3, 2, 32), ds(1, 12, 2, 32)}, "insecure cut, EDE 1"},
+		{"V-35, V-40 RSAMD5, DSA, GOST", []string{ds(1, 1, 2, 32), ds(1, 3, 2, 32), ds(1, 12, 2, 32)},
+			"insecure cut, EDE 1"},
 		{"V-36, V-40 RSASHA1", []string{ds(1, 5, 2, 32)}, "insecure cut, EDE 1"},
 		{"V-37 unsupported beside supported", []string{ds(1, 253, 2, 32), ds(2, 13, 2, 32)}, "signed by 1"},
-		{"V-40 unsupported digest of one, algorithm of another", []string{ds(1, 253, 2, 32), ds(2, 13, 3, 32)}, "insecure cut, EDE 1"},
+		{"V-40 unsupported digest of one, algorithm of another", []string{ds(1, 253, 2, 32), ds(2, 13, 3, 32)},
+			"insecure cut, EDE 1"},
 		{"L-2 nine", nine, "signed by 8"},
 	} {
 		lines := slices.Clone(row.ds)
@@ -81,7 +85,8 @@ func TestUsableDS(t *testing.T) {
 		if row.ds[0] != lines[0] {
 			set[0].(*dns.DS).Digest = ""
 		}
-		d := denialCheck().Delegation(parent.zone, "a.example.", replyTo(t, "a.example. DS", 0, append(set, parent.rrsig(t, set)), nil))
+		d := denialCheck().Delegation(parent.zone, "a.example.",
+			replyTo(t, "a.example. DS", 0, append(set, parent.rrsig(t, set)), nil))
 		if got := toldCut(d); got != row.want {
 			t.Errorf("%s: %s (%v), want %s", row.name, got, d.Cause, row.want)
 		}
@@ -124,19 +129,24 @@ func TestDelegations(t *testing.T) {
 		{"DS in the authority section", nil, parent.set(t, ds), "unproven, EDE 12"},
 		{"DS of another name", parent.set(t, strings.Replace(ds, "a.", "b.", 1)), nil, "unproven, EDE 12"},
 		{"V-13 nothing", nil, nil, "unproven, EDE 12"},
-		{"V-10 NSEC of the parent", nil, parent.set(t, "a.example. 3600 NSEC b.example. NS RRSIG NSEC"), "insecure cut"},
+		{"V-10 NSEC of the parent", nil, parent.set(t, "a.example. 3600 NSEC b.example. NS RRSIG NSEC"),
+			"insecure cut"},
 		{"V-10 NSEC without RRSIG", nil, rrs(t, "a.example. 3600 NSEC b.example. NS RRSIG NSEC"), "unproven, EDE 10"},
-		{"X-13 V-8 NSEC from above the known cut", nil, root.set(t, "a.example. 3600 NSEC b.example. NS RRSIG NSEC"), "unproven, EDE 12"},
-		{"V-50c NSEC of the child", nil, child.set(t, "a.example. 3600 NSEC b.a.example. NS SOA RRSIG NSEC"), "unproven, EDE 12"},
+		{"X-13 V-8 NSEC from above the known cut", nil, root.set(t, "a.example. 3600 NSEC b.example. NS RRSIG NSEC"),
+			"unproven, EDE 12"},
+		{"V-50c NSEC of the child", nil, child.set(t, "a.example. 3600 NSEC b.a.example. NS SOA RRSIG NSEC"),
+			"unproven, EDE 12"},
 		{"X-14 V-72 NS of the cut, unsigned, beside", nil, append(rrs(t, "a.example. NS ns.a.example."),
 			parent.set(t, "a.example. 3600 NSEC b.example. NS RRSIG NSEC")...), "insecure cut"},
 		{"V-6 name error, wildcard covered by the same", nil, parent.set(t, apex), "no cut below"},
 		{"X-14 V-68 CNAME", parent.set(t, cname), nil, "no cut"},
 		{"V-68 CNAME without RRSIG", unsigned, nil, "unproven, EDE 10"},
 		{"V-68 CNAME of the child", child.set(t, cname), nil, "unproven, EDE 10"},
-		{"V-68 CNAME changed", append(rrs(t, "a.example. 3600 CNAME else.test."), parent.set(t, cname)[1]), nil, "unproven, EDE 6"},
+		{"V-68 CNAME changed", append(rrs(t, "a.example. 3600 CNAME else.test."), parent.set(t, cname)[1]), nil,
+			"unproven, EDE 6"},
 		{"V-68 CNAME from a wildcard", wild("*.example. 3600 CNAME elsewhere.test."), parent.set(t, apex), "no cut"},
-		{"V-68 CNAME from a wildcard without proof", wild("*.example. 3600 CNAME elsewhere.test."), nil, "unproven, EDE 12"},
+		{"V-68 CNAME from a wildcard without proof", wild("*.example. 3600 CNAME elsewhere.test."), nil,
+			"unproven, EDE 12"},
 		{"V-68, V-51 CNAME from a wildcard by opt-out", wild("*.example. 3600 CNAME elsewhere.test."),
 			parent.each(t, optOut...), "insecure cut"},
 		{"V-68, V-61 CNAME from a wildcard by too many iterations", wild("*.example. 3600 CNAME elsewhere.test."),
@@ -144,13 +154,17 @@ func TestDelegations(t *testing.T) {
 		{"X-14 V-68 DNAME above", secureDNAME, nil, "no cut below"},
 		{"X-14 V-68 DNAME above with its CNAME", slices.Concat(secureDNAME, unsigned), nil, "no cut below"},
 		{"V-68 DNAME without RRSIG", slices.Concat(badDNAME, unsigned), nil, "unproven, EDE 10"},
-		{"V-68 DNAME that fails beside a CNAME that does not", slices.Concat(badDNAME, parent.set(t, cname)), nil, "no cut"},
+		{"V-68 DNAME that fails beside a CNAME that does not", slices.Concat(badDNAME, parent.set(t, cname)), nil,
+			"no cut"},
 		{"V-68 both fail, the CNAME's is told", slices.Concat(badDNAME, append(rrs(t, "a.example. CNAME else.test."),
 			parent.set(t, cname)[1])), nil, "unproven, EDE 6"},
-		{"V-66 DNAME from a wildcard", renamed("example.", root.set(t, "*. 3600 DNAME elsewhere.test.")), nil, "unproven, EDE 10"},
-		{"V-7 DNAME above the zone that signed it", parent.set(t, ". 3600 DNAME elsewhere.test."), nil, "unproven, EDE 6"},
+		{"V-66 DNAME from a wildcard", renamed("example.", root.set(t, "*. 3600 DNAME elsewhere.test.")), nil,
+			"unproven, EDE 10"},
+		{"V-7 DNAME above the zone that signed it", parent.set(t, ". 3600 DNAME elsewhere.test."), nil,
+			"unproven, EDE 6"},
 		{"DNAME at the name itself", parent.set(t, "a.example. 3600 DNAME elsewhere.test."), nil, "unproven, EDE 12"},
-		{"targets do not matter", slices.Concat(parent.set(t, cname), rrs(t, "elsewhere.test. DS 1 13 2 AB")), nil, "no cut"},
+		{"targets do not matter", slices.Concat(parent.set(t, cname), rrs(t, "elsewhere.test. DS 1 13 2 AB")), nil,
+			"no cut"},
 	} {
 		c := denialCheck()
 		d := c.Delegation(parent.zone, "a.example.", replyTo(t, "a.example. DS", 0, row.answer, row.authority))
@@ -200,13 +214,18 @@ func TestLinkLifetimes(t *testing.T) {
 		until, expires time.Duration
 	}{
 		{"TTL of the set", "a.example. 60" + digest, nil, time.Minute, 10 * time.Hour},
-		{"Original TTL", "a.example. 3600" + digest, []edit{func(s *dns.RRSIG) { s.OrigTtl = 30 }}, 30 * time.Second, 10 * time.Hour},
-		{"TTL of the RRSIG", "a.example. 3600" + digest, []edit{func(s *dns.RRSIG) { s.Hdr.Ttl = 20 }}, 20 * time.Second, 10 * time.Hour},
-		{"C-5 a day at most", "a.example. 864000" + digest, []edit{until(1000 * time.Hour)}, 24 * time.Hour, 10 * time.Hour},
-		{"C-5 the top bit set", "a.example. 4294967295" + digest, []edit{until(1000 * time.Hour)}, 24 * time.Hour, 10 * time.Hour},
+		{"Original TTL", "a.example. 3600" + digest, []edit{func(s *dns.RRSIG) { s.OrigTtl = 30 }},
+			30 * time.Second, 10 * time.Hour},
+		{"TTL of the RRSIG", "a.example. 3600" + digest, []edit{func(s *dns.RRSIG) { s.Hdr.Ttl = 20 }},
+			20 * time.Second, 10 * time.Hour},
+		{"C-5 a day at most", "a.example. 864000" + digest, []edit{until(1000 * time.Hour)},
+			24 * time.Hour, 10 * time.Hour},
+		{"C-5 the top bit set", "a.example. 4294967295" + digest, []edit{until(1000 * time.Hour)},
+			24 * time.Hour, 10 * time.Hour},
 		{"C-1 the signature ends", "a.example. 3600" + digest, []edit{until(time.Minute)}, time.Minute, time.Minute},
 		{"C-4 a denial", "a.example. 86400 NSEC b.example. NS RRSIG NSEC", nil, time.Hour, 10 * time.Hour},
-		{"C-1 a denial whose signature ends", "a.example. 60 NSEC b.example. A RRSIG NSEC", []edit{until(time.Second)}, time.Second, time.Second},
+		{"C-1 a denial whose signature ends", "a.example. 60 NSEC b.example. A RRSIG NSEC", []edit{until(time.Second)},
+			time.Second, time.Second},
 		{"an alias", "a.example. 40 CNAME b.example.", nil, 40 * time.Second, 10 * time.Hour},
 	} {
 		set := rrs(t, row.line)
@@ -217,7 +236,8 @@ func TestLinkLifetimes(t *testing.T) {
 		}
 		d := denialCheck().Delegation(parent.zone, "a.example.", replyTo(t, "a.example. DS", 0, answer, authority))
 		if d.Cut == Unproven || d.Until.Sub(denialNow) != row.until || d.Expires.Sub(denialNow) != row.expires {
-			t.Errorf("%s: %s (%v) until %v, expires %v, want %v, %v", row.name, toldCut(d), d.Cause, d.Until.Sub(denialNow),
+			t.Errorf("%s: %s (%v) until %v, expires %v, want %v, %v", row.name, toldCut(d), d.Cause,
+				d.Until.Sub(denialNow),
 				d.Expires.Sub(denialNow), row.until, row.expires)
 		}
 	}
@@ -230,7 +250,8 @@ func TestLinkLifetimes(t *testing.T) {
 		"example. 8000 SOA a. b. 1 2 3 4 8000": time.Hour,
 	} {
 		m := replyTo(t, "a.example. DS", 0, nil, append(rrs(t, line), denial...))
-		if d := denialCheck().Delegation(parent.zone, "a.example.", m); d.Cut != InsecureCut || d.Until.Sub(denialNow) != want {
+		if d := denialCheck().Delegation(parent.zone, "a.example.", m); d.Cut != InsecureCut ||
+			d.Until.Sub(denialNow) != want {
 			t.Errorf("with %q: %s until %v, want %v", line, toldCut(d), d.Until.Sub(denialNow), want)
 		}
 	}
@@ -254,13 +275,16 @@ func TestLinkLifetimes(t *testing.T) {
 		{func(*Delegation) {}, time.Hour, 50 * time.Second, 90 * time.Second},
 		{func(d *Delegation) { d.Until = denialNow.Add(time.Second) }, time.Hour, time.Second, 90 * time.Second},
 		{func(*Delegation) {}, 20 * time.Second, 20 * time.Second, 20 * time.Second},
-		{func(d *Delegation) { d.Until, d.Expires = time.Time{}, time.Time{} }, time.Hour, 50 * time.Second, time.Hour}, // an anchor
+		// an anchor
+		{func(d *Delegation) { d.Until, d.Expires = time.Time{}, time.Time{} }, time.Hour, 50 * time.Second, time.Hour},
 	} {
 		d := d
 		row.change(&d)
-		m := replyTo(t, "a.example. DNSKEY", 0, append(slices.Clone(keys), z.rrsig(t, keys, until(row.expiration))), nil)
+		m := replyTo(t, "a.example. DNSKEY", 0, append(slices.Clone(keys), z.rrsig(t, keys, until(row.expiration))),
+			nil)
 		zone := denialCheck().Apex(d, m)
-		if zone.Status != Secure || zone.Until.Sub(denialNow) != row.until || zone.Expires.Sub(denialNow) != row.expires {
+		if zone.Status != Secure || zone.Until.Sub(denialNow) != row.until ||
+			zone.Expires.Sub(denialNow) != row.expires {
 			t.Errorf("%s (%v) until %v, expires %v, want %v, %v", toldZone(zone), zone.Cause, zone.Until.Sub(denialNow),
 				zone.Expires.Sub(denialNow), row.until, row.expires)
 		}
@@ -318,30 +342,40 @@ func TestApex(t *testing.T) {
 		{"V-2 signed by another key only", ds(ksk), signed(both, zsk), "Bogus, EDE 6"},
 		{"V-13 not signed", ds(ksk), signed(both), "Bogus, EDE 10"},
 		{"V-2 signed by a key that is not there", ds(ksk), signed(both, stranger), "Bogus, EDE 6"},
-		{"V-2 the signature is wrong", ds(ksk), append(signed(both), spoil(ksk.rrsig(t, signed(both)))), "Bogus, EDE 6"},
+		{"V-2 the signature is wrong", ds(ksk), append(signed(both), spoil(ksk.rrsig(t, signed(both)))),
+			"Bogus, EDE 6"},
 		{"V-19 expired", ds(ksk), append(signed(both), expired), "Bogus, EDE 7"},
 		{"V-19 expired, and signed by another key", ds(ksk), append(signed(both, zsk), expired), "Bogus, EDE 7"},
 		{"V-41 no key of the DS", ds(stranger), signed(both, ksk, zsk), "Bogus, EDE 9"},
 		{"X-14 V-41 an unused second DS", ds(stranger, ksk), signed(both, ksk), "Secure, 2 keys"},
 		{"V-41 a second DS whose key did not sign", ds(zsk, ksk), signed(both, ksk), "Secure, 2 keys"},
-		{"V-41 a second DS of another digest type", append(ds(ksk), ksk.dnskey.ToDS(dns.SHA384)), signed(both, ksk), "Secure, 2 keys"},
+		{"V-41 a second DS of another digest type", append(ds(ksk), ksk.dnskey.ToDS(dns.SHA384)), signed(both, ksk),
+			"Secure, 2 keys"},
 		{"V-41 DS of SHA-384 only", []*dns.DS{ksk.dnskey.ToDS(dns.SHA384)}, signed(both, ksk), "Secure, 2 keys"},
 		{"V-38 DS of SHA-1 only", []*dns.DS{ksk.dnskey.ToDS(dns.SHA1)}, signed(both, ksk), "Secure, 2 keys"},
-		{"V-4 the key of the DS has no zone key flag", ds(noZone), signed([]forger{noZone, zsk}, noZone, zsk), "Bogus, EDE 11"},
-		{"V-4 the key of the DS has protocol 2", ds(protocol), signed([]forger{protocol, zsk}, protocol, zsk), "Bogus, EDE 11"},
-		{"V-5 the key of the DS is revoked", ds(revoked), signed([]forger{revoked, zsk}, revoked, zsk), "Bogus, EDE 11"},
-		{"V-5 a DS made before the key was revoked", ds(ksk), signed([]forger{revoked, zsk}, revoked, zsk), "Bogus, EDE 9"},
+		{"V-4 the key of the DS has no zone key flag", ds(noZone), signed([]forger{noZone, zsk}, noZone, zsk),
+			"Bogus, EDE 11"},
+		{"V-4 the key of the DS has protocol 2", ds(protocol), signed([]forger{protocol, zsk}, protocol, zsk),
+			"Bogus, EDE 11"},
+		{"V-5 the key of the DS is revoked", ds(revoked), signed([]forger{revoked, zsk}, revoked, zsk),
+			"Bogus, EDE 11"},
+		{"V-5 a DS made before the key was revoked", ds(ksk), signed([]forger{revoked, zsk}, revoked, zsk),
+			"Bogus, EDE 9"},
 		{"V-4, V-5 keys that are no zone keys sign nothing", ds(ksk), signed([]forger{ksk, variant(zsk, flags(0)),
-			variant(zsk, flags(256|flagRevoke)), variant(zsk, func(k *dns.DNSKEY) { k.Protocol = 4 })}, ksk), "Secure, 1 keys"},
-		{"V-37 keys of unsupported algorithms sign nothing", ds(ksk), signed([]forger{ksk, variant(zsk, func(k *dns.DNSKEY) {
-			k.Algorithm = 253
-		})}, ksk), "Secure, 1 keys"},
+			variant(zsk, flags(256|flagRevoke)), variant(zsk, func(k *dns.DNSKEY) { k.Protocol = 4 })}, ksk),
+			"Secure, 1 keys"},
+		{"V-37 keys of unsupported algorithms sign nothing", ds(ksk),
+			signed([]forger{ksk, variant(zsk, func(k *dns.DNSKEY) {
+				k.Algorithm = 253
+			})}, ksk), "Secure, 1 keys"},
 		{"V-42, V-44 a malformed key beside", ds(ksk), signed([]forger{ksk, variant(zsk, func(k *dns.DNSKEY) {
 			k.PublicKey = "AAAA"
 		})}, ksk), "Secure, 1 keys"},
 		{"no DNSKEY", ds(ksk), nil, "Bogus, EDE 9"},
-		{"DNSKEY of another name", ds(ksk), newForger(t, "a.example.").set(t, "a.example. DNSKEY 256 3 13 AAAA"), "Bogus, EDE 9"},
-		{"V-27 owner and signer in mixed case", ds(ksk), renamed("EXAMPLE.", signed([]forger{variant(ksk, func(*dns.DNSKEY) {})}, ksk)),
+		{"DNSKEY of another name", ds(ksk), newForger(t, "a.example.").set(t, "a.example. DNSKEY 256 3 13 AAAA"),
+			"Bogus, EDE 9"},
+		{"V-27 owner and signer in mixed case", ds(ksk),
+			renamed("EXAMPLE.", signed([]forger{variant(ksk, func(*dns.DNSKEY) {})}, ksk)),
 			"Secure, 1 keys"},
 	} {
 		// Records are packed when they are grouped, so each row has its own.
@@ -350,8 +384,10 @@ func TestApex(t *testing.T) {
 			answer = append(answer, dns.Copy(rr))
 		}
 		for range 2 {
-			zone := denialCheck().Apex(DefaultPolicy().Anchor("example.", row.ds), replyTo(t, "example. DNSKEY", 0, answer, nil))
-			if got := toldZone(zone); got != row.want || zone.Name != "example." || (zone.Status == Secure) != (zone.Tie.Expiration != 0) {
+			zone := denialCheck().Apex(DefaultPolicy().Anchor("example.", row.ds),
+				replyTo(t, "example. DNSKEY", 0, answer, nil))
+			if got := toldZone(zone); got != row.want || zone.Name != "example." ||
+				(zone.Status == Secure) != (zone.Tie.Expiration != 0) {
 				t.Errorf("%s: %s (%v), want %s", row.name, got, zone.Cause, row.want)
 			}
 			slices.Reverse(answer)
@@ -410,13 +446,16 @@ func TestApexSentences(t *testing.T) {
 		want   string
 	}{
 		{anchor(z.dnskey), []dns.RR{z.dnskey, other.dnskey, other.rrsig(t, []dns.RR{z.dnskey, other.dnskey})},
-			fmt.Sprintf("example.: the DNSKEY RRset is not signed by the key that the DS names (key tag %d)", z.dnskey.KeyTag())},
+			fmt.Sprintf("example.: the DNSKEY RRset is not signed by the key that the DS names (key tag %d)",
+				z.dnskey.KeyTag())},
 		{anchor(&malformed), []dns.RR{&malformed, z.rrsig(t, []dns.RR{&malformed})},
 			fmt.Sprintf("example.: the DNSKEY with key tag %d cannot be used: ", malformed.KeyTag())},
-		{anchor(&plain), []dns.RR{&plain, z.rrsig(t, []dns.RR{&plain})}, fmt.Sprintf("example.: the DNSKEY with key tag %d "+
-			"that the DS names is no usable zone key (flags 1, protocol 3)", plain.KeyTag())},
-		{anchor(other.dnskey), z.set(t, z.dnskey.String()), fmt.Sprintf("example.: no DNSKEY matches the DS (key tag %d, "+
-			"algorithm 13, digest type 2)", other.dnskey.KeyTag())},
+		{anchor(&plain), []dns.RR{&plain, z.rrsig(t, []dns.RR{&plain})},
+			fmt.Sprintf("example.: the DNSKEY with key tag %d "+
+				"that the DS names is no usable zone key (flags 1, protocol 3)", plain.KeyTag())},
+		{anchor(other.dnskey), z.set(t, z.dnskey.String()),
+			fmt.Sprintf("example.: no DNSKEY matches the DS (key tag %d, "+
+				"algorithm 13, digest type 2)", other.dnskey.KeyTag())},
 		{anchor(z.dnskey), nil, "example.: the reply has no DNSKEY, but there is a DS"},
 	} {
 		zone := denialCheck().Apex(row.d, replyTo(t, "example. DNSKEY", 0, row.answer, nil))
@@ -443,7 +482,8 @@ func TestApexBudgets(t *testing.T) {
 	// The same wrong signature under each of eight DS is checked four times at most.
 	ds := slices.Repeat(anchor.DS, maxDS)
 	c = denialCheck()
-	zone = c.Apex(DefaultPolicy().Anchor("example.", ds), replyTo(t, "example. DNSKEY", 0, append(slices.Clone(set), spoil(z.rrsig(t, set))), nil))
+	zone = c.Apex(DefaultPolicy().Anchor("example.", ds),
+		replyTo(t, "example. DNSKEY", 0, append(slices.Clone(set), spoil(z.rrsig(t, set))), nil))
 	if cost, _ := c.Work(); toldZone(zone) != "Bogus, EDE 6" || cost > maxFailures {
 		t.Errorf("L-3: %s after %d checks", toldZone(zone), cost)
 	}
@@ -478,7 +518,8 @@ func TestOutOfBoundsRSAKey(t *testing.T) {
 	for ds, want := range map[*dns.DS]string{
 		z.dnskey.ToDS(dns.SHA256): "Secure, 1 keys", huge.ToDS(dns.SHA256): "Bogus, EDE 6",
 	} {
-		if got := toldZone(denialCheck().Apex(DefaultPolicy().Anchor("example.", []*dns.DS{ds}), m.Clone())); got != want {
+		if got := toldZone(denialCheck().Apex(DefaultPolicy().Anchor("example.", []*dns.DS{ds}),
+			m.Clone())); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
@@ -506,7 +547,8 @@ func TestChainOfThree(t *testing.T) {
 		return found
 	}
 	found := walk(keys[0])
-	if len(found) != 3 || found[2].Status != Secure || found[2].Tie.Algorithm != 15 || found[2].Tie.KeyTag != keys[2].DNSKEY.KeyTag() ||
+	if len(found) != 3 || found[2].Status != Secure || found[2].Tie.Algorithm != 15 ||
+		found[2].Tie.KeyTag != keys[2].DNSKEY.KeyTag() ||
 		found[2].Tie.Digest != dns.SHA256 || len(found[2].Tie.DS) != 1 {
 		t.Errorf("found %d zones, the last %+v", len(found), found[len(found)-1])
 	}
@@ -520,7 +562,8 @@ func TestBogusZone(t *testing.T) {
 	for kind, want := range map[Kind]struct {
 		status Status
 		kind   Kind
-	}{OfData: {Bogus, OfLink}, OfLink: {Bogus, OfLink}, OfNoReply: {Indeterminate, OfNoReply}, OfMissingLink: {Indeterminate, OfMissingLink}} {
+	}{OfData: {Bogus, OfLink}, OfLink: {Bogus, OfLink}, OfNoReply: {Indeterminate, OfNoReply},
+		OfMissingLink: {Indeterminate, OfMissingLink}} {
 		if z := BogusZone("example.", &Failure{Kind: kind}); z.Status != want.status || z.Cause.Kind != want.kind {
 			t.Errorf("kind %d: %v, %d", kind, z.Status, z.Cause.Kind)
 		}

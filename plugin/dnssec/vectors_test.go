@@ -91,7 +91,8 @@ func (z rfcZone) check() *Check {
 func (z rfcZone) walked(t *testing.T) zoneMap {
 	t.Helper()
 	ds := rrs(t, z.anchor)[0].(*dns.DS)
-	apex := z.check().Apex(z.check().Policy.Anchor("example.", []*dns.DS{ds}), reply(t, 0, z.section(t, "example. DNSKEY"), nil))
+	apex := z.check().Apex(z.check().Policy.Anchor("example.", []*dns.DS{ds}),
+		reply(t, 0, z.section(t, "example. DNSKEY"), nil))
 	if apex.Status != Secure {
 		t.Fatalf("%s: the zone is %v: %v", z.file, apex.Status, apex.Cause)
 	}
@@ -128,15 +129,18 @@ var rows4035 = []rfcRow{
 	{"B.1 answer", "x.w.example. MX", 0, []string{"x.w.example. MX"}, nil, Secure, 0, 0},
 	{"B.2 name error", "ml.example. A", nxdomain, nil, []string{"example. SOA", "b.example. NSEC", "example. NSEC"},
 		Secure, nxdomain, 0},
-	{"B.2 without the NSEC that covers the name", "ml.example. A", nxdomain, nil, []string{"example. SOA", "example. NSEC"},
+	{"B.2 without the NSEC that covers the name", "ml.example. A", nxdomain, nil,
+		[]string{"example. SOA", "example. NSEC"},
 		Bogus, 0, 12},
 	{"B.2 without the NSEC that covers the wildcard", "ml.example. A", nxdomain, nil,
 		[]string{"example. SOA", "b.example. NSEC"}, Bogus, 0, 12},
 	{"B.3 no data", "ns1.example. MX", 0, nil, []string{"example. SOA", "ns1.example. NSEC"}, Secure, 0, 0},
-	{"B.3 for a type that there is", "ns1.example. A", 0, nil, []string{"example. SOA", "ns1.example. NSEC"}, Bogus, 0, 12},
+	{"B.3 for a type that there is", "ns1.example. A", 0, nil, []string{"example. SOA", "ns1.example. NSEC"}, Bogus, 0,
+		12},
 	{"B.6 wildcard", "a.z.w.example. MX", 0, []string{"a.z.w.example. MX from *.w.example."},
 		[]string{"x.y.w.example. NSEC"}, Secure, 0, 0},
-	{"B.6 without its NSEC", "a.z.w.example. MX", 0, []string{"a.z.w.example. MX from *.w.example."}, nil, Bogus, 0, 12},
+	{"B.6 without its NSEC", "a.z.w.example. MX", 0, []string{"a.z.w.example. MX from *.w.example."}, nil, Bogus, 0,
+		12},
 	{"B.6 with another NSEC", "a.z.w.example. MX", 0, []string{"a.z.w.example. MX from *.w.example."},
 		[]string{"x.w.example. NSEC"}, Bogus, 0, 12},
 	{"B.7 wildcard no data", "a.z.w.example. AAAA", 0, nil,
@@ -165,14 +169,17 @@ var rows5155 = []rfcRow{
 		Bogus, 0, 12},
 	{"B.2 no data", "ns1.example. MX", 0, nil, []string{"example. SOA", n2t7b}, Secure, 0, 0},
 	{"B.2.1 empty non-terminal", "y.w.example. A", 0, nil, []string{"example. SOA", nji6n}, Secure, 0, 0},
-	{"B.4 wildcard by opt-out", "a.z.w.example. MX", 0, []string{"a.z.w.example. MX from *.w.example."}, []string{nq04j},
+	{"B.4 wildcard by opt-out", "a.z.w.example. MX", 0, []string{"a.z.w.example. MX from *.w.example."},
+		[]string{nq04j},
 		Insecure, 0, 0},
-	{"B.4 without its NSEC3", "a.z.w.example. MX", 0, []string{"a.z.w.example. MX from *.w.example."}, nil, Bogus, 0, 12},
+	{"B.4 without its NSEC3", "a.z.w.example. MX", 0, []string{"a.z.w.example. MX from *.w.example."}, nil, Bogus, 0,
+		12},
 	{"B.5 wildcard no data by opt-out", "a.z.w.example. AAAA", 0, nil, []string{"example. SOA", nk8ud, nq04j, nr53b},
 		Insecure, 0, 0},
 	{"B.5 without the closest encloser", "a.z.w.example. AAAA", 0, nil, []string{"example. SOA", nq04j, nr53b},
 		Bogus, 0, 12},
-	{"B.6 the DS of an anchor is not covered by it", "example. DS", 0, nil, []string{"example. SOA", n0p9m}, Insecure, 0, 0},
+	{"B.6 the DS of an anchor is not covered by it", "example. DS", 0, nil, []string{"example. SOA", n0p9m}, Insecure,
+		0, 0},
 }
 
 // the examples of RFC 4035 appendix B and RFC 5155 appendix B as whole judged replies.
@@ -210,12 +217,14 @@ func TestRFCReferrals(t *testing.T) {
 	}{
 		{rfc4035, "B.4 signed", "a.example.", []string{"a.example. DS"}, nil, SignedCut},
 		{rfc4035, "B.5 unsigned", "b.example.", nil, []string{"b.example. NSEC"}, InsecureCut},
-		{rfc4035, "B.5 unsigned, with SOA", "b.example.", nil, []string{"example. SOA", "b.example. NSEC"}, InsecureCut},
+		{rfc4035, "B.5 unsigned, with SOA", "b.example.", nil, []string{"example. SOA", "b.example. NSEC"},
+			InsecureCut},
 		{rfc4035, "B.5 without its NSEC", "b.example.", nil, []string{"example. SOA"}, Unproven},
 		{rfc4035, "B.5 below the cut", "mc.b.example.", nil, []string{"example. SOA", "b.example. NSEC"}, Unproven},
 		{rfc4035, "B.4 DS stripped", "a.example.", nil, []string{"example. SOA", "a.example. NSEC"}, Unproven},
 		{rfc4035, "B.3 no cut", "ns1.example.", nil, []string{"example. SOA", "ns1.example. NSEC"}, NoCut},
-		{rfc4035, "B.2 no cut here or below", "ml.example.", nil, []string{"example. SOA", "b.example. NSEC", "example. NSEC"},
+		{rfc4035, "B.2 no cut here or below", "ml.example.", nil,
+			[]string{"example. SOA", "b.example. NSEC", "example. NSEC"},
 			NoCutBelow},
 		{rfc4035, "B.7 no cut at a wildcard", "a.z.w.example.", nil,
 			[]string{"x.y.w.example. NSEC", "*.w.example. NSEC"}, NoCut},

@@ -25,7 +25,8 @@ func New(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{Pool: x509.NewCertPool()}
 	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour),
+		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotAfter: time.Now().Add(time.Hour),
 	}
 	a.Certificate, a.key = a.issue(t, template)
 	a.Pool.AddCert(a.Certificate)

@@ -8,12 +8,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// skew is why Unbound may answer where danelaw does not: it takes signatures for an hour or more after they have ended, or before they
-// begin, where danelaw's allowance is none after their end and 300 s before their beginning (V-20).
+// skew is why Unbound may answer where danelaw does not: it takes signatures for an hour or more after they have ended,
+// or before they begin, where danelaw's allowance is none after their end and 300 s before their beginning (V-20).
 const skew = "Unbound's allowance for clocks that are wrong is larger (V-20)"
 
-// C-1, C-2, V-19: to the second in which a signature ends all is Secure, what it rests on included; a second later nothing is. When
-// the zone has signed anew all is Secure as soon as nobody caches the old.
+// C-1, C-2, V-19: to the second in which a signature ends all is Secure, what it rests on included; a second later
+// nothing is. When the zone has signed anew all is Secure as soon as nobody caches the old.
 func TestExpiresWhileCached(t *testing.T) {
 	for _, zone := range []string{".", "com.", "example.com."} {
 		run(t, scenario{name: zone, play: func(s *stage) {
@@ -31,15 +31,16 @@ func TestExpiresWhileCached(t *testing.T) {
 			s.mail(bogus(dns.ExtendedErrorCodeSignatureExpired))
 			s.tree.at(zone).expiration = s.clock.Now().Add(14 * day)
 			s.tree.publish()
-			s.clock.Advance(ttl + time.Minute) // the upstream's cache, and failures remembered for a minute at most (C-11)
+			// the upstream's cache, and failures remembered for a minute at most (C-11)
+			s.clock.Advance(ttl + time.Minute)
 			s.mail(secure)
 			s.still()
 		}})
 	}
 }
 
-// V-14, C-11: once an expired zone is signed anew, and the upstream hands that on, it is Secure within a minute, whatever was Bogus
-// before.
+// V-14, C-11: once an expired zone is signed anew, and the upstream hands that on, it is Secure within a minute,
+// whatever was Bogus before.
 func TestSignedAnew(t *testing.T) {
 	run(t, scenario{name: "example.com.", play: func(s *stage) {
 		z := s.tree.at("example.com.")
@@ -58,8 +59,8 @@ func TestSignedAnew(t *testing.T) {
 	}})
 }
 
-// V-19, V-20: a signature that begins in a second is as good as one that has begun; one that begins in 301 s is so as soon as
-// the failure is forgotten.
+// V-19, V-20: a signature that begins in a second is as good as one that has begun; one that begins in 301 s is so as
+// soon as the failure is forgotten.
 func TestValidityBegins(t *testing.T) {
 	for _, zone := range []string{".", "com.", "example.com."} {
 		run(t, scenario{name: zone + " in a second", play: func(s *stage) {
@@ -111,11 +112,12 @@ func shorten(s *stage, registry, keys, ds time.Duration) {
 	s.cache.Forget()
 }
 
-// C-16: a link whose TTL ends while another link of the same chain is being fetched serves the question for which it was fetched.
-// (Unbound takes a clock that leaps while it waits for a reply for a timeout.)
+// C-16: a link whose TTL ends while another link of the same chain is being fetched serves the question for which it
+// was fetched. (Unbound takes a clock that leaps while it waits for a reply for a timeout.)
 func TestTTLRunsOutWhileAsked(t *testing.T) {
 	for _, link := range []dns.Question{
-		{Name: "com.", Qtype: dns.TypeDNSKEY}, {Name: "example.com.", Qtype: dns.TypeDS}, {Name: "example.com.", Qtype: dns.TypeDNSKEY},
+		{Name: "com.", Qtype: dns.TypeDNSKEY}, {Name: "example.com.", Qtype: dns.TypeDS},
+		{Name: "example.com.", Qtype: dns.TypeDNSKEY},
 		{Name: "example.com.", Qtype: dns.TypeMX},
 	} {
 		run(t, scenario{name: link.Name + " " + dns.Type(link.Qtype).String(), alone: true, play: func(s *stage) {

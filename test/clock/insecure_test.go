@@ -12,8 +12,8 @@ import (
 // ranges is why Unbound may know of names that it has not asked about.
 const ranges = "Unbound makes answers of the wildcard and the denials that it has cached (C-9)"
 
-// V-10, C-8, C-16: a zone goes insecure, step by step, and comes back. It never fails, is Secure to the end of what was cached and
-// not longer, and Secure again as soon as the denial of its DS is over.
+// V-10, C-8, C-16: a zone goes insecure, step by step, and comes back. It never fails, is Secure to the end of what was
+// cached and not longer, and Secure again as soon as the denial of its DS is over.
 func TestInsecureAndBack(t *testing.T) {
 	for _, registry := range []struct {
 		name   string
@@ -55,8 +55,8 @@ func TestInsecureAndBack(t *testing.T) {
 	}
 }
 
-// V-14, C-8: DS and signatures go in one moment. Where the upstream holds nothing old, danelaw finds the proof at once; with an
-// upstream that does it is Bogus until that ends, never Secure on the new records.
+// V-14, C-8: DS and signatures go in one moment. Where the upstream holds nothing old, danelaw finds the proof at once;
+// with an upstream that does it is Bogus until that ends, never Secure on the new records.
 func TestHastilyInsecure(t *testing.T) {
 	run(t, scenario{name: "upstream holds nothing", play: func(s *stage) {
 		s.mail(secure)
@@ -128,7 +128,8 @@ func TestSignaturesLost(t *testing.T) {
 func (s *stage) failsOrSecure() {
 	s.Helper()
 	s.fresh++
-	for _, q := range []dns.Question{{Name: "example.com.", Qtype: dns.TypeMX}, {Name: "x.wild.example.com.", Qtype: dns.TypeMX}} {
+	for _, q := range []dns.Question{{Name: "example.com.", Qtype: dns.TypeMX},
+		{Name: "x.wild.example.com.", Qtype: dns.TypeMX}} {
 		if m := s.ask(q.Name, q.Qtype, whatever); m.Rcode != dns.RcodeServerFailure && !m.AuthenticatedData {
 			s.Errorf("%s %s: %s", q.Name, dns.Type(q.Qtype), describe(m))
 		}

@@ -16,7 +16,8 @@ type move struct {
 	wait   time.Duration
 }
 
-// roll plays a rollover of example.com: at every moment of it all is Secure, be it cached or new, at danelaw or at the upstream.
+// roll plays a rollover of example.com: at every moment of it all is Secure, be it cached or new, at danelaw or at the
+// upstream.
 func roll(s *stage, moves ...move) {
 	s.mail(secure)
 	s.pass(ttl/2, ttl/4, func() { s.mail(secure) })
@@ -28,7 +29,8 @@ func roll(s *stage, moves ...move) {
 	}
 }
 
-// V-3, V-14, V-22, V-23, V-41: the rollovers of RFC 6781 section 4.1, each step as early as it may be: a second after what it waits for.
+// V-3, V-14, V-22, V-23, V-41: the rollovers of RFC 6781 section 4.1, each step as early as it may be: a second after
+// what it waits for.
 func TestRollovers(t *testing.T) {
 	const wait = ttl + time.Second
 	for _, zone := range []struct {
@@ -129,8 +131,8 @@ func oneKey(wait time.Duration) func(*stage, *state) []move {
 	}
 }
 
-// T-3: the root rolls as it does in 2026 and 2027. Both keys are anchors; all is Secure before, between and after, the revocation
-// included.
+// T-3: the root rolls as it does in 2026 and 2027. Both keys are anchors; all is Secure before, between and after, the
+// revocation included.
 func TestRootRolls(t *testing.T) {
 	run(t, scenario{name: "root", play: func(s *stage) {
 		root := s.tree.at(".")
@@ -153,13 +155,14 @@ func TestRootRolls(t *testing.T) {
 	}})
 }
 
-// V-14, C-11: all keys and the DS are replaced in one moment, as after a theft. Of the old the upstream still holds something or
-// nothing, and so does danelaw. Where the upstream holds nothing all is Secure at once; else as soon as Unbound sees it so, and at
-// last when nobody holds anything.
+// V-14, C-11: all keys and the DS are replaced in one moment, as after a theft. Of the old the upstream still holds
+// something or nothing, and so does danelaw. Where the upstream holds nothing all is Secure at once; else as soon as
+// Unbound sees it so, and at last when nobody holds anything.
 func TestEmergencyRoll(t *testing.T) {
 	for held := range 4 {
 		for _, warm := range []bool{false, true} {
-			run(t, scenario{name: fmt.Sprintf("upstream holds DS %v, DNSKEY %v; danelaw warm %v", held&1 != 0, held&2 != 0, warm), play: func(s *stage) {
+			run(t, scenario{name: fmt.Sprintf("upstream holds DS %v, DNSKEY %v; danelaw warm %v", held&1 != 0,
+				held&2 != 0, warm), play: func(s *stage) {
 				if warm {
 					s.mail(secure)
 				}

@@ -1,6 +1,6 @@
-// Package clock plays what time does to signatures, TTLs and keys before danelaw, under a clock that the tests set. Where
-// DANELAW_TEST_TOOLS is set an untouched Unbound, whose clock is moved along by faketime, hears the same questions: where it
-// answers, danelaw must.
+// Package clock plays what time does to signatures, TTLs and keys before danelaw, under a clock that the tests set.
+// Where DANELAW_TEST_TOOLS is set an untouched Unbound, whose clock is moved along by faketime, hears the same
+// questions: where it answers, danelaw must.
 package clock
 
 import (
@@ -48,7 +48,8 @@ func run(t *testing.T, scenarios ...scenario) {
 	}
 }
 
-// stage is where a scenario plays: zones that change, a recursor that caches and validates nothing, danelaw forwarding to it.
+// stage is where a scenario plays: zones that change, a recursor that caches and validates nothing, danelaw forwarding
+// to it.
 type stage struct {
 	*testing.T
 	clock    *world.Clock
@@ -166,12 +167,13 @@ func describe(m *dns.Msg) string {
 	return text
 }
 
-// ask puts a question to danelaw and holds what it says against the verdict, against the validity of the signatures it shows,
-// and against Unbound.
+// ask puts a question to danelaw and holds what it says against the verdict, against the validity of the signatures it
+// shows, and against Unbound.
 func (s *stage) ask(name string, qtype uint16, want verdict) *dns.Msg {
 	s.Helper()
 	m := s.exchange(s.danelaw, name, qtype)
-	what := fmt.Sprintf("%s after %v: %s %s", s.clock.Now().Format(time.RFC3339), s.clock.Now().Sub(s.tree.begun), name, dns.Type(qtype))
+	what := fmt.Sprintf("%s after %v: %s %s", s.clock.Now().Format(time.RFC3339), s.clock.Now().Sub(s.tree.begun),
+		name, dns.Type(qtype))
 	if !want.says(m) {
 		s.Errorf("%s: %s, want %s", what, describe(m), want.status)
 	}
@@ -187,8 +189,8 @@ func (s *stage) ask(name string, qtype uint16, want verdict) *dns.Msg {
 // mostSilence is how often Unbound may be silent in one scenario.
 const mostSilence = 3
 
-// askUnbound asks Unbound the same. Its timers stand still with its clock: what it has lost once it waits for without end, which
-// says nothing of danelaw.
+// askUnbound asks Unbound the same. Its timers stand still with its clock: what it has lost once it waits for without
+// end, which says nothing of danelaw.
 func (s *stage) askUnbound(what string, ours *dns.Msg, name string, qtype uint16) {
 	s.Helper()
 	m, err := put(s.unbound, name, qtype)
@@ -229,10 +231,12 @@ func (s *stage) valid(what string, m *dns.Msg) {
 		left := time.Duration(int32(sig.Expiration-uint32(now.Unix()))) * time.Second
 		since := time.Duration(int32(uint32(now.Unix())-sig.Inception)) * time.Second
 		if left < 0 || since < -300*time.Second {
-			s.Errorf("%s: AD, but the signature over %s is valid for %v, since %v", what, dns.Type(sig.TypeCovered), left, since)
+			s.Errorf("%s: AD, but the signature over %s is valid for %v, since %v", what, dns.Type(sig.TypeCovered),
+				left, since)
 		}
 		if ttl := time.Duration(sig.Hdr.Ttl) * time.Second; ttl > left || sig.Hdr.Ttl > sig.OrigTtl {
-			s.Errorf("%s: TTL %v of %s, of %d originally, with a signature for %v", what, ttl, dns.Type(sig.TypeCovered), sig.OrigTtl, left)
+			s.Errorf("%s: TTL %v of %s, of %d originally, with a signature for %v", what, ttl,
+				dns.Type(sig.TypeCovered), sig.OrigTtl, left)
 		}
 	}
 }

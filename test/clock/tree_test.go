@@ -42,8 +42,10 @@ func newTree(t *testing.T, c *world.Clock) *tree {
 	t.Helper()
 	tr := &tree{t: t, Tree: world.New(c.Now), begun: c.Now()}
 	wild := world.Mail + "*.wild MX 10 mx\n"
-	for _, s := range []struct{ name, text string }{{".", world.Base}, {"com.", world.Base}, {"example.com.", wild}, {"still.com.", wild}} {
-		z := &state{name: s.name, text: s.text, dsTTL: ttl, inception: tr.begun.Add(-hour), expiration: tr.begun.Add(14 * day)}
+	for _, s := range []struct{ name, text string }{{".", world.Base}, {"com.", world.Base}, {"example.com.", wild},
+		{"still.com.", wild}} {
+		z := &state{name: s.name, text: s.text, dsTTL: ttl, inception: tr.begun.Add(-hour),
+			expiration: tr.begun.Add(14 * day)}
 		tr.states = append(tr.states, z)
 		ksk, zsk := tr.newKey(z, dns.ECDSAP256SHA256, ksk), tr.newKey(z, dns.ECDSAP256SHA256, zsk)
 		z.keys, z.ksk, z.zsk, z.ds = keys(ksk, zsk), keys(ksk), keys(zsk), keys(ksk)

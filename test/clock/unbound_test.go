@@ -52,7 +52,8 @@ forward-zone:
 	forward-addr: %s
 remote-control:
 	control-enable: no
-`, strings.Replace(s.unbound, ":", "@", 1), dir, filepath.Join(dir, "root.ds"), strings.Replace(s.cache.addr, ":", "@", 1)))
+`, strings.Replace(s.unbound, ":", "@", 1), dir, filepath.Join(dir, "root.ds"),
+		strings.Replace(s.cache.addr, ":", "@", 1)))
 	start(s.T, stamp, "unbound", "-d", "-c", filepath.Join(dir, "unbound.conf"))
 	s.await()
 }

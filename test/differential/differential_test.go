@@ -1,5 +1,5 @@
-// Package differential asks danelaw and other validators the same questions about trees of zones that chance has built and
-// broken, and compares their verdicts.
+// Package differential asks danelaw and other validators the same questions about trees of zones that chance has built
+// and broken, and compares their verdicts.
 package differential
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Environment: how many questions are asked with Unbound beside danelaw, and the seed of the run, of which every case has one of its
-// own; a single case is repeated by its own seed.
+// Environment: how many questions are asked with Unbound beside danelaw, and the seed of the run, of which every case
+// has one of its own; a single case is repeated by its own seed.
 const (
 	questionsVariable = "DANELAW_DIFFERENTIAL"
 	seedVariable      = "DANELAW_DIFFERENTIAL_SEED"
@@ -62,7 +62,8 @@ func newRig(t testing.TB, unbound bool) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { end() }) //nolint:errcheck // the sockets are loopback's
-	r := &rig{TB: t, front: f, danelaw: startDanelaw(t, f.addr), ofKind: map[string]int{}, known: map[string]int{}, reports: map[string]int{}}
+	r := &rig{TB: t, front: f, danelaw: startDanelaw(t, f.addr), ofKind: map[string]int{}, known: map[string]int{},
+		reports: map[string]int{}}
 	if unbound {
 		r.unbound = startUnbound(t, f.addr)
 		r.bind = sync.OnceValue(func() string { return startBIND(t, f.addr) })
@@ -221,7 +222,8 @@ func (r *rig) report(seed uint64, c *Case, s situation) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.fleeting = append(r.fleeting, name+": "+s.q.String()+": "+s.danelaw.ede)
-	case alone.complaint == "" && alone.danelaw.String() == s.danelaw.String() && slices.Equal(alone.danelaw.answer, s.danelaw.answer):
+	case alone.complaint == "" && alone.danelaw.String() == s.danelaw.String() &&
+		slices.Equal(alone.danelaw.answer, s.danelaw.answer):
 		r.count(fromCache)
 	case alone.complaint == "" && s.danelawTrue() && s.danelaw.rcode == dns.RcodeNameError:
 		r.count(nameErrorKept)
@@ -241,8 +243,8 @@ func (r *rig) enough(complaint string) bool {
 	return len(r.reports) > mostReports || r.reports[complaint] > 3
 }
 
-// again reports whether the last question of a case still gives that complaint, in a tree that no cache has seen. The hashes of
-// NSEC3 are others in each tree, and what they cover with them, so one tree more than another may show it.
+// again reports whether the last question of a case still gives that complaint, in a tree that no cache has seen. The
+// hashes of NSEC3 are others in each tree, and what they cover with them, so one tree more than another may show it.
 func (r *rig) again(c *Case, complaint string, trees int) bool {
 	for range trees {
 		if all := r.ask(c); all[len(all)-1].complaint == complaint {

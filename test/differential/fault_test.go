@@ -35,48 +35,57 @@ type goal struct {
 
 // breakers are the kinds of faults.
 var breakers = map[string]*breaker{
-	"signature":      {apply: edited(corrupt), aim: someSet, fatal: true},
-	"key":            {apply: edited(corruptKey), aim: keys, fatal: true},
-	"ds-digest":      {plan: withDS(func(ds *dns.DS, n uint64) { ds.Digest = flipHex(ds.Digest, n) }), aim: keys, fatal: true},
-	"ds-tag":         {plan: withDS(func(ds *dns.DS, n uint64) { ds.KeyTag ^= 1 << (n % 16) }), aim: keys, fatal: true, lies: true},
-	"ds-algorithm":   {plan: withDS(otherAlgorithm), lies: true},
-	"ds-length":      {plan: withDS(func(ds *dns.DS, _ uint64) { ds.Digest = ds.Digest[2:] }), lies: true},
-	"labels":         {apply: edited(changeLabels), aim: someSet},
-	"labels-signed":  {apply: editedIn(signLabels), aim: someSet},
-	"expired":        {apply: editedIn(resigned(-30, -2)), aim: someSet, fatal: true},
-	"future":         {apply: editedIn(resigned(2, 30)), aim: someSet, fatal: true},
-	"backwards":      {apply: editedIn(resigned(5, -5)), aim: someSet, fatal: true},
-	"expired-zone":   {plan: times(-30, -2), aim: keys, fatal: true},
-	"future-zone":    {plan: times(2, 30), aim: keys, fatal: true},
-	"bitmap":         {apply: denials(changeBitmap), lies: true},
-	"bitmap-raw":     {apply: denials(changeBitmapRaw)},
-	"gap":            {apply: denials(shorten), lies: true},
-	"half-denial":    {apply: replies(halfDenial)},
-	"no-authority":   {apply: replies(func(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) { m.Ns = nil })},
-	"no-answer":      {apply: replies(func(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) { m.Answer = nil })},
-	"no-signatures":  {apply: replies(without(dns.TypeRRSIG))},
-	"no-denial":      {apply: replies(without(dns.TypeNSEC, dns.TypeNSEC3))},
-	"no-soa":         {apply: replies(without(dns.TypeSOA)), aim: someDenial, harmless: true},
-	"foreign-proof":  {apply: foreignProof},
-	"other-proof":    {apply: replies(otherProof)},
-	"parent-proof":   {apply: parentProof},
-	"collated":       {apply: collated, harmless: true},
-	"child-proof":    {apply: childProof, aim: delegationOf},
-	"child-ds":       {apply: childDS, aim: delegationOf},
-	"parent-signed":  {apply: parentSigned, aim: someSet, lies: true},
-	"duplicate":      {apply: replies(duplicate), harmless: true},
-	"shuffle":        {apply: replies(shuffle), harmless: true},
-	"ttl":            {apply: replies(raiseTTL), harmless: true},
-	"case":           {apply: replies(upperCase), harmless: true},
-	"case-next":      {apply: replies(upperNext)},
-	"extra":          {apply: replies(extra)},
-	"extra-in-set":   {apply: edited(addMember), aim: someSet, fatal: true},
-	"garbage-rrsig":  {apply: edited(garbage), aim: someSet, harmless: true},
-	"rcode":          {apply: replies(otherRcode)},
-	"mixed":          {apply: replies(mixedProof), needsTwin: true},
-	"mixed-whole":    {apply: wholeTwin, needsTwin: true, harmless: true},
-	"revoked":        {plan: withKeys(func(k *dns.DNSKEY) { k.Flags |= dns.REVOKE }), lies: true},
-	"no-zone-bit":    {plan: withKeys(func(k *dns.DNSKEY) { k.Flags &^= dns.ZONE }), aim: keys, fatal: true, lies: true},
+	"signature": {apply: edited(corrupt), aim: someSet, fatal: true},
+	"key":       {apply: edited(corruptKey), aim: keys, fatal: true},
+	"ds-digest": {plan: withDS(func(ds *dns.DS, n uint64) { ds.Digest = flipHex(ds.Digest, n) }),
+		aim: keys, fatal: true},
+	"ds-tag": {plan: withDS(func(ds *dns.DS, n uint64) { ds.KeyTag ^= 1 << (n % 16) }), aim: keys,
+		fatal: true, lies: true},
+	"ds-algorithm":  {plan: withDS(otherAlgorithm), lies: true},
+	"ds-length":     {plan: withDS(func(ds *dns.DS, _ uint64) { ds.Digest = ds.Digest[2:] }), lies: true},
+	"labels":        {apply: edited(changeLabels), aim: someSet},
+	"labels-signed": {apply: editedIn(signLabels), aim: someSet},
+	"expired":       {apply: editedIn(resigned(-30, -2)), aim: someSet, fatal: true},
+	"future":        {apply: editedIn(resigned(2, 30)), aim: someSet, fatal: true},
+	"backwards":     {apply: editedIn(resigned(5, -5)), aim: someSet, fatal: true},
+	"expired-zone":  {plan: times(-30, -2), aim: keys, fatal: true},
+	"future-zone":   {plan: times(2, 30), aim: keys, fatal: true},
+	"bitmap":        {apply: denials(changeBitmap), lies: true},
+	"bitmap-raw":    {apply: denials(changeBitmapRaw)},
+	"gap":           {apply: denials(shorten), lies: true},
+	"half-denial":   {apply: replies(halfDenial)},
+	"no-authority": {apply: replies(func(_ *world, _ *zones.Zone, _ Fault, _ dns.Question,
+		m *dns.Msg) {
+		m.Ns = nil
+	})},
+	"no-answer": {apply: replies(func(_ *world, _ *zones.Zone, _ Fault, _ dns.Question,
+		m *dns.Msg) {
+		m.Answer = nil
+	})},
+	"no-signatures": {apply: replies(without(dns.TypeRRSIG))},
+	"no-denial":     {apply: replies(without(dns.TypeNSEC, dns.TypeNSEC3))},
+	"no-soa":        {apply: replies(without(dns.TypeSOA)), aim: someDenial, harmless: true},
+	"foreign-proof": {apply: foreignProof},
+	"other-proof":   {apply: replies(otherProof)},
+	"parent-proof":  {apply: parentProof},
+	"collated":      {apply: collated, harmless: true},
+	"child-proof":   {apply: childProof, aim: delegationOf},
+	"child-ds":      {apply: childDS, aim: delegationOf},
+	"parent-signed": {apply: parentSigned, aim: someSet, lies: true},
+	"duplicate":     {apply: replies(duplicate), harmless: true},
+	"shuffle":       {apply: replies(shuffle), harmless: true},
+	"ttl":           {apply: replies(raiseTTL), harmless: true},
+	"case":          {apply: replies(upperCase), harmless: true},
+	"case-next":     {apply: replies(upperNext)},
+	"extra":         {apply: replies(extra)},
+	"extra-in-set":  {apply: edited(addMember), aim: someSet, fatal: true},
+	"garbage-rrsig": {apply: edited(garbage), aim: someSet, harmless: true},
+	"rcode":         {apply: replies(otherRcode)},
+	"mixed":         {apply: replies(mixedProof), needsTwin: true},
+	"mixed-whole":   {apply: wholeTwin, needsTwin: true, harmless: true},
+	"revoked":       {plan: withKeys(func(k *dns.DNSKEY) { k.Flags |= dns.REVOKE }), lies: true},
+	"no-zone-bit": {plan: withKeys(func(k *dns.DNSKEY) { k.Flags &^= dns.ZONE }), aim: keys,
+		fatal: true, lies: true},
 	"wrong-protocol": {plan: withKeys(func(k *dns.DNSKEY) { k.Protocol = 2 }), aim: keys, fatal: true, lies: true},
 }
 
@@ -336,7 +345,8 @@ func (f Fault) concerns(w *world, q dns.Question) bool {
 }
 
 // denials changes one denial record of each reply, the same one for the same reply.
-func denials(change func(z *zones.Zone, f Fault, q dns.Question, rr dns.RR) (newSigs []dns.RR)) func(*Case, *world, Fault) {
+func denials(change func(z *zones.Zone, f Fault, q dns.Question, rr dns.RR) (newSigs []dns.RR)) func(*Case, *world,
+	Fault) {
 	return replies(func(_ *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 		var at []int
 		for i, rr := range m.Ns {
@@ -476,10 +486,12 @@ func replaceDenial(m *dns.Msg, records []dns.RR) {
 	}
 }
 
-// proof is what a zone proves about a name. With compact denial it makes a record for any name, but for none below a delegation.
+// proof is what a zone proves about a name. With compact denial it makes a record for any name, but for none below a
+// delegation.
 func (c *Case) proof(w *world, zone, name string) []dns.RR {
 	for _, z := range c.Zones {
-		if at := under(w.tree, z.Name); zone != z.Name && inside(zone, z.Name) && c.zone(zone).Denial == "compact" && dns.IsSubDomain(at, name) {
+		if at := under(w.tree, z.Name); zone != z.Name && inside(zone, z.Name) && c.zone(zone).Denial == "compact" &&
+			dns.IsSubDomain(at, name) {
 			name = at
 		}
 	}
@@ -512,7 +524,8 @@ func foreignProof(c *Case, w *world, f Fault) {
 
 // otherProof answers with what the zone proves about another of its names.
 func otherProof(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
-	names := []string{"zzz." + z.Name, z.Name, "www." + z.Name, "ns." + z.Name, "x.ns." + z.Name, "*." + z.Name, "0." + q.Name}
+	names := []string{"zzz." + z.Name, z.Name, "www." + z.Name, "ns." + z.Name, "x.ns." + z.Name,
+		"*." + z.Name, "0." + q.Name}
 	name := names[f.N%uint64(len(names))]
 	if _, ok := dns.IsDomainName(name); !ok {
 		return
@@ -540,12 +553,14 @@ func parentProof(c *Case, w *world, f Fault) {
 	})(c, w, f)
 }
 
-// collated adds to the denials of a zone what the zone above says of its DS, as recursors do that put together what they have.
+// collated adds to the denials of a zone what the zone above says of its DS, as recursors do that put together what
+// they have.
 func collated(c *Case, w *world, f Fault) {
 	proof := parentOf(c, w, f.Zone).Proof(under(w.tree, f.Zone))
 	replies(func(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 		for _, rr := range proof {
-			if sig, ok := rr.(*dns.RRSIG); len(m.Answer) == 0 && (isDenial(rr) || ok && sig.TypeCovered != dns.TypeSOA) {
+			if sig, ok := rr.(*dns.RRSIG); len(m.Answer) == 0 &&
+				(isDenial(rr) || ok && sig.TypeCovered != dns.TypeSOA) {
 				m.Ns = append(m.Ns, dns.Copy(rr))
 			}
 		}
@@ -724,7 +739,8 @@ func mixedProof(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 	replaceDenial(m, slices.Concat(own[0], slices.Concat(other[1:]...)))
 }
 
-// wholeTwin adds the whole proof of the other kind, unless that proves more, or a name error where the zone has a name without types.
+// wholeTwin adds the whole proof of the other kind, unless that proves more, or a name error where the zone has a name
+// without types.
 func wholeTwin(c *Case, w *world, f Fault) {
 	if z := c.zone(f.Zone); z.loose() || z.Denial == "compact" {
 		return

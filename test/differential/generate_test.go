@@ -70,7 +70,8 @@ func (g *generator) child(parent string) {
 }
 
 func (g *generator) zone(name string) Zone {
-	z := Zone{Name: name, Denial: pick(g, "nsec", "nsec", "nsec", "nsec3", "nsec3", "nsec3", "optout", "optout", "compact")}
+	z := Zone{Name: name, Denial: pick(g, "nsec", "nsec", "nsec", "nsec3", "nsec3", "nsec3",
+		"optout", "optout", "compact")}
 	if name != top && g.one(8) {
 		return Zone{Name: name, Unsigned: true}
 	}
@@ -123,8 +124,8 @@ func (g *generator) records(i int) {
 	}
 }
 
-// target is where an alias of the i-th zone leads: to a name of any zone that is none itself, or to an alias of a later zone, so
-// that there are no loops.
+// target is where an alias of the i-th zone leads: to a name of any zone that is none itself, or to an alias of a later
+// zone, so that there are no loops.
 func (g *generator) target(i int) string {
 	name := pick(g, "www", "mx", "nope", "x.wild", "@", "ent", "_25._tcp.mx", "alias", "www.dn", "y.maybe")
 	zone := g.c.Zones[g.IntN(len(g.c.Zones))].Name
@@ -160,7 +161,8 @@ func inTree(name, zone string) string {
 // fault breaks one zone, usually a signed one.
 func (g *generator) fault(kind string) {
 	z := &g.c.Zones[g.IntN(len(g.c.Zones))]
-	if unsigned := slices.IndexFunc(g.c.Zones, func(z Zone) bool { return z.Unsigned }); kind == "collated" && unsigned >= 0 {
+	if unsigned := slices.IndexFunc(g.c.Zones, func(z Zone) bool { return z.Unsigned }); kind == "collated" &&
+		unsigned >= 0 {
 		z = &g.c.Zones[unsigned]
 	} else if z.Unsigned {
 		z = &g.c.Zones[0]
@@ -209,11 +211,15 @@ func (g *generator) aimed(f Fault) Question {
 
 // about asks something about a zone.
 func (g *generator) about(z *Zone) Question {
-	name := pick(g, g.existing(z), g.existing(z), "nope", "nope.nope", "x.wild", "x.y.wild", "ent", "under.ent", "nope.ent",
-		"_25._tcp.mx", "_tcp.mx", "_25._tcp.www", "_25._tcp.x.names", "below.alias", "alias", "alias", "x.maybe", "www.dn", "nope.dn", "dn",
+	name := pick(g, g.existing(z), g.existing(z), "nope", "nope.nope", "x.wild", "x.y.wild", "ent",
+		"under.ent", "nope.ent",
+		"_25._tcp.mx", "_tcp.mx", "_25._tcp.www", "_25._tcp.x.names", "below.alias", "alias", "alias", "x.maybe",
+		"www.dn", "nope.dn", "dn",
 		"x.under.empty", "empty", "zzz", "0", "*.wild", "*", "host", "_25._tcp.host")
-	q := Question{Name: name, Type: pick(g, dns.TypeA, dns.TypeA, dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeMX, dns.TypeTLSA,
-		dns.TypeTLSA, dns.TypeTXT, dns.TypeCNAME, dns.TypeDS, dns.TypeDS, dns.TypeDNSKEY, dns.TypeNS, dns.TypeSOA, dns.TypeDNAME)}
+	q := Question{Name: name, Type: pick(g, dns.TypeA, dns.TypeA, dns.TypeA, dns.TypeAAAA, dns.TypeMX,
+		dns.TypeMX, dns.TypeTLSA,
+		dns.TypeTLSA, dns.TypeTXT, dns.TypeCNAME, dns.TypeDS, dns.TypeDS, dns.TypeDNSKEY, dns.TypeNS,
+		dns.TypeSOA, dns.TypeDNAME)}
 	if g.one(16) {
 		q.Type = g.odd()
 	}
@@ -225,8 +231,8 @@ func (g *generator) about(z *Zone) Question {
 	return q
 }
 
-// odd is a type that no mail host asks for. Compact denial has no answer of its own to questions for what it makes on the spot
-// (RFC 9824 says nothing of them), so they are left out where an alias may lead to it.
+// odd is a type that no mail host asks for. Compact denial has no answer of its own to questions for what it makes on
+// the spot (RFC 9824 says nothing of them), so they are left out where an alias may lead to it.
 func (g *generator) odd() uint16 {
 	if slices.ContainsFunc(g.c.Zones, func(z Zone) bool { return z.Denial == "compact" }) {
 		return pick(g, dns.TypeANY, dns.TypeNSEC3)

@@ -33,33 +33,39 @@ const (
 // lost is what the replies that this machine was too slow for are counted under.
 const lost = "lost"
 
-// known are the disagreements that are justified, by the names under which test/DISAGREEMENTS.md explains them. None excuses AD on
-// what is not true, unless a zone has signed it so.
+// known are the disagreements that are justified, by the names under which test/DISAGREEMENTS.md explains them. None
+// excuses AD on what is not true, unless a zone has signed it so.
 var known = map[string]func(situation) bool{
 	"sha1": func(s situation) bool {
 		return s.danelawInsecure() && (s.passes(onlySHA1) || strings.Contains(s.danelaw.ede, "with algorithm 5 "))
 	},
 	"soa-of-denial": func(s situation) bool {
-		return s.danelawTrue() && s.unboundFails() && s.broken(func(f Fault) bool { return f.Type == dns.TypeSOA && breakers[f.Kind].aim != nil })
+		return s.danelawTrue() && s.unboundFails() &&
+			s.broken(func(f Fault) bool { return f.Type == dns.TypeSOA && breakers[f.Kind].aim != nil })
 	},
 	"rcode-of-denial": func(s situation) bool {
-		spoilt := s.upstream.rcode != s.truth.rcode || s.truth.aliased() && (s.has("rcode") || s.has("parent-proof")) // that to a question for the target
+		// that to a question for the target
+		spoilt := s.upstream.rcode != s.truth.rcode || s.truth.aliased() && (s.has("rcode") || s.has("parent-proof"))
 		return s.danelawTrue() && s.unbound.rcode != s.truth.rcode && spoilt
 	},
 	"alias-below-dname": func(s situation) bool {
 		insecure := s.danelawInsecure() && s.unsupported()
-		ends := (s.danelawTrue() || insecure) && !s.unbound.ad || s.q.Type == dns.TypeDNAME && s.danelawFails() && !s.unboundFails()
+		ends := (s.danelawTrue() || insecure) && !s.unbound.ad || s.q.Type == dns.TypeDNAME &&
+			s.danelawFails() && !s.unboundFails()
 		return ends && (s.q.Type == dns.TypeCNAME || s.q.Type == dns.TypeDNAME) && s.truth.renamed()
 	},
 	"proof-in-two-replies": func(s situation) bool {
-		return s.danelawFails() && s.unbound.rcode == s.truth.rcode && s.truth.status == dnssec.Secure && s.truth.aliased() && s.has("half-denial")
+		return s.danelawFails() && s.unbound.rcode == s.truth.rcode && s.truth.status == dnssec.Secure &&
+			s.truth.aliased() && s.has("half-denial")
 	},
 	"revoked": func(s situation) bool {
 		unchecked := s.q.CD && !s.danelaw.ad && s.danelaw.rcode == s.upstream.rcode
-		return (s.danelawFails() || unchecked) && strings.HasPrefix(s.danelaw.ede, "11 ") && !s.unboundFails() && s.has("revoked")
+		return (s.danelawFails() || unchecked) && strings.HasPrefix(s.danelaw.ede, "11 ") &&
+			!s.unboundFails() && s.has("revoked")
 	},
 	"iterations-above-empty-name": func(s situation) bool {
-		return (s.danelawTrue() || s.danelawFails() || s.signedFalsely()) && s.unboundInsecure() && s.passes(s.c.skipsName)
+		return (s.danelawTrue() || s.danelawFails() || s.signedFalsely()) && s.unboundInsecure() &&
+			s.passes(s.c.skipsName)
 	},
 	"other-signatures": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && (s.has("garbage-rrsig") || s.broken(Fault.besideOwn) ||
@@ -74,7 +80,8 @@ var known = map[string]func(situation) bool{
 		})
 	},
 	"alias-without-end": func(s situation) bool {
-		return s.danelawInsecure() && s.broken(Fault.addsAlias) && strings.Contains(strings.Join(s.danelaw.answer, "\n"), "\tcname\textra.")
+		return s.danelawInsecure() && s.broken(Fault.addsAlias) &&
+			strings.Contains(strings.Join(s.danelaw.answer, "\n"), "\tcname\textra.")
 	},
 	"duplicate-alias": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && s.has("duplicate") && s.truth.renamed()
@@ -102,7 +109,8 @@ var known = map[string]func(situation) bool{
 		return (signed || unsigned) && s.broken(Fault.addsAlias) && len(s.truth.answer) > 0
 	},
 	"alias-in-one-reply": func(s situation) bool {
-		return s.danelawTrue() && s.truth.status == dnssec.Secure && s.unboundFails() && s.truth.aliased() && s.broken(Fault.ofReplies)
+		return s.danelawTrue() && s.truth.status == dnssec.Secure && s.unboundFails() && s.truth.aliased() &&
+			s.broken(Fault.ofReplies)
 	},
 	"signatures-asked": func(s situation) bool {
 		apart := s.danelawFails() && s.unboundInsecure() || s.danelawInsecure() && s.unboundFails()
@@ -114,9 +122,10 @@ var known = map[string]func(situation) bool{
 		return (other || s.danelawTrue()) && s.toggled(dns.TypeNS)
 	},
 	"alias-lost": func(s situation) bool {
-		return s.danelawFails() && !s.unboundFails() && s.truth.aliased() && s.truth.expanded && s.broken(func(f Fault) bool {
-			return f.Kind == "no-answer" && f.spoils(s.q.Type)
-		})
+		return s.danelawFails() && !s.unboundFails() && s.truth.aliased() && s.truth.expanded &&
+			s.broken(func(f Fault) bool {
+				return f.Kind == "no-answer" && f.spoils(s.q.Type)
+			})
 	},
 	"any-denied": func(s situation) bool {
 		lies := len(s.truth.answer) > 0 || s.broken(func(f Fault) bool {
@@ -130,13 +139,15 @@ var known = map[string]func(situation) bool{
 	},
 	"labels-below-signer": func(s situation) bool {
 		told := strings.Contains(s.danelaw.ede, "fewer than its signer")
-		return s.danelawFails() && told && !s.unboundFails() && s.q.Type == dns.TypeANY && s.truth.expanded && s.has("labels-signed")
+		return s.danelawFails() && told && !s.unboundFails() && s.q.Type == dns.TypeANY && s.truth.expanded &&
+			s.has("labels-signed")
 	},
 	"asterisk": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && strings.HasPrefix(s.q.Name, "*.") && s.truth.expanded
 	},
 	"wildcard-alias-to-bogus": func(s situation) bool {
-		return s.danelawFails() && s.unboundInsecure() && s.truth.aliased() && s.truth.expanded && s.passes(Zone.loose) &&
+		return s.danelawFails() && s.unboundInsecure() && s.truth.aliased() && s.truth.expanded &&
+			s.passes(Zone.loose) &&
 			s.broken(func(f Fault) bool { return !inside(f.Zone, s.q.Name) })
 	},
 	"shuffled-denial": func(s situation) bool {
@@ -172,11 +183,13 @@ var known = map[string]func(situation) bool{
 	},
 	"collated": func(s situation) bool {
 		insecure := s.danelawInsecure() && (s.truth.status == dnssec.Insecure || s.unsupported())
-		return s.unboundFails() && (s.has("collated") && s.danelawTrue() || insecure && (s.has("parent-proof") || s.has("foreign-proof")))
+		return s.unboundFails() && (s.has("collated") && s.danelawTrue() || insecure &&
+			(s.has("parent-proof") || s.has("foreign-proof")))
 	},
 	"held-proof": func(s situation) bool {
 		held := strings.Contains(s.danelaw.ede, "29 ") || strings.Contains(s.q.Name, "_tcp.")
-		return s.heldLie() || s.danelawTrue() && s.truth.status == dnssec.Secure && !s.unbound.ad && held && len(s.c.Faults) > 0
+		return s.heldLie() || s.danelawTrue() && s.truth.status == dnssec.Secure && !s.unbound.ad && held &&
+			len(s.c.Faults) > 0
 	},
 	"unproven-in-opt-out": func(s situation) bool {
 		return s.danelawInsecure() && s.unboundFails() && len(s.c.Faults) > 0 && s.mayBeUnsigned()
@@ -209,7 +222,8 @@ func (f Fault) addsAlias() bool { return f.Kind == "extra" && f.N%5 == 4 }
 // spoils reports whether replies to questions of the type may be spoilt, or any.
 func (f Fault) spoils(t uint16) bool { return f.Type == 0 || f.Type == t }
 
-// ofReplies are faults of replies and not of what is in a zone: they may spoil one and leave another with the same records alone.
+// ofReplies are faults of replies and not of what is in a zone: they may spoil one and leave another with the same
+// records alone.
 func (f Fault) ofReplies() bool { return breakers[f.Kind].apply != nil && breakers[f.Kind].aim == nil }
 
 // onlySHA1 zones have signatures by SHA-1, and none that danelaw verifies by default.
@@ -227,7 +241,8 @@ func (s situation) unboundInsecure() bool { return !s.unbound.ad && !s.unboundFa
 // danelawTrue says that danelaw found what would be so without the faults.
 func (s situation) danelawTrue() bool {
 	ad := s.truth.status == dnssec.Secure && (s.q.DO || s.q.AD)
-	return s.danelaw.rcode == s.truth.rcode && (s.danelaw.ad == ad || s.q.CD && !s.danelaw.ad) && slices.Equal(s.danelaw.answer, s.truth.answer)
+	return s.danelaw.rcode == s.truth.rcode && (s.danelaw.ad == ad || s.q.CD && !s.danelaw.ad) &&
+		slices.Equal(s.danelaw.answer, s.truth.answer)
 }
 
 // handedOn says that danelaw hands on, as Insecure, what nobody vouches for in a tree without faults either.
@@ -265,13 +280,14 @@ func (s situation) passes(is func(Zone) bool) bool {
 	})
 }
 
-// mayBeUnsigned reports whether a Secure zone says of a name that the question leads to, or of one above it, that there may be an
-// unsigned delegation.
+// mayBeUnsigned reports whether a Secure zone says of a name that the question leads to, or of one above it, that there
+// may be an unsigned delegation.
 func (s situation) mayBeUnsigned() bool {
 	return slices.ContainsFunc(s.names(), func(name string) bool {
 		for ; name != top; name = above(name) {
 			z := s.c.inCharge(name, dns.TypeDS)
-			if s.c.status(z.Name) == dnssec.Secure && s.c.truth(s.sound, Question{Name: name, Type: dns.TypeDS}).status == dnssec.Insecure {
+			if s.c.status(z.Name) == dnssec.Secure &&
+				s.c.truth(s.sound, Question{Name: name, Type: dns.TypeDS}).status == dnssec.Insecure {
 				return true
 			}
 		}
@@ -288,32 +304,37 @@ func above(name string) string {
 	return rest
 }
 
-// toggled reports whether the keys of a zone that the question leads through have signed a map that has the type although it should
-// not, or the reverse. Questions for DS are asked on the way to any name.
+// toggled reports whether the keys of a zone that the question leads through have signed a map that has the type
+// although it should not, or the reverse. Questions for DS are asked on the way to any name.
 func (s situation) toggled(t uint16) bool {
 	return s.broken(func(f Fault) bool {
 		asked := func(q uint16) bool { return f.spoils(q) && f.toggles(q) == t }
-		return f.Kind == "bitmap" && (asked(s.q.Type) || asked(dns.TypeDS)) && s.passes(func(z Zone) bool { return z.Name == f.Zone })
+		return f.Kind == "bitmap" && (asked(s.q.Type) || asked(dns.TypeDS)) &&
+			s.passes(func(z Zone) bool { return z.Name == f.Zone })
 	})
 }
 
-// unsupported reports whether the DS of a zone on the way has been given an algorithm that makes the zone count as unsigned (V-36).
+// unsupported reports whether the DS of a zone on the way has been given an algorithm that makes the zone count as
+// unsigned (V-36).
 func (s situation) unsupported() bool {
 	return strings.HasPrefix(s.danelaw.ede, "1 ") && s.broken(func(f Fault) bool {
 		return f.Kind == "ds-algorithm" && s.passes(func(z Zone) bool { return z.Name == f.Zone })
 	})
 }
 
-// heldLie reports whether danelaw answers by what it holds of a zone on the way whose own keys have signed a map that is false.
+// heldLie reports whether danelaw answers by what it holds of a zone on the way whose own keys have signed a map that
+// is false.
 func (s situation) heldLie() bool {
 	return strings.Contains(s.danelaw.ede, "29 ") && s.broken(func(f Fault) bool {
 		return f.Kind == "bitmap" && s.passes(func(z Zone) bool { return z.Name == f.Zone })
 	})
 }
 
-// signedFalsely reports whether danelaw tells, as Secure, the data that there is, which the zone above has signed too (V-7).
+// signedFalsely reports whether danelaw tells, as Secure, the data that there is, which the zone above has signed too
+// (V-7).
 func (s situation) signedFalsely() bool {
-	return s.danelaw.ad && s.has("parent-signed") && s.danelaw.rcode == s.truth.rcode && slices.Equal(s.danelaw.answer, s.truth.answer)
+	return s.danelaw.ad && s.has("parent-signed") && s.danelaw.rcode == s.truth.rcode &&
+		slices.Equal(s.danelaw.answer, s.truth.answer)
 }
 
 // skipsName reports whether there are empty names between a zone and the one above, of which that has NSEC3 of too many
@@ -326,7 +347,8 @@ func (c *Case) skipsName(z Zone) bool {
 // hangsBelowEmptyName reports whether there are empty names between a zone and the one above, which is of that name.
 func (c *Case) hangsBelowEmptyName(z Zone, from string) bool {
 	parent := c.above(z.Name)
-	return parent != nil && parent.Name == from && strings.Count(under("", z.Name), ".") > strings.Count(under("", from), ".")+1
+	return parent != nil && parent.Name == from &&
+		strings.Count(under("", z.Name), ".") > strings.Count(under("", from), ".")+1
 }
 
 // explained returns the name of the known disagreement that s is; "" if it is none.

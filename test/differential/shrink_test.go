@@ -52,7 +52,8 @@ func (s *shrinker) each(n int, remove func(c *Case, i int)) (changed bool) {
 
 func (s *shrinker) questions() bool {
 	changed := s.try(func(c *Case) { c.Questions = c.Questions[len(c.Questions)-1:] })
-	return s.each(len(s.c.Questions)-1, func(c *Case, i int) { c.Questions = slices.Delete(c.Questions, i, i+1) }) || changed
+	return s.each(len(s.c.Questions)-1, func(c *Case, i int) { c.Questions = slices.Delete(c.Questions, i, i+1) }) ||
+		changed
 }
 
 func (s *shrinker) faults() bool {
@@ -111,9 +112,11 @@ func (s *shrinker) settings() bool {
 func TestShrink(t *testing.T) {
 	for seed := range uint64(50) {
 		c := generate(seed)
-		s := &shrinker{c: c, left: 10000, holds: func(d *Case) bool { return len(d.Zones[0].Records) > 0 && len(d.Questions) > 0 }}
+		s := &shrinker{c: c, left: 10000,
+			holds: func(d *Case) bool { return len(d.Zones[0].Records) > 0 && len(d.Questions) > 0 }}
 		small := s.shrink()
-		if len(small.Zones) != 1 || len(small.Zones[0].Records) != 1 || len(small.Faults) != 0 || len(small.Questions) != 1 {
+		if len(small.Zones) != 1 || len(small.Zones[0].Records) != 1 || len(small.Faults) != 0 ||
+			len(small.Questions) != 1 {
 			t.Fatalf("seed %d: still\n%s", seed, small)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Case is a tree of zones, what is broken in it, and the questions to be asked about it, in their order. Names in it are relative
-// to the tree, so that it can be built again and again under fresh names that no cache has seen.
+// Case is a tree of zones, what is broken in it, and the questions to be asked about it, in their order. Names in it
+// are relative to the tree, so that it can be built again and again under fresh names that no cache has seen.
 type Case struct {
 	Seed      uint64 // of the keys
 	OneServer bool   // one authoritative server has all zones
@@ -30,16 +30,17 @@ type Zone struct {
 	Unsigned   bool
 	Island     bool // signed, but without DS in the zone above
 	Split      bool // a key-signing and a zone-signing key
-	// Records are lines of a zone file. Names without a final dot are relative to the zone, those that end in "TREE." to the tree.
-	// SOA, NS and the delegations of other zones are not among them.
+	// Records are lines of a zone file. Names without a final dot are relative to the zone, those that end in "TREE."
+	// to the tree. SOA, NS and the delegations of other zones are not among them.
 	Records []string
 }
 
 // Fault is one thing that is wrong with a tree.
 type Fault struct {
-	Kind  string // one of the breakers
-	Zone  string // in which it is
-	Owner string // relative to the tree: of the RRset that it is about, or of the questions whose replies are spoilt; "" for all
+	Kind string // one of the breakers
+	Zone string // in which it is
+	// relative to the tree: of the RRset that it is about, or of the questions whose replies are spoilt; "" for all
+	Owner string
 	Type  uint16 // likewise; 0 for all
 	N     uint64 // what chance has to decide
 }

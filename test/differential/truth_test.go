@@ -89,8 +89,8 @@ func supported(a uint8) bool { return slices.Contains([]uint8{8, 10, 13, 14, 15,
 // most iterations that danelaw takes by default (V-61).
 const mostIterations = 50
 
-// proves is Insecure if a reply of the zone rests on NSEC3 records that prove no more than that: by their iterations, or by
-// opt-out, under which only a match proves anything (V-51, V-54).
+// proves is Insecure if a reply of the zone rests on NSEC3 records that prove no more than that: by their iterations,
+// or by opt-out, under which only a match proves anything (V-51, V-54).
 func (z *Zone) proves(m *dns.Msg, last string) dnssec.Status {
 	if !z.hashed() || !hasDenial(m.Ns) {
 		return dnssec.Secure
@@ -118,7 +118,8 @@ func expanded(rrs []dns.RR) bool {
 	})
 }
 
-// leave returns the name at which the aliases of a reply leave it to be asked on, "" if it is not to be, and their last name.
+// leave returns the name at which the aliases of a reply leave it to be asked on, "" if it is not to be, and their last
+// name.
 func leave(m *dns.Msg, name string, t uint16) (end, last string) {
 	last = name
 	if t == dns.TypeCNAME || t == dns.TypeANY {
@@ -159,7 +160,8 @@ func comparable(tree string, rrs []dns.RR) (lines []string) {
 		rr = dns.Copy(rr)
 		rr.Header().Ttl = 0
 		if ds, ok := rr.(*dns.DS); ok {
-			ds.Digest, ds.KeyTag = "", 0 // of the name too, which is another one in each tree, and of what the key says of itself
+			// of the name too, which is another one in each tree, and of what the key says of itself
+			ds.Digest, ds.KeyTag = "", 0
 		}
 		lines = append(lines, strings.ReplaceAll(strings.ToLower(rr.String()), tree, sameTree))
 	}
@@ -167,10 +169,12 @@ func comparable(tree string, rrs []dns.RR) (lines []string) {
 	return slices.Compact(lines)
 }
 
-// told reports whether a reply tells the truth. Of what there is at a name an answer to ANY may leave out some (RFC 8482 section 4.1).
+// told reports whether a reply tells the truth. Of what there is at a name an answer to ANY may leave out some (RFC
+// 8482 section 4.1).
 func (t truth) told(q Question, got reply) bool {
 	if q.Type == dns.TypeANY && len(got.answer) > 0 {
-		return got.rcode == t.rcode && !slices.ContainsFunc(got.answer, func(rr string) bool { return !slices.Contains(t.answer, rr) })
+		return got.rcode == t.rcode && !slices.ContainsFunc(got.answer,
+			func(rr string) bool { return !slices.Contains(t.answer, rr) })
 	}
 	return got.rcode == t.rcode && slices.Equal(got.answer, t.answer)
 }
@@ -211,8 +215,9 @@ func breakersOf(c *Case) (all []*breaker) {
 	return all
 }
 
-// fatalTo reports whether the question is for an RRset that a fault makes Bogus, in a zone that is Secure but for it. Where a zone's
-// denials are Insecure, so may be what should be signed there and below (V-61), and one fault more may make the zone Insecure.
+// fatalTo reports whether the question is for an RRset that a fault makes Bogus, in a zone that is Secure but for it.
+// Where a zone's denials are Insecure, so may be what should be signed there and below (V-61), and one fault more may
+// make the zone Insecure.
 func (c *Case) fatalTo(q Question) bool {
 	return len(c.Faults) == 1 && slices.ContainsFunc(c.Faults, func(f Fault) bool {
 		for z := c.zone(f.Zone); z != nil; z = c.above(z.Name) {
@@ -220,7 +225,8 @@ func (c *Case) fatalTo(q Question) bool {
 				return false
 			}
 		}
-		return breakers[f.Kind].fatal && f.Owner == q.Name && (f.Type == q.Type || q.Type == dns.TypeANY) && c.status(f.Zone) == dnssec.Secure
+		return breakers[f.Kind].fatal && f.Owner == q.Name && (f.Type == q.Type || q.Type == dns.TypeANY) &&
+			c.status(f.Zone) == dnssec.Secure
 	})
 }
 

@@ -47,8 +47,8 @@ func (r reply) lost() bool {
 
 const patience = 20 * time.Second
 
-// ask puts a question about a tree to the validator at addr, over TCP if the reply does not fit. Even questions without DO have an
-// OPT, so that there are errors to be read.
+// ask puts a question about a tree to the validator at addr, over TCP if the reply does not fit. Even questions without
+// DO have an OPT, so that there are errors to be read.
 func ask(addr, tree string, q Question) reply {
 	query := new(dns.Msg).SetQuestion(under(tree, q.Name), q.Type)
 	query.AuthenticatedData, query.CheckingDisabled = q.AD, q.CD
@@ -129,7 +129,8 @@ func run(t testing.TB, port uint16, file, config string, command ...string) stri
 			t.Fatalf("%v ended:\n%s", command, log.String())
 		default:
 		}
-		if m, err := dns.Exchange(new(dns.Msg).SetQuestion(".", dns.TypeSOA), addr); err == nil && m.Rcode == dns.RcodeSuccess {
+		if m, err := dns.Exchange(new(dns.Msg).SetQuestion(".", dns.TypeSOA), addr); err == nil &&
+			m.Rcode == dns.RcodeSuccess {
 			return addr
 		}
 	}
@@ -137,8 +138,8 @@ func run(t testing.TB, port uint16, file, config string, command ...string) stri
 	return ""
 }
 
-// startUnbound runs Unbound with danelaw's defaults where it has an option for them (V-20, V-61), and without what answers from
-// other questions' proofs.
+// startUnbound runs Unbound with danelaw's defaults where it has an option for them (V-20, V-61), and without what
+// answers from other questions' proofs.
 func startUnbound(t testing.TB, recursor string) string {
 	port := uint16(ports.Closed(t))
 	host, upstreamPort, _ := net.SplitHostPort(recursor)
@@ -206,7 +207,8 @@ func askDelv(t testing.TB, recursor, tree string, q Question) string {
 	if err := os.WriteFile(file, []byte(bindAnchors()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, _ := exec.Command("delv", "-a", file, "+root", "@"+host, "-p", port, under(tree, q.Name), typeName(q.Type)).CombinedOutput()
+	out, _ := exec.Command("delv", "-a", file, "+root", "@"+host, "-p", port, under(tree, q.Name),
+		typeName(q.Type)).CombinedOutput()
 	var said []string
 	for line := range strings.Lines(string(out)) {
 		if strings.HasPrefix(line, ";") {

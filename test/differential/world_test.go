@@ -74,7 +74,8 @@ func privateKey(algorithm uint8, octets []byte) (crypto.Signer, error) {
 // rootKey signs the roots of all trees, so that one trust anchor does for them.
 var rootKey = makeKey(0, ".", ".", dns.ECDSAP256SHA256, dns.ZONE|dns.SEP, 0)
 
-// rootText is the root of every tree. The roots of two trees deny each other's top, so what one denies must not be kept (C-9).
+// rootText is the root of every tree. The roots of two trees deny each other's top, so what one denies must not be kept
+// (C-9).
 const rootText = "@ SOA a.root. hostmaster.root. 1 7200 3600 1209600 0\n@ NS a.root.\na.root. A 192.0.2.1\n"
 
 // world is a tree that has been built under a fresh name.
@@ -222,7 +223,8 @@ type front struct {
 }
 
 func newFront() (*front, func() error, error) {
-	all, err := zones.Build(time.Now(), zones.Plan{Name: ".", Text: rootText, Config: zones.Config{Keys: []*zones.Key{rootKey}}})
+	all, err := zones.Build(time.Now(), zones.Plan{Name: ".", Text: rootText,
+		Config: zones.Config{Keys: []*zones.Key{rootKey}}})
 	if err != nil {
 		return nil, nil, err
 	}

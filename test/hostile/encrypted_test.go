@@ -20,15 +20,19 @@ import (
 // overTLS are what an upstream can do to a session of TLS in which it has been asked (S-5, S-9).
 func overTLS() []*misdeed {
 	all := []*misdeed{
-		{name: "closes the connection after each answer", act: times(1, honest, func(a *asked) { a.shut() }), want: secure(dns.RcodeSuccess)},
+		{name: "closes the connection after each answer", act: times(1, honest, func(a *asked) { a.shut() }),
+			want: secure(dns.RcodeSuccess)},
 		{name: "an unasked reply and the answer in one record", act: func(a *asked) {
 			other := a.reply.Copy()
 			forged(a, other)
 			wrongID(a, other)
 			a.raw(append(a.framed(pack(other)), a.framed(pack(a.reply))...))
 		}, want: secure(dns.RcodeSuccess)},
-		{name: "closes its side of the session", act: func(a *asked) { session(a).CloseWrite() }, want: told(servfail, network)}, //nolint:errcheck // or danelaw is gone
-		{name: "a fatal alert", act: func(a *asked) { session(a).NetConn().SetReadDeadline(time.Unix(1, 0)) }, want: told(servfail, network)},
+		//nolint:errcheck // or danelaw is gone
+		{name: "closes its side of the session", act: func(a *asked) { session(a).CloseWrite() },
+			want: told(servfail, network)},
+		{name: "a fatal alert", act: func(a *asked) { session(a).NetConn().SetReadDeadline(time.Unix(1, 0)) },
+			want: told(servfail, network)},
 		{name: "a record that cannot be deciphered", act: func(a *asked) {
 			session(a).NetConn().Write(undecipherable) //nolint:errcheck // likewise
 		}, want: told(servfail, network)},
@@ -50,41 +54,54 @@ func overHTTPS() []*misdeed {
 	all := []*misdeed{
 		{name: "HTTP status 400", act: status(http.StatusBadRequest), want: refused},
 		{name: "HTTP status 404", act: status(http.StatusNotFound), want: refused},
-		{name: "HTTP status 429", act: header("Retry-After", "86400", status(http.StatusTooManyRequests)), want: refused},
+		{name: "HTTP status 429", act: header("Retry-After", "86400", status(http.StatusTooManyRequests)),
+			want: refused},
 		{name: "HTTP status 500", act: status(http.StatusInternalServerError), want: refused},
-		{name: "HTTP status 503", act: header("Retry-After", "-1", status(http.StatusServiceUnavailable)), want: refused},
+		{name: "HTTP status 503", act: header("Retry-After", "-1", status(http.StatusServiceUnavailable)),
+			want: refused},
 		{name: "HTTP status 504", act: status(http.StatusGatewayTimeout), want: refused},
 		{name: "HTTP status 204", act: status(http.StatusNoContent), want: refused},
-		{name: "an answer under HTTP status 503", act: func(a *asked) { a.web.WriteHeader(http.StatusServiceUnavailable); honest(a) }, want: refused},
-		{name: "redirected in a circle", act: header("Location", "/dns-query", status(http.StatusTemporaryRedirect)), want: refused},
-		{name: "redirected into cleartext", act: header("Location", "http://127.0.0.1:1/", status(http.StatusFound)), want: refused},
+		{name: "an answer under HTTP status 503",
+			act: func(a *asked) { a.web.WriteHeader(http.StatusServiceUnavailable); honest(a) }, want: refused},
+		{name: "redirected in a circle", act: header("Location", "/dns-query", status(http.StatusTemporaryRedirect)),
+			want: refused},
+		{name: "redirected into cleartext", act: header("Location", "http://127.0.0.1:1/", status(http.StatusFound)),
+			want: refused},
 		{name: "informed a thousand times", act: func(a *asked) {
 			for range 1000 {
 				a.web.WriteHeader(http.StatusEarlyHints)
 			}
 		}, want: told(servfail, network)},
 
-		{name: "the page of a captive portal", act: header("Content-Type", "text/html; charset=utf-8", body("<html>Please sign in</html>")), want: told(servfail, invalid)},
-		{name: "a page that says to be an answer", act: body("<html>Please sign in to use this network</html>"), want: told(servfail, invalid)},
-		{name: "wrong content type", act: header("Content-Type", "application/dns-json", honest), want: told(servfail, invalid)},
-		{name: "control characters in the content type", act: header("Content-Type", "text/\x1b[2J\xff"+strings.Repeat("x", 1000), honest), want: told(servfail, invalid)},
+		{name: "the page of a captive portal", act: header("Content-Type", "text/html; charset=utf-8",
+			body("<html>Please sign in</html>")), want: told(servfail, invalid)},
+		{name: "a page that says to be an answer", act: body("<html>Please sign in to use this network</html>"),
+			want: told(servfail, invalid)},
+		{name: "wrong content type", act: header("Content-Type", "application/dns-json", honest),
+			want: told(servfail, invalid)},
+		{name: "control characters in the content type", act: header("Content-Type", "text/\x1b[2J\xff"+
+			strings.Repeat("x", 1000), honest), want: told(servfail, invalid)},
 		{name: "no body", act: body(""), want: told(servfail, invalid)},
 		{name: "a body cut short", act: func(a *asked) {
 			wire := pack(a.reply)
 			a.web.Header().Set("Content-Length", strconv.Itoa(len(wire)))
 			a.raw(wire[:len(wire)/2])
 		}, want: told(servfail, network)},
-		{name: "ten thousand records", act: func(a *asked) { a.raw(tooMany(pack(a.empty(dns.RcodeSuccess)))) }, want: told(servfail, invalid)},
+		{name: "ten thousand records", act: func(a *asked) { a.raw(tooMany(pack(a.empty(dns.RcodeSuccess)))) },
+			want: told(servfail, invalid)},
 		{name: "gzip", act: header("Content-Encoding", "gzip", bytewise(gzipped)), want: told(servfail, invalid)},
-		{name: "100 kB of header", act: header("X-Padding", strings.Repeat("x", 100<<10), honest), want: told(servfail, network), breaks: true},
+		{name: "100 kB of header", act: header("X-Padding", strings.Repeat("x", 100<<10), honest),
+			want: told(servfail, network), breaks: true},
 		{name: "absurd Age", act: header("Age", "99999999999999999999", honest), want: good},
 		{name: "negative Age", act: header("Age", "-1", honest), want: good},
-		{name: "absurd Cache-Control", act: header("Cache-Control", "no-store, max-age=-1, s-maxage=99999999999999999999", honest), want: good},
+		{name: "absurd Cache-Control", act: header("Cache-Control",
+			"no-store, max-age=-1, s-maxage=99999999999999999999", honest), want: good},
 		{name: "goes away after each answer", act: header("Connection", "close", honest), want: good},
 
 		{name: "honest over HTTP/1.1", own: older, act: honest, want: good},
 		{name: "silent over HTTP/1.1", own: older, act: silent, timeout: short, want: refused},
-		{name: "closes the connection over HTTP/1.1", own: older, act: func(a *asked) { a.shut() }, want: told(servfail, network)},
+		{name: "closes the connection over HTTP/1.1", own: older, act: func(a *asked) { a.shut() },
+			want: told(servfail, network)},
 		{name: "no end of it over HTTP/1.1", own: older, act: func(a *asked) {
 			for a.raw(make([]byte, dns.MaxMsgSize)) {
 			}
@@ -138,21 +155,30 @@ func older(_ *arena, _ *testing.T, h *hostile) {
 // brokenUpstreams are those of which no question is answered, or not even taken (S-9, S-14).
 func brokenUpstreams() []*misdeed {
 	all := []*misdeed{
-		{name: "the certificate of another name", own: certified("other.example", time.Hour), want: told(servfail, network)},
-		{name: "a certificate that names control characters", own: certified("\x1b[2J.example", time.Hour), want: told(servfail, network)},
+		{name: "the certificate of another name", own: certified("other.example", time.Hour),
+			want: told(servfail, network)},
+		{name: "a certificate that names control characters", own: certified("\x1b[2J.example", time.Hour),
+			want: told(servfail, network)},
 		{name: "an expired certificate", own: certified(serverName, -time.Minute), want: told(servfail, network)},
 		{name: "the certificate of a stranger", own: func(_ *arena, t *testing.T, h *hostile) {
 			h.certificate = certificates.New(t).Server(t, serverName, time.Now().Add(time.Hour))
 		}, want: told(servfail, network)},
 		{name: "a handshake that never ends", own: meets(drain), timeout: short, want: told(servfail, noReply)},
 		{name: "closes in the handshake", own: meets(func(net.Conn) {}), want: told(servfail, network)},
-		{name: "speaks no TLS", own: meets(func(c net.Conn) { io.WriteString(c, "220 mx.example ESMTP\r\n"); drain(c) }), want: told(servfail, network)},
+		{name: "speaks no TLS", own: meets(func(c net.Conn) {
+			io.WriteString(c, "220 mx.example ESMTP\r\n")
+			drain(c)
+		}), want: told(servfail, network)},
 		{name: "closes after the handshake", own: meetsSecurely(func(net.Conn) {}), want: told(servfail, network)},
 		{name: "silent after the handshake", own: meetsSecurely(drain), timeout: short, want: told(servfail, noReply)},
-		{name: "speaks something else after the handshake", own: meetsSecurely(func(c net.Conn) { io.WriteString(c, "220 mx.example ESMTP\r\n"); drain(c) }),
-			timeout: short, want: told(servfail, network), instead: map[string]outcome{dot: told(servfail, noReply)}}, // as the beginning of 12,849 octets
-		{name: "goes away at once", over: []string{doh}, own: meetsSecurely(frames(settings, goAway)), want: told(servfail, network)},
-		{name: "allows no streams", over: []string{doh}, own: meetsSecurely(frames(noStreams)), timeout: short, want: told(servfail, noReply)},
+		{name: "speaks something else after the handshake",
+			own: meetsSecurely(func(c net.Conn) { io.WriteString(c, "220 mx.example ESMTP\r\n"); drain(c) }),
+			// as the beginning of 12,849 octets
+			timeout: short, want: told(servfail, network), instead: map[string]outcome{dot: told(servfail, noReply)}},
+		{name: "goes away at once", over: []string{doh}, own: meetsSecurely(frames(settings, goAway)),
+			want: told(servfail, network)},
+		{name: "allows no streams", over: []string{doh}, own: meetsSecurely(frames(noStreams)), timeout: short,
+			want: told(servfail, noReply)},
 	}
 	for _, m := range all {
 		if m.over == nil {

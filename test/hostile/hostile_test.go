@@ -19,14 +19,15 @@ import (
 	"github.com/danelaw-dns/danelaw/test/observe"
 )
 
-// The bounds of work for one question about one name, cold: the root, com and the zone, with all the tries of V-14 (L-1, L-9).
+// The bounds of work for one question about one name, cold: the root, com and the zone, with all the tries of V-14
+// (L-1, L-9).
 const (
 	mostChecks    = 40
 	mostQuestions = 40
 )
 
-// TestAlone: each misdeed has the outcome it must have, at a bounded cost, and is none of its neighbours' business (D-16, L-1..L-16,
-// S-5..S-15, V-13..V-15).
+// TestAlone: each misdeed has the outcome it must have, at a bounded cost, and is none of its neighbours' business
+// (D-16, L-1..L-16, S-5..S-15, V-13..V-15).
 func TestAlone(t *testing.T) {
 	a := build(t, all())
 	settle := settles(t)
@@ -84,9 +85,11 @@ func (a *arena) alone(t *testing.T, m *misdeed, over string) {
 	}
 	patient := time.Duration(0)
 	if timeout != 0 {
-		patient = 10 * time.Second // it is the neighbour's too, and shorter than a connection that is held up is waited for
+		// it is the neighbour's too, and shorter than a connection that is held up is waited for
+		patient = 10 * time.Second
 	}
-	within(t, patient, secure(dns.RcodeSuccess), func() outcome { return seen(ask(t, server, "good.com.", dns.TypeMX)) })
+	within(t, patient, secure(dns.RcodeSuccess),
+		func() outcome { return seen(ask(t, server, "good.com.", dns.TypeMX)) })
 	if m.later != nil {
 		within(t, patience, *m.later, func() outcome { return seen(ask(t, server, name, qtype)) })
 	}
@@ -133,9 +136,9 @@ func duration() time.Duration {
 	return 2 * time.Second
 }
 
-// TestTogether: while all misdeeds are done at once to one danelaw for each transport, for one crowd of clients after the other, the mail
-// of everybody else is answered rightly: what is cached without a question, what is not with its true verdict. Memory and goroutines stay
-// in bounds, and nothing of it is left afterwards (C-8, L-7, L-13, L-15).
+// TestTogether: while all misdeeds are done at once to one danelaw for each transport, for one crowd of clients after
+// the other, the mail of everybody else is answered rightly: what is cached without a question, what is not with its
+// true verdict. Memory and goroutines stay in bounds, and nothing of it is left afterwards (C-8, L-7, L-13, L-15).
 func TestTogether(t *testing.T) {
 	a := build(t, all())
 	settle := settles(t)
@@ -150,7 +153,8 @@ func TestTogether(t *testing.T) {
 	})
 	goroutines, heap := watched()
 	t.Logf("at most %d goroutines, %d MiB of heap", goroutines, heap>>20)
-	// A client has a flight with some forty questions at most, each with its copies and what the upstream makes of them.
+	// A client has a flight with some forty questions at most, each with its copies and what the upstream makes of
+	// them.
 	if most := 500 + len(transports)*attackers*200; goroutines > most {
 		t.Errorf("%d goroutines, want at most %d", goroutines, most)
 	}
@@ -192,8 +196,10 @@ func (a *arena) together(t *testing.T, over string) {
 	}
 	all.Wait()
 	counted := metrics(t, block)
-	t.Logf("%d attacks, of which %d failed; %d deliveries; %d signature checks, %d hashes, %d upstream questions", attacks.Load(), failures.Load(),
-		deliveries.Load(), counted["signature_checks_total"], counted["nsec3_hashes_total"], counted["upstream_questions_total"])
+	t.Logf("%d attacks, of which %d failed; %d deliveries; %d signature checks, %d hashes, %d upstream questions",
+		attacks.Load(), failures.Load(),
+		deliveries.Load(), counted["signature_checks_total"], counted["nsec3_hashes_total"],
+		counted["upstream_questions_total"])
 	if n := to.questions("mx.good.com."); n != cached {
 		t.Errorf("mx.good.com., which is cached, was asked about %d times more", n-cached)
 	}
@@ -243,7 +249,8 @@ func (a *arena) delivers(t *testing.T, server, label string) {
 		{"mx.good.com.", dns.TypeAAAA, secure(dns.RcodeSuccess)},
 		{"_25._tcp.mx.good.com.", dns.TypeTLSA, secure(dns.RcodeSuccess)},
 		{label + "wild.good.com.", dns.TypeMX, secure(dns.RcodeSuccess)},
-		{label + "hashed.com.", dns.TypeA, secure(map[bool]int{true: dns.RcodeSuccess, false: dns.RcodeNameError}[label == ""])},
+		{label + "hashed.com.", dns.TypeA,
+			secure(map[bool]int{true: dns.RcodeSuccess, false: dns.RcodeNameError}[label == ""])},
 		{label + "wild.insecure.com.", dns.TypeMX, insecure(dns.RcodeSuccess)},
 		{"big.com.", dns.TypeTXT, secure(dns.RcodeSuccess)},
 	} {
@@ -263,7 +270,8 @@ func settles(t *testing.T) func() {
 		for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				stacks := make([]byte, 1<<20)
-				t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
+				t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(),
+					stacks[:runtime.Stack(stacks, true)])
 			}
 		}
 	}

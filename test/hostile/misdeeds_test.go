@@ -34,7 +34,8 @@ type misdeed struct {
 	instead map[string]outcome // over transports where another one is right
 	timeout time.Duration      // of danelaw while only this misdeed is done and want is the outcome; 0: its own
 	later   *outcome           // what comes of it when asked again, eventually
-	breaks  bool               // it takes the connection that all share over TLS, or holds it up until danelaw leaves it
+	// it takes the connection that all share over TLS, or holds it up until danelaw leaves it
+	breaks bool
 
 	// Bounds of the work for the one question, the chain from the root included: 0 for those of most.
 	checks, hashes, questions int
@@ -204,12 +205,14 @@ func address(a *asked, i int) dns.RR {
 
 // typed is a record of a type of its own, so that each makes a set.
 func typed(a *asked, i int) dns.RR {
-	return &dns.RFC3597{Hdr: dns.RR_Header{Name: a.q.Question[0].Name, Rrtype: uint16(1000 + i), Class: dns.ClassINET}, Rdata: ""}
+	return &dns.RFC3597{Hdr: dns.RR_Header{Name: a.q.Question[0].Name, Rrtype: uint16(1000 + i), Class: dns.ClassINET},
+		Rdata: ""}
 }
 
 // padding makes of m one of almost 64 kB.
 func padding(a *asked, m *dns.Msg) {
-	m.Extra = append(m.Extra, record(a, "@ 300 TXT"+strings.Repeat(" "+strings.Repeat("p", 200), (dns.MaxMsgSize-2000-m.Len())/201)))
+	m.Extra = append(m.Extra, record(a, "@ 300 TXT"+strings.Repeat(" "+strings.Repeat("p", 200),
+		(dns.MaxMsgSize-2000-m.Len())/201)))
 }
 
 // pointer sets the pointer in the owner of the first answer.
@@ -289,7 +292,8 @@ func lame(a *asked) {
 	a.write(m)
 }
 
-// referred makes a denial of DS a referral to the zone, with the same proof, from a server that does not recurse (RFC 5155 section 7.2.7).
+// referred makes a denial of DS a referral to the zone, with the same proof, from a server that does not recurse (RFC
+// 5155 section 7.2.7).
 func referred(a *asked, m *dns.Msg) {
 	q := m.Question[0]
 	if q.Qtype != dns.TypeDS || len(m.Answer) > 0 {
@@ -309,7 +313,8 @@ func inCapitals(_ *asked, m *dns.Msg) { m.Question[0].Name = strings.ToUpper(m.Q
 // foreignCookie is one that was never ours.
 func foreignCookie(_ *asked, m *dns.Msg) {
 	opt := m.IsEdns0()
-	opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0123456789abcdef0123456789abcdef"})
+	opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE,
+		Cookie: "0123456789abcdef0123456789abcdef"})
 }
 
 // noCookies answers FORMERR to them, and leaves out the question.
@@ -323,7 +328,8 @@ func onlyCookie(a *asked, m *dns.Msg) {
 	for _, o := range a.q.IsEdns0().Option {
 		if c, ok := o.(*dns.EDNS0_COOKIE); ok {
 			opt := m.IsEdns0()
-			opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: c.Cookie[:16] + "0123456789abcdef"})
+			opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: c.Cookie[:16] +
+				"0123456789abcdef"})
 		}
 	}
 }
@@ -389,55 +395,77 @@ func misdeeds() []*misdeed {
 		m.Answer, m.Ns = slices.DeleteFunc(m.Answer, signed), slices.DeleteFunc(m.Ns, signed)
 	}
 	unsigned := zones.Config{Unsigned: true}
-	mismatched := map[string]outcome{dot: told(servfail, invalid), doh: told(servfail, invalid)} // where nobody can have slipped it in
+	// where nobody can have slipped it in
+	mismatched := map[string]outcome{dot: told(servfail, invalid), doh: told(servfail, invalid)}
 	deep := strings.Repeat("a.", 110) + "a"
 	return []*misdeed{
 		{name: "late, after the second copy", act: late(600 * time.Millisecond), want: good},
-		{name: "late, after the deadline", act: late(2 * time.Second), timeout: short, want: told(servfail, noReply), later: &answers},
+		{name: "late, after the deadline", act: late(2 * time.Second), timeout: short, want: told(servfail, noReply),
+			later: &answers},
 		{name: "data after the links", act: data(late(200 * time.Millisecond)), want: good},
 		{name: "silent", act: silent, timeout: short, want: told(servfail, noReply)},
 		{name: "twice", act: times(2, honest, silent), want: good},
 		{name: "a hundred times", over: []string{plain, dot}, act: times(100, honest, silent), want: good},
 
-		{name: "wrong ID", act: change(wrongID), timeout: short, want: told(servfail, noReply), instead: map[string]outcome{doh: told(servfail, invalid)}},
-		{name: "wrong IDs without end, honest over TCP", over: []string{plain}, act: udp(times(50, change(wrongID), silent)), want: good},
-		{name: "wrong IDs without end over a stream", over: []string{plain, dot}, act: truncatedThen(unasked), want: told(servfail, network)},
+		{name: "wrong ID", act: change(wrongID), timeout: short, want: told(servfail, noReply),
+			instead: map[string]outcome{doh: told(servfail, invalid)}},
+		{name: "wrong IDs without end, honest over TCP", over: []string{plain},
+			act: udp(times(50, change(wrongID), silent)), want: good},
+		{name: "wrong IDs without end over a stream", over: []string{plain, dot}, act: truncatedThen(unasked),
+			want: told(servfail, network)},
 		{name: "forged ones with wrong IDs, then the answer", over: []string{plain, dot}, act: times(5, func(a *asked) {
 			m := a.reply.Copy()
 			forged(a, m)
 			wrongID(a, m)
 			a.write(m)
 		}, honest), want: good},
-		{name: "wrong question", act: change(anotherQuestion), timeout: short, want: told(servfail, noReply), instead: mismatched},
-		{name: "wrong questions without end, honest over TCP", over: []string{plain}, act: udp(times(50, change(anotherQuestion), silent)), want: good},
-		{name: "wrong class in the question", act: change(anotherClass), timeout: short, want: told(servfail, noReply), instead: mismatched},
-		{name: "from another port", over: []string{plain}, act: udp(func(a *asked) { r := a.reply.Copy(); elsewhere("127.0.0.1:0")(a); a.write(r) }), want: good},
-		{name: "from another address", over: []string{plain}, act: udp(func(a *asked) { r := a.reply.Copy(); elsewhere("127.0.0.7:0")(a); a.write(r) }), want: good},
-		{name: "a question for an answer", act: change(func(_ *asked, m *dns.Msg) { m.Response = false }), timeout: short,
-			want: told(servfail, noReply), instead: mismatched},
+		{name: "wrong question", act: change(anotherQuestion), timeout: short, want: told(servfail, noReply),
+			instead: mismatched},
+		{name: "wrong questions without end, honest over TCP", over: []string{plain},
+			act: udp(times(50, change(anotherQuestion), silent)), want: good},
+		{name: "wrong class in the question", act: change(anotherClass), timeout: short, want: told(servfail, noReply),
+			instead: mismatched},
+		{name: "from another port", over: []string{plain},
+			act: udp(func(a *asked) { r := a.reply.Copy(); elsewhere("127.0.0.1:0")(a); a.write(r) }), want: good},
+		{name: "from another address", over: []string{plain},
+			act: udp(func(a *asked) { r := a.reply.Copy(); elsewhere("127.0.0.7:0")(a); a.write(r) }), want: good},
+		{name: "a question for an answer", act: change(func(_ *asked, m *dns.Msg) { m.Response = false }),
+			timeout: short,
+			want:    told(servfail, noReply), instead: mismatched},
 
-		{name: "cut in the middle", act: bytewise(func(w []byte) []byte { return w[:len(w)*2/3] }), want: told(servfail, invalid)},
-		{name: "cut in the middle, honest over TCP", over: []string{plain}, act: udp(bytewise(func(w []byte) []byte { return w[:len(w)*2/3] })), want: good},
-		{name: "a header only", act: bytewise(func(w []byte) []byte { return w[:12] }), timeout: short, want: told(servfail, noReply), instead: mismatched},
+		{name: "cut in the middle", act: bytewise(func(w []byte) []byte { return w[:len(w)*2/3] }),
+			want: told(servfail, invalid)},
+		{name: "cut in the middle, honest over TCP", over: []string{plain},
+			act: udp(bytewise(func(w []byte) []byte { return w[:len(w)*2/3] })), want: good},
+		{name: "a header only", act: bytewise(func(w []byte) []byte { return w[:12] }), timeout: short,
+			want: told(servfail, noReply), instead: mismatched},
 		{name: "two halves", over: []string{plain}, act: udp(halves), want: good},
 		{name: "octet by octet", act: piecemeal(1, 0), want: good},
-		{name: "an octet now and then", act: piecemeal(1, 100*time.Millisecond), timeout: short, want: told(servfail, noReply), breaks: true},
-		{name: "TC, and a dead TCP port", over: []string{plain}, act: truncatedThen(silent), own: deaf, want: told(servfail, network)},
-		{name: "TC, and silent over TCP", over: []string{plain}, act: truncatedThen(silent), timeout: short, want: told(servfail, noReply)},
-		{name: "TC over TCP too", act: change(func(_ *asked, m *dns.Msg) { m.Truncated = true }), want: told(servfail, invalid)},
-		{name: "closes the connection", act: truncatedThen(func(a *asked) { a.shut() }), want: told(servfail, network)},
-		{name: "a length that lies", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}); a.shut() }),
+		{name: "an octet now and then", act: piecemeal(1, 100*time.Millisecond), timeout: short,
+			want: told(servfail, noReply), breaks: true},
+		{name: "TC, and a dead TCP port", over: []string{plain}, act: truncatedThen(silent), own: deaf,
 			want: told(servfail, network)},
-		{name: "a length that lies, and nothing more", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}) }),
+		{name: "TC, and silent over TCP", over: []string{plain}, act: truncatedThen(silent), timeout: short,
+			want: told(servfail, noReply)},
+		{name: "TC over TCP too", act: change(func(_ *asked, m *dns.Msg) { m.Truncated = true }),
+			want: told(servfail, invalid)},
+		{name: "closes the connection", act: truncatedThen(func(a *asked) { a.shut() }), want: told(servfail, network)},
+		{name: "a length that lies", over: []string{plain, dot},
+			act:  truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}); a.shut() }),
+			want: told(servfail, network)},
+		{name: "a length that lies, and nothing more", over: []string{plain, dot},
+			act:     truncatedThen(func(a *asked) { a.raw([]byte{0xff, 0xff, 1, 2, 3}) }),
 			timeout: short, want: told(servfail, noReply), breaks: true},
-		{name: "a length of nothing", over: []string{plain, dot}, act: truncatedThen(func(a *asked) { a.raw([]byte{0, 0}) }), want: told(servfail, network)},
+		{name: "a length of nothing", over: []string{plain, dot},
+			act: truncatedThen(func(a *asked) { a.raw([]byte{0, 0}) }), want: told(servfail, network)},
 		{name: "no end of it", act: truncatedThen(func(a *asked) {
 			for a.raw(make([]byte, dns.MaxMsgSize)) {
 			}
 		}), want: told(servfail, network), instead: map[string]outcome{doh: told(servfail, invalid)}},
 
 		{name: "64 kB", act: change(padding), want: good},
-		{name: "64 kB in a datagram", over: []string{plain}, act: udp(func(a *asked) { padding(a, a.reply); a.send(pack(a.reply)) }), want: good},
+		{name: "64 kB in a datagram", over: []string{plain},
+			act: udp(func(a *asked) { padding(a, a.reply); a.send(pack(a.reply)) }), want: good},
 		{name: "ten thousand records, in words", act: bytewise(func(w []byte) []byte {
 			binary.BigEndian.PutUint16(w[6:], 10000)
 			return w
@@ -449,9 +477,11 @@ func misdeeds() []*misdeed {
 		{name: "a pointer to itself", act: bytewise(pointer(-1)), want: told(servfail, invalid)},
 		{name: "a pointer forward", act: bytewise(pointer(200)), want: told(servfail, invalid)},
 		{name: "a pointer into the header", act: bytewise(pointer(2)), want: told(servfail, invalid)},
-		{name: "octets after the end", act: bytewise(func(w []byte) []byte { return append(w, make([]byte, 300)...) }), want: good},
+		{name: "octets after the end", act: bytewise(func(w []byte) []byte { return append(w, make([]byte, 300)...) }),
+			want: good},
 
-		{name: "FORMERR to EDNS", act: func(a *asked) { m := a.empty(dns.RcodeFormatError); m.Extra = nil; a.write(m) }, want: told(servfail, noReply)},
+		{name: "FORMERR to EDNS", act: func(a *asked) { m := a.empty(dns.RcodeFormatError); m.Extra = nil; a.write(m) },
+			want: told(servfail, noReply)},
 		{name: "SERVFAIL in spite of CD", act: rcode(servfail), want: told(servfail, noReply)},
 		{name: "SERVFAIL with CD only", act: func(a *asked) {
 			if a.q.CheckingDisabled {
@@ -471,7 +501,11 @@ func misdeeds() []*misdeed {
 		{name: "nothing to cookies", act: toCookies(rcode(dns.RcodeSuccess)), want: good},
 		{name: "nothing but a cookie to cookies", act: toCookies(change(onlyCookie)), want: good},
 		{name: "stripped for cookies", act: toCookies(change(stripped)), want: good},
-		{name: "truncated for cookies", act: toCookies(func(a *asked) { m := a.empty(dns.RcodeSuccess); m.Truncated = true; a.write(m) }), want: good},
+		{name: "truncated for cookies", act: toCookies(func(a *asked) {
+			m := a.empty(dns.RcodeSuccess)
+			m.Truncated = true
+			a.write(m)
+		}), want: good},
 		{name: "links refused", act: func(a *asked) {
 			if t := a.q.Question[0].Qtype; t == dns.TypeDNSKEY {
 				rcode(dns.RcodeRefused)(a)
@@ -479,13 +513,15 @@ func misdeeds() []*misdeed {
 				honest(a)
 			}
 		}, want: told(servfail, noLink)},
-		{name: "two OPT", act: change(func(_ *asked, m *dns.Msg) { m.Extra = append(m.Extra, m.Extra[0]) }), want: told(servfail, invalid)},
+		{name: "two OPT", act: change(func(_ *asked, m *dns.Msg) { m.Extra = append(m.Extra, m.Extra[0]) }),
+			want: told(servfail, invalid)},
 		{name: "40 options", act: change(options(40)), want: told(servfail, invalid)},
 		{name: "no OPT", act: change(func(_ *asked, m *dns.Msg) { m.Extra = nil }), want: good},
 		{name: "slander", act: slander, want: told(servfail, noReply)},
 
 		{name: "another name's answer", act: data(change(func(_ *asked, m *dns.Msg) {
-			m.Answer = []dns.RR{&dns.MX{Hdr: dns.RR_Header{Name: "good.com.", Rrtype: dns.TypeMX, Class: dns.ClassINET, Ttl: 300}, Mx: "evil.example."}}
+			m.Answer = []dns.RR{&dns.MX{Hdr: dns.RR_Header{Name: "good.com.", Rrtype: dns.TypeMX, Class: dns.ClassINET,
+				Ttl: 300}, Mx: "evil.example."}}
 		})), want: told(servfail, noNSEC)},
 		{name: "records of another class", act: data(change(func(_ *asked, m *dns.Msg) {
 			for _, rr := range m.Answer {
@@ -495,19 +531,24 @@ func misdeeds() []*misdeed {
 		{name: "forged", act: change(forged), want: told(servfail, noNSEC)},
 		{name: "forged data", act: data(change(forged)), want: told(servfail, noRRSIG)},
 		{name: "stripped", act: change(stripped), want: told(servfail, noRRSIG)},
-		{name: "forged, of an unsigned zone", config: unsigned, act: data(change(forged)), want: insecure(dns.RcodeSuccess)},
-		{name: "AD of an unsigned zone", config: unsigned, act: change(func(_ *asked, m *dns.Msg) { m.AuthenticatedData = true }), want: insecure(dns.RcodeSuccess)},
+		{name: "forged, of an unsigned zone", config: unsigned, act: data(change(forged)),
+			want: insecure(dns.RcodeSuccess)},
+		{name: "AD of an unsigned zone", config: unsigned,
+			act: change(func(_ *asked, m *dns.Msg) { m.AuthenticatedData = true }), want: insecure(dns.RcodeSuccess)},
 		{name: "nothing", act: rcode(dns.RcodeSuccess), want: told(servfail, noNSEC)},
 		{name: "no data", act: data(rcode(dns.RcodeSuccess)), want: told(servfail, noNSEC)},
-		{name: "no data of an unsigned zone", config: unsigned, act: data(rcode(dns.RcodeSuccess)), want: insecure(dns.RcodeSuccess)},
+		{name: "no data of an unsigned zone", config: unsigned, act: data(rcode(dns.RcodeSuccess)),
+			want: insecure(dns.RcodeSuccess)},
 		{name: "NXDOMAIN for everything", act: rcode(dns.RcodeNameError), want: told(servfail, noNSEC)},
 		{name: "NXDOMAIN for all data", act: data(rcode(dns.RcodeNameError)), want: told(servfail, noNSEC)},
-		{name: "110 labels without a signature", text: mailZone + deep + " MX 10 mx\n", act: data(change(func(a *asked, m *dns.Msg) {
-			stripped(a, m)
-			m.Ns = nil
-		})), ask: deep, want: told(servfail, other), timeout: patience, checks: 128, questions: 115},
+		{name: "110 labels without a signature", text: mailZone + deep + " MX 10 mx\n",
+			act: data(change(func(a *asked, m *dns.Msg) {
+				stripped(a, m)
+				m.Ns = nil
+			})), ask: deep, want: told(servfail, other), timeout: patience, checks: 128, questions: 115},
 
 		{name: "aliases without end", act: data(endless), qtype: dns.TypeA, want: told(servfail, noRRSIG)},
-		{name: "aliases without end in an unsigned zone", config: unsigned, act: data(endless), qtype: dns.TypeA, want: told(servfail, other)},
+		{name: "aliases without end in an unsigned zone", config: unsigned, act: data(endless), qtype: dns.TypeA,
+			want: told(servfail, other)},
 	}
 }

@@ -59,14 +59,15 @@ type hostile struct {
 type asked struct {
 	network string // udp, tcp, tls or https
 	q       *dns.Msg
-	reply   *dns.Msg               // the honest one
-	raw     func(wire []byte) bool // sends octets: a datagram, or a part of the stream or of the response's body; false: danelaw is gone
-	whole   *sync.Mutex            // held by one who sends a message, on a connection
-	shut    func()                 // breaks off: closes the connection, or resets the stream of HTTP/2
-	conn    net.Conn               // over TCP and TLS
-	web     http.ResponseWriter    // over HTTPS: before the first octet header and status may be set
-	from    net.Addr               // danelaw
-	ended   <-chan struct{}        // the test is over
+	reply   *dns.Msg // the honest one
+	// sends octets: a datagram, or a part of the stream or of the response's body; false: danelaw is gone
+	raw   func(wire []byte) bool
+	whole *sync.Mutex         // held by one who sends a message, on a connection
+	shut  func()              // breaks off: closes the connection, or resets the stream of HTTP/2
+	conn  net.Conn            // over TCP and TLS
+	web   http.ResponseWriter // over HTTPS: before the first octet header and status may be set
+	from  net.Addr            // danelaw
+	ended <-chan struct{}     // the test is over
 }
 
 // address is how danelaw is told of it.
@@ -171,7 +172,8 @@ func (d *door) Accept() (net.Conn, error) {
 
 // serve serves connections as the transport wants it.
 func (h *hostile) serve(l net.Listener) {
-	config := &tls.Config{Certificates: []tls.Certificate{h.certificate}, NextProtos: []string{"dot"}, DynamicRecordSizingDisabled: true}
+	config := &tls.Config{Certificates: []tls.Certificate{h.certificate}, NextProtos: []string{"dot"},
+		DynamicRecordSizingDisabled: true}
 	switch h.over {
 	case dot:
 		h.opened(l)
@@ -180,7 +182,8 @@ func (h *hostile) serve(l net.Listener) {
 		})
 	case doh:
 		config.NextProtos = nil // net/http's
-		server := &http.Server{Handler: h, TLSConfig: config, Protocols: h.protocols, ErrorLog: log.New(io.Discard, "", 0)}
+		server := &http.Server{Handler: h, TLSConfig: config, Protocols: h.protocols,
+			ErrorLog: log.New(io.Discard, "", 0)}
 		h.opened(server)
 		h.work.Go(func() { server.ServeTLS(l, "", "") }) //nolint:errcheck // it ends when it is closed
 	default:
@@ -189,7 +192,8 @@ func (h *hostile) serve(l net.Listener) {
 	}
 }
 
-// treacherous is a connection on which, once its deadline for reading has passed, TLS reads what the peer did not send, and complains.
+// treacherous is a connection on which, once its deadline for reading has passed, TLS reads what the peer did not send,
+// and complains.
 type treacherous struct{ net.Conn }
 
 func (c *treacherous) Read(b []byte) (int, error) {

@@ -1,6 +1,6 @@
-// Package hostile puts danelaw, on a real socket, before an upstream that does to some names whatever an upstream can do, and before
-// zones that are made to cost work. Each misdeed has one outcome for its client and bounds for what it may cost; all of them
-// together change nothing for anybody else. Where DANELAW_SOAK is set that goes on for so long.
+// Package hostile puts danelaw, on a real socket, before an upstream that does to some names whatever an upstream can
+// do, and before zones that are made to cost work. Each misdeed has one outcome for its client and bounds for what it
+// may cost; all of them together change nothing for anybody else. Where DANELAW_SOAK is set that goes on for so long.
 package hostile
 
 import (
@@ -28,7 +28,8 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// TestMain silences the log, which tells of each failure, and has more tests run at once than there are processors: they wait.
+// TestMain silences the log, which tells of each failure, and has more tests run at once than there are processors:
+// they wait.
 func TestMain(m *testing.M) {
 	clog.Discard()
 	if err := flag.Set("test.parallel", "6"); err != nil {
@@ -103,7 +104,8 @@ func (a *arena) misled(name string) func(*asked) {
 func (a *arena) open(t *testing.T, change func(*danelaw.Config), to ...*hostile) (addr, block string) {
 	t.Helper()
 	c := danelaw.Defaults()
-	c.Block = fmt.Sprint(t.Name(), opened.Add(1)) // its counters begin at nothing, in a second round of the test as well
+	// its counters begin at nothing, in a second round of the test as well
+	c.Block = fmt.Sprint(t.Name(), opened.Add(1))
 	c.Anchors = a.tree.Anchors()
 	c.RootCAs = a.authority.Pool
 	c.Routes = []upstream.Route{{From: "."}}
@@ -206,7 +208,8 @@ func metrics(t *testing.T, block string) map[string]int {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			if slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "block" && l.GetValue() == block }) {
+			if slices.ContainsFunc(m.GetLabel(),
+				func(l *dto.LabelPair) bool { return l.GetName() == "block" && l.GetValue() == block }) {
 				sums[name] += int(m.GetCounter().GetValue())
 			}
 		}

@@ -41,21 +41,29 @@ func trapped() []*misdeed {
 			}
 		}}, qtype: dns.TypeTXT, want: told(servfail, badProof)},
 		trappedDelegation(colliding),
-		{name: "300 keys", fault: zones.Fault{Zone: func(z *zones.Zone) { addKeys(z, fakeKeys(z.Name, 300, 2, 128)) }}, want: secure(dns.RcodeSuccess)},
+		{name: "300 keys", fault: zones.Fault{Zone: func(z *zones.Zone) { addKeys(z, fakeKeys(z.Name, 300, 2, 128)) }},
+			want: secure(dns.RcodeSuccess)},
 
 		{name: "2500 iterations of NSEC3", config: zones.Config{NSEC3: &zones.NSEC3{Iterations: 2500}}, ask: "nothing",
 			want: told(dns.RcodeNameError, tooManyIt)},
-		{name: "2500 iterations, data", config: zones.Config{NSEC3: &zones.NSEC3{Iterations: 2500}}, want: secure(dns.RcodeSuccess)},
-		{name: "50 iterations, name of 110 labels (CVE-2023-50868)", config: zones.Config{NSEC3: &zones.NSEC3{Iterations: 50, Salt: strings.Repeat("ab", 100)}},
-			ask: strings.Repeat("a.", 109) + "a", want: told(servfail, other), hashes: 101},
+		{name: "2500 iterations, data", config: zones.Config{NSEC3: &zones.NSEC3{Iterations: 2500}},
+			want: secure(dns.RcodeSuccess)},
+		{name: "50 iterations, name of 110 labels (CVE-2023-50868)",
+			config: zones.Config{NSEC3: &zones.NSEC3{Iterations: 50, Salt: strings.Repeat("ab", 100)}},
+			ask:    strings.Repeat("a.", 109) + "a", want: told(servfail, other), hashes: 101},
 		{name: "250 NSEC3 in each denial", config: zones.Config{NSEC3: &zones.NSEC3{}}, text: mailZone + names(250),
 			fault: zones.Fault{Zone: allProofs(250)}, ask: "nothing", want: told(servfail, other), hashes: 101},
 
-		{name: "eleven aliases", text: aliases(11), ask: "c0", qtype: dns.TypeA, want: secure(dns.RcodeSuccess), checks: 60},
-		{name: "twelve aliases", text: aliases(12), ask: "c0", qtype: dns.TypeA, want: told(servfail, other), checks: 60},
-		{name: "aliases in a circle", text: mailZone + "a CNAME b\nb CNAME a\n", ask: "a", qtype: dns.TypeA, want: told(servfail, other)},
-		{name: "an alias of itself", text: mailZone + "a CNAME a\n", ask: "a", qtype: dns.TypeA, want: told(servfail, other)},
-		{name: "a DNAME into itself", text: mailZone + "d DNAME xyz.d\n", ask: "y.d", qtype: dns.TypeA, want: told(servfail, other)},
+		{name: "eleven aliases", text: aliases(11), ask: "c0", qtype: dns.TypeA, want: secure(dns.RcodeSuccess),
+			checks: 60},
+		{name: "twelve aliases", text: aliases(12), ask: "c0", qtype: dns.TypeA, want: told(servfail, other),
+			checks: 60},
+		{name: "aliases in a circle", text: mailZone + "a CNAME b\nb CNAME a\n", ask: "a", qtype: dns.TypeA,
+			want: told(servfail, other)},
+		{name: "an alias of itself", text: mailZone + "a CNAME a\n", ask: "a", qtype: dns.TypeA,
+			want: told(servfail, other)},
+		{name: "a DNAME into itself", text: mailZone + "d DNAME xyz.d\n", ask: "y.d", qtype: dns.TypeA,
+			want: told(servfail, other)},
 	}
 }
 
@@ -64,8 +72,10 @@ func aliasesAcross() []*misdeed {
 	link := func(hop int) string { return fmt.Sprintf("%slink CNAME link.hop%d.com.\n", mailZone, hop) }
 	act := change(firstLinkOnly)
 	return []*misdeed{
-		{name: "eleven aliases in eleven zones", act: act, text: link(2), ask: "link", qtype: dns.TypeA, want: secure(dns.RcodeSuccess), checks: 60, questions: 100},
-		{name: "twelve aliases in twelve zones", act: act, text: link(1), ask: "link", qtype: dns.TypeA, want: told(servfail, other), checks: 60, questions: 100},
+		{name: "eleven aliases in eleven zones", act: act, text: link(2), ask: "link", qtype: dns.TypeA,
+			want: secure(dns.RcodeSuccess), checks: 60, questions: 100},
+		{name: "twelve aliases in twelve zones", act: act, text: link(1), ask: "link", qtype: dns.TypeA,
+			want: told(servfail, other), checks: 60, questions: 100},
 	}
 }
 
@@ -130,8 +140,8 @@ func covered(rr dns.RR) uint16 {
 // tag is that of all keys which are made to collide.
 const tag = 12345
 
-// fakeKeys makes RSA keys of one tag: nobody has the private ones, and nobody needs them, as each may be tried. Exponents are
-// 65537, or 2^32+1 if they are to take long.
+// fakeKeys makes RSA keys of one tag: nobody has the private ones, and nobody needs them, as each may be tried.
+// Exponents are 65537, or 2^32+1 if they are to take long.
 func fakeKeys(zone string, n, exponentWords, modulus int) (keys []*dns.DNSKEY) {
 	exponent := []byte{3, 1, 0, 1}
 	if exponentWords > 2 {

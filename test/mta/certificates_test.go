@@ -58,7 +58,8 @@ func issue(t *testing.T, domain string, papers []paper, sends string) (map[strin
 		}
 		keys[p.name] = key
 		template := &x509.Certificate{
-			SerialNumber: big.NewInt(int64(1 + i)), Subject: pkix.Name{CommonName: p.name}, BasicConstraintsValid: true, IsCA: p.name != "leaf",
+			SerialNumber: big.NewInt(int64(1 + i)), Subject: pkix.Name{CommonName: p.name}, BasicConstraintsValid: true,
+			IsCA:      p.name != "leaf",
 			NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(time.Hour),
 		}
 		if p.name == "leaf" {
@@ -86,7 +87,8 @@ func issue(t *testing.T, domain string, papers []paper, sends string) (map[strin
 	return made, shown
 }
 
-// wanted are, in a text, the RDATA of a TLSA record for a paper: {usage selector matching-type name}, and a SHA-512 of its key alone.
+// wanted are, in a text, the RDATA of a TLSA record for a paper: {usage selector matching-type name}, and a SHA-512 of
+// its key alone.
 var (
 	wanted = regexp.MustCompile(`\{(\d) (\d) (\d) (\w+)\}`)
 	sha512 = regexp.MustCompile(`\{512 (\w+)\}`)
@@ -107,7 +109,8 @@ func fillIn(text string, papers map[string]*x509.Certificate) string {
 		f := wanted.FindStringSubmatch(s)
 		return strings.Join([]string{f[1], f[2], f[3], data(f[2], f[3], f[4])}, " ")
 	})
-	return sha512.ReplaceAllStringFunc(text, func(s string) string { return data("1", "2", sha512.FindStringSubmatch(s)[1]) })
+	return sha512.ReplaceAllStringFunc(text,
+		func(s string) string { return data("1", "2", sha512.FindStringSubmatch(s)[1]) })
 }
 
 // records are TLSA records at a name: each in braces, or four words.

@@ -36,7 +36,8 @@ func (w *world) check(t *testing.T) map[string]checked {
 	if err := os.WriteFile(list, []byte(names.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(suite.Danelaw(), "check", "-conf", suite.Dir("Corefile"), "-file", list, "-smtp", "-json").Output()
+	out, err := exec.Command(suite.Danelaw(), "check", "-conf", suite.Dir("Corefile"), "-file", list,
+		"-smtp", "-json").Output()
 	if exit, failed := err.(*exec.ExitError); err != nil && (!failed || exit.ExitCode() != 1) {
 		t.Fatalf("danelaw check: %v", err)
 	}

@@ -21,10 +21,12 @@ const (
 var hostManners = []delivery{
 	{domain: "bare-greeting.dane", text: withEE, shows: bareGreeting, want: [2]string{noSTARTTLS[0], verified}},
 	{domain: "refuses-all.dane", text: withEE, shows: refusesAll, want: [2]string{"deferred 554", "bounced 554"}},
-	{domain: "refuses-last.dane", text: "@ MX 5 mx.ee.dane.\n@ MX 10 mx.refuses-all.dane.\n", by: "ee.dane", want: alike(verified)},
+	{domain: "refuses-last.dane", text: "@ MX 5 mx.ee.dane.\n@ MX 10 mx.refuses-all.dane.\n", by: "ee.dane",
+		want: alike(verified)},
 	{domain: "too-busy.dane", text: withEE, shows: tooBusy, want: alike("deferred 421")},
 	{domain: "helo-alone.dane", text: withEE, shows: heloAlone, want: noSTARTTLS},
-	{domain: "old-tls.dane", text: withEE, shows: oldTLS, want: [2]string{"deferred Cannot start TLS: handshake failure", verified}},
+	{domain: "old-tls.dane", text: withEE, shows: oldTLS,
+		want: [2]string{"deferred Cannot start TLS: handshake failure", verified}},
 	{domain: "small-hello.dane", text: withEE, shows: smallHello, want: alike(verified)},
 	{domain: "negative-serial.dane", text: withEE, shows: negativeSerial, want: alike(verified)},
 }

@@ -12,9 +12,9 @@ import (
 type delivery struct {
 	domain string // of the recipient
 	zone   string // if it is not the domain itself; "-" if there is none
-	// text is the zone beside SOA and NS. {A} is the address of its receiver, {EE} and {TA} are TLSA RDATA for that one's certificate
-	// and its authority's, {PKIX} and {OTHER PKIX} are of a usage that SMTP has not; {EE:OTHER} is for another domain's receiver, {MALLORY} for the
-	// attacker.
+	// text is the zone beside SOA and NS. {A} is the address of its receiver, {EE} and {TA} are TLSA RDATA for that
+	// one's certificate and its authority's, {PKIX} and {OTHER PKIX} are of a usage that SMTP has not; {EE:OTHER} is
+	// for another domain's receiver, {MALLORY} for the attacker.
 	text   string
 	config zones.Config
 	fault  zones.Fault
@@ -30,8 +30,8 @@ type delivery struct {
 	surprised [2]string
 }
 
-// Outcomes, as they are written in the table. A sent message is followed by the level of TLS in Postfix's words, which are used for
-// Exim too; a deferred one by a part of the reason in the log.
+// Outcomes, as they are written in the table. A sent message is followed by the level of TLS in Postfix's words, which
+// are used for Exim too; a deferred one by a part of the reason in the log.
 const (
 	verified  = "sent Verified"  // by DANE
 	trusted   = "sent Trusted"   // Postfix's word for DANE behind an unsigned MX
@@ -44,10 +44,11 @@ func alike(outcome string) [2]string { return [2]string{outcome, outcome} }
 
 // The reasons that the MTAs give.
 var (
-	lookupFailed   = [2]string{"deferred Host not found, try again", "deferred host lookup did not complete"}
-	tlsaFailed     = [2]string{"deferred TLSA lookup error", "deferred DANE error: tlsa lookup DEFER"}
-	notVerified    = [2]string{"deferred Server certificate not", "deferred certificate verification failed"}
-	noSTARTTLS     = [2]string{"deferred TLS is required, but was not offered", "deferred the server did not offer TLS support"}
+	lookupFailed = [2]string{"deferred Host not found, try again", "deferred host lookup did not complete"}
+	tlsaFailed   = [2]string{"deferred TLSA lookup error", "deferred DANE error: tlsa lookup DEFER"}
+	notVerified  = [2]string{"deferred Server certificate not", "deferred certificate verification failed"}
+	noSTARTTLS   = [2]string{"deferred TLS is required, but was not offered",
+		"deferred the server did not offer TLS support"}
 	noSuchDomain   = [2]string{"bounced Host not found", "bounced Unrouteable address"}
 	takesNoMail    = [2]string{"bounced nullMX", "bounced : an MX or SRV record indicated no SMTP service"}
 	mx             = "@ MX 10 mx\nmx A {A}\n"
@@ -71,21 +72,28 @@ var attempts = []delivery{
 	{domain: "rollover.dane", text: withEE + "_25._tcp.mx TLSA {MALLORY}\n", want: alike(verified)},
 	{domain: "ee-expired.dane", text: withEE, shows: "expired", want: alike(verified)},
 	{domain: "ee-other-name.dane", text: withEE, shows: "other name", want: alike(verified)},
-	{domain: "large-tlsa.dane", text: withEE + "$GENERATE 1-40 _25._tcp.mx TLSA 3 1 1 ${0,64,x}\n", want: alike(verified)},
+	{domain: "large-tlsa.dane", text: withEE + "$GENERATE 1-40 _25._tcp.mx TLSA 3 1 1 ${0,64,x}\n",
+		want: alike(verified)},
 	{domain: "alias-tlsa.dane", text: mx + "_25._tcp.mx CNAME _dane\n_dane TLSA {EE}\n", want: alike(verified)},
 	{domain: "no-mx.dane", text: "@ A {A}\n_25._tcp TLSA {EE}\n", want: alike(verified)},
-	{domain: "any.wildcard.dane", zone: "wildcard.dane", text: "* MX 10 mx\nmx A {A}\n*._tcp.mx TLSA {EE}\n", want: alike(verified)},
-	{domain: "any.wildcard.nsec3", zone: "wildcard.nsec3", text: "* MX 10 mx\nmx A {A}\n*._tcp.mx TLSA {EE}\n", config: nsec3,
+	{domain: "any.wildcard.dane", zone: "wildcard.dane", text: "* MX 10 mx\nmx A {A}\n*._tcp.mx TLSA {EE}\n",
 		want: alike(verified)},
+	{domain: "any.wildcard.nsec3", zone: "wildcard.nsec3", text: "* MX 10 mx\nmx A {A}\n*._tcp.mx TLSA {EE}\n",
+		config: nsec3,
+		want:   alike(verified)},
 	{domain: "alias-signed.dane", text: "@ MX 10 mx\nmx CNAME mx.ee.dane.\n", by: "ee.dane", want: alike(verified)},
-	{domain: "alias-own-tlsa.dane", text: "@ MX 10 mx\nmx CNAME mx.no-tlsa.dane.\n_25._tcp.mx TLSA {EE:no-tlsa.dane}\n", by: "no-tlsa.dane",
+	{domain: "alias-own-tlsa.dane", text: "@ MX 10 mx\nmx CNAME mx.no-tlsa.dane.\n_25._tcp.mx TLSA {EE:no-tlsa.dane}\n",
+		by:   "no-tlsa.dane",
 		want: [2]string{verified, untrusted}},
 	{domain: "hosted.dane", text: "@ MX 10 mx.ee.dane.\n", by: "ee.dane", want: alike(verified)},
-	{domain: "two-hosts.dane", text: "@ MX 5 mx.mismatch.dane.\n@ MX 10 mx.ee.dane.\n", by: "ee.dane", want: alike(verified)},
+	{domain: "two-hosts.dane", text: "@ MX 5 mx.mismatch.dane.\n@ MX 10 mx.ee.dane.\n", by: "ee.dane",
+		want: alike(verified)},
 
 	// DANE where only a part is signed
-	{domain: "hosted.plain", text: "@ MX 10 mx.ee.dane.\n", config: unsigned, by: "ee.dane", want: [2]string{trusted, untrusted}},
-	{domain: "alias-unsigned.dane", text: "@ MX 10 mx\nmx CNAME mx.unsigned.dane.\n_25._tcp.mx TLSA {EE:unsigned.dane}\n",
+	{domain: "hosted.plain", text: "@ MX 10 mx.ee.dane.\n", config: unsigned, by: "ee.dane",
+		want: [2]string{trusted, untrusted}},
+	{domain: "alias-unsigned.dane", text: "@ MX 10 mx\nmx CNAME mx.unsigned.dane.\n_25._tcp.mx TLSA " +
+		"{EE:unsigned.dane}\n",
 		by: "unsigned.dane", want: [2]string{verified, untrusted}},
 
 	// no DANE, and proven so
@@ -113,7 +121,8 @@ var attempts = []delivery{
 	{domain: "unusable-length.dane", text: mx + "_25._tcp.mx TLSA 3 1 1 abcdef\n", want: alike(untrusted)},
 	{domain: "expired.dane", text: withEE, fault: zones.Faults["expired"], want: lookupFailed},
 	{domain: "bogus-mx.dane", text: withEE, fault: zones.Faults["wrong-signature"], want: lookupFailed},
-	{domain: "bogus-tlsa.dane", text: withEE, fault: unsign("_25._tcp.mx.bogus-tlsa.dane.", dns.TypeTLSA), want: tlsaFailed},
+	{domain: "bogus-tlsa.dane", text: withEE, fault: unsign("_25._tcp.mx.bogus-tlsa.dane.", dns.TypeTLSA),
+		want: tlsaFailed},
 	{domain: "alias-broken.dane", text: "@ MX 10 mx\nmx CNAME mx.expired.dane.\n", want: lookupFailed},
 	{domain: "tlsa-servfail.dane", text: withEE, fault: zones.Faults["tlsa-servfail"], want: tlsaFailed},
 	{domain: "tlsa-dropped.dane", text: withEE, drops: dns.TypeTLSA, want: tlsaFailed},
@@ -137,14 +146,19 @@ var attempts = []delivery{
 		want: lookupFailed, surprised: alike(untrusted)},
 	{domain: "forged-a.dane", text: withEE, attack: forged(dns.TypeA, "A "+mallory), prey: mallory, want: lookupFailed,
 		surprised: alike(verified)},
-	{domain: "forged-tlsa.dane", text: withEE, attack: forged(dns.TypeTLSA, "TLSA {MALLORY}"), shows: withOwnCertKey, prey: "{A}",
+	{domain: "forged-tlsa.dane", text: withEE, attack: forged(dns.TypeTLSA, "TLSA {MALLORY}"),
+		shows: withOwnCertKey, prey: "{A}",
 		want: tlsaFailed, surprised: notVerified},
-	{domain: "denied-tlsa.dane", text: withEE, attack: always(denied(dns.TypeTLSA)), shows: "clear", prey: "{A}", want: tlsaFailed,
+	{domain: "denied-tlsa.dane", text: withEE, attack: always(denied(dns.TypeTLSA)), shows: "clear",
+		prey: "{A}", want: tlsaFailed,
 		surprised: noSTARTTLS},
-	{domain: "dropped-tlsa.dane", text: withEE, attack: always(dropped(dns.TypeTLSA)), shows: "clear", prey: "{A}", want: tlsaFailed,
+	{domain: "dropped-tlsa.dane", text: withEE, attack: always(dropped(dns.TypeTLSA)), shows: "clear",
+		prey: "{A}", want: tlsaFailed,
 		surprised: noSTARTTLS},
-	{domain: "stripped-rrsigs.dane", text: withEE, attack: always(stripped), shows: "clear", prey: "{A}", want: lookupFailed,
+	{domain: "stripped-rrsigs.dane", text: withEE, attack: always(stripped), shows: "clear",
+		prey: "{A}", want: lookupFailed,
 		surprised: noSTARTTLS},
-	{domain: "stripped-rrsigs.nsec3", text: withEE, config: nsec3, attack: always(stripped), shows: "clear", prey: "{A}",
+	{domain: "stripped-rrsigs.nsec3", text: withEE, config: nsec3, attack: always(stripped),
+		shows: "clear", prey: "{A}",
 		want: lookupFailed, surprised: noSTARTTLS},
 }

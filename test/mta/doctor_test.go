@@ -17,7 +17,8 @@ import (
 // finding is one of `danelaw doctor -json`.
 type finding struct{ Topic, State, Why, Remedy string }
 
-// examined is a configuration that an MTA and danelaw doctor are given: what the one does and what the other says are compared.
+// examined is a configuration that an MTA and danelaw doctor are given: what the one does and what the other says are
+// compared.
 type examined struct {
 	name   string
 	change []string // commands of a shell in the MTA's root; {A:DOMAIN} is the address of a domain's receiver
@@ -98,7 +99,8 @@ func (w *world) examine(t *testing.T, m doctored, e examined) {
 	if len(found) == 0 != (o.level == "Verified") && !e.beyond {
 		t.Errorf("%s: %v, and doctor says %v", e.to, o, found)
 	}
-	if e.says == "" && len(found) > 0 || e.says != "" && !slices.ContainsFunc(found, func(f finding) bool { return strings.Contains(f.State+": "+f.Why, e.says) }) {
+	if e.says == "" && len(found) > 0 || e.says != "" &&
+		!slices.ContainsFunc(found, func(f finding) bool { return strings.Contains(f.State+": "+f.Why, e.says) }) {
 		t.Errorf("doctor says %v, want %q", found, e.says)
 	}
 	if e.mends {
@@ -199,13 +201,16 @@ func (p postfix) save(t *testing.T) {
 func (p postfix) restore(t *testing.T) {
 	t.Helper()
 	p.must(t, "postsuper", "-d", "ALL")
-	p.must(t, "sh", "-ec", "cd /etc/postfix && cp main.cf.saved main.cf && cp master.cf.saved master.cf; cp /etc/resolv.conf /var/spool/postfix/etc/")
+	p.must(t, "sh", "-ec", "cd /etc/postfix && cp main.cf.saved main.cf && cp master.cf.saved master.cf; cp "+
+		"/etc/resolv.conf /var/spool/postfix/etc/")
 }
 
-// reload leaves no pipe to what Postfix starts. What reads files that are new waits until they are not, so they are made old.
+// reload leaves no pipe to what Postfix starts. What reads files that are new waits until they are not, so they are
+// made old.
 func (p postfix) reload(t *testing.T) {
 	t.Helper()
-	p.must(t, "sh", "-ec", "touch -d '1 minute ago' /etc/postfix/main.cf /etc/postfix/master.cf && postfix reload >/dev/null 2>&1")
+	p.must(t, "sh", "-ec", "touch -d '1 minute ago' /etc/postfix/main.cf /etc/postfix/master.cf && postfix reload "+
+		">/dev/null 2>&1")
 }
 
 // remedy is the command that a remedy is as a whole.
@@ -266,7 +271,8 @@ func eximTakeOut(driver, option string) string {
 	return fmt.Sprintf(`sed -i '%s{/^ *\(no_\)\?%s\b/d}' %s`, lines, option, eximConfig)
 }
 
-// eximWrite is a command that puts a line into a driver, or into the main section, in the place of one for the same option.
+// eximWrite is a command that puts a line into a driver, or into the main section, in the place of one for the same
+// option.
 func eximWrite(driver, line string) string {
 	option, _, _ := strings.Cut(line, " ")
 	out := eximTakeOut(driver, strings.TrimPrefix(option, "no_"))

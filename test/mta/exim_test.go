@@ -21,9 +21,11 @@ func (exim) name() string { return "Exim" }
 // install does what the package does after unpacking, for a host on the internet.
 func (e exim) install(t *testing.T) {
 	t.Helper()
-	e.write(t, "etc/exim4/update-exim4.conf.conf", "dc_eximconfig_configtype='internet'\ndc_other_hostnames='localhost'\n"+
-		"dc_local_interfaces='127.0.0.1'\ndc_localdelivery='mail_spool'\n")
-	e.must(t, "sh", "-ec", "cd /etc/exim4 && cp -n exim4.conf.template template.debian && cp template.debian exim4.conf.template")
+	e.write(t, "etc/exim4/update-exim4.conf.conf",
+		"dc_eximconfig_configtype='internet'\ndc_other_hostnames='localhost'\n"+
+			"dc_local_interfaces='127.0.0.1'\ndc_localdelivery='mail_spool'\n")
+	e.must(t, "sh", "-ec", "cd /etc/exim4 && cp -n exim4.conf.template template.debian && cp template.debian "+
+		"exim4.conf.template")
 	e.insert(t, recommended(t, "Exim"))
 	for _, args := range [][]string{
 		{"mkdir", "-p", "/var/lib/exim4", "/var/spool/exim4", "/var/log/exim4"},
@@ -79,7 +81,8 @@ func (e exim) start(t *testing.T) {
 
 func (exim) stop(*testing.T) {}
 
-// send returns after the first attempt to deliver. Exim's exit code is 1 if it has refused the message: then the log has no outcome.
+// send returns after the first attempt to deliver. Exim's exit code is 1 if it has refused the message: then the log
+// has no outcome.
 func (e exim) send(domain string) error {
 	_, err := e.run(message(domain), "exim4", "-odf", "-f", sender, recipient(domain))
 	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == 1 {

@@ -66,11 +66,12 @@ func (w *world) receiver(d delivery) string {
 	return address(slices.IndexFunc(deliveries, func(o delivery) bool { return o.domain == domain }))
 }
 
-// judgeWithoutTrustAD sends a message to a host that should have STARTTLS and has not: the C library hides AD from Exim, which sends
-// in clear. Postfix asks for AD itself.
+// judgeWithoutTrustAD sends a message to a host that should have STARTTLS and has not: the C library hides AD from
+// Exim, which sends in clear. Postfix asks for AD itself.
 func (w *world) judgeWithoutTrustAD(t *testing.T, m transferAgent, mta int) {
 	t.Helper()
-	to := deliveries[slices.IndexFunc(deliveries, func(d delivery) bool { return d.domain == "stripped-starttls.dane" })]
+	to := deliveries[slices.IndexFunc(deliveries,
+		func(d delivery) bool { return d.domain == "stripped-starttls.dane" })]
 	want := [2]string{noSTARTTLS[0], clear}[mta]
 	o := w.deliver(t, m, []delivery{to})[to.domain]
 	t.Logf("%-24s %v", to.domain, o)

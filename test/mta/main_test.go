@@ -1,6 +1,7 @@
-// Package mta sends mail with Debian's Postfix and Exim, DANE on and danelaw as their only resolver, to receivers of every kind
-// over a signed internet, honest and attacked. What became of it is judged from the MTA's own log and queue, and from what the
-// receivers got. All of it runs in namespaces of its own, the MTAs in roots of their own: nothing is installed.
+// Package mta sends mail with Debian's Postfix and Exim, DANE on and danelaw as their only resolver, to receivers of
+// every kind over a signed internet, honest and attacked. What became of it is judged from the MTA's own log and queue,
+// and from what the receivers got. All of it runs in namespaces of its own, the MTAs in roots of their own: nothing is
+// installed.
 package mta
 
 import (

@@ -54,9 +54,9 @@ type transferAgent interface {
 	write(t *testing.T, file, text string)            // in its root
 }
 
-// TestMTAs sends a message to each domain: with danelaw's cache empty and attackers at work, then with the cache as that left it,
-// then with attackers who come when all is cached. So that it is known that the attacks are real and the settings needed, messages
-// go out without trust-ad too, and at last with a resolver that does not validate.
+// TestMTAs sends a message to each domain: with danelaw's cache empty and attackers at work, then with the cache as
+// that left it, then with attackers who come when all is cached. So that it is known that the attacks are real and the
+// settings needed, messages go out without trust-ad too, and at last with a resolver that does not validate.
 func TestMTAs(t *testing.T) {
 	suite.Needs(t)
 	w := open(t)
@@ -103,7 +103,8 @@ func newRoot(t *testing.T, name string) root {
 		r.must(t, "cp", "/usr/share/base-passwd/"+file+".master", "/etc/"+file)
 	}
 	for i, user := range []string{"sender", "postfix", "Debian-exim"} {
-		r.must(t, "sh", "-c", fmt.Sprintf("echo %s:x:%d:%d::/:/bin/sh >>/etc/passwd; echo %[1]s:x:%[3]d: >>/etc/group", user, 1000+i, 1000+i))
+		r.must(t, "sh", "-c", fmt.Sprintf("echo %s:x:%d:%d::/:/bin/sh >>/etc/passwd; echo %[1]s:x:%[3]d: >>/etc/group",
+			user, 1000+i, 1000+i))
 	}
 	r.must(t, "sh", "-c", "echo postdrop:x:2000: >>/etc/group; echo "+hostname+" >/etc/mailname")
 	r.write(t, "etc/nsswitch.conf", "hosts: files dns\n")
@@ -133,7 +134,8 @@ func (r root) write(t *testing.T, file, text string) {
 func (w *world) runDanelaw(t *testing.T) {
 	t.Helper()
 	conf := suite.Dir("Corefile")
-	text := fmt.Sprintf(".:53 {\n bind 127.0.0.1\n errors\n danelaw {\n  upstream . %s\n  trust_anchor %s\n  control off\n }\n}\n", upstream, w.anchor)
+	text := fmt.Sprintf(".:53 {\n bind 127.0.0.1\n errors\n danelaw {\n  upstream . %s\n  trust_anchor %s\n  control "+
+		"off\n }\n}\n", upstream, w.anchor)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +146,8 @@ func (w *world) runDanelaw(t *testing.T) {
 // runForwarder starts a resolver that validates nothing.
 func (w *world) runForwarder(t *testing.T) {
 	t.Helper()
-	namespace.Start(t, "dnsmasq", suite.Dir(), "dnsmasq", "-k", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--user=root",
+	namespace.Start(t, "dnsmasq", suite.Dir(), "dnsmasq", "-k", "-C", "/dev/null", "--no-resolv",
+		"--no-hosts", "--user=root",
 		"--bind-interfaces", "--log-facility=-", "--pid-file=", "--listen-address=127.0.0.1", "--server="+upstream)
 	await(t)
 }

@@ -67,7 +67,8 @@ func (n *network) tamper(name string) tamper {
 	return nil
 }
 
-// forged answers questions of type t with a record of the attacker's. The signatures stay, and the reply claims to be validated.
+// forged answers questions of type t with a record of the attacker's. The signatures stay, and the reply claims to be
+// validated.
 func forged(t uint16, record string) func(*world) tamper {
 	return func(w *world) tamper {
 		return func(q dns.Question, r *dns.Msg) *dns.Msg {

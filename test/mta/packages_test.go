@@ -14,8 +14,10 @@ import (
 // agents are the packages of the MTAs. They conflict with each other, and with one that is installed.
 var agents = []string{"postfix", "exim4-daemon-light"}
 
-// common is what both MTAs need of a Debian beside what their packages depend on: their scripts count on the essential packages.
-var common = strings.Fields("base-files base-passwd coreutils dash diffutils findutils grep hostname libc-bin mawk sed util-linux")
+// common is what both MTAs need of a Debian beside what their packages depend on: their scripts count on the essential
+// packages.
+var common = strings.Fields("base-files base-passwd coreutils dash diffutils findutils grep hostname libc-bin mawk " +
+	"sed util-linux")
 
 // unpackAll makes the roots of the MTAs.
 func unpackAll(dir string) error {
@@ -45,7 +47,8 @@ func (a apt) install(args ...string) (string, error) {
 		return "", err
 	}
 	c := exec.Command("apt-get", append([]string{
-		"-q", "-y", "--no-install-recommends", "-o", "Dir::State::status=" + status, "-o", "Dir::Cache::archives=" + a.dir,
+		"-q", "-y", "--no-install-recommends", "-o", "Dir::State::status=" + status, "-o",
+		"Dir::Cache::archives=" + a.dir,
 		"-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=1", "install",
 	}, args...)...)
 	c.Env = append(os.Environ(), "LC_ALL=C")
@@ -59,7 +62,8 @@ func (a apt) install(args ...string) (string, error) {
 // planned are lines of a simulation such as: Inst dash (0.5.12-2 Debian:12.11/stable [amd64]).
 var planned = regexp.MustCompile(`(?m)^Inst (\S+) \((\S+) .*\[(\w+)\]\)`)
 
-// unpack downloads packages with all that they depend on, as far as they are not there from last time, and unpacks them into root.
+// unpack downloads packages with all that they depend on, as far as they are not there from last time, and unpacks them
+// into root.
 func (a apt) unpack(root string, packages []string) error {
 	if _, err := a.install(append([]string{"--download-only"}, packages...)...); err != nil {
 		return err
@@ -82,7 +86,8 @@ func (a apt) unpack(root string, packages []string) error {
 
 // unpack is dpkg-deb -x that leaves symbolic links to directories alone.
 func unpack(file, root string) error {
-	from, to := exec.Command("dpkg-deb", "--fsys-tarfile", file), exec.Command("tar", "-x", "--keep-directory-symlink", "-C", root)
+	from, to := exec.Command("dpkg-deb", "--fsys-tarfile", file),
+		exec.Command("tar", "-x", "--keep-directory-symlink", "-C", root)
 	from.Stderr, to.Stderr = os.Stderr, os.Stderr
 	var err error
 	if to.Stdin, err = from.StdoutPipe(); err != nil {

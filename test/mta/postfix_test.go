@@ -22,15 +22,17 @@ func (postfix) name() string { return "Postfix" }
 func (p postfix) install(t *testing.T) {
 	t.Helper()
 	for from, to := range map[string]string{
-		"main.cf.debian": "main.cf", "main.cf.dist": "main.cf.proto", "master.cf.dist": "master.cf", "dynamicmaps.cf": "dynamicmaps.cf",
-		"makedefs.out": "makedefs.out",
+		"main.cf.debian": "main.cf", "main.cf.dist": "main.cf.proto", "master.cf.dist": "master.cf",
+		"dynamicmaps.cf": "dynamicmaps.cf",
+		"makedefs.out":   "makedefs.out",
 	} {
 		p.must(t, "cp", "/usr/share/postfix/"+from, "/etc/postfix/"+to)
 	}
 	p.must(t, "cp", "/etc/postfix/master.cf", "/etc/postfix/master.cf.proto")
 	p.must(t, "postfix", "set-permissions")
 	p.must(t, append([]string{"postconf", "-e", "myhostname = " + hostname, "mydestination = localhost", "alias_maps =",
-		"inet_interfaces = loopback-only", "maillog_file = /" + postfixLog, "smtp_tls_loglevel = 1"}, recommended(t, "Postfix")...)...)
+		"inet_interfaces = loopback-only", "maillog_file = /" + postfixLog, "smtp_tls_loglevel = 1"},
+		recommended(t, "Postfix")...)...)
 }
 
 // start begins with an empty queue and log.
@@ -54,8 +56,10 @@ func (p postfix) send(domain string) error {
 }
 
 var (
-	postfixTLS    = regexp.MustCompile(`postfix[\w-]*/(?:\w+/)?smtp\[(\d+)\]: (\w+) TLS connection established to ([^\[]+)`)
-	postfixStatus = regexp.MustCompile(`postfix[\w-]*/(?:\w+/)?\w+\[(\d+)\]: \w+: to=<([^>]+)>, relay=([^\[,]+).* status=(\w+) \((.*)\)`)
+	postfixTLS = regexp.MustCompile(`postfix[\w-]*/(?:\w+/)?smtp\[(\d+)\]: (\w+) TLS connection established to ` +
+		`([^\[]+)`)
+	postfixStatus = regexp.MustCompile(`postfix[\w-]*/(?:\w+/)?\w+\[(\d+)\]: \w+: to=<([^>]+)>, relay=([^\[,]+).* ` +
+		`status=(\w+) \((.*)\)`)
 )
 
 // attempted says what became of all messages, once n have been tried.
@@ -81,7 +85,8 @@ func (p postfix) outcomes() (map[string]outcome, error) {
 	return postfixOutcomes(string(log)), nil
 }
 
-// postfixOutcomes reads a log. A process has one delivery at a time: its last TLS connection to a relay is that of the delivery.
+// postfixOutcomes reads a log. A process has one delivery at a time: its last TLS connection to a relay is that of the
+// delivery.
 func postfixOutcomes(log string) map[string]outcome {
 	all, levels := map[string]outcome{}, map[string]string{}
 	for line := range strings.Lines(log) {

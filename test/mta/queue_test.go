@@ -27,7 +27,8 @@ var explained = []struct{ domain, to, kind, fault, says string }{
 	{"tlsa-servfail.dane", "tlsa-servfail.dane.", "domain", "theirs", "nothing here mends it"},
 	{"mismatch.dane", "mismatch.dane.", "domain", "theirs", "danelaw nta add --keep mismatch.dane 24h"},
 	{"no-starttls.dane", "no-starttls.dane.", "domain", "theirs", "danelaw nta add --keep no-starttls.dane 24h"},
-	{"unusable-clear.dane", "unusable-clear.dane.", "domain", "theirs", "danelaw nta add --keep unusable-clear.dane 24h"},
+	{"unusable-clear.dane", "unusable-clear.dane.", "domain", "theirs",
+		"danelaw nta add --keep unusable-clear.dane 24h"},
 	{"forged-mx.dane", "forged-mx.dane.", "domain", "mended", "nothing that is wrong now"}, // the attacker has gone
 	{"routed.dane", "mx.ta-other-name.dane.", "host", "theirs", "danelaw nta add --keep ta-other-name.dane 24h"},
 }
@@ -43,8 +44,12 @@ func TestQueue(t *testing.T) {
 		others bool     // whether all users may see the queue
 		empty  string   // how the MTA is made to hold nothing
 	}{
-		{postfix{newRoot(t, "postfix")}, []string{"postconf -e 'transport_maps=inline:{routed.dane=smtp:[mx.ta-other-name.dane]}'"}, true, "postsuper -d ALL"},
-		{exim{newRoot(t, "exim4-daemon-light")}, []string{router("manualroute", "route_list = routed.dane mx.ta-other-name.dane"), eximTakeOut("relayed", "more")},
+		{postfix{newRoot(t, "postfix")},
+			[]string{"postconf -e 'transport_maps=inline:{routed.dane=smtp:[mx.ta-other-name.dane]}'"}, true,
+			"postsuper -d ALL"},
+		{exim{newRoot(t, "exim4-daemon-light")},
+			[]string{router("manualroute", "route_list = routed.dane mx.ta-other-name.dane"),
+				eximTakeOut("relayed", "more")},
 			false, "rm -f /var/spool/exim4/input/*"},
 	} {
 		t.Run(m.name(), func(t *testing.T) {
@@ -64,12 +69,14 @@ func TestQueue(t *testing.T) {
 			m.attempted(t, len(explained))
 			w.network.attacked.Store(false)
 			judgeQueue(t, m.doctored, queueOf(t, m.path(), 0))
-			if all := queueOf(t, m.path(), 0, "-smtp"); !strings.Contains(all["mismatch.dane"].Sentence, "does not keep to its TLSA records: ") {
+			if all := queueOf(t, m.path(), 0, "-smtp"); !strings.Contains(all["mismatch.dane"].Sentence,
+				"does not keep to its TLSA records: ") {
 				t.Errorf("with -smtp: %+v", all["mismatch.dane"])
 			}
 			if m.others {
 				judgeQueue(t, m.doctored, queueOf(t, m.path(), 1000))
-			} else if text := runQueue(t, m.path(), 1000); !strings.Contains(text, "its queue cannot be read: ") || !strings.Contains(text, "run this as root or as ") {
+			} else if text := runQueue(t, m.path(), 1000); !strings.Contains(text, "its queue cannot be read: ") ||
+				!strings.Contains(text, "run this as root or as ") {
 				t.Errorf("as another user: %s", text)
 			}
 			m.must(t, "sh", "-ec", m.empty)
@@ -87,7 +94,8 @@ func (w *world) installDanelaw(t *testing.T, root string) {
 		os.Remove(filepath.Join(root, to)) //nolint:errcheck // the first time it is not there
 		copyFile(t, from, filepath.Join(root, to))
 	}
-	text := fmt.Sprintf(".:53 {\n bind 127.0.0.1\n danelaw {\n  upstream . %s\n  trust_anchor /root.ds\n  control off\n }\n}\n", upstream)
+	text := fmt.Sprintf(".:53 {\n bind 127.0.0.1\n danelaw {\n  upstream . %s\n  trust_anchor /root.ds\n  control "+
+		"off\n }\n}\n", upstream)
 	if err := os.WriteFile(filepath.Join(root, "Corefile"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +104,8 @@ func (w *world) installDanelaw(t *testing.T, root string) {
 // runQueue runs danelaw check --queue in a root, as a user; there is mail or an error if it fails.
 func runQueue(t *testing.T, root string, user int, args ...string) string {
 	t.Helper()
-	c := exec.Command("chroot", append([]string{fmt.Sprintf("--userspec=%d:%[1]d", user), root, "/danelaw", "check", "--queue", "-conf", "/Corefile"}, args...)...)
+	c := exec.Command("chroot", append([]string{fmt.Sprintf("--userspec=%d:%[1]d", user), root, "/danelaw", "check",
+		"--queue", "-conf", "/Corefile"}, args...)...)
 	c.Env = []string{"PATH=/usr/bin", "LC_ALL=C"} // as users of Debian have it
 	out, err := c.Output()
 	if _, exited := err.(*exec.ExitError); err != nil && !exited {
@@ -134,10 +143,12 @@ func judgeQueue(t *testing.T, m doctored, all map[string]waiting) {
 	for _, e := range explained {
 		got := all[e.domain]
 		t.Logf("%s: %+v", e.domain, got)
-		if got.Destination != e.to || got.Kind != e.kind || got.Fault != e.fault || !strings.Contains(strings.Join(append(got.Commands, got.Sentence, got.Remedy), "; "), e.says) {
+		if got.Destination != e.to || got.Kind != e.kind || got.Fault != e.fault ||
+			!strings.Contains(strings.Join(append(got.Commands, got.Sentence, got.Remedy), "; "), e.says) {
 			t.Errorf("%s: %+v, want %+v", e.domain, got, e)
 		}
-		if got.MTA != m.name() || got.Messages != 1 || got.Recipients != 1 || got.Reason == "" || time.Since(got.Since) > time.Hour ||
+		if got.MTA != m.name() || got.Messages != 1 || got.Recipients != 1 || got.Reason == "" ||
+			time.Since(got.Since) > time.Hour ||
 			!slices.Equal(got.Domains, []string{e.domain + "."}) {
 			t.Errorf("%s: %+v", e.domain, got)
 		}

@@ -1,8 +1,8 @@
-// Package mutants holds small changes for the worse, each a patch of a few lines: a check removed, a bound off by one, half a
-// proof accepted. The tests must catch every one; what survives shows a case that they lack.
+// Package mutants holds small changes for the worse, each a patch of a few lines: a check removed, a bound off by one,
+// half a proof accepted. The tests must catch every one; what survives shows a case that they lack.
 //
-// DANELAW_TEST_MUTANTS=all runs all of them, a name that one, a number that many, chosen by DANELAW_TEST_MUTANTS_SEED (or one that
-// is told).
+// DANELAW_TEST_MUTANTS=all runs all of them, a name that one, a number that many, chosen by DANELAW_TEST_MUTANTS_SEED
+// (or one that is told).
 package mutants
 
 import (
@@ -67,7 +67,8 @@ func (s stage) packages(m *mutant) []string {
 
 // TestMutants runs the mutants asked for, one after the other, and prints what caught each.
 func TestMutants(t *testing.T) {
-	how := needs.Variable(t, "DANELAW_TEST_MUTANTS", "minutes, as each mutant builds and runs the tests of whole packages")
+	how := needs.Variable(t, "DANELAW_TEST_MUTANTS",
+		"minutes, as each mutant builds and runs the tests of whole packages")
 	chosen := choose(t, mutants(t), how)
 	b := &bench{tree: copied(t), sound: map[string]bool{}}
 	begun := time.Now()
@@ -159,8 +160,8 @@ func (b *bench) soundness(ctx context.Context, s stage, p string) error {
 	return nil
 }
 
-// catcher returns the test of a package that fails, or "" if all pass. On a machine that has much to do a test may fail by
-// chance, so it counts only if it fails again alone; else the others are asked.
+// catcher returns the test of a package that fails, or "" if all pass. On a machine that has much to do a test may fail
+// by chance, so it counts only if it fails again alone; else the others are asked.
 func (b *bench) catcher(ctx context.Context, s stage, p string) (string, error) {
 	for skipped := "^$"; ; {
 		out, err := b.test(ctx, s, p, "-failfast", "-skip="+skipped)

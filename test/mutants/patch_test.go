@@ -50,8 +50,8 @@ func mutants(t *testing.T) []*mutant {
 	return all
 }
 
-// parse reads a unified diff below two lines of comment: the title, and "stage: package ..." with the stage that is to catch
-// it and the packages concerned.
+// parse reads a unified diff below two lines of comment: the title, and "stage: package ..." with the stage that is to
+// catch it and the packages concerned.
 func parse(text string) (*mutant, error) {
 	m := &mutant{}
 	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
@@ -97,8 +97,8 @@ func (c *change) add(line string) {
 	}
 }
 
-// changed returns the files below root, as they are and as m makes them. A hunk whose text is there twice is as bad as one
-// whose text has gone: nobody knows which is meant.
+// changed returns the files below root, as they are and as m makes them. A hunk whose text is there twice is as bad as
+// one whose text has gone: nobody knows which is meant.
 func (m *mutant) changed(root string) (before, after map[string]string, err error) {
 	before, after = map[string]string{}, map[string]string{}
 	for _, c := range m.changes {
@@ -125,8 +125,8 @@ func write(files map[string]string) (err error) {
 	return err
 }
 
-// TestPatchesApply: every mutant can still be made of the code as it is. When one cannot, mend its patch: whoever changes the
-// line that it mutates knows best what the slip would look like now.
+// TestPatchesApply: every mutant can still be made of the code as it is. When one cannot, mend its patch: whoever
+// changes the line that it mutates knows best what the slip would look like now.
 func TestPatchesApply(t *testing.T) {
 	for _, m := range mutants(t) {
 		if _, _, err := m.changed(root); err != nil {

@@ -1,6 +1,6 @@
-// Package namespace runs the tests of a package as root of a small world of their own: in a network namespace, so that everybody
-// gets port 53 or 25 and nobody reaches the outside; in one of processes (with the /proc that goes with it), so that no server
-// outlives them; and in one of mounts, that go with them.
+// Package namespace runs the tests of a package as root of a small world of their own: in a network namespace, so that
+// everybody gets port 53 or 25 and nobody reaches the outside; in one of processes (with the /proc that goes with it),
+// so that no server outlives them; and in one of mounts, that go with them.
 package namespace
 
 import (
@@ -24,10 +24,11 @@ const module = "github.com/danelaw-dns/danelaw/"
 
 // Suite is what the tests of a package need.
 type Suite struct {
-	Variable  string                 // of the environment; they run if it is set
-	Programs  []string               // that they run, beside ip
-	Prepare   func(dir string) error // if set, is called while there is still a network; dir is the directory of the run
-	Addresses func() []string        // of the loopback interface, beside its own
+	Variable string   // of the environment; they run if it is set
+	Programs []string // that they run, beside ip
+	// if set, is called while there is still a network; dir is the directory of the run
+	Prepare   func(dir string) error
+	Addresses func() []string // of the loopback interface, beside its own
 }
 
 // inside is the variable that holds, in the namespaces, the directory of the run.
@@ -80,7 +81,8 @@ func (s Suite) prepare(dir string) error {
 			return fmt.Errorf("%s is set, but %w", s.Variable, err)
 		}
 	}
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "danelaw"), module+"cmd/danelaw").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "danelaw"),
+		module+"cmd/danelaw").CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	if s.Prepare == nil {
@@ -145,8 +147,8 @@ func (s Suite) Dir(path ...string) string {
 // Danelaw is the product.
 func (s Suite) Danelaw() string { return s.Dir("danelaw") }
 
-// Start runs a server in a directory until the test ends, or until what it returns is called; what it wrote at last is shown if
-// the test fails.
+// Start runs a server in a directory until the test ends, or until what it returns is called; what it wrote at last is
+// shown if the test fails.
 func Start(t testing.TB, name, directory string, args ...string) (stop func()) {
 	t.Helper()
 	c, log := exec.Command(args[0], args[1:]...), new(observe.Output)

@@ -25,8 +25,8 @@ func wanted(text string) (all []string) {
 	return all
 }
 
-// TestSkippedNowhereInCI: what a plain go test skips, .ci/run runs: it sets each variable for each package that wants it, and
-// CONTRIBUTING.md says what the variable needs.
+// TestSkippedNowhereInCI: what a plain go test skips, .ci/run runs: it sets each variable for each package that wants
+// it, and CONTRIBUTING.md says what the variable needs.
 func TestSkippedNowhereInCI(t *testing.T) {
 	root := os.DirFS("../..")
 	read := func(name string) string {
@@ -49,7 +49,8 @@ func TestSkippedNowhereInCI(t *testing.T) {
 				return set.MatchString(line) && slices.Contains(strings.Fields(line), "./"+path.Dir(name))
 			})
 			if !runs || !strings.Contains(guide, "`"+v+"=") {
-				t.Errorf("%s is skipped without %s: have .ci/run set it for ./%s, and CONTRIBUTING.md say what it needs", name, v, path.Dir(name))
+				t.Errorf("%s is skipped without %s: have .ci/run set it for ./%s, and CONTRIBUTING.md say what it needs",
+					name, v, path.Dir(name))
 			}
 		}
 		return nil

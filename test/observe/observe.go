@@ -28,9 +28,10 @@ func (o *Output) String() string {
 	return o.buf.String()
 }
 
-// Process watches goroutines and heap of this process; what it returns ends that and tells the most there were, of the heap, in octets,
-// beside what was live before. What counts of the heap is what a collection finds live: how much garbage waits for the next one depends on
-// what was in use before and on the load of the machine, not on what is watched.
+// Process watches goroutines and heap of this process; what it returns ends that and tells the most there were, of the
+// heap, in octets, beside what was live before. What counts of the heap is what a collection finds live: how much
+// garbage waits for the next one depends on what was in use before and on the load of the machine, not on what is
+// watched.
 func Process() (end func() (goroutines int, heap uint64)) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	var goroutines int

@@ -10,12 +10,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// No system hands out ports of this range by itself (Linux begins at 32768, others at 49152). So one that was closed can be opened
-// again: no client has it meanwhile.
+// No system hands out ports of this range by itself (Linux begins at 32768, others at 49152). So one that was closed
+// can be opened again: no client has it meanwhile.
 const first, count = 10000, 20000
 
-// given are the ports that Closed has returned. No test of the process gets them again: the program that is to open them may not have
-// done so yet, and where two programs let others share their port, as Unbound does, each would answer for the other.
+// given are the ports that Closed has returned. No test of the process gets them again: the program that is to open
+// them may not have done so yet, and where two programs let others share their port, as Unbound does, each would answer
+// for the other.
 var given = struct {
 	sync.Mutex
 	ports map[int]bool

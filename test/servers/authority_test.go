@@ -58,7 +58,8 @@ func (tr tree) of(s server) (zones []*zone) {
 
 // serve starts the authoritative servers, one process each.
 func (tr tree) serve(t *testing.T) {
-	for name, run := range map[string]func(*testing.T, string) []string{"named": tr.named, "nsd": tr.nsd, "knotd": tr.knotd} {
+	for name, run := range map[string]func(*testing.T,
+		string) []string{"named": tr.named, "nsd": tr.nsd, "knotd": tr.knotd} {
 		directory := suite.Dir("authority", name)
 		namespace.Start(t, name, directory, run(t, directory)...)
 	}

@@ -110,9 +110,12 @@ func brokenKeys() []*zone {
 		}
 	}
 	return []*zone{
-		at("ds-without-key.bind.", p256, mail, nil).with(func(all []*dns.DS) []*dns.DS { return []*dns.DS{foreign(all[0])} }),
-		at("ds-without-key.nsd.", hashed, mail, nil).with(func(all []*dns.DS) []*dns.DS { return []*dns.DS{foreign(all[0])} }),
-		at("unused-ds.bind.", p256, mail, nil).with(func(all []*dns.DS) []*dns.DS { return append(all, foreign(all[0])) }),
+		at("ds-without-key.bind.", p256, mail,
+			nil).with(func(all []*dns.DS) []*dns.DS { return []*dns.DS{foreign(all[0])} }),
+		at("ds-without-key.nsd.", hashed, mail,
+			nil).with(func(all []*dns.DS) []*dns.DS { return []*dns.DS{foreign(all[0])} }),
+		at("unused-ds.bind.", p256, mail,
+			nil).with(func(all []*dns.DS) []*dns.DS { return append(all, foreign(all[0])) }),
 		at("wrong-key-set.knot.", p256, mail, func(z *contents) { z.signatures(z.name, dns.TypeDNSKEY, corrupt) }),
 		at("zsk-signs-keys.nsd.", p256, mail, zskSignsKeys),
 		at("chain.bind.", p256, mail, func(z *contents) { z.signatures(z.at("broken"), dns.TypeDS, corrupt) }),
@@ -141,12 +144,14 @@ func brokenKeys() []*zone {
 		at("sha1-nsec3.knot.", unsafe7, mail, nil),
 		{name: "sha1-ds.bind.", server: bind, signing: p256, text: mail, digest: dns.SHA1},
 		{name: "sha384-ds.nsd.", server: nsd, signing: p256, text: mail, digest: dns.SHA384},
-		{name: "downgrade.bind.", server: bind, signing: p256, text: mail, digest: dns.SHA1, ds: both(func(_, other *dns.DS) {
-			other.DigestType, other.Digest = dns.SHA256, strings.Repeat("00", 32)
-		})},
-		{name: "unusable-sha256.knot.", server: knot, signing: p256, text: mail, digest: dns.SHA1, ds: both(func(_, other *dns.DS) {
-			other.DigestType, other.Digest, other.Algorithm = dns.SHA256, strings.Repeat("00", 32), 23
-		})},
+		{name: "downgrade.bind.", server: bind, signing: p256, text: mail, digest: dns.SHA1,
+			ds: both(func(_, other *dns.DS) {
+				other.DigestType, other.Digest = dns.SHA256, strings.Repeat("00", 32)
+			})},
+		{name: "unusable-sha256.knot.", server: knot, signing: p256, text: mail, digest: dns.SHA1,
+			ds: both(func(_, other *dns.DS) {
+				other.DigestType, other.Digest, other.Algorithm = dns.SHA256, strings.Repeat("00", 32), 23
+			})},
 		at("rsa-512.nsd.", signing{with: ldnsSigner, algorithm: "RSASHA256", bits: 512}, mail, nil),
 		at("rsa-4096.bind.", signing{with: bindSigner, algorithm: "RSASHA256", bits: 4096}, mail, nil),
 		at("exponent.bind.", ofExponent(1<<32+1), mail, nil),
@@ -197,8 +202,8 @@ func renumbered(name string, algorithm uint8) *zone {
 	})
 }
 
-// twin is a key with the tag of another, as the tag is a sum of which two parts change places; what is public of it is no point on
-// the curve.
+// twin is a key with the tag of another, as the tag is a sum of which two parts change places; what is public of it is
+// no point on the curve.
 func twin(key *dns.DNSKEY) *dns.DNSKEY {
 	raw, err := base64.StdEncoding.DecodeString(key.PublicKey)
 	if err != nil {
@@ -216,7 +221,8 @@ func twin(key *dns.DNSKEY) *dns.DNSKEY {
 	}
 }
 
-// offCurveBeside adds the twin of the zone-signing key, which verifies nothing but is tried for all that is signed (V-24, V-44).
+// offCurveBeside adds the twin of the zone-signing key, which verifies nothing but is tried for all that is signed
+// (V-24, V-44).
 func offCurveBeside(z *contents) {
 	if key, _ := z.key(dns.ZONE); key != nil {
 		z.rrs = append(z.rrs, twin(key))
@@ -327,8 +333,8 @@ func nsec3Of(name string, change func(*dns.NSEC3)) fault {
 	}
 }
 
-// behindLast is a label for a name whose hash is behind all in the chain of a zone that is hashed and has mail: only the record
-// that wraps around covers it (V-63).
+// behindLast is a label for a name whose hash is behind all in the chain of a zone that is hashed and has mail: only
+// the record that wraps around covers it (V-63).
 func behindLast(zone string) string {
 	hash := func(name string) string { return dns.HashName(name+zone, dns.SHA1, 0, "") }
 	last := slices.Max([]string{hash(""), hash("ns."), hash("mx."), hash("_tcp.mx."), hash("_25._tcp.mx.")})
@@ -348,7 +354,8 @@ func brokenHashes() []*zone {
 		at("no-nsec3.bind.", hashed, full, withoutNSEC3("mx")),
 		at("no-nsec3.nsd.", hashed, full, withoutNSEC3("mx")),
 		at("no-nsec3.knot.", hashed, full, withoutNSEC3("mx")),
-		at("wrong-nsec3.nsd.", hashed, full, func(z *contents) { z.signatures(z.nsec3(z.at("mx")).Hdr.Name, dns.TypeNSEC3, corrupt) }),
+		at("wrong-nsec3.nsd.", hashed, full,
+			func(z *contents) { z.signatures(z.nsec3(z.at("mx")).Hdr.Name, dns.TypeNSEC3, corrupt) }),
 		at("claims3.nsd.", hashed, full, nsec3Of("mx", func(rr *dns.NSEC3) {
 			rr.TypeBitMap = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeRRSIG}
 		})),

@@ -114,7 +114,8 @@ func questions() []question {
 		all = append(all, orderQuestions(zone)...)
 	}
 	for _, more := range [][]question{
-		signatureQuestions, keyQuestions, denialQuestions, hashQuestions, aliasQuestions(), oddQuestions, lieQuestions, mannerQuestions,
+		signatureQuestions, keyQuestions, denialQuestions, hashQuestions, aliasQuestions(), oddQuestions,
+		lieQuestions, mannerQuestions,
 	} {
 		all = append(all, more...)
 	}
@@ -142,8 +143,8 @@ func rootQuestions() []question {
 	}
 }
 
-// goodQuestions are those for every kind of proof in its good form. Opt-out makes what rests on its gaps Insecure (V-51).
-// ldns gives unsigned delegations their NSEC3 all the same.
+// goodQuestions are those for every kind of proof in its good form. Opt-out makes what rests on its gaps Insecure
+// (V-51). ldns gives unsigned delegations their NSEC3 all the same.
 func goodQuestions(zone string, s signing) []question {
 	gap, cut, noName, unproven := secure, secure, absent, proofless
 	if s.optOut {

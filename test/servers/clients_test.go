@@ -29,7 +29,8 @@ var clientQuestions = []struct {
 	{"ds-without-key.nsd.", "MX", "resolution failed: ", noKey},
 }
 
-// TestClients: delv finds in danelaw's replies what it needs for the same verdict (V-76), and drill reads them as dig does, over TCP.
+// TestClients: delv finds in danelaw's replies what it needs for the same verdict (V-76), and drill reads them as dig
+// does, over TCP.
 func TestClients(t *testing.T) {
 	suite.Needs(t)
 	planted := grown(t)

@@ -44,7 +44,8 @@ func (z *contents) String() string {
 	slices.SortStableFunc(z.rrs, func(a, b dns.RR) int { return rank(a) - rank(b) })
 	var text strings.Builder
 	for _, rr := range z.rrs {
-		fmt.Fprintln(&text, strings.Replace(rr.String(), "\tCLASS1\t", "\tIN\t", 1)) // of unknown types; Knot knows no CLASS1
+		// of unknown types; Knot knows no CLASS1
+		fmt.Fprintln(&text, strings.Replace(rr.String(), "\tCLASS1\t", "\tIN\t", 1))
 	}
 	return text.String()
 }
@@ -151,7 +152,8 @@ func (z *contents) private(key *dns.DNSKEY) crypto.Signer {
 	return signer
 }
 
-// sign replaces the signatures over an RRset by one of the zone-signing key, which change may have made wrong beforehand.
+// sign replaces the signatures over an RRset by one of the zone-signing key, which change may have made wrong
+// beforehand.
 func (z *contents) sign(owner string, t uint16, change func(*dns.RRSIG)) {
 	rrs := z.records(owner, t)
 	flags := uint16(dns.ZONE)
@@ -164,8 +166,9 @@ func (z *contents) sign(owner string, t uint16, change func(*dns.RRSIG)) {
 	}
 	now := time.Now()
 	sig := &dns.RRSIG{
-		Hdr: dns.RR_Header{Ttl: rrs[0].Header().Ttl}, Algorithm: key.Algorithm, KeyTag: key.KeyTag(), SignerName: key.Hdr.Name,
-		Inception: uint32(now.Add(-time.Hour).Unix()), Expiration: uint32(now.Add(validity).Unix()),
+		Hdr: dns.RR_Header{Ttl: rrs[0].Header().Ttl}, Algorithm: key.Algorithm, KeyTag: key.KeyTag(),
+		SignerName: key.Hdr.Name,
+		Inception:  uint32(now.Add(-time.Hour).Unix()), Expiration: uint32(now.Add(validity).Unix()),
 	}
 	if change != nil {
 		change(sig)

@@ -66,8 +66,8 @@ func (e explained) covers(d difference) bool {
 		e.verdict == d.verdict
 }
 
-// review complains of answers of danelaw that are wrong, of differences that nobody has explained, and of explanations of what is no
-// longer so. The questions concerned are those that stay open.
+// review complains of answers of danelaw that are wrong, of differences that nobody has explained, and of explanations
+// of what is no longer so. The questions concerned are those that stay open.
 func (tr *trial) review(known []explained, rows []row) {
 	tr.open, tr.complaints = nil, nil
 	for _, r := range rows {
@@ -79,7 +79,8 @@ func (tr *trial) review(known []explained, rows []row) {
 	}
 	for _, e := range known {
 		for _, oracle := range tr.outdated(e) {
-			tr.complaints = append(tr.complaints, fmt.Sprintf("no longer so: | %s | %s | %s | %s |", e.question, oracle, tr.upstream, e.verdict))
+			tr.complaints = append(tr.complaints, fmt.Sprintf("no longer so: | %s | %s | %s | %s |", e.question, oracle,
+				tr.upstream, e.verdict))
 			tr.reopen(e.question)
 		}
 	}
@@ -92,7 +93,8 @@ func (r *row) review(known []explained) (complaints []string) {
 	}
 	for _, d := range r.differences {
 		if !slices.ContainsFunc(known, func(e explained) bool { return e.covers(d) }) {
-			complaints = append(complaints, fmt.Sprintf("not in DISAGREEMENTS.md: | %s | %s | %s | %s |", d.question, d.oracle, d.upstream, d.verdict))
+			complaints = append(complaints, fmt.Sprintf("not in DISAGREEMENTS.md: | %s | %s | %s | %s |", d.question,
+				d.oracle, d.upstream, d.verdict))
 		}
 	}
 	return complaints

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// with makes a question one that is asked with options of dig. What is wanted then is the form of the reply, of danelaw alone: others
-// differ there, as they may.
+// with makes a question one that is asked with options of dig. What is wanted then is the form of the reply, of danelaw
+// alone: others differ there, as they may.
 func (q question) with(options ...string) question {
 	q.options = options
 	return q
@@ -31,7 +31,8 @@ var mannerQuestions = []question{
 	ask("V-76", "nothing.expired.bind.", "MX", "NXDOMAIN cd do NSEC RRSIG SOA EDE 7").with("+dnssec", "+cdflag"),
 	ask("V-77", "localhost.", "A", "NOERROR do A").with("+dnssec"),
 	ask("V-77", "_25._tcp.mx.large.knot.", "TLSA", "NOERROR tc").with("+adflag", "+noedns", "+ignore"),
-	ask("V-77", "mx.no-soa.lie.", "AAAA", "NOERROR ad").with("+adflag").behind("SERVFAIL EDE 22", "bind", "bind-validating"),
+	ask("V-77", "mx.no-soa.lie.", "AAAA", "NOERROR ad").with("+adflag").behind("SERVFAIL EDE 22",
+		"bind", "bind-validating"),
 	ask("V-78", "p256.bind.", "MX", "NOERROR do MX RRSIG").with("+dnssec", "-b", stranger),
 	ask("V-78", "p256.bind.", "MX", "NOERROR MX").with("+adflag", "-b", stranger),
 	ask("V-15", "p256.bind.", "MX", "REFUSED").with("+adflag", "-c", "CH"),

@@ -39,7 +39,8 @@ func (r resolver) run(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := map[string]func(*testing.T, string) []string{
-		"unbound": r.unbound, "bind": r.bind, "knot": r.knot, "pdns": r.pdns, "dnsmasq": r.dnsmasq, "forward": r.forward,
+		"unbound": r.unbound, "bind": r.bind, "knot": r.knot, "pdns": r.pdns, "dnsmasq": r.dnsmasq,
+		"forward": r.forward,
 	}[r.kind]
 	namespace.Start(t, fmt.Sprintf("%+v", r), directory, config(t, directory)...)
 	await(t, r.address, ".", dns.TypeNS)
@@ -75,7 +76,8 @@ func (r resolver) unbound(t *testing.T, directory string) []string {
 	infra-host-ttl: 1
 `, r.address, directory, suite.Dir("root.hints"))
 	if r.validate {
-		config += fmt.Sprintf("	module-config: \"validator iterator\"\n	trust-anchor-file: %q\n", r.anchors.as("ds"))
+		config += fmt.Sprintf("	module-config: \"validator iterator\"\n	trust-anchor-file: %q\n",
+			r.anchors.as("ds"))
 	} else {
 		config += "	module-config: \"iterator\"\n"
 	}
@@ -158,7 +160,8 @@ loglevel=3
 
 func (r resolver) dnsmasq(*testing.T, string) []string {
 	return []string{
-		"dnsmasq", "-k", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--bind-interfaces", "--port=53",
+		"dnsmasq", "-k", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--user=root",
+		"--bind-interfaces", "--port=53",
 		"--log-facility=-", "--pid-file=", "--listen-address=" + r.address, "--server=" + r.to,
 	}
 }
@@ -175,7 +178,8 @@ var stranger = dead.address()
 // runDanelaw starts danelaw in front of an upstream.
 func runDanelaw(t *testing.T, address, upstream string, a anchors) {
 	directory := suite.Dir(place(t), address)
-	namespace.Start(t, "danelaw", directory, suite.Danelaw(), "-conf", write(t, directory, "Corefile", fmt.Sprintf(`.:53 {
+	namespace.Start(t, "danelaw", directory, suite.Danelaw(), "-conf", write(t, directory, "Corefile",
+		fmt.Sprintf(`.:53 {
 	bind %s
 	danelaw {
 		upstream . %s
@@ -197,7 +201,8 @@ func (a anchors) write(t *testing.T, keys ...*dns.DNSKEY) {
 		rdata := strings.Join(strings.Fields(key.ToDS(dns.SHA256).String())[4:], " ")
 		fmt.Fprintf(&ds, "%s IN DS %s\n", key.Hdr.Name, rdata)
 		fmt.Fprintf(&kresd, "trust_anchors.add('%s')\n", key)
-		fmt.Fprintf(&static, "trust-anchors { %s static-key %d %d %d %q; };\n", key.Hdr.Name, key.Flags, key.Protocol, key.Algorithm,
+		fmt.Fprintf(&static, "trust-anchors { %s static-key %d %d %d %q; };\n", key.Hdr.Name, key.Flags,
+			key.Protocol, key.Algorithm,
 			key.PublicKey)
 		fmt.Fprintf(&pdns, "addTA('%s', %q)\n", key.Hdr.Name, rdata)
 	}

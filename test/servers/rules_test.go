@@ -17,7 +17,8 @@ var elsewhere = map[string]string{
 	"V-33": "plugin/upstream TestUnpackLeavesOut", // resolvers do not hand on records that they cannot read
 }
 
-// TestRules: each rule of validation has a case, or a test that is named above; and no case is of a rule that there is not.
+// TestRules: each rule of validation has a case, or a test that is named above; and no case is of a rule that there is
+// not.
 func TestRules(t *testing.T) {
 	shown := map[string]bool{}
 	for _, q := range slices.Concat(questions(), anchorQuestions) {

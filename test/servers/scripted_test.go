@@ -15,8 +15,8 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// The scripted server has the faults that no zone file can carry: those of replies. Its zones hang below lie., signed with NSEC,
-// and lie3., with NSEC3.
+// The scripted server has the faults that no zone file can carry: those of replies. Its zones hang below lie., signed
+// with NSEC, and lie3., with NSEC3.
 
 // spoiler changes a reply before it is sent.
 type spoiler func(q dns.Question, m *dns.Msg) *dns.Msg
@@ -77,7 +77,8 @@ func denies(f func(z *zones.Zone, q dns.Question, m *dns.Msg)) zones.Fault {
 	}}
 }
 
-// infrastructure says that q is what resolvers ask of their own accord: with a fault in that they would not find the zone.
+// infrastructure says that q is what resolvers ask of their own accord: with a fault in that they would not find the
+// zone.
 func infrastructure(z *zones.Zone, q dns.Question) bool {
 	name := dns.CanonicalName(q.Name)
 	return name == z.Name || name == "ns."+z.Name
@@ -92,7 +93,9 @@ func drop(m *dns.Msg, i int) {
 		}
 	}
 	if i < len(owners) {
-		m.Ns = slices.DeleteFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Name == owners[i] && covers(rr) != dns.TypeSOA })
+		m.Ns = slices.DeleteFunc(m.Ns, func(rr dns.RR) bool {
+			return rr.Header().Name == owners[i] && covers(rr) != dns.TypeSOA
+		})
 	}
 }
 
@@ -184,7 +187,8 @@ func other(z *zones.Zone, hash *zones.NSEC3) *zones.Zone {
 		panic(err) // it was parsed before
 	}
 	now := time.Now().Add(-time.Hour)
-	if err := twin.Sign(zones.Config{NSEC3: hash, Keys: z.Keys, Inception: now, Expiration: now.Add(validity)}); err != nil {
+	if err := twin.Sign(zones.Config{NSEC3: hash, Keys: z.Keys, Inception: now,
+		Expiration: now.Add(validity)}); err != nil {
 		panic(err)
 	}
 	return twin
@@ -372,10 +376,13 @@ type lie struct {
 // lieTable are the zones of the scripted server, which the questions in lieQuestions name.
 var lieTable = []lie{
 	{name: "honest.lie."}, {name: "honest.lie3."},
-	{name: "parent-proof.lie.", fault: zones.Fault{Parent: fromParent}}, {name: "parent-proof.lie3.", fault: zones.Fault{Parent: fromParent}},
-	{name: "child-proof.lie.", fault: zones.Fault{Parent: fromChild}}, {name: "child-proof.lie3.", fault: zones.Fault{Parent: fromChild}},
+	{name: "parent-proof.lie.", fault: zones.Fault{Parent: fromParent}},
+	{name: "parent-proof.lie3.", fault: zones.Fault{Parent: fromParent}},
+	{name: "child-proof.lie.", fault: zones.Fault{Parent: fromChild}},
+	{name: "child-proof.lie3.", fault: zones.Fault{Parent: fromChild}},
 	{name: "half0.lie.", fault: dropping(0)}, {name: "half1.lie.", fault: dropping(1)},
-	{name: "half0.lie3.", fault: dropping(0)}, {name: "half1.lie3.", fault: dropping(1)}, {name: "half2.lie3.", fault: dropping(2)},
+	{name: "half0.lie3.", fault: dropping(0)}, {name: "half1.lie3.", fault: dropping(1)},
+	{name: "half2.lie3.", fault: dropping(2)},
 	{name: "single.lie3.", text: alone},
 	{name: "single-short.lie3.", text: alone, fault: resigned(func(rr dns.RR) {
 		n := rr.(*dns.NSEC3)
@@ -393,25 +400,43 @@ var lieTable = []lie{
 	{name: "left-to-right.lie.", fault: replayed("oe")},
 	{name: "by-case.lie.", fault: replayed("a0")},
 	{name: "replayed.lie.", fault: replayed("zzz")}, {name: "replayed.lie3.", fault: replayed("zzz")},
-	{name: "no-proof.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = only(m.Ns, dns.TypeSOA) })},
-	{name: "no-proof.lie3.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = only(m.Ns, dns.TypeSOA) })},
-	{name: "no-soa.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = only(m.Ns, dns.TypeNSEC) })},
-	{name: "bad-soa.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { badSignatures(m.Ns, dns.TypeSOA) })},
-	{name: "bad-soa.lie3.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { badSignatures(m.Ns, dns.TypeSOA) })},
+	{name: "no-proof.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question,
+		m *dns.Msg) {
+		m.Ns = only(m.Ns, dns.TypeSOA)
+	})},
+	{name: "no-proof.lie3.", fault: denies(func(_ *zones.Zone, _ dns.Question,
+		m *dns.Msg) {
+		m.Ns = only(m.Ns, dns.TypeSOA)
+	})},
+	{name: "no-soa.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question,
+		m *dns.Msg) {
+		m.Ns = only(m.Ns, dns.TypeNSEC)
+	})},
+	{name: "bad-soa.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question,
+		m *dns.Msg) {
+		badSignatures(m.Ns, dns.TypeSOA)
+	})},
+	{name: "bad-soa.lie3.", fault: denies(func(_ *zones.Zone, _ dns.Question,
+		m *dns.Msg) {
+		badSignatures(m.Ns, dns.TypeSOA)
+	})},
 	{name: "nothing-at-all.lie.", fault: denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = nil })},
-	{name: "name-error.lie.", fault: rcode(dns.RcodeNameError)}, {name: "name-error.lie3.", fault: rcode(dns.RcodeNameError)},
+	{name: "name-error.lie.", fault: rcode(dns.RcodeNameError)},
+	{name: "name-error.lie3.", fault: rcode(dns.RcodeNameError)},
 	{name: "no-error.lie.", fault: rcode(dns.RcodeSuccess)}, {name: "no-error.lie3.", fault: rcode(dns.RcodeSuccess)},
 	{name: "compact.lie.", config: func(c *zones.Config) { c.Compact = true }},
 	{name: "compact-error.lie.", config: func(c *zones.Config) { c.Compact = true }, fault: denies(
 		func(_ *zones.Zone, _ dns.Question, m *dns.Msg) {
-			if strings.Contains(m.Ns[len(m.Ns)-2].String(), "TYPE128") || strings.Contains(m.Ns[len(m.Ns)-2].String(), "NXNAME") {
+			if strings.Contains(m.Ns[len(m.Ns)-2].String(), "TYPE128") ||
+				strings.Contains(m.Ns[len(m.Ns)-2].String(), "NXNAME") {
 				m.Rcode = dns.RcodeNameError
 			}
 		})},
 	{name: "unknown-hash.lie3.", fault: resigned(func(rr dns.RR) { rr.(*dns.NSEC3).Hash = 2 })},
 	{name: "unknown-flag.lie3.", fault: resigned(func(rr dns.RR) { rr.(*dns.NSEC3).Flags = 2 })},
 	{name: "next-outside.lie.", fault: resigned(func(rr dns.RR) { rr.(*dns.NSEC).NextDomain = "zzz.lie." })},
-	{name: "hidden-dname.lie.", fault: zones.Fault{Zone: hideDNAME}}, {name: "hidden-dname.lie3.", fault: zones.Fault{Zone: hideDNAME}},
+	{name: "hidden-dname.lie.", fault: zones.Fault{Zone: hideDNAME}},
+	{name: "hidden-dname.lie3.", fault: zones.Fault{Zone: hideDNAME}},
 	{name: "expanded-nsec.lie.", fault: denies(expandNSEC)},
 	{name: "mixed-kinds.lie3.", fault: mixed(nil, 1, 0)},
 	{name: "both-kinds.lie3.", fault: mixed(nil, 9, 9)},
@@ -428,22 +453,31 @@ var lieTable = []lie{
 	{name: "wildcard-unproven.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = nil })},
 	{name: "wildcard-unproven.lie3.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = nil })},
 	{name: "garbage.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { garbage(m) })},
-	{name: "garbage-unproven.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { garbage(m); m.Ns = nil })},
-	{name: "stripped.lie.", fault: zones.Faults["stripped-signatures"]}, {name: "stripped.lie3.", fault: zones.Faults["stripped-signatures"]},
+	{name: "garbage-unproven.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question,
+		m *dns.Msg) {
+		garbage(m)
+		m.Ns = nil
+	})},
+	{name: "stripped.lie.", fault: zones.Faults["stripped-signatures"]},
+	{name: "stripped.lie3.", fault: zones.Faults["stripped-signatures"]},
 	{name: "stripped-answer.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) {
 		m.Answer = slices.DeleteFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG })
 	})},
 	{name: "one-more.lie.", fault: answers(func(_ *zones.Zone, q dns.Question, m *dns.Msg) {
 		m.Answer = append(m.Answer, record(fmt.Sprintf("%s 3600 A 192.0.2.66", q.Name)))
 	})},
-	{name: "twice.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Answer = append(m.Answer, m.Answer...) })},
+	{name: "twice.lie.", fault: answers(func(_ *zones.Zone, _ dns.Question,
+		m *dns.Msg) {
+		m.Answer = append(m.Answer, m.Answer...)
+	})},
 	{name: "reversed.lie.", fault: spoils(func(_ dns.Question, m *dns.Msg) *dns.Msg {
 		slices.Reverse(m.Answer)
 		slices.Reverse(m.Ns)
 		return m
 	})},
 	{name: "junk.lie.", fault: answers(func(z *zones.Zone, _ dns.Question, m *dns.Msg) {
-		m.Ns = append(m.Ns, record(fmt.Sprintf("%s 3600 NS ns.%[1]s", z.Name)), record(fmt.Sprintf("%s 3600 TXT junk", z.Name)))
+		m.Ns = append(m.Ns, record(fmt.Sprintf("%s 3600 NS ns.%[1]s", z.Name)),
+			record(fmt.Sprintf("%s 3600 TXT junk", z.Name)))
 		m.Extra = append(m.Extra, record(fmt.Sprintf("ns.%s 3600 A %s", z.Name, scripted.address())))
 	})},
 	{name: "two-aliases.lie.", fault: answers(func(z *zones.Zone, q dns.Question, m *dns.Msg) {
@@ -462,9 +496,12 @@ var lieTable = []lie{
 	{name: "no-zone-key.lie.", fault: zones.Faults["no-zone-key-bit"]},
 	{name: "revoked.lie.", config: func(c *zones.Config) { c.Flags = dns.ZONE | dns.SEP | dns.REVOKE }},
 	{name: "no-sep.lie.", config: func(c *zones.Config) { c.Flags = dns.ZONE }},
-	{name: "stripped-ds.lie.", fault: zones.Faults["stripped-ds"]}, {name: "stripped-ds.lie3.", fault: zones.Faults["stripped-ds"]},
-	{name: "collated.lie.", config: func(c *zones.Config) { c.Unsigned = true }, fault: zones.Faults["collated-denial"]},
-	{name: "collated.lie3.", config: func(c *zones.Config) { c.Unsigned = true }, fault: zones.Faults["collated-denial"]},
+	{name: "stripped-ds.lie.", fault: zones.Faults["stripped-ds"]},
+	{name: "stripped-ds.lie3.", fault: zones.Faults["stripped-ds"]},
+	{name: "collated.lie.", config: func(c *zones.Config) { c.Unsigned = true },
+		fault: zones.Faults["collated-denial"]},
+	{name: "collated.lie3.", config: func(c *zones.Config) { c.Unsigned = true },
+		fault: zones.Faults["collated-denial"]},
 	{name: "servfail.lie.", fault: zones.Faults["tlsa-servfail"]},
 }
 
@@ -495,7 +532,8 @@ var lieQuestions = []question{
 	ask("V-7", "mx.two-zones-above.lie.", "A", secure),
 	ask("V-7", "mx.two-zones-wrong.lie.", "A", bogus),
 	// Upstreams that do not validate keep what came first, unless they happened to ask twice.
-	ask("V-14 V-73", "mx.heals.lie.", "A", either(bogus, secure)).behind(secure, "unbound-validating", "bind-validating"),
+	ask("V-14 V-73", "mx.heals.lie.", "A", either(bogus, secure)).behind(secure,
+		"unbound-validating", "bind-validating"),
 	ask("V-31", "oe.zz.left-to-right.lie.", "A", noDenial),
 	ask("V-31", "Zlast.by-case.lie.", "A", noDenial),
 	ask("V-46", "mx.replayed.lie.", "AAAA", noDenial),
@@ -544,7 +582,8 @@ var lieQuestions = []question{
 	ask("V-30 V-66", "mx.old.reversed.lie.", "A", secure),
 	ask("V-47 L-3", "nothing.reversed.lie.", "A", absent),
 	ask("V-72", "mx.junk.lie.", "A", secure),
-	ask("V-67", "alias.two-aliases.lie.", "A", either(bogus, noSig)).behind(refused, "bind", "bind-validating").behind(failed, "pdns").
+	ask("V-67", "alias.two-aliases.lie.", "A", either(bogus, noSig)).behind(refused, "bind",
+		"bind-validating").behind(failed, "pdns").
 		behind(either(either(bogus, noSig), secure), kresd), // which may leave out one of them
 	ask("V-66", "mx.old.wrong-cname.lie.", "A", secure),
 	ask("V-66", "mx.old.no-cname.lie.", "A", secure),

@@ -131,9 +131,11 @@ func (s signing) writeRSA(z *zone, flags uint16) error {
 		return err
 	}
 	file := filepath.Join(z.dir, fmt.Sprintf("K%s+%03d+%05d", z.name, key.DNSKEY.Algorithm, key.DNSKEY.KeyTag()))
-	text := key.DNSKEY.PrivateKeyString(private) + "Publish: 20260101000000\nActivate: 20260101000000\n" // else it signs nothing
+	// else it signs nothing
+	text := key.DNSKEY.PrivateKeyString(private) + "Publish: 20260101000000\nActivate: 20260101000000\n"
 	return errors.Join(
-		os.WriteFile(file+".key", []byte(key.DNSKEY.String()+"\n"), 0o644), os.WriteFile(file+".private", []byte(text), 0o600))
+		os.WriteFile(file+".key", []byte(key.DNSKEY.String()+"\n"), 0o644),
+		os.WriteFile(file+".private", []byte(text), 0o600))
 }
 
 // rsaKey makes a key of 1024 bits.

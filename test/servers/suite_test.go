@@ -70,8 +70,9 @@ type row struct {
 	differences []difference
 }
 
-// tries is how often a question is asked before its answer counts as wrong, each time of servers that have just been started: others
-// keep what they have seen, and on a busy machine datagrams are late. What is wrong with danelaw is wrong each time.
+// tries is how often a question is asked before its answer counts as wrong, each time of servers that have just been
+// started: others keep what they have seen, and on a busy machine datagrams are late. What is wrong with danelaw is
+// wrong each time.
 const tries = 3
 
 // trial is what is asked behind one upstream.
@@ -95,7 +96,8 @@ func verdicts(t *testing.T, tr trial, upstream resolver) {
 			upstream.run(t)
 			runDanelaw(t, product, upstream.address, tr.anchors)
 			for i, kind := range oracles {
-				resolver{kind: kind, validate: true, to: upstream.address, address: oracle(i), anchors: tr.anchors}.run(t)
+				resolver{kind: kind, validate: true, to: upstream.address, address: oracle(i),
+					anchors: tr.anchors}.run(t)
 			}
 			relapse()
 			tr.ask(t)
@@ -169,8 +171,8 @@ func judgeManners(upstream string, q question, out string) row {
 // seen is the verdict of an outcome as it can be seen: nobody can tell Indeterminate from Bogus.
 func seen(o outcome) string { return strings.Replace(o.verdict(), "Indeterminate", "Bogus", 1) }
 
-// meets says whether an outcome is one of those wanted. Where none is named the Extended DNS Error is left open, and so it is of
-// failures that need not be exact.
+// meets says whether an outcome is one of those wanted. Where none is named the Extended DNS Error is left open, and so
+// it is of failures that need not be exact.
 func (o outcome) meets(want outcome) bool {
 	return slices.ContainsFunc(strings.Split(string(want), " or "), func(one string) bool {
 		if seen(o) != seen(outcome(one)) {
@@ -187,8 +189,8 @@ var (
 	ede    = regexp.MustCompile(`(?m)^; EDE: (\d+)`)
 )
 
-// faultOf returns the code of the first Extended DNS Error that dig prints; "" if there is none, or it says only that nobody was asked
-// (29), which depends on what was asked before (C-9).
+// faultOf returns the code of the first Extended DNS Error that dig prints; "" if there is none, or it says only that
+// nobody was asked (29), which depends on what was asked before (C-9).
 func faultOf(out string) string {
 	for _, code := range ede.FindAllStringSubmatch(out, -1) {
 		if code[1] != "29" {
@@ -211,7 +213,8 @@ func digs(t *testing.T, address string, q question) (outcome, string) {
 	if options == nil {
 		options = []string{"+dnssec"}
 	}
-	line := slices.Concat(options, []string{"@" + address, "+tries=1", "+timeout=8", q.name, fmt.Sprint("TYPE", q.qtype)})
+	line := slices.Concat(options, []string{"@" + address, "+tries=1", "+timeout=8", q.name,
+		fmt.Sprint("TYPE", q.qtype)})
 	out, err := exec.CommandContext(t.Context(), "dig", line...).CombinedOutput()
 	rcode := status.FindSubmatch(out)
 	if err != nil || rcode == nil {

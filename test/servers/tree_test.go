@@ -83,7 +83,8 @@ var styles = []struct {
 	{"salt.nsd.", signing{with: ldnsSigner, algorithm: "ECDSAP256SHA256", nsec3: true, iterations: 5, salt: "beef"}},
 	{"ed448.nsd.", ed448},
 	{"optout.nsd.", signing{with: knotSigner, algorithm: "ECDSAP256SHA256", nsec3: true, optOut: true}},
-	{"p384-nsec3.knot.", signing{with: knotSigner, algorithm: "ECDSAP384SHA384", nsec3: true, iterations: 1, salt: "00000000"}},
+	{"p384-nsec3.knot.", signing{with: knotSigner, algorithm: "ECDSAP384SHA384", nsec3: true,
+		iterations: 1, salt: "00000000"}},
 	{"ed448-nsec3.knot.", signing{with: ldnsSigner, algorithm: "ED448", nsec3: true}},
 	{"rsa.knot.", signing{with: knotSigner, algorithm: "RSASHA256"}},
 	{"optout.knot.", optOut},
@@ -101,10 +102,13 @@ func operator(name string) server {
 // planted is all zones that real servers serve; the root delegates to the scripted one too, with the anchors given.
 func planted(anchors []*dns.DS) []*zone {
 	zones := []*zone{
-		{name: ".", server: bind, signing: signing{with: bindSigner, algorithm: "RSASHA256", bits: 2048}, text: delegations(anchors)},
+		{name: ".", server: bind, signing: signing{with: bindSigner, algorithm: "RSASHA256", bits: 2048},
+			text: delegations(anchors)},
 		{name: "bind.", server: bind, signing: p256},
-		{name: "nsd.", server: nsd, signing: signing{with: ldnsSigner, algorithm: "RSASHA256", bits: 2048, nsec3: true}},
-		{name: "knot.", server: knot, signing: signing{with: knotSigner, algorithm: "ECDSAP256SHA256", nsec3: true, iterations: 2, salt: "0000"}},
+		{name: "nsd.", server: nsd, signing: signing{with: ldnsSigner, algorithm: "RSASHA256",
+			bits: 2048, nsec3: true}},
+		{name: "knot.", server: knot, signing: signing{with: knotSigner, algorithm: "ECDSAP256SHA256", nsec3: true,
+			iterations: 2, salt: "0000"}},
 		{name: "com.", server: nsd, signing: optOut, text: registry(2000)},
 		{name: "plain.", server: bind, signing: none},
 	}

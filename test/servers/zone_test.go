@@ -150,8 +150,8 @@ func (tr tree) above(name string) *zone {
 	}
 }
 
-// host is the name of the server of z. Most zones take the one of their operator, as most do: the Knot Resolver finds none with a
-// name below a cut that it has passed without a referral, which is so if one server has both sides.
+// host is the name of the server of z. Most zones take the one of their operator, as most do: the Knot Resolver finds
+// none with a name below a cut that it has passed without a referral, which is so if one server has both sides.
 func (z *zone) host() string {
 	if host := z.server.host(); host != "" && dns.CountLabel(z.name) > 1 {
 		return host

@@ -19,8 +19,8 @@ import (
 // patience is how long it may take to answer on a busy machine.
 const patience = time.Minute
 
-// Start runs one until the test ends, with a trust anchor for the root and further lines of its configuration. It returns where it
-// answers.
+// Start runs one until the test ends, with a trust anchor for the root and further lines of its configuration. It
+// returns where it answers.
 func Start(t testing.TB, upstream string, anchor *dns.DS, options ...string) (addr string) {
 	t.Helper()
 	dir, port := t.TempDir(), ports.Closed(t)
@@ -40,7 +40,8 @@ forward-zone:
 	forward-addr: %s
 remote-control:
 	control-enable: no
-`, port, dir, strings.ReplaceAll(anchor.String(), "\t", " "), strings.Join(options, "\n\t"), strings.Replace(upstream, ":", "@", 1))
+`, port, dir, strings.ReplaceAll(anchor.String(), "\t", " "), strings.Join(options, "\n\t"),
+		strings.Replace(upstream, ":", "@", 1))
 	file := filepath.Join(dir, "unbound.conf")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

@@ -19,8 +19,8 @@ func noon() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) }
 // keyTag is that of the only key of a zone.
 func keyTag(t *Tree, name string) uint16 { return t.Zone(name).Keys[0].DNSKEY.KeyTag() }
 
-// TestTree: keys stay when a tree is published again, and go when they are rolled, with the DS above; the upstream shows
-// it at once.
+// TestTree: keys stay when a tree is published again, and go when they are rolled, with the DS above; the upstream
+// shows it at once.
 func TestTree(t *testing.T) {
 	tree := New(noon, Zone("."), Zone("com."), Domain("example.com."))
 	u, before := tree.Upstream(), keyTag(tree, "example.com.")
@@ -83,7 +83,8 @@ func TestUpstream(t *testing.T) {
 		t.Errorf("preferences %d %d %d", first, second, third)
 	}
 	u.Spoil(func(dns.Question, *dns.Msg) *dns.Msg { return nil })
-	if m := ask(); m.Rcode != dns.RcodeServerFailure || u.Reply(new(dns.Msg).SetQuestion(".", dns.TypeNS)).Rcode != dns.RcodeServerFailure {
+	if m := ask(); m.Rcode != dns.RcodeServerFailure ||
+		u.Reply(new(dns.Msg).SetQuestion(".", dns.TypeNS)).Rcode != dns.RcodeServerFailure {
 		t.Errorf("spoilt: %v", m)
 	}
 	if got, want := u.Asked(), []string{"com. MX", "com. MX", ". NS"}; !slices.Equal(got, want) || u.Count(" MX") != 2 {
