@@ -49,7 +49,8 @@ func TestSkippedNowhereInCI(t *testing.T) {
 				return set.MatchString(line) && slices.Contains(strings.Fields(line), "./"+path.Dir(name))
 			})
 			if !runs || !strings.Contains(guide, "`"+v+"=") {
-				t.Errorf("%s is skipped without %s: have .ci/run set it for ./%s, and CONTRIBUTING.md say what it needs",
+				t.Errorf("%s is skipped without %s: have .ci/run set it for ./%s, "+
+					"and CONTRIBUTING.md say what it needs",
 					name, v, path.Dir(name))
 			}
 		}
