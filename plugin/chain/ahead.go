@@ -36,13 +36,13 @@ func (w *Walk) speculate(links []dns.Question) {
 
 // linksToZone lists the links on the way to a zone. Where a reply hints at its cut, that is asked for, with the first one on the
 // way; what lies between, the signer of its DS will tell (V-6a).
-func (w *Walk) linksToZone(zone string) (links []dns.Question) {
-	_, at, ends := w.deepest(zone)
+func (v *view) linksToZone(zone string) (links []dns.Question) {
+	_, at, ends := v.deepest(zone)
 	switch {
 	case ends || at == zone:
 		return nil
-	case w.likelyCut(at, zone) != zone:
-		return w.linksTo(question(zone, dns.TypeA))
+	case v.likelyCut(at, zone) != zone:
+		return v.linksTo(question(zone, dns.TypeA))
 	}
 	for _, cut := range slices.Compact([]string{zone, dnssec.Toward(at, zone)}) {
 		links = append(links, question(cut, dns.TypeDS), question(cut, dns.TypeDNSKEY))
@@ -51,19 +51,19 @@ func (w *Walk) linksToZone(zone string) (links []dns.Question) {
 }
 
 // linksTo lists the links worth asking for.
-func (w *Walk) linksTo(q dns.Question) (links []dns.Question) {
+func (v *view) linksTo(q dns.Question) (links []dns.Question) {
 	name := q.Name
 	if q.Qtype == dns.TypeDS {
 		name = dnssec.Parent(name)
 	}
 	name = withoutUnderscore(name)
-	zone, at, ends := w.deepest(name)
+	zone, at, ends := v.deepest(name)
 	switch {
 	case ends || isReverse(name):
 		return nil
 	case zone == nil:
 		links = append(links, question(at, dns.TypeDNSKEY)) // an anchor whose keys are not known yet
-	case w.chain.Store.signs(zone.Name):
+	case v.chain.Store.signs(zone.Name):
 		return nil
 	}
 	for range cutsAhead {
@@ -78,12 +78,12 @@ func (w *Walk) linksTo(q dns.Question) (links []dns.Question) {
 
 // NoteSigners notes which zones sign names below their apex themselves: cuts are rare there. In registries' zones, where every name
 // is a cut, they have at most one label.
-func (w *Walk) NoteSigners(sets []*dnssec.RRset) {
+func (c *Chain) NoteSigners(sets []*dnssec.RRset) {
 	for _, set := range sets {
 		for _, sig := range set.Sigs {
 			signer := dns.CanonicalName(sig.SignerName)
 			if set.Type != dns.TypeDS && signer != set.Owner && dns.IsSubDomain(signer, set.Owner) && dns.CountLabel(signer) > 1 {
-				w.chain.Store.noteSigner(signer)
+				c.Store.noteSigner(signer)
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,6 +95,39 @@ func TestPanicFailsAlone(t *testing.T) {
 	if p.Zone == nil || !errors.Is(p.Zone.Cause, fetch.ErrPanic) || len(c.building.calls) != 0 {
 		t.Errorf("%+v", p)
 	}
+}
+
+// L-9: what is asked ahead, when nothing is known and when something is: two cuts deep below the deepest zone known, nothing below
+// labels that begin with an underscore, in the reverse trees, in an unsigned zone, and in one that signs names below its apex itself.
+func TestSpeculation(t *testing.T) {
+	c, _ := setup(t)
+	know := func(p Cut) { c.Store.learn(p.Zone.Name, p, noon, time.Hour) }
+	check := func(name string, qtype uint16, want ...string) {
+		t.Helper()
+		var got []string
+		for _, q := range c.newView().linksTo(question(name, qtype)) {
+			got = append(got, fetch.Describe(q))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s %s: asks %v ahead, want %v", name, dns.TypeToString[qtype], got, want)
+		}
+	}
+	com := []string{". DNSKEY", "com. DS", "com. DNSKEY"}
+	example := []string{"example.com. DS", "example.com. DNSKEY"}
+	check("example.com.", dns.TypeMX, slices.Concat(com, example)...)
+	check("a.b.c.example.com.", dns.TypeMX, slices.Concat(com, example)...)
+	check("example.com.", dns.TypeDS, com...)
+	check("_25._tcp.example.com.", dns.TypeTLSA, slices.Concat(com, example)...)
+	check("4.3.2.1.in-addr.arpa.", dns.TypePTR)
+	know(secure("."))
+	know(secure("com."))
+	check("_dmarc.example.com.", dns.TypeTXT, example...)
+	know(Cut{&dnssec.Zone{Name: "insecure.com.", Status: dnssec.Insecure, Until: noon.Add(time.Hour)}})
+	check("mx.insecure.com.", dns.TypeA)
+	know(secure("example.com."))
+	check("mx.example.com.", dns.TypeA, "mx.example.com. DS", "mx.example.com. DNSKEY")
+	c.Store.noteSigner("example.com.")
+	check("other.example.com.", dns.TypeA)
 }
 
 // C-11, L-6a: a link that could not be had is remembered for a second, by those who have time left; a limit is not remembered.

@@ -3,7 +3,6 @@ package chain
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -13,72 +12,93 @@ import (
 )
 
 // Refresh fetches anew what led to owner, whose records do not validate: what was taken from the store, and with own what this
-// walk fetched itself. It reports whether any of it is another now, and At lacks it then (V-14).
+// walk fetched itself. It reports whether any of it is another now; At has it no more then (V-14).
 func (w *Walk) Refresh(ctx context.Context, owner string, own bool) bool {
 	changed := false
-	for _, name := range w.wayTo(owner) {
-		w.mu.Lock()
-		z := w.found[name]
-		w.mu.Unlock()
-		if z != nil && w.newer(ctx, z, name, own) != nil {
-			w.forget(z.Name)
+	for _, name := range w.found.wayTo(owner) {
+		if z := w.found.at(name); z != nil && (refresh{w, own}).zoneOf(ctx, z, name) != nil {
+			w.found.forget(z.Name)
 			changed = true
 		}
 	}
 	return changed
 }
 
-// wayTo returns the names at and above owner for which a Secure zone was found, the deepest first: there the fault is likely, and
-// tries are few.
-func (w *Walk) wayTo(owner string) (names []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for name, z := range w.found {
-		if z.Status == dnssec.Secure && dns.IsSubDomain(name, owner) {
-			names = append(names, name)
-		}
-	}
-	slices.SortFunc(names, func(a, b string) int { return len(b) - len(a) })
-	return names
+// refresh fetches anew what does not let something validate: what the store had, and with own what the walk has fetched itself, and
+// an upstream may hold for long; that only once another upstream's word on what does not validate was no better.
+type refresh struct {
+	walk *Walk
+	own  bool
 }
 
-// forget makes the judge ask again for the names in a zone that is out of date.
-func (w *Walk) forget(zone string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	maps.DeleteFunc(w.found, func(_ string, z *dnssec.Zone) bool { return z.Name == zone })
-}
-
-// newer returns the zone of name if it is another than the one that was taken for it: the keys are others, or there is a cut
-// where there was none. Nil if nothing is newer. What was kept is fetched anew for that; what this walk has fetched itself, and
-// an upstream may hold for long, with own only: once another upstream's word on what does not validate was no better.
-func (w *Walk) newer(ctx context.Context, old *dnssec.Zone, name string, own bool) *dnssec.Zone {
-	zone := cmp.Or(w.refresh(ctx, old, own), old)
+// zoneOf returns the zone of name if it is another than the one that was taken for it: the keys are others, or there is a cut
+// where there was none. Nil if nothing is newer.
+func (r refresh) zoneOf(ctx context.Context, old *dnssec.Zone, name string) *dnssec.Zone {
+	zone := cmp.Or(r.cut(ctx, old), old)
 	if zone.Status == dnssec.Secure {
-		w.recut(ctx, zone, name, own)
+		r.within(ctx, zone, name)
 	}
-	zone = w.ZoneOf(ctx, name)
+	zone = r.walk.ZoneOf(ctx, name)
 	if zone.Status <= dnssec.Bogus || zone.Name == old.Name && sameKeys(zone, old) {
 		return nil
 	}
 	return zone
 }
 
-// refresh returns a newer state of a zone: one that this walk or another has learned meanwhile, or what its links, fetched past
+// cut returns a newer state of a zone: one that this walk or another has learned meanwhile, or what its links, fetched past
 // the store, prove. It returns nil when the zone was refreshed within 30 s, or nothing else came.
-func (w *Walk) refresh(ctx context.Context, old *dnssec.Zone, own bool) *dnssec.Zone {
-	p := w.learnedOf(old.Name)
-	if p == nil || own && same(p, Cut{old}) {
-		above, ok := w.above(ctx, old.Name)
+func (r refresh) cut(ctx context.Context, old *dnssec.Zone) *dnssec.Zone {
+	p := r.walk.learnedOf(old.Name)
+	if p == nil || r.own && same(p, Cut{old}) {
+		above, ok := r.walk.above(ctx, old.Name)
 		if !ok {
 			return nil
 		}
-		p = w.again(ctx, above, old.Name, Cut{old})
+		p = r.place(ctx, above, old.Name, Cut{old})
 	}
 	if cut, ok := p.(Cut); ok && !sameKeys(cut.Zone, old) {
 		return cut.Zone
 	}
 	return nil
+}
+
+// within fetches anew the proofs that there is no cut between a zone and name. When one of them holds no longer, what
+// is known of the names below is forgotten.
+func (r refresh) within(ctx context.Context, zone *dnssec.Zone, name string) {
+	store, now, changed := r.walk.chain.Store, r.walk.chain.Now(), false
+	for at := zone.Name; at != name; {
+		at = dnssec.Toward(at, name)
+		old, ok := store.place(at, now).(Within)
+		if !ok || !r.own && r.walk.learnedOf(at) != nil {
+			continue
+		}
+		if changed {
+			store.records.Remove(at)
+			continue
+		}
+		switch p := r.place(ctx, zone, at, old).(type) {
+		case Cut, Within:
+			changed = !same(p, old)
+		}
+	}
+}
+
+// place fetches the links of name past the store, at most once in 30 s, unless another walk has done so meanwhile. What is kept is
+// replaced only by what validates. An upstream may hold the same old ones, so if nothing has changed another is asked. Nil says
+// that there is nothing new.
+func (r refresh) place(ctx context.Context, above *dnssec.Zone, name string, old Place) Place {
+	store, now := r.walk.chain.Store, r.walk.chain.Now()
+	p := r.walk.joined(ctx, name, func() Place {
+		if p := store.place(name, now); p == nil || !same(p, old) {
+			return p
+		}
+		if !store.mayRefresh(name, now) {
+			return nil
+		}
+		return (&links{walk: r.walk, name: name, above: above, try: 1}).build(ctx, func(p Place) bool { return !same(p, old) })
+	})
+	r.walk.note(name, p)
+	return p
 }
 
 // above returns the zone by which the links of name are judged, nil at an anchor; ok if there is one, or none is needed.
@@ -89,45 +109,6 @@ func (w *Walk) above(ctx context.Context, name string) (z *dnssec.Zone, ok bool)
 	}
 	z = w.ZoneOf(ctx, dnssec.Parent(name))
 	return z, z.Status == dnssec.Secure
-}
-
-// recut fetches anew the proofs that there is no cut between a zone and name. When one of them holds no longer, what
-// is known of the names below is forgotten.
-func (w *Walk) recut(ctx context.Context, zone *dnssec.Zone, name string, own bool) {
-	changed := false
-	for at := zone.Name; at != name; {
-		at = dnssec.Toward(at, name)
-		old, ok := w.chain.Store.place(at, w.chain.Now()).(Within)
-		if !ok || !own && w.learnedOf(at) != nil {
-			continue
-		}
-		if changed {
-			w.chain.Store.records.Remove(at)
-			continue
-		}
-		switch p := w.again(ctx, zone, at, old).(type) {
-		case Cut, Within:
-			changed = !same(p, old)
-		}
-	}
-}
-
-// again fetches the links of name past the store, at most once in 30 s, unless another walk has done so meanwhile. What is kept is
-// replaced only by what validates. An upstream may hold the same old ones, so if nothing has changed another is asked. Nil says
-// that there is nothing new.
-func (w *Walk) again(ctx context.Context, above *dnssec.Zone, name string, old Place) Place {
-	p := w.joined(ctx, name, func() Place {
-		now := w.chain.Now()
-		if p := w.chain.Store.place(name, now); p == nil || !same(p, old) {
-			return p
-		}
-		if !w.chain.Store.mayRefresh(name, now) {
-			return nil
-		}
-		return w.build(ctx, above, name, 1, func(p Place) bool { return !same(p, old) })
-	})
-	w.note(name, p)
-	return p
 }
 
 func sameKeys(a, b *dnssec.Zone) bool {
@@ -152,7 +133,7 @@ func (c *Chain) renew(zone string) {
 		w := c.NewWalk(c.Fetcher.Open(ctx, question(zone, dns.TypeDNSKEY), c.Fetcher.NewBudget()))
 		defer w.rescue(zone, func(Failed) {})
 		if above, ok := w.above(ctx, zone); ok {
-			w.joined(ctx, zone, func() Place { return w.build(ctx, above, zone, 0, anything) })
+			w.joined(ctx, zone, func() Place { return (&links{walk: w, name: zone, above: above}).build(ctx, anything) })
 		}
 	})
 }

@@ -405,38 +405,6 @@ func TestResponseOctets(t *testing.T) {
 	}
 }
 
-// L-9 and the design's bounds of Warm: what is asked ahead, from an empty cache and from a filled one.
-func TestSpeculation(t *testing.T) {
-	r, u, _ := setup(t, nil)
-	check := func(name string, qtype uint16, want ...string) {
-		t.Helper()
-		u.Forget()
-		r.newQuery(t.Context(), question(name, qtype), forClient).walk.Ahead(question(name, qtype))
-		for deadline := time.Now().Add(5 * time.Second); len(u.Asked()) < len(want) && time.Now().Before(deadline); {
-			time.Sleep(time.Millisecond)
-		}
-		time.Sleep(5 * time.Millisecond)
-		if got := u.Asked(); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
-			t.Errorf("%s %s: asks %v ahead, want %v", name, dns.TypeToString[qtype], got, want)
-		}
-	}
-	com := []string{". DNSKEY", "com. DS", "com. DNSKEY"}
-	example := []string{"example.com. DS", "example.com. DNSKEY"}
-	check("example.com.", dns.TypeMX, slices.Concat(com, example)...)
-	check("a.b.c.example.com.", dns.TypeMX, slices.Concat(com, example)...)
-	check("example.com.", dns.TypeDS, com...)
-	check("_25._tcp.example.com.", dns.TypeTLSA, slices.Concat(com, example)...)
-	check("4.3.2.1.in-addr.arpa.", dns.TypePTR)
-	ask(r, "com.", dns.TypeSOA)
-	check("_dmarc.example.com.", dns.TypeTXT, example...)
-	ask(r, "insecure.com.", dns.TypeMX)
-	check("mx.insecure.com.", dns.TypeA)
-	ask(r, "example.com.", dns.TypeMX)
-	check("mx.example.com.", dns.TypeA, "mx.example.com. DS", "mx.example.com. DNSKEY")
-	ask(r, "mx.example.com.", dns.TypeA)
-	check("other.example.com.", dns.TypeA) // the zone is known to sign such names itself
-}
-
 // V-1a, V-12: without an anchor a name is Insecure and costs one question; the closest anchor decides.
 func TestAnchors(t *testing.T) {
 	t.Run("none", func(t *testing.T) {

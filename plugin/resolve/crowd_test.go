@@ -57,37 +57,37 @@ func ended(all []*flight) (n int) {
 // L-13: a zone that fills the table yields to questions of others, however young its own are and whichever half they are in: the ones that
 // have waited the longest while upstreams are silent, the youngest while processors are short. Others do not yield to it.
 func TestCrowdYieldsFirst(t *testing.T) {
-	for _, laboured := range []bool{false, true} {
+	for _, short := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			table := newTable(40, 10)
 			quiet := fill(t, table, "mail.example.", 4)
 			crowd := fill(t, table, "flood.example.", 36)
-			table.laboured = func() bool { return laboured }
-			limit := map[bool]dnssec.LimitError{false: "in_flight", true: errProcessors}[laboured]
-			if laboured {
+			table.short = func() bool { return short }
+			limit := map[bool]dnssec.LimitError{false: "in_flight", true: errProcessors}[short]
+			if short {
 				time.Sleep(behindAfter)
 			}
 			if _, _, no := table.join(named("one more"), "", of("flood.example.")); no == nil || no.limit != limit {
-				t.Errorf("laboured %v: the zone that fills the table got one place more: %v", laboured, no)
+				t.Errorf("short %v: the zone that fills the table got one place more: %v", short, no)
 			}
 			late := fill(t, table, "late.example.", 5)
 			if ended(quiet) != 0 || ended(late) != 0 || ended(crowd) != 5 {
-				t.Errorf("laboured %v: %d, %d and %d of the crowd were put out", laboured, ended(quiet), ended(late), ended(crowd))
+				t.Errorf("short %v: %d, %d and %d of the crowd were put out", short, ended(quiet), ended(late), ended(crowd))
 			}
 			yielded := crowd[:5]
-			if laboured {
+			if short {
 				yielded = crowd[31:]
 			}
 			if ended(yielded) != 5 {
-				t.Errorf("laboured %v: others than the five expected were put out", laboured)
+				t.Errorf("short %v: others than the five expected were put out", short)
 			}
 			time.Sleep(yieldAfter)
 			_, _, no := table.join(named("one more"), "", of("flood.example."))
-			if (no == nil) == laboured {
-				t.Errorf("laboured %v: an old question yields to one of the crowd: %v", laboured, no == nil)
+			if (no == nil) == short {
+				t.Errorf("short %v: an old question yields to one of the crowd: %v", short, no == nil)
 			}
 			if ended(quiet)+ended(late) > 1 { // the oldest of the yielding half may be anybody's
-				t.Errorf("laboured %v: %d of others were put out", laboured, ended(quiet)+ended(late))
+				t.Errorf("short %v: %d of others were put out", short, ended(quiet)+ended(late))
 			}
 		})
 	}
@@ -200,7 +200,7 @@ func TestProcessorsAreShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		short := false
 		table := newTable(1000, 10)
-		table.laboured = func() bool { return short }
+		table.short = func() bool { return short }
 		all := fill(t, table, "flood.example.", leastCrowd)
 		late, _, _ := table.join(named("late"), "", noZone)
 		table.release(late)

@@ -42,8 +42,7 @@ func (w *query) partOrDenial(ctx context.Context, q dns.Question) part {
 	}
 	asking, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	s := &denialSearch{ctx: ctx, beside: w.r.queryOn(w.account, q, purpose{role: fetch.RoleAnswer, beside: true}),
-		service: service, found: stop, done: make(chan struct{})}
+	s := &denialSearch{ctx: ctx, beside: w.beside(q), service: service, found: stop, done: make(chan struct{})}
 	timer := time.AfterFunc(min(silence, w.r.Timeout/4), s.begin)
 	p := w.part(asking, q, s.begin)
 	timer.Stop()
@@ -109,8 +108,8 @@ func (w *query) look(ctx context.Context, q dns.Question) {
 		return
 	}
 	if _, failed := r.Store.failures.alive(q, r.now()); !failed {
-		sub := r.queryOn(w.account, q, w.why)
-		r.keep(ctx, sub, sub.outcome(ctx))
+		sub := w.beside(q)
+		sub.keep(ctx, sub.outcome(ctx))
 	}
 }
 

@@ -37,19 +37,11 @@ const (
 
 // flight is one client question being worked on, and the clients that wait for it.
 type flight struct {
-	key    cache.Key
-	zone   string // whose names it is counted with
-	client string // who asked it first
-	began  time.Time
+	seat
+	key   cache.Key
+	began time.Time
 	// forNobody: it began ahead of clients, and spends a budget that is not theirs.
 	forNobody bool
-	octets    int64 // what it has taken of the room; under flights.mu, as are the following
-
-	waiting int
-	yields  *list.Element    // its place in flights.yielding; nil if it runs to its end or holds no slot
-	runs    bool             // it holds a slot of the half that runs to its end
-	late    *list.Element    // its place in flights.background
-	beside  [2]*list.Element // its places among those of its zone and of its client; nil if it holds no slot
 
 	done   chan struct{}
 	mu     sync.Mutex
@@ -58,6 +50,18 @@ type flight struct {
 	result *Answer
 
 	overdueTold atomic.Bool // as Answer.told, of those whose time was up
+}
+
+// seat is what a flight takes of the table. It is guarded by flights.mu.
+type seat struct {
+	zone    string           // whose names it is counted with
+	client  string           // who asked it first
+	octets  int64            // of the room
+	waiting int              // clients
+	yields  *list.Element    // its place in flights.yielding; nil if it runs to its end or holds no slot
+	runs    bool             // it holds a slot of the half that runs to its end
+	late    *list.Element    // its place in flights.background
+	beside  [2]*list.Element // its places among those of its zone and of its client; nil if it holds no slot
 }
 
 // keyOf is what identical questions have in common.
@@ -69,7 +73,7 @@ func keyOf(q dns.Question) cache.Key { return cache.Key{Name: q.Name, Type: q.Qt
 type flights struct {
 	half, waiting int
 	room          *fetch.Room
-	laboured      func() bool // reports whether processors are what is short
+	short         func() bool // reports whether processors are what is short
 	mu            sync.Mutex
 	byKey         map[cache.Key]*flight
 	running       int
@@ -79,9 +83,9 @@ type flights struct {
 	clients       crowds
 }
 
-func newFlights(inFlight, waiting int, room *fetch.Room, laboured func() bool) *flights {
+func newFlights(inFlight, waiting int, room *fetch.Room, short func() bool) *flights {
 	return &flights{
-		half: (inFlight + 1) / 2, waiting: waiting, room: room, laboured: laboured,
+		half: (inFlight + 1) / 2, waiting: waiting, room: room, short: short,
 		byKey: map[cache.Key]*flight{}, yielding: list.New(), background: list.New(), zones: crowds{}, clients: crowds{},
 	}
 }
@@ -114,7 +118,9 @@ func (t *flights) join(key cache.Key, client string, zone func() string) (f *fli
 		f.sought()
 		return f, false, nil
 	}
-	f = &flight{key: key, zone: zone(), client: client, began: time.Now(), waiting: 1, done: make(chan struct{})}
+	f = &flight{
+		key: key, began: time.Now(), seat: seat{zone: zone(), client: client, waiting: 1}, done: make(chan struct{}),
+	}
 	if no := t.place(f); no != nil {
 		return nil, false, no
 	}
@@ -130,7 +136,9 @@ func (t *flights) ahead(key cache.Key) *flight {
 	if t.byKey[key] != nil || t.halfFull() || !t.room.Take(flightOctets, false) {
 		return nil
 	}
-	f := &flight{key: key, forNobody: true, began: time.Now(), octets: flightOctets, done: make(chan struct{})}
+	f := &flight{
+		key: key, forNobody: true, began: time.Now(), seat: seat{octets: flightOctets}, done: make(chan struct{}),
+	}
 	t.byKey[key] = f
 	return f
 }
@@ -139,7 +147,7 @@ func (t *flights) ahead(key cache.Key) *flight {
 // place then. What is put off is in vain when its client has gone, and keeps all others waiting.
 func (t *flights) behind(zone string) bool {
 	l := t.zones[zone]
-	return l != nil && l.Len() >= leastCrowd && time.Since(l.Front().Value.(*flight).began) >= behindAfter && t.laboured()
+	return l != nil && l.Len() >= leastCrowd && time.Since(l.Front().Value.(*flight).began) >= behindAfter && t.short()
 }
 
 // place finds a slot, and room, for a new flight and its client.
@@ -155,7 +163,7 @@ func (t *flights) place(f *flight) *refused {
 		case v == nil || !t.room.Take(clientOctets+flightOctets, true): // what the victim leaves comes a moment later
 			return &refused{fetch.ErrRoom}
 		}
-		t.putOut(v)
+		t.evict(v)
 	}
 	f.octets = flightOctets
 	if t.running < t.half {
@@ -174,13 +182,13 @@ func (t *flights) victim(to *flight) *flight {
 	if late := t.background.Front(); late != nil {
 		return late.Value.(*flight)
 	}
-	crowd, laboured := t.crowd(to), t.laboured()
+	crowd, short := t.crowd(to), t.short()
 	switch {
-	case crowd != nil && laboured:
+	case crowd != nil && short:
 		return crowd.Back().Value.(*flight)
 	case crowd != nil:
 		return crowd.Front().Value.(*flight)
-	case laboured || t.yielding.Len() == 0:
+	case short || t.yielding.Len() == 0:
 		return nil
 	}
 	if f := t.yielding.Front().Value.(*flight); time.Since(f.began) >= yieldAfter {
@@ -241,8 +249,8 @@ func (c crowds) largest() (most *list.List) {
 	return most
 }
 
-// putOut makes a flight give up. What it has taken is given back when it has ended.
-func (t *flights) putOut(f *flight) {
+// evict makes a flight give up. What it has taken is given back when it has ended.
+func (t *flights) evict(f *flight) {
 	if f.late != nil {
 		t.end(f)
 		return
@@ -332,7 +340,7 @@ func (t *flights) busy() bool {
 
 // halfFull reports whether there is anything that luxuries would take from those who need it.
 func (t *flights) halfFull() bool {
-	return t.running+t.yielding.Len() >= t.half || t.room.Half() || t.laboured()
+	return t.running+t.yielding.Len() >= t.half || t.room.Half() || t.short()
 }
 
 func (f *flight) begin(w *fetch.Account, cancel context.CancelCauseFunc) {

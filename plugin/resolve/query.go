@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"context"
+	"errors"
 
 	"github.com/miekg/dns"
 
@@ -21,12 +22,63 @@ type query struct {
 
 // newQuery returns the work for q on an account of its own, which lives as long as ctx.
 func (r *Resolver) newQuery(ctx context.Context, q dns.Question, why purpose) *query {
-	return r.queryOn(r.fetcher.Open(ctx, q, why.spends(r.fetcher)), q, why)
+	account := r.fetcher.Open(ctx, q, why.spends(r.fetcher))
+	return &query{r: r, account: account, walk: r.chain.NewWalk(account), question: q, why: why}
 }
 
-// queryOn returns the work for q on an account.
-func (r *Resolver) queryOn(account *fetch.Account, q dns.Question, why purpose) *query {
-	return &query{r: r, account: account, walk: r.chain.NewWalk(account), question: q, why: why}
+// beside returns the work for another question, or the same once more, on the account of w.
+func (w *query) beside(q dns.Question) *query {
+	why := purpose{role: fetch.RoleAnswer, beside: true}
+	return &query{r: w.r, account: w.account, walk: w.r.chain.NewWalk(w.account), question: q, why: why}
+}
+
+// run resolves a question and remembers the outcome.
+func (w *query) run(ctx context.Context) (a *Answer) {
+	defer func() { count(w.r.Meter, a) }()
+	defer rescue(w.question, &a)
+	o := w.outcome(ctx)
+	w.r.Meter.Checks(w.account.Work())
+	return w.keep(ctx, o)
+}
+
+// keep remembers what came of a question, unless its flight was put out or the resolver closed (L-13), and tells of it.
+func (w *query) keep(ctx context.Context, o *outcome) *Answer {
+	r := w.r
+	a := o.answer(r.judgedAt(), r.MaxTTL)
+	if a.Status > dnssec.Bogus || w.why.mayFail(a.Notes[0]) && !errors.Is(context.Cause(ctx), context.Canceled) {
+		r.Store.remember(w.question, o, a, r.now(), r.MinTTL, r.MaxTTL)
+	}
+	if !w.walk.Current() { // looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
+		r.Store.forget(w.question, o)
+	} else if r.Judged != nil && !(w.why.renews() && a.Status <= dnssec.Bogus) {
+		r.Judged(w.question, a.Status, w.reason(a))
+	}
+	return a
+}
+
+// reason says why a is not Secure; "" if it is.
+func (w *query) reason(a *Answer) string {
+	switch {
+	case a.Status == dnssec.Secure:
+		return ""
+	case len(a.Notes) > 0:
+		return a.Notes[0].Text
+	}
+	unsigned := w.walk.Unsigned()
+	if unsigned == "" {
+		return "no trust anchor covers it, or a denial rests on an opt-out"
+	}
+	return unsigned + ": unsigned, as the zone above proves that there is no DS"
+}
+
+// count tells the meter which limit ended a query (L-16). Deadlines are counted for each client that they kept waiting.
+func count(m Meter, a *Answer) {
+	if a.Status > dnssec.Bogus || !a.Notes[0].Limit() || errors.Is(a.Notes[0], fetch.ErrDeadline) {
+		return
+	}
+	if limit, ok := errors.AsType[dnssec.LimitError](a.Notes[0]); ok {
+		m.Limit(string(limit))
+	}
 }
 
 // outcome is all that comes of the question.
@@ -69,9 +121,9 @@ func (w *query) resolve(ctx context.Context) *outcome {
 	}
 }
 
-// part resolves one question as far as one reply leads, trying again elsewhere what does not validate (V-14). troubled is told
+// part resolves one question as far as one reply leads, trying again elsewhere what does not validate (V-14). failing is told
 // that a try has failed.
-func (w *query) part(ctx context.Context, q dns.Question, troubled func()) part {
+func (w *query) part(ctx context.Context, q dns.Question, failing func()) part {
 	got, failure := w.account.Fetch(ctx, q, w.why.role)
 	var avoid []string
 	var last part
@@ -84,14 +136,14 @@ func (w *query) part(ctx context.Context, q dns.Question, troubled func()) part 
 		}
 		if last.Status > dnssec.Bogus {
 			if last.Status == dnssec.Secure {
-				w.walk.NoteSigners(last.Answer)
+				w.r.chain.NoteSigners(last.Answer)
 			}
 			return last
 		}
 		if last.Cause.Limit() || failure == nil && chainBroken(last, got) {
 			return last
 		}
-		troubled()
+		failing()
 		if failure == nil {
 			avoid = append(avoid, got.Upstream)
 		}

@@ -28,7 +28,8 @@ type Meter interface {
 	Synthesised(by reuse.Proof)         // an answer was made of what is held for others (C-9, C-17)
 }
 
-// Config is what a Resolver is made of. Anchors, Exchanger, Store and Clock are required.
+// Config is what a Resolver is made of: an option each, and so more fields than other types have. Anchors, Exchanger, Store and
+// Clock are required.
 type Config struct {
 	Exchanger fetch.Exchanger
 	Anchors   map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS

@@ -2,7 +2,6 @@ package resolve
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +24,7 @@ const grace = 100 * time.Millisecond
 // Resolver answers questions with validated data. It is safe for concurrent use.
 type Resolver struct {
 	Config
-	started time.Time // by Clock
+	times
 	fetcher *fetch.Fetcher
 	chain   *chain.Chain
 	flights *flights     // client questions
@@ -35,10 +34,14 @@ type Resolver struct {
 // New returns a Resolver; zero numbers in c take the defaults named there.
 func New(c Config) *Resolver {
 	c.setDefaults()
-	r := &Resolver{Config: c, started: c.Clock()}
+	r := &Resolver{Config: c, times: times{c.Clock, c.ValidationTime, c.Clock()}}
 	r.fetcher = fetch.New(fetch.Config{
 		Exchanger: c.Exchanger, Meter: c.Meter, Room: c.Room, Patience: max(background, c.Timeout) + grace,
-		Questions: c.UpstreamQuestions, Retries: c.Retries, Check: r.newCheck,
+		Questions: c.UpstreamQuestions, Retries: c.Retries, Check: func() *dnssec.Check {
+			return &dnssec.Check{
+				Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Verified: r.Store.verified,
+			}
+		},
 	})
 	r.flights = newFlights(c.InFlight, c.Waiting, c.Room, r.fetcher.ProcessorsShort)
 	r.chain = chain.New(chain.Config{
@@ -46,13 +49,6 @@ func New(c Config) *Resolver {
 		MaxTTL: c.MaxTTL, Renew: c.Prefetch, Busy: r.flights.busy, Joined: c.Meter.Joined, Life: background,
 	}, c.Negative)
 	return r
-}
-
-// newCheck returns that of a new client query.
-func (r *Resolver) newCheck() *dnssec.Check {
-	return &dnssec.Check{
-		Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Verified: r.Store.verified,
-	}
 }
 
 func (c *Config) setDefaults() {
@@ -77,24 +73,31 @@ func set[T comparable](p *T, value T) {
 	}
 }
 
-// now is the time by which caches live; it differs from the clock only under a ValidationTime.
-func (r *Resolver) now() time.Time {
-	if r.ValidationTime.IsZero() {
-		return r.wall()
+// times are those that a Resolver works by.
+type times struct {
+	clock      func() time.Time
+	validation time.Time // the instant at which everything is judged; zero for that of the clock
+	started    time.Time // by the clock
+}
+
+// now is the time by which caches live; it differs from the clock only where everything is judged at one instant.
+func (t times) now() time.Time {
+	if t.validation.IsZero() {
+		return t.wall()
 	}
-	return r.ValidationTime.Add(r.Clock().Sub(r.started))
+	return t.validation.Add(t.clock().Sub(t.started))
 }
 
 // wall is the clock's time of day alone. The monotonic reading that time.Now brings along stands still while the host sleeps:
 // what is kept would live longer by that.
-func (r *Resolver) wall() time.Time { return r.Clock().Round(0) }
+func (t times) wall() time.Time { return t.clock().Round(0) }
 
 // judgedAt is the time at which signatures are judged.
-func (r *Resolver) judgedAt() time.Time {
-	if r.ValidationTime.IsZero() {
-		return r.wall()
+func (t times) judgedAt() time.Time {
+	if t.validation.IsZero() {
+		return t.wall()
 	}
-	return r.ValidationTime
+	return t.validation
 }
 
 // Resolve answers q (class IN, RD=1) from the cache or from upstream, within Config.Timeout. It never returns nil.
@@ -205,7 +208,7 @@ func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 		defer cancel(nil)
 		defer over()
 		defer timer.Stop()
-		a := r.run(ctx, w)
+		a := w.run(ctx)
 		if ctx.Err() != nil {
 			w.account.Abandon()
 		}
@@ -220,54 +223,6 @@ func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 		r.flights.remove(f)
 		f.finish(refusal(dnssec.Indeterminate, fetch.AsFailure(q, fetch.ErrClosed)))
 		why.done(nil)
-	}
-}
-
-// run resolves a question and remembers the outcome.
-func (r *Resolver) run(ctx context.Context, w *query) (a *Answer) {
-	defer func() { r.count(a) }()
-	defer rescue(w.question, &a)
-	o := w.outcome(ctx)
-	r.Meter.Checks(w.account.Work())
-	return r.keep(ctx, w, o)
-}
-
-// keep remembers what came of a question, unless its flight was put out or the resolver closed (L-13), and tells of it.
-func (r *Resolver) keep(ctx context.Context, w *query, o *outcome) *Answer {
-	a := o.answer(r.judgedAt(), r.MaxTTL)
-	if a.Status > dnssec.Bogus || w.why.mayFail(a.Notes[0]) && !errors.Is(context.Cause(ctx), context.Canceled) {
-		r.Store.remember(w.question, o, a, r.now(), r.MinTTL, r.MaxTTL)
-	}
-	if !w.walk.Current() { // looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
-		r.Store.forget(w.question, o)
-	} else if r.Judged != nil && !(w.why.renews() && a.Status <= dnssec.Bogus) {
-		r.Judged(w.question, a.Status, w.reason(a))
-	}
-	return a
-}
-
-// reason says why a is not Secure; "" if it is.
-func (w *query) reason(a *Answer) string {
-	switch {
-	case a.Status == dnssec.Secure:
-		return ""
-	case len(a.Notes) > 0:
-		return a.Notes[0].Text
-	}
-	unsigned := w.walk.Unsigned()
-	if unsigned == "" {
-		return "no trust anchor covers it, or a denial rests on an opt-out"
-	}
-	return unsigned + ": unsigned, as the zone above proves that there is no DS"
-}
-
-// count tells the meter which limit ended a query (L-16). Deadlines are counted for each client that they kept waiting.
-func (r *Resolver) count(a *Answer) {
-	if a.Status > dnssec.Bogus || !a.Notes[0].Limit() || errors.Is(a.Notes[0], fetch.ErrDeadline) {
-		return
-	}
-	if limit, ok := errors.AsType[dnssec.LimitError](a.Notes[0]); ok {
-		r.Meter.Limit(string(limit))
 	}
 }
 

@@ -3,6 +3,7 @@ package resolve
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -14,21 +15,21 @@ import (
 // zoneHeld returns the deepest zone known on the way to q's name, or to its parent's for DS (V-8); nil unless it is Secure. Only its
 // records say anything about the name (C-10): a zone above may have delegated it since, an anchor may make it a world of its own, and
 // what is asked elsewhere may differ from what is public.
-func (r *Resolver) zoneHeld(q dns.Question, known func(name string) *dnssec.Zone) *dnssec.Zone {
+func (c *Config) zoneHeld(q dns.Question, known func(name string) *dnssec.Zone) *dnssec.Zone {
 	name := q.Name
 	if q.Qtype == dns.TypeDS {
 		name = dnssec.Parent(name)
 	}
-	if z := known(name); z != nil && z.Status == dnssec.Secure && r.public(z.Name, name) {
+	if z := known(name); z != nil && z.Status == dnssec.Secure && c.public(z.Name, name) {
 		return z
 	}
 	return nil
 }
 
 // public reports whether names in a zone are asked where the zone is: no route of its own lies between the two (C-17).
-func (r *Resolver) public(zone, name string) bool {
+func (c *Config) public(zone, name string) bool {
 	for ; name != zone; name = dnssec.Parent(name) {
-		if r.Apart[name] {
+		if c.Apart[name] {
 			return false
 		}
 	}
@@ -50,7 +51,7 @@ func (w *query) synthesise(ctx context.Context, q dns.Question, use reuse.Use) (
 		return part{}, false
 	}
 	search := reuse.Search{
-		Zone: zone.Name, Now: w.r.now(), Use: use, Denied: w.r.denied,
+		Zone: zone.Name, Now: w.r.now(), Use: use, Denied: func(name string) []dns.RR { return w.r.Store.denied(name, w.r.now()) },
 		Judge: func(judge func(*dnssec.Check)) *dnssec.Failure { return w.account.Judge(ctx, judge) },
 	}
 	for c := range w.r.Store.proofs.Candidates(q, search) {
@@ -63,8 +64,8 @@ func (w *query) synthesise(ctx context.Context, q dns.Question, use reuse.Use) (
 }
 
 // denied returns the authority section of the Secure name error that is remembered for a name (C-17); nil if none is.
-func (r *Resolver) denied(name string) []dns.RR {
-	if a, _ := r.Store.answer(question(name, nameError), r.now()); a != nil && a.Status == dnssec.Secure {
+func (s *Store) denied(name string, now time.Time) []dns.RR {
+	if a, _ := s.answer(question(name, nameError), now); a != nil && a.Status == dnssec.Secure {
 		return a.Ns
 	}
 	return nil
@@ -119,5 +120,5 @@ func (r *Resolver) insteadOf(ctx context.Context, q dns.Question) (a *Answer) {
 	if !ok || p.Next != "" {
 		return nil
 	}
-	return r.keep(ctx, w, &outcome{parts: []part{p}})
+	return w.keep(ctx, &outcome{parts: []part{p}})
 }

@@ -1,0 +1,192 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
+)
+
+// links are DS and DNSKEY of one name, as one walk fetches and judges them.
+type links struct {
+	walk  *Walk
+	name  string
+	above *dnssec.Zone // by which DS is judged; nil at an anchor, which needs none
+	try   int          // the number of the try (V-14)
+
+	ds, keys fetched // what came in this try
+}
+
+// fetched is what came of one question; nothing if it was not asked.
+type fetched struct {
+	got    *fetch.Grouped
+	failed *dnssec.Failure
+}
+
+// build fetches and judges the links, and again elsewhere if they do not validate (V-14) or what they prove is not enough. It
+// returns, and keeps, the last proof there was.
+func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
+	var best Place = broken(l.name, &dnssec.Failure{Kind: dnssec.OfMissingLink, Code: dns.ExtendedErrorCodeDNSSECIndeterminate})
+	for l.fetch(ctx) {
+		p := l.judge(ctx)
+		l.avoidNow()
+		unanswered := l.ds.failed != nil || l.keys.failed != nil
+		failed, hasFailed := p.(Failed)
+		switch worse, isWorse := best.(Failed); {
+		case !hasFailed && enough(p):
+			return l.learn(p)
+		case !hasFailed:
+			best = p
+		case isWorse && (!unanswered || failed.Zone.Cause.Limit() || worse.Zone.Status != dnssec.Bogus):
+			best = p // what is wrong with a link says more than that none came
+		}
+		if hasFailed && failed.Zone.Cause.Limit() {
+			return best
+		}
+		l.try = l.walk.chain.Fetcher.NextTry(l.try, unanswered)
+	}
+	return l.learn(best)
+}
+
+// anything is enough for a name of which nothing is known.
+func anything(Place) bool { return true }
+
+// learn keeps what was proven, in this walk and beyond.
+func (l *links) learn(p Place) Place {
+	if _, failed := p.(Failed); !failed {
+		c := l.walk.chain
+		l.walk.note(l.name, p)
+		c.Store.learn(l.name, p, c.Now(), c.MaxTTL)
+	}
+	return p
+}
+
+// avoidNow has further tries ask others than the upstreams that replied to this one.
+func (l *links) avoidNow() {
+	w := l.walk
+	w.asking.Lock()
+	defer w.asking.Unlock()
+	for _, r := range []fetched{l.ds, l.keys} {
+		if r.got != nil {
+			w.sources[l.name] = append(slices.Clip(w.sources[l.name]), r.got.Upstream)
+		}
+	}
+}
+
+// fetch fetches DS, and for a further try DNSKEY beside it, since either may be the stale one. It reports whether there was a try
+// left.
+func (l *links) fetch(ctx context.Context) bool {
+	l.ds, l.keys = fetched{}, fetched{}
+	if l.try == 0 {
+		if l.above != nil {
+			l.ds = l.first(ctx, dns.TypeDS)
+		}
+		return true
+	}
+	keys, ds := l.again(ctx, dns.TypeDNSKEY), (*fetch.Inquiry)(nil)
+	if l.above != nil {
+		if ds = l.again(ctx, dns.TypeDS); ds == nil {
+			return false
+		}
+		l.ds.got, l.ds.failed = ds.Wait(ctx)
+	}
+	if keys == nil {
+		return false
+	}
+	l.keys.got, l.keys.failed = keys.Wait(ctx)
+	return true
+}
+
+// first is the first try for one of the links.
+func (l *links) first(ctx context.Context, qtype uint16) (f fetched) {
+	f.got, f.failed = l.walk.account.Fetch(ctx, question(l.name, qtype), fetch.RoleLink)
+	return f
+}
+
+// again begins a further try for one of the links.
+func (l *links) again(ctx context.Context, qtype uint16) *fetch.Inquiry {
+	l.walk.asking.Lock()
+	avoid := l.walk.sources[l.name]
+	l.walk.asking.Unlock()
+	return l.walk.account.Again(ctx, question(l.name, qtype), l.try, avoid, true)
+}
+
+// judge judges what came. If it does not validate with what is known of the zone above, that is fetched anew, and above
+// replaced.
+func (l *links) judge(ctx context.Context) Place {
+	if l.above == nil {
+		return l.judgeAnchor(ctx)
+	}
+	if l.ds.failed != nil {
+		return l.missing(dns.TypeDS, l.ds.failed)
+	}
+	d := delegation(ctx, l.walk.account, l.above, l.name, l.ds.got)
+	if d.Cut == dnssec.Unproven && !d.Cause.Limit() {
+		z := (refresh{l.walk, l.try > 0}).zoneOf(ctx, l.above, dnssec.Parent(l.name))
+		if z != nil && z.Status == dnssec.Insecure {
+			return Within{Zone: z.Name, end: z.Until}
+		}
+		if z != nil {
+			l.above = z
+			d = delegation(ctx, l.walk.account, z, l.name, l.ds.got)
+		}
+	}
+	if d.Cut != dnssec.NoCut && d.Cut != dnssec.NoCutBelow {
+		return l.judgeCut(ctx, d)
+	}
+	p := Within{Zone: l.above.Name, Below: d.Cut == dnssec.NoCutBelow, end: d.Until}
+	if !d.Expires.IsZero() && d.Expires.Before(p.end) {
+		p.end = d.Expires
+	}
+	return p
+}
+
+// judgeAnchor judges what hangs from the trust anchors of a zone.
+func (l *links) judgeAnchor(ctx context.Context) Place {
+	c := l.walk.chain
+	d := c.Policy.Anchor(l.name, c.Anchors[l.name])
+	if d.Cut == dnssec.InsecureCut { // T-15
+		d.Until = c.Now().Add(c.MaxTTL)
+	}
+	return l.judgeCut(ctx, d)
+}
+
+// judgeCut judges what lies below a delegation: of a signed one, its DNSKEY RRset, which the first try asks for only now, unless it is
+// there already or on its way.
+func (l *links) judgeCut(ctx context.Context, d dnssec.Delegation) Place {
+	switch d.Cut {
+	case dnssec.Unproven:
+		return broken(d.Name, d.Cause)
+	case dnssec.InsecureCut:
+		return Cut{dnssec.InsecureZone(d)}
+	}
+	if l.try == 0 {
+		l.keys = l.first(ctx, dns.TypeDNSKEY)
+	}
+	if l.keys.failed != nil {
+		return l.missing(dns.TypeDNSKEY, l.keys.failed)
+	}
+	var z *dnssec.Zone
+	if f := l.walk.account.Judge(ctx, func(c *dnssec.Check) { z = c.Apex(d, l.keys.got.Message) }); f != nil {
+		return broken(d.Name, f)
+	}
+	if z.Status != dnssec.Secure {
+		return Failed{z}
+	}
+	return Cut{z}
+}
+
+// missing is the place of a name of which a link could not be had (EDE 5); the reason stays within.
+func (l *links) missing(qtype uint16, why *dnssec.Failure) Place {
+	if why.Limit() {
+		return broken(l.name, why)
+	}
+	return broken(l.name, &dnssec.Failure{
+		Kind: dnssec.OfMissingLink, Code: dns.ExtendedErrorCodeDNSSECIndeterminate, Zone: l.name, Owner: l.name, Type: qtype, Err: why,
+		Text: fmt.Sprintf("%s: the chain of trust could not be fetched: %s", l.name, why.Text),
+	})
+}

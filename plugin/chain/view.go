@@ -1,0 +1,142 @@
+package chain
+
+import (
+	"sync"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// view is what one client query knows of names, as it has it and all others have learned it. Nobody is asked.
+type view struct {
+	chain      *Chain
+	negative   negativeAnchors
+	generation uint64
+
+	mu       sync.Mutex
+	learned  map[string]Place // by this query; the store may hold it shorter
+	likely   map[string]bool  // names where a zone cut is likely (V-6a)
+	insecure bool             // an insecure delegation was proven by this query (C-8)
+}
+
+func (c *Chain) newView() *view {
+	return &view{
+		chain: c, generation: c.generation.Load(), negative: *c.negative.Load(),
+		learned: map[string]Place{}, likely: map[string]bool{},
+	}
+}
+
+// unanchored is the zone of all names that no anchor covers (V-1a).
+var unanchored = &dnssec.Zone{Status: dnssec.Insecure}
+
+// Current reports whether the walk began with what holds now.
+func (v *view) Current() bool { return v.generation == v.chain.generation.Load() }
+
+// InsecureProven reports whether an insecure delegation was proven in this walk, and not known before (C-8).
+func (v *view) InsecureProven() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.insecure
+}
+
+// Anchor implements dnssec.Zones. Where no anchor covers name no zone is Secure, and any bound will do (V-1a).
+func (v *view) Anchor(name string) string {
+	if zone, ok := v.chain.anchor(name, v.negative); ok {
+		return zone
+	}
+	return "."
+}
+
+// Known returns the deepest zone known on the way to name; nil if there is none. Nobody is asked.
+func (v *view) Known(name string) *dnssec.Zone {
+	zone, _, _ := v.deepest(name)
+	return zone
+}
+
+// deepest returns the deepest zone known on the way to name and the name down to which that is known; ends if it decides for
+// name. If none is known, that is nil and the anchor.
+func (v *view) deepest(name string) (zone *dnssec.Zone, at string, ends bool) {
+	anchor, ok := v.chain.anchor(name, v.negative)
+	if !ok {
+		return unanchored, name, true
+	}
+	if z := v.negative.at(anchor, v.chain.Now()); z != nil {
+		return z, name, true
+	}
+	for at := range dnssec.Ancestors(name) {
+		switch p := v.place(at).(type) {
+		case Cut:
+			return p.Zone, at, at == name || p.Zone.Status != dnssec.Secure
+		case Within:
+			if apex, ok := v.place(p.Zone).(Cut); ok {
+				return apex.Zone, at, at == name || p.Below || apex.Zone.Status != dnssec.Secure
+			}
+		}
+		if at == anchor {
+			break
+		}
+	}
+	return nil, anchor, false
+}
+
+// Hint takes from a reply where zone cuts are likely: the signers of signed data, the owner of SOA or NS of unsigned
+// (V-6a). Hints choose questions, proofs decide.
+func (v *view) Hint(reply *dnssec.Message) {
+	for _, sets := range [][]*dnssec.RRset{reply.Answer, reply.Authority} {
+		for _, set := range sets {
+			for _, sig := range set.Sigs {
+				v.expect(dns.CanonicalName(sig.SignerName))
+			}
+			if len(set.Sigs) == 0 && (set.Type == dns.TypeSOA || set.Type == dns.TypeNS) {
+				v.expect(set.Owner)
+			}
+		}
+	}
+}
+
+// expect notes that name is likely to be a zone cut.
+func (v *view) expect(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.likely[name] = true
+}
+
+// likelyCut returns the deepest name below at, down to name, where a cut is likely; "" if there is none.
+func (v *view) likelyCut(at, name string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for ; name != at; name = dnssec.Parent(name) {
+		if v.likely[name] {
+			return name
+		}
+	}
+	return ""
+}
+
+// place returns what is known of name and still holds; nil if nothing is.
+func (v *view) place(name string) Place {
+	if p := v.learnedOf(name); p != nil {
+		return p
+	}
+	return v.chain.Store.place(name, v.chain.Now())
+}
+
+// learnedOf returns what was learned of name in this walk and not from the store; nil if nothing was.
+func (v *view) learnedOf(name string) Place {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.learned[name]
+}
+
+// note keeps what was proven of name for this walk, however short it lives.
+func (v *view) note(name string, p Place) {
+	if _, failed := p.(Failed); failed || p == nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.learned[name] = p
+	cut, ok := p.(Cut)
+	v.insecure = v.insecure || ok && cut.Zone.Status == dnssec.Insecure
+}
