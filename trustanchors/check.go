@@ -58,8 +58,7 @@ func checkKey(k *dns.DNSKEY) error {
 	return nil
 }
 
-// checkPublicKey knows the form of the supported algorithms' keys (V-42, V-44); what a key of another is like nobody
-// can say.
+// checkPublicKey checks the form of a key of a supported algorithm (V-42, V-44). The forms of others are not known.
 func checkPublicKey(algorithm uint8, key []byte) error {
 	switch algorithm {
 	case dns.RSASHA1, dns.RSASHA1NSEC3SHA1, dns.RSASHA256:

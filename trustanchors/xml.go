@@ -115,8 +115,8 @@ func number(element, text string, bits int) (uint16, error) {
 
 func withoutSpace(s string) string { return strings.Join(strings.Fields(s), "") }
 
-// agrees reports an error if k has a key and ds is not that key's (T-12). What a digest of an unsupported type is of
-// nobody can say.
+// agrees reports an error if k has a key and ds is not that key's (T-12). A digest of an unsupported type cannot be
+// compared.
 func (k *keyDigest) agrees(ds *dns.DS) error {
 	if k.PublicKey == nil && k.Flags == nil {
 		return nil

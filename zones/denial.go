@@ -14,7 +14,7 @@ func (r *response) deny(proof func()) {
 }
 
 // Proof returns the SOA and the records by which the zone denies that name is there or, if it is, that it has more than
-// its bit map says. Of names at or below a delegation that is not the zone's to say: what validators must not fall for.
+// its bit map says. At or below a delegation such a proof is not the zone's to give: validators must not fall for it.
 func (z *Zone) Proof(name string) []dns.RR {
 	r := &response{zone: z, do: true, msg: new(dns.Msg)}
 	r.soa()

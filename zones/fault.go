@@ -180,8 +180,8 @@ func stripDS(parent, zone *Zone) {
 	})
 }
 
-// collate adds the proof from the zone above, that zone is unsigned, to its NODATA, as recursors do that put together
-// what they have.
+// collate adds to the NODATA of an unsigned zone the proof of the zone above that it is unsigned, as recursors do that
+// put together what they have.
 func collate(parent, zone *Zone) {
 	proof := parent.respond(dns.Question{Name: zone.Name, Qtype: dns.TypeDS, Qclass: dns.ClassINET}, true).Ns
 	zone.Spoil(func(_ dns.Question, m *dns.Msg) *dns.Msg {

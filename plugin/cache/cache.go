@@ -83,9 +83,9 @@ func (c *Cache) Put(k Key, e *Entry, now time.Time) {
 	s.put(h, k, r, e.Proven, now.Unix())
 }
 
-// Claim reports whether the caller is the one who may renew the entry of k: the first who asked since it was stored.
-// What is then put and ends no later is claimed already, since a source that counts down too has nothing newer to give
-// (C-14).
+// Claim reports whether the caller is the one who may renew the entry of k: the first who asked since it was stored. An
+// entry that takes its place and ends no later is claimed from the beginning: a source that counts down too has nothing
+// newer to give (C-14).
 func (c *Cache) Claim(k Key, now time.Time) bool {
 	s, h := c.shard(k)
 	return s.claim(h, k, now.Unix())

@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 )
 
-// Digests is a set of SHA-256 digests in memory that is bounded in octets and outside of the collector's concern. A new
-// one takes the place of the one that was there: what is met again and again soon comes back. It is safe for concurrent
-// use. Nobody can make two digests alike, so who finds his own knows that it was put there.
+// Digests is a set of SHA-256 digests in memory that is bounded in octets and holds nothing for the collector to
+// follow. A new digest takes the place of an older one; those that are met again and again soon come back. Nobody can
+// make two inputs with one digest, so a digest that is found was put there. It is safe for concurrent use.
 type Digests struct {
 	locks  [64]sync.RWMutex
 	places [][sha256.Size]byte // each under the lock of its index, by its last bits

@@ -88,8 +88,8 @@ func (h *header) end() int64 { return h.stored + int64(min(h.life, h.until)) }
 
 func (h *header) ended(now int64) bool { return now >= h.end() }
 
-// outlasts reports whether the record ends later than another of the same data. What came from a source that counts
-// down may seem to by rounding.
+// outlasts reports whether the record ends later than another of the same data, by more than rounding: what came from a
+// source that counts down may seem to end a little later.
 func (h *header) outlasts(o *header) bool {
 	const rounding = 2 // seconds
 	return h.end() > o.end()+rounding

@@ -12,8 +12,8 @@ import (
 	der "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// ParseCertificate reads a certificate in DER. Senders take some that crypto/x509 refuses, and a TLSA record is
-// compared with octets: of such a certificate there are these, and what else can be told; it is [Partial].
+// ParseCertificate reads a certificate in DER. If crypto/x509 refuses one it may still suit senders: then it is
+// returned with its octets, which TLSA records are compared with, and what else could be read of it (see [Partial]).
 func ParseCertificate(data []byte) (*x509.Certificate, error) {
 	c, err := x509.ParseCertificate(data)
 	if err == nil {
@@ -25,7 +25,7 @@ func ParseCertificate(data []byte) (*x509.Certificate, error) {
 	return nil, err
 }
 
-// Partial reports whether a certificate is one that crypto/x509 refuses, or nil. All that it parses itself have a
+// Partial reports whether a certificate is nil or one that crypto/x509 refuses. Those that it parses all have a
 // version.
 func Partial(c *x509.Certificate) bool { return c == nil || c.Version == 0 }
 

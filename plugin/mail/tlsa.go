@@ -132,7 +132,7 @@ func tooShort(r *dns.TLSA) string {
 		"and 3)"
 }
 
-// swapped says what data is that another matching type than the record's is for; "" if it is of none.
+// swapped says which other matching type data seems to be for; "" if it fits none.
 func swapped(data []byte) string {
 	switch {
 	case len(data) == sha256.Size:

@@ -154,9 +154,9 @@ type openSSL struct {
 	now    time.Time
 }
 
-// path is the chain as it is built: by the issuers among what was sent and what records hold, up to the first that a
-// record matches. Bare is the record whose key, and no certificate, has signed the last one. Record is nil if no record
-// was met.
+// path is a chain that is built issuer by issuer, from what was sent and what records hold, up to the first certificate
+// that a record matches. Bare is the record whose key signed the last one where there is no certificate with it. Record
+// is nil if no record was met.
 type path struct {
 	certs  []*x509.Certificate
 	record *dns.TLSA
@@ -282,8 +282,8 @@ func (o openSSL) extensions(p path) *CertificateError {
 	return nil
 }
 
-// authority is X509_check_ca: a trust anchor without basic constraints does if its key usage, or its age as one of
-// version 1, says so.
+// authority is X509_check_ca: a trust anchor without basic constraints counts if its key usage says so, or if it is of
+// version 1.
 func authority(c *x509.Certificate, anchor bool) bool {
 	switch {
 	case !maySign(c):
@@ -353,7 +353,7 @@ func mismatch(usable []*dns.TLSA, chain []*x509.Certificate) *CertificateError {
 	return &CertificateError{CertificateNotTrusted, nil, errors.New(why)}
 }
 
-// mistake says what a record is of that matches nothing by its own numbers, "" if that cannot be seen.
+// mistake says what a record holds if it would match with other numbers than its own, "" if that cannot be seen.
 func mistake(r *dns.TLSA, chain []*x509.Certificate) string {
 	at := func(r dns.TLSA, of []*x509.Certificate) bool {
 		return slices.ContainsFunc(of, func(c *x509.Certificate) bool { return Matches(&r, c) })

@@ -196,7 +196,7 @@ func (t Trust) foreign(path string, info fs.FileInfo) error {
 		path, name(uid(info)), self)
 }
 
-// shared reports whether others may write than those who are trusted if they own it.
+// shared reports whether somebody may write who would not be trusted as the owner.
 func (t Trust) shared(info fs.FileInfo) bool {
 	const group, others = 0o020, 0o002
 	return info.Mode()&others != 0 || info.Mode()&group != 0 && !t.groups

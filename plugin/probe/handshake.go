@@ -80,9 +80,8 @@ func (p *Prober) agree(ctx context.Context, t Target, r *Report) error {
 	return p.glance(ctx, t, r, first)
 }
 
-// Other probes for the certificate with the other kind of key, of a host that has shown one. It is nil if there is
-// none, which most have not; a host that speaks nothing older than TLS 1.3 cannot be asked, which first.Note then
-// tells.
+// Other asks a host that has shown one certificate for the one with the other kind of key. It returns nil if there is
+// none, as with most hosts. A host that speaks nothing older than TLS 1.3 cannot be asked; first.Note then says so.
 func (p *Prober) Other(ctx context.Context, t Target, first *Report) *Report {
 	if t.Key = RSA; KeyOf(first.Chain[0]) == RSA {
 		t.Key = ECDSA
@@ -116,7 +115,7 @@ func brokenOff(err error) bool {
 		func(e error) bool { return errors.Is(err, e) })
 }
 
-// handshake connects and does one of crypto/tls, which may take so long.
+// handshake connects and does a handshake of crypto/tls, within the time given.
 func (p *Prober) handshake(ctx context.Context, t Target, r *Report, c *tls.Config, patience time.Duration) error {
 	conn, err := p.open(ctx, t.Address, r)
 	if err != nil {
@@ -175,8 +174,8 @@ func (p *Prober) glance(ctx context.Context, t Target, r *Report, failed error) 
 	return nil
 }
 
-// unproven is the failure of a host of which a certificate was seen, and nothing that proves that it is its own:
-// another is a fault all the same, one that matches is not known to be none.
+// unproven is the failure of a host that has shown a certificate without proof that it has the key. A certificate that
+// no record matches is a fault all the same; one that matches does not show that there is none.
 func (p *Prober) unproven(t Target, r *Report, failed error) error {
 	if err := p.verify(t, r); err != nil {
 		return err

@@ -180,7 +180,7 @@ func (p *Prober) timeout() time.Duration {
 	return Timeout
 }
 
-// plain is an error of a connection without what everybody knows.
+// plain is an error of a connection without the operation and the address, which the reader knows.
 func (p *Prober) plain(ctx context.Context, err error) error {
 	var timeout net.Error
 	var op *net.OpError

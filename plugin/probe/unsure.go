@@ -10,9 +10,8 @@ import (
 )
 
 // Unsure says why it cannot be known what a sender does with a chain that its TLSA records do not authenticate; "" if
-// it is known. Exim with GnuTLS asks the CAs of its system about a certificate of which a record of usage 2 is right
-// and the name is not, and heeds no name then (tls-gnu.c, verify_certificate): if the chain is one of a CA that this
-// system knows, it may deliver.
+// it is known. Where a record of usage 2 matches but no name does, Exim with GnuTLS goes on to ask the CAs of its
+// system, and heeds no name then (tls-gnu.c, verify_certificate): it may deliver if this system knows the chain's CA.
 func (p *Prober) Unsure(s mail.Sender, err error, chain []*x509.Certificate, now time.Time) string {
 	failure, ok := errors.AsType[*mail.CertificateError](err)
 	if s != mail.Exim || !ok || failure.Result != mail.CertificateHostMismatch {

@@ -165,8 +165,8 @@ func shortened(path string) string {
 	}
 }
 
-// hider takes the path out of a text, as it is, as a server reads it, and each part that is long enough to be a
-// credential; nil if there is none in it.
+// hider removes from a text what may be a credential: the path as it is written and as a server reads it, and each part
+// of it that is long enough. It is nil if the path has none.
 func (a Address) hider() *strings.Replacer {
 	const least = 4
 	if a.Transport != HTTPS || shortened(a.Path) == a.Path {
@@ -210,7 +210,8 @@ func redacted(to string) string {
 	return scheme + afterUser(rest[:path]) + redactedPath(rest[path:])
 }
 
-// redactedPath is a path with what follows it, which is the name, or an octet of the path and more.
+// redactedPath redacts what begins with a path: the name after it stays, unless what follows the % may be an octet of
+// the path.
 func redactedPath(rest string) string {
 	path, name, _ := strings.Cut(rest, "%")
 	switch {
@@ -223,7 +224,7 @@ func redactedPath(rest string) string {
 	}
 }
 
-// hostName matches names of hosts, though not all: not those that may begin with the rest of an octet.
+// hostName matches names of hosts, but for those that could be the rest of an escaped octet (%NN) with more behind it.
 var hostName = regexp.MustCompile(`^([G-Zg-z][A-Za-z0-9-]*|[A-Za-z0-9][G-Zg-z-][A-Za-z0-9-]*)(\.[A-Za-z0-9-]+)+$`)
 
 // afterUser is s without user and password.

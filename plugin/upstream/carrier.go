@@ -75,8 +75,8 @@ func (u *upstream) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	return reply, err
 }
 
-// discreet is an error without what an upstream repeats of a credential: the path, in what is no HTTP, or a part of it
-// in an EDE.
+// discreet returns an error without the credentials that an upstream may have repeated in it: the path, which a server
+// that speaks no HTTP sends back, or a part of it in an EDE.
 func (u *upstream) discreet(err error) error {
 	if f, ok := errors.AsType[*fault](err); ok && u.hide != nil {
 		return &fault{f.reason, u.hide.Replace(f.text), f.err}
@@ -129,8 +129,9 @@ func (u *upstream) replied(took time.Duration) {
 	}
 }
 
-// givenUp: the question was answered by another, or time is up. Copies do not count for themselves. A reply is missing
-// if another upstream gave it that was asked for want of it, and else if it had been waited for long enough.
+// givenUp notes that a question was answered by another upstream, or that time is up. Copies are not counted by
+// themselves. The reply counts as missing if it had been waited for long enough, or if another upstream, asked because
+// of this one's silence, was quicker.
 func (u *upstream) givenUp(ctx context.Context, q query, err error, took time.Duration, now time.Time) {
 	if q.again {
 		return

@@ -21,11 +21,11 @@ const (
 // 4.2.1 has room for 512, of which a cookie takes some.
 const alwaysFits = 512 - 4 - clientCookie - maxServerCookie
 
-// cookieMemory is how long it is remembered what a server does badly with (S-8), and the time within which two strikes
+// cookieMemory is how long a server's trouble with cookies is remembered (S-8), and the time within which two strikes
 // count.
 const cookieMemory = 10 * time.Minute
 
-// longSilence is how long a server that has sent its part must have answered nothing over UDP before that is forgotten.
+// longSilence is how long a server that has sent its part must answer nothing over UDP before that part is forgotten.
 const longSilence = time.Minute
 
 // habit is how a server is asked over UDP, as far as cookies go.
@@ -189,15 +189,15 @@ func (c *cookies) relied() bool {
 	return c.server != ""
 }
 
-// vain reports whether m is no answer to q, and may be such for the sake of the option.
+// vain reports whether m is no answer to q, perhaps because of the option.
 func vain(q query, m *dns.Msg) bool {
 	return usable(q.Question, m) != nil || len(m.Answer) == 0 && len(m.Ns) == 0
 }
 
-// blamed reports whether a reply to a question with the option may be no answer for its sake alone (RFC 7873 section
-// 5.3 knows FORMERR), so that it is worth asking without. For others than FORMERR that is so if the server has not yet
-// shown that it bears the option, and else ever more seldom the more there are in a row, as a name that fails, fails
-// without it too.
+// blamed reports whether a reply to a question with the option may be no answer because of the option alone (RFC 7873
+// section 5.3 knows FORMERR), so that it is worth asking without it. Replies other than FORMERR are blamed on the
+// option as long as the server has not shown that it bears it. After that they are blamed ever more seldom the more of
+// them come in a row: a name that fails does so without the option too.
 func (c *cookies) blamed(q query, m *dns.Msg) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -212,7 +212,7 @@ func (c *cookies) blamed(q query, m *dns.Msg) bool {
 	return m.Rcode == dns.RcodeFormatError || !c.borne || c.errors > 1 && c.errors&(c.errors-1) == 0
 }
 
-// acquit notes that it is no answer without the option either.
+// acquit notes that the reply without the option is no answer either.
 func (c *cookies) acquit() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -269,8 +269,9 @@ func (c *cookies) learn(sent *dns.EDNS0_COOKIE, reply *dns.Msg) match {
 	return right
 }
 
-// leftOut: RFC 7873 section 5.3 would have a reply without cookie discarded. TCP decides instead, and forgetting lets a
-// server stop using cookies. One that sends them now and then is not asked for them any more.
+// leftOut notes a reply without a cookie. RFC 7873 section 5.3 would have it discarded; here TCP decides, and the
+// server's part is forgotten, so that a server may stop using cookies. One that sends them only now and then is not
+// asked for them any more.
 func (c *cookies) leftOut() {
 	if c.count(); c.strikes > 1 {
 		c.set(noCookie)

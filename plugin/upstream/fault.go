@@ -89,8 +89,8 @@ func concise(err error) string {
 	return printable.Short(err.Error())
 }
 
-// ErrUpstream is wrapped by every failure of [Set.Exchange]: it is the way to the data that failed and not the data.
-// Beside it stand the errors met on that way, [dnssec.ErrLimit] among them if a bound of ours was hit.
+// ErrUpstream is wrapped by every failure of [Set.Exchange]: what failed is the way to the data, not the data. Beside
+// it stand the errors met on that way, [dnssec.ErrLimit] among them if a bound of ours was hit.
 var ErrUpstream = errors.New("no usable reply from upstream")
 
 // outcome is what one upstream did in the end.

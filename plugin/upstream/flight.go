@@ -22,9 +22,9 @@ type flight struct {
 	abandoned bool    // it is to go another way
 }
 
-// sent is one datagram that went out. Copies have IDs of their own, so that it is known which is answered, and how
-// soon: were it not, a path that loses much would pass for a slow one (RFC 6298 section 3). Whoever forges replies has
-// no more to hit than if copies had ports of their own.
+// sent is one datagram that went out. Each copy has an ID of its own, which tells the copy that a reply is to, and so
+// how soon it came; without that a path that loses much would pass for a slow one (RFC 6298 section 3). Who forges
+// replies has no more IDs to hit than if copies had ports of their own.
 type sent struct {
 	at     time.Time
 	how    habit
@@ -56,8 +56,9 @@ func (f *flight) send(how habit) error {
 	return nil
 }
 
-// again sends one more copy, in the way that now seems best, and reports whether it did. What went out without a cookie
-// stays so; only over TCP may that be asked too, unless it has come from there.
+// again sends one more copy, in the way that now seems best, and reports whether it did. A question that went out
+// without a cookie gets none now. If the server is to be asked over TCP at once, the wait for datagrams ends, unless
+// the question has come from TCP already.
 func (f *flight) again() bool {
 	how := f.lastHow()
 	now, _ := f.cookies.choose(true)

@@ -40,9 +40,9 @@ type health struct {
 type roundTrips struct {
 	known     bool
 	mean, dev time.Duration // SRTT and RTTVAR of RFC 6298
-	// rare is what one reply in twenty or so exceeds. Those from a resolver's cache and those that it had to fetch are
-	// of two kinds, and mean and deviation soon forget a few of the second among many of the first: each would cost
-	// copies.
+	// rare is what one reply in twenty or so exceeds. Replies from a resolver's cache are quick, those that it had to
+	// fetch are slow. Among many quick ones mean and deviation soon forget a few slow ones, and then each slow one
+	// would cost copies.
 	rare time.Duration
 }
 
@@ -68,7 +68,7 @@ func (r *roundTrips) timeout() time.Duration {
 	return min(max(quickCopy, r.mean+4*r.dev, r.rare), lastCopy)
 }
 
-// outage is what the last copy of the first four is to outlast.
+// outage is how long something on the way may be down for the last of the first four copies to get through.
 const outage = 2200 * time.Millisecond
 
 // copyAfter is the time between copies: the patience before the first, counted from 0, then twice of it, and then so

@@ -40,7 +40,7 @@ type web struct {
 	isOld       atomic.Bool     // the server does not speak HTTP/2: RFC 8484 section 5.2 recommends that it does
 }
 
-// errOld ends all attempts at HTTP/2: those that wait for the connection must not be put on it one after the other.
+// errOld ends all attempts at HTTP/2 at once: those that wait for the connection must not try one after the other.
 var errOld = errors.New("does not speak HTTP/2")
 
 // newWeb connects to the address that is configured, whatever the name resolves to and whatever proxy the environment

@@ -10,9 +10,9 @@ import (
 	"github.com/miekg/dns"
 )
 
-// loopProbes are questions for names that chance has made, on their way. Whoever is asked for one of them on this side
-// of the upstreams has been asked by himself: straight, or through a redirection, a NAT or another forwarder, which no
-// comparison of addresses finds.
+// loopProbes are questions under way for random names. Who is asked for one of them on this side of the upstreams has
+// been asked by himself: directly, or through a redirection, a NAT or another forwarder, which comparing addresses does
+// not find.
 type loopProbes struct {
 	mu  sync.Mutex
 	out map[string]context.CancelCauseFunc // by name

@@ -52,8 +52,8 @@ var assigned = []uint16{
 	47808, 49152, 50000, 51413, 51820, 51821, 61613, 61616, 64738,
 }
 
-// portPool is the local ports that questions may come from: those that no service of this host binds, has bound, or is
-// to find free.
+// portPool holds the local ports that questions may come from: those that no service of this host has bound, is
+// configured to bind, or may want later.
 type portPool struct {
 	root string // of the files under /proc, for tests
 

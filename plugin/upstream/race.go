@@ -15,9 +15,9 @@ const (
 	// datagramsFirst is how many copies go out to one upstream before one goes over TCP, where the kernel repeats what
 	// is lost.
 	datagramsFirst = 2
-	// A question is put to one upstream so often at most: who has not heard it then does not, and copies of what nobody
-	// answers are the better part of the work when there is much of it. Who comes for it later may have it put once
-	// more.
+	// mostCopies is how often a question is put to one upstream at most. What has not arrived by then was not lost by
+	// chance, and while upstreams are silent copies are most of the work. For a client that comes later one more may go
+	// out.
 	mostCopies = 4
 	busyCopies = 2 // when half of the sockets are open
 	// socketsPerQuestion is how many sockets one question holds at most, whatever the number of upstreams.
@@ -57,13 +57,13 @@ type arrival struct {
 	vain         bool // it has not been heard: TCP was refused to a copy, and the datagrams may still be answered
 }
 
-// errBeaten is why an attempt ends of which another was the quicker, or took the place.
+// errBeaten ends an attempt because another one was quicker, or needed its socket.
 var errBeaten = errors.New("another was quicker")
 
-// run asks the first at once; the next at once when one fails, each upstream once; and sends a further copy after each
-// of the times of copyAfter: to the next that is still in the race, or to the same if it is alone, of those to the same
-// the third over TCP. Copies to the same go out from the same socket, and only while somebody waits. If there is no
-// usable reply it returns what each did.
+// run asks the first upstream at once, and the next one as soon as one fails. After each of the times of copyAfter it
+// sends a further copy: to the next upstream that is still in the race, or to the same one if it is alone; of the
+// copies to one upstream the third goes over TCP. Copies to one upstream go out from the same socket, and only while
+// somebody waits for the reply. If there is no usable reply, run returns what each upstream did.
 func run(ctx context.Context, q query, field []*upstream) (fetch.Reply, []outcome) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errBeaten) // of those who lose

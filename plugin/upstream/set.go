@@ -124,8 +124,8 @@ func (s *Set) fromAddresses(to []Address, known map[Address]*upstream, c Config)
 	return upstreams
 }
 
-// unusedName names the upstream at an address. What tells two services of one server apart may have been shortened
-// away.
+// unusedName names the upstream at an address as no other is named: two services of one server may differ only in what
+// names leave out of a path.
 func (s *Set) unusedName(a Address) string {
 	name := a.String()
 	for n := 2; slices.ContainsFunc(s.upstreams, func(u *upstream) bool { return u.name == name }); n++ {
@@ -178,9 +178,9 @@ func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.
 	return reply, nil
 }
 
-// order sorts upstreams: as given, the dead after the others. Those to avoid and, after them, the unfit (S-13) are a
-// reserve, asked when all others have failed: were they to get the second copy of a question that takes long, their
-// useless reply would win. If nobody else is alive there is no reason to wait.
+// order sorts upstreams as given, the dead after the others. Those to avoid and, after them, the unfit (S-13) are a
+// reserve, asked when all others have failed: if they had the second copy of a slow question, their useless reply would
+// win. If all others are dead, there is no reason to wait for them.
 func order(upstreams []*upstream, avoid []string) (first, reserve []*upstream) {
 	var dead, unfit []*upstream
 	for _, u := range upstreams {

@@ -56,14 +56,14 @@ func (s socket) Close() error {
 	return s.Conn.Close()
 }
 
-// repeater sends a question once more in the way in which it is out, if that may lose it. The zero value and nil know
-// of no way.
+// repeater sends another copy of a question from the socket on which it is out, if there is one that may lose it. The
+// zero value, and nil, know of none.
 type repeater struct {
 	mu    sync.Mutex
 	again func() bool
 }
 
-// by says how, until the way ends: what is sent then may not be.
+// by says how to send a copy. After end no copy is sent.
 func (r *repeater) by(again func() bool) (end func()) {
 	r.set(again)
 	return func() { r.set(func() bool { return false }) }
@@ -77,7 +77,7 @@ func (r *repeater) set(again func() bool) {
 	}
 }
 
-// repeat sends it; known is false where it has to be asked anew for that.
+// repeat sends a copy; known is false if the upstream has to be asked anew for that.
 func (r *repeater) repeat() (sent, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

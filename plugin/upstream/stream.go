@@ -40,8 +40,9 @@ const (
 	maxApart       = 32      // more of them, for questions that have lost one
 	maxUnasked     = 1024    // replies in a row to no question outstanding: as many may have been given up
 	idsPerConn     = 1 << 16 // a connection that has used all is left
-	// maxLost is on how many connections a question is put that are closed without an answer. The pauses between them,
-	// 50 to 400 ms, are so long that with the further tries of V-14 all is told in the time that a client waits (L-10).
+	// maxLost is on how many connections in a row a question is tried that close without an answer. The pauses between
+	// them are 50 to 400 ms, so that the outcome is known within the time that a client waits, the further tries of
+	// V-14 included (L-10).
 	maxLost = 6
 )
 
@@ -105,10 +106,10 @@ func newTLS(a Address, config *tls.Config) *stream {
 	})
 }
 
-// ask puts q on a connection. If that is lost before the reply has come it is put again, on a new one (S-5): not on one
-// that all who lost theirs share, since it may be one of their questions that the server or something on the way does
-// not bear. The first time at once, as the server may only have tired of the connection, and then after pauses (RFC
-// 7766 section 6.2.4): it is short of something, or starts anew.
+// ask puts q on a connection. If that is lost before the reply has come, q is put on a new one (S-5), and not on one
+// that it shares with other lost questions: one of them may be what the server, or something on the way, cannot bear.
+// The first time this is done at once, as the server may only have closed an idle connection, later after pauses, as it
+// may be short of something or restarting (RFC 7766 section 6.2.4).
 func (s *stream) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	wire, err := s.pack(q)
 	if err != nil {
@@ -127,9 +128,9 @@ func (s *stream) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	return received(raw)
 }
 
-// mayCome reports whether a question that has failed n times may yet be answered if it is put again. A connection that
-// ended otherwise than by being closed or refused is replaced once, unless datagrams are under way where it fell
-// silent; a spare one is not waited for.
+// mayCome reports whether a question that has failed n times may still be answered if it is put again. After the first
+// failure it may if the connection had been open, but a spare question not if its connection fell silent, as datagrams
+// are under way too. After further failures it may only if the connection was closed or refused, a spare one never.
 func mayCome(q query, n int, err error) bool {
 	_, gone := errors.AsType[*lost](err)
 	if n == 1 {

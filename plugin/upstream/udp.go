@@ -86,7 +86,7 @@ func (d *datagram) askAs(ctx context.Context, q query, how habit) (fetch.Reply, 
 	return reply, err
 }
 
-// otherwise asks in another way than offer, whose reply was of no use, maybe for the sake of the cookie (V-14).
+// otherwise asks in another way than offer did, whose reply was useless, perhaps because of the cookie (V-14).
 func (d *datagram) otherwise(ctx context.Context, q query) (fetch.Reply, error) {
 	if !d.cookies.relied() {
 		return d.bare(ctx, q)
@@ -122,7 +122,8 @@ func badCookie(reply fetch.Reply, err error) bool {
 	return err == nil && reply.Msg.Rcode == dns.RcodeBadCookie
 }
 
-// untruncated asks over TCP what was truncated, and, where there is no TCP, without a cookie: it may be for its sake.
+// untruncated asks over TCP after a truncated reply. Where there is no TCP it asks without a cookie, which may be why
+// the reply was truncated.
 func (d *datagram) untruncated(ctx context.Context, q query) (fetch.Reply, error) {
 	reply, err := d.fallBack(ctx, q, errTruncated)
 	if err == nil && reply.Size <= alwaysFits {
@@ -189,7 +190,8 @@ func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (fet
 	return reply, err
 }
 
-// instead asks over TCP what failed over UDP for the sake of cookies alone, and, where there is no TCP, without them.
+// instead asks over TCP what failed over UDP because of cookies alone. Where there is no TCP it asks over UDP without
+// them.
 func (d *datagram) instead(ctx context.Context, q query, why oddCookie) (fetch.Reply, error) {
 	reply, err := d.sparing(ctx, q, wantsTCP(why))
 	if noTCP(err) {
@@ -199,7 +201,7 @@ func (d *datagram) instead(ctx context.Context, q query, why oddCookie) (fetch.R
 	return reply, err
 }
 
-// sparing asks over TCP where there is another way if connections are closed.
+// sparing asks over TCP, but does not insist when connections are closed: there is another way.
 func (d *datagram) sparing(ctx context.Context, q query, why wantsTCP) (fetch.Reply, error) {
 	q.spare = true
 	return d.fallBack(ctx, q, why)
