@@ -18,10 +18,10 @@ import (
 type Upstream struct {
 	Tree *world.Tree
 
-	mu     sync.Mutex
-	asked  []dns.Question
-	tries  []fetch.Try // for each question
-	script Script
+	mu      sync.Mutex
+	asked   []dns.Question
+	tries   []fetch.Try // for each question
+	scripts []Script    // the first that decides counts
 }
 
 // Script decides what becomes of a question if it returns true.
@@ -34,29 +34,25 @@ func New(tree *world.Tree) *Upstream { return &Upstream{Tree: tree} }
 func (u *Upstream) Follow(script Script) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.script = script
+	if u.scripts = nil; script != nil {
+		u.scripts = []Script{script}
+	}
 }
 
 // First has a script decide before the one there is.
 func (u *Upstream) First(script Script) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	then := u.script
-	u.script = func(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error, bool) {
-		if r, err, done := script(ctx, q, t); done {
-			return r, err, true
-		}
-		return then(ctx, q, t)
-	}
+	u.scripts = append([]Script{script}, u.scripts...)
 }
 
 // Exchange implements [fetch.Exchanger].
 func (u *Upstream) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
 	u.mu.Lock()
 	u.asked, u.tries = append(u.asked, q), append(u.tries, t)
-	script := u.script
+	scripts := u.scripts
 	u.mu.Unlock()
-	if script != nil {
+	for _, script := range scripts {
 		if r, err, done := script(ctx, q, t); done {
 			return r, err
 		}
