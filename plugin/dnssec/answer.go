@@ -292,12 +292,7 @@ func (j *judgement) settle(set *RRset) settled {
 			cause = outcome.cause
 		}
 	}
-	return j.byWalk(owner, func(z *Zone) *Failure {
-		if cause == nil {
-			cause = j.unsigned(set, z.Name)
-		}
-		return cause
-	})
+	return j.byWalk(owner, cause, func(z *Zone) *Failure { return j.unsigned(set, z.Name) })
 }
 
 // signatures finds the status of an answer of RRSIGs. Nothing signs those, so they are Insecure at best, and not Bogus
@@ -316,7 +311,7 @@ func (j *judgement) signatures(set *RRset) settled {
 	if slices.ContainsFunc(zones, func(z *Zone) bool { return z.Status == Secure }) {
 		return settled{status: Insecure}
 	}
-	return j.byWalk(set.Owner, func(z *Zone) *Failure { return j.unsigned(set, z.Name) })
+	return j.byWalk(set.Owner, nil, func(z *Zone) *Failure { return j.unsigned(set, z.Name) })
 }
 
 // signedBy is the outcome for a set by the keys of z: of the signatures that hold, the first one that needs no proof,
@@ -371,24 +366,30 @@ func inCharge(name string, parentSide bool) string {
 }
 
 // byWalk is the outcome for what no signature vouches for, of which the zone at owner is in charge: Insecure below a
-// proven insecure delegation, Bogus in a signed zone (V-13), with what blame says of it.
-func (j *judgement) byWalk(owner string, blame func(*Zone) *Failure) settled {
+// proven insecure delegation, Bogus in a signed zone (V-13), with what that lacks. What a Secure signer got wrong says more
+// than either, and more than that the walk came to nothing: another reply may hold (V-14).
+func (j *judgement) byWalk(owner string, wrong *Failure, lacks func(*Zone) *Failure) settled {
 	zones, pending := j.zonesAt([]string{owner})
 	if pending {
 		return settled{pending: true}
 	}
-	switch z := zones[0]; z.Status {
-	case Insecure:
-		s := settled{status: Insecure, zone: z.Name, expires: z.Expires}
+	z := zones[0]
+	s := settled{status: z.Status, zone: z.Name, cause: wrong}
+	switch {
+	case z.Status == Insecure:
+		s.cause, s.expires = nil, z.Expires
 		if z.Cause != nil {
 			s.notes = []*Failure{z.Cause}
 		}
-		return s
-	case Secure:
-		return settled{status: Bogus, zone: z.Name, reply: true, cause: blame(z)}
-	default:
-		return settled{status: z.Status, zone: z.Name, cause: z.Cause}
+	case z.Status == Secure:
+		s.status, s.reply = Bogus, true
+		if wrong == nil {
+			s.cause = lacks(z)
+		}
+	case wrong == nil || z.Cause.Limit():
+		s.cause = z.Cause
 	}
+	return s
 }
 
 // zonesAt returns the zones at all names, or notes which of them the walk has to go to.

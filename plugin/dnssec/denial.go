@@ -28,11 +28,8 @@ func (j *judgement) denied(name string) {
 		j.fail(Indeterminate, d.cause)
 		return
 	}
-	walked := j.byWalk(inCharge(name, j.qtype == dns.TypeDS), func(z *Zone) *Failure {
-		if d.zone == nil { // it signed no denial record: what is it that it lacks?
-			return cmp.Or(j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause, tooManySigners(z.Name, name))
-		}
-		return d.cause
+	walked := j.byWalk(inCharge(name, j.qtype == dns.TypeDS), d.cause, func(z *Zone) *Failure {
+		return cmp.Or(j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause, tooManySigners(z.Name, name))
 	})
 	switch {
 	case walked.pending:

@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -223,5 +224,37 @@ func TestBrokenChainEndsTries(t *testing.T) {
 	expect(t, ask(r, "nokey.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
 	if n := u.Count("nokey.com. MX"); n != 1 {
 		t.Errorf("asked %d times", n)
+	}
+}
+
+// V-14: a wrong signature is asked for again even where a link to its owner cannot be had, here DS at the host; and so is a denial. If
+// all are wrong, that is what is told.
+func TestWrongSignatureWithoutLink(t *testing.T) {
+	for _, name := range []string{"mx.example.com.", "nothing.example.com."} {
+		for _, always := range []bool{false, true} {
+			r, u, _ := setup(t, nil)
+			u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+				switch {
+				case q.Name == name && q.Qtype == dns.TypeDS:
+					return fetch.Reply{}, errors.New("SERVFAIL"), true
+				case q.Name == name && q.Qtype == dns.TypeA && (always || try.N == 0):
+					reply := corrupt(u.Reply(q))
+					for _, rr := range reply.Msg.Ns {
+						if sig, ok := rr.(*dns.RRSIG); ok {
+							sig.Signature = "AAAA" + sig.Signature[4:]
+						}
+					}
+					return reply, nil, true
+				}
+				return fetch.Reply{}, nil, false
+			})
+			a := ask(r, name, dns.TypeA)
+			if !always && a.Status != dnssec.Secure {
+				t.Errorf("%s, good the second time: %v, %s", name, a.Status, notes(a))
+			}
+			if code := dns.ExtendedErrorCodeDNSBogus; always && (a.Status > dnssec.Bogus || a.Notes[0].Code != code) {
+				t.Errorf("%s, always wrong: %v, %s", name, a.Status, notes(a))
+			}
+		}
 	}
 }
