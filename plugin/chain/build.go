@@ -38,7 +38,7 @@ func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
 		failed, hasFailed := p.(Failed)
 		switch worse, isWorse := best.(Failed); {
 		case !hasFailed && enough(p):
-			return l.learn(p)
+			return l.walk.learn(l.name, p)
 		case !hasFailed:
 			best = p
 		case isWorse && (!unanswered || failed.Zone.Cause.Limit() || worse.Zone.Status != dnssec.Bogus):
@@ -49,21 +49,11 @@ func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
 		}
 		l.try = l.walk.chain.Fetcher.NextTry(l.try, unanswered)
 	}
-	return l.learn(best)
+	return l.walk.learn(l.name, best)
 }
 
 // anything is enough for a name of which nothing is known.
 func anything(Place) bool { return true }
-
-// learn keeps what was proven, in this walk and beyond.
-func (l *links) learn(p Place) Place {
-	if _, failed := p.(Failed); !failed {
-		c := l.walk.chain
-		l.walk.note(l.name, p)
-		c.Store.learn(l.name, p, c.Now(), c.MaxTTL)
-	}
-	return p
-}
 
 // avoidNow has further tries ask others than the upstreams that replied to this one.
 func (l *links) avoidNow() {

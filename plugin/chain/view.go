@@ -95,6 +95,21 @@ func (v *view) Hint(reply *dnssec.Message) {
 	}
 }
 
+// Learn takes from a verdict what it has shown of DS on the way to the names that it needs (V-49, V-50h). It counts only
+// by the deepest zone known above (V-8).
+func (v *view) Learn(shown []dnssec.Shown) {
+	for _, s := range shown {
+		above, at, ends := v.deepest(s.Name)
+		switch {
+		case ends || at == s.Name || above == nil || above.Name != s.Above.Name:
+		case s.Cut == dnssec.InsecureCut:
+			v.learn(s.Name, Cut{dnssec.InsecureZone(s.Delegation)})
+		default:
+			v.note(s.Name, Within{Zone: above.Name})
+		}
+	}
+}
+
 // expect notes that name is likely to be a zone cut.
 func (v *view) expect(name string) {
 	v.mu.Lock()
@@ -127,6 +142,15 @@ func (v *view) learnedOf(name string) Place {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.learned[name]
+}
+
+// learn keeps what was proven of name, in this walk and beyond.
+func (v *view) learn(name string, p Place) Place {
+	if _, failed := p.(Failed); !failed {
+		v.note(name, p)
+		v.chain.Store.learn(name, p, v.chain.Now(), v.chain.MaxTTL)
+	}
+	return p
 }
 
 // note keeps what was proven of name for this walk, however short it lives.

@@ -28,8 +28,9 @@ type Zones interface {
 // Verdict is the judgement of one reply to one question.
 type Verdict struct {
 	// Needs are names whose zones the judgement still lacks: walk to all of them at once and judge again. While it is
-	// not empty nothing else in the Verdict holds. Names are canonical.
+	// not empty nothing else in the Verdict but Shown holds. Names are canonical.
 	Needs []string
+	Shown []Shown // what that walk need not ask for
 
 	Status    Status
 	Rcode     int      // as proven (V-48a), else the reply's, of the last name; SERVFAIL if Bogus or Indeterminate
@@ -46,6 +47,14 @@ type Verdict struct {
 	Last    string     // the last name of the alias chain; QNAME if there is none
 }
 
+// Shown is what a reply to another question proves of DS at a name on the way to one that is needed: an unsigned
+// delegation whose denial it carries (V-50h), or that there is none at the closest encloser of a wildcard (V-49), for
+// this walk.
+type Shown struct {
+	Above *Zone // whose signatures prove it: Secure
+	Delegation
+}
+
 // judgement is the work on one Verdict.
 type judgement struct {
 	*Check
@@ -53,6 +62,7 @@ type judgement struct {
 	zones Zones
 	qtype uint16
 	names []string // of the alias chain so far
+	shown []Shown
 	v     Verdict
 }
 
@@ -64,7 +74,7 @@ func (c *Check) Answer(q dns.Question, reply *Message, zones Zones) Verdict {
 	}
 	if len(j.v.Needs) > 0 {
 		slices.Sort(j.v.Needs)
-		return Verdict{Needs: slices.Compact(j.v.Needs)}
+		return Verdict{Needs: slices.Compact(j.v.Needs), Shown: j.shown}
 	}
 	if j.v.Status <= Bogus {
 		j.v.Rcode = dns.RcodeServerFailure
@@ -350,6 +360,10 @@ func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 	s.proof = j.expansion(j.gather(z, j.reply.Authority), set.Owner, int(sig.Labels))
 	s.status, s.cause = s.proof.status, s.proof.cause
 	s.expires = earlier(s.expires, s.proof.expires)
+	if encloser := Ancestor(set.Owner, int(sig.Labels)); s.status <= Bogus && encloser != z.Name {
+		// A zone that begins there or above would have taken the wildcard with it.
+		j.shown = append(j.shown, Shown{z, Delegation{Name: encloser, Cut: NoCut}})
+	}
 	if s.status == Insecure && s.cause != nil {
 		s.notes, s.cause = []*Failure{s.cause}, nil
 	}

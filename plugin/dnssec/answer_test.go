@@ -166,6 +166,9 @@ func TestNeeds(t *testing.T) {
 		return z
 	}
 	exact := func(names ...string) exactZones { return exactZones(known(names...)) }
+	soa := rrs(t, "x.y.example. SOA a. b. 1 2 3 4 5")
+	cut := func(types string) []dns.RR { return w.example.set(t, "x.y.example. NSEC z.example. "+types) }
+	wild := renamed("a.b.x.y.example.", w.example.set(t, "*.x.y.example. TXT x"))
 	for _, row := range []struct {
 		name, question    string
 		answer, authority []dns.RR
@@ -194,6 +197,19 @@ func TestNeeds(t *testing.T) {
 		{"the name of a denial without proof", "a.example. A", nil, rrs(t, "example. SOA a. b. 1 2 3 4 5"),
 			exact("example."),
 			"needs a.example."},
+		{"V-50h the unsigned delegation in hand", "a.x.y.example. A", nil, join(soa, cut("NS RRSIG NSEC")), exact("example."),
+			"needs a.x.y.example., shown by example.: x.y.example. insecure cut"},
+		{"V-50h for DS, above its owner", "a.x.y.example. DS", nil, join(soa, cut("NS RRSIG NSEC")), exact("example."),
+			"needs x.y.example., shown by example.: x.y.example. insecure cut"},
+		{"V-50h a signed delegation", "a.x.y.example. A", nil, join(soa, cut("NS DS RRSIG NSEC")), exact("example."), "needs a.x.y.example."},
+		{"V-50h no delegation", "a.x.y.example. A", nil, join(soa, cut("A RRSIG NSEC")), exact("example."), "Secure, NXDOMAIN, denial"},
+		{"V-50h a wrong signature", "a.x.y.example. A", nil, join(soa, spoiled(cut("NS RRSIG NSEC"))), exact("example."),
+			"needs a.x.y.example."},
+		{"V-50h of DS at the cut itself", "x.y.example. DS", nil, join(soa, cut("A RRSIG NSEC")), exact("example."), "Secure, denial"},
+		{"V-49 the closest encloser of a wildcard", "a.b.x.y.example. TXT", wild, nil, exact("example."),
+			"needs a.b.x.y.example., shown by example.: x.y.example. no cut"},
+		{"V-49 a wildcard at the apex", "a.example. TXT", renamed("a.example.", w.example.set(t, "*.example. TXT x")), nil, exact("example."),
+			"needs a.example."},
 		{"all known", "c.example. A", join(set, []dns.RR{w.child.rrsig(t, set)}), nil, exact("c.example."), "Secure"},
 	} {
 		c := denialCheck()
@@ -205,6 +221,12 @@ func TestNeeds(t *testing.T) {
 			t.Errorf("%s: a verdict before its time: %+v", row.name, v)
 		}
 	}
+}
+
+// spoiled are the records of a set whose signature is wrong.
+func spoiled(set []dns.RR) []dns.RR {
+	last := len(set) - 1
+	return append(set[:last:last], spoil(set[last].(*dns.RRSIG)))
 }
 
 // exactZones is a walk that has been to these names only.

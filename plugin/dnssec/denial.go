@@ -104,6 +104,7 @@ func (j *judgement) disproof(name string) (denial, bool) {
 			continue
 		}
 		e := j.gather(z, j.reply.Authority)
+		j.showDelegation(e, name)
 		nodata := denial{j.nodata(e, name, j.qtype), dns.RcodeSuccess, z}
 		gone := denial{j.nameError(e, name), dns.RcodeNameError, z}
 		first, second := nodata, gone
@@ -120,6 +121,19 @@ func (j *judgement) disproof(name string) (denial, bool) {
 		best.rcode = j.reply.Rcode
 	}
 	return best, false
+}
+
+// showDelegation shows the unsigned delegation on the way to name that evidence proves: the denial of an unsigned zone
+// may come with the records of the zone above by which it was referred to (V-50h).
+func (j *judgement) showDelegation(e *evidence, name string) {
+	for _, soa := range setsOver(j.reply.Authority, dns.TypeSOA, inCharge(name, j.qtype == dns.TypeDS)) {
+		if soa.Owner == e.zone.Name || !dns.IsSubDomain(e.zone.Name, soa.Owner) {
+			continue
+		}
+		if d := j.undelegated(e, soa.Owner, j.reply); d.Cut == InsecureCut {
+			j.shown = append(j.shown, Shown{e.zone, d})
+		}
+	}
 }
 
 // betterThan says whether d counts rather than best: what is proven best, else a limit, else the first complaint.

@@ -172,7 +172,11 @@ func replyTo(t testing.TB, question string, rcode int, answer, authority []dns.R
 // where the chain goes on, and the EDE codes of cause and notes.
 func told(v Verdict) string {
 	if len(v.Needs) > 0 {
-		return "needs " + strings.Join(v.Needs, " ")
+		words := "needs " + strings.Join(v.Needs, " ")
+		for _, s := range v.Shown {
+			words += fmt.Sprintf(", shown by %s: %s %s", s.Above.Name, s.Name, toldCut(s.Delegation))
+		}
+		return words
 	}
 	words := []string{v.Status.String()}
 	switch {

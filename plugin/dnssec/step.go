@@ -88,10 +88,16 @@ func (c *Check) Delegation(parent *Zone, name string, reply *Message) Delegation
 		c.aliasCut(&d, parent, aliases, reply)
 		return d
 	}
-	cut, p := c.noDS(c.gather(parent, reply.Authority), name)
-	d.Cut, d.Cause = cut, p.cause
+	return c.undelegated(c.gather(parent, reply.Authority), name, reply)
+}
+
+// undelegated judges by evidence in the reply whether there is no DS at name, which lies below the zone of the
+// evidence.
+func (c *Check) undelegated(e *evidence, name string, reply *Message) Delegation {
+	cut, p := c.noDS(e, name)
+	d := Delegation{Name: name, Cut: cut, Cause: p.cause, Expires: e.zone.Expires}
 	ttl := min(p.ttl, mostNegative)
-	if soa := find(reply.Authority, parent.Name, dns.TypeSOA); soa != nil { // not validated, but it can only shorten
+	if soa := find(reply.Authority, e.zone.Name, dns.TypeSOA); soa != nil { // not validated, but it can only shorten
 		ttl = min(ttl, negativeLife(soa))
 	}
 	c.bound(&d, ttl, p.expires)

@@ -184,6 +184,7 @@ func (w *query) judged(ctx context.Context, q dns.Question, got *fetch.Grouped) 
 		if len(v.Needs) == 0 {
 			return part{Verdict: v, raw: got.Raw}
 		}
+		w.walk.Learn(v.Shown)
 		w.walk.AheadTo(v.Needs)
 		w.walk.Find(ctx, v.Needs)
 	}

@@ -273,6 +273,74 @@ func TestParentsDenial(t *testing.T) {
 	expect(t, ask(r, "_443._tcp.mx.insecure.com.", dns.TypeTLSA), dnssec.Insecure, dns.RcodeSuccess)
 }
 
+// V-50h: the parent's signed denial in a reply for an unsigned zone is used before anybody is asked for DS. (On the way to reverse names no
+// DS is asked for on speculation.)
+func TestDelegationInHand(t *testing.T) {
+	const zone = "8.b.d.0.1.0.0.2.ip6.arpa."
+	for _, carried := range []bool{true, false} {
+		r, u, _ := setup(t, nil)
+		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			reply := u.Reply(q)
+			if q.Qtype == dns.TypeTXT && carried {
+				reply.Msg.Ns = append(reply.Msg.Ns, u.Reply(question(zone, dns.TypeDS)).Msg.Ns...)
+			}
+			return reply, nil, true
+		})
+		expect(t, ask(r, zone, dns.TypeTXT), dnssec.Insecure, dns.RcodeSuccess)
+		if asked := u.Count(zone + " DS"); asked > 0 == carried {
+			t.Errorf("carried %v: asked %v", carried, u.Asked())
+		}
+		u.Forget()
+		expect(t, ask(r, zone, dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
+		if asked := u.Asked(); len(asked) != 1 {
+			t.Errorf("carried %v: the delegation is not known; asked %v", carried, asked)
+		}
+	}
+}
+
+// V-8, V-50h: the root once signed that example.com. is an unsigned delegation. That is no evidence against com., a known Secure cut,
+// though it comes with the reply.
+func TestReplayInHand(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	before, err := zones.Parse(".", u.Tree.Plan(".").Text+"example.com NS ns\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Sign(u.Tree.Plan(".").Config); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
+		if q.Qtype == dns.TypeMX {
+			soa, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
+			reply.Msg.Answer, reply.Msg.Ns = nil, append(before.Answer(question(q.Name, dns.TypeDS), true).Ns, soa)
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+}
+
+// V-49: no links are asked for above the next closer name of data from a wildcard, whose signature holds though its proof is missing.
+func TestWildcardShowsItsEncloser(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.Tree.Plan("example.com.").Text += "*.w.x TXT text\n"
+	u.Tree.Publish()
+	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
+		if q.Qtype == dns.TypeTXT {
+			reply.Msg.Ns = nil
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "a.b.w.x.example.com.", dns.TypeTXT), dnssec.Bogus, dns.RcodeServerFailure)
+	if asked := u.Asked(); !slices.Contains(asked, "b.w.x.example.com. DS") || slices.Contains(asked, "x.example.com. DS") ||
+		slices.Contains(asked, "w.x.example.com. DS") {
+		t.Errorf("asked %v", u.Asked())
+	}
+}
+
 // V-9: DS of the root is answered from the root's own denial, with one round and no walk above it.
 func TestRootDS(t *testing.T) {
 	r, u, _ := setup(t, nil)
