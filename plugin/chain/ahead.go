@@ -9,16 +9,16 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// cutsAhead is how many unknown cuts below the deepest known zone are asked for on speculation: it must not become an amplifier
-// (L-9).
+// cutsAhead is how many unknown cuts below the deepest known zone are asked for on speculation: it must not become an
+// amplifier (L-9).
 const cutsAhead = 2
 
-// Ahead asks for the links of the chain to the answer of q that are not known, at the same moment as for the answer. It only
-// fills the account: what it asks can never change a verdict.
+// Ahead asks for the links of the chain to the answer of q that are not known, at the same moment as for the answer. It
+// only fills the account: what it asks can never change a verdict.
 func (w *Walk) Ahead(q dns.Question) { w.speculate(w.linksTo(q)) }
 
-// AheadTo does so for the zones that a reply rests on, all at once: the walk, which knows what the links say, asks for one after the
-// other.
+// AheadTo does so for the zones that a reply rests on, all at once: the walk, which knows what the links say, asks for
+// one after the other.
 func (w *Walk) AheadTo(zones []string) {
 	for _, zone := range zones {
 		w.speculate(w.linksToZone(zone))
@@ -34,8 +34,8 @@ func (w *Walk) speculate(links []dns.Question) {
 	}
 }
 
-// linksToZone lists the links on the way to a zone. Where a reply hints at its cut, that is asked for, with the first one on the
-// way; what lies between, the signer of its DS will tell (V-6a).
+// linksToZone lists the links on the way to a zone. Where a reply hints at its cut, that is asked for, with the first
+// one on the way; what lies between, the signer of its DS will tell (V-6a).
 func (v *view) linksToZone(zone string) (links []dns.Question) {
 	_, at, ends := v.deepest(zone)
 	switch {
@@ -76,13 +76,14 @@ func (v *view) linksTo(q dns.Question) (links []dns.Question) {
 	return links
 }
 
-// NoteSigners notes which zones sign names below their apex themselves: cuts are rare there. In registries' zones, where every name
-// is a cut, they have at most one label.
+// NoteSigners notes which zones sign names below their apex themselves: cuts are rare there. In registries' zones,
+// where every name is a cut, they have at most one label.
 func (c *Chain) NoteSigners(sets []*dnssec.RRset) {
 	for _, set := range sets {
 		for _, sig := range set.Sigs {
 			signer := dns.CanonicalName(sig.SignerName)
-			if set.Type != dns.TypeDS && signer != set.Owner && dns.IsSubDomain(signer, set.Owner) && dns.CountLabel(signer) > 1 {
+			if set.Type != dns.TypeDS && signer != set.Owner && dns.IsSubDomain(signer, set.Owner) &&
+				dns.CountLabel(signer) > 1 {
 				c.Store.noteSigner(signer)
 			}
 		}
@@ -93,9 +94,9 @@ func (c *Chain) NoteSigners(sets []*dnssec.RRset) {
 // delegates at or below such labels.
 func withoutUnderscore(name string) string {
 	rest := name
-	for at, end := 0, name == "."; !end; at, end = dns.NextLabel(name, at) {
-		if strings.HasPrefix(name[at:], "_") {
-			rest = dnssec.Parent(name[at:])
+	for at := range dnssec.Ancestors(name) {
+		if strings.HasPrefix(at, "_") {
+			rest = dnssec.Parent(at)
 		}
 	}
 	return rest

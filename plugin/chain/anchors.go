@@ -7,20 +7,20 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// CodeNegative is the Extended DNS Error of what a negative trust anchor keeps from being validated (IANA's registry; the DNS
-// library has no name for it).
+// CodeNegative is the Extended DNS Error of what a negative trust anchor keeps from being validated (IANA's registry;
+// the DNS library has no name for it).
 const CodeNegative uint16 = 33
 
-// NegativeAnchor is a negative trust anchor (RFC 7646): until it ends, the zone and all below it are Insecure, with Extended DNS
-// Error 33, unless a trust anchor is nearer to a name (T-18).
+// NegativeAnchor is a negative trust anchor (RFC 7646): until it ends, the zone and all below it are Insecure, with
+// Extended DNS Error 33, unless a trust anchor is nearer to a name (T-18).
 type NegativeAnchor struct {
 	Zone   string    // canonical; without effect where a trust anchor is, as at the root, or none above
 	Until  time.Time // by Config.Clock
 	Reason string    // for people, clients among them; may be empty
 }
 
-// negativeAnchors are the zones that negative trust anchors make. They are never changed: a walk works with those that it
-// began with.
+// negativeAnchors are the zones that negative trust anchors make. They are never changed: a walk works with those that
+// it began with.
 type negativeAnchors map[string]*dnssec.Zone
 
 func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
@@ -30,7 +30,8 @@ func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
 			continue
 		}
 		end := c.Now().Add(n.Until.Sub(c.Clock().Round(0))) // the two differ where the time of judgement is given
-		zones[n.Zone] = &dnssec.Zone{Name: n.Zone, Status: dnssec.Insecure, Until: end, Expires: end, Cause: n.failure()}
+		zones[n.Zone] = &dnssec.Zone{Name: n.Zone, Status: dnssec.Insecure, Until: end, Expires: end,
+			Cause: n.failure()}
 	}
 	return &zones
 }
@@ -38,7 +39,8 @@ func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
 func (n NegativeAnchor) failure() *dnssec.Failure {
 	f := &dnssec.Failure{
 		Kind: dnssec.OfDistrust, Code: CodeNegative, Zone: n.Zone,
-		Text: fmt.Sprintf("%s: not validated, by a negative trust anchor until %s UTC", n.Zone, n.Until.UTC().Format("2006-01-02 15:04")),
+		Text: fmt.Sprintf("%s: not validated, by a negative trust anchor until %s UTC", n.Zone,
+			n.Until.UTC().Format("2006-01-02 15:04")),
 	}
 	if n.Reason != "" {
 		f.Text += ": " + n.Reason
@@ -54,8 +56,8 @@ func (n negativeAnchors) at(name string, now time.Time) *dnssec.Zone {
 	return nil
 }
 
-// Distrust replaces the negative trust anchors. It returns the zones where one has begun or ended, and whether any has ended or
-// says something else now: what rests on one elsewhere, as aliases from other zones do, holds no longer then.
+// Distrust replaces the negative trust anchors. It returns the zones where one has begun or ended, and whether any has
+// ended or says something else now: what rests on one elsewhere, as aliases from other zones do, holds no longer then.
 func (c *Chain) Distrust(all []NegativeAnchor) (zones []string, elsewhere bool) {
 	fresh, old := *c.newNegativeAnchors(all), *c.negative.Load()
 	c.negative.Store(&fresh)
@@ -78,8 +80,8 @@ func (c *Chain) Distrust(all []NegativeAnchor) (zones []string, elsewhere bool) 
 // Restart puts all walks that have begun out of date (C-12).
 func (c *Chain) Restart() { c.generation.Add(1) }
 
-// anchor returns the closest anchor at or above name, which alone decides: a configured one (V-12), or a negative one that
-// is still alive (T-18).
+// anchor returns the closest anchor at or above name, which alone decides: a configured one (V-12), or a negative one
+// that is still alive (T-18).
 func (c *Chain) anchor(name string, negative negativeAnchors) (zone string, ok bool) {
 	for zone = range dnssec.Ancestors(name) {
 		if len(c.Anchors[zone]) > 0 || negative.at(zone, c.Now()) != nil {

@@ -27,10 +27,11 @@ type fetched struct {
 	failed *dnssec.Failure
 }
 
-// build fetches and judges the links, and again elsewhere if they do not validate (V-14) or what they prove is not enough. It
-// returns, and keeps, the last proof there was.
+// build fetches and judges the links, and again elsewhere if they do not validate (V-14) or what they prove is not
+// enough. It returns, and keeps, the last proof there was.
 func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
-	var best Place = broken(l.name, &dnssec.Failure{Kind: dnssec.OfMissingLink, Code: dns.ExtendedErrorCodeDNSSECIndeterminate})
+	var best Place = broken(l.name, &dnssec.Failure{Kind: dnssec.OfMissingLink,
+		Code: dns.ExtendedErrorCodeDNSSECIndeterminate})
 	for l.fetch(ctx) {
 		p := l.judge(ctx)
 		l.avoidNow()
@@ -67,8 +68,8 @@ func (l *links) avoidNow() {
 	}
 }
 
-// fetch fetches DS, and for a further try DNSKEY beside it, since either may be the stale one. It reports whether there was a try
-// left.
+// fetch fetches DS, and for a further try DNSKEY beside it, since either may be the stale one. It reports whether there
+// was a try left.
 func (l *links) fetch(ctx context.Context) bool {
 	l.ds, l.keys = fetched{}, fetched{}
 	if l.try == 0 {
@@ -145,8 +146,8 @@ func (l *links) judgeAnchor(ctx context.Context) Place {
 	return l.judgeCut(ctx, d)
 }
 
-// judgeCut judges what lies below a delegation: of a signed one, its DNSKEY RRset, which the first try asks for only now, unless it is
-// there already or on its way.
+// judgeCut judges what lies below a delegation: of a signed one, its DNSKEY RRset, which the first try asks for only
+// now, unless it is there already or on its way.
 func (l *links) judgeCut(ctx context.Context, d dnssec.Delegation) Place {
 	switch d.Cut {
 	case dnssec.Unproven:
@@ -176,7 +177,8 @@ func (l *links) missing(qtype uint16, why *dnssec.Failure) Place {
 		return broken(l.name, why)
 	}
 	return broken(l.name, &dnssec.Failure{
-		Kind: dnssec.OfMissingLink, Code: dns.ExtendedErrorCodeDNSSECIndeterminate, Zone: l.name, Owner: l.name, Type: qtype, Err: why,
+		Kind: dnssec.OfMissingLink, Code: dns.ExtendedErrorCodeDNSSECIndeterminate, Zone: l.name, Owner: l.name,
+		Type: qtype, Err: why,
 		Text: fmt.Sprintf("%s: the chain of trust could not be fetched: %s", l.name, why.Text),
 	})
 }

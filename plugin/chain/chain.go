@@ -1,5 +1,6 @@
-// Package chain finds the zone that a name lies in, by the chain of trust from an anchor down to it. A [Chain] keeps what is
-// known of names, with one builder for each; a [Walk] is what one client query knows and finds out, on that query's account.
+// Package chain finds the zone that a name lies in, by the chain of trust from an anchor down to it. A [Chain] keeps
+// what is known of names, with one builder for each; a [Walk] is what one client query knows and finds out, on that
+// query's account.
 package chain
 
 import (
@@ -43,8 +44,8 @@ func New(c Config, negative []NegativeAnchor) *Chain {
 	return chain
 }
 
-// Known returns the deepest zone known on the way to name, as a walk that begins now has it; nil if there is none. Nobody is
-// asked.
+// Known returns the deepest zone known on the way to name, as a walk that begins now has it; nil if there is none.
+// Nobody is asked.
 func (c *Chain) Known(name string) *dnssec.Zone {
 	return c.newView().Known(name)
 }

@@ -34,14 +34,17 @@ func setup(t *testing.T) (*Chain, *fetch.Account) {
 	t.Cleanup(f.Close)
 	now := func() time.Time { return noon }
 	return New(Config{
-		Fetcher: f, Store: NewStore(1 << 20), Policy: dnssec.DefaultPolicy(), Clock: now, Now: now, MaxTTL: 24 * time.Hour,
-		Busy: func() bool { return false }, Joined: func() {}, Anchors: map[string][]*dns.DS{".": {{Algorithm: dns.ECDSAP256SHA256}}},
+		Fetcher: f, Store: NewStore(1 << 20), Policy: dnssec.DefaultPolicy(), Clock: now, Now: now,
+		MaxTTL: 24 * time.Hour,
+		Busy:   func() bool { return false }, Joined: func() {},
+		Anchors: map[string][]*dns.DS{".": {{Algorithm: dns.ECDSAP256SHA256}}},
 	}, nil), f.Open(t.Context(), question("example.com.", dns.TypeMX), f.NewBudget())
 }
 
 // secure is a place at which a Secure zone begins, with links for an hour.
 func secure(name string) Cut {
-	return Cut{&dnssec.Zone{Name: name, Status: dnssec.Secure, Until: noon.Add(time.Hour), Expires: noon.Add(2 * time.Hour)}}
+	return Cut{&dnssec.Zone{Name: name, Status: dnssec.Secure, Until: noon.Add(time.Hour),
+		Expires: noon.Add(2 * time.Hour)}}
 }
 
 // tooMany is the place of a name whose builder may ask no more.
@@ -49,8 +52,8 @@ func tooMany(name string) Failed {
 	return broken(name, fetch.Limit(question("example.com.", dns.TypeMX), "upstream_questions", "too many"))
 }
 
-// L-13, L-6a: while one client query finds out the place of a name others wait, and take what it finds, but no limit of its own: one
-// of them takes over then.
+// L-13, L-6a: while one client query finds out the place of a name others wait, and take what it finds, but no limit of
+// its own: one of them takes over then.
 func TestJoined(t *testing.T) {
 	for _, limited := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -97,8 +100,9 @@ func TestPanicFailsAlone(t *testing.T) {
 	}
 }
 
-// L-9: what is asked ahead, when nothing is known and when something is: two cuts deep below the deepest zone known, nothing below
-// labels that begin with an underscore, in the reverse trees, in an unsigned zone, and in one that signs names below its apex itself.
+// L-9: what is asked ahead, when nothing is known and when something is: two cuts deep below the deepest zone known,
+// nothing below labels that begin with an underscore, in the reverse trees, in an unsigned zone, and in one that signs
+// names below its apex itself.
 func TestSpeculation(t *testing.T) {
 	c, _ := setup(t)
 	know := func(p Cut) { c.Store.learn(p.Zone.Name, p, noon, time.Hour) }
@@ -130,7 +134,8 @@ func TestSpeculation(t *testing.T) {
 	check("other.example.com.", dns.TypeA)
 }
 
-// C-11, L-6a: a link that could not be had is remembered for a second, by those who have time left; a limit is not remembered.
+// C-11, L-6a: a link that could not be had is remembered for a second, by those who have time left; a limit is not
+// remembered.
 func TestFailedLinks(t *testing.T) {
 	c, account := setup(t)
 	over, cancel := context.WithCancel(t.Context())
@@ -173,8 +178,8 @@ func TestFailureReplacesNothing(t *testing.T) {
 	}
 }
 
-// C-16, C-2, C-5, C-18: places end with their links, with a signature that they rest on, and after the longest time that is allowed, and do
-// not hold before they were learned.
+// C-16, C-2, C-5, C-18: places end with their links, with a signature that they rest on, and after the longest time
+// that is allowed, and do not hold before they were learned.
 func TestPlacesEnd(t *testing.T) {
 	hour := time.Hour
 	short := secure("com.")
@@ -199,8 +204,8 @@ func TestPlacesEnd(t *testing.T) {
 	}
 }
 
-// V-14: links are fetched past the store once in 30 s, which do not depend on a clock that is set back. Nothing is refreshed of which
-// nothing is known.
+// V-14: links are fetched past the store once in 30 s, which do not depend on a clock that is set back. Nothing is
+// refreshed of which nothing is known.
 func TestMayRefresh(t *testing.T) {
 	s := NewStore(1 << 20)
 	if s.mayRefresh("com.", noon) {

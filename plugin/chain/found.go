@@ -35,8 +35,8 @@ func (f *found) all() map[string]*dnssec.Zone {
 	return maps.Clone(f.zones)
 }
 
-// wayTo returns the names at and above owner for which a Secure zone was found, the deepest first: there the fault is likely, and
-// tries are few.
+// wayTo returns the names at and above owner for which a Secure zone was found, the deepest first: there the fault is
+// likely, and tries are few.
 func (f *found) wayTo(owner string) (names []string) {
 	for name, z := range f.all() {
 		if z.Status == dnssec.Secure && dns.IsSubDomain(name, owner) {

@@ -40,7 +40,8 @@ func (b *builders) finish(name string, call *builder, p Place) {
 	close(call.done)
 }
 
-// link returns the place of name: as it is known, or by its links, which the zone above is given for (nil at an anchor).
+// link returns the place of name: as it is known, or by its links, which the zone above is given for (nil at an
+// anchor).
 func (w *Walk) link(ctx context.Context, above *dnssec.Zone, name string) Place {
 	p := w.joined(ctx, name, func() Place {
 		if p := w.place(name); p != nil {

@@ -123,8 +123,8 @@ func (r record) failed() bool {
 	return failed
 }
 
-// place returns what is known of name; nil if nothing is. What was learned later than now was so before the clock was set back,
-// and would outlive its TTL.
+// place returns what is known of name; nil if nothing is. What was learned later than now was so before the clock was
+// set back, and would outlive its TTL.
 func (s *Store) place(name string, now time.Time) Place {
 	r, ok := s.records.Get(name)
 	if !ok || !s.holds(r, now) || now.Before(r.since) {
@@ -161,8 +161,8 @@ func (s *Store) learn(name string, p Place, now time.Time, most time.Duration) {
 	})
 }
 
-// failedLife is how long it is remembered that links could not be had or proven: a TLD whose DNSKEY was lost once must not defer
-// all its mail (C-11).
+// failedLife is how long it is remembered that links could not be had or proven: a TLD whose DNSKEY was lost once must
+// not defer all its mail (C-11).
 const failedLife = time.Second
 
 // fail keeps that the links of name failed, unless it is known better.
@@ -175,7 +175,8 @@ func (s *Store) fail(name string, p Failed, now time.Time) {
 	})
 }
 
-// refreshEvery bounds how often a zone's links are fetched past the cache because something below did not validate (V-14).
+// refreshEvery bounds how often a zone's links are fetched past the cache because something below did not validate
+// (V-14).
 const refreshEvery = 30 * time.Second
 
 // mayRefresh notes that the links of name are fetched past the cache now, and reports whether the last time was long
@@ -214,8 +215,8 @@ func (s *Store) signs(apex string) bool {
 	return r.signs
 }
 
-// EndsSoon reports whether what lives for at least 10 s has a tenth of its life left, or signatures that end before half of it
-// is over (C-14). The zero time of expiration means that it rests on none.
+// EndsSoon reports whether what lives for at least 10 s has a tenth of its life left, or signatures that end before
+// half of it is over (C-14). The zero time of expiration means that it rests on none.
 func EndsSoon(now, stored time.Time, life time.Duration, expires time.Time) bool {
 	const least = 10 * time.Second
 	return life >= least && (stored.Add(life).Sub(now) <= life/10 || !expires.IsZero() && expires.Sub(now) < life/2)

@@ -11,8 +11,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// Refresh fetches anew what led to owner, whose records do not validate: what was taken from the store, and with own what this
-// walk fetched itself. It reports whether any of it is another now; At has it no more then (V-14).
+// Refresh fetches anew what led to owner, whose records do not validate: what was taken from the store, and with own
+// what this walk fetched itself. It reports whether any of it is another now; At has it no more then (V-14).
 func (w *Walk) Refresh(ctx context.Context, owner string, own bool) bool {
 	changed := false
 	for _, name := range w.found.wayTo(owner) {
@@ -24,15 +24,16 @@ func (w *Walk) Refresh(ctx context.Context, owner string, own bool) bool {
 	return changed
 }
 
-// refresh fetches anew what does not let something validate: what the store had, and with own what the walk has fetched itself, and
-// an upstream may hold for long; that only once another upstream's word on what does not validate was no better.
+// refresh fetches anew what does not let something validate: what the store had, and with own what the walk has fetched
+// itself, and an upstream may hold for long; that only once another upstream's word on what does not validate was no
+// better.
 type refresh struct {
 	walk *Walk
 	own  bool
 }
 
-// zoneOf returns the zone of name if it is another than the one that was taken for it: the keys are others, or there is a cut
-// where there was none. Nil if nothing is newer.
+// zoneOf returns the zone of name if it is another than the one that was taken for it: the keys are others, or there is
+// a cut where there was none. Nil if nothing is newer.
 func (r refresh) zoneOf(ctx context.Context, old *dnssec.Zone, name string) *dnssec.Zone {
 	zone := cmp.Or(r.cut(ctx, old), old)
 	if zone.Status == dnssec.Secure {
@@ -45,8 +46,8 @@ func (r refresh) zoneOf(ctx context.Context, old *dnssec.Zone, name string) *dns
 	return zone
 }
 
-// cut returns a newer state of a zone: one that this walk or another has learned meanwhile, or what its links, fetched past
-// the store, prove. It returns nil when the zone was refreshed within 30 s, or nothing else came.
+// cut returns a newer state of a zone: one that this walk or another has learned meanwhile, or what its links, fetched
+// past the store, prove. It returns nil when the zone was refreshed within 30 s, or nothing else came.
 func (r refresh) cut(ctx context.Context, old *dnssec.Zone) *dnssec.Zone {
 	p := r.walk.learnedOf(old.Name)
 	if p == nil || r.own && same(p, Cut{old}) {
@@ -83,9 +84,9 @@ func (r refresh) within(ctx context.Context, zone *dnssec.Zone, name string) {
 	}
 }
 
-// place fetches the links of name past the store, at most once in 30 s, unless another walk has done so meanwhile. What is kept is
-// replaced only by what validates. An upstream may hold the same old ones, so if nothing has changed another is asked. Nil says
-// that there is nothing new.
+// place fetches the links of name past the store, at most once in 30 s, unless another walk has done so meanwhile. What
+// is kept is replaced only by what validates. An upstream may hold the same old ones, so if nothing has changed another
+// is asked. Nil says that there is nothing new.
 func (r refresh) place(ctx context.Context, above *dnssec.Zone, name string, old Place) Place {
 	store, now := r.walk.chain.Store, r.walk.chain.Now()
 	p := r.walk.joined(ctx, name, func() Place {
@@ -95,13 +96,15 @@ func (r refresh) place(ctx context.Context, above *dnssec.Zone, name string, old
 		if !store.mayRefresh(name, now) {
 			return nil
 		}
-		return (&links{walk: r.walk, name: name, above: above, try: 1}).build(ctx, func(p Place) bool { return !same(p, old) })
+		return (&links{walk: r.walk, name: name, above: above, try: 1}).build(ctx,
+			func(p Place) bool { return !same(p, old) })
 	})
 	r.walk.note(name, p)
 	return p
 }
 
-// above returns the zone by which the links of name are judged, nil at an anchor; ok if there is one, or none is needed.
+// above returns the zone by which the links of name are judged, nil at an anchor; ok if there is one, or none is
+// needed.
 func (w *Walk) above(ctx context.Context, name string) (z *dnssec.Zone, ok bool) {
 	anchor, anchored := w.chain.anchor(name, w.negative)
 	if !anchored || anchor == name {
@@ -123,7 +126,8 @@ func (c *Chain) renew(zone string) {
 		return
 	}
 	r, _ := c.Store.records.Get(zone)
-	if cut, ok := r.place.(Cut); !ok || r.claimed || !EndsSoon(c.Now(), r.since, r.until.Sub(r.since), cut.Zone.Expires) ||
+	if cut, ok := r.place.(Cut); !ok || r.claimed ||
+		!EndsSoon(c.Now(), r.since, r.until.Sub(r.since), cut.Zone.Expires) ||
 		!c.Store.claim(zone) {
 		return
 	}
@@ -133,7 +137,9 @@ func (c *Chain) renew(zone string) {
 		w := c.NewWalk(c.Fetcher.Open(ctx, question(zone, dns.TypeDNSKEY), c.Fetcher.NewBudget()))
 		defer w.rescue(zone, func(Failed) {})
 		if above, ok := w.above(ctx, zone); ok {
-			w.joined(ctx, zone, func() Place { return (&links{walk: w, name: zone, above: above}).build(ctx, anything) })
+			w.joined(ctx, zone, func() Place {
+				return (&links{walk: w, name: zone, above: above}).build(ctx, anything)
+			})
 		}
 	})
 }

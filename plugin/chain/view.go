@@ -54,8 +54,8 @@ func (v *view) Known(name string) *dnssec.Zone {
 	return zone
 }
 
-// deepest returns the deepest zone known on the way to name and the name down to which that is known; ends if it decides for
-// name. If none is known, that is nil and the anchor.
+// deepest returns the deepest zone known on the way to name and the name down to which that is known; ends if it
+// decides for name. If none is known, that is nil and the anchor.
 func (v *view) deepest(name string) (zone *dnssec.Zone, at string, ends bool) {
 	anchor, ok := v.chain.anchor(name, v.negative)
 	if !ok {

@@ -11,8 +11,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// Walk is what one client query knows of the zones that its answer rests on. It implements [dnssec.Zones]. It is safe for
-// concurrent use.
+// Walk is what one client query knows of the zones that its answer rests on. It implements [dnssec.Zones]. It is safe
+// for concurrent use.
 type Walk struct {
 	*view
 	account *fetch.Account
@@ -26,7 +26,8 @@ type Walk struct {
 // NewWalk returns a walk on an account.
 func (c *Chain) NewWalk(account *fetch.Account) *Walk {
 	return &Walk{
-		view: c.newView(), account: account, found: &found{zones: map[string]*dnssec.Zone{}}, sources: map[string][]string{},
+		view: c.newView(), account: account, found: &found{zones: map[string]*dnssec.Zone{}},
+		sources: map[string][]string{},
 	}
 }
 
@@ -100,7 +101,8 @@ func (w *Walk) ZoneOf(ctx context.Context, name string) *dnssec.Zone {
 	return zone
 }
 
-// enter returns the zone below a name of place p, to which the way led through zone; ends if it decides for all names below.
+// enter returns the zone below a name of place p, to which the way led through zone; ends if it decides for all names
+// below.
 func (w *Walk) enter(ctx context.Context, zone *dnssec.Zone, p Place) (_ *dnssec.Zone, ends bool) {
 	switch p := p.(type) {
 	case Cut:
@@ -115,8 +117,8 @@ func (w *Walk) enter(ctx context.Context, zone *dnssec.Zone, p Place) (_ *dnssec
 	return zone, ends || zone.Status != dnssec.Secure
 }
 
-// past finds a cut below a name whose links cannot be had, if that is none: servers that fail on DS of empty names are no
-// obstacle where the zone above has signed what lies further down. As deep as speculation goes is deep enough.
+// past finds a cut below a name whose links cannot be had, if that is none: servers that fail on DS of empty names are
+// no obstacle where the zone above has signed what lies further down. As deep as speculation goes is deep enough.
 func (w *Walk) past(ctx context.Context, zone *dnssec.Zone, failed Failed, at, name string) (Place, string) {
 	below := at
 	for range cutsAhead {
@@ -164,7 +166,8 @@ func (w *Walk) climb(ctx context.Context, base *dnssec.Zone, cut string) Place {
 }
 
 // delegation judges a DS reply; a limit makes it Unproven.
-func delegation(ctx context.Context, account *fetch.Account, above *dnssec.Zone, name string, got *fetch.Grouped) (d dnssec.Delegation) {
+func delegation(ctx context.Context, account *fetch.Account, above *dnssec.Zone, name string,
+	got *fetch.Grouped) (d dnssec.Delegation) {
 	if f := account.Judge(ctx, func(c *dnssec.Check) { d = c.Delegation(above, name, got.Message) }); f != nil {
 		return dnssec.Delegation{Name: name, Cause: f}
 	}

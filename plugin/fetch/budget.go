@@ -17,8 +17,8 @@ const (
 	maxGuesses = 6
 )
 
-// Budget is what may be spent for one client query, by everything that is done for it (L-6). Several accounts may spend one. It is
-// safe for concurrent use.
+// Budget is what may be spent for one client query, by everything that is done for it (L-6). Several accounts may spend
+// one. It is safe for concurrent use.
 type Budget struct {
 	questions int // to upstreams, in all
 

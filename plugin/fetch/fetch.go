@@ -1,6 +1,6 @@
-// Package fetch puts questions to upstreams, each on somebody's account. Identical first tries are joined; an [Account] is what
-// one client query has asked, and all that is done for it spends one [Budget]: questions, octets, retries, speculation and the
-// work of the judge, which waits for its turn at a processor.
+// Package fetch puts questions to upstreams, each on somebody's account. Identical first tries are joined; an [Account]
+// is what one client query has asked, and all that is done for it spends one [Budget]: questions, octets, retries,
+// speculation and the work of the judge, which waits for its turn at a processor.
 package fetch
 
 import (
@@ -19,22 +19,24 @@ import (
 // Exchanger puts one question to one upstream. It sets RD and DO, asks with EDNS, and follows t for CD and transport.
 //
 // It returns only usable replies: to this question, RCODE NOERROR, NXDOMAIN or YXDOMAIN, not truncated, no referral.
-// Everything else is an error that is a *dnssec.Failure with EDE code 22, 23 or 24 and a sentence that names the upstreams asked
-// and what each did. Lost packets, second copies, TC and failing over to the next upstream after a bad RCODE (S-14) are
-// its business; judging is not. It returns soon after ctx ends, and is safe for concurrent use. The reply belongs to the
-// caller.
+// Everything else is an error that is a *dnssec.Failure with EDE code 22, 23 or 24 and a sentence that names the
+// upstreams asked and what each did. Lost packets, second copies, TC and failing over to the next upstream after a bad
+// RCODE (S-14) are its business; judging is not. It returns soon after ctx ends, and is safe for concurrent use. The
+// reply belongs to the caller.
 type Exchanger interface {
 	Exchange(ctx context.Context, q dns.Question, t Try) (Reply, error)
 }
 
 // Try says how a question is put.
 type Try struct {
-	N     int      // 0 for the first, then V-14's further tries
-	TCP   bool     // ask over TCP at once
-	CD    bool     // the CD bit to send
-	Avoid []string // upstreams whose reply to this question was judged Bogus or unusable; asked only if there is no other
-	// Demand, if not nil, tells how often clients have come for the reply so far, counted anew once all copies had been sent; 0 if nobody
-	// waits for it at the moment: the question is not put once more then. It is cheap and safe for concurrent use.
+	N   int  // 0 for the first, then V-14's further tries
+	TCP bool // ask over TCP at once
+	CD  bool // the CD bit to send
+	// upstreams whose reply to this question was judged Bogus or unusable; asked only if there is no other
+	Avoid []string
+	// Demand, if not nil, tells how often clients have come for the reply so far, counted anew once all copies had been
+	// sent; 0 if nobody waits for it at the moment: the question is not put once more then. It is cheap and safe for
+	// concurrent use.
 	Demand func() int
 }
 
@@ -94,7 +96,8 @@ type Fetcher struct {
 // New returns a Fetcher.
 func New(c Config) *Fetcher {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Fetcher{Config: c, ctx: ctx, cancel: cancel, turns: newTurns(), processors: newProcessors(), firsts: map[try]*exchange{}}
+	return &Fetcher{Config: c, ctx: ctx, cancel: cancel, turns: newTurns(), processors: newProcessors(),
+		firsts: map[try]*exchange{}}
 }
 
 // Context ends when the Fetcher is closed.
@@ -113,8 +116,8 @@ func (f *Fetcher) Close() {
 	f.work.close()
 }
 
-// copiesSent is when an upstream question has usually been put as often as it may be: who comes for its reply later may have it
-// put once more.
+// copiesSent is when an upstream question has usually been put as often as it may be: who comes for its reply later may
+// have it put once more.
 const copiesSent = 2500 * time.Millisecond
 
 // try identifies a try for an upstream question; the first may be joined with another in flight.
@@ -124,7 +127,8 @@ type try struct {
 	n     int
 }
 
-// exchange is one try for an upstream question. Its outcome is there once done is closed, and is shared: nobody changes it.
+// exchange is one try for an upstream question. Its outcome is there once done is closed, and is shared: nobody changes
+// it.
 type exchange struct {
 	question dns.Question
 	began    time.Time
@@ -147,7 +151,8 @@ func (e *exchange) demand() int {
 	return 1 + int(e.again.Load())
 }
 
-// sought notes that a client has come for the reply. What was asked long ago may have been lost, or the upstream was away then.
+// sought notes that a client has come for the reply. What was asked long ago may have been lost, or the upstream was
+// away then.
 func (e *exchange) sought() {
 	if time.Since(e.began) >= copiesSent {
 		e.again.Add(1)
@@ -164,8 +169,8 @@ func (e *exchange) ended() bool {
 	}
 }
 
-// start returns the exchange of q and whether it was there already; nil if it is speculation and there is enough of that. It
-// runs under the Fetcher and not under the client query that happened to ask first: others may wait for it.
+// start returns the exchange of q and whether it was there already; nil if it is speculation and there is enough of
+// that. It runs under the Fetcher and not under the client query that happened to ask first: others may wait for it.
 func (f *Fetcher) start(q dns.Question, t Try, role Role) (e *exchange, joined bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -88,8 +88,8 @@ func expectLimit(t *testing.T, f *dnssec.Failure, want dnssec.LimitError) {
 	}
 }
 
-// L-13: an upstream question that several accounts have asked is put once, given up only when all of them are gone, and is not
-// joined then.
+// L-13: an upstream question that several accounts have asked is put once, given up only when all of them are gone, and
+// is not joined then.
 func TestJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, u := setup(t, nil)
@@ -119,8 +119,8 @@ func TestJoin(t *testing.T) {
 	})
 }
 
-// L-9: a question asked twice on an account is put once; one of another's account costs nothing; one asked on speculation costs
-// when its reply is taken.
+// L-9: a question asked twice on an account is put once; one of another's account costs nothing; one asked on
+// speculation costs when its reply is taken.
 func TestQuestionsAreCounted(t *testing.T) {
 	f, u := setup(t, func(c *Config) { c.Questions = 2 })
 	a := open(t, f)
@@ -247,8 +247,8 @@ func TestNoRoom(t *testing.T) {
 	expectLimit(t, failure, ErrRoom)
 }
 
-// L-6a, C-11: whoever is out of time blames only a question that is still open, and has been for long; a reply that is there he
-// takes.
+// L-6a, C-11: whoever is out of time blames only a question that is still open, and has been for long; a reply that is
+// there he takes.
 func TestSilence(t *testing.T) {
 	for name, test := range map[string]struct {
 		late    time.Duration // after which the question is asked
@@ -286,8 +286,8 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// L-7: while costly chains take all other turns, a query whose chain is cached is still judged; one that has asked for a link has
-// no claim to that turn.
+// L-7: while costly chains take all other turns, a query whose chain is cached is still judged; one that has asked for
+// a link has no claim to that turn.
 func TestReservedTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _ := setup(t, nil)
@@ -303,7 +303,8 @@ func TestReservedTurn(t *testing.T) {
 		synctest.Wait()
 		go cold().Judge(t.Context(), func(*dnssec.Check) { judged++ })
 		synctest.Wait()
-		if failure := open(t, f).Judge(t.Context(), func(*dnssec.Check) { judged += 10 }); failure != nil || judged != 10 {
+		if failure := open(t, f).Judge(t.Context(), func(*dnssec.Check) { judged += 10 }); failure != nil ||
+			judged != 10 {
 			t.Errorf("%v, judged %d", failure, judged)
 		}
 		close(release)
@@ -317,7 +318,8 @@ func TestReservedTurn(t *testing.T) {
 func TestClosed(t *testing.T) {
 	f, u := setup(t, nil)
 	f.Close()
-	if _, failure := open(t, f).Fetch(t.Context(), question("example.com."), RoleAnswer); !errors.Is(failure, ErrClosed) {
+	_, failure := open(t, f).Fetch(t.Context(), question("example.com."), RoleAnswer)
+	if !errors.Is(failure, ErrClosed) {
 		t.Errorf("%v", failure)
 	}
 	if f.Go(func() {}) || u.questions() != 0 {

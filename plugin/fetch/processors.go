@@ -8,7 +8,8 @@ import (
 )
 
 // processors tells from how long goroutines wait for a processor whether those are what is short (L-13): each question
-// takes many turns of the scheduler, so with too many at once all of them come too late. It is asked for every question.
+// takes many turns of the scheduler, so with too many at once all of them come too late. It is asked for every
+// question.
 type processors struct {
 	mu     sync.Mutex
 	waits  func() (all, long uint64) // of goroutines, since the process began

@@ -5,14 +5,16 @@ import (
 	"sync/atomic"
 )
 
-// What asking takes of the process's memory, in octets, as measured with thousands of questions that nobody answers: the stack of
-// its goroutine, and twice what lives in the heap, since the collector lets that grow so far at GOGC=100 (L-15).
+// What asking takes of the process's memory, in octets, as measured with thousands of questions that nobody answers:
+// the stack of its goroutine, and twice what lives in the heap, since the collector lets that grow so far at GOGC=100
+// (L-15).
 const (
 	QuestionOctets = 20 << 10 // a question to upstreams
 	replyGrowth    = 8        // the octets that each octet of a reply takes, unpacked and copied for its query
 )
 
-// Room is the memory for work in flight (L-15). All that work in one process may share one. It is safe for concurrent use.
+// Room is the memory for work in flight (L-15). All that work in one process may share one. It is safe for concurrent
+// use.
 type Room struct {
 	octets int64
 	taken  atomic.Int64
@@ -21,8 +23,8 @@ type Room struct {
 // NewRoom returns a Room of so many octets.
 func NewRoom(octets int64) *Room { return &Room{octets: octets} }
 
-// Take reports whether there is room for n more octets; they have to be given back then. What is under way may fill the last
-// eighth, which nothing begins in: what was done so far would else be in vain.
+// Take reports whether there is room for n more octets; they have to be given back then. What is under way may fill the
+// last eighth, which nothing begins in: what was done so far would else be in vain.
 func (r *Room) Take(n int64, underWay bool) bool {
 	most := r.octets
 	if !underWay {

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// turns lets at most GOMAXPROCS client queries verify at once (L-7). One turn serves only queries whose chain is cached,
-// so that expensive chains, an attacker's among them, cannot keep cached ones waiting; with a single turn those go to
-// the head of the queue instead.
+// turns lets at most GOMAXPROCS client queries verify at once (L-7). One turn serves only queries whose chain is
+// cached, so that expensive chains, an attacker's among them, cannot keep cached ones waiting; with a single turn those
+// go to the head of the queue instead.
 type turns struct {
 	mu       sync.Mutex
 	free     int // turns for anybody
@@ -69,8 +69,8 @@ func (s *turns) acquire(ctx context.Context, isCheap bool) (*turn, error) {
 	}
 }
 
-// shortAfter is how long work waits for a turn when processors are what is short: a burst of some hundred questions is through by then,
-// and no client has gone.
+// shortAfter is how long work waits for a turn when processors are what is short: a burst of some hundred questions is
+// through by then, and no client has gone.
 const shortAfter = 250 * time.Millisecond
 
 // short reports whether processors are what is short.

@@ -83,8 +83,8 @@ func TestRenewFromACache(t *testing.T) {
 	}
 }
 
-// C-14: when it cannot be had anew, be it for the network or for its signatures, what is there is served to its end, and the failure is
-// not remembered beyond.
+// C-14: when it cannot be had anew, be it for the network or for its signatures, what is there is served to its end,
+// and the failure is not remembered beyond.
 func TestRenewFails(t *testing.T) {
 	for name, fault := range map[string]func(fetch.Reply) (fetch.Reply, error){
 		"network": func(fetch.Reply) (fetch.Reply, error) { return fetch.Reply{}, errors.New("unreachable") },
@@ -228,7 +228,8 @@ func TestZoneKnown(t *testing.T) {
 	}
 	ask(r, "mx.example.com.", dns.TypeDS) // no cut
 	for name, want := range map[string]string{
-		"Mx.Example.com.": "example.com.", "a.mx.example.com.": "example.com.", "mx.other.com.": "com.", "mx.insecure.com.": "insecure.com.",
+		"Mx.Example.com.": "example.com.", "a.mx.example.com.": "example.com.", "mx.other.com.": "com.",
+		"mx.insecure.com.": "insecure.com.",
 	} {
 		if z, insecure := r.ZoneKnown(name); z != want || insecure != (want == "insecure.com.") {
 			t.Errorf("%s: zone %q, insecure %v, want %q", name, z, insecure, want)

@@ -17,8 +17,8 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// aliasZones puts n zones into the world, z0.com. and so on; the name `link` of each is an alias of that in the next one, and
-// that of the last has an address.
+// aliasZones puts n zones into the world, z0.com. and so on; the name `link` of each is an alias of that in the next
+// one, and that of the last has an address.
 func aliasZones(tree *world.Tree, n int) {
 	var added []zones.Plan
 	for i := range n {
@@ -31,8 +31,8 @@ func aliasZones(tree *world.Tree, n int) {
 	tree.Add(added...)
 }
 
-// L-8, L-1, L-9: a cold chain of 11 aliases in as many zones fits into all budgets, one of 12 is over the limit; whether
-// upstream follows it or leaves all but the first link to us (V-65).
+// L-8, L-1, L-9: a cold chain of 11 aliases in as many zones fits into all budgets, one of 12 is over the limit;
+// whether upstream follows it or leaves all but the first link to us (V-65).
 func TestLongestChain(t *testing.T) {
 	for _, test := range []struct {
 		zones  int
@@ -59,8 +59,8 @@ func TestLongestChain(t *testing.T) {
 	}
 }
 
-// V-65: where the end of an alias chain does not validate in the reply that has all of it, the target is asked for itself; and if
-// that is no better, the sentence is about the target.
+// V-65: where the end of an alias chain does not validate in the reply that has all of it, the target is asked for
+// itself; and if that is no better, the sentence is about the target.
 func TestEndIsAskedOn(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	stripped := func(m *dns.Msg) {
@@ -105,7 +105,8 @@ func TestAliasLoop(t *testing.T) {
 	expect(t, ask(r, "a.example.com.", dns.TypeCNAME), dnssec.Secure, dns.RcodeSuccess)
 }
 
-// V-64, V-65: the result of a chain is its weakest link, whoever follows it; a direct CNAME question is judged by its own link.
+// V-64, V-65: the result of a chain is its weakest link, whoever follows it; a direct CNAME question is judged by its
+// own link.
 func TestWeakestLink(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Tree.Plan("example.com.").Text += "\ntobogus CNAME mx.stripped.com.\nback CNAME back.insecure.com."
@@ -128,8 +129,8 @@ func TestWeakestLink(t *testing.T) {
 	}
 }
 
-// C-1, C-2, C-4: a chain lives as long as its shortest link; the denial of its last name as long as that itself, if it came in
-// a reply of its own.
+// C-1, C-2, C-4: a chain lives as long as its shortest link; the denial of its last name as long as that itself, if it
+// came in a reply of its own.
 func TestLifeOfChains(t *testing.T) {
 	for _, followed := range []bool{true, false} {
 		r, u, now := setup(t, nil)
@@ -145,7 +146,8 @@ func TestLifeOfChains(t *testing.T) {
 		for _, test := range []struct {
 			name string
 			ends time.Duration
-		}{{"brief.example.com.", 10 * time.Second}, {"long.example.com.", 20 * time.Second}, {"gone.example.com.", gone}} {
+		}{{"brief.example.com.", 10 * time.Second}, {"long.example.com.", 20 * time.Second},
+			{"gone.example.com.", gone}} {
 			now.Advance(test.ends - time.Second)
 			if r.Cached(question(test.name, dns.TypeA)) == nil {
 				t.Errorf("%s: not cached a second before its end, followed %v", test.name, followed)
@@ -159,8 +161,8 @@ func TestLifeOfChains(t *testing.T) {
 	}
 }
 
-// C-4, RFC 6604: the name error at the end of a chain is kept for the chain's last name, for every type if the whole chain
-// is Secure, and for no other name.
+// C-4, RFC 6604: the name error at the end of a chain is kept for the chain's last name, for every type if the whole
+// chain is Secure, and for no other name.
 func TestNameErrorOfTheLastName(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	expect(t, ask(r, "dangling.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)

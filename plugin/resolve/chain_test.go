@@ -20,8 +20,8 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// The answer and every link of a cold chain are asked in one round: an upstream that holds every reply until all the expected
-// questions have arrived is no obstacle.
+// The answer and every link of a cold chain are asked in one round: an upstream that holds every reply until all the
+// expected questions have arrived is no obstacle.
 func TestOneRound(t *testing.T) {
 	expected := []string{
 		"example.com. MX", ". DNSKEY", "com. DS", "com. DNSKEY", "example.com. DS", "example.com. DNSKEY",
@@ -142,7 +142,8 @@ func TestIncompleteChain(t *testing.T) {
 			return fetch.Reply{}, nil, false
 		}
 		reply := u.Reply(q)
-		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
+		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer,
+			func(rr dns.RR) bool { return rr.Header().Name != q.Name })
 		return reply, nil, true
 	})
 	a := ask(r, "alias.example.com.", dns.TypeA)
@@ -199,8 +200,8 @@ func TestLastTry(t *testing.T) {
 	}
 }
 
-// V-14, S-15: a validating upstream answers SERVFAIL to the last try, which is without CD. What was wrong with its replies before
-// is the reason, of an answer as of a link, and is remembered as such (C-11).
+// V-14, S-15: a validating upstream answers SERVFAIL to the last try, which is without CD. What was wrong with its
+// replies before is the reason, of an answer as of a link, and is remembered as such (C-11).
 func TestReasonOutlivesTheLastTry(t *testing.T) {
 	for broken, want := range map[string]string{
 		"example.com. MX":     "example.com. MX (key",
@@ -225,7 +226,8 @@ func TestReasonOutlivesTheLastTry(t *testing.T) {
 			if tries := u.Tries(""); tries[len(tries)-1].CD {
 				t.Error("there was no try without CD")
 			}
-			if f, ok := r.Store.failures.alive(question("example.com.", dns.TypeMX), now.Now()); !ok || f.status != dnssec.Bogus {
+			if f, ok := r.Store.failures.alive(question("example.com.", dns.TypeMX), now.Now()); !ok ||
+				f.status != dnssec.Bogus {
 				t.Errorf("remembered as %v, %v", f.status, ok)
 			}
 		})
@@ -264,7 +266,8 @@ func TestLinkLost(t *testing.T) {
 	})
 	a := ask(r, "example.com.", dns.TypeMX)
 	expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
-	if a.Notes[0].Code != dns.ExtendedErrorCodeDNSSECIndeterminate || !strings.Contains(a.Notes[0].Text, "connection refused") {
+	if a.Notes[0].Code != dns.ExtendedErrorCodeDNSSECIndeterminate ||
+		!strings.Contains(a.Notes[0].Text, "connection refused") {
 		t.Errorf("notes %s", notes(a))
 	}
 	u.Follow(nil)
@@ -326,7 +329,8 @@ func TestJoin(t *testing.T) {
 			}
 		})
 	}
-	for u.Count(" MX") < 2 || u.Count("DNSKEY") < 4 || waiting(r) < 100 { // who comes later may just miss the flight and the cache
+	// who comes later may just miss the flight and the cache
+	for u.Count(" MX") < 2 || u.Count("DNSKEY") < 4 || waiting(r) < 100 {
 		time.Sleep(time.Millisecond)
 	}
 	close(release)
@@ -425,7 +429,8 @@ func TestAnchors(t *testing.T) {
 	})
 	t.Run("unsupported alone", func(t *testing.T) { // T-15: the point decides, and counts as unsigned (V-40)
 		r, u, _ := setup(t, nil)
-		gost := &dns.DS{Hdr: dns.RR_Header{Name: "example.com."}, Algorithm: dns.ECCGOST, DigestType: dns.SHA256, Digest: strings.Repeat("00", 32)}
+		gost := &dns.DS{Hdr: dns.RR_Header{Name: "example.com."}, Algorithm: dns.ECCGOST, DigestType: dns.SHA256,
+			Digest: strings.Repeat("00", 32)}
 		r.Anchors["example.com."] = []*dns.DS{gost}
 		for _, name := range []string{"mx.example.com.", "example.com."} {
 			a := ask(r, name, dns.TypeA)
@@ -434,13 +439,15 @@ func TestAnchors(t *testing.T) {
 				t.Errorf("%s: %v", name, a.Notes)
 			}
 		}
-		for _, link := range []string{". DNSKEY", "com. DS", "com. DNSKEY", "example.com. DS"} { // what is below is asked on speculation
+		// what is below is asked on speculation
+		for _, link := range []string{". DNSKEY", "com. DS", "com. DNSKEY", "example.com. DS"} {
 			if slices.Contains(u.Asked(), link) {
 				t.Errorf("%s was asked for", link)
 			}
 		}
 		expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
-		if e := r.Explain(context.Background(), question("mx.example.com.", dns.TypeA)); len(e.Zones) != 1 || e.Zones[0].Name != "example.com." {
+		if e := r.Explain(context.Background(), question("mx.example.com.", dns.TypeA)); len(e.Zones) != 1 ||
+			e.Zones[0].Name != "example.com." {
 			t.Errorf("the chain is %v", e.Zones)
 		}
 		if err := r.Prime(context.Background()); err != nil {
@@ -463,7 +470,8 @@ func TestAnchors(t *testing.T) {
 		r, u, _ := setup(t, nil)
 		u.Tree.Plan("insecure.com.").Text += "alias CNAME mx.island.alias\n"
 		u.Tree.Add(world.Domain("island.alias.insecure.com."))
-		u.Follow(u.FirstLinkOnly)                                // so that the alias has been found Insecure before its target is judged
+		// so that the alias has been found Insecure before its target is judged
+		u.Follow(u.FirstLinkOnly)
 		r.Anchors["island.alias.insecure.com."] = r.Anchors["."] // matches nothing there
 		expect(t, ask(r, "alias.insecure.com.", dns.TypeA), dnssec.Bogus, dns.RcodeServerFailure)
 		r.Anchors["island.alias.insecure.com."] = u.Tree.DS("island.alias.insecure.com.")
@@ -598,7 +606,8 @@ func TestPanic(t *testing.T) {
 // S-27: the same for a panic of the judge, over a record that is not of the type it says, in the answer and in a link.
 func TestPanicOfTheJudge(t *testing.T) {
 	for bad, q := range map[string]dns.Question{
-		"alias.example.com. A": question("alias.example.com.", dns.TypeA), "insecure.com. DS": question("mx.insecure.com.", dns.TypeA),
+		"alias.example.com. A": question("alias.example.com.", dns.TypeA),
+		"insecure.com. DS":     question("mx.insecure.com.", dns.TypeA),
 	} {
 		meter := &limits{hits: map[string]int{}}
 		r, u, _ := setup(t, func(c *Config) { c.Meter = meter })
@@ -616,7 +625,8 @@ func TestPanicOfTheJudge(t *testing.T) {
 			}
 			return reply, nil, true
 		})
-		for name, a := range map[string]*Answer{"Resolve": r.Resolve(context.Background(), q), "Explain": r.Explain(context.Background(), q).Answer} {
+		for name, a := range map[string]*Answer{"Resolve": r.Resolve(context.Background(), q),
+			"Explain": r.Explain(context.Background(), q).Answer} {
 			if a.Rcode != dns.RcodeServerFailure || !a.Notes[0].Limit() {
 				t.Errorf("%s, %s: %v %s", bad, name, a.Status, notes(a))
 			}
@@ -632,8 +642,9 @@ func TestPanicOfTheJudge(t *testing.T) {
 func TestExplain(t *testing.T) {
 	r, _, _ := setup(t, nil)
 	for name, want := range map[string]string{
-		"mx.example.com.": ". Secure, com. Secure, example.com. Secure", "mx.insecure.com.": ". Secure, com. Secure, insecure.com. Insecure",
-		"nokey.com.": ". Secure, com. Secure, nokey.com. Bogus",
+		"mx.example.com.":  ". Secure, com. Secure, example.com. Secure",
+		"mx.insecure.com.": ". Secure, com. Secure, insecure.com. Insecure",
+		"nokey.com.":       ". Secure, com. Secure, nokey.com. Bogus",
 	} {
 		var got []string
 		for _, z := range r.Explain(context.Background(), question(name, dns.TypeA)).Zones {
@@ -652,7 +663,8 @@ func TestManyAndClose(t *testing.T) {
 	u.Follow(func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
 		return fetch.Reply{}, errors.New("lost"), rand.IntN(3) == 0
 	})
-	names := []string{"example.com.", "insecure.com.", "mx.example.com.", "nothing.example.com.", "deep.co.uk.", "alias.example.com."}
+	names := []string{"example.com.", "insecure.com.", "mx.example.com.", "nothing.example.com.",
+		"deep.co.uk.", "alias.example.com."}
 	var all sync.WaitGroup
 	for i := range 300 {
 		all.Go(func() {

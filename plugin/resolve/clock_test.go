@@ -10,7 +10,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// C-16: a link learned while the clock ran ahead is not used when it has been set back: it would outlive its TTL by as much.
+// C-16: a link learned while the clock ran ahead is not used when it has been set back: it would outlive its TTL by as
+// much.
 func TestLinksFromTheFuture(t *testing.T) {
 	r, u, now := setup(t, nil)
 	now.Advance(24 * time.Hour)
@@ -31,7 +32,8 @@ func TestLinksFromTheFuture(t *testing.T) {
 	}
 }
 
-// C-16: lifetimes are those of the time of day, by which TTLs are told, and not of a count that stands still while the host sleeps.
+// C-16: lifetimes are those of the time of day, by which TTLs are told, and not of a count that stands still while the
+// host sleeps.
 func TestTimeOfDay(t *testing.T) {
 	r, _, _ := setup(t, func(c *Config) { c.Clock = time.Now })
 	for name, at := range map[string]time.Time{"now": r.now(), "judged at": r.judgedAt(), "check": checkOf(r).Now} {

@@ -54,8 +54,9 @@ func ended(all []*flight) (n int) {
 	return n
 }
 
-// L-13: a zone that fills the table yields to questions of others, however young its own are and whichever half they are in: the ones that
-// have waited the longest while upstreams are silent, the youngest while processors are short. Others do not yield to it.
+// L-13: a zone that fills the table yields to questions of others, however young its own are and whichever half they
+// are in: the ones that have waited the longest while upstreams are silent, the youngest while processors are short.
+// Others do not yield to it.
 func TestCrowdYieldsFirst(t *testing.T) {
 	for _, short := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -72,7 +73,8 @@ func TestCrowdYieldsFirst(t *testing.T) {
 			}
 			late := fill(t, table, "late.example.", 5)
 			if ended(quiet) != 0 || ended(late) != 0 || ended(crowd) != 5 {
-				t.Errorf("short %v: %d, %d and %d of the crowd were put out", short, ended(quiet), ended(late), ended(crowd))
+				t.Errorf("short %v: %d, %d and %d of the crowd were put out", short, ended(quiet), ended(late),
+					ended(crowd))
 			}
 			yielded := crowd[:5]
 			if short {
@@ -93,7 +95,8 @@ func TestCrowdYieldsFirst(t *testing.T) {
 	}
 }
 
-// L-10: work in the background ends, as if its time were over, when half of the table is taken, and yields before anything else.
+// L-10: work in the background ends, as if its time were over, when half of the table is taken, and yields before
+// anything else.
 func TestBackgroundYieldsFirst(t *testing.T) {
 	table := newTable(40, 10)
 	causes := map[int]error{}
@@ -126,7 +129,8 @@ func TestBackgroundYieldsFirst(t *testing.T) {
 	}
 }
 
-// L-15: clients that wait, questions being worked on, questions to upstreams and their replies take room, and give all of it back.
+// L-15: clients that wait, questions being worked on, questions to upstreams and their replies take room, and give all
+// of it back.
 func TestRoomIsTakenAndGivenBack(t *testing.T) {
 	room := fetch.NewRoom(1 << 20)
 	r, u, _ := setup(t, func(c *Config) { c.Room = room })
@@ -169,7 +173,8 @@ func TestNoRoom(t *testing.T) {
 			return reply, nil, true
 		})
 		a := r.Resolve(context.Background(), question("example.com.", dns.TypeMX))
-		if expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure); !errors.Is(a.Notes[0], fetch.ErrRoom) || !strings.Contains(a.Notes[0].Text, text) {
+		if expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure); !errors.Is(a.Notes[0], fetch.ErrRoom) ||
+			!strings.Contains(a.Notes[0].Text, text) {
 			t.Errorf("%d octets: %v, want %q", octets, a.Notes[0], text)
 		}
 		eventually(t, "all room to be given back", func() bool { return fits(r.Room, octets+8, 0) })
@@ -184,7 +189,8 @@ func TestCrowdOf(t *testing.T) {
 	r, _, _ := setup(t, nil)
 	for _, known := range []bool{false, true} {
 		for name, want := range map[string]string{
-			".": ".", "com.": "com.", "a.b.example.com.": "example.com.", "example.com.": "example.com.", "x.other.com.": "other.com.",
+			".": ".", "com.": "com.", "a.b.example.com.": "example.com.", "example.com.": "example.com.",
+			"x.other.com.": "other.com.",
 		} {
 			if got := r.crowdOf(name); got != want {
 				t.Errorf("known %v: %s is counted with %s, want %s", known, name, got, want)
@@ -194,8 +200,8 @@ func TestCrowdOf(t *testing.T) {
 	}
 }
 
-// L-7, L-13: while processors are short a zone gets few places, however empty the table is; other zones get theirs. Nothing goes on for
-// nobody and nothing is asked ahead.
+// L-7, L-13: while processors are short a zone gets few places, however empty the table is; other zones get theirs.
+// Nothing goes on for nobody and nothing is asked ahead.
 func TestProcessorsAreShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		short := false
@@ -237,8 +243,8 @@ func TestProcessorsAreShort(t *testing.T) {
 	})
 }
 
-// L-13: where no zone does, a client that fills the table with names of many zones yields to others, and they do not yield to it. A zone
-// that does yields before a client: its other questions are worth as much as anybody's.
+// L-13: where no zone does, a client that fills the table with names of many zones yields to others, and they do not
+// yield to it. A zone that does yields before a client: its other questions are worth as much as anybody's.
 func TestClientYields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := newTable(40, 10)
@@ -263,7 +269,8 @@ func TestClientYields(t *testing.T) {
 		fill(t, table, "flood.example.", 30) // of another client
 		table.join(named("mail"), "192.0.2.1", of("mail.example."))
 		if ended(greedy) != 1 || ended([]*flight{modest}) != 0 || table.zones["flood.example."].Len() != 29 {
-			t.Errorf("%d of the client's were put out, %d are left of the zone", ended(greedy), table.zones["flood.example."].Len())
+			t.Errorf("%d of the client's were put out, %d are left of the zone", ended(greedy),
+				table.zones["flood.example."].Len())
 		}
 	})
 }
@@ -282,8 +289,8 @@ func TestWithClient(t *testing.T) {
 	}
 }
 
-// A question that has been put as often as it may be is put once more for a client that comes later, not for one that came at once or
-// whose place is taken by nobody.
+// A question that has been put as often as it may be is put once more for a client that comes later, not for one that
+// came at once or whose place is taken by nobody.
 func TestDemand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, u, _ := setup(t, nil)

@@ -14,8 +14,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
-// silence is how long the answer for a name below _tcp may be awaited before its denial is sought (D-17): longer than most answers take,
-// and short enough for another question within L-10. With a shorter Timeout it is a quarter of that.
+// silence is how long the answer for a name below _tcp may be awaited before its denial is sought (D-17): longer than
+// most answers take, and short enough for another question within L-10. With a shorter Timeout it is a quarter of that.
 const silence = time.Second
 
 // errDenied ends what a question still asks once a denial of its answer is proven.
@@ -31,10 +31,11 @@ func serviceAbove(name string) string {
 	return ""
 }
 
-// partOrDenial is part for any name. Some servers fail on names below _tcp that do not exist, or on type TLSA: they time out, refuse, or
-// deny without proof. There, a Secure denial counts as the answer (D-17), be it held already or that of the name _tcp.HOST, from which
-// nothing below it exists (C-17) or the NSEC it comes with cover the name asked for. It is sought when a try has failed or nothing has
-// come for a while, and whichever proves first what there is, answers.
+// partOrDenial is part for any name. Some servers fail on names below _tcp that do not exist, or on type TLSA: they
+// time out, refuse, or deny without proof. There, a Secure denial counts as the answer (D-17), be it held already or
+// that of the name _tcp.HOST, from which nothing below it exists (C-17) or the NSEC it comes with cover the name asked
+// for. It is sought when a try has failed or nothing has come for a while, and whichever proves first what there is,
+// answers.
 func (w *query) partOrDenial(ctx context.Context, q dns.Question) part {
 	service := serviceAbove(q.Name)
 	if service == "" || w.why.renews() {

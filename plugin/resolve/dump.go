@@ -12,8 +12,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// Failed returns the questions about names at or below zone that failed the last time they were asked, but not those that
-// hit a limit, as far as that is remembered; at most the given number, in the order of their names.
+// Failed returns the questions about names at or below zone that failed the last time they were asked, but not those
+// that hit a limit, as far as that is remembered; at most the given number, in the order of their names.
 func (s *Store) Failed(zone string, most int) (all []dns.Question) {
 	for _, f := range s.failures.below(zone) {
 		if !f.cause.Limit() {
@@ -35,8 +35,8 @@ type Dumped struct {
 	Notes   []string // why it is not Secure
 }
 
-// Dump returns what is remembered of name and the names below it, parents first, at most the given number; and how many there
-// are in all.
+// Dump returns what is remembered of name and the names below it, parents first, at most the given number; and how many
+// there are in all.
 func (r *Resolver) Dump(name string, most int) (all []Dumped, found int) {
 	name, now := dns.CanonicalName(name), r.now()
 	type entry struct {
@@ -48,7 +48,8 @@ func (r *Resolver) Dump(name string, most int) (all []Dumped, found int) {
 		entries = append(entries, entry{k.Name, func() (Dumped, bool) { return r.Store.dump(k, now) }})
 	}
 	for _, f := range r.Store.failures.below(name) {
-		entries = append(entries, entry{f.question.Name, func() (Dumped, bool) { return r.Store.failures.dump(f.question, now) }})
+		entries = append(entries, entry{f.question.Name,
+			func() (Dumped, bool) { return r.Store.failures.dump(f.question, now) }})
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return dnssec.Compare(a.name, b.name) })
 	for _, e := range entries {
@@ -94,7 +95,8 @@ func (t *failures) dump(q dns.Question, now time.Time) (d Dumped, ok bool) {
 		return d, false
 	}
 	return Dumped{
-		Name: q.Name, Type: typeName(q.Qtype), Status: f.status.String(), Rcode: dns.RcodeToString[dns.RcodeServerFailure],
-		TTL: seconds(f.until.Sub(now)), Notes: []string{f.cause.Text},
+		Name: q.Name, Type: typeName(q.Qtype), Status: f.status.String(),
+		Rcode: dns.RcodeToString[dns.RcodeServerFailure],
+		TTL:   seconds(f.until.Sub(now)), Notes: []string{f.cause.Text},
 	}, true
 }

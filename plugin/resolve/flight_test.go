@@ -37,7 +37,8 @@ func TestFlightsJoin(t *testing.T) {
 	}
 }
 
-// L-13: with the table full, one half runs to its end; in the other the oldest question gives way once it is 200 ms old.
+// L-13: with the table full, one half runs to its end; in the other the oldest question gives way once it is 200 ms
+// old.
 func TestFlightsYield(t *testing.T) {
 	table := newTable(4, 10)
 	var all []*flight

@@ -49,9 +49,12 @@ func (l *liar) any(rrs []dns.RR) dns.RR {
 
 // other is the reply to another question.
 func (l *liar) other(q dns.Question) *dns.Msg {
-	names := []string{q.Name, dnssec.Parent(q.Name), ".", "com.", "example.com.", "mx.example.com.", "nothing.example.com.", "insecure.com.",
-		"mx.insecure.com.", "nosuchtld.", "deep.co.uk.", "alias.example.com.", "x.wild.example.com.", "nothing." + q.Name}
-	types := []uint16{q.Qtype, dns.TypeDS, dns.TypeDNSKEY, dns.TypeA, dns.TypeMX, dns.TypeTLSA, dns.TypeSOA, dns.TypeNSEC}
+	names := []string{q.Name, dnssec.Parent(q.Name), ".", "com.", "example.com.", "mx.example.com.",
+		"nothing.example.com.", "insecure.com.",
+		"mx.insecure.com.", "nosuchtld.", "deep.co.uk.", "alias.example.com.", "x.wild.example.com.",
+		"nothing." + q.Name}
+	types := []uint16{q.Qtype, dns.TypeDS, dns.TypeDNSKEY, dns.TypeA, dns.TypeMX, dns.TypeTLSA,
+		dns.TypeSOA, dns.TypeNSEC}
 	return l.u.Reply(question(names[l.rand.IntN(len(names))], types[l.rand.IntN(len(types))])).Msg
 }
 
@@ -136,7 +139,8 @@ var spoilers = []func(*liar, dns.Question, *dns.Msg) *dns.Msg{
 func forge(l *liar, q dns.Question, sig *dns.RRSIG) {
 	switch l.rand.IntN(5) {
 	case 0:
-		sig.SignerName = []string{".", "com.", "insecure.com.", "mx.example.com.", q.Name, dnssec.Parent(q.Name), "evil."}[l.rand.IntN(7)]
+		sig.SignerName = []string{".", "com.", "insecure.com.", "mx.example.com.", q.Name, dnssec.Parent(q.Name),
+			"evil."}[l.rand.IntN(7)]
 	case 1:
 		sig.Labels = uint8(l.rand.IntN(5))
 	case 2:
@@ -162,8 +166,9 @@ func told(a *Answer) string {
 	return dns.RcodeToString[a.Rcode] + " " + strings.Join(records, "; ")
 }
 
-// V-1, V-8, V-13, V-64, D-16: whatever an upstream strips, swaps, forges or loses, a Secure answer says the truth, a signed name
-// is never Insecure and an unsigned one never Secure; and as soon as the upstream is honest again, so is every answer.
+// V-1, V-8, V-13, V-64, D-16: whatever an upstream strips, swaps, forges or loses, a Secure answer says the truth, a
+// signed name is never Insecure and an unsigned one never Secure; and as soon as the upstream is honest again, so is
+// every answer.
 func TestLiar(t *testing.T) {
 	for name, denial := range map[string]*zones.NSEC3{"NSEC": nil, "NSEC3": {Salt: "aa"}, "opt-out": {OptOut: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -180,7 +185,8 @@ func TestLiar(t *testing.T) {
 				l := &liar{u: u, rand: rand.New(rand.NewPCG(uint64(round), 0)), rate: []float64{0.1, 0.3, 0.6}[round%3]}
 				u.Follow(l.rule)
 				for q, honest := range truth {
-					if a := r.Resolve(context.Background(), q); a.Status > dnssec.Bogus || a.Rcode != dns.RcodeServerFailure {
+					if a := r.Resolve(context.Background(), q); a.Status > dnssec.Bogus ||
+						a.Rcode != dns.RcodeServerFailure {
 						honest.check(t, round, q, a)
 					}
 				}
@@ -207,7 +213,8 @@ type truth struct {
 func truths(t *testing.T, r *Resolver) map[dns.Question]truth {
 	all := map[dns.Question]truth{}
 	for _, name := range []string{
-		"example.com.", "mx.example.com.", "nothing.example.com.", "alias.example.com.", "outward.example.com.", "dangling.example.com.",
+		"example.com.", "mx.example.com.", "nothing.example.com.", "alias.example.com.", "outward.example.com.",
+		"dangling.example.com.",
 		"x.wild.example.com.", "mx.old.example.com.", "insecure.com.", "mx.insecure.com.", "deep.co.uk.", "nosuchtld.",
 	} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeMX, dns.TypeDS, dns.TypeTLSA} {
@@ -225,7 +232,8 @@ func truths(t *testing.T, r *Resolver) map[dns.Question]truth {
 func (honest truth) check(t *testing.T, seed int, q dns.Question, a *Answer) {
 	t.Helper()
 	if a.Status != honest.status || a.Status == dnssec.Secure && told(a) != honest.told {
-		t.Errorf("seed %d: %s: %v %s, want %v %s; %s", seed, fetch.Describe(q), a.Status, told(a), honest.status, honest.told, notes(a))
+		t.Errorf("seed %d: %s: %v %s, want %v %s; %s", seed, fetch.Describe(q), a.Status, told(a), honest.status,
+			honest.told, notes(a))
 	}
 }
 

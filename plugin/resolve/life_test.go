@@ -16,7 +16,8 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// C-4: what is cached for a question of type 0 answers no other question: 0 is the type under which name errors are kept.
+// C-4: what is cached for a question of type 0 answers no other question: 0 is the type under which name errors are
+// kept.
 func TestTypeZero(t *testing.T) {
 	r, _, _ := setup(t, nil)
 	expect(t, ask(r, "mx.example.com.", 0), dnssec.Secure, dns.RcodeSuccess)
@@ -27,9 +28,9 @@ func TestTypeZero(t *testing.T) {
 	}
 }
 
-// C-2: no verdict outlives a signature of the chain, whichever zone of it made that: the root, the parent, the zone itself or
-// that of an alias's target, and for Insecure answers the one that proved the insecure delegation. It makes no difference
-// whether the chain was cached before.
+// C-2: no verdict outlives a signature of the chain, whichever zone of it made that: the root, the parent, the zone
+// itself or that of an alias's target, and for Insecure answers the one that proved the insecure delegation. It makes
+// no difference whether the chain was cached before.
 func TestLifeOfTheWholeChain(t *testing.T) {
 	const rest = 100 * time.Second
 	for _, test := range []struct {
@@ -51,7 +52,8 @@ func TestLifeOfTheWholeChain(t *testing.T) {
 			for _, warmed := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s %s %s %v", test.name, typeName(test.qtype), short, warmed), func(t *testing.T) {
 					r, u, now := setup(t, nil)
-					u.Tree.Plan("example.com.").Text += "\nfar CNAME mx.deep.co.uk.\napart CNAME mx.deep.co.uk.\n*.wild TXT wild"
+					u.Tree.Plan("example.com.").Text += "\nfar CNAME mx.deep.co.uk.\napart CNAME " +
+						"mx.deep.co.uk.\n*.wild TXT wild"
 					u.Tree.Plan(short).Config.Expiration = now.Now().Add(rest)
 					u.Tree.Publish()
 					u.Follow(func(ctx context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
@@ -242,8 +244,8 @@ func TestNegativeLife(t *testing.T) {
 	}
 }
 
-// C-8: what is Secure is not replaced by an Insecure answer while it lives, unless the insecure delegation was proven now;
-// Insecure is replaced by Secure.
+// C-8: what is Secure is not replaced by an Insecure answer while it lives, unless the insecure delegation was proven
+// now; Insecure is replaced by Secure.
 func TestSecureStays(t *testing.T) {
 	q := question("example.com.", dns.TypeMX)
 	set := func(status dnssec.Status, host string) *outcome {
@@ -275,7 +277,8 @@ func TestSecureStays(t *testing.T) {
 			if test.replaced {
 				want = test.then
 			}
-			if a := r.Cached(q); a.Answer[0].String() != want.parts[0].Answer[0].RRs[0].String() || a.Status != want.status() {
+			if a := r.Cached(q); a.Answer[0].String() != want.parts[0].Answer[0].RRs[0].String() ||
+				a.Status != want.status() {
 				t.Errorf("%v %v", a.Status, a.Answer)
 			}
 		})
@@ -308,7 +311,8 @@ func TestOnlyTheAnswerIsKept(t *testing.T) {
 	}
 }
 
-// V-48a, C-4, X-14: NXDOMAIN over an empty non-terminal is a NODATA, which is kept for its type and denies nothing below.
+// V-48a, C-4, X-14: NXDOMAIN over an empty non-terminal is a NODATA, which is kept for its type and denies nothing
+// below.
 func TestNameErrorOverEmptyName(t *testing.T) {
 	for _, denial := range []*zones.NSEC3{nil, {}} {
 		r, u, _ := setup(t, nil)
@@ -364,8 +368,8 @@ func TestWildcard(t *testing.T) {
 	})
 }
 
-// C-16: DS and DNSKEY are fetched anew when their TTL is over, however often they are used meanwhile; so a delegation that was
-// taken away ends with it.
+// C-16: DS and DNSKEY are fetched anew when their TTL is over, however often they are used meanwhile; so a delegation
+// that was taken away ends with it.
 func TestChainIsRenewedInTime(t *testing.T) {
 	r, u, now := setup(t, nil)
 	for minute := 0; minute < 60; minute += 5 {
@@ -384,7 +388,8 @@ func TestChainIsRenewedInTime(t *testing.T) {
 	}
 }
 
-// C-2, V-19: what ends while its question is still worked on is not told as Secure: a signature of the answer, or of a zone above.
+// C-2, V-19: what ends while its question is still worked on is not told as Secure: a signature of the answer, or of a
+// zone above.
 func TestEndsMeanwhile(t *testing.T) {
 	for _, zone := range []string{"example.com.", "com.", "."} {
 		t.Run(zone, func(t *testing.T) {
@@ -410,8 +415,8 @@ func TestEndsMeanwhile(t *testing.T) {
 	}
 }
 
-// C-11: a Bogus answer is remembered for 5 s, then for twice as long; clients that are answered from memory do not count.
-// A success ends it.
+// C-11: a Bogus answer is remembered for 5 s, then for twice as long; clients that are answered from memory do not
+// count. A success ends it.
 func TestBogusIsRemembered(t *testing.T) {
 	r, u, now := setup(t, nil)
 	for _, life := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second} {
@@ -459,7 +464,8 @@ func TestAnswersAreNotShared(t *testing.T) {
 	}
 	a.Answer[0].(*dns.MX).Mx = "changed."
 	for _, other := range []*Answer{b, ask(r, "example.com.", dns.TypeMX)} {
-		if mx := other.Answer[0].(*dns.MX); mx.Mx != "mx.example.com." || mx.Hdr.Ttl < 1000 || mx.Hdr.Name != "example.com." {
+		if mx := other.Answer[0].(*dns.MX); mx.Mx != "mx.example.com." || mx.Hdr.Ttl < 1000 ||
+			mx.Hdr.Name != "example.com." {
 			t.Errorf("changed: %v", mx)
 		}
 	}

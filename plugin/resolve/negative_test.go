@@ -41,8 +41,8 @@ func distrusted(t *testing.T, a *Answer) {
 	}
 }
 
-// TestNegativeAnchor: a zone whose signatures are lost is answered, Insecure and with EDE 33, while a negative trust anchor
-// lasts: the zone and all below it, at once, and not a moment longer (T-18, C-12).
+// TestNegativeAnchor: a zone whose signatures are lost is answered, Insecure and with EDE 33, while a negative trust
+// anchor lasts: the zone and all below it, at once, and not a moment longer (T-18, C-12).
 func TestNegativeAnchor(t *testing.T) {
 	r, _, now := setup(t, nil)
 	mx := func() *Answer { return ask(r, "stripped.com.", dns.TypeMX) }
@@ -70,8 +70,8 @@ func TestNegativeAnchor(t *testing.T) {
 	expect(t, mx(), dnssec.Bogus, dns.RcodeServerFailure)
 }
 
-// TestNegativeAnchorOfAHost: the signatures of the zone above a negative trust anchor that is no zone hold, but what is at or
-// below it is Insecure all the same, denials too.
+// TestNegativeAnchorOfAHost: the signatures of the zone above a negative trust anchor that is no zone hold, but what is
+// at or below it is Insecure all the same, denials too.
 func TestNegativeAnchorOfAHost(t *testing.T) {
 	r, _, now := setup(t, nil)
 	distrust(r, now, "mx.example.com.")
@@ -93,10 +93,12 @@ func TestNegativeAnchorOfAHost(t *testing.T) {
 	} {
 		a := ask(r, tt.name, tt.qtype)
 		if a.Status != tt.status || a.Rcode != tt.rcode {
-			t.Errorf("%s %s: %v %s, want %v %s; %s", tt.name, dns.Type(tt.qtype), a.Status, dns.RcodeToString[a.Rcode], tt.status,
+			t.Errorf("%s %s: %v %s, want %v %s; %s", tt.name, dns.Type(tt.qtype), a.Status, dns.RcodeToString[a.Rcode],
+				tt.status,
 				dns.RcodeToString[tt.rcode], notes(a))
 		}
-		if under := len(a.Notes) == 1 && a.Notes[0].Code == chain.CodeNegative; under != (tt.status == dnssec.Insecure) {
+		if under := len(a.Notes) == 1 &&
+			a.Notes[0].Code == chain.CodeNegative; under != (tt.status == dnssec.Insecure) {
 			t.Errorf("%s %s: notes %s", tt.name, dns.Type(tt.qtype), notes(a))
 		}
 	}
@@ -104,8 +106,8 @@ func TestNegativeAnchorOfAHost(t *testing.T) {
 	expect(t, ask(r, "alias.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess) // cached under a name outside
 }
 
-// TestNegativeAnchorUnderNearer: a trust anchor below a negative one is nearer to its names and decides; one at the same name
-// too, and that of the root always (T-18, V-12).
+// TestNegativeAnchorUnderNearer: a trust anchor below a negative one is nearer to its names and decides; one at the
+// same name too, and that of the root always (T-18, V-12).
 func TestNegativeAnchorUnderNearer(t *testing.T) {
 	r, _, now := setup(t, func(c *Config) {
 		tree := c.Exchanger.(*scripted.Upstream).Tree
@@ -118,8 +120,8 @@ func TestNegativeAnchorUnderNearer(t *testing.T) {
 	expect(t, ask(r, "deep.co.uk.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 }
 
-// TestNegativeAnchorAsksNoChain: below a negative trust anchor no DS and no DNSKEY is asked for: the servers of the zone may
-// fail on those.
+// TestNegativeAnchorAsksNoChain: below a negative trust anchor no DS and no DNSKEY is asked for: the servers of the
+// zone may fail on those.
 func TestNegativeAnchorAsksNoChain(t *testing.T) {
 	r, u, now := setup(t, nil)
 	distrust(r, now, "stripped.com.")
@@ -209,7 +211,8 @@ func TestFailed(t *testing.T) {
 		got = append(got, fetch.Describe(q))
 	}
 	// The second was asked for want of the first (D-17).
-	if want := []string{strippedTLSA + " TLSA", "_tcp.mx.stripped.com. A", "mx.stripped.com. A", "stripped.com. MX"}; !slices.Equal(got, want) {
+	if want := []string{strippedTLSA + " TLSA", "_tcp.mx.stripped.com. A", "mx.stripped.com. A",
+		"stripped.com. MX"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if got := r.Store.Failed("stripped.com.", 1); len(got) != 1 {
@@ -236,7 +239,8 @@ func TestFlush(t *testing.T) {
 		t.Errorf("flushed %+v", n)
 	}
 	all()
-	if u.Count("example.com. DNSKEY") == 0 || u.Count("example.com. MX") != 2 || u.Count("uk.")+u.Count("stripped") > 0 {
+	if u.Count("example.com. DNSKEY") == 0 || u.Count("example.com. MX") != 2 ||
+		u.Count("uk.")+u.Count("stripped") > 0 {
 		t.Errorf("asked %v", u.Asked())
 	}
 	if n := r.Flush("com."); n.Answers != 2 || n.Failures == 0 {
@@ -271,7 +275,8 @@ func TestDump(t *testing.T) {
 		{Name: "stripped.com.", Type: "MX", Status: "Bogus", Rcode: "SERVFAIL", TTL: 3},
 	}
 	for i, d := range all {
-		if d.Name != want[i].Name || d.Type != want[i].Type || d.Status != want[i].Status || d.Rcode != want[i].Rcode || d.TTL != want[i].TTL ||
+		if d.Name != want[i].Name || d.Type != want[i].Type || d.Status != want[i].Status || d.Rcode != want[i].Rcode ||
+			d.TTL != want[i].TTL ||
 			(len(d.Records) == 0) != (d.Status == "Bogus") || (len(d.Notes) == 0) != (d.Status == "Secure") {
 			t.Errorf("%+v, want %+v", d, want[i])
 		}
@@ -281,8 +286,8 @@ func TestDump(t *testing.T) {
 	}
 }
 
-// TestNegativeAnchorWithProofsHeld: what is held of a zone, or of one above, proves nothing under a negative trust anchor, though it
-// is Secure (C-9, C-17, D-17); and no denial is sought there.
+// TestNegativeAnchorWithProofsHeld: what is held of a zone, or of one above, proves nothing under a negative trust
+// anchor, though it is Secure (C-9, C-17, D-17); and no denial is sought there.
 func TestNegativeAnchorWithProofsHeld(t *testing.T) {
 	for _, use := range []reuse.Use{reuse.Off, reuse.NSEC, reuse.All} {
 		r, u, now := setup(t, func(c *Config) { c.Aggressive = use })
@@ -291,7 +296,8 @@ func TestNegativeAnchorWithProofsHeld(t *testing.T) {
 		for _, zone := range []string{"example.com.", "c.nothing.example.com."} {
 			distrust(r, now, zone)
 			if zone != "example.com." {
-				expect(t, ask(r, "nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError) // what it denies is held again
+				// what it denies is held again
+				expect(t, ask(r, "nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError)
 			}
 			expect(t, ask(r, "c.nothing.example.com.", dns.TypeMX), dnssec.Insecure, dns.RcodeNameError)
 			expect(t, ask(r, "b.c.nothing.example.com.", dns.TypeTLSA), dnssec.Insecure, dns.RcodeNameError)
@@ -301,9 +307,11 @@ func TestNegativeAnchorWithProofsHeld(t *testing.T) {
 		distrust(r, now, "example.com.")
 		u.Forget()
 		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-			return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, q.Qtype == dns.TypeTLSA
+			return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority},
+				q.Qtype == dns.TypeTLSA
 		})
-		if a := ask(r, "_26._tcp.mx.example.com.", dns.TypeTLSA); a.Status > dnssec.Bogus || u.Count("_tcp.mx.example.com. A") > 0 {
+		if a := ask(r, "_26._tcp.mx.example.com.", dns.TypeTLSA); a.Status > dnssec.Bogus ||
+			u.Count("_tcp.mx.example.com. A") > 0 {
 			t.Errorf("the server fails on TLSA: %v, asked %v", a.Status, u.Asked())
 		}
 	}

@@ -105,8 +105,8 @@ func (o *outcome) unvalidated() *dns.Msg {
 	return m
 }
 
-// appendSets appends copies of the records of sets with their signatures, TTLs as judged (V-21), less their age and at most
-// the given.
+// appendSets appends copies of the records of sets with their signatures, TTLs as judged (V-21), less their age and at
+// most the given.
 func appendSets(to []dns.RR, sets []*dnssec.RRset, age, most uint32) []dns.RR {
 	for _, set := range sets {
 		ttl := min(aged(set.TTL, age), most)
@@ -128,7 +128,8 @@ func withTTL(rr dns.RR, ttl uint32) dns.RR {
 	return rr
 }
 
-// over reports whether a signature that a rests on has ended by now. One is valid to the end of its last second (RFC 4034 section 3.1.5).
+// over reports whether a signature that a rests on has ended by now. One is valid to the end of its last second (RFC
+// 4034 section 3.1.5).
 func (a *Answer) over(now time.Time) bool {
 	return !a.expires.IsZero() && now.Truncate(time.Second).After(a.expires)
 }

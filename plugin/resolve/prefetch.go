@@ -13,8 +13,8 @@ import (
 // aheadInFlight bounds what is being resolved for nobody at once: it must not become an amplifier either.
 const aheadInFlight = 64
 
-// Ahead is what is resolved in the background because of one answer, before a client asks. All of it spends one budget, that of one
-// client query (L-6).
+// Ahead is what is resolved in the background because of one answer, before a client asks. All of it spends one budget,
+// that of one client query (L-6).
 type Ahead struct {
 	r      *Resolver
 	budget *fetch.Budget
@@ -23,11 +23,11 @@ type Ahead struct {
 // Ahead returns a new Ahead.
 func (r *Resolver) Ahead() *Ahead { return &Ahead{r, r.fetcher.NewBudget()} }
 
-// Resolve answers q in the background. If near, no cut is expected between q's name and the deepest zone known on the way to it,
-// and no links are asked for on speculation. then, if not nil, gets the answer, which may be a cached one.
+// Resolve answers q in the background. If near, no cut is expected between q's name and the deepest zone known on the
+// way to it, and no links are asked for on speculation. then, if not nil, gets the answer, which may be a cached one.
 //
-// Nothing happens when q is being resolved already, failed a moment ago, or there is too much to do: whoever asks for q later waits
-// for the same flight or begins one.
+// Nothing happens when q is being resolved already, failed a moment ago, or there is too much to do: whoever asks for q
+// later waits for the same flight or begins one.
 func (a *Ahead) Resolve(q dns.Question, near bool, then func(*Answer)) {
 	r := a.r
 	if !r.Prefetch {
@@ -45,8 +45,8 @@ func (a *Ahead) Resolve(q dns.Question, near bool, then func(*Answer)) {
 	}
 }
 
-// ZoneKnown returns the deepest zone known on the way to name, "" if there is none, and whether it is proven to be unsigned: no TLSA
-// there is of use.
+// ZoneKnown returns the deepest zone known on the way to name, "" if there is none, and whether it is proven to be
+// unsigned: no TLSA there is of use.
 func (r *Resolver) ZoneKnown(name string) (zone string, insecure bool) {
 	if z := r.chain.Known(dns.CanonicalName(name)); z != nil {
 		return z.Name, z.Status == dnssec.Insecure
@@ -75,7 +75,8 @@ func (p purpose) spends(f *fetch.Fetcher) *fetch.Budget {
 	return p.budget
 }
 
-// mayFail reports whether it is remembered that the question has failed: a limit belongs to the client query that hit it (L-6a).
+// mayFail reports whether it is remembered that the question has failed: a limit belongs to the client query that hit
+// it (L-6a).
 func (p purpose) mayFail(f *dnssec.Failure) bool {
 	return !p.renews() && !(f.Limit() && (p.beside || p.ahead()))
 }
@@ -90,7 +91,8 @@ func (p purpose) done(a *Answer) {
 	}
 }
 
-// renews reports whether the flight is to replace what is cached: its failure is nobody's, what is there lasts to its end (C-14).
+// renews reports whether the flight is to replace what is cached: its failure is nobody's, what is there lasts to its
+// end (C-14).
 func (p purpose) renews() bool { return p.role == fetch.RoleRenew }
 
 // asks reports whether upstreams are asked, whatever is held: what is made of that would end no later.
@@ -124,5 +126,6 @@ func (r *Resolver) renew(q dns.Question) {
 
 // claim reports whether the caller is to renew the answer to q.
 func (s *Store) claim(q dns.Question, now time.Time) bool {
-	return s.answers.Claim(cache.Key{Name: q.Name, Type: q.Qtype}, now) || s.answers.Claim(cache.Key{Name: q.Name, Type: nameError}, now)
+	return s.answers.Claim(cache.Key{Name: q.Name, Type: q.Qtype}, now) ||
+		s.answers.Claim(cache.Key{Name: q.Name, Type: nameError}, now)
 }

@@ -48,7 +48,8 @@ func (w *query) keep(ctx context.Context, o *outcome) *Answer {
 	if a.Status > dnssec.Bogus || w.why.mayFail(a.Notes[0]) && !errors.Is(context.Cause(ctx), context.Canceled) {
 		r.Store.remember(w.question, o, a, r.now(), r.MinTTL, r.MaxTTL)
 	}
-	if !w.walk.Current() { // looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
+	// looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
+	if !w.walk.Current() {
 		r.Store.forget(w.question, o)
 	} else if r.Judged != nil && !(w.why.renews() && a.Status <= dnssec.Bogus) {
 		r.Judged(w.question, a.Status, w.reason(a))
@@ -121,8 +122,8 @@ func (w *query) resolve(ctx context.Context) *outcome {
 	}
 }
 
-// part resolves one question as far as one reply leads, trying again elsewhere what does not validate (V-14). failing is told
-// that a try has failed.
+// part resolves one question as far as one reply leads, trying again elsewhere what does not validate (V-14). failing
+// is told that a try has failed.
 func (w *query) part(ctx context.Context, q dns.Question, failing func()) part {
 	got, failure := w.account.Fetch(ctx, q, w.why.role)
 	var avoid []string
@@ -131,7 +132,8 @@ func (w *query) part(ctx context.Context, q dns.Question, failing func()) part {
 		switch {
 		case failure == nil:
 			last = w.verdict(ctx, q, got, n > 0)
-		case failure.Limit() || last.Status != dnssec.Bogus: // else what was wrong with a reply says more than that none came
+		case failure.Limit() || last.Status != dnssec.Bogus:
+			// What was wrong with a reply says more than that none came.
 			last = failed(failure).with(last.raw)
 		}
 		if last.Status > dnssec.Bogus {
@@ -156,15 +158,15 @@ func (w *query) part(ctx context.Context, q dns.Question, failing func()) part {
 	}
 }
 
-// chainBroken reports whether the fault lies in a zone, whose links have had their own tries: another reply would need them
-// too. That does not hold of a reply without signatures, which may be stripped: it leads the walk to names that another
-// does not.
+// chainBroken reports whether the fault lies in a zone, whose links have had their own tries: another reply would need
+// them too. That does not hold of a reply without signatures, which may be stripped: it leads the walk to names that
+// another does not.
 func chainBroken(p part, got *fetch.Grouped) bool {
 	return got.Signed() && (p.Cause.Kind == dnssec.OfLink || p.Cause.Kind == dnssec.OfMissingLink)
 }
 
-// verdict judges one reply; if it is Bogus the links that led to it, with own all of them, are fetched anew and it is judged again
-// (V-14).
+// verdict judges one reply; if it is Bogus the links that led to it, with own all of them, are fetched anew and it is
+// judged again (V-14).
 func (w *query) verdict(ctx context.Context, q dns.Question, got *fetch.Grouped, own bool) part {
 	p := w.judged(ctx, q, got)
 	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.walk.Refresh(ctx, p.Cause.Owner, own) {

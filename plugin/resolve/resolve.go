@@ -1,6 +1,6 @@
-// Package resolve answers client questions with validated data: from memory, or by an upstream's answer and, fetched at the same
-// moment, the links of its chain of trust, which [dnssec.Check] judges. It joins identical questions, remembers answers and
-// failures, and resolves ahead what clients will ask next.
+// Package resolve answers client questions with validated data: from memory, or by an upstream's answer and, fetched at
+// the same moment, the links of its chain of trust, which [dnssec.Check] judges. It joins identical questions,
+// remembers answers and failures, and resolves ahead what clients will ask next.
 package resolve
 
 import (
@@ -19,8 +19,9 @@ import (
 type Meter interface {
 	fetch.Meter
 	// Limit: a limit of section L was hit (L-16). It has the name of a dnssec.LimitError: signature_checks, processor,
-	// nsec3_hashes, denial_records, rrset_records, any_types or aliases of the judge, upstream_questions, response_octets,
-	// in_flight, waiting, memory, processors, deadline or panic of this package, outstanding or files of the upstreams.
+	// nsec3_hashes, denial_records, rrset_records, any_types or aliases of the judge, upstream_questions,
+	// response_octets, in_flight, waiting, memory, processors, deadline or panic of this package, outstanding or files
+	// of the upstreams.
 	Limit(name string)
 	Cache(hit bool)                     // a client question was, or was not, in the cache
 	Checks(signatures, nsec3Hashes int) // work spent on one client query
@@ -28,8 +29,8 @@ type Meter interface {
 	Synthesised(by reuse.Proof)         // an answer was made of what is held for others (C-9, C-17)
 }
 
-// Config is what a Resolver is made of: an option each, and so more fields than other types have. Anchors, Exchanger, Store and
-// Clock are required.
+// Config is what a Resolver is made of: an option each, and so more fields than other types have. Anchors, Exchanger,
+// Store and Clock are required.
 type Config struct {
 	Exchanger fetch.Exchanger
 	Anchors   map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
@@ -43,8 +44,8 @@ type Config struct {
 	Aggressive     reuse.Use
 	Apart          map[string]bool // zones that are asked elsewhere than what is above them, by canonical name (C-17)
 	Prefetch       bool            // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
-	// Judged, if not nil, is told of every verdict that was not in the cache, with the sentence why it is not Secure. A failure to
-	// renew what is cached, which nobody is told, is none. It is safe for concurrent use.
+	// Judged, if not nil, is told of every verdict that was not in the cache, with the sentence why it is not Secure. A
+	// failure to renew what is cached, which nobody is told, is none. It is safe for concurrent use.
 	Judged func(q dns.Question, s dnssec.Status, why string)
 
 	Timeout           time.Duration // a client has its answer by then (L-10); 4.5 s
@@ -53,8 +54,9 @@ type Config struct {
 	Retries           int           // V-14; 0 for none, danelaw takes 2
 	InFlight          int           // client questions at once (L-13); 16384
 	Waiting           int           // clients per question (L-13); 1000
-	Room              *fetch.Room   // for work in flight (L-15); nil: for twice as many client questions as may be in flight
-	MinTTL, MaxTTL    time.Duration // C-5, C-6; 0 and 24 h
+	// for work in flight (L-15); nil: for twice as many client questions as may be in flight
+	Room           *fetch.Room
+	MinTTL, MaxTTL time.Duration // C-5, C-6; 0 and 24 h
 }
 
 // Answer is what a client is told. It is never shared: the caller may change it.
@@ -74,12 +76,13 @@ type Answer struct {
 	told    *atomic.Bool // a client was told of the failure; shared by all who get the same one
 }
 
-// Tell notes that a client is told of a failure, and reports whether it is the first: whoever joined, came later or had the failure
-// prefetched for him gets the same one.
+// Tell notes that a client is told of a failure, and reports whether it is the first: whoever joined, came later or had
+// the failure prefetched for him gets the same one.
 func (a *Answer) Tell() (first bool) { return a.told == nil || !a.told.Swap(true) }
 
 // Explanation is the chain of trust of one answer, for people.
 type Explanation struct {
 	Answer *Answer
-	Zones  []*dnssec.Zone // from the anchor down, every zone that the verdict rests on, root first, parents before children
+	// from the anchor down, every zone that the verdict rests on, root first, parents before children
+	Zones []*dnssec.Zone
 }

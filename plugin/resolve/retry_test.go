@@ -19,7 +19,8 @@ import (
 
 // zoneOf walks to a name.
 func zoneOf(r *Resolver, name string) *dnssec.Zone {
-	return r.newQuery(context.Background(), question(name, dns.TypeA), forClient).walk.ZoneOf(context.Background(), name)
+	return r.newQuery(context.Background(), question(name, dns.TypeA), forClient).walk.ZoneOf(context.Background(),
+		name)
 }
 
 // V-14: a zone that is new below a name known for no cut is found when its first answer does not validate.
@@ -30,7 +31,8 @@ func TestNewDelegation(t *testing.T) {
 			if z := zoneOf(r, "mx.mx.example.com."); z.Name != "example.com." {
 				t.Fatalf("zone %+v", z)
 			}
-			u.Tree.Add(world.Zone("example.com."), zones.Plan{Name: "mx.example.com.", Text: world.Mail, Config: zones.Config{Unsigned: !signed}})
+			u.Tree.Add(world.Zone("example.com."), zones.Plan{Name: "mx.example.com.", Text: world.Mail,
+				Config: zones.Config{Unsigned: !signed}})
 			want := dnssec.Secure
 			if !signed {
 				want = dnssec.Insecure
@@ -44,8 +46,8 @@ func TestNewDelegation(t *testing.T) {
 	}
 }
 
-// V-14: an upstream that strips signatures leads the walk to a name whose DS nobody answers; another upstream's reply needs no
-// such link.
+// V-14: an upstream that strips signatures leads the walk to a name whose DS nobody answers; another upstream's reply
+// needs no such link.
 func TestStrippedReplyNeedsLinks(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
@@ -64,8 +66,8 @@ func TestStrippedReplyNeedsLinks(t *testing.T) {
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 }
 
-// V-14: after a roll of a zone the first upstream still holds its old keys, which validate, and gives what was signed anew; the
-// links are asked of another, be they cached or fetched a moment ago.
+// V-14: after a roll of a zone the first upstream still holds its old keys, which validate, and gives what was signed
+// anew; the links are asked of another, be they cached or fetched a moment ago.
 func TestUpstreamHoldsOldKeys(t *testing.T) {
 	for _, tt := range []struct{ zone, name string }{
 		{"example.com.", "example.com."}, // the answer fails
@@ -100,7 +102,8 @@ func TestUpstreamHoldsOldKeys(t *testing.T) {
 	}
 }
 
-// V-14, L-9: zones of other links of an alias chain are not fetched anew, so that the tries last for the link that fails.
+// V-14, L-9: zones of other links of an alias chain are not fetched anew, so that the tries last for the link that
+// fails.
 func TestRefreshWhereItFails(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	aliasZones(u.Tree, 6)
@@ -110,7 +113,8 @@ func TestRefreshWhereItFails(t *testing.T) {
 	u.Forget()
 	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.Reply(q)
-		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
+		reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer,
+			func(rr dns.RR) bool { return rr.Header().Name != q.Name })
 		if fetch.Describe(q) == "link.z5.com. A" && try.CD {
 			reply = corrupt(reply)
 		}
@@ -211,7 +215,8 @@ func TestUnansweredIsTriedOnce(t *testing.T) {
 		}
 		synctest.Wait() // for what was asked on speculation
 		u.Forget()
-		if a := r.Unchecked(context.Background(), q); !a.Cached || len(u.Asked()) > 0 { // C-11: only Bogus does not answer CD=1
+		// C-11: only Bogus does not answer CD=1
+		if a := r.Unchecked(context.Background(), q); !a.Cached || len(u.Asked()) > 0 {
 			t.Errorf("CD=1: cached %v, asked %v", a.Cached, u.Asked())
 		}
 		r.Close()
@@ -227,8 +232,8 @@ func TestBrokenChainEndsTries(t *testing.T) {
 	}
 }
 
-// V-14: a wrong signature is asked for again even where a link to its owner cannot be had, here DS at the host; and so is a denial. If
-// all are wrong, that is what is told.
+// V-14: a wrong signature is asked for again even where a link to its owner cannot be had, here DS at the host; and so
+// is a denial. If all are wrong, that is what is told.
 func TestWrongSignatureWithoutLink(t *testing.T) {
 	for _, name := range []string{"mx.example.com.", "nothing.example.com."} {
 		for _, always := range []bool{false, true} {

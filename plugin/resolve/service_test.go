@@ -31,8 +31,10 @@ none A 192.0.2.2
 other A 192.0.2.3
 _443._tcp.other TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000`
 
-// served returns a resolver whose world has the service zone at svc.com., behind servers that do to questions for TLSA what fails says.
-func served(t *testing.T, use reuse.Use, sign func(*world.Tree), fails rule, change func(*Config)) (*Resolver, *scripted.Upstream) {
+// served returns a resolver whose world has the service zone at svc.com., behind servers that do to questions for TLSA
+// what fails says.
+func served(t *testing.T, use reuse.Use, sign func(*world.Tree), fails rule, change func(*Config)) (*Resolver,
+	*scripted.Upstream) {
 	t.Helper()
 	r, u, _ := setup(t, func(c *Config) {
 		c.Aggressive, c.Timeout = use, 20*time.Second
@@ -79,8 +81,8 @@ var (
 	ways = map[string]rule{"refuses": refuses, "silent": silent, "unproven": unproven, "wrong denial": wrongDenial}
 )
 
-// D-17: where servers fail on TLSA, a Secure denial of the name above counts, by NSEC and NSEC3, cold and with what is known from MX, A
-// and AAAA, whatever is set; and never is absent what is there, or may be.
+// D-17: where servers fail on TLSA, a Secure denial of the name above counts, by NSEC and NSEC3, cold and with what is
+// known from MX, A and AAAA, whatever is set; and never is absent what is there, or may be.
 func TestServiceDenied(t *testing.T) {
 	for _, tt := range []struct {
 		host        string
@@ -88,7 +90,8 @@ func TestServiceDenied(t *testing.T) {
 	}{
 		{"none", dns.RcodeNameError, dns.RcodeNameError},
 		{"mx", dns.RcodeServerFailure, dns.RcodeServerFailure},
-		{"other", dns.RcodeNameError, dns.RcodeServerFailure}, // _tcp.other is there: its NSEC covers _25, its NSEC3 nothing
+		// _tcp.other is there: its NSEC covers _25, its NSEC3 nothing
+		{"other", dns.RcodeNameError, dns.RcodeServerFailure},
 	} {
 		for way, fails := range ways {
 			for _, warm := range []bool{false, true} {
@@ -114,7 +117,8 @@ func TestServiceDenied(t *testing.T) {
 	}
 }
 
-func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world.Tree), fails rule, want int, patience time.Duration, tries int) {
+func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world.Tree), fails rule, want int,
+	patience time.Duration, tries int) {
 	r, _ := served(t, reuse.Off, sign, fails, nil)
 	others := func() {
 		expect(t, ask(r, "svc.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
@@ -129,7 +133,8 @@ func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world.Tr
 		a := r.Resolve(ctx, question("_25._tcp."+host, dns.TypeTLSA))
 		cancel()
 		if a.Rcode != want || (a.Status == dnssec.Secure) != (want == dns.RcodeNameError) {
-			t.Errorf("%v %s, want %s; notes %s", a.Status, dns.RcodeToString[a.Rcode], dns.RcodeToString[want], notes(a))
+			t.Errorf("%v %s, want %s; notes %s", a.Status, dns.RcodeToString[a.Rcode],
+				dns.RcodeToString[want], notes(a))
 		}
 	}
 	others() // MX, A and AAAA never fail because TLSA does
@@ -209,8 +214,8 @@ type spent struct {
 
 func (s *spent) Checks(signatures, _ int) { s.signatures.Add(int64(signatures)) }
 
-// L-6, L-9: the search for a denial is on the account of the client query that it is for: one budget of questions, retries and
-// speculation, and one of signatures, whichever of the two ends.
+// L-6, L-9: the search for a denial is on the account of the client query that it is for: one budget of questions,
+// retries and speculation, and one of signatures, whichever of the two ends.
 func TestServiceIsOnOneAccount(t *testing.T) {
 	for _, most := range []struct{ questions, signatures int }{{16, 128}, {6, 128}, {16, 4}} {
 		meter := &spent{roles: roles{asked: map[fetch.Role]int{}}}
@@ -227,7 +232,8 @@ func TestServiceIsOnOneAccount(t *testing.T) {
 		expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
 		r.Close()
 		asked := meter.asked
-		if asked[fetch.RoleAnswer]+asked[fetch.RoleLink] > most.questions || asked[fetch.RoleWarm] > 6 || asked[fetch.RoleRetry] > 10 {
+		if asked[fetch.RoleAnswer]+asked[fetch.RoleLink] > most.questions || asked[fetch.RoleWarm] > 6 ||
+			asked[fetch.RoleRetry] > 10 {
 			t.Errorf("%+v allowed: asked %v", most, asked)
 		}
 		if n := meter.signatures.Load(); n > int64(most.signatures) {
@@ -236,7 +242,8 @@ func TestServiceIsOnOneAccount(t *testing.T) {
 	}
 }
 
-// D-17: an answer that comes late, while the denial is being sought in vain, counts; and shutting down waits for nothing.
+// D-17: an answer that comes late, while the denial is being sought in vain, counts; and shutting down waits for
+// nothing.
 func TestServiceLateAnswer(t *testing.T) {
 	late := func(ctx context.Context, u *scripted.Upstream, _ dns.Question) (fetch.Reply, error, bool) {
 		if u.Count(" TLSA") == 1 {

@@ -13,8 +13,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
-// nameError is the type under which a Secure name error of a whole name is kept (C-4). No type of data has that number, and
-// answers to questions for it are not kept.
+// nameError is the type under which a Secure name error of a whole name is kept (C-4). No type of data has that number,
+// and answers to questions for it are not kept.
 const nameError = dns.TypeNone
 
 // Store is what a Resolver remembers: answers, zones and failures. It outlives the Resolver over a reload.
@@ -86,7 +86,8 @@ func (s *Store) ForgetFailures() {
 	s.places.ForgetFailures()
 }
 
-// answer returns what is cached for q: its own entry, or that its name does not exist (C-4); and whether it should be renewed.
+// answer returns what is cached for q: its own entry, or that its name does not exist (C-4); and whether it should be
+// renewed.
 func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
 	e := s.entries.Get().(*cache.Entry)
 	defer s.entries.Put(e)
@@ -99,12 +100,14 @@ func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
 		return nil, false
 	}
 	a = &Answer{
-		Status: dnssec.Status(e.Status), Rcode: m.Rcode, Answer: m.Answer, Ns: m.Ns, Notes: unpackNotes(e.Notes), Cached: true,
+		Status: dnssec.Status(e.Status), Rcode: m.Rcode, Answer: m.Answer, Ns: m.Ns, Notes: unpackNotes(e.Notes),
+		Cached: true,
 	}
 	return a, !e.Claimed && chain.EndsSoon(now, e.Stored, e.Life, e.Expires)
 }
 
-// remember keeps what came of q: an answer with its proofs under that name and type alone (C-15), for its lifetime; a failure briefly.
+// remember keeps what came of q: an answer with its proofs under that name and type alone (C-15), for its lifetime; a
+// failure briefly.
 func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, least, most time.Duration) {
 	if a.Status <= dnssec.Bogus {
 		s.failures.add(failure{question: q, status: a.Status, cause: a.Notes[0], told: a.told}, now)
@@ -126,7 +129,8 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 	}
 	e := &cache.Entry{Status: uint8(a.Status), Proven: o.proven, Stored: now, Life: life, Expires: expires}
 	key := cache.Key{Name: q.Name, Type: q.Qtype}
-	// To a question for DS that is the word of the zone above alone, which at an anchor decides about nothing else (V-12).
+	// To a question for DS that is the word of the zone above alone, which at an anchor decides about nothing else
+	// (V-12).
 	gone := a.Rcode == dns.RcodeNameError && a.Status == dnssec.Secure && q.Qtype != dns.TypeDS
 	if gone && o.last().Last == q.Name {
 		key.Type = nameError
@@ -144,7 +148,8 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 // forget undoes remember.
 func (s *Store) forget(q dns.Question, o *outcome) {
 	s.failures.drop(q)
-	for _, key := range []cache.Key{{Name: q.Name, Type: q.Qtype}, {Name: q.Name, Type: nameError}, {Name: o.last().Last, Type: nameError}} {
+	for _, key := range []cache.Key{{Name: q.Name, Type: q.Qtype}, {Name: q.Name, Type: nameError},
+		{Name: o.last().Last, Type: nameError}} {
 		s.answers.Remove(key)
 	}
 }
@@ -177,7 +182,8 @@ func unpackNotes(b []byte) (notes []*dnssec.Failure) {
 	const head = 5
 	for len(b) >= head {
 		n := head + int(binary.BigEndian.Uint16(b[3:]))
-		notes = append(notes, &dnssec.Failure{Kind: dnssec.Kind(b[0]), Code: binary.BigEndian.Uint16(b[1:]), Text: string(b[head:n])})
+		notes = append(notes, &dnssec.Failure{Kind: dnssec.Kind(b[0]), Code: binary.BigEndian.Uint16(b[1:]),
+			Text: string(b[head:n])})
 		b = b[n:]
 	}
 	return notes

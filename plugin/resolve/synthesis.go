@@ -12,9 +12,9 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
-// zoneHeld returns the deepest zone known on the way to q's name, or to its parent's for DS (V-8); nil unless it is Secure. Only its
-// records say anything about the name (C-10): a zone above may have delegated it since, an anchor may make it a world of its own, and
-// what is asked elsewhere may differ from what is public.
+// zoneHeld returns the deepest zone known on the way to q's name, or to its parent's for DS (V-8); nil unless it is
+// Secure. Only its records say anything about the name (C-10): a zone above may have delegated it since, an anchor may
+// make it a world of its own, and what is asked elsewhere may differ from what is public.
 func (c *Config) zoneHeld(q dns.Question, known func(name string) *dnssec.Zone) *dnssec.Zone {
 	name := q.Name
 	if q.Qtype == dns.TypeDS {
@@ -51,8 +51,9 @@ func (w *query) synthesise(ctx context.Context, q dns.Question, use reuse.Use) (
 		return part{}, false
 	}
 	search := reuse.Search{
-		Zone: zone.Name, Now: w.r.now(), Use: use, Denied: func(name string) []dns.RR { return w.r.Store.denied(name, w.r.now()) },
-		Judge: func(judge func(*dnssec.Check)) *dnssec.Failure { return w.account.Judge(ctx, judge) },
+		Zone: zone.Name, Now: w.r.now(), Use: use,
+		Denied: func(name string) []dns.RR { return w.r.Store.denied(name, w.r.now()) },
+		Judge:  func(judge func(*dnssec.Check)) *dnssec.Failure { return w.account.Judge(ctx, judge) },
 	}
 	for c := range w.r.Store.proofs.Candidates(q, search) {
 		if p, ok := w.proves(ctx, q, zone.Name, c); ok {
@@ -71,7 +72,8 @@ func (s *Store) denied(name string, now time.Time) []dns.RR {
 	return nil
 }
 
-// proves has the judge say whether a candidate answers q: Secure by the keys of the zone it was held for, and nothing else.
+// proves has the judge say whether a candidate answers q: Secure by the keys of the zone it was held for, and nothing
+// else.
 func (w *query) proves(ctx context.Context, q dns.Question, zone string, c reuse.Candidate) (part, bool) {
 	message, err := dnssec.Group(c.Reply)
 	if err != nil {
@@ -106,7 +108,8 @@ func synthesised(q dns.Question, zone string) *dnssec.Failure {
 	}
 }
 
-// insteadOf answers q, of which a failure is remembered, by what has come since that proves an answer (D-17). Nil if there is nothing.
+// insteadOf answers q, of which a failure is remembered, by what has come since that proves an answer (D-17). Nil if
+// there is nothing.
 func (r *Resolver) insteadOf(ctx context.Context, q dns.Question) (a *Answer) {
 	if r.zoneHeld(q, r.chain.Known) == nil {
 		return nil

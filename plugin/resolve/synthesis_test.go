@@ -21,7 +21,8 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// rangeZone has one of each: names, a wildcard beside a name, an empty non-terminal, a DNAME, a delegation without DS and one with.
+// rangeZone has one of each: names, a wildcard beside a name, an empty non-terminal, a DNAME, a delegation without DS
+// and one with.
 const rangeZone = `@ SOA ns. h. 1 7200 3600 86400 300
 @ NS ns.
 a A 192.0.2.1
@@ -38,7 +39,8 @@ const kidZone = `@ SOA ns. h. 1 7200 3600 86400 300
 m A 192.0.2.13`
 
 // ranged returns a resolver whose world has the range zone at range.com., signed as change says.
-func ranged(t *testing.T, use reuse.Use, sign func(*world.Tree), change func(*Config)) (*Resolver, *scripted.Upstream, *world.Clock, *proofs) {
+func ranged(t *testing.T, use reuse.Use, sign func(*world.Tree), change func(*Config)) (*Resolver,
+	*scripted.Upstream, *world.Clock, *proofs) {
 	t.Helper()
 	made := &proofs{}
 	r, u, now := setup(t, func(c *Config) {
@@ -103,8 +105,8 @@ func asks(t *testing.T, text string) dns.Question {
 	return question(name, dns.StringToType[qtype])
 }
 
-// What was learned by some questions answers another, or does not: by the zone in which the name is known to lie. An answer made
-// here says the same as the zone, and that it was made here (S-15).
+// What was learned by some questions answers another, or does not: by the zone in which the name is known to lie. An
+// answer made here says the same as the zone, and that it was made here (S-15).
 func TestSynthesis(t *testing.T) {
 	for _, tt := range []struct {
 		title string
@@ -149,7 +151,8 @@ func TestSynthesis(t *testing.T) {
 				if (want == "") != (asked > 0) || want != "" && made.by[want] != 1 {
 					t.Errorf("asked %d times, made by %v, want by %q", asked, made.by, want)
 				}
-				marked := slices.ContainsFunc(a.Notes, func(f *dnssec.Failure) bool { return f.Code == dns.ExtendedErrorCodeSynthesized })
+				marked := slices.ContainsFunc(a.Notes,
+					func(f *dnssec.Failure) bool { return f.Code == dns.ExtendedErrorCodeSynthesized })
 				if marked != (want != "" && want != reuse.ProofCut) {
 					t.Errorf("EDE 29 %v; notes %s", marked, notes(a)) // S-15
 				}
@@ -182,7 +185,8 @@ func TestSynthesisedProof(t *testing.T) {
 		r, u, _, made := ranged(t, reuse.All, sign, nil)
 		questions := []string{"b A", "a MX", "p.w MX", "p.w A", "x.b A", "a TXT"}
 		for n := range 20 { // some of them have their hashes where others have
-			questions = append(questions, fmt.Sprintf("b%d A", n), fmt.Sprintf("q%d.w MX", n), fmt.Sprintf("q%d.w TXT", n))
+			questions = append(questions, fmt.Sprintf("b%d A", n), fmt.Sprintf("q%d.w MX", n),
+				fmt.Sprintf("q%d.w TXT", n))
 		}
 		for _, text := range questions {
 			before, q := made.total(), asks(t, text)
@@ -194,7 +198,8 @@ func TestSynthesisedProof(t *testing.T) {
 			other, _, _ := setup(t, func(c *Config) { c.Anchors = u.Tree.Anchors(); c.Exchanger = replay{u, q, a} })
 			expectStatus(t, ask(other, q.Name, q.Qtype), dnssec.Secure)
 		}
-		if denial := made.by[reuse.ProofNSEC] + made.by[reuse.ProofNSEC3]; denial < 10 || made.by[reuse.ProofWildcard] < 10 || made.by[reuse.ProofCut] < 1 {
+		if denial := made.by[reuse.ProofNSEC] + made.by[reuse.ProofNSEC3]; denial < 10 ||
+			made.by[reuse.ProofWildcard] < 10 || made.by[reuse.ProofCut] < 1 {
 			t.Errorf("made by %v", made.by)
 		}
 	}
@@ -260,13 +265,14 @@ func TestNotHeld(t *testing.T) {
 		rule   func(*scripted.Upstream)      // before the first question
 		then   func(*Resolver, *world.Clock) // before the second one
 	}{
-		"C-9: opt-out":              {sign: withNSEC3("opt-out")},
-		"C-10, RFC 9824: compact":   {sign: compact},
-		"C-10: no SOA":              {rule: func(u *scripted.Upstream) { u.Follow(losing(u, dns.TypeSOA)) }},
-		"C-7: the TTL is over":      {then: func(_ *Resolver, c *world.Clock) { c.Advance(300 * time.Second) }},
-		"C-1: an expired signature": {sign: short, then: func(_ *Resolver, c *world.Clock) { c.Advance(121 * time.Second) }},
-		"C-18: from the future":     {then: func(_ *Resolver, c *world.Clock) { c.Advance(-time.Hour) }},
-		"C-17: asked elsewhere":     {change: func(c *Config) { c.Apart = map[string]bool{"bb.range.com.": true} }},
+		"C-9: opt-out":            {sign: withNSEC3("opt-out")},
+		"C-10, RFC 9824: compact": {sign: compact},
+		"C-10: no SOA":            {rule: func(u *scripted.Upstream) { u.Follow(losing(u, dns.TypeSOA)) }},
+		"C-7: the TTL is over":    {then: func(_ *Resolver, c *world.Clock) { c.Advance(300 * time.Second) }},
+		"C-1: an expired signature": {sign: short,
+			then: func(_ *Resolver, c *world.Clock) { c.Advance(121 * time.Second) }},
+		"C-18: from the future": {then: func(_ *Resolver, c *world.Clock) { c.Advance(-time.Hour) }},
+		"C-17: asked elsewhere": {change: func(c *Config) { c.Apart = map[string]bool{"bb.range.com.": true} }},
 		"C-10: the keys are not known": {then: func(r *Resolver, _ *world.Clock) {
 			r.Store.places.Flush("range.com.")
 		}},
@@ -291,7 +297,8 @@ func TestNotHeld(t *testing.T) {
 }
 
 // losing makes upstream lose records of a type in the authority section of denials of range.com.
-func losing(u *scripted.Upstream, lost uint16) func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+func losing(u *scripted.Upstream, lost uint16) func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error,
+	bool) {
 	return func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		r := u.Reply(q)
 		if dns.IsSubDomain("range.com.", q.Name) && q.Qtype != dns.TypeDS {
@@ -304,10 +311,12 @@ func losing(u *scripted.Upstream, lost uint16) func(context.Context, dns.Questio
 	}
 }
 
-// C-17, V-12: what the zone above says of a name below a nearer anchor counts for nothing, nor what another route's does.
+// C-17, V-12: what the zone above says of a name below a nearer anchor counts for nothing, nor what another route's
+// does.
 func TestSynthesisBelowAnchor(t *testing.T) {
 	r, u, _, _ := ranged(t, reuse.All, nil, func(c *Config) {
-		anchors := map[string][]*dns.DS{"b.range.com.": {{Hdr: dns.RR_Header{Name: "b.range.com.", Rrtype: dns.TypeDS, Class: dns.ClassINET},
+		anchors := map[string][]*dns.DS{"b.range.com.": {{Hdr: dns.RR_Header{Name: "b.range.com.", Rrtype: dns.TypeDS,
+			Class: dns.ClassINET},
 			KeyTag: 1, Algorithm: dns.ECDSAP256SHA256, DigestType: dns.SHA256, Digest: strings.Repeat("00", 32)}}}
 		for zone, ds := range c.Anchors {
 			anchors[zone] = ds
@@ -398,10 +407,12 @@ func TestSynthesisProperty(t *testing.T) {
 		u.Tree.Plan("range.com.").Text = randomZone(rnd)
 		u.Tree.Publish()
 		for range questions {
-			q := question(randomName(rnd)+"range.com.", []uint16{dns.TypeA, dns.TypeMX, dns.TypeTXT, dns.TypeCNAME, dns.TypeDS, dns.TypeTLSA}[rnd.IntN(6)])
+			q := question(randomName(rnd)+"range.com.", []uint16{dns.TypeA, dns.TypeMX, dns.TypeTXT, dns.TypeCNAME,
+				dns.TypeDS, dns.TypeTLSA}[rnd.IntN(6)])
 			a := ask(r, q.Name, q.Qtype)
 			if same(t, a, u.Reply(q).Msg); t.Failed() {
-				t.Fatalf("seed %d, round %d, %s, made by %v; the zone is\n%s", seed, round, fetch.Describe(q), made.by, u.Tree.Plan("range.com.").Text)
+				t.Fatalf("seed %d, round %d, %s, made by %v; the zone is\n%s", seed, round, fetch.Describe(q), made.by,
+					u.Tree.Plan("range.com.").Text)
 			}
 			now.Advance(time.Duration(rnd.IntN(5)) * time.Second)
 		}

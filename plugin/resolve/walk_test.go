@@ -20,8 +20,8 @@ import (
 // refusedByAll is what comes of a question that no upstream answers.
 var refusedByAll = &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority, Text: "SERVFAIL from all"}
 
-// V-6a: a hostile hint only costs questions: a DS reply that carries a signature of a name between, whose own links cannot
-// be had, is judged by the zone that did sign it.
+// V-6a: a hostile hint only costs questions: a DS reply that carries a signature of a name between, whose own links
+// cannot be had, is judged by the zone that did sign it.
 func TestHintLeadsAstray(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
@@ -41,8 +41,8 @@ func TestHintLeadsAstray(t *testing.T) {
 	expect(t, ask(r, "deep.co.uk.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 }
 
-// V-6, V-8: an intermediate label whose DS nobody answers is no obstacle for an insecure delegation below it that the zone
-// above has signed, even if the reply gives no hint.
+// V-6, V-8: an intermediate label whose DS nobody answers is no obstacle for an insecure delegation below it that the
+// zone above has signed, even if the reply gives no hint.
 func TestIntermediateLabelFails(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Tree.Plan("deep.co.uk.").Config.Unsigned = true
@@ -53,8 +53,8 @@ func TestIntermediateLabelFails(t *testing.T) {
 	expect(t, ask(r, "mx.deep.co.uk.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
 }
 
-// V-62, RFC 9276 section 3.2: where uk. denies with too many iterations, a zone of which it has signed the DS is Secure, as that
-// needs no denial. The denial of DS at co.uk. makes all other names below Insecure at once.
+// V-62, RFC 9276 section 3.2: where uk. denies with too many iterations, a zone of which it has signed the DS is
+// Secure, as that needs no denial. The denial of DS at co.uk. makes all other names below Insecure at once.
 func TestIterationsAboveSignedZone(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = &zones.NSEC3{Iterations: 51} })
@@ -86,8 +86,8 @@ func TestIterationsAboveSignedZone(t *testing.T) {
 	}
 }
 
-// V-65, V-68: DS asked at an alias of a zone's top, of which an upstream tells what the zone itself says: that zone has no say, so the one
-// above is asked, though a denial of too many iterations between them is known.
+// V-65, V-68: DS asked at an alias of a zone's top, of which an upstream tells what the zone itself says: that zone has
+// no say, so the one above is asked, though a denial of too many iterations between them is known.
 func TestAliasToTop(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = &zones.NSEC3{Iterations: 51} })
@@ -96,7 +96,8 @@ func TestAliasToTop(t *testing.T) {
 	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.Reply(q)
 		if q.Qtype == dns.TypeDS && q.Name == "alias.deep.co.uk." {
-			reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer, func(rr dns.RR) bool { return rr.Header().Name != q.Name })
+			reply.Msg.Answer = slices.DeleteFunc(reply.Msg.Answer,
+				func(rr dns.RR) bool { return rr.Header().Name != q.Name })
 			reply.Msg.Ns = u.Reply(question("deep.co.uk.", dns.TypeTLSA)).Msg.Ns
 		}
 		return reply, nil, true
@@ -108,8 +109,8 @@ func TestAliasToTop(t *testing.T) {
 	}
 }
 
-// V-6a: without any hint the walk goes down label by label, and stops at the insecure cut: PTR of 34 labels, and a reply as
-// recursors give it that leave out the authority section.
+// V-6a: without any hint the walk goes down label by label, and stops at the insecure cut: PTR of 34 labels, and a
+// reply as recursors give it that leave out the authority section.
 func TestLongReverseNameWithoutHints(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
@@ -140,8 +141,8 @@ func TestLongSignedReverseName(t *testing.T) {
 	}
 }
 
-// V-11: below an insecure delegation no question of the chain is needed, cold, without hints and with servers that answer
-// none below the cut.
+// V-11: below an insecure delegation no question of the chain is needed, cold, without hints and with servers that
+// answer none below the cut.
 func TestColdBelowInsecure(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
@@ -175,8 +176,9 @@ func TestIsland(t *testing.T) {
 	}
 }
 
-// V-12: at and below an anchor nothing counts that a zone above has signed, be it data, a wildcard's, an alias or a denial. The anchors
-// here match no key; the names are example.com.'s, all signed. DS at an anchor belongs to the anchor above.
+// V-12: at and below an anchor nothing counts that a zone above has signed, be it data, a wildcard's, an alias or a
+// denial. The anchors here match no key; the names are example.com.'s, all signed. DS at an anchor belongs to the
+// anchor above.
 func TestSignedAboveTheAnchor(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Tree.Plan("example.com.").Text += `
@@ -217,7 +219,8 @@ to CNAME lower`
 	} {
 		a := ask(r, tt.name+".example.com.", tt.qtype)
 		if a.Status != tt.status || a.Rcode != tt.rcode {
-			t.Errorf("%s %s: %v %s, want %v %s; %s", tt.name, dns.Type(tt.qtype), a.Status, dns.RcodeToString[a.Rcode], tt.status,
+			t.Errorf("%s %s: %v %s, want %v %s; %s", tt.name, dns.Type(tt.qtype), a.Status, dns.RcodeToString[a.Rcode],
+				tt.status,
 				dns.RcodeToString[tt.rcode], notes(a))
 		}
 	}
@@ -229,7 +232,8 @@ func TestUnprovenDelegation(t *testing.T) {
 	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.Reply(q)
 		if fetch.Describe(q) == "insecure.com. DS" {
-			reply.Msg.Ns = slices.DeleteFunc(reply.Msg.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNSEC })
+			reply.Msg.Ns = slices.DeleteFunc(reply.Msg.Ns,
+				func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNSEC })
 		}
 		return reply, nil, true
 	})
@@ -240,7 +244,8 @@ func TestUnprovenDelegation(t *testing.T) {
 	}
 }
 
-// V-8: a DS denial from above a Secure cut proves nothing, whether that is known yet or not: here the root's, of a zone below com.
+// V-8: a DS denial from above a Secure cut proves nothing, whether that is known yet or not: here the root's, of a zone
+// below com.
 func TestDenialFromAbove(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
@@ -365,8 +370,8 @@ func TestStrippedDS(t *testing.T) {
 	}
 }
 
-// V-8: an opt-out denial that the root did sign, before it delegated com., proves nothing below com. once that is known for a
-// Secure cut: the zone does not become Insecure.
+// V-8: an opt-out denial that the root did sign, before it delegated com., proves nothing below com. once that is known
+// for a Secure cut: the zone does not become Insecure.
 func TestReplayFromAbove(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = &zones.NSEC3{OptOut: true} })

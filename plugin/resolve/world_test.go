@@ -19,7 +19,8 @@ func setup(t *testing.T, change func(*Config)) (*Resolver, *scripted.Upstream, *
 	now := world.NewClock(scripted.Noon)
 	u := scripted.New(scripted.Usual(now.Now))
 	c := Config{
-		Exchanger: u, Anchors: u.Tree.Anchors(), Store: NewStore(4 << 20), Clock: now.Now, Policy: dnssec.DefaultPolicy(),
+		Exchanger: u, Anchors: u.Tree.Anchors(), Store: NewStore(4 << 20), Clock: now.Now,
+		Policy:  dnssec.DefaultPolicy(),
 		Retries: 2,
 	}
 	if change != nil {
