@@ -110,6 +110,17 @@ func (a *Account) note(key try, e *exchange, ahead bool) *Inquiry {
 	return i
 }
 
+// Reply returns a copy of what has come to the first try for q by now; nil if nothing has.
+func (a *Account) Reply(q dns.Question) *dns.Msg {
+	a.mu.Lock()
+	i := a.asked[try{q.Name, q.Qtype, 0}]
+	a.mu.Unlock()
+	if i == nil || !i.ended() || i.err != nil {
+		return nil
+	}
+	return i.reply.Msg.Copy()
+}
+
 // Fetch returns the reply to the first try for q. ctx may end earlier than the account.
 func (a *Account) Fetch(ctx context.Context, q dns.Question, role Role) (*Grouped, *dnssec.Failure) {
 	i, limit := a.Ask(q, role)

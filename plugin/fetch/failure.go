@@ -37,10 +37,12 @@ func Expired(ctx context.Context, q dns.Question, waitedFor string) *dnssec.Fail
 	}
 }
 
-// AsFailure makes a failure of any error; one that is none already is a network error.
+// AsFailure makes of any error the failure to get a reply; one that is no failure already is a network error.
 func AsFailure(q dns.Question, err error) *dnssec.Failure {
 	if f, ok := errors.AsType[*dnssec.Failure](err); ok {
-		return f
+		noReply := *f
+		noReply.Kind = dnssec.OfNoReply
+		return &noReply
 	}
 	return &dnssec.Failure{
 		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNetworkError, Owner: q.Name, Type: q.Qtype, Err: err,

@@ -400,3 +400,40 @@ func TestClientLeaves(t *testing.T) {
 		t.Error("not cached")
 	}
 }
+
+// V-76, C-11: who sets CD gets the data that is there, also when the chain could not be fetched, be that remembered, and when its time is
+// up. Nothing is there when no reply came.
+func TestUncheckedGetsWhatIsThere(t *testing.T) {
+	for title, tt := range map[string]struct {
+		fails  func(q dns.Question) bool
+		silent bool
+		data   bool
+	}{
+		"the chain fails":      {fails: func(q dns.Question) bool { return q.Name == "com." }, data: true},
+		"the chain is silent":  {fails: func(q dns.Question) bool { return q.Name == "com." }, silent: true, data: true},
+		"the answer fails":     {fails: func(q dns.Question) bool { return q.Qtype == dns.TypeMX }},
+		"the answer is silent": {fails: func(q dns.Question) bool { return q.Qtype == dns.TypeMX }, silent: true},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, u, _ := setup(t, nil)
+				u.Follow(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+					if !tt.fails(q) {
+						return fetch.Reply{}, nil, false
+					}
+					if tt.silent {
+						<-ctx.Done()
+					}
+					return fetch.Reply{}, errors.New("SERVFAIL"), true
+				})
+				for i := range 2 {
+					a := r.Unchecked(context.Background(), question("example.com.", dns.TypeMX))
+					if a.Status > dnssec.Bogus || (a.Unvalidated != nil) != tt.data || tt.data && len(a.Unvalidated.Answer) == 0 {
+						t.Errorf("question %d: %v, %v", i, a.Status, a.Unvalidated)
+					}
+				}
+				r.Close()
+			})
+		})
+	}
+}

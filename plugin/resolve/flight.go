@@ -416,14 +416,14 @@ func (f *flight) overdue(q dns.Question, after time.Duration) *Answer {
 	f.mu.Lock()
 	w := f.work
 	f.mu.Unlock()
-	missing := "the answer"
+	missing, got := "the answer", (*dns.Msg)(nil)
 	if w != nil {
-		missing = w.Missing()
+		missing, got = w.Missing(), w.Reply(q)
 	}
 	a := refusal(dnssec.Indeterminate, &dnssec.Failure{
 		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: fetch.ErrDeadline,
 		Text: fmt.Sprintf("%s %s: still waiting for %s after %v", q.Name, typeName(q.Qtype), missing, after),
 	})
-	a.told = &f.overdueTold
+	a.told, a.Unvalidated = &f.overdueTold, got
 	return a
 }

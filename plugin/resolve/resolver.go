@@ -105,8 +105,8 @@ func (r *Resolver) Resolve(ctx context.Context, q dns.Question) *Answer {
 	return r.resolve(ctx, q, false)
 }
 
-// Unchecked is Resolve for a client that sets CD (V-76): a remembered failure does not answer it (C-11), so that Answer.Unvalidated
-// is there whenever a reply can be had.
+// Unchecked is Resolve for a client that sets CD (V-76): what is remembered of data that came but could not be validated does not
+// answer it (C-11), so that Answer.Unvalidated is there whenever a reply can be had.
 func (r *Resolver) Unchecked(ctx context.Context, q dns.Question) *Answer {
 	return r.resolve(ctx, q, true)
 }
@@ -128,7 +128,7 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 		}
 		return a
 	}
-	if f, ok := r.Store.failures.alive(q, now); ok && !(unchecked && f.status == dnssec.Bogus) {
+	if f, ok := r.Store.failures.alive(q, now); ok && !(unchecked && f.cause.Kind != dnssec.OfNoReply) {
 		r.Meter.Cache(true)
 		if a := r.insteadOf(ctx, q); a != nil {
 			return a

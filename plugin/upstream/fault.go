@@ -120,7 +120,7 @@ func failure(q dns.Question, outcomes []outcome) *dnssec.Failure {
 		errs = append(errs, did.err)
 	}
 	f := &dnssec.Failure{
-		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype,
+		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype,
 		Err:  errors.Join(errs...),
 		Text: describe(q) + ": " + strings.Join(texts, "; "),
 	}

@@ -158,7 +158,7 @@ func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.
 	upstreams, ok := s.responsible(q)
 	if !ok {
 		return fetch.Reply{}, &dnssec.Failure{
-			Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype,
+			Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype,
 			Err:  ErrUpstream,
 			Text: describe(q) + ": there is no upstream to ask and no plugin below",
 		}
