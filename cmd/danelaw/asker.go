@@ -31,7 +31,8 @@ type asker struct {
 
 // askFlags are those by which commands that ask for themselves know whom.
 func askFlags() []cli.Flag {
-	return []cli.Flag{confFlag(), upstreamFlag(), &cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"}}
+	return []cli.Flag{confFlag(), upstreamFlag(),
+		&cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"}}
 }
 
 // openAsker makes an asker by the flags of askFlags.
@@ -86,7 +87,8 @@ func (a *asker) explain(ctx context.Context, name string, qtype uint16) (*resolv
 	h, err := a.handler(name)
 	if err != nil {
 		note := &dnssec.Failure{Owner: name, Type: qtype, Text: err.Error()}
-		return &resolve.Explanation{Answer: &resolve.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{note}}}, err
+		return &resolve.Explanation{Answer: &resolve.Answer{Rcode: dns.RcodeServerFailure,
+			Notes: []*dnssec.Failure{note}}}, err
 	}
 	q := dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
 	e, err := h.Explain(ctx, q)
@@ -104,7 +106,8 @@ func (a *asker) now(name string) time.Time {
 	return time.Now()
 }
 
-// setUp makes up a Corefile without serving it. Whatever hangs meanwhile, a FIFO that it imports or names, is left behind when ctx ends.
+// setUp makes up a Corefile without serving it. Whatever hangs meanwhile, a FIFO that it imports or names, is left
+// behind when ctx ends.
 func setUp(ctx context.Context, src *source, load func(caddy.Input) (danelaw.Blocks, error)) (danelaw.Blocks, error) {
 	input, err := src.Load(serverType)
 	if err != nil {
@@ -133,8 +136,8 @@ var users = regexp.MustCompile(`://\S*@`)
 // withoutUsers returns a text of any kind without them.
 func withoutUsers(text string) string { return users.ReplaceAllString(text, "://") }
 
-// redacted is what a Corefile has to be complained of, without the secrets in its URLs: caddy and the plugins repeat what they do not
-// understand.
+// redacted is what a Corefile has to be complained of, without the secrets in its URLs: caddy and the plugins repeat
+// what they do not understand.
 func redacted(err error) error {
 	if err == nil || upstream.Redact(err.Error()) == err.Error() {
 		return err

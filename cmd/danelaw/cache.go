@@ -21,8 +21,8 @@ func flushCommand() *cli.Command {
 		Name:      "flush",
 		Usage:     "have the daemon forget what it has cached of a name",
 		ArgsUsage: "NAME",
-		Description: "Answers, chains of trust and failures of NAME and of all names below it are forgotten, and asked for anew. NAME is . for\n" +
-			"all there is. Upstreams may hold the old data for longer.",
+		Description: "Answers, chains of trust and failures of NAME and of all names below it are forgotten, and " +
+			"asked for anew. NAME is . for all there is. Upstreams may hold the old data for longer.",
 		Flags:  controlFlags(),
 		Action: flush,
 	}
@@ -38,16 +38,18 @@ func cacheCommand() *cli.Command {
 			Flags:  controlFlags(),
 			Action: noArguments(showStats),
 		}, {
-			Name:        "dump",
-			Usage:       "show what is cached of a name and of all names below it",
-			ArgsUsage:   "NAME",
-			Description: "Each entry has its security status and how long it will be used still. NAME is . for all there is.",
-			Flags: controlFlags(&cli.IntFlag{Name: "limit", Value: 1000, Usage: "show at most `N` entries of each server block", Validator: func(n int) error {
-				if n < 1 || n > 10000 {
-					return fmt.Errorf("%d is no limit, they go from 1 to 10000", n)
-				}
-				return nil
-			}}),
+			Name:      "dump",
+			Usage:     "show what is cached of a name and of all names below it",
+			ArgsUsage: "NAME",
+			Description: "Each entry has its security status and how long it will be used still. NAME is . for all " +
+				"there is.",
+			Flags: controlFlags(&cli.IntFlag{Name: "limit", Value: 1000,
+				Usage: "show at most `N` entries of each server block", Validator: func(n int) error {
+					if n < 1 || n > 10000 {
+						return fmt.Errorf("%d is no limit, they go from 1 to 10000", n)
+					}
+					return nil
+				}}),
 			Action: dump,
 		}},
 	})
@@ -65,7 +67,8 @@ func flush(ctx context.Context, c *cli.Command) error {
 	}
 	for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
 		n := reply.Blocks[block]
-		if _, err := fmt.Fprintf(c.Root().Writer, "%s: forgotten of %s and all below: %s, %s, %s\n", block, dns.CanonicalName(name),
+		if _, err := fmt.Fprintf(c.Root().Writer, "%s: forgotten of %s and all below: %s, %s, %s\n", block,
+			dns.CanonicalName(name),
 			counted(n.Answers, "answer"), counted(n.Zones, "zone"), counted(n.Failures, "failure")); err != nil {
 			return err
 		}
@@ -108,7 +111,8 @@ func dump(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	var reply danelaw.DumpReply
-	told, err := call(ctx, c, "GET", query("/v1/cache/dump", "name", name, "limit", fmt.Sprint(c.Int("limit"))), nil, &reply)
+	told, err := call(ctx, c, "GET", query("/v1/cache/dump", "name", name, "limit", fmt.Sprint(c.Int("limit"))), nil,
+		&reply)
 	if err != nil || told {
 		return err
 	}
@@ -131,7 +135,8 @@ func dumpBlock(out *bufio.Writer, block, name string, d danelaw.DumpBlock) {
 		if kind == "" {
 			kind = "(any type)"
 		}
-		fmt.Fprintf(out, "\n; %s, for %d s\n", printable.Text(fmt.Sprintf("%s %s: %s, %s", e.Name, kind, e.Status, e.Rcode)), e.TTL)
+		fmt.Fprintf(out, "\n; %s, for %d s\n",
+			printable.Text(fmt.Sprintf("%s %s: %s, %s", e.Name, kind, e.Status, e.Rcode)), e.TTL)
 		for _, note := range e.Notes {
 			fmt.Fprintf(out, "; %s\n", printable.Text(note))
 		}

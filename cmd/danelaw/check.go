@@ -19,24 +19,32 @@ func checkCommand() *cli.Command {
 		Name:      "check",
 		Usage:     "show how a sender of mail sees a domain, or the chain of trust of a name, and what is wrong",
 		ArgsUsage: "DOMAIN... | NAME TYPE | --queue",
-		Description: "For each DOMAIN: its MX, the addresses and TLSA records of its mail hosts, each with its security status; what a sender\n" +
-			"with DANE decides on (RFC 7672), what Postfix and Exim do, and which record is to blame. For a NAME and a TYPE of\n" +
-			"records: the answer with its chain of trust. TYPE is a word without a dot, such as TLSA. With --queue: each domain that\n" +
-			"Postfix or Exim of this host holds mail for, with the MTA's reason, what danelaw finds, whose fault it is and what mends it.\n\n" +
-			"Everything is asked for and judged here, with the upstreams and trust anchors of the configuration; a danelaw that\n" +
-			"runs on this host is not asked. The file of --file has a domain a line; what follows a # is a comment.\n\n" +
-			"Exit codes: 0 if Postfix and Exim deliver to every host of every domain (one that says by a null MX that it takes no mail\n" +
-			"counts too), or the answer for NAME and TYPE is Secure or Insecure; 1 if one is not delivered to, or clients get SERVFAIL\n" +
-			"for the answer, mail is deferred with --queue, or something did not work; 2 for a wrong command line.",
+		Description: "For each DOMAIN: its MX, the addresses and TLSA records of its mail hosts, each with its " +
+			"security status; what a sender with DANE decides on (RFC 7672), what Postfix and Exim do, and which " +
+			"record is to blame. For a NAME and a TYPE of records: the answer with its chain of trust. TYPE is a " +
+			"word without a dot, such as TLSA. With --queue: each domain that Postfix or Exim of this host holds " +
+			"mail for, with the MTA's reason, what danelaw finds, whose fault it is and what mends it.\n\n" +
+			"Everything is asked for and judged here, with the upstreams and trust anchors of the configuration; a " +
+			"danelaw that runs on this host is not asked. The file of --file has a domain a line; what follows a # " +
+			"is a comment.\n\n" +
+			"Exit codes: 0 if Postfix and Exim deliver to every host of every domain (one that says by a null MX " +
+			"that it takes no mail counts too), or the answer for NAME and TYPE is Secure or Insecure; 1 if one is " +
+			"not delivered to, or clients get SERVFAIL for the answer, mail is deferred with --queue, or something " +
+			"did not work; 2 for a wrong command line.",
 		Flags: append(append(askFlags(), probeFlags(implicitFlag())...),
-			&cli.StringFlag{Name: "file", Usage: "check the domains in `FILE` too, or in stdin, and print a line for each"},
-			&cli.BoolFlag{Name: "smtp", Usage: "connect to the mail hosts, too, and compare their certificates with the TLSA records"},
-			&cli.IntFlag{Name: "smtp-port", Value: mail.Port, Usage: "connect to port `N`, whose TLSA records these are then", Validator: checkPort},
+			&cli.StringFlag{Name: "file", Usage: "check the domains in `FILE` too, or in stdin, and " +
+				"print a line for each"},
+			&cli.BoolFlag{Name: "smtp", Usage: "connect to the mail hosts, too, and compare their certificates " +
+				"with the TLSA records"},
+			&cli.IntFlag{Name: "smtp-port", Value: mail.Port,
+				Usage: "connect to port `N`, whose TLSA records these are then", Validator: checkPort},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, whose fields keep their names and meaning"},
 			&cli.StringFlag{Name: "html", Usage: "write a page with the chain of trust drawn to `FILE`, too"},
-			&cli.BoolFlag{Name: "queue", Usage: "explain the deferred mail of this host: why, whose fault, and what mends it"},
+			&cli.BoolFlag{Name: "queue", Usage: "explain the deferred mail of this host: why, whose " +
+				"fault, and what mends it"},
 			&cli.StringFlag{Name: "mta", Usage: "with --queue: read the queue of `NAME` alone, postfix or exim"},
-			&cli.BoolFlag{Name: "require-dane", Usage: "exit with 1 for a domain whose hosts do not all have DANE, too"},
+			&cli.BoolFlag{Name: "require-dane",
+				Usage: "exit with 1 for a domain whose hosts do not all have DANE, too"},
 		),
 		Action: check,
 	}

@@ -19,16 +19,21 @@ func TestCheck(t *testing.T) {
 		code int
 		want []string
 	}{
-		{[]string{"good.dane", "MX"}, 0, []string{"good.dane. MX: Secure\n\n.  ", "trust anchor", "RSASHA256", "\n  dane. ", "DS ", "(SHA256), key ",
-			"ECDSAP256SHA256, signed 20", " UTC\n    good.dane. ", "\n      good.dane. MX ", "\n        10 mx1.good.dane.\n"}},
+		{[]string{"good.dane", "MX"}, 0, []string{"good.dane. MX: Secure\n\n.  ", "trust anchor", "RSASHA256",
+			"\n  dane. ", "DS ", "(SHA256), key ",
+			"ECDSAP256SHA256, signed 20", " UTC\n    good.dane. ", "\n      good.dane. MX ",
+			"\n        10 mx1.good.dane.\n"}},
 		{[]string{"GOOD.dane.", "txt"}, 0, []string{"good.dane. TXT: Secure", `"v=spf1 mx -all"`}},
 		{[]string{"_25._tcp.mx.no-tlsa.dane", "TLSA"}, 0, []string{"Secure, NXDOMAIN", " NSEC "}},
 		{[]string{"mx1.good.dane", "MX"}, 0, []string{"Secure, there is no such record", "mx1.good.dane. NSEC"}},
-		{[]string{"mx.alias-unsigned.dane", "A"}, 0, []string{": Insecure", "CNAME", "unsigned: the zone above proves that there is no DS"}},
-		{[]string{"iterations.dane", "TYPE65"}, 0, []string{"iterations.dane. HTTPS: Insecure", "200 iterations", "(EDE 27)"}},
+		{[]string{"mx.alias-unsigned.dane", "A"}, 0,
+			[]string{": Insecure", "CNAME", "unsigned: the zone above proves that there is no DS"}},
+		{[]string{"iterations.dane", "TYPE65"}, 0, []string{"iterations.dane. HTTPS: Insecure", "200 iterations",
+			"(EDE 27)"}},
 		{[]string{"rsasha1.dane", "mx"}, 0, []string{": Insecure", "algorithm 5", "(EDE 1)"}},
-		{[]string{"expired.dane", "mx"}, 1, []string{"Bogus, clients get SERVFAIL", "the RRSIG over expired.dane. DNSKEY", "expired 20", "(EDE 7)",
-			"\n    expired.dane.  Bogus"}},
+		{[]string{"expired.dane", "mx"}, 1,
+			[]string{"Bogus, clients get SERVFAIL", "the RRSIG over expired.dane. DNSKEY", "expired 20", "(EDE 7)",
+				"\n    expired.dane.  Bogus"}},
 		{[]string{"wrong-signature.dane", "mx"}, 1, []string{"(EDE 6)", "\n      wrong-signature.dane. MX  Bogus"}},
 		{[]string{"_25._tcp.mx.tlsa-servfail.dane", "TLSA"}, 1, []string{"Indeterminate", "(EDE 22)", "SERVFAIL"}},
 		{[]string{".", "DNSKEY"}, 0, []string{". DNSKEY: Secure"}},
@@ -64,19 +69,21 @@ func TestChainJSON(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &v); err != nil || code != tt.code || stderr != "" {
 			t.Fatalf("%s: exit code %d, %v\n%s%s", tt.name, code, err, out, stderr)
 		}
-		if v.Name != tt.name+"." || v.Type != tt.kind || v.Status != tt.status || v.Rcode != tt.rcode || len(v.Zones) != tt.zones || len(v.Sets) != tt.sets ||
+		if v.Name != tt.name+"." || v.Type != tt.kind || v.Status != tt.status || v.Rcode != tt.rcode ||
+			len(v.Zones) != tt.zones || len(v.Sets) != tt.sets ||
 			(len(v.Failures) > 0) != (tt.ede > 0) || tt.ede > 0 && v.Failures[0].EDE != tt.ede {
 			t.Errorf("%s: %s", tt.name, out)
 		}
 		page, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(string(page), "<h2>"+tt.name+". "+tt.kind+"</h2>") || !strings.Contains(string(page), "<b>the root</b>") {
+		if err != nil || !strings.Contains(string(page), "<h2>"+tt.name+". "+tt.kind+"</h2>") ||
+			!strings.Contains(string(page), "<b>the root</b>") {
 			t.Errorf("%s: %v\n%s", tt.name, err, page)
 		}
 	}
 }
 
-// TestCheckWithCorefile: upstreams and anchors are those of the Corefile, private and special names are told for what they
-// are, and flags may stand behind names.
+// TestCheckWithCorefile: upstreams and anchors are those of the Corefile, private and special names are told for what
+// they are, and flags may stand behind names.
 func TestCheckWithCorefile(t *testing.T) {
 	lab := newLab(t)
 	file := write(t, "Corefile", corefile(ports.Closed(t), lab.Addr(), anchors(t, lab))+`
@@ -97,7 +104,8 @@ corp.example {
 		{[]string{"-conf", file, "localhost"}, 1, "localhost. is a special name"},
 		{[]string{"-conf", file + ".old", "good.dane"}, 1, "Corefile.old: no such file"},
 		{[]string{"-conf", file, "host.corp.example", "A"}, 1, "host.corp.example. is private"},
-		{[]string{"-upstream", lab.Addr(), "good.dane"}, 1, "no DNSKEY matches the DS"}, // it has the anchors of the real root
+		// it has the anchors of the real root
+		{[]string{"-upstream", lab.Addr(), "good.dane"}, 1, "no DNSKEY matches the DS"},
 		{[]string{"-server", lab.Addr(), "good.dane", "MX"}, 1, "no DNSKEY matches the DS"},
 	} {
 		code, out, stderr := here(append([]string{"check"}, tt.args...)...)

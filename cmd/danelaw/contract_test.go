@@ -32,8 +32,8 @@ var contracts = map[string]any{
 	"errors of the daemon":       danelaw.ErrorReply{},
 }
 
-// TestContracts: the names and types of all that is printed as JSON are those of testdata/contracts.txt. Who changes one
-// changes that file, and tells it in CHANGELOG.md.
+// TestContracts: the names and types of all that is printed as JSON are those of testdata/contracts.txt. Who changes
+// one changes that file, and tells it in CHANGELOG.md.
 func TestContracts(t *testing.T) {
 	var lines []string
 	for command, value := range contracts {
@@ -66,8 +66,8 @@ func TestContracts(t *testing.T) {
 	}
 }
 
-// fieldsOf lists the fields of a type and all below, each with its path, its type and whether it may be left out. Nothing
-// but fields with a name in JSON may be there, of no types but those of the contract.
+// fieldsOf lists the fields of a type and all below, each with its path, its type and whether it may be left out.
+// Nothing but fields with a name in JSON may be there, of no types but those of the contract.
 func fieldsOf(t *testing.T, path string, of reflect.Type) (lines []string) {
 	switch of.Kind() {
 	case reflect.Pointer:
@@ -83,7 +83,8 @@ func fieldsOf(t *testing.T, path string, of reflect.Type) (lines []string) {
 	if of == reflect.TypeFor[time.Time]() {
 		return []string{path + ": time"}
 	}
-	if here := of.PkgPath(); here != reflect.TypeFor[checkJSON]().PkgPath() && here != reflect.TypeFor[danelaw.NTA]().PkgPath() {
+	if here := of.PkgPath(); here != reflect.TypeFor[checkJSON]().PkgPath() &&
+		here != reflect.TypeFor[danelaw.NTA]().PkgPath() {
 		t.Errorf("%s is a %v: a type of another room is no contract", path, of)
 	}
 	for i := range of.NumField() {
@@ -95,7 +96,8 @@ func fieldsOf(t *testing.T, path string, of reflect.Type) (lines []string) {
 		case name == "" || name == "-":
 			t.Errorf("%s: %v.%s is no part of the contract: keep it elsewhere", path, of, f.Name)
 		default:
-			lines = append(lines, fieldsOf(t, fmt.Sprintf("%s .%s%s", path, name, map[bool]string{true: "?"}[omitted != ""]), f.Type)...)
+			lines = append(lines,
+				fieldsOf(t, fmt.Sprintf("%s .%s%s", path, name, map[bool]string{true: "?"}[omitted != ""]), f.Type)...)
 		}
 	}
 	return lines

@@ -26,7 +26,8 @@ import (
 // controlFlags are those of every command that speaks to the daemon.
 func controlFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "socket", Value: danelaw.DefaultControl, Usage: "the daemon's control socket is `PATH`, see the option control of its Corefile"},
+		&cli.StringFlag{Name: "socket", Value: danelaw.DefaultControl,
+			Usage: "the daemon's control socket is `PATH`, see the option control of its Corefile"},
 		&cli.BoolFlag{Name: "json", Usage: "print the daemon's reply as it is, for programs"},
 	}, more...)
 }
@@ -34,7 +35,8 @@ func controlFlags(more ...cli.Flag) []cli.Flag {
 // controlPatience is how long a reply may take: to test a negative trust anchor the daemon asks upstreams.
 const controlPatience = 40 * time.Second
 
-// call sends a request to the daemon that c names, reads its reply into out, and with --json prints it; told says that it did.
+// call sends a request to the daemon that c names, reads its reply into out, and with --json prints it; told says that
+// it did.
 func call(ctx context.Context, c *cli.Command, method, path string, in, out any) (told bool, err error) {
 	socket := c.String("socket")
 	body, err := json.Marshal(in)
@@ -81,7 +83,8 @@ func call(ctx context.Context, c *cli.Command, method, path string, in, out any)
 func unreachable(socket string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no danelaw listens on %s: start it, or name with --socket what its Corefile has as `control`; "+
+		return fmt.Errorf("no danelaw listens on %s: start it, or name with --socket what its "+
+			"Corefile has as `control`; "+
 			"without one there is a socket only if the directory of %s exists", socket, danelaw.DefaultControl)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s is not for you: be root, or %s", socket, keepers(socket))

@@ -38,7 +38,8 @@ func TestSIGHUP(t *testing.T) {
 	}
 }
 
-// TestReadersGone: who reads stdout and stderr may end before danelaw does, which then serves on, reloads and ends as ever.
+// TestReadersGone: who reads stdout and stderr may end before danelaw does, which then serves on, reloads and ends as
+// ever.
 func TestReadersGone(t *testing.T) {
 	lab := newLab(t)
 	port := ports.Closed(t)
@@ -85,7 +86,8 @@ func TestReaderSleeps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := exec.Command(os.Args[0], "serve", "-conf", write(t, "Corefile", strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "bind", "log\n bind", 1)))
+	p := exec.Command(os.Args[0], "serve", "-conf",
+		write(t, "Corefile", strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "bind", "log\n bind", 1)))
 	p.Env, p.Stderr = append(os.Environ(), asDanelaw+"=1"), in
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
@@ -105,7 +107,8 @@ func TestReaderSleeps(t *testing.T) {
 	}
 	defer conn.Close()
 	for range 2 * heldLines { // of lines, which a pipe of 64 KiB does not take
-		m, _, err := (&dns.Client{Timeout: patience}).ExchangeWithConn(new(dns.Msg).SetQuestion("localhost.", dns.TypeA), conn)
+		m, _, err := (&dns.Client{Timeout: patience}).ExchangeWithConn(new(dns.Msg).SetQuestion("localhost.",
+			dns.TypeA), conn)
 		if err != nil || len(m.Answer) != 1 {
 			t.Fatalf("got %v, %v", m, err)
 		}
@@ -121,7 +124,8 @@ func TestReaderSleeps(t *testing.T) {
 	}
 }
 
-// TestPipe: a Corefile may come through a pipe, by whichever name, and from a FIFO; a reload keeps it. What is empty is called so.
+// TestPipe: a Corefile may come through a pipe, by whichever name, and from a FIFO; a reload keeps it. What is empty is
+// called so.
 func TestPipe(t *testing.T) {
 	lab := newLab(t)
 	port := ports.Closed(t)
@@ -145,10 +149,13 @@ func TestPipe(t *testing.T) {
 			p.terminate(t)
 		})
 	}
-	for _, conf := range []string{"/dev/stdin", "-", "/dev/null", write(t, "Corefile", ""), write(t, "Corefile", " \n# none\n")} {
-		for _, args := range [][]string{{"-conf", conf}, {"-validate", "-conf", conf}, {"check", "-conf", conf, "good.dane"}} {
+	for _, conf := range []string{"/dev/stdin", "-", "/dev/null", write(t, "Corefile", ""),
+		write(t, "Corefile", " \n# none\n")} {
+		for _, args := range [][]string{{"-conf", conf}, {"-validate", "-conf", conf},
+			{"check", "-conf", conf, "good.dane"}} {
 			p := start(t, strings.NewReader(""), args...)
-			if code := p.end(t); code != exitFailure || !strings.Contains(p.err.String(), " is empty") || !strings.Contains(p.err.String(), "-print-default-config") {
+			if code := p.end(t); code != exitFailure || !strings.Contains(p.err.String(), " is empty") ||
+				!strings.Contains(p.err.String(), "-print-default-config") {
 				t.Errorf("%q: exit code %d, %s", args, code, &p.err)
 			}
 		}
@@ -184,7 +191,8 @@ func TestEndWhileImporting(t *testing.T) {
 	if err := errors.Join(syscall.Mkfifo(fifo, 0o600), os.WriteFile(conf, []byte(text), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"-conf", conf}, {"-validate", "-conf", conf}, {"check", "-conf", conf, "good.dane"}} {
+	for _, args := range [][]string{{"-conf", conf}, {"-validate", "-conf", conf},
+		{"check", "-conf", conf, "good.dane"}} {
 		p := start(t, nil, args...)
 		time.Sleep(300 * time.Millisecond) // until it hangs, or a little before: it ends in both cases
 		p.Process.Signal(syscall.SIGTERM)
@@ -196,7 +204,8 @@ func TestEndWhileImporting(t *testing.T) {
 	}
 }
 
-// TestAsksItself: an upstream that is danelaw is refused, by its address without asking, and by whatever way leads back by a question.
+// TestAsksItself: an upstream that is danelaw is refused, by its address without asking, and by whatever way leads back
+// by a question.
 func TestAsksItself(t *testing.T) {
 	lab := newLab(t)
 	port := ports.Closed(t)
@@ -234,7 +243,8 @@ func TestAsksItself(t *testing.T) {
 			continue // there is no such address here
 		}
 		code, _, stderr := here("-validate", "-conf", write(t, "Corefile", tt.text))
-		if tt.itself != (code == exitFailure) || tt.itself != strings.Contains(stderr, "that is danelaw itself, which listens there") {
+		if tt.itself != (code == exitFailure) ||
+			tt.itself != strings.Contains(stderr, "that is danelaw itself, which listens there") {
 			t.Errorf("exit code %d, %s\n%s", code, stderr, tt.text)
 		}
 	}
@@ -251,7 +261,8 @@ func TestLeadsBack(t *testing.T) {
 	back, let := slowProxy(t, fmt.Sprintf("127.0.0.1:%d", port))
 	let()
 	p := start(t, nil, "-conf", write(t, "Corefile", corefile(port, back.addr, anchors(t, lab))))
-	if code := p.end(t); code != exitFailure || !strings.Contains(p.err.String(), "upstream "+back.addr+" leads back to danelaw itself") {
+	if code := p.end(t); code != exitFailure ||
+		!strings.Contains(p.err.String(), "upstream "+back.addr+" leads back to danelaw itself") {
 		t.Errorf("exit code %d, %s", code, &p.err)
 	}
 	p, port, file := serving(t, lab, lab.Addr())
@@ -266,7 +277,8 @@ func TestLeadsBack(t *testing.T) {
 	}
 }
 
-// TestCorefileOfOthers: a Corefile that anybody may write is refused, at start, by -validate and by a reload, with the remedy.
+// TestCorefileOfOthers: a Corefile that anybody may write is refused, at start, by -validate and by a reload, with the
+// remedy.
 func TestCorefileOfOthers(t *testing.T) {
 	lab := newLab(t)
 	p, port, file := serving(t, lab, lab.Addr())

@@ -119,12 +119,14 @@ func (d *defaults) systemUpstreams(file, resolved string) ([]string, error) {
 	case len(servers) == 0:
 		return nil, fmt.Errorf("%s names no nameserver; %s", file, remedy)
 	case len(upstreams) == 0:
-		return nil, fmt.Errorf("%s names only %s, which is danelaw itself: it would ask itself; %s", file, servers[0], remedy)
+		return nil, fmt.Errorf("%s names only %s, which is danelaw itself: it would ask itself; %s", file, servers[0],
+			remedy)
 	}
 	return upstreams, nil
 }
 
-const remedy = "say whom to ask, as in `danelaw --upstream tls://9.9.9.9%dns.quad9.net` or with an upstream in a Corefile (--conf)"
+const remedy = "say whom to ask, as in `danelaw --upstream tls://9.9.9.9%dns.quad9.net` or with an upstream in " +
+	"a Corefile (--conf)"
 
 var resolvedStub = netip.AddrFrom4([4]byte{127, 0, 0, 53})
 

@@ -22,7 +22,8 @@ type deferred struct {
 	router, host      string // of the last attempt, as Exim's log has them
 }
 
-// parsePostqueue reads `postqueue -j`: an object for each message (postqueue(1)). What has not been tried, or is held, is left out.
+// parsePostqueue reads `postqueue -j`: an object for each message (postqueue(1)). What has not been tried, or is held,
+// is left out.
 func parsePostqueue(text string) (all []deferred, err error) {
 	for decoder := json.NewDecoder(strings.NewReader(text)); ; {
 		var m struct {
@@ -42,7 +43,8 @@ func parsePostqueue(text string) (all []deferred, err error) {
 		}
 		for _, r := range m.Recipients {
 			if m.Queue != "hold" && (m.Queue == "deferred" || r.Reason != "") {
-				all = append(all, deferred{id: m.ID, since: time.Unix(m.Arrival, 0), sender: m.Sender, recipient: r.Address, reason: r.Reason})
+				all = append(all, deferred{id: m.ID, since: time.Unix(m.Arrival, 0), sender: m.Sender,
+					recipient: r.Address, reason: r.Reason})
 			}
 		}
 	}
@@ -54,7 +56,8 @@ var eximUnread = regexp.MustCompile(`^ {0,3}\d+[smhdw] +(?:\S+ +)?\w+-\w+-\w+(?:
 // eximMessage is the first line of a message in `exim -bp`: age, size, identifier, sender, and whether it is frozen.
 var eximMessage = regexp.MustCompile(`^ *(\d+)([smhdw]) +\S+ +(\S+-\S+-\S+) +<([^>]*)>(.*)$`)
 
-var eximUnits = map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}
+var eximUnits = map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
+	"w": 7 * 24 * time.Hour}
 
 // parseEximQueue reads `exim -bp`. Recipients stand below their message; those that have got it have a D before them.
 func parseEximQueue(text string, now time.Time) (all []deferred, err error) {
@@ -141,10 +144,16 @@ var causes = []struct {
 	reason *regexp.Regexp
 }{
 	{causeTLSA, regexp.MustCompile(`(?i)TLSA lookup`)},
-	{causeDNS, regexp.MustCompile(`(?i)Name service error|host lookup did not complete|lookup failed|lookup of host|lookup for .* (?:did not complete|done insecurely)|Host not found`)},
-	{causeSaid, regexp.MustCompile(`(?i)\bsaid: [245]\d\d|refused to talk to me|SMTP error from remote mail server|^[^:]*: [45]\d\d[ -]`)},
-	{causeTLS, regexp.MustCompile(`Server certificate|certificate verification|TLS is required|TLS session|STARTTLS|Cannot start TLS|TLS handshake|DANE (?:error|attempt)`)},
-	{causeNetwork, regexp.MustCompile(`(?i)Connection (?:refused|timed out|reset)|unreachable|No route to host|lost connection|conversation with|Connection closed|timeout`)},
+	{causeDNS, regexp.MustCompile(`(?i)Name service error|host lookup did not complete|lookup failed|lookup of host|` +
+		`lookup for .* (?:did not complete|done insecurely)|Host not found`)},
+	{
+		causeSaid, regexp.MustCompile(`(?i)\bsaid: [245]\d\d|refused to talk to me|SMTP error from remote mail ` +
+			`server|^[^:]*: [45]\d\d[ -]`),
+	},
+	{causeTLS, regexp.MustCompile(`Server certificate|certificate verification|TLS is required|TLS session|STARTTLS|` +
+		`Cannot start TLS|TLS handshake|DANE (?:error|attempt)`)},
+	{causeNetwork, regexp.MustCompile(`(?i)Connection (?:refused|timed out|reset)|unreachable|No route to host|lost ` +
+		`connection|conversation with|Connection closed|timeout`)},
 }
 
 // causeOf sorts a reason.

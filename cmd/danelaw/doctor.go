@@ -22,15 +22,20 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "examine this host: does its mail server really get validated answers, and does it use them",
-		Description: "Looks at who answers on port 53, at resolv.conf, at the resolver that it names, at the upstreams, trust anchors and clock of\n" +
-			"danelaw, at DNSBLs, and at Postfix and Exim where they are installed. Nothing is changed. Each finding is ok, a warning or\n" +
-			"a fault, with the reason and what to do. With --lab the resolver and the upstreams examined are those of a lab.\n\n" +
+		Description: "Looks at who answers on port 53, at resolv.conf, at the resolver that it names, at the " +
+			"upstreams, trust anchors and clock of danelaw, at DNSBLs, and at Postfix and Exim where they are " +
+			"installed. Nothing is changed. Each finding is ok, a warning or a fault, with the reason and what to " +
+			"do. With --lab the resolver and the upstreams examined are those of a lab.\n\n" +
 			"Exit codes: 0 if there is no fault, 1 if there is one, 2 for a wrong command line.",
 		Flags: append(askFlags(),
-			&cli.StringFlag{Name: "resolver", Usage: "examine the resolver at `ADDR[:PORT]` (default: the first nameserver of resolv.conf)"},
-			&cli.StringFlag{Name: "signed", Value: "ietf.org", Usage: "a signed domain `NAME` for the test of the resolver"},
-			&cli.StringFlag{Name: "bogus", Value: "dnssec-failed.org", Usage: "a domain `NAME` whose signatures are wrong"},
-			&cli.StringSliceFlag{Name: "dnsbl", Value: []string{"zen.spamhaus.org", "bl.spamcop.net"}, Usage: "a DNSBL `ZONE` that the mail server asks"},
+			&cli.StringFlag{Name: "resolver",
+				Usage: "examine the resolver at `ADDR[:PORT]` (default: the first nameserver of resolv.conf)"},
+			&cli.StringFlag{Name: "signed", Value: "ietf.org",
+				Usage: "a signed domain `NAME` for the test of the resolver"},
+			&cli.StringFlag{Name: "bogus", Value: "dnssec-failed.org",
+				Usage: "a domain `NAME` whose signatures are wrong"},
+			&cli.StringSliceFlag{Name: "dnsbl", Value: []string{"zen.spamhaus.org", "bl.spamcop.net"},
+				Usage: "a DNSBL `ZONE` that the mail server asks"},
 			&cli.BoolFlag{Name: "json", Usage: "print the findings for a program"},
 		),
 		Action: doctor,
@@ -123,7 +128,8 @@ func doctor(ctx context.Context, c *cli.Command) error {
 	m := thisMachine()
 	ctx, cancel := context.WithTimeout(ctx, examineFor)
 	defer cancel()
-	found := examineAll(ctx, m.listeners, m.resolverConfiguration, subject.resolverValidates, subject.upstreams, m.clock, subject.lists,
+	found := examineAll(ctx, m.listeners, m.resolverConfiguration, subject.resolverValidates, subject.upstreams,
+		m.clock, subject.lists,
 		m.postfix, m.exim)
 	if err := context.Cause(ctx); err != nil && ctx.Err() == context.Canceled {
 		return err
@@ -170,13 +176,15 @@ func printFindings(to io.Writer, found []finding, p painter, width int) error {
 	var out bytes.Buffer
 	for _, f := range found {
 		word := string(f.State)
-		head := p.paint(tones[word], word) + strings.Repeat(" ", max(0, 8-len(word))) + " " + fmt.Sprintf("%-11s ", f.Topic)
+		head := p.paint(tones[word], word) + strings.Repeat(" ", max(0, 8-len(word))) + " " +
+			fmt.Sprintf("%-11s ", f.Topic)
 		fmt.Fprintln(&out, head+strings.TrimLeft(wrapped(f.Why, findingAt, width), " "))
 		if f.Remedy != "" {
 			fmt.Fprintf(&out, "%*s→ %s\n", findingAt, "", strings.TrimLeft(wrapped(f.Remedy, findingAt+2, width), " "))
 		}
 	}
-	fmt.Fprintf(&out, "\n%d ok, %s, %s\n", count(found, ok), counted(count(found, warning), "warning"), counted(count(found, fault), "fault"))
+	fmt.Fprintf(&out, "\n%d ok, %s, %s\n", count(found, ok), counted(count(found, warning), "warning"),
+		counted(count(found, fault), "fault"))
 	_, err := to.Write(out.Bytes())
 	return err
 }

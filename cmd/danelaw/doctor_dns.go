@@ -36,7 +36,8 @@ const (
 var labDNSBLs = []string{"dnsbl.dane", "refusing.dane"}
 
 func newSubject(ctx context.Context, c *cli.Command) (s *subject, end func(), err error) {
-	s = &subject{signed: dns.Fqdn(c.String("signed")), bogus: dns.Fqdn(c.String("bogus")), dnsbls: c.StringSlice("dnsbl")}
+	s = &subject{signed: dns.Fqdn(c.String("signed")), bogus: dns.Fqdn(c.String("bogus")),
+		dnsbls: c.StringSlice("dnsbl")}
 	for _, name := range append([]string{s.signed, s.bogus}, s.dnsbls...) {
 		if _, valid := dns.IsDomainName(name); !valid || name == "." {
 			return nil, nil, usageError{fmt.Errorf("%q is not a domain name", name)}
@@ -70,7 +71,8 @@ func (s *subject) ofLab(c *cli.Command) (_ *subject, end func(), err error) {
 		return nil, nil, err
 	}
 	for flag, set := range map[string]func(){
-		"signed": func() { s.signed = labSigned }, "bogus": func() { s.bogus = labBogus }, "dnsbl": func() { s.dnsbls = labDNSBLs },
+		"signed": func() { s.signed = labSigned }, "bogus": func() { s.bogus = labBogus },
+		"dnsbl": func() { s.dnsbls = labDNSBLs },
 	} {
 		if !c.IsSet(flag) {
 			set()
@@ -119,7 +121,10 @@ func resolverAddress(given string) (string, error) {
 	if addr, err := netip.ParseAddrPort(given); err == nil {
 		return addr.String(), nil
 	}
-	return "", usageError{fmt.Errorf("--resolver %q is neither an address nor one with a port, such as 127.0.0.1 or 127.0.0.1:5300", given)}
+	return "", usageError{
+		fmt.Errorf("--resolver %q is neither an address nor one with a port, such as 127.0.0.1 or 127.0.0.1:5300",
+			given),
+	}
 }
 
 // askFor bounds one question of the doctor.
@@ -144,23 +149,32 @@ func (s *subject) resolverValidates(ctx context.Context) (found []finding) {
 	const topic = "resolver"
 	remedy := "let the mail server ask danelaw alone"
 	if _, err := s.ask(ctx, ".", dns.TypeNS, withDO); err != nil {
-		return []finding{{topic, fault, fmt.Sprintf("%s does not answer: %v", s.resolver, err), "start danelaw there, or correct " + resolvConf}}
+		return []finding{{topic, fault, fmt.Sprintf("%s does not answer: %v", s.resolver, err),
+			"start danelaw there, or correct " + resolvConf}}
 	}
 	for _, q := range []struct {
 		name   string
 		qtype  uint16
 		change func(*dns.Msg)
 		how    string
-	}{{s.signed, dns.TypeMX, withDO, "with DO"}, {s.signed, dns.TypeMX, withAD, "with AD only"}, {".", dns.TypeNS, withDO, "with DO, as Postfix probes it"}} { // D-12
+	}{{s.signed, dns.TypeMX, withDO, "with DO"}, {s.signed, dns.TypeMX, withAD, "with AD only"},
+		{".", dns.TypeNS, withDO, "with DO, as Postfix probes it"}} {
+		// D-12
 		text := fmt.Sprintf("%s %s, asked %s", q.name, dns.Type(q.qtype), q.how)
 		r, err := s.ask(ctx, q.name, q.qtype, q.change)
 		switch {
 		case err != nil:
-			found = append(found, finding{topic, fault, fmt.Sprintf("%s: %s does not answer: %v", text, s.resolver, err), remedy})
+			found = append(found,
+				finding{topic, fault, fmt.Sprintf("%s: %s does not answer: %v", text, s.resolver, err), remedy})
 		case r.Rcode != dns.RcodeSuccess:
-			found = append(found, finding{topic, fault, fmt.Sprintf("%s: %s answers %s%s", text, s.resolver, dns.RcodeToString[r.Rcode], because(r)), remedy})
+			found = append(found, finding{topic, fault, fmt.Sprintf("%s: %s answers %s%s", text, s.resolver,
+				dns.RcodeToString[r.Rcode], because(r)), remedy})
 		case !r.AuthenticatedData:
-			found = append(found, finding{topic, fault, fmt.Sprintf("%s: %s answers without AD: it does not validate, or keeps it to itself", text, s.resolver), remedy})
+			found = append(found,
+				finding{
+					topic, fault, fmt.Sprintf("%s: %s answers without AD: it does not validate, or keeps it to itself",
+						text, s.resolver), remedy,
+				})
 		default:
 			found = append(found, fine(topic, "%s: %s answers with AD", text, s.resolver))
 		}
@@ -174,19 +188,26 @@ func (s *subject) refusesBogus(ctx context.Context) finding {
 	r, err := s.ask(ctx, s.bogus, dns.TypeMX, withDO)
 	switch {
 	case err != nil:
-		return finding{topic, fault, fmt.Sprintf("%s MX: %s does not answer: %v", s.bogus, s.resolver, err), "let the mail server ask danelaw alone"}
+		return finding{topic, fault, fmt.Sprintf("%s MX: %s does not answer: %v", s.bogus, s.resolver, err),
+			"let the mail server ask danelaw alone"}
 	case r.Rcode == dns.RcodeServerFailure:
-		if u, err := s.ask(ctx, s.bogus, dns.TypeMX, func(m *dns.Msg) { withDO(m); withCD(m) }); err != nil || u.Rcode == dns.RcodeServerFailure {
-			return finding{topic, warning, fmt.Sprintf("%s MX fails even unchecked: whether wrong signatures are noticed is not known", s.bogus),
+		if u, err := s.ask(ctx, s.bogus, dns.TypeMX, func(m *dns.Msg) { withDO(m); withCD(m) }); err != nil ||
+			u.Rcode == dns.RcodeServerFailure {
+			return finding{topic, warning,
+				fmt.Sprintf("%s MX fails even unchecked: whether wrong signatures are noticed is not known", s.bogus),
 				"name another domain that is bogus with --bogus"}
 		}
 		return fine(topic, "%s MX, whose signatures are wrong: %s answers SERVFAIL%s", s.bogus, s.resolver, because(r))
 	case r.Rcode != dns.RcodeSuccess:
-		return finding{topic, warning, fmt.Sprintf("%s MX: %s answers %s, so whether wrong signatures are noticed is not known", s.bogus, s.resolver,
-			dns.RcodeToString[r.Rcode]), "name another domain that is bogus with --bogus"}
+		return finding{topic, warning,
+			fmt.Sprintf("%s MX: %s answers %s, so whether wrong signatures are noticed is not known", s.bogus,
+				s.resolver,
+				dns.RcodeToString[r.Rcode]), "name another domain that is bogus with --bogus"}
 	}
-	return finding{topic, fault, fmt.Sprintf("%s MX has wrong signatures, and %s answers %s: a forged answer would be believed", s.bogus, s.resolver,
-		dns.RcodeToString[r.Rcode]), "let the mail server ask danelaw alone"}
+	return finding{topic, fault,
+		fmt.Sprintf("%s MX has wrong signatures, and %s answers %s: a forged answer would be believed", s.bogus,
+			s.resolver,
+			dns.RcodeToString[r.Rcode]), "let the mail server ask danelaw alone"}
 }
 
 // because is the first Extended DNS Error of a reply, in parentheses.
@@ -204,7 +225,8 @@ func because(r *dns.Msg) string {
 // upstreams examines whom danelaw asks, and its trust anchors.
 func (s *subject) upstreams(ctx context.Context) (found []finding) {
 	if s.unconfigured != nil {
-		return []finding{{"upstreams", warning, "they are not examined: " + s.unconfigured.Error(), "name danelaw's Corefile with --conf"}}
+		return []finding{{"upstreams", warning, "they are not examined: " + s.unconfigured.Error(),
+			"name danelaw's Corefile with --conf"}}
 	}
 	h, err := s.asker.handler(".")
 	if err != nil {
@@ -214,21 +236,25 @@ func (s *subject) upstreams(ctx context.Context) (found []finding) {
 		faults := strings.Join(r.Faults, "; ")
 		switch {
 		case faults == "":
-			found = append(found, fine("upstreams", "%s hands on signatures and denials, and answers over TCP", r.Upstream))
+			found = append(found, fine("upstreams", "%s hands on signatures and denials, and answers over TCP",
+				r.Upstream))
 		case r.Fit:
-			found = append(found, finding{"upstreams", warning, faults, "see `upstream` in the Corefile: that zone may need another"})
+			found = append(found,
+				finding{"upstreams", warning, faults, "see `upstream` in the Corefile: that zone may need another"})
 		default:
-			found = append(found, finding{"upstreams", fault, faults, "take one that validates or hands everything on, such as tls://9.9.9.9%dns.quad9.net"})
+			found = append(found, finding{"upstreams", fault, faults,
+				"take one that validates or hands everything on, such as tls://9.9.9.9%dns.quad9.net"})
 		}
 	}
 	if err := h.Resolver().Prime(ctx); err != nil {
-		return append(found, finding{"anchors", fault, err.Error(), "check the clock, the upstreams, and `trust_anchor` in the Corefile"})
+		return append(found, finding{"anchors", fault, err.Error(),
+			"check the clock, the upstreams, and `trust_anchor` in the Corefile"})
 	}
 	return append(found, fine("anchors", "the root's keys validate with the trust anchors"))
 }
 
-// lists examines whether DNSBLs answer: their test entry must be there (RFC 5782 section 5), and 127.255.255.0/24 means that they refuse
-// whoever asks in danelaw's place (S-28).
+// lists examines whether DNSBLs answer: their test entry must be there (RFC 5782 section 5), and 127.255.255.0/24 means
+// that they refuse whoever asks in danelaw's place (S-28).
 func (s *subject) lists(ctx context.Context) (found []finding) {
 	for _, list := range s.dnsbls {
 		found = append(found, s.listFinding(ctx, list))
@@ -238,19 +264,27 @@ func (s *subject) lists(ctx context.Context) (found []finding) {
 
 func (s *subject) listFinding(ctx context.Context, list string) finding {
 	const topic = "DNSBL"
-	const remedy = "have the list asked by an upstream that is yours alone, or use the list's key; see deploy/mailhost/README.md"
+	const remedy = "have the list asked by an upstream that is yours alone, or use the list's key; see " +
+		"deploy/mailhost/README.md"
 	r, err := s.ask(ctx, "2.0.0.127."+list, dns.TypeA, withDO)
 	switch {
 	case err != nil:
 		return finding{topic, warning, fmt.Sprintf("%s does not answer: %v", list, err), remedy}
 	case r.Rcode == dns.RcodeNameError || r.Rcode == dns.RcodeSuccess && len(r.Answer) == 0:
-		return finding{topic, warning, fmt.Sprintf("%s does not list its test entry 127.0.0.2: it is gone, or answers nothing to this upstream", list), remedy}
+		return finding{
+			topic, warning, fmt.Sprintf("%s does not list its test entry 127.0.0.2: it is gone, or answers "+
+				"nothing to this upstream", list), remedy,
+		}
 	case r.Rcode != dns.RcodeSuccess:
-		return finding{topic, warning, fmt.Sprintf("%s answers %s%s", list, dns.RcodeToString[r.Rcode], because(r)), remedy}
+		return finding{topic, warning, fmt.Sprintf("%s answers %s%s", list, dns.RcodeToString[r.Rcode], because(r)),
+			remedy}
 	}
 	for _, rr := range r.Answer {
 		if a, is := rr.(*dns.A); is && strings.HasPrefix(a.A.String(), "127.255.255.") {
-			return finding{topic, warning, fmt.Sprintf("%s answers %s: it refuses questions that come by this upstream, and mail is not filtered", list, a.A), remedy}
+			return finding{
+				topic, warning, fmt.Sprintf("%s answers %s: it refuses questions that come by this upstream, and "+
+					"mail is not filtered", list, a.A), remedy,
+			}
 		}
 	}
 	return fine(topic, "%s lists its test entry", list)

@@ -9,13 +9,15 @@ import (
 	"strings"
 )
 
-// postfix examines the settings that decide about DANE, above all those that silently switch it off, in every instance (postmulti(1)).
+// postfix examines the settings that decide about DANE, above all those that silently switch it off, in every instance
+// (postmulti(1)).
 func (m *machine) postfix(ctx context.Context) []finding {
 	if !m.has("postconf") {
 		return []finding{fine("Postfix", "it is not installed")}
 	}
 	if library, err := m.run(ctx, "postconf", "-T", "compile-version"); err != nil || strings.TrimSpace(library) == "" {
-		return []finding{{"Postfix", fault, "this Postfix was built without TLS: it can do no DANE", "install one that was built with OpenSSL, such as Debian's"}}
+		return []finding{{"Postfix", fault, "this Postfix was built without TLS: it can do no DANE",
+			"install one that was built with OpenSSL, such as Debian's"}}
 	}
 	found, others := m.postfixInstance(ctx, "")
 	for _, dir := range others {
@@ -29,7 +31,8 @@ func (m *machine) postfix(ctx context.Context) []finding {
 func (m *machine) postfixInstance(ctx context.Context, dir string) (found []finding, others []string) {
 	p, err := m.openPostfix(ctx, dir)
 	if err != nil {
-		return []finding{{"Postfix", warning, strings.TrimSpace(dir+" its settings cannot be read: ") + " " + err.Error(), "run this as root"}}, nil
+		return []finding{{"Postfix", warning, strings.TrimSpace(dir+" its settings cannot be read: ") + " " +
+			err.Error(), "run this as root"}}, nil
 	}
 	if dir != "" && !strings.EqualFold(p.settings["multi_instance_enable"], "yes") {
 		return []finding{fine("Postfix", "%s: this instance is not enabled", dir)}, nil
@@ -37,7 +40,8 @@ func (m *machine) postfixInstance(ctx context.Context, dir string) (found []find
 	found = append(p.services(ctx), p.destinations()...)
 	found = append(found, p.unlisted...)
 	if !slices.ContainsFunc(found, func(f finding) bool { return f.State != ok }) {
-		found = append(found, fine("Postfix", "DANE is on: level %s", p.of(p.routes[0].service, "smtp_tls_security_level")))
+		found = append(found,
+			fine("Postfix", "DANE is on: level %s", p.of(p.routes[0].service, "smtp_tls_security_level")))
 	}
 	found = append(found, p.chroots()...)
 	if dir != "" {
@@ -48,8 +52,8 @@ func (m *machine) postfixInstance(ctx context.Context, dir string) (found []find
 	return found, postfixWords(p.settings["multi_instance_directories"])
 }
 
-// postfixRule is a fault of a setting, with the value that mends it; "" is the default. Values are compared in lower case, since Postfix
-// reads levels and booleans without case (name_code, get_mail_conf_bool).
+// postfixRule is a fault of a setting, with the value that mends it; "" is the default. Values are compared in lower
+// case, since Postfix reads levels and booleans without case (name_code, get_mail_conf_bool).
 type postfixRule struct {
 	setting string
 	wrong   func(value string, of func(string) string) bool
@@ -64,7 +68,8 @@ func whenIs(bad string) func(string, func(string) string) bool {
 
 // hasWord reports whether a value has one of some words.
 func hasWord(value string, some ...string) bool {
-	return slices.ContainsFunc(postfixWords(strings.ToLower(value)), func(word string) bool { return slices.Contains(some, word) })
+	return slices.ContainsFunc(postfixWords(strings.ToLower(value)),
+		func(word string) bool { return slices.Contains(some, word) })
 }
 
 // postfixRules are for each service that sends by SMTP (D-11, D-13; smtp_tls_policy.c, dane_init).
@@ -75,19 +80,27 @@ var postfixRules = []postfixRule{
 		"%q: DANE is off whatever the security level says", "dnssec", true},
 	{"smtp_host_lookup", func(v string, _ func(string) string) bool { return !hasWord(v, "dns") },
 		"%q: addresses from elsewhere than DNS are never secure, and DANE is off", "dns", true},
-	{"ignore_mx_lookup_error", whenIs("yes"), "%q: Postfix then takes no answer for secure, and DANE is off", "no", true},
-	{"smtp_dns_resolver_options", func(v string, _ func(string) string) bool { return hasWord(v, "res_defnames", "res_dnsrch") },
+	{"ignore_mx_lookup_error", whenIs("yes"), "%q: Postfix then takes no answer for secure, and DANE is off", "no",
+		true},
+	{"smtp_dns_resolver_options", func(v string, _ func(string) string) bool {
+		return hasWord(v, "res_defnames", "res_dnsrch")
+	},
 		"%q: names that the resolver completes cannot be secure, and DANE is off", "", true},
 	{"tls_dane_digests", func(v string, _ func(string) string) bool { return !digests(v)["sha256"] },
-		"%q: without sha256 nearly all TLSA records are unusable, and mail is encrypted to whoever answers", "sha512 sha256", true},
-	{"tls_dane_digests", func(v string, _ func(string) string) bool { return digests(v)["sha256"] && !digests(v)["sha512"] },
+		"%q: without sha256 nearly all TLSA records are unusable, and mail is encrypted to whoever answers",
+		"sha512 sha256", true},
+	{"tls_dane_digests", func(v string, _ func(string) string) bool {
+		return digests(v)["sha256"] &&
+			!digests(v)["sha512"]
+	},
 		"%q: without sha512 the TLSA records of matching type 2 are unusable", "sha512 sha256", false},
 	{"smtp_tls_dane_insecure_mx_policy", func(v string, of func(string) string) bool {
 		return of("smtp_tls_security_level") == "dane" && v != "dane" && !strings.HasPrefix(v, "${")
 	}, "%q: TLSA records of hosts behind an unsigned MX are not used", "", false},
 	{"smtp_discard_ehlo_keywords", func(v string, _ func(string) string) bool { return hasWord(v, "starttls") },
 		"%q: no host is seen to offer STARTTLS, and mail to those with DANE stays in the queue", "", true},
-	{"smtp_never_send_ehlo", whenIs("yes"), "%q: no host is asked for STARTTLS, and mail to those with DANE stays in the queue", "no", true},
+	{"smtp_never_send_ehlo", whenIs("yes"),
+		"%q: no host is asked for STARTTLS, and mail to those with DANE stays in the queue", "no", true},
 }
 
 // digests are the algorithms of tls_dane_digests, whose form is NAME or NAME=TYPE.
@@ -174,7 +187,8 @@ func (p *postfix) reuse(service string) []finding {
 		return nil
 	}
 	_, overridden := p.master[service].settings[setting]
-	return []finding{{"Postfix", fault, setting + " is \"yes\", but master.cf has no tlsproxy: TLS cannot be started, and mail to hosts with DANE stays in the queue",
+	return []finding{{"Postfix", fault, setting + " is \"yes\", but master.cf has no tlsproxy: TLS cannot be " +
+		"started, and mail to hosts with DANE stays in the queue",
 		p.mend(service, setting, "no", overridden)}}
 }
 
@@ -187,9 +201,14 @@ func (p *postfix) filters(ctx context.Context, service string) (found []finding)
 		if err != nil {
 			found = append(found, p.unreadable(setting, table, "whether it takes TLSA records out is not seen"))
 		}
-		if slices.ContainsFunc(entries, func(e tableEntry) bool { return strings.Contains(strings.ToUpper(e.key), "TLSA") }) {
-			found = append(found, finding{"Postfix", fault, fmt.Sprintf("%s (%s) is about TLSA records: those that it takes out make a lookup fail, and mail stays in the queue",
-				setting, table), p.mend(service, setting, "", overridden)})
+		if slices.ContainsFunc(entries, func(e tableEntry) bool {
+			return strings.Contains(strings.ToUpper(e.key), "TLSA")
+		}) {
+			found = append(found,
+				finding{"Postfix", fault,
+					fmt.Sprintf("%s (%s) is about TLSA records: those that it takes out make a lookup fail, and "+
+						"mail stays in the queue",
+						setting, table), p.mend(service, setting, "", overridden)})
 		}
 	}
 	return found
@@ -198,8 +217,8 @@ func (p *postfix) filters(ctx context.Context, service string) (found []finding)
 // levels of smtp_tls_per_site that take the place of DANE; MAY does not.
 var perSiteLevels = []string{"NONE", "MUST", "MUST_NOPEERMATCH"}
 
-// policies looks for destinations to which a level other than DANE applies. Postfix reads smtp_tls_per_site only where there is nothing in
-// smtp_tls_policy_maps.
+// policies looks for destinations to which a level other than DANE applies. Postfix reads smtp_tls_per_site only where
+// there is nothing in smtp_tls_policy_maps.
 func (p *postfix) policies(ctx context.Context, service string) (found []finding) {
 	setting := "smtp_tls_policy_maps"
 	if p.of(service, setting) == "" {
@@ -221,8 +240,9 @@ func (p *postfix) policies(ctx context.Context, service string) (found []finding
 		}
 		for _, level := range slices.Sorted(maps.Keys(byLevel)) {
 			keys := byLevel[level]
-			found = append(found, finding{"Postfix", warning, fmt.Sprintf("%s (%s) has %s for %s: no TLSA record is used there", setting, table, level,
-				several(keys)), "take the entry out if there are TLSA records: danelaw check " + askable(keys[0])})
+			found = append(found, finding{"Postfix", warning,
+				fmt.Sprintf("%s (%s) has %s for %s: no TLSA record is used there", setting, table, level,
+					several(keys)), "take the entry out if there are TLSA records: danelaw check " + askable(keys[0])})
 		}
 	}
 	return found
@@ -243,13 +263,15 @@ func (p *postfix) unreadable(setting, table, meaning string) finding {
 		fmt.Sprintf("ask it for the domains you care for: postmap%s -q DOMAIN '%s'", p.flag(), table)}
 }
 
-// fallbacks judges the relays that get mail when the hosts of a domain fail, as those do whose certificate is not the right one.
+// fallbacks judges the relays that get mail when the hosts of a domain fail, as those do whose certificate is not the
+// right one.
 func (p *postfix) fallbacks(service string) (found []finding) {
 	setting := "smtp_fallback_relay"
 	_, overridden := p.master[service].settings[setting]
 	for _, to := range postfixWords(p.of(service, setting)) {
 		h := nexthopOf(to)
-		why := fmt.Sprintf("%s is %s: it gets the mail to every host that fails, also if it is DANE that fails there", setting, to)
+		why := fmt.Sprintf("%s is %s: it gets the mail to every host that fails, also if it is DANE that fails there",
+			setting, to)
 		if h.address.IsValid() {
 			why += ", and an address has no TLSA records"
 		}
@@ -286,8 +308,10 @@ func (p *postfix) destination(r postfixRoute) (found []finding) {
 	service, known := p.master[r.service]
 	if !known || !service.sends() {
 		if r.whose == "" && r.setting == "default_transport" {
-			return []finding{{"Postfix", warning, fmt.Sprintf("default_transport is %s: %s leaves by it, not by Postfix's own SMTP, and whether that does DANE is not seen here",
-				r.service, what), p.mend(r.service, "default_transport", "smtp", false)}}
+			return []finding{{"Postfix", warning,
+				fmt.Sprintf("default_transport is %s: %s leaves by it, not by Postfix's own SMTP, and whether that "+
+					"does DANE is not seen here",
+					r.service, what), p.mend(r.service, "default_transport", "smtp", false)}}
 		}
 		return nil
 	}
@@ -307,7 +331,8 @@ func (r postfixRoute) judge(what, to string) (f finding, bad bool) {
 	case h.name == r.whose || strings.HasPrefix(to, "unix:"):
 		return f, false
 	case h.local():
-		return finding{"Postfix", warning, from + ", on this host: whether what is there does DANE is not seen here", "see to it that it does"},
+		return finding{"Postfix", warning, from + ", on this host: whether what is there does DANE is not seen here",
+				"see to it that it does"},
 			r.whose == "" && r.setting != "content_filter"
 	case h.address.IsValid():
 		f = finding{"Postfix", warning, from + ": an address has no TLSA records, and DANE is off",
@@ -321,10 +346,14 @@ func (r postfixRoute) judge(what, to string) (f finding, bad bool) {
 		"see to it that it does DANE as well, and has TLSA records: danelaw check " + h.name}, true
 }
 
-// chroots compares the copy of resolv.conf that a chrooted smtp reads with the host's. Of the options Postfix needs none.
+// chroots compares the copy of resolv.conf that a chrooted smtp reads with the host's. Of the options Postfix needs
+// none.
 func (p *postfix) chroots() []finding {
 	const topic = "resolv.conf"
-	if !slices.ContainsFunc(p.senders(), func(name string) bool { return p.master[name].command == "smtp" && p.master[name].chroot }) {
+	if !slices.ContainsFunc(p.senders(), func(name string) bool {
+		return p.master[name].command == "smtp" &&
+			p.master[name].chroot
+	}) {
 		return nil
 	}
 	file := p.settings["queue_directory"] + resolvConf
@@ -332,8 +361,9 @@ func (p *postfix) chroots() []finding {
 	if slices.Equal(servers, copied) {
 		return []finding{fine(topic, "Postfix's chroot has the same nameservers")}
 	}
-	return []finding{{topic, fault, fmt.Sprintf("Postfix's copy %s names %s: its chrooted processes ask other resolvers", file,
-		strings.Join(copied, ", ")), fmt.Sprintf("cp %s %s && postfix%s reload", resolvConf, file, p.flag())}}
+	return []finding{{topic, fault,
+		fmt.Sprintf("Postfix's copy %s names %s: its chrooted processes ask other resolvers", file,
+			strings.Join(copied, ", ")), fmt.Sprintf("cp %s %s && postfix%s reload", resolvConf, file, p.flag())}}
 }
 
 // nameservers are those that a resolv.conf makes programs ask (resolv.conf(5)).

@@ -123,8 +123,8 @@ func lookAll(ctx context.Context, a *asker, domains []string, o lookOptions, don
 	return results, nil
 }
 
-// progressBar returns what is called after each of so many steps: it draws on a terminal, and only if there is something to wait
-// for.
+// progressBar returns what is called after each of so many steps: it draws on a terminal, and only if there is
+// something to wait for.
 func progressBar(c *cli.Command, what string, n int) (done func()) {
 	stderr, ok := c.Root().ErrWriter.(*os.File)
 	if !ok || n < 2 || !term.IsTerminal(int(stderr.Fd())) {
@@ -159,7 +159,8 @@ func printLines(to io.Writer, results []result, p painter) error {
 		if r.view == nil || !r.view.Wanted {
 			unwanted++
 		}
-		line := fmt.Sprintf("%-*s  %s%*s  %s", width, r.domain, p.paint(tone, word), len("opportunistic")-len(word), "", printable.Text(text))
+		line := fmt.Sprintf("%-*s  %s%*s  %s", width, r.domain, p.paint(tone, word), len("opportunistic")-len(word), "",
+			printable.Text(text))
 		if _, err := fmt.Fprintln(to, strings.TrimRight(line, " ")); err != nil {
 			return err
 		}

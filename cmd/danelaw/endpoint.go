@@ -55,8 +55,8 @@ func endpointsOf(c *caddy.Controller) *endpoints {
 	return e
 }
 
-// live has the endpoints begin, be replaced in a reload, and end, with the instance of c. At the end of all they stay until clients
-// have had time to go elsewhere (lameduck of health).
+// live has the endpoints begin, be replaced in a reload, and end, with the instance of c. At the end of all they stay
+// until clients have had time to go elsewhere (lameduck of health).
 func (e *endpoints) live(c *caddy.Controller) {
 	restarting := false
 	c.OnRestart(func() error { restarting = true; return nil })
@@ -118,7 +118,9 @@ func listenAt(address string) (*endpoint, error) {
 	}
 	at := &endpoint{}
 	at.server = &http.Server{
-		Handler:     http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*at.handler.Load()).ServeHTTP(w, r) }),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			(*at.handler.Load()).ServeHTTP(w, r)
+		}),
 		ReadTimeout: endpointPatience, IdleTimeout: endpointPatience, WriteTimeout: profilePatience,
 	}
 	go at.server.Serve(l) //nolint:errcheck // it ends with end
@@ -144,8 +146,8 @@ func closeWhere(matches func(owner *endpoints) bool) {
 	}
 }
 
-// guard lets in who calls the endpoint by an IP address, localhost, the name of this host or the name in its address. A page on the web
-// that has its own name lead here (DNS rebinding) calls it by that name, or its browser does.
+// guard lets in who calls the endpoint by an IP address, localhost, the name of this host or the name in its address. A
+// page on the web that has its own name lead here (DNS rebinding) calls it by that name, or its browser does.
 func guard(address string, next http.Handler) http.Handler {
 	listens, _, _ := net.SplitHostPort(address)
 	own, _ := os.Hostname()
@@ -162,6 +164,7 @@ func guard(address string, next http.Handler) http.Handler {
 				return
 			}
 		}
-		http.Error(w, "this is no name of mine: call me by an IP address, localhost, or the name that the Corefile has", http.StatusMisdirectedRequest)
+		http.Error(w, "this is no name of mine: call me by an IP address, localhost, or the name that the Corefile has",
+			http.StatusMisdirectedRequest)
 	})
 }

@@ -19,7 +19,8 @@ import (
 // callAs asks an endpoint under a name, and returns status and text.
 func callAs(t *testing.T, port int, host, path string) (int, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", port, path),
+		nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,8 @@ func callAs(t *testing.T, port int, host, path string) (int, string) {
 	return reply.StatusCode, string(text)
 }
 
-// TestGuard: a caller may use addresses, localhost, and the names that are this host's or the Corefile's. All others have been led here.
+// TestGuard: a caller may use addresses, localhost, and the names that are this host's or the Corefile's. All others
+// have been led here.
 func TestGuard(t *testing.T) {
 	own, err := os.Hostname()
 	if err != nil {
@@ -44,9 +46,12 @@ func TestGuard(t *testing.T) {
 	}
 	h := guard("metrics.example.org:9153", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}))
 	for host, lets := range map[string]bool{
-		"127.0.0.1": true, "127.0.0.1:9153": true, "[::1]:9153": true, "[::1]": true, "192.0.2.1:80": true, "localhost": true, "LOCALHOST:9153": true,
-		"localhost.:9153": true, "": true, own: true, own + ":9153": true, "metrics.example.org:9153": true, "Metrics.Example.Org.": true,
-		"evil.example": false, "evil.example:9153": false, "127.0.0.1.evil.example": false, "localhost.evil.example:9153": false, "127.0.0.1@evil.example": false,
+		"127.0.0.1": true, "127.0.0.1:9153": true, "[::1]:9153": true, "[::1]": true, "192.0.2.1:80": true,
+		"localhost": true, "LOCALHOST:9153": true,
+		"localhost.:9153": true, "": true, own: true, own + ":9153": true, "metrics.example.org:9153": true,
+		"Metrics.Example.Org.": true,
+		"evil.example":         false, "evil.example:9153": false, "127.0.0.1.evil.example": false,
+		"localhost.evil.example:9153": false, "127.0.0.1@evil.example": false,
 		"example.org": false, "127.1": false, "0x7f000001": false, "evil.example:1:2": false,
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost, "ODD"} {
@@ -60,8 +65,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestEndpoints: the daemon's metrics, readiness and profiles are told to those alone who call them by their own names, before and after
-// reloads, which may move them; one that fails leaves all as it was.
+// TestEndpoints: the daemon's metrics, readiness and profiles are told to those alone who call them by their own names,
+// before and after reloads, which may move them; one that fails leaves all as it was.
 func TestEndpoints(t *testing.T) {
 	lab := newLab(t)
 	at := map[string]int{}
@@ -73,7 +78,8 @@ func TestEndpoints(t *testing.T) {
 		for i, name := range endpoints {
 			endpoints[i] = fmt.Sprintf("%s 127.0.0.1:%d\n", name, at[name])
 		}
-		return strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "bind", strings.Join(endpoints, " ")+"bind", 1)
+		return strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "bind", strings.Join(endpoints, " ")+"bind",
+			1)
 	}
 	file := write(t, "Corefile", text("ready", "prometheus", "pprof", "health"))
 	p := start(t, nil, "-conf", file)
@@ -81,15 +87,24 @@ func TestEndpoints(t *testing.T) {
 	ask(t, port, "good.dane.", dns.TypeMX)
 	all := func(when string) {
 		t.Helper()
-		for name, path := range map[string]string{"ready": "/ready", "prometheus": "/metrics", "pprof": "/debug/pprof/", "health": "/health"} {
+		for name, path := range map[string]string{"ready": "/ready", "prometheus": "/metrics", "pprof": "/debug/pprof/",
+			"health": "/health"} {
 			if name == "ready" {
-				eventually(t, when+", readiness", func() bool { status, _ := callAs(t, at[name], "localhost", path); return status == http.StatusOK })
+				eventually(t, when+", readiness", func() bool {
+					status, _ := callAs(t, at[name], "localhost", path)
+					return status == http.StatusOK
+				})
 			}
-			wants := map[string]string{"ready": "OK", "prometheus": `coredns_dns_requests_total{family="1",proto="udp",server="dns://127.0.0.1:`, "pprof": "goroutine", "health": "OK"}
-			if status, text := callAs(t, at[name], fmt.Sprintf("localhost:%d", at[name]), path); status != http.StatusOK || !strings.Contains(text, wants[name]) {
+			wants := map[string]string{
+				"ready": "OK", "prometheus": `coredns_dns_requests_total{family="1",proto="udp",` +
+					`server="dns://127.0.0.1:`, "pprof": "goroutine", "health": "OK",
+			}
+			if status, text := callAs(t, at[name], fmt.Sprintf("localhost:%d", at[name]),
+				path); status != http.StatusOK || !strings.Contains(text, wants[name]) {
 				t.Errorf("%s, %s: %d %.300s", when, name, status, text)
 			}
-			if status, text := callAs(t, at[name], "evil.example", path); status != http.StatusMisdirectedRequest || strings.Contains(text, wants[name]) {
+			if status, text := callAs(t, at[name], "evil.example", path); status != http.StatusMisdirectedRequest ||
+				strings.Contains(text, wants[name]) {
 				t.Errorf("%s, %s for evil.example: %d %.300s", when, name, status, text)
 			}
 		}
@@ -103,7 +118,8 @@ func TestEndpoints(t *testing.T) {
 	}
 	reload(text("ready", "prometheus", "pprof", "health"), "Reloading complete")
 	all("after a reload")
-	broken := strings.Replace(text("ready", "prometheus", "pprof", "health"), "danelaw {", fmt.Sprintf("danelaw {\n control /nonexistent/%s\n", "socket"), 1)
+	broken := strings.Replace(text("ready", "prometheus", "pprof", "health"), "danelaw {",
+		fmt.Sprintf("danelaw {\n control /nonexistent/%s\n", "socket"), 1)
 	broken = strings.Replace(broken, fmt.Sprint(at["pprof"]), fmt.Sprint(at["other"]), 1)
 	broken = strings.Replace(broken, "control off", "", 1)
 	reload(broken, "the configuration is kept")
@@ -114,7 +130,10 @@ func TestEndpoints(t *testing.T) {
 	write(t, file, text("ready"))
 	p.Process.Signal(syscall.SIGHUP)
 	for _, gone := range []string{"prometheus", "pprof", "health"} {
-		eventually(t, "the end of "+gone, func() bool { status, _ := callAs(t, at[gone], "localhost", "/"); return status == 0 })
+		eventually(t, "the end of "+gone, func() bool {
+			status, _ := callAs(t, at[gone], "localhost", "/")
+			return status == 0
+		})
 	}
 	if status, _ := callAs(t, at["ready"], "localhost", "/ready"); status != http.StatusOK {
 		t.Errorf("not ready: %d", status)

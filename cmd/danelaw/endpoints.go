@@ -24,8 +24,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// The server type of the daemon is CoreDNS's, with directives of the same names and arguments in the place of those that answer HTTP: these
-// refuse callers who use another's name, and listen on loopback unless told otherwise.
+// The server type of the daemon is CoreDNS's, with directives of the same names and arguments in the place of those
+// that answer HTTP: these refuse callers who use another's name, and listen on loopback unless told otherwise.
 const serverType = "danelaw"
 
 // endpointDirectives are those; all others are CoreDNS's own.
@@ -47,7 +47,8 @@ func registerServerType() error {
 	}
 	caddy.RegisterServerType(serverType, caddy.ServerType{
 		Directives: func() []string { return directives },
-		NewContext: func(*caddy.Instance) caddy.Context { return caddy.NewTestController("dns", "").Context() }, // CoreDNS's own, which no other function returns
+		// CoreDNS's own, which no other function returns
+		NewContext: func(*caddy.Instance) caddy.Context { return caddy.NewTestController("dns", "").Context() },
 	})
 	return nil
 }
@@ -95,18 +96,20 @@ func opened(c *caddy.Controller, directive, address string, h http.Handler) erro
 // setupProfiles is CoreDNS's pprof.
 func setupProfiles(c *caddy.Controller) error {
 	rate := 0
-	address, err := arguments(c, "127.0.0.1:6053", map[string]func([]string) error{"block": func(args []string) (err error) {
-		if rate = 1; len(args) > 0 {
-			rate, err = strconv.Atoi(args[0])
-		}
-		return err
-	}})
+	address, err := arguments(c, "127.0.0.1:6053",
+		map[string]func([]string) error{"block": func(args []string) (err error) {
+			if rate = 1; len(args) > 0 {
+				rate, err = strconv.Atoi(args[0])
+			}
+			return err
+		}})
 	if err != nil {
 		return plugin.Error("pprof", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/debug/pprof", http.RedirectHandler("/debug/pprof/", http.StatusFound))
-	for path, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
+	for path, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline,
+		"profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
 		mux.Handle("/debug/pprof/"+path, h)
 	}
 	c.OnStartup(func() error { runtime.SetBlockProfileRate(rate); return nil })
@@ -134,13 +137,14 @@ func setupReady(c *caddy.Controller) error {
 		list = &readyList{}
 		c.Set(key{}, list)
 	}
-	address, err := arguments(c, "127.0.0.1:8181", map[string]func([]string) error{"monitor": func(args []string) error {
-		list.continuously = slices.Equal(args, []string{"continuously"})
-		if !list.continuously && !slices.Equal(args, []string{"until-ready"}) {
-			return c.ArgErr()
-		}
-		return nil
-	}})
+	address, err := arguments(c, "127.0.0.1:8181",
+		map[string]func([]string) error{"monitor": func(args []string) error {
+			list.continuously = slices.Equal(args, []string{"continuously"})
+			if !list.continuously && !slices.Equal(args, []string{"until-ready"}) {
+				return c.ArgErr()
+			}
+			return nil
+		}})
 	if err != nil {
 		return plugin.Error("ready", err)
 	}
@@ -185,7 +189,8 @@ var runtimeMetrics = sync.OnceFunc(func() {
 	prometheus.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsAll)))
 })
 
-// setupMetrics is CoreDNS's prometheus. With a certificate that plugin itself does: no browser takes that for another's name.
+// setupMetrics is CoreDNS's prometheus. With a certificate that plugin itself does: no browser takes that for another's
+// name.
 func setupMetrics(c *caddy.Controller) error {
 	if hasProperty(c.Dispenser, "tls") {
 		action, err := caddy.DirectiveAction("dns", "prometheus")
@@ -194,13 +199,14 @@ func setupMetrics(c *caddy.Controller) error {
 		}
 		return action(c)
 	}
-	address, err := arguments(c, "127.0.0.1:9153", map[string]func([]string) error{"runtime_metrics": func(args []string) error {
-		if len(args) > 0 {
-			return c.ArgErr()
-		}
-		runtimeMetrics()
-		return nil
-	}})
+	address, err := arguments(c, "127.0.0.1:9153",
+		map[string]func([]string) error{"runtime_metrics": func(args []string) error {
+			if len(args) > 0 {
+				return c.ArgErr()
+			}
+			runtimeMetrics()
+			return nil
+		}})
 	if err != nil {
 		return plugin.Error("prometheus", err)
 	}
@@ -249,13 +255,14 @@ func hasProperty(d caddyfile.Dispenser, name string) bool {
 // setupHealth is CoreDNS's health, without a look at itself: it tells that danelaw runs.
 func setupHealth(c *caddy.Controller) error {
 	var lameduck time.Duration
-	address, err := arguments(c, "127.0.0.1:8080", map[string]func([]string) error{"lameduck": func(args []string) (err error) {
-		if len(args) != 1 {
-			return c.ArgErr()
-		}
-		lameduck, err = time.ParseDuration(args[0])
-		return err
-	}})
+	address, err := arguments(c, "127.0.0.1:8080",
+		map[string]func([]string) error{"lameduck": func(args []string) (err error) {
+			if len(args) != 1 {
+				return c.ArgErr()
+			}
+			lameduck, err = time.ParseDuration(args[0])
+			return err
+		}})
 	if err != nil {
 		return plugin.Error("health", err)
 	}

@@ -32,7 +32,8 @@ type eximDriver struct {
 // on reports whether an option is set that is either set or not.
 func (d eximDriver) on(option string) bool { return d.options[option] == "true" }
 
-// eximDrivers reads the list: a title such as "remote_smtp transport:", then an option a line, NAME = VALUE, NAME or no_NAME.
+// eximDrivers reads the list: a title such as "remote_smtp transport:", then an option a line, NAME = VALUE, NAME or
+// no_NAME.
 func eximDrivers(text string) (all []eximDriver) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)

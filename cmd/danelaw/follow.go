@@ -13,11 +13,12 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
-// followEvery is how often the configuration of the system is looked at. Reading beats being told (inotify): it sees what is edited, put
-// in the place of another, behind a symbolic link, or mounted, all in one way.
+// followEvery is how often the configuration of the system is looked at. Reading beats being told (inotify): it sees
+// what is edited, put in the place of another, behind a symbolic link, or mounted, all in one way.
 var followEvery = time.Second // less in tests
 
-// followSystem tells, until ctx ends, when the nameservers of the system are others, as long as the Corefile depends on them.
+// followSystem tells, until ctx ends, when the nameservers of the system are others, as long as the Corefile depends on
+// them.
 func followSystem(ctx context.Context, src *source, changes chan<- string) {
 	ticker := time.NewTicker(followEvery)
 	defer ticker.Stop()
@@ -85,7 +86,8 @@ type follower struct {
 	fresh   string // found once: somebody may still be writing
 }
 
-// changed takes what was found, and reports whether it is to be in force now. What names no nameserver is told once, and changes nothing.
+// changed takes what was found, and reports whether it is to be in force now. What names no nameserver is told once,
+// and changes nothing.
 func (f *follower) changed(now string, err error) bool {
 	found := now
 	if err != nil {

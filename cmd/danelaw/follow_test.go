@@ -15,7 +15,8 @@ import (
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
-// TestFollow: a change counts when it was seen twice; what is broken changes nothing, however often it is seen, nor does its end.
+// TestFollow: a change counts when it was seen twice; what is broken changes nothing, however often it is seen, nor
+// does its end.
 func TestFollow(t *testing.T) {
 	src := fixedSource("test", "")
 	var now string
@@ -47,8 +48,8 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// TestSystemChanges: the upstreams of the default configuration, and those of a Corefile that names resolv.conf, are those that stand there
-// now, however it has changed; what is empty, broken or gone changes nothing, and is told.
+// TestSystemChanges: the upstreams of the default configuration, and those of a Corefile that names resolv.conf, are
+// those that stand there now, however it has changed; what is empty, broken or gone changes nothing, and is told.
 func TestSystemChanges(t *testing.T) {
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "resolv.conf")
@@ -67,7 +68,8 @@ func TestSystemChanges(t *testing.T) {
 		eventually(t, fmt.Sprintf("%s, that %s is asked", when, address), func() bool {
 			n++
 			m, err := exchange(port, fmt.Sprintf("n%d.example.", n), dns.TypeMX)
-			return err == nil && m.Rcode == dns.RcodeServerFailure && strings.Contains(fmt.Sprint(errorsOf(m)), address+":53")
+			return err == nil && m.Rcode == dns.RcodeServerFailure &&
+				strings.Contains(fmt.Sprint(errorsOf(m)), address+":53")
 		})
 	}
 	reloads := 0
@@ -78,7 +80,9 @@ func TestSystemChanges(t *testing.T) {
 		}
 		asks(when, address)
 		reloads++
-		eventually(t, when+", the other", func() bool { return strings.Count(q.err.String(), "Reloading complete") == reloads })
+		eventually(t, when+", the other", func() bool {
+			return strings.Count(q.err.String(), "Reloading complete") == reloads
+		})
 	}
 	kept := func(when, told string, err error) {
 		t.Helper()
@@ -93,12 +97,14 @@ func TestSystemChanges(t *testing.T) {
 	asks("at first", "127.9.0.1")
 	changed("edited", "127.9.0.2", os.WriteFile(conf, []byte("nameserver 127.9.0.2\n"), 0o600))
 	other := filepath.Join(dir, "other")
-	changed("replaced", "127.9.0.3", errors.Join(os.WriteFile(other, []byte("nameserver 127.9.0.3\n"), 0o600), os.Rename(other, conf)))
+	changed("replaced", "127.9.0.3", errors.Join(os.WriteFile(other, []byte("nameserver 127.9.0.3\n"), 0o600),
+		os.Rename(other, conf)))
 	changed("a symbolic link", "127.9.0.4", errors.Join(os.WriteFile(other, []byte("nameserver 127.9.0.4\n"), 0o600),
 		os.Symlink(other, conf+"."), os.Rename(conf+".", conf)))
 	changed("behind that", "127.9.0.5", os.WriteFile(other, []byte("nameserver 127.9.0.5\n"), 0o600))
 	kept("empty", conf+" names no nameserver", os.WriteFile(other, nil, 0o600))
-	kept("a name", conf+`: nameserver "resolver.example" is not an IP address`, os.WriteFile(other, []byte("nameserver resolver.example\n"), 0o600))
+	kept("a name", conf+`: nameserver "resolver.example" is not an IP address`,
+		os.WriteFile(other, []byte("nameserver resolver.example\n"), 0o600))
 	kept("gone", "stat "+conf+": no such file", os.Remove(other))
 	asks("after all that", "127.9.0.5")
 	changed("there again", "127.9.0.6", os.WriteFile(other, []byte("nameserver 127.9.0.6\n"), 0o600))

@@ -73,7 +73,8 @@ func ownPID() int32 {
 }
 
 // bindError is how net's errors about an address end up in the texts of caddy and of plugins, which do not wrap them.
-var bindError = regexp.MustCompile(`listen (tcp|udp)[46]? (\S+): bind: (address already in use|permission denied|cannot assign requested address)`)
+var bindError = regexp.MustCompile(`listen (tcp|udp)[46]? (\S+): bind: (address already in use|permission denied|` +
+	`cannot assign requested address)`)
 
 // caddysWords stand before what is wrong with a Corefile in a reload, and say nothing.
 const caddysWords = "starting with listener file descriptors: "
@@ -90,7 +91,8 @@ func explainStart(err error) error {
 	}
 	switch network, address := m[1], m[2]; m[3] {
 	case "permission denied":
-		return fmt.Errorf("%w: a port below 1024 needs root or CAP_NET_BIND_SERVICE; for a trial take another, with --port 5300", err)
+		return fmt.Errorf("%w: a port below 1024 needs root or CAP_NET_BIND_SERVICE; for a trial take "+
+			"another, with --port 5300", err)
 	case "cannot assign requested address":
 		return fmt.Errorf("%w: this host has no such address; correct `bind` in the Corefile", err)
 	default:
@@ -100,12 +102,13 @@ func explainStart(err error) error {
 
 // taken is the error for an address that another process has.
 func taken(network, address, by string) error {
-	return fmt.Errorf("%s over %s is in use%s: stop that, or listen elsewhere (`bind` in the Corefile, or --port)", address,
+	return fmt.Errorf("%s over %s is in use%s: stop that, or listen elsewhere (`bind` in the Corefile, or --port)",
+		address,
 		strings.ToUpper(network), by)
 }
 
-// shared returns an error if another process has one of the addresses of i too: CoreDNS binds with SO_REUSEPORT, with which
-// two processes of one user share a port without a word, and every other answer would be the wrong one's.
+// shared returns an error if another process has one of the addresses of i too: CoreDNS binds with SO_REUSEPORT, with
+// which two processes of one user share a port without a word, and every other answer would be the wrong one's.
 func shared(i *caddy.Instance) error {
 	for _, s := range i.Servers() {
 		for _, a := range []net.Addr{s.Addr(), s.LocalAddr()} {

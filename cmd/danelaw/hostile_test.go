@@ -68,8 +68,10 @@ func hostileCertificate(t *testing.T) (tls.Certificate, *x509.Certificate) {
 		names = append(names, "many."+strings.Repeat("x", 60)+".example")
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: hostileWords, Organization: []string{strings.Repeat("long", 1000)}},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: hostileWords,
+			Organization: []string{strings.Repeat("long", 1000)}},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true,
 	}
 	ca, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -88,7 +90,8 @@ func hostileCertificate(t *testing.T) (tls.Certificate, *x509.Certificate) {
 	return tls.Certificate{Certificate: [][]byte{leaf, ca}, PrivateKey: key}, authority
 }
 
-// hostileReceivers are one that shows such a certificate, and one that refuses in such words, at the same port of two addresses.
+// hostileReceivers are one that shows such a certificate, and one that refuses in such words, at the same port of two
+// addresses.
 func hostileReceivers(t *testing.T, c tls.Certificate) (port int) {
 	t.Helper()
 	serve := func(address string, talk func(net.Conn)) string {
@@ -108,19 +111,25 @@ func hostileReceivers(t *testing.T, c tls.Certificate) (port int) {
 		return l.Addr().String()
 	}
 	at := serve("127.0.0.1:0", func(conn net.Conn) {
-		answer := func(text string) { io.WriteString(conn, text); conn.Read(make([]byte, 512)) } //nolint:errcheck // the prober tells
+		answer := func(text string) {
+			io.WriteString(conn, text)
+			conn.Read(make([]byte, 512))
+		} //nolint:errcheck // the prober tells
 		answer("220 " + hostileASCII + "\r\n")
 		answer("250-" + hostileASCII + "\r\n250 STARTTLS\r\n")
 		io.WriteString(conn, "220 go\r\n")                                            //nolint:errcheck // as above
 		tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{c}}).Handshake() //nolint:errcheck // as above
 	})
 	_, digits, _ := net.SplitHostPort(at)
-	serve("127.0.0.2:"+digits, func(conn net.Conn) { io.WriteString(conn, "554 "+hostileASCII+"\xff\xc2\x9b\r\n") }) //nolint:errcheck // as above
+	serve("127.0.0.2:"+digits, func(conn net.Conn) {
+		io.WriteString(conn, "554 "+hostileASCII+"\xff\xc2\x9b\r\n")
+	}) //nolint:errcheck // as above
 	fmt.Sscan(digits, &port)
 	return port
 }
 
-// hostileLab is a lab where hostile.good.dane has all of this, behind a resolver that fails with hostile words for lame.good.dane.
+// hostileLab is a lab where hostile.good.dane has all of this, behind a resolver that fails with hostile words for
+// lame.good.dane.
 func hostileLab(t *testing.T) (lab *zones.Lab, upstream string, port int) {
 	t.Helper()
 	c, authority := hostileCertificate(t)
@@ -135,9 +144,11 @@ func hostileLab(t *testing.T) (lab *zones.Lab, upstream string, port int) {
 			return
 		}
 		addRecords(t, z,
-			`hostile MX 10 mx.hostile`, `hostile MX 20 `+raw, raw+` A 127.0.0.1`, `mx.hostile A 127.0.0.1`, `mx.hostile A 127.0.0.2`,
+			`hostile MX 10 mx.hostile`, `hostile MX 20 `+raw, raw+` A 127.0.0.1`, `mx.hostile A 127.0.0.1`,
+			`mx.hostile A 127.0.0.2`,
 			`hostile TXT "`+raw+forged+`" "\194\155"`, `hostile CAA 0 issue "`+raw+`"`, `hostile URI 1 1 "`+raw+`"`,
-			`hostile TYPE65280 \# 4 1b5b316d`, `_mta-sts.hostile TXT "v=STSv1; id=`+raw+`"`, `_smtp._tls.hostile TXT "v=TLSRPTv1; rua=mailto:`+raw+`"`,
+			`hostile TYPE65280 \# 4 1b5b316d`, `_mta-sts.hostile TXT "v=STSv1; id=`+raw+`"`,
+			`_smtp._tls.hostile TXT "v=TLSRPTv1; rua=mailto:`+raw+`"`,
 			`_25._tcp.mx.hostile TLSA 2 1 1 `+digest, fmt.Sprintf(`_%d._tcp.mx.hostile TLSA 2 1 1 %s`, port, digest),
 		)
 	}})
@@ -187,7 +198,8 @@ func hostileResolver(t *testing.T, behind string) string {
 	return address
 }
 
-// TestHostileChecks: nothing that a domain, its mail hosts and its resolver say comes to a terminal, a page or a program as it is.
+// TestHostileChecks: nothing that a domain, its mail hosts and its resolver say comes to a terminal, a page or a
+// program as it is.
 func TestHostileChecks(t *testing.T) {
 	lab, upstream, port := hostileLab(t)
 	file := write(t, "Corefile", corefile(ports.Closed(t), upstream, anchors(t, lab)))
@@ -200,9 +212,11 @@ func TestHostileChecks(t *testing.T) {
 		wants []string
 	}{
 		{append(check, "-html", page, "hostile.good.dane", "lame.good.dane"), []string{
-			`evil\027[31m\155\010\226\128\174.good.dane.`, `554 evil\u001b[31m\u0007\u007f\r` + forged + `\xff\u009b`, `the certificate is for evil\u001b[31m`, ` more, not for`,
+			`evil\027[31m\155\010\226\128\174.good.dane.`, `554 evil\u001b[31m\u0007\u007f\r` + forged + `\xff\u009b`,
+			`the certificate is for evil\u001b[31m`, ` more, not for`,
 			`EDE 22 "evil\x1b[31m`}},
-		{append(check, "-json", "hostile.good.dane", "lame.good.dane"), []string{`554 evil\\u001b[31m`, `CN=evil\\u001b[31m\\u009b2J\\r\\n` + forged}},
+		{append(check, "-json", "hostile.good.dane", "lame.good.dane"),
+			[]string{`554 evil\\u001b[31m`, `CN=evil\\u001b[31m\\u009b2J\\r\\n` + forged}},
 		{append(check, "-file", list), []string{"hostile.good.dane.", "lame.good.dane."}},
 		{[]string{"check", "-conf", file, "hostile.good.dane", "TXT"}, []string{forged, `\027[31m`, `\194\155`}},
 		{[]string{"check", "-conf", file, "hostile.good.dane", "MX"}, []string{`evil\027[31m`}},
@@ -216,13 +230,21 @@ func TestHostileChecks(t *testing.T) {
 		{[]string{"check", "-conf", hostileWords, "good.dane"}, []string{forged}},
 		{[]string{"check", "-conf", file, "-file", hostileWords}, []string{forged}},
 		{[]string{"watch", "-conf", file, hostileWords}, []string{"is not a domain"}},
-		{[]string{"tlsa", "-conf", file, "-host", "mx.hostile.good.dane", "-check", "-port", at, "-smtp", "mx.hostile.good.dane:" + at},
+		{[]string{"tlsa", "-conf", file, "-host", "mx.hostile.good.dane", "-check", "-port", at, "-smtp",
+			"mx.hostile.good.dane:" + at},
 			[]string{`554 evil\u001b[31m`, "TLSA 3 1 1"}},
 		{[]string{"tlsa", "-host", hostileWords, file}, nil},
 		{[]string{hostileWords}, []string{"is no command"}},
-		{[]string{"serve", "-conf", write(t, "Corefile", ".:53 {\n danelaw {\n upstream "+strings.NewReplacer("\n", "", "\r", "").Replace(hostileWords)+"\n }\n}\n")}, []string{forged}},
-		{[]string{"doctor", "-conf", file, "-resolver", upstream, "-signed", "lame.good.dane", "-dnsbl", "lame.good.dane"}, []string{`SERVFAIL (evil\u001b[31m\u009b2J\r\n` + forged}},
-		{[]string{"doctor", "-json", "-conf", file, "-resolver", upstream, "-signed", "lame.good.dane"}, []string{`(evil\\u001b[31m\\u009b2J\\r\\n` + forged}},
+		{
+			[]string{
+				"serve", "-conf", write(t, "Corefile", ".:53 {\n danelaw {\n upstream "+strings.NewReplacer("\n", "",
+					"\r", "").Replace(hostileWords)+"\n }\n}\n"),
+			}, []string{forged},
+		},
+		{[]string{"doctor", "-conf", file, "-resolver", upstream, "-signed", "lame.good.dane", "-dnsbl",
+			"lame.good.dane"}, []string{`SERVFAIL (evil\u001b[31m\u009b2J\r\n` + forged}},
+		{[]string{"doctor", "-json", "-conf", file, "-resolver", upstream, "-signed", "lame.good.dane"},
+			[]string{`(evil\\u001b[31m\\u009b2J\\r\\n` + forged}},
 	} {
 		_, out, stderr := here(test.args...)
 		harmless(t, strings.Join(test.args, " "), out+stderr, test.wants...)
@@ -270,12 +292,14 @@ func TestHostileWatch(t *testing.T) {
 	harmless(t, "watch -json", program.String(), `the certificate is for evil\\u001b[31m`)
 }
 
-// TestHostileDaemon: the same of the daemon's log, metrics and Extended DNS Errors, and of the commands that speak to it.
+// TestHostileDaemon: the same of the daemon's log, metrics and Extended DNS Errors, and of the commands that speak to
+// it.
 func TestHostileDaemon(t *testing.T) {
 	lab, upstream, _ := hostileLab(t)
 	socket, metrics, port := filepath.Join(socketDir(t), "control.sock"), ports.Closed(t), ports.Closed(t)
 	file := write(t, "Corefile", strings.Replace(
-		corefile(port, upstream, anchors(t, lab), "control "+socket, "watch hostile.good.dane", "trust_anchor_state "+t.TempDir()),
+		corefile(port, upstream, anchors(t, lab), "control "+socket, "watch hostile.good.dane", "trust_anchor_state "+
+			t.TempDir()),
 		"danelaw {", fmt.Sprintf("prometheus 127.0.0.1:%d\n errors\n danelaw {", metrics), 1))
 	p := start(t, nil, "serve", "-conf", file)
 	p.says(t, &p.err, fmt.Sprintf("danelaw listens on 127.0.0.1:%d\n", port))
@@ -293,12 +317,16 @@ func TestHostileDaemon(t *testing.T) {
 		name string
 		args []string
 	}{
-		{"cache dump", []string{"."}}, {"cache dump", []string{"-json", "."}}, {"cache dump", []string{hostileWords}}, {"cache stats", nil}, {"status", nil}, {"status", []string{"-json"}},
-		{"nta add", []string{"lame.good.dane", "1h", "because"}}, {"nta add", []string{"lame.good.dane", "1h", hostileWords}},
-		{"nta add", []string{hostileWords}}, {"nta list", nil}, {"nta list", []string{"-json"}}, {"nta remove", []string{hostileWords}},
+		{"cache dump", []string{"."}}, {"cache dump", []string{"-json", "."}}, {"cache dump", []string{hostileWords}},
+		{"cache stats", nil}, {"status", nil}, {"status", []string{"-json"}},
+		{"nta add", []string{"lame.good.dane", "1h", "because"}},
+		{"nta add", []string{"lame.good.dane", "1h", hostileWords}},
+		{"nta add", []string{hostileWords}}, {"nta list", nil}, {"nta list", []string{"-json"}},
+		{"nta remove", []string{hostileWords}},
 		{"flush", []string{hostileWords}}, {"flush", []string{"."}}, {"flush", []string{"-socket", hostileWords, "."}},
 	} {
-		_, out, stderr := here(slices.Concat(strings.Fields(command.name), []string{"-socket", socket}, command.args)...)
+		_, out, stderr := here(slices.Concat(strings.Fields(command.name), []string{"-socket", socket},
+			command.args)...)
 		harmless(t, command.name, out+stderr)
 	}
 	reply, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics))
@@ -314,5 +342,6 @@ func TestHostileDaemon(t *testing.T) {
 	if code := p.terminate(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	harmless(t, "the log", p.out.String()+p.err.String(), `EDE 22 "evil\x1b[31m`, "lame.good.dane. MX from 127.0.0.1: SERVFAIL")
+	harmless(t, "the log", p.out.String()+p.err.String(), `EDE 22 "evil\x1b[31m`,
+		"lame.good.dane. MX from 127.0.0.1: SERVFAIL")
 }

@@ -55,10 +55,11 @@ func kindOfKey(c *x509.Certificate) string {
 }
 
 // errEncrypted is for keys that need a password.
-var errEncrypted = errors.New("it is encrypted: make a file of its public key, `openssl pkey -in FILE -pubout -out PUBLIC`, and take that")
+var errEncrypted = errors.New("it is encrypted: make a file of its public key, `openssl pkey -in FILE -pubout -out " +
+	"PUBLIC`, and take that")
 
-// publicKey returns the public key of a block in DER: a digest is made of it as it stands, so it need not be of a kind that we could
-// use. Nil for a block that holds none.
+// publicKey returns the public key of a block in DER: a digest is made of it as it stands, so it need not be of a kind
+// that we could use. Nil for a block that holds none.
 func publicKey(block *pem.Block) ([]byte, error) {
 	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
 		return nil, errEncrypted
@@ -92,7 +93,8 @@ func publicKey(block *pem.Block) ([]byte, error) {
 		}
 		return request.RawSubjectPublicKeyInfo, nil
 	case "PKCS7", "PKCS #7 SIGNED DATA", "CMS":
-		return nil, errors.New("it is PKCS#7: take its certificates out with `openssl pkcs7 -in FILE -print_certs`, the host's own first")
+		return nil, errors.New("it is PKCS#7: take its certificates out with `openssl pkcs7 -in FILE -print_certs`, " +
+			"the host's own first")
 	case "OPENSSH PRIVATE KEY":
 		return nil, errors.New("it is a key for SSH, which no mail server uses")
 	}
@@ -132,7 +134,8 @@ func publicOfPKCS8(der []byte) ([]byte, error) {
 		}
 		return marshalKey(info.Algorithm, x509.MarshalPKCS1PublicKey(&private.PublicKey))
 	}
-	return publicOf[crypto.Signer](nil, fmt.Errorf("danelaw knows no private keys of the kind %s", info.Algorithm.Algorithm))
+	return publicOf[crypto.Signer](nil, fmt.Errorf("danelaw knows no private keys of the kind %s",
+		info.Algorithm.Algorithm))
 }
 
 func marshalKey(algorithm pkix.AlgorithmIdentifier, key []byte) ([]byte, error) {

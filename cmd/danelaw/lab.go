@@ -30,12 +30,15 @@ func labCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "lab",
 		Usage: "start a small signed mail internet, with broken domains, and a danelaw in front of it",
-		Description: "All of it runs on 127.0.0.1, in this process, until Ctrl-C, and leaves nothing behind. Every domain shows one thing;\n" +
-			"the table says what, and how to ask for it.",
+		Description: "All of it runs on 127.0.0.1, in this process, until Ctrl-C, and leaves nothing behind. Every " +
+			"domain shows one thing; the table says what, and how to ask for it.",
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "port", Usage: "listen on port `N` (default: 5300 or the next free one)", HideDefault: true, Validator: checkPort},
-			&cli.StringFlag{Name: "socket", Usage: "take the commands nta, flush and cache on the control socket `PATH`"},
-			&cli.BoolFlag{Name: "json", Usage: "print addresses, trust anchor, domains and expected verdicts for a program"},
+			&cli.IntFlag{Name: "port", Usage: "listen on port `N` (default: 5300 or the next free one)",
+				HideDefault: true, Validator: checkPort},
+			&cli.StringFlag{Name: "socket",
+				Usage: "take the commands nta, flush and cache on the control socket `PATH`"},
+			&cli.BoolFlag{Name: "json", Usage: "print addresses, trust anchor, domains and expected " +
+				"verdicts for a program"},
 		},
 		Action: runLab,
 	}
@@ -81,11 +84,12 @@ func freePort() (int, error) {
 			return port, nil
 		}
 	}
-	return 0, fmt.Errorf("no port from %d to %d is free (%w); name one with --port", firstLabPort, firstLabPort+labPorts-1, err)
+	return 0, fmt.Errorf("no port from %d to %d is free (%w); name one with --port", firstLabPort,
+		firstLabPort+labPorts-1, err)
 }
 
-// labSource returns a Corefile for a danelaw that asks the lab. It names a file with the lab's trust anchor, which is only
-// needed while danelaw is set up; forget removes it. control is the path of its control socket, "" for none.
+// labSource returns a Corefile for a danelaw that asks the lab. It names a file with the lab's trust anchor, which is
+// only needed while danelaw is set up; forget removes it. control is the path of its control socket, "" for none.
 func labSource(lab *zones.Lab, port int, control string) (src *source, forget func(), err error) {
 	dir, err := os.MkdirTemp("", "danelaw-lab-")
 	if err != nil {
@@ -134,10 +138,13 @@ func printLab(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
 		fmt.Fprintf(out, "%-13s  %-33s %s\n%15s%s\n", q.Status, d.Name, d.Shows, "", dig(at, q))
 	}
 	at25, at27 := lab.Receivers()["192.0.2.25"], lab.Receivers()["192.0.2.27"]
-	fmt.Fprintf(out, "\nThe mail hosts receive on %s, with STARTTLS and by SNI; that of no-starttls.dane on %s.\n", at25, at27)
-	fmt.Fprintf(out, "How a sender of mail sees a domain, without dig:  danelaw check --lab --smtp %s\n", lab.Domains()[0].Name)
+	fmt.Fprintf(out, "\nThe mail hosts receive on %s, with STARTTLS and by SNI; that of no-starttls.dane on %s.\n",
+		at25, at27)
+	fmt.Fprintf(out, "How a sender of mail sees a domain, without dig:  danelaw check --lab --smtp %s\n",
+		lab.Domains()[0].Name)
 	if _, err := exec.LookPath("dig"); err != nil {
-		fmt.Fprintln(out, "dig is not installed here: it is in the package bind9-dnsutils (Debian), bind-utils (Fedora) or bind-tools (Alpine).")
+		fmt.Fprintln(out, "dig is not installed here: it is in the package bind9-dnsutils (Debian), bind-utils "+
+			"(Fedora) or bind-tools (Alpine).")
 	}
 	fmt.Fprintln(out, "Ctrl-C ends the lab.")
 	return out.Flush()
@@ -149,9 +156,10 @@ type (
 		Address     string            `json:"address"`     // of danelaw, UDP and TCP
 		Recursor    string            `json:"recursor"`    // its upstream, which validates nothing
 		Authorities map[string]string `json:"authorities"` // by zone
-		Receivers   map[string]string `json:"receivers"`   // SMTP with STARTTLS and SNI, by the addresses of mail hosts in DNS
-		Anchor      anchorJSON        `json:"anchor"`
-		Domains     []domainJSON      `json:"domains"`
+		// SMTP with STARTTLS and SNI, by the addresses of mail hosts in DNS
+		Receivers map[string]string `json:"receivers"`
+		Anchor    anchorJSON        `json:"anchor"`
+		Domains   []domainJSON      `json:"domains"`
 	}
 	anchorJSON struct {
 		DS     []string `json:"ds"`
@@ -183,7 +191,8 @@ func printLabJSON(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
 		domain := domainJSON{Name: d.Name, Shows: d.Shows, Fault: d.Fault}
 		for _, q := range d.Questions {
 			domain.Questions = append(domain.Questions, questionJSON{
-				Name: q.Name, Type: dns.Type(q.Type).String(), Status: q.Status, Rcode: dns.RcodeToString[q.Rcode], EDE: q.EDE, Dig: dig(at, q),
+				Name: q.Name, Type: dns.Type(q.Type).String(), Status: q.Status, Rcode: dns.RcodeToString[q.Rcode],
+				EDE: q.EDE, Dig: dig(at, q),
 			})
 		}
 		out.Domains = append(out.Domains, domain)

@@ -13,8 +13,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// TestLabJSON: a program can start the lab, ask every question of it, and find the verdict that was told: ad for Secure,
-// none for Insecure, SERVFAIL with its EDE for the rest. Afterwards nothing is left.
+// TestLabJSON: a program can start the lab, ask every question of it, and find the verdict that was told: ad for
+// Secure, none for Insecure, SERVFAIL with its EDE for the rest. Afterwards nothing is left.
 func TestLabJSON(t *testing.T) {
 	p := start(t, nil, "lab", "-json")
 	var lab labJSON
@@ -39,7 +39,8 @@ func TestLabJSON(t *testing.T) {
 			t.Errorf("the anchor %q is no DS: %v", ds, err)
 		}
 	}
-	if rr, err := dns.NewRR(lab.Anchor.DNSKEY[0]); err != nil || !strings.Contains(lab.Anchor.Delv, rr.(*dns.DNSKEY).PublicKey) {
+	if rr, err := dns.NewRR(lab.Anchor.DNSKEY[0]); err != nil ||
+		!strings.Contains(lab.Anchor.Delv, rr.(*dns.DNSKEY).PublicKey) {
 		t.Errorf("the anchor %q is no DNSKEY, or not the one for delv: %v", lab.Anchor.DNSKEY, err)
 	}
 	if code := p.terminate(t); code != 0 {
@@ -81,7 +82,8 @@ func TestLabTable(t *testing.T) {
 				t.Errorf("longer than a terminal is wide: %q", line)
 			}
 		}
-		for _, want := range []string{"all signatures have expired", "SERVFAIL with an EDE", "by NSEC3 opt-out", "wildcard MX"} {
+		for _, want := range []string{"all signatures have expired", "SERVFAIL with an EDE", "by NSEC3 opt-out",
+			"wildcard MX"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("the table lacks %q", want)
 			}
@@ -104,7 +106,8 @@ func TestLabPort(t *testing.T) {
 	if code := p.end(t); code != exitFailure {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{taken.Addr().String(), "in use by", fmt.Sprintf("(process %d)", os.Getpid()), "-port"} {
+	for _, want := range []string{taken.Addr().String(), "in use by", fmt.Sprintf("(process %d)", os.Getpid()),
+		"-port"} {
 		if !strings.Contains(p.err.String(), want) {
 			t.Errorf("the error lacks %q: %s", want, &p.err)
 		}

@@ -2,8 +2,8 @@
 
 //go:debug x509negativeserial=1
 
-// Command danelaw is a DNSSEC-validating resolver for mail servers: a daemon, a lab of signed and broken domains to try it on,
-// and commands that explain what it sees. `danelaw help` lists them.
+// Command danelaw is a DNSSEC-validating resolver for mail servers: a daemon, a lab of signed and broken domains to try
+// it on, and commands that explain what it sees. `danelaw help` lists them.
 package main
 
 import (
@@ -70,7 +70,8 @@ func command(stdout, stderr io.Writer) *cli.Command {
 
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: describeCompletion,
-		Commands: []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(), watchCommand(),
+		Commands: []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(),
+			watchCommand(),
 			statusCommand(), ntaCommand(), flushCommand(), cacheCommand(), benchCommand(), versionCommand()},
 		Writer:         stdout,
 		ErrWriter:      stderr,

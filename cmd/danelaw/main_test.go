@@ -180,7 +180,8 @@ func corefile(port int, upstream, anchors string, options ...string) string {
 	if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "control ") }) {
 		options = append(options, "control off")
 	}
-	return fmt.Sprintf(".:%d {\n bind 127.0.0.1\n danelaw {\n upstream . %s\n trust_anchor %s\n %s\n }\n}\n", port, upstream,
+	return fmt.Sprintf(".:%d {\n bind 127.0.0.1\n danelaw {\n upstream . %s\n trust_anchor %s\n %s\n }\n}\n", port,
+		upstream,
 		anchors, strings.Join(options, "\n"))
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 )
 
-// manners is what a program makes of how a host speaks, where that is not what RFC 7672 says: test/mta has Debian's Postfix 3.7 and Exim 4.96
-// do it. Ok is false unless it is so at all addresses that the program tries.
+// manners is what a program makes of how a host speaks, where that is not what RFC 7672 says: test/mta has Debian's
+// Postfix 3.7 and Exim 4.96 do it. Ok is false unless it is so at all addresses that the program tries.
 func (h *receiver) manners(s mail.Sender, a mail.Action) (d mail.Decision, ok bool) {
 	for _, at := range h.connections {
 		if s.Ignores(at.at.Addr()) {
@@ -34,9 +34,12 @@ func manner(s mail.Sender, a mail.Action, r *probe.Report) (action mail.Action, 
 	case s == mail.Exim && r.Code/100 == 5:
 		return mail.Bounce, r.Failure.Error()
 	case s == mail.Postfix && a > mail.Opportunistic && strings.Trim(r.Greeting, "20 *") == "" && r.Code/100 == 2:
-		return mail.Defer, "Postfix takes a greeting without a word for that of a Cisco PIX, says HELO, and is not offered STARTTLS (smtp_pix_workarounds)"
+		return mail.Defer,
+			"Postfix takes a greeting without a word for that of a Cisco PIX, says HELO, and is not offered STARTTLS " +
+				"(smtp_pix_workarounds)"
 	case s == mail.Postfix && a > mail.Opportunistic && r.Version != 0 && r.Version < tls.VersionTLS12:
-		return mail.Defer, fmt.Sprintf("Postfix with OpenSSL 3 does not agree on %s where it must have TLS", tls.VersionName(r.Version))
+		return mail.Defer, fmt.Sprintf("Postfix with OpenSSL 3 does not agree on %s where it must have TLS",
+			tls.VersionName(r.Version))
 	}
 	return 0, ""
 }

@@ -29,7 +29,8 @@ func parseName(text string) (string, error) {
 	return dns.CanonicalName(name), nil
 }
 
-// notAName tells of what is often given in the place of a domain: a URL, a mail address, an address literal, a host with a port.
+// notAName tells of what is often given in the place of a domain: a URL, a mail address, an address literal, a host
+// with a port.
 func notAName(text string) error {
 	if u, err := url.Parse(text); err == nil && u.Host != "" {
 		return fmt.Errorf("%q is a URL; give the domain alone, %q", u.Redacted(), u.Hostname())
@@ -42,9 +43,11 @@ func notAName(text string) error {
 		if err != nil {
 			return fmt.Errorf("%q is an address, not a domain name", text)
 		}
-		return fmt.Errorf("%q is an address, not a domain name: mail to an address has no MX and no TLSA; its name in the DNS is %s", text, reverse)
+		return fmt.Errorf("%q is an address, not a domain name: mail to an address has no MX and no TLSA; its "+
+			"name in the DNS is %s", text, reverse)
 	}
-	if domain, rest, ok := strings.Cut(text, "/"); ok && !strings.HasSuffix(strings.TrimSuffix(text, "."), ".arpa") { // RFC 2317 has it
+	if domain, rest, ok := strings.Cut(text, "/"); ok && !strings.HasSuffix(strings.TrimSuffix(text, "."), ".arpa") {
+		// RFC 2317 has it
 		return fmt.Errorf("%q is not a domain name; give the domain alone, %q, without /%s", text, domain, rest)
 	}
 	if m := withPort.FindStringSubmatch(text); m != nil {
@@ -56,7 +59,8 @@ func notAName(text string) error {
 // withPort is a host with a port.
 var withPort = regexp.MustCompile(`^(.+):\d+$`)
 
-// addressLiteral reads an address, as it is or as mail writes it: [192.0.2.1], [IPv6:2001:db8::1] (RFC 5321 section 4.1.3).
+// addressLiteral reads an address, as it is or as mail writes it: [192.0.2.1], [IPv6:2001:db8::1] (RFC 5321 section
+// 4.1.3).
 func addressLiteral(text string) (netip.Addr, bool) {
 	text = strings.TrimSuffix(text, ".")
 	if inner, ok := strings.CutPrefix(text, "["); ok {
@@ -72,8 +76,8 @@ func addressLiteral(text string) (netip.Addr, bool) {
 // dots are those that people write between labels (RFC 5895 section 2).
 var dots = strings.NewReplacer("\u3002", ".", "\uff0e", ".", "\uff61", ".")
 
-// aLabels returns the name with each label that is not ASCII in its form for the DNS. Labels are taken alone: those beside may begin
-// with an underscore, which no host name does.
+// aLabels returns the name with each label that is not ASCII in its form for the DNS. Labels are taken alone: those
+// beside may begin with an underscore, which no host name does.
 func aLabels(text string) (string, error) {
 	labels := strings.Split(dots.Replace(text), ".")
 	for i, label := range labels {

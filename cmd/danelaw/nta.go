@@ -18,15 +18,18 @@ func ntaCommand() *cli.Command {
 	return group(&cli.Command{
 		Name:  "nta",
 		Usage: "leave a broken zone unvalidated for a while (negative trust anchors)",
-		Description: "For a domain that has broken its DNSSEC, when you know that it is their mistake and no attack. Its answers, and those of\n" +
-			"all names below, are then Insecure: mail goes out as if the domain had no DANE. See RFC 7646.",
+		Description: "For a domain that has broken its DNSSEC, when you know that it is their mistake and no attack. " +
+			"Its answers, and those of all names below, are then Insecure: mail goes out as if the domain had no " +
+			"DANE. See RFC 7646.",
 		Commands: []*cli.Command{{
 			Name:      "add",
 			Usage:     "leave a zone, and all below it, unvalidated",
 			ArgsUsage: "ZONE [DURATION [REASON]]",
-			Description: "DURATION is 1h if it is not given, and at most 168h. Clients see REASON in an Extended DNS Error. About every five\n" +
-				"minutes what had failed is tried again, and the negative trust anchor is dropped when it validates.",
-			Flags:  controlFlags(&cli.BoolFlag{Name: "keep", Usage: "do not drop it when the zone validates: it may fail for other names or types, such as TLSA alone"}),
+			Description: "DURATION is 1h if it is not given, and at most 168h. Clients see REASON in an Extended DNS " +
+				"Error. About every five minutes what had failed is tried again, and the negative trust anchor is " +
+				"dropped when it validates.",
+			Flags: controlFlags(&cli.BoolFlag{Name: "keep", Usage: "do not drop it when the zone validates: it may " +
+				"fail for other names or types, such as TLSA alone"}),
 			Action: addNTA,
 		}, {
 			Name:   "list",
@@ -55,7 +58,8 @@ func addNTA(ctx context.Context, c *cli.Command) error {
 	in := danelaw.NTARequest{Zone: zone, Life: "1h", Keep: c.Bool("keep")}
 	if len(args) > 1 {
 		if _, err := time.ParseDuration(args[1]); err != nil {
-			return usageError{fmt.Errorf("%q is not a duration such as 30m or 24h, which stands before the reason", args[1])}
+			return usageError{fmt.Errorf("%q is not a duration such as 30m or 24h, which stands before the reason",
+				args[1])}
 		}
 		if _, err := danelaw.NegativeLife(args[1]); err != nil {
 			return usageError{err}
@@ -88,13 +92,15 @@ func printAdded(to io.Writer, reply danelaw.NTAReply) error {
 		}
 		switch {
 		case reply.Well && !n.Keep:
-			fmt.Fprintln(out, "All of this validates: the negative trust anchor will be dropped in five minutes. If something else fails, add it with --keep.")
+			fmt.Fprintln(out, "All of this validates: the negative trust anchor will be dropped in five minutes. If "+
+				"something else fails, add it with --keep.")
 		case !n.Keep:
 			fmt.Fprintln(out, "It is dropped before, once this validates.")
 		}
 	}
 	if !reply.Kept {
-		fmt.Fprintln(out, "It does not outlive a restart of the daemon: there is no trust_anchor_state in its Corefile, or it cannot be written.")
+		fmt.Fprintln(out, "It does not outlive a restart of the daemon: there is no trust_anchor_state in its "+
+			"Corefile, or it cannot be written.")
 	}
 	_, err := io.WriteString(to, out.String())
 	return err
@@ -129,7 +135,8 @@ func printNTAs(to io.Writer, all []danelaw.NTA, now time.Time) error {
 		if n.Keep {
 			from += ", keep"
 		}
-		fmt.Fprintf(rows, "%s\t%s\t%s\t%s\t%s\n", printable.Text(n.Zone), minute(n.Until), left, from, printable.Text(n.Reason))
+		fmt.Fprintf(rows, "%s\t%s\t%s\t%s\t%s\n", printable.Text(n.Zone), minute(n.Until), left, from,
+			printable.Text(n.Reason))
 	}
 	if err := rows.Flush(); err != nil {
 		return err
@@ -137,7 +144,8 @@ func printNTAs(to io.Writer, all []danelaw.NTA, now time.Time) error {
 	for _, n := range all {
 		for _, test := range n.Tests {
 			if !n.Tested.IsZero() && n.Over == "" {
-				fmt.Fprintf(to, "\n%s\n", printable.Text(fmt.Sprintf("%s %s, tested %s: %s", test.Name, test.Type, minute(n.Tested), test.Result)))
+				fmt.Fprintf(to, "\n%s\n", printable.Text(fmt.Sprintf("%s %s, tested %s: %s", test.Name, test.Type,
+					minute(n.Tested), test.Result)))
 			}
 		}
 	}

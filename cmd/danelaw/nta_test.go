@@ -49,12 +49,13 @@ func lacks(t *testing.T, what, text string, wants ...string) {
 	}
 }
 
-// distrusted checks that a reply has data, no AD, and EDE 33 with the reason; validated, that it is SERVFAIL as without a
-// negative trust anchor.
+// distrusted checks that a reply has data, no AD, and EDE 33 with the reason; validated, that it is SERVFAIL as without
+// a negative trust anchor.
 func distrusted(t *testing.T, what string, m *dns.Msg) {
 	t.Helper()
 	errors := errorsOf(m)
-	if m.Rcode != dns.RcodeSuccess || len(m.Answer) == 0 || m.AuthenticatedData || len(errors) != 1 || errors[0].InfoCode != 33 ||
+	if m.Rcode != dns.RcodeSuccess || len(m.Answer) == 0 || m.AuthenticatedData || len(errors) != 1 ||
+		errors[0].InfoCode != 33 ||
 		!strings.HasSuffix(errors[0].ExtraText, ": told them") {
 		t.Errorf("%s: %v", what, m)
 	}
@@ -62,13 +63,14 @@ func distrusted(t *testing.T, what string, m *dns.Msg) {
 
 func validated(t *testing.T, what string, m *dns.Msg) {
 	t.Helper()
-	if errors := errorsOf(m); m.Rcode != dns.RcodeServerFailure || len(errors) == 0 || errors[0].InfoCode != dns.ExtendedErrorCodeSignatureExpired {
+	if errors := errorsOf(m); m.Rcode != dns.RcodeServerFailure || len(errors) == 0 ||
+		errors[0].InfoCode != dns.ExtendedErrorCodeSignatureExpired {
 		t.Errorf("%s: %v", what, m)
 	}
 }
 
-// TestNegativeTrustAnchor: a domain with expired signatures is answered while a negative trust anchor lasts, over reload and
-// restart, and is SERVFAIL again at once when it is removed (T-18, C-12).
+// TestNegativeTrustAnchor: a domain with expired signatures is answered while a negative trust anchor lasts, over
+// reload and restart, and is SERVFAIL again at once when it is removed (T-18, C-12).
 func TestNegativeTrustAnchor(t *testing.T) {
 	lab, dir := newLab(t), socketDir(t)
 	socket := filepath.Join(dir, "control.sock")
@@ -80,7 +82,8 @@ func TestNegativeTrustAnchor(t *testing.T) {
 	validated(t, "at first", tlsa())
 	lacks(t, "nta list", told(t, "nta", "list", "-socket", socket), "There is no negative trust anchor")
 	lacks(t, "nta add", told(t, "nta", "add", "-socket", socket, "expired.dane", "1h", "told them"),
-		"expired.dane. and all below are not validated until", "expired.dane. MX: Bogus: ", "_25._tcp.mx.expired.dane. TLSA: Bogus: ", "dropped before, once this validates")
+		"expired.dane. and all below are not validated until", "expired.dane. MX: Bogus: ",
+		"_25._tcp.mx.expired.dane. TLSA: Bogus: ", "dropped before, once this validates")
 	distrusted(t, "added", mx())
 	distrusted(t, "added", tlsa())
 	distrusted(t, "added, from the cache", mx())
@@ -100,12 +103,14 @@ func TestNegativeTrustAnchor(t *testing.T) {
 	}
 	p = start(t, nil, "-conf", file)
 	p.says(t, &p.err, "danelaw listens on")
-	lacks(t, "the log", p.out.String()+p.err.String(), "negative trust anchor for expired.dane. until", "told them: answers there are not validated")
+	lacks(t, "the log", p.out.String()+p.err.String(), "negative trust anchor for expired.dane. until",
+		"told them: answers there are not validated")
 	distrusted(t, "started again", mx())
 	if after := told(t, "nta", "list", "-socket", socket, "-json"); after != before {
 		t.Errorf("before the restart\n%s\nafter\n%s", before, after)
 	}
-	lacks(t, "nta remove", told(t, "nta", "remove", "-socket", socket, "Expired.Dane"), "expired.dane. and all below are validated again")
+	lacks(t, "nta remove", told(t, "nta", "remove", "-socket", socket, "Expired.Dane"),
+		"expired.dane. and all below are validated again")
 	validated(t, "removed", mx())
 	validated(t, "removed", tlsa())
 	code, _, stderr := here("nta", "remove", "-socket", socket, "expired.dane")
@@ -142,7 +147,8 @@ func TestNearerAnchor(t *testing.T) {
 		t.Errorf("below the nearer anchor: %v", m)
 	}
 	code, _, stderr := here("nta", "add", "-socket", socket, "good.dane")
-	if code != exitFailure || !strings.Contains(stderr, "good.dane. has a trust anchor of its own: remove that trust_anchor instead") {
+	if code != exitFailure ||
+		!strings.Contains(stderr, "good.dane. has a trust anchor of its own: remove that trust_anchor instead") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 }
@@ -165,26 +171,34 @@ func TestCacheCommands(t *testing.T) {
 	ask(t, port, "good.dane.", dns.TypeMX)
 	ask(t, port, "nothing.good.dane.", dns.TypeMX)
 	ask(t, port, "expired.dane.", dns.TypeMX)
-	lacks(t, "cache stats", told(t, "cache", "stats", "-socket", socket), "answers", "zones", "failures", "at most", "65536", "questions answered from it")
+	lacks(t, "cache stats", told(t, "cache", "stats", "-socket", socket), "answers", "zones", "failures", "at most",
+		"65536", "questions answered from it")
 	dump := told(t, "cache", "dump", "-socket", socket, "Good.dane")
-	lacks(t, "cache dump", dump, "2 entries", "; good.dane. MX: Secure, NOERROR, for", "; nothing.good.dane. (any type): Secure, NXDOMAIN", "IN\tMX\t", "RRSIG")
+	lacks(t, "cache dump", dump, "2 entries", "; good.dane. MX: Secure, NOERROR, for",
+		"; nothing.good.dane. (any type): Secure, NXDOMAIN", "IN\tMX\t", "RRSIG")
 	if strings.Contains(dump, "expired") {
 		t.Errorf("it has others too:\n%s", dump)
 	}
-	lacks(t, "cache dump", told(t, "cache", "dump", "-socket", socket, "expired.dane"), "; expired.dane. MX: Bogus, SERVFAIL", "expired 20")
-	lacks(t, "cache dump", told(t, "cache", "dump", "-socket", socket, "-limit", "1", "."), "more are not shown, see --limit")
-	lacks(t, "flush", told(t, "flush", "-socket", socket, "good.dane"), fmt.Sprintf("dns://.:%d: forgotten of good.dane. and all below: 2 answers", port))
+	lacks(t, "cache dump", told(t, "cache", "dump", "-socket", socket, "expired.dane"),
+		"; expired.dane. MX: Bogus, SERVFAIL", "expired 20")
+	lacks(t, "cache dump", told(t, "cache", "dump", "-socket", socket, "-limit", "1", "."),
+		"more are not shown, see --limit")
+	lacks(t, "flush", told(t, "flush", "-socket", socket, "good.dane"),
+		fmt.Sprintf("dns://.:%d: forgotten of good.dane. and all below: 2 answers", port))
 	lacks(t, "cache dump", told(t, "cache", "dump", "-socket", socket, "good.dane"), "has nothing of good.dane.")
-	for _, args := range [][]string{{"cache", "stats"}, {"cache", "dump", "."}, {"flush", "."}, {"nta", "list"}, {"nta", "add", "a.dane"}} {
+	for _, args := range [][]string{{"cache", "stats"}, {"cache", "dump", "."}, {"flush", "."}, {"nta", "list"},
+		{"nta", "add", "a.dane"}} {
 		out := told(t, append(args, "-socket", socket, "-json")...)
 		if !json.Valid([]byte(out)) {
 			t.Errorf("%v -json prints\n%s", args, out)
 		}
 	}
 	p.terminate(t)
-	for _, args := range [][]string{{"cache", "stats"}, {"cache", "dump", "."}, {"flush", "."}, {"nta", "list"}, {"nta", "add", "a.dane"}, {"nta", "remove", "a.dane"}} {
+	for _, args := range [][]string{{"cache", "stats"}, {"cache", "dump", "."}, {"flush", "."}, {"nta", "list"},
+		{"nta", "add", "a.dane"}, {"nta", "remove", "a.dane"}} {
 		code, out, stderr := here(append(args, "-socket", socket)...)
-		if code != exitFailure || out != "" || !strings.Contains(stderr, "no danelaw listens on "+socket) || !strings.Contains(stderr, "-socket") {
+		if code != exitFailure || out != "" || !strings.Contains(stderr, "no danelaw listens on "+socket) ||
+			!strings.Contains(stderr, "-socket") {
 			t.Errorf("%v without a daemon: exit code %d, %s%s", args, code, out, stderr)
 		}
 	}
@@ -208,9 +222,11 @@ func TestControlOfOthers(t *testing.T) {
 	go server.Serve(served)
 	defer server.Close()
 	for socket, want := range map[string]string{
-		stale: "no danelaw listens on", other: "is no danelaw: it says 404", filepath.Join(dir, "none"): "no danelaw listens on",
+		stale: "no danelaw listens on", other: "is no danelaw: it says 404",
+		filepath.Join(dir, "none"): "no danelaw listens on",
 	} {
-		if code, _, stderr := here("nta", "list", "-socket", socket); code != exitFailure || !strings.Contains(stderr, want) {
+		if code, _, stderr := here("nta", "list", "-socket", socket); code != exitFailure ||
+			!strings.Contains(stderr, want) {
 			t.Errorf("%s: exit code %d, %s", socket, code, stderr)
 		}
 	}
@@ -225,8 +241,10 @@ func TestPrintNTAs(t *testing.T) {
 	var out bytes.Buffer
 	begun := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	all := []danelaw.NTA{
-		{Zone: "a.example.", Begun: begun, Until: begun.Add(time.Hour), Reason: "told them", Tested: begun, Tests: []danelaw.Test{{Name: "a.example.", Type: "MX", Result: "Bogus: it is"}}},
-		{Zone: "b.example.", Begun: begun, Until: begun.Add(2 * time.Hour), Keep: true, Block: "dns://.:53", Over: "removed"},
+		{Zone: "a.example.", Begun: begun, Until: begun.Add(time.Hour), Reason: "told them", Tested: begun,
+			Tests: []danelaw.Test{{Name: "a.example.", Type: "MX", Result: "Bogus: it is"}}},
+		{Zone: "b.example.", Begun: begun, Until: begun.Add(2 * time.Hour), Keep: true, Block: "dns://.:53",
+			Over: "removed"},
 	}
 	if err := printNTAs(&out, all, begun); err != nil {
 		t.Fatal(err)

@@ -33,7 +33,8 @@ type level struct {
 
 // levels are those of CoreDNS, the gravest last. A line that says nothing is as the second.
 var levels = []level{
-	{"DEBUG", slog.LevelDebug, 7}, {"INFO", slog.LevelInfo, 6}, {"WARNING", slog.LevelWarn, 4}, {"ERROR", slog.LevelError, 3},
+	{"DEBUG", slog.LevelDebug, 7}, {"INFO", slog.LevelInfo, 6}, {"WARNING", slog.LevelWarn, 4},
+	{"ERROR", slog.LevelError, 3},
 	{"FATAL", slog.LevelError + 4, 2}, {"PANIC", slog.LevelError + 4, 2},
 }
 
@@ -44,9 +45,9 @@ const (
 	formJournal = "journal"
 )
 
-// output is the log of the daemon. Everything goes through it: what danelaw logs, CoreDNS, its plugins and caddy, all of which put the
-// level before their lines, and the plugin after it. Who logs does not wait until somebody reads: lines beyond a bound are lost, which is
-// told.
+// output is the log of the daemon. Everything goes through it: what danelaw logs, CoreDNS, its plugins and caddy, all
+// of which put the level before their lines, and the plugin after it. Who logs does not wait until somebody reads:
+// lines beyond a bound are lost, which is told.
 type output struct {
 	form    string
 	least   slog.Level
@@ -69,7 +70,8 @@ const (
 
 // newOutput returns a log that goes to a writer until it is closed.
 func newOutput(form string, to io.Writer) *output {
-	o := &output{form: form, least: slog.LevelDebug, lines: make(chan []byte, heldLines+1), written: make(chan struct{})}
+	o := &output{form: form, least: slog.LevelDebug, lines: make(chan []byte, heldLines+1),
+		written: make(chan struct{})}
 	go func() {
 		defer close(o.written)
 		for line := range o.lines {
@@ -94,8 +96,9 @@ func outputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "quiet", Usage: "log warnings and errors alone"},
 		&cli.BoolFlag{Name: "verbose", Usage: "log every question with its verdict too"},
-		&cli.StringFlag{Name: "log-format", Usage: "write the log as `FORM`: text, json (an object on each line), or journal (systemd's: priorities " +
-			"instead of times and levels), which is taken where stderr is the journal", Validator: checkForm},
+		&cli.StringFlag{Name: "log-format",
+			Usage: "write the log as `FORM`: text, json (an object on each line), or journal (systemd's: priorities " +
+				"instead of times and levels), which is taken where stderr is the journal", Validator: checkForm},
 	}
 }
 
@@ -150,7 +153,8 @@ var prefix = regexp.MustCompile(`^(?:\[([A-Z]+)\] )?(?:plugin/(\w+): )?`)
 // Write implements io.Writer for package log: a line, which has more than one if there is a stack in it.
 func (o *output) Write(line []byte) (int, error) {
 	if o.verbose {
-		clog.D.Set() // CoreDNS clears it with each server that it makes; a start or reload, done or failed, ends with a line
+		// CoreDNS clears it with each server that it makes; a start or reload, done or failed, ends with a line
+		clog.D.Set()
 	}
 	text := strings.TrimRight(string(line), "\n")
 	m := prefix.FindStringSubmatch(text)
@@ -183,7 +187,8 @@ func (o *output) put(line []byte) {
 	}
 	if o.lost > 0 {
 		o.unread.Add(1)
-		o.lines <- o.encode(time.Now(), levels[2], "", fmt.Sprintf("%d lines of the log were lost: nobody read them", o.lost))
+		o.lines <- o.encode(time.Now(), levels[2], "", fmt.Sprintf("%d lines of the log were lost: nobody read them",
+			o.lost))
 		o.lost = 0
 	}
 	o.unread.Add(1)
@@ -197,8 +202,8 @@ func (o *output) drain() {
 	}
 }
 
-// redundant reports whether a line has been told, or will be: a failed reload by whoever asked for it, not by caddy too, and a Corefile
-// with a fault once, not each time that the plugin reload looks at it.
+// redundant reports whether a line has been told, or will be: a failed reload by whoever asked for it, not by caddy
+// too, and a Corefile with a fault once, not each time that the plugin reload looks at it.
 func (o *output) redundant(plugin, text string) bool {
 	if plugin != "reload" {
 		return plugin == "" && strings.HasPrefix(text, "Restart failed: ")
@@ -236,12 +241,13 @@ func (o *output) encode(now time.Time, l level, plugin, text string) []byte {
 
 func encodeJSON(now time.Time, l level, plugin, text string) []byte {
 	var b bytes.Buffer
-	h := slog.NewJSONHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.LevelKey {
-			a.Value = slog.StringValue(l.name)
-		}
-		return a
-	}})
+	h := slog.NewJSONHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.LevelKey {
+				a.Value = slog.StringValue(l.name)
+			}
+			return a
+		}})
 	record := slog.NewRecord(now.UTC(), l.slog, text, 0)
 	if plugin != "" {
 		record.AddAttrs(slog.String("plugin", plugin))

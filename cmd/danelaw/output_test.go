@@ -20,8 +20,8 @@ import (
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
-// TestOutput: each form of the log has the level, the plugin and the text of a line; nothing that a text holds begins another line or drives
-// a terminal, and no line holds the user and password of a URL.
+// TestOutput: each form of the log has the level, the plugin and the text of a line; nothing that a text holds begins
+// another line or drives a terminal, and no line holds the user and password of a URL.
 func TestOutput(t *testing.T) {
 	const time = `\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `
 	for _, tt := range []struct {
@@ -32,7 +32,8 @@ func TestOutput(t *testing.T) {
 			map[string]string{"level": "INFO", "plugin": "danelaw", "msg": "ready"}},
 		{"[WARNING] plugin/danelaw: doubt", time + `\[WARNING\] plugin/danelaw: doubt\n`, `<4>plugin/danelaw: doubt\n`,
 			map[string]string{"level": "WARNING", "plugin": "danelaw", "msg": "doubt"}},
-		{"[ERROR] SIGHUP: no", time + `\[ERROR\] SIGHUP: no\n`, `<3>SIGHUP: no\n`, map[string]string{"level": "ERROR", "msg": "SIGHUP: no"}},
+		{"[ERROR] SIGHUP: no", time + `\[ERROR\] SIGHUP: no\n`, `<3>SIGHUP: no\n`,
+			map[string]string{"level": "ERROR", "msg": "SIGHUP: no"}},
 		{"[DEBUG] x", time + `\[DEBUG\] x\n`, `<7>x\n`, map[string]string{"level": "DEBUG", "msg": "x"}},
 		{"[FATAL] x", time + `\[FATAL\] x\n`, `<2>x\n`, map[string]string{"level": "FATAL", "msg": "x"}},
 		{"[PANIC] x", time + `\[PANIC\] x\n`, `<2>x\n`, map[string]string{"level": "PANIC", "msg": "x"}},
@@ -41,13 +42,16 @@ func TestOutput(t *testing.T) {
 			map[string]string{"level": "INFO", "msg": "[2001:db8::1]:53 is one"}},
 		{"[NOTE] plugin/x: y", time + `\[INFO\] plugin/x: \[NOTE\] y\n`, `<6>plugin/x: \[NOTE\] y\n`,
 			map[string]string{"level": "INFO", "plugin": "x", "msg": "[NOTE] y"}},
-		{"[ERROR] a\n\tb\n[INFO] c", time + `\[ERROR\] a\n        b\n    \[INFO\] c\n`, `<3>a\n<3>        b\n<3>    \[INFO\] c\n`,
+		{"[ERROR] a\n\tb\n[INFO] c", time + `\[ERROR\] a\n        b\n    \[INFO\] c\n`,
+			`<3>a\n<3>        b\n<3>    \[INFO\] c\n`,
 			map[string]string{"level": "ERROR", "msg": "a\n\tb\n[INFO] c"}},
 		{"[INFO] a\x1b[31m\rb\u202e", time + `\[INFO\] a\\u001b\[31m\\rb\\u202e\n`, `<6>a\\u001b\[31m\\rb\\u202e\n`,
 			map[string]string{"level": "INFO", "msg": "a\x1b[31m\rb\u202e"}},
-		{"[INFO] https://u:s3cr3t@192.0.2.1/x?", time + `\[INFO\] https://192.0.2.1/x\?\n`, `<6>https://192.0.2.1/x\?\n`,
+		{"[INFO] https://u:s3cr3t@192.0.2.1/x?", time + `\[INFO\] https://192.0.2.1/x\?\n`,
+			`<6>https://192.0.2.1/x\?\n`,
 			map[string]string{"level": "INFO", "msg": "https://192.0.2.1/x?"}},
-		{"[ERROR] plugin/reload: Corefile changed but reload failed: starting with listener file descriptors: 'https://9.9.9.9/s3cr3t'",
+		{"[ERROR] plugin/reload: Corefile changed but reload failed: starting with listener file descriptors: " +
+			"'https://9.9.9.9/s3cr3t'",
 			time + `\[ERROR\] plugin/reload: Corefile changed but reload failed: 'https://9.9.9.9/\.\.\.'\n`,
 			`<3>plugin/reload: .*https://9.9.9.9/\.\.\.'\n`, nil},
 		{"[ERROR] Restart failed: x", ``, ``, nil}, // whoever asked for it tells it
@@ -62,7 +66,8 @@ func TestOutput(t *testing.T) {
 		if tt.json == nil {
 			continue
 		}
-		if err := json.Unmarshal([]byte(got), &fields); err != nil || strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\r\u202e") {
+		if err := json.Unmarshal([]byte(got), &fields); err != nil || strings.Count(got, "\n") != 1 ||
+			strings.ContainsAny(got, "\x1b\r\u202e") {
 			t.Errorf("%q as JSON is %q, %v", tt.line, got, err)
 		}
 		if fields["time"] == "" {
@@ -85,10 +90,13 @@ func written(form string, lines ...string) string {
 	return b.String()
 }
 
-// TestOutputOnce: that a Corefile has a fault is told once, not each time that the plugin reload looks at it, and again after another.
+// TestOutputOnce: that a Corefile has a fault is told once, not each time that the plugin reload looks at it, and again
+// after another.
 func TestOutputOnce(t *testing.T) {
-	const a, b = "[WARNING] plugin/reload: Corefile parse failed: a", "[WARNING] plugin/reload: Corefile parse failed: b"
-	if got := written(formJournal, a, a, "[INFO] x", a, b, b, a); strings.Count(got, "failed: a") != 2 || strings.Count(got, "failed: b") != 1 {
+	const a, b = "[WARNING] plugin/reload: Corefile parse failed: a", "[WARNING] plugin/reload: " +
+		"Corefile parse failed: b"
+	if got := written(formJournal, a, a, "[INFO] x", a, b, b, a); strings.Count(got, "failed: a") != 2 ||
+		strings.Count(got, "failed: b") != 1 {
 		t.Errorf("%s", got)
 	}
 }
@@ -99,8 +107,9 @@ func TestLevels(t *testing.T) {
 	says(t, []string{"-log-format", "xml"}, exitUsage, "text, json and journal")
 	lab := newLab(t)
 	for flag, want := range map[string][]string{
-		"-quiet":   {"[WARNING] plugin/danelaw: expired.dane. MX from 127.0.0.1: SERVFAIL: ", ""},
-		"-verbose": {"[WARNING] plugin/danelaw: expired.dane. MX from 127.0.0.1: SERVFAIL: ", "[DEBUG] plugin/danelaw: good.dane. MX from 127.0.0.1: secure, NOERROR, AD=true, after "},
+		"-quiet": {"[WARNING] plugin/danelaw: expired.dane. MX from 127.0.0.1: SERVFAIL: ", ""},
+		"-verbose": {"[WARNING] plugin/danelaw: expired.dane. MX from 127.0.0.1: SERVFAIL: ",
+			"[DEBUG] plugin/danelaw: good.dane. MX from 127.0.0.1: secure, NOERROR, AD=true, after "},
 	} {
 		port := ports.Closed(t)
 		p := start(t, nil, flag, "-conf", write(t, "Corefile", corefile(port, lab.Addr(), anchors(t, lab))))
@@ -113,13 +122,15 @@ func TestLevels(t *testing.T) {
 		for _, text := range want {
 			p.says(t, &p.err, text)
 		}
-		if quiet := flag == "-quiet"; quiet == strings.Contains(p.err.String(), "[INFO]") || quiet == strings.Contains(p.err.String(), "[DEBUG]") {
+		if quiet := flag == "-quiet"; quiet == strings.Contains(p.err.String(), "[INFO]") ||
+			quiet == strings.Contains(p.err.String(), "[DEBUG]") {
 			t.Errorf("%s: %s", flag, &p.err)
 		}
 	}
 }
 
-// TestLogUnread: when nobody reads the log, questions are answered all the same; who reads again is told how much is lost.
+// TestLogUnread: when nobody reads the log, questions are answered all the same; who reads again is told how much is
+// lost.
 func TestLogUnread(t *testing.T) {
 	lab := newLab(t)
 	port := ports.Closed(t)
@@ -149,8 +160,8 @@ func TestLogUnread(t *testing.T) {
 	}
 }
 
-// TestJournal: where stderr is the stream to the journal that systemd names, lines have priorities, also that of an error that ends danelaw;
-// where it is another one they have none.
+// TestJournal: where stderr is the stream to the journal that systemd names, lines have priorities, also that of an
+// error that ends danelaw; where it is another one they have none.
 func TestJournal(t *testing.T) {
 	lab := newLab(t)
 	run := func(stream func(dev, inode uint64) string, corefile string) *child {
@@ -176,7 +187,8 @@ func TestJournal(t *testing.T) {
 	p.says(t, &p.err, "listens")
 	ask(t, port, "expired.dane.", dns.TypeMX)
 	p.says(t, &p.err, "SERVFAIL")
-	for _, want := range []string{fmt.Sprintf(`(?m)^<6>.*danelaw listens on 127\.0\.0\.1:%d$`, port), `(?m)^<4>plugin/danelaw: expired\.dane\. MX from 127\.0\.0\.1: SERVFAIL: `} {
+	for _, want := range []string{fmt.Sprintf(`(?m)^<6>.*danelaw listens on 127\.0\.0\.1:%d$`, port),
+		`(?m)^<4>plugin/danelaw: expired\.dane\. MX from 127\.0\.0\.1: SERVFAIL: `} {
 		if !regexp.MustCompile(want).MatchString(p.err.String()) {
 			t.Errorf("the journal lacks %s:\n%s", want, &p.err)
 		}
@@ -186,7 +198,8 @@ func TestJournal(t *testing.T) {
 	if code := p.end(t); code != exitFailure || !strings.HasPrefix(p.err.String(), "<3>") {
 		t.Errorf("exit code %d, %s", code, &p.err)
 	}
-	p = run(func(dev, inode uint64) string { return fmt.Sprintf("%d:%d", dev, inode+1) }, corefile(ports.Closed(t), lab.Addr(), anchors(t, lab)))
+	p = run(func(dev, inode uint64) string { return fmt.Sprintf("%d:%d", dev, inode+1) },
+		corefile(ports.Closed(t), lab.Addr(), anchors(t, lab)))
 	p.says(t, &p.err, "[INFO]")
 	if strings.Contains(p.err.String(), "<6>") {
 		t.Errorf("another stream has priorities:\n%s", &p.err)
@@ -197,7 +210,8 @@ func TestJournal(t *testing.T) {
 func TestLogJSON(t *testing.T) {
 	lab := newLab(t)
 	port := ports.Closed(t)
-	p := start(t, nil, "-log-format", "json", "-conf", write(t, "Corefile", corefile(port, lab.Addr(), anchors(t, lab))))
+	p := start(t, nil, "-log-format", "json", "-conf",
+		write(t, "Corefile", corefile(port, lab.Addr(), anchors(t, lab))))
 	p.says(t, &p.err, "listens")
 	ask(t, port, "expired.dane.", dns.TypeMX)
 	p.Process.Signal(syscall.SIGHUP)
@@ -208,7 +222,8 @@ func TestLogJSON(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["msg"] == "" || fields["level"] == "" {
 			t.Errorf("%s: %v", line, err)
 		}
-		if msg := fields["msg"]; strings.Contains(msg, "listens") && !regexp.MustCompile(`revision \S+ of \S+: danelaw listens on `).MatchString(msg) {
+		if msg := fields["msg"]; strings.Contains(msg, "listens") &&
+			!regexp.MustCompile(`revision \S+ of \S+: danelaw listens on `).MatchString(msg) {
 			t.Errorf("the line of the start is %q", msg)
 		}
 	}
@@ -218,7 +233,8 @@ func TestLogJSON(t *testing.T) {
 func TestFailedReload(t *testing.T) {
 	lab := newLab(t)
 	port, page := ports.Closed(t), fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
-	good := strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "danelaw {", "prometheus "+page+"\n danelaw {", 1)
+	good := strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "danelaw {", "prometheus "+page+"\n danelaw {",
+		1)
 	bad := strings.Replace(good, "danelaw {", "danelaw {\n upstraem x", 1)
 	metrics := func() string {
 		r, err := http.Get("http://" + page + "/metrics")
@@ -231,7 +247,8 @@ func TestFailedReload(t *testing.T) {
 	}
 	wantMetrics := func(failed, failures, successes int) {
 		t.Helper()
-		for name, want := range map[string]int{"reload_failed": failed, `reloads_total{result="failure"}`: failures, `reloads_total{result="success"}`: successes} {
+		for name, want := range map[string]int{"reload_failed": failed, `reloads_total{result="failure"}`: failures,
+			`reloads_total{result="success"}`: successes} {
 			if line := fmt.Sprintf("\ncoredns_danelaw_%s %d\n", name, want); !strings.Contains(metrics(), line) {
 				t.Errorf("the metrics lack %s", strings.TrimSpace(line))
 			}
@@ -268,7 +285,8 @@ func TestPromtool(t *testing.T) {
 	lab := newLab(t)
 	port, page := ports.Closed(t), fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
 	p := start(t, nil, "-conf", write(t, "Corefile",
-		strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "danelaw {", "prometheus "+page+"\n reload\n danelaw {", 1)))
+		strings.Replace(corefile(port, lab.Addr(), anchors(t, lab)), "danelaw {",
+			"prometheus "+page+"\n reload\n danelaw {", 1)))
 	p.says(t, &p.err, "listens")
 	for _, name := range []string{"good.dane.", "expired.dane.", "good.nsec3."} {
 		ask(t, port, name, dns.TypeMX)

@@ -17,7 +17,8 @@ import (
 //go:embed page.html
 var pageText string
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"printable": printable.Text}).Parse(pageText))
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"printable": printable.Text}).Parse(
+	pageText))
 
 // page is what the template makes a page of.
 type page struct {
@@ -68,7 +69,8 @@ func newPage(results []result) *page {
 
 // newChainPage is a page about one answer.
 func newChainPage(v *chainView) *page {
-	d := &pageDomain{Domain: v.Name + " " + v.Type, Headline: v.Status, Tone: toneNames[tones[v.Status]], Tree: v.draw(), Failing: tones[v.Status] == bad}
+	d := &pageDomain{Domain: v.Name + " " + v.Type, Headline: v.Status, Tone: toneNames[tones[v.Status]],
+		Tree: v.draw(), Failing: tones[v.Status] == bad}
 	for _, f := range v.Failures {
 		d.Told += fmt.Sprintf("%s (EDE %d) ", f.Text, f.EDE)
 	}
@@ -181,8 +183,8 @@ func closest(zones map[string]*box, name string) *box {
 	return nil
 }
 
-// boxes yields those of a host with the names where they belong: one, or for an alias that and its target. TLSA records are below
-// the name that they are for.
+// boxes yields those of a host with the names where they belong: one, or for an alias that and its target. TLSA records
+// are below the name that they are for.
 func (h *hostView) boxes() iter.Seq2[string, *box] {
 	b, end := newBox("mail host "+h.Name, h.status()), h.Name
 	addresses := b

@@ -21,16 +21,22 @@ const hostile = "</text><script>alert(1)</script>\x1b[31m\u202e\"'"
 
 // hostileView is a domain all of whose texts are hostile.
 func hostileView() *view {
-	l := lookupView{Name: hostile, Type: "MX", Status: "Bogus", Rcode: "SERVFAIL", Records: []string{hostile}, Failure: &failureView{Text: hostile},
-		Note: &failureView{Text: hostile}}
+	l := lookupView{Name: hostile, Type: "MX", Status: "Bogus", Rcode: "SERVFAIL", Records: []string{hostile},
+		Failure: &failureView{Text: hostile},
+		Note:    &failureView{Text: hostile}}
 	v := &view{domainView: domainView{
-		Domain: "a<b>.example.", Decision: "defer", Why: hostile, Culprit: l.Failure, Senders: []senderView{{"Postfix", "defer", hostile}}, MX: l,
-		MTASTS: policyView{lookupView: l, Published: true, Error: hostile}, TLSRPT: policyView{lookupView: l, RUA: []string{hostile}},
-		Zones: []*zoneView{{Name: ".", Status: "Secure", How: hostile}, {Name: "example.", Status: "Bogus", How: strings.Repeat(hostile, 30)}},
+		Domain: "a<b>.example.", Decision: "defer", Why: hostile, Culprit: l.Failure,
+		Senders: []senderView{{"Postfix", "defer", hostile}}, MX: l,
+		MTASTS: policyView{lookupView: l, Published: true, Error: hostile},
+		TLSRPT: policyView{lookupView: l, RUA: []string{hostile}},
+		Zones: []*zoneView{{Name: ".", Status: "Secure", How: hostile},
+			{Name: "example.", Status: "Bogus", How: strings.Repeat(hostile, 30)}},
 	}}
-	h := &hostView{Name: hostile, Decision: "defer", Why: hostile, Alias: &aliasView{hostile, "Secure"}, Addresses: []lookupView{l},
-		TLSA: []tlsaView{{lookupView: l, Parts: []tlsaRecordView{{3, 1, 1, hostile, false, hostile}}}},
-		SMTP: []smtpView{{Address: hostile, Result: "failed", Failure: &smtpFailure{Text: hostile}, Certificate: &certificateView{hostile, []string{hostile}, hostile, time.Now(), 1}}}}
+	h := &hostView{Name: hostile, Decision: "defer", Why: hostile, Alias: &aliasView{hostile, "Secure"},
+		Addresses: []lookupView{l},
+		TLSA:      []tlsaView{{lookupView: l, Parts: []tlsaRecordView{{3, 1, 1, hostile, false, hostile}}}},
+		SMTP: []smtpView{{Address: hostile, Result: "failed", Failure: &smtpFailure{Text: hostile},
+			Certificate: &certificateView{hostile, []string{hostile}, hostile, time.Now(), 1}}}}
 	v.add(h)
 	v.domain = mail.Domain{Name: v.Domain, Hosts: []mail.Host{{}}}
 	asked := &lookup{lookupView: l}
@@ -74,7 +80,8 @@ func TestColours(t *testing.T) {
 	if err := printView(&without, v, newPainter(false)); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(with.String(), "\x1b[32mSecure\x1b[0m") || !strings.Contains(with.String(), "\x1b[31mdefer\x1b[0m ") {
+	if !strings.Contains(with.String(), "\x1b[32mSecure\x1b[0m") ||
+		!strings.Contains(with.String(), "\x1b[31mdefer\x1b[0m ") {
 		t.Errorf("%q", &with)
 	}
 	if stripped := regexp.MustCompile(`\x1b\[\d+m`).ReplaceAllString(with.String(), ""); stripped != without.String() {
@@ -105,20 +112,22 @@ func TestTree(t *testing.T) {
 // TestPageCannotBeWritten: the error names the file.
 func TestPageCannotBeWritten(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "none", "page.html")
-	if code, _, stderr := here("check", "-lab", "-html", file, "good.dane"); code != exitFailure || !strings.Contains(stderr, file) {
+	if code, _, stderr := here("check", "-lab", "-html", file, "good.dane"); code != exitFailure ||
+		!strings.Contains(stderr, file) {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 }
 
-// TestPageInBrowser: Chromium shows the page of a good, an Insecure and a Bogus domain without an error, by itself, and fits it onto
-// paper.
+// TestPageInBrowser: Chromium shows the page of a good, an Insecure and a Bogus domain without an error, by itself, and
+// fits it onto paper.
 func TestPageInBrowser(t *testing.T) {
 	const chromium = "chromium"
 	needs.Tools(t, chromium)
 	browse := func(args ...string) (string, string) {
 		var stderr strings.Builder
-		c := exec.CommandContext(t.Context(), chromium, append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-			"--user-data-dir=" + t.TempDir(), "--enable-logging=stderr", "--v=0"}, args...)...)
+		c := exec.CommandContext(t.Context(), chromium,
+			append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+				"--user-data-dir=" + t.TempDir(), "--enable-logging=stderr", "--v=0"}, args...)...)
 		c.Stderr = &stderr
 		out, err := c.Output()
 		if err != nil {
@@ -129,8 +138,10 @@ func TestPageInBrowser(t *testing.T) {
 	for domain, want := range map[string][]string{
 		"good.dane":     {`<li class="good">`, "certificate at 192.0.2.25:25", "DANE, mail goes to none"},
 		"unsigned.dane": {`<li class="good">`, `<li class="plain">`, "since unsigned.dane. is unsigned"},
-		"expired.dane":  {`<li class="good">`, `<li class="bad">`, "✗ Bogus", `<p class="told fails">expired.dane.: the RRSIG over expired.dane. DNSKEY`},
-		"good.dane MX":  {`<li class="good">`, "10 mx1.good.dane.", "zone good.dane.", `<p class="headline good">Secure</p>`},
+		"expired.dane": {`<li class="good">`, `<li class="bad">`, "✗ Bogus",
+			`<p class="told fails">expired.dane.: the RRSIG over expired.dane. DNSKEY`},
+		"good.dane MX": {`<li class="good">`, "10 mx1.good.dane.", "zone good.dane.",
+			`<p class="headline good">Secure</p>`},
 	} {
 		file := filepath.Join(t.TempDir(), "page.html")
 		args, title := []string{"check", "-lab", "-html", file}, domain+". - danelaw check"
@@ -141,7 +152,8 @@ func TestPageInBrowser(t *testing.T) {
 		}
 		here(args...)
 		dom, log := browse("--dump-dom", "file://"+file)
-		for _, want := range append(want, "<title>"+title+"</title>", `<ul class="tree"`, "<b>the root</b>", "</footer>") {
+		for _, want := range append(want, "<title>"+title+"</title>", `<ul class="tree"`, "<b>the root</b>",
+			"</footer>") {
 			if !strings.Contains(dom, want) {
 				t.Errorf("%s lacks %q:\n%s", domain, want, dom)
 			}
@@ -150,8 +162,11 @@ func TestPageInBrowser(t *testing.T) {
 			t.Errorf("%s: the console says:\n%s", domain, log)
 		}
 		phone := filepath.Join(filepath.Dir(file), "phone.html")
-		os.WriteFile(phone, []byte(`<iframe src="page.html" width="390" height="800" onload="let d = contentDocument.documentElement; document.title = d.scrollWidth - d.clientWidth"></iframe>`), 0o600)
-		if dom, _ := browse("--allow-file-access-from-files", "--dump-dom", "file://"+phone); !strings.Contains(dom, "<title>0</title>") {
+		os.WriteFile(phone,
+			[]byte(`<iframe src="page.html" width="390" height="800" onload="let d = contentDocument.documentElement;`+
+				` document.title = d.scrollWidth - d.clientWidth"></iframe>`), 0o600)
+		if dom, _ := browse("--allow-file-access-from-files", "--dump-dom", "file://"+phone); !strings.Contains(dom,
+			"<title>0</title>") {
 			t.Errorf("%s: the page is wider than a phone:\n%.300s", domain, dom)
 		}
 		pdf := file + ".pdf"
@@ -171,8 +186,10 @@ func TestSummary(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"<p>2 domains: 1 dane, 1 defer; 1 not as wanted</p>", `<a href="#d-good.dane.">good.dane.</a></td><td class="good">dane</td><td>DANE, mail goes`,
-		`<a href="#d-expired.dane.">expired.dane.</a></td><td class="bad">defer</td><td>expired.dane.: the RRSIG`, `<section id="d-expired.dane.">`,
+		"<p>2 domains: 1 dane, 1 defer; 1 not as wanted</p>",
+		`<a href="#d-good.dane.">good.dane.</a></td><td class="good">dane</td><td>DANE, mail goes`,
+		`<a href="#d-expired.dane.">expired.dane.</a></td><td class="bad">defer</td><td>expired.dane.: the RRSIG`,
+		`<section id="d-expired.dane.">`,
 		`<a href="#top">All domains</a>`, "prefers-color-scheme: dark",
 	} {
 		if !strings.Contains(string(text), want) {

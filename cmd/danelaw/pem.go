@@ -35,7 +35,8 @@ func (id *identity) String() string {
 	return fmt.Sprintf("the %s certificate of %s", kindOfKey(id.chain[0]), id.from)
 }
 
-// readIdentity reads a file of PEM: a certificate, perhaps with those above it and its private key as MTAs have them, or a key alone.
+// readIdentity reads a file of PEM: a certificate, perhaps with those above it and its private key as MTAs have them,
+// or a key alone.
 func readIdentity(ctx context.Context, file string) (*identity, error) {
 	content, err := readPEM(ctx, file)
 	if err != nil {
@@ -57,7 +58,8 @@ func readIdentity(ctx context.Context, file string) (*identity, error) {
 	}
 	switch begun := len(beginning.FindAll(text, -1)); {
 	case found < begun: // what is passed over may be the host's own, or what tells which is
-		return nil, fmt.Errorf("%s: of %s in PEM %d can be read: the others are damaged, or their lines are; make the file anew", file,
+		return nil, fmt.Errorf("%s: of %s in PEM %d can be read: the others are damaged, or their lines "+
+			"are; make the file anew", file,
 			counted(begun, "block"), found)
 	case found == 0:
 		return nil, fmt.Errorf("%s: %w", file, notPEM(content))
@@ -126,14 +128,16 @@ func (id *identity) settle(keys [][]byte) error {
 	}
 	for _, key := range keys {
 		if !bytes.Equal(key, id.spki) {
-			return fmt.Errorf("%s: its keys and its first certificate do not belong together: one file for each certificate, its own first", id.from)
+			return fmt.Errorf("%s: its keys and its first certificate do not belong together: one file for each "+
+				"certificate, its own first", id.from)
 		}
 	}
 	return nil
 }
 
-// sort puts the host's own certificate first if an authority's stands there: the one that the key in the file belongs to, else the one
-// that has issued none of the others. What stands behind keeps its order, but for a chain from the top down, which is turned round.
+// sort puts the host's own certificate first if an authority's stands there: the one that the key in the file belongs
+// to, else the one that has issued none of the others. What stands behind keeps its order, but for a chain from the top
+// down, which is turned round.
 func (id *identity) sort(keys [][]byte) error {
 	var own []int
 	for i, c := range id.chain {
@@ -149,7 +153,8 @@ func (id *identity) sort(keys [][]byte) error {
 		return id.alone(own)
 	}
 	if len(own) > 1 {
-		return fmt.Errorf("%s: its first certificate is an authority's, and %d others could be the host's: put the host's own first", id.from, len(own))
+		return fmt.Errorf("%s: its first certificate is an authority's, and %d others could be the host's: put "+
+			"the host's own first", id.from, len(own))
 	}
 	id.turned = true
 	if at := own[0]; at == len(id.chain)-1 {
@@ -162,7 +167,8 @@ func (id *identity) sort(keys [][]byte) error {
 
 // issuedBy goes by the names: a certificate with its own name for issuer is issued by no other.
 func issuedBy(c, authority *x509.Certificate) bool {
-	return !c.Equal(authority) && bytes.Equal(c.RawIssuer, authority.RawSubject) && !bytes.Equal(c.RawIssuer, c.RawSubject)
+	return !c.Equal(authority) && bytes.Equal(c.RawIssuer, authority.RawSubject) &&
+		!bytes.Equal(c.RawIssuer, c.RawSubject)
 }
 
 // alone returns an error if other certificates could be a host's own as well as the first: they would be passed over.
@@ -174,7 +180,8 @@ func (id *identity) alone(own []int) error {
 		}
 	}
 	if n > 1 && !id.chain[0].IsCA {
-		return fmt.Errorf("%s: %d of its certificates could be the host's own: one file for each, with those above it", id.from, n)
+		return fmt.Errorf("%s: %d of its certificates could be the host's own: one file for each, with those above it",
+			id.from, n)
 	}
 	return nil
 }
@@ -192,8 +199,10 @@ func notPEM(content []byte) error {
 		return errors.New("it is a certificate in DER: make PEM of it with `openssl x509 -inform der -in FILE`")
 	}
 	if _, err := asn1.Unmarshal(content, &sequence); err == nil && sequence.Tag == asn1.TagSequence {
-		return errors.New("it is binary: make PEM of it, of a key with `openssl pkey -in FILE -pubout`, of PKCS#7 with `openssl pkcs7 -inform der " +
+		return errors.New("it is binary: make PEM of it, of a key with `openssl pkey -in FILE -pubout`, of PKCS#7 " +
+			"with `openssl pkcs7 -inform der " +
 			"-in FILE -print_certs`, of PKCS#12 with `openssl pkcs12 -in FILE -nokeys`")
 	}
-	return errors.New("there is no certificate and no key in PEM in it: it has to have a line such as -----BEGIN CERTIFICATE-----")
+	return errors.New("there is no certificate and no key in PEM in it: it has to have a line such as " +
+		"-----BEGIN CERTIFICATE-----")
 }

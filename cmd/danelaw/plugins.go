@@ -25,10 +25,11 @@ import (
 	_ "github.com/danelaw-dns/danelaw/plugin/danelaw"
 )
 
-// directives are the plugins in the order in which they see a query: CoreDNS's own, with danelaw before forward. There is
-// no cache: danelaw has its own, and CoreDNS's would lose errors and AD.
+// directives are the plugins in the order in which they see a query: CoreDNS's own, with danelaw before forward. There
+// is no cache: danelaw has its own, and CoreDNS's would lose errors and AD.
 var directives = []string{
-	"reload", "bind", "debug", "ready", "health", "pprof", "prometheus", "errors", "log", "dnstap", "any", "rewrite", "acl",
+	"reload", "bind", "debug", "ready", "health", "pprof", "prometheus", "errors", "log", "dnstap", "any", "rewrite",
+	"acl",
 	"tls", "hosts", "loop", "danelaw", "forward", "view",
 }
 

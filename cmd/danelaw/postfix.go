@@ -38,22 +38,28 @@ type postfixRoute struct {
 }
 
 // postfixNames are the settings that are read.
-var postfixNames = []string{"mail_version", "compatibility_level", "queue_directory", "multi_instance_directories", "multi_instance_enable",
-	"smtp_dns_support_level", "smtp_host_lookup", "smtp_tls_security_level", "smtp_tls_policy_maps", "smtp_tls_per_site", "smtp_fallback_relay",
+var postfixNames = []string{"mail_version", "compatibility_level", "queue_directory", "multi_instance_directories",
+	"multi_instance_enable",
+	"smtp_dns_support_level", "smtp_host_lookup", "smtp_tls_security_level", "smtp_tls_policy_maps",
+	"smtp_tls_per_site", "smtp_fallback_relay",
 	"smtp_tls_dane_insecure_mx_policy", "ignore_mx_lookup_error", "smtp_dns_resolver_options", "tls_dane_digests",
-	"smtp_discard_ehlo_keywords", "smtp_never_send_ehlo", "smtp_dns_reply_filter", "smtp_tls_connection_reuse", "default_transport", "relayhost",
+	"smtp_discard_ehlo_keywords", "smtp_never_send_ehlo", "smtp_dns_reply_filter", "smtp_tls_connection_reuse",
+	"default_transport", "relayhost",
 	"relay_domains", "relay_transport", "transport_maps",
-	"sender_dependent_relayhost_maps", "sender_dependent_default_transport_maps", "content_filter", "mydestination", "local_transport",
+	"sender_dependent_relayhost_maps", "sender_dependent_default_transport_maps", "content_filter", "mydestination",
+	"local_transport",
 	"virtual_mailbox_domains", "virtual_transport"}
 
 // openPostfix reads main.cf and master.cf.
 func (m *machine) openPostfix(ctx context.Context, dir string) (*postfix, error) {
-	p := &postfix{machine: m, dir: dir, settings: map[string]string{}, master: map[string]postfixService{}, answers: map[string]map[string]string{}}
+	p := &postfix{machine: m, dir: dir, settings: map[string]string{}, master: map[string]postfixService{},
+		answers: map[string]map[string]string{}}
 	for _, part := range []struct {
 		args []string
 		read func(line string)
 	}{
-		{append([]string{"-x"}, postfixNames...), p.readSetting}, {[]string{"-M"}, p.readService}, {[]string{"-Px"}, p.readOverride},
+		{append([]string{"-x"}, postfixNames...), p.readSetting}, {[]string{"-M"}, p.readService},
+		{[]string{"-Px"}, p.readOverride},
 		{[]string{"smtp_tls_dane_insecure_mx_policy"}, p.readSetting}, // its default depends on what -x does not see
 	} {
 		if dir != "" {
@@ -76,7 +82,8 @@ func (p *postfix) readSetting(line string) {
 	p.settings[strings.TrimSpace(name)] = strings.TrimSpace(value)
 }
 
-// readService reads a line of postconf -M: name, type, private, unprivileged, chroot, wakeup, maxproc, command and arguments.
+// readService reads a line of postconf -M: name, type, private, unprivileged, chroot, wakeup, maxproc, command and
+// arguments.
 func (p *postfix) readService(line string) {
 	f := strings.Fields(line)
 	if len(f) < 8 || f[1] == "inet" {
@@ -90,7 +97,8 @@ func (p *postfix) readService(line string) {
 // readOverride reads a line of postconf -P, such as smtp/unix/NAME = VALUE.
 func (p *postfix) readOverride(line string) {
 	name, value, _ := strings.Cut(line, "=")
-	if parts := strings.SplitN(strings.TrimSpace(name), "/", 3); len(parts) == 3 && parts[1] != "inet" && p.master[parts[0]].command != "" {
+	if parts := strings.SplitN(strings.TrimSpace(name), "/", 3); len(parts) == 3 && parts[1] != "inet" &&
+		p.master[parts[0]].command != "" {
 		p.master[parts[0]].settings[parts[2]] = strings.TrimSpace(value)
 	}
 }
@@ -154,7 +162,8 @@ func (p *postfix) routing(ctx context.Context, setting string) (all []tableEntry
 	for _, table := range postfixWords(p.of("rewrite", setting)) {
 		entries, err := p.entries(ctx, table)
 		if err != nil {
-			p.unlisted = append(p.unlisted, p.unreadable(setting, table, "whether mail goes another way by it is not seen"))
+			p.unlisted = append(p.unlisted,
+				p.unreadable(setting, table, "whether mail goes another way by it is not seen"))
 		}
 		for _, e := range entries {
 			if !strings.EqualFold(e.value, "DUNNO") {
@@ -165,10 +174,14 @@ func (p *postfix) routing(ctx context.Context, setting string) (all []tableEntry
 	return all
 }
 
-// here reports whether a route leads to a program of this host alone, such as a filter: there is nothing to protect on the way.
+// here reports whether a route leads to a program of this host alone, such as a filter: there is nothing to protect on
+// the way.
 func (r postfixRoute) here() bool {
 	hops := postfixWords(strings.TrimPrefix(r.nexthop, "inet:"))
-	return len(hops) > 0 && !slices.ContainsFunc(hops, func(to string) bool { return !strings.HasPrefix(to, "unix:") && !nexthopOf(to).local() })
+	return len(hops) > 0 && !slices.ContainsFunc(hops, func(to string) bool {
+		return !strings.HasPrefix(to, "unix:") &&
+			!nexthopOf(to).local()
+	})
 }
 
 // senders are the services that mail leaves by, that of all mail first.
@@ -243,7 +256,8 @@ func (p *postfix) patterns(name string) (all []tableEntry, err error) {
 	return all, nil
 }
 
-// logicalLines reads a file of Postfix: a line that begins with white space continues the one before, # begins a comment (postconf(5)).
+// logicalLines reads a file of Postfix: a line that begins with white space continues the one before, # begins a
+// comment (postconf(5)).
 func (m *machine) logicalLines(name string) (lines []string, err error) {
 	text, err := m.read(name)
 	if err != nil {

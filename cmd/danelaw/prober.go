@@ -14,16 +14,18 @@ import (
 // probeFlags are those of commands that connect to mail hosts.
 func probeFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "helo", Usage: "introduce yourself to mail hosts as `NAME` (default: the name of this host)", Validator: func(text string) error {
+		&cli.StringFlag{Name: "helo", Usage: "introduce yourself to mail hosts as `NAME` (default: " +
+			"the name of this host)", Validator: func(text string) error {
 			_, err := heloName(text)
 			return err
 		}},
-		&cli.DurationFlag{Name: "wait", Value: probe.Timeout, Usage: "wait so `LONG` for a mail host; senders wait 5m", Validator: func(d time.Duration) error {
-			if d < time.Second || d > time.Hour {
-				return fmt.Errorf("give 1s to 1h, such as 5m")
-			}
-			return nil
-		}},
+		&cli.DurationFlag{Name: "wait", Value: probe.Timeout, Usage: "wait so `LONG` for a mail host; senders wait 5m",
+			Validator: func(d time.Duration) error {
+				if d < time.Second || d > time.Hour {
+					return fmt.Errorf("give 1s to 1h, such as 5m")
+				}
+				return nil
+			}},
 	}, more...)
 }
 
@@ -37,7 +39,8 @@ func newProber(c *cli.Command, src *source) *probe.Prober {
 	return &probe.Prober{Dial: src.dial, Helo: helo, Timeout: c.Duration("wait"), Implicit: c.Bool("implicit-tls")}
 }
 
-// heloName reads what may stand behind EHLO: a name, or an address in brackets (RFC 5321 section 4.1.3); "" for the default.
+// heloName reads what may stand behind EHLO: a name, or an address in brackets (RFC 5321 section 4.1.3); "" for the
+// default.
 func heloName(text string) (string, error) {
 	if address, ok := strings.CutPrefix(text, "["); ok {
 		address, closed := strings.CutSuffix(address, "]")

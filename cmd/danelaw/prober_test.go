@@ -34,7 +34,8 @@ func picky(t *testing.T, replies func(helo string) string) (port string) {
 	return port
 }
 
-// TestProberFlags: the name of EHLO and the patience are those of the command line, and what only danelaw meets is told as not known.
+// TestProberFlags: the name of EHLO and the patience are those of the command line, and what only danelaw meets is told
+// as not known.
 func TestProberFlags(t *testing.T) {
 	lab, err := zones.Start(zones.Options{Edit: func(z *zones.Zone) {
 		if z.Name == "good.dane." {
@@ -61,7 +62,8 @@ func TestProberFlags(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"-helo", "[192.0.2.1]"}, 1, "unknown  the host refuses EHLO [192.0.2.1] (504 5.5.2 I want another name than [192.0.2.1]), and may take another name"},
+		{[]string{"-helo", "[192.0.2.1]"}, 1, "unknown  the host refuses EHLO [192.0.2.1] (504 5.5.2 I want another " +
+			"name than [192.0.2.1]), and may take another name"},
 		{[]string{"-helo", "mx.bücher.example."}, 1, "failed  the host does not offer STARTTLS"},
 		{[]string{"-helo", "slow.example"}, 1, "unknown  an answer is slower than 2s; senders wait 5 minutes"},
 		{[]string{"-helo", "mx.example\r\nQUIT"}, 2, "--helo"},
@@ -71,7 +73,8 @@ func TestProberFlags(t *testing.T) {
 	} {
 		code, out, stderr := here(append(append(check, test.args...), "here.good.dane")...)
 		text := strings.Join(strings.Fields(out+stderr), " ")
-		if want := strings.Join(strings.Fields(test.want), " "); code != test.code || !strings.Contains(text, want) || strings.Contains(out, "defers") {
+		if want := strings.Join(strings.Fields(test.want), " "); code != test.code || !strings.Contains(text, want) ||
+			strings.Contains(out, "defers") {
 			t.Errorf("%q: exit code %d, want %d and %q\n%s%s", test.args, code, test.code, test.want, out, stderr)
 		}
 	}

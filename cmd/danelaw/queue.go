@@ -30,10 +30,11 @@ type (
 	}
 	// waitingJSON is the mail that an MTA holds for one destination.
 	waitingJSON struct {
-		Destination string    `json:"destination"` // where the MTA delivers to: a domain or host with a dot at its end, an address, or a transport
-		Kind        string    `json:"kind"`        // domain, host, address, local
-		Domains     []string  `json:"domains"`     // of the recipients
-		MTA         string    `json:"mta"`         // Postfix or Exim, and the directory of an instance
+		// where the MTA delivers to: a domain or host with a dot at its end, an address, or a transport
+		Destination string    `json:"destination"`
+		Kind        string    `json:"kind"`    // domain, host, address, local
+		Domains     []string  `json:"domains"` // of the recipients
+		MTA         string    `json:"mta"`     // Postfix or Exim, and the directory of an instance
 		Messages    int       `json:"messages"`
 		Recipients  int       `json:"recipients"`
 		Since       time.Time `json:"since"`
@@ -129,7 +130,8 @@ func readQueues(ctx context.Context, m *machine, only string) (*queue, error) {
 
 // fail notes that a queue cannot be read.
 func (q *queue) fail(mta string, err error, who string) {
-	q.errors = append(q.errors, queueFail{mta, fmt.Sprintf("its queue cannot be read: %s; run this as %s", shownReason(err.Error()), who)})
+	q.errors = append(q.errors,
+		queueFail{mta, fmt.Sprintf("its queue cannot be read: %s; run this as %s", shownReason(err.Error()), who)})
 }
 
 // readPostfix reads the queue of an instance, and of those that it names.
@@ -200,7 +202,8 @@ func (e *exim) readLogs(ctx context.Context, all []deferred) {
 	for i := range all {
 		d := &all[i]
 		domain := domainOf(d.recipient)
-		if known := like[domain]; read[domain] >= mostAsked || known.reason != "" && !notTried.MatchString(known.reason) {
+		if known := like[domain]; read[domain] >= mostAsked || known.reason != "" &&
+			!notTried.MatchString(known.reason) {
 			d.reason, d.router, d.host = known.reason, known.router, known.host
 			if domainOf(known.recipient) != domain { // it became another address
 				d.recipient = known.recipient
@@ -326,9 +329,11 @@ func printQueue(to io.Writer, q *queue) error {
 	messages := 0
 	for _, w := range q.waiting {
 		messages += w.Messages
-		fmt.Fprintf(&b, "%s  %s  %s by %s since %s\n", w.title(), paint.paint(faultTones[w.Fault], faultWords[w.Fault]), counted(w.Messages, "message"),
+		fmt.Fprintf(&b, "%s  %s  %s by %s since %s\n", w.title(), paint.paint(faultTones[w.Fault], faultWords[w.Fault]),
+			counted(w.Messages, "message"),
 			w.MTA, w.Since.Format("2006-01-02 15:04 UTC"))
-		for _, line := range []string{cmp.Or(w.Reason, "no reason is told") + " (" + string(w.sender) + ")", w.Sentence, "→ " + w.Remedy} {
+		for _, line := range []string{cmp.Or(w.Reason, "no reason is told") + " (" + string(w.sender) + ")", w.Sentence,
+			"→ " + w.Remedy} {
 			fmt.Fprintln(&b, wrapped(line, 4, width))
 		}
 		for _, command := range w.Commands {

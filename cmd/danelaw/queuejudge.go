@@ -22,7 +22,8 @@ const (
 
 // How that is said to people.
 var (
-	faultWords = map[string]string{faultTheirs: "their fault", faultOurs: "our fault", faultMended: "mended", faultOther: "not DNS or TLS"}
+	faultWords = map[string]string{faultTheirs: "their fault", faultOurs: "our fault", faultMended: "mended",
+		faultOther: "not DNS or TLS"}
 	faultTones = map[string]tone{faultTheirs: bad, faultOurs: bad, faultMended: good, faultOther: plain}
 )
 
@@ -36,7 +37,8 @@ func (w *waiting) judge(found result, connected bool) {
 	log := "look into the log of " + w.MTA
 	switch cause := causeOf(w.Reason); {
 	case w.Kind == toLocal:
-		w.told(faultOther, "it goes by a transport that is not SMTP, or to what is no domain name, or where it goes is not seen", log)
+		w.told(faultOther, "it goes by a transport that is not SMTP, or to what is no domain name, or where "+
+			"it goes is not seen", log)
 	case w.Kind == toAddress:
 		w.told(faultOther, "it goes to an address: neither MX nor TLSA records decide", log+", and at "+w.Destination)
 	case found.view == nil:
@@ -44,7 +46,8 @@ func (w *waiting) judge(found result, connected bool) {
 	case found.view.unknowable:
 		w.told(faultOther, found.view.Why, log)
 	case found.view.Blind:
-		w.told(faultOurs, "nothing is known of the domain: "+found.view.Why, "see what is wrong with the upstreams", "danelaw doctor")
+		w.told(faultOurs, "nothing is known of the domain: "+found.view.Why, "see what is wrong with the upstreams",
+			"danelaw doctor")
 	default:
 		w.judgeView(found.view, cause, connected)
 	}
@@ -65,32 +68,39 @@ func (w *waiting) judgeView(v *view, cause cause, connected bool) {
 	case !decision.Action.Delivers():
 		w.trust(v.brokenZone(), sentence, "")
 	case cause == causeDNS || cause == causeTLSA:
-		w.told(faultMended, "danelaw finds nothing that is wrong now", "try it again; if it stays deferred, the MTA asks another resolver", w.again(), "danelaw doctor")
+		w.told(faultMended, "danelaw finds nothing that is wrong now",
+			"try it again; if it stays deferred, the MTA asks another resolver", w.again(), "danelaw doctor")
 	case cause == causeTLS && tlsa && connected:
 		w.told(faultMended, "its hosts keep to their TLSA records now", "try it again", w.again())
 	case cause == causeTLS && tlsa:
 		w.trust(v.tlsaZone(), "it has TLSA records, and its host does not keep to them", "--keep ", compare)
 	case cause == causeTLS && demanded.MatchString(w.Reason):
-		w.told(faultOurs, cmp.Or(v.told(), "there are no TLSA records")+": it is this host that demands TLS", "see smtp_tls_policy_maps or hosts_require_tls", "danelaw doctor")
+		w.told(faultOurs, cmp.Or(v.told(), "there are no TLSA records")+": it is this host that demands TLS",
+			"see smtp_tls_policy_maps or hosts_require_tls", "danelaw doctor")
 	case cause == causeTLS:
-		w.told(faultOther, cmp.Or(v.told(), "there are no TLSA records")+": TLS itself fails between this host and theirs", "see on which side", compare, "danelaw doctor")
+		w.told(faultOther, cmp.Or(v.told(), "there are no TLSA records")+
+			": TLS itself fails between this host and theirs", "see on which side", compare, "danelaw doctor")
 	case cause == causeNetwork:
-		w.told(faultOther, "DNS and TLSA records are in order: its host cannot be reached", "wait, or see whether port 25 is open", compare)
+		w.told(faultOther, "DNS and TLSA records are in order: its host cannot be reached",
+			"wait, or see whether port 25 is open", compare)
 	case cause == causeSaid:
-		w.told(faultOther, "DNS and TLSA records are in order: its host says so", "do what it says, or ask its postmaster")
+		w.told(faultOther, "DNS and TLSA records are in order: its host says so",
+			"do what it says, or ask its postmaster")
 	default:
 		w.told(faultOther, "DNS and TLSA records are in order", "look into the log of "+w.MTA)
 	}
 }
 
-// trust is for a fault of theirs: their postmaster mends it, or a negative trust anchor if there is a zone to leave unvalidated. One
-// for wrong TLSA records is kept, as the zone's signatures are right all the time.
+// trust is for a fault of theirs: their postmaster mends it, or a negative trust anchor if there is a zone to leave
+// unvalidated. One for wrong TLSA records is kept, as the zone's signatures are right all the time.
 func (w *waiting) trust(zone, sentence, keep string, commands ...string) {
 	if zone == "" {
-		w.told(faultTheirs, sentence, "tell their postmaster; nothing here mends it, the mail waits until they do", commands...)
+		w.told(faultTheirs, sentence, "tell their postmaster; nothing here mends it, the mail waits until they do",
+			commands...)
 		return
 	}
-	w.told(faultTheirs, sentence, "tell their postmaster; if it is a mistake and no attack, and cannot wait, do without DANE for a while",
+	w.told(faultTheirs, sentence, "tell their postmaster; if it is a mistake and no attack, and cannot wait, do "+
+		"without DANE for a while",
 		append(commands, fmt.Sprintf("danelaw nta add %s%s 24h", keep, argument(zone)))...)
 }
 
@@ -120,7 +130,8 @@ func argument(name string) string {
 	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }
 
-// brokenZone is the zone whose signatures or keys are wrong; "" if it is another fault, such as servers that do not answer.
+// brokenZone is the zone whose signatures or keys are wrong; "" if it is another fault, such as servers that do not
+// answer.
 func (v *view) brokenZone() string {
 	if v.Culprit == nil {
 		return ""

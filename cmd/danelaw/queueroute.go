@@ -13,10 +13,12 @@ func (p *postfix) destinationOf(ctx context.Context, d deferred) (kind, to strin
 	transport := p.of("rewrite", setting)
 	nexthop := domain
 	if relays {
-		if other := p.lookup(ctx, "sender_dependent_default_transport_maps", senderKeys(d.sender)); other != "" && setting == "default_transport" {
+		if other := p.lookup(ctx, "sender_dependent_default_transport_maps", senderKeys(d.sender)); other != "" &&
+			setting == "default_transport" {
 			transport = other
 		}
-		nexthop = cmp.Or(p.lookup(ctx, "sender_dependent_relayhost_maps", senderKeys(d.sender)), p.of("rewrite", "relayhost"), domain)
+		nexthop = cmp.Or(p.lookup(ctx, "sender_dependent_relayhost_maps", senderKeys(d.sender)),
+			p.of("rewrite", "relayhost"), domain)
 	}
 	service, own, _ := strings.Cut(transport, ":")
 	nexthop = cmp.Or(own, nexthop)
@@ -54,7 +56,8 @@ func (p *postfix) listed(ctx context.Context, setting, domain string) bool {
 	return false
 }
 
-// lookup returns what the tables of a setting have for the first key that is there; "" if there is none, or it is DUNNO.
+// lookup returns what the tables of a setting have for the first key that is there; "" if there is none, or it is
+// DUNNO.
 func (p *postfix) lookup(ctx context.Context, setting string, keys []string) string {
 	tables := postfixWords(p.of("rewrite", setting))
 	for _, key := range keys {

@@ -64,7 +64,8 @@ func TestLabReceivers(t *testing.T) {
 			t.Errorf("%s has %d usable records, want %d", test.host, len(usable), test.usable)
 		}
 		r := p.Probe(t.Context(), probe.Target{
-			Address: netip.AddrPortFrom(netip.MustParseAddr(test.address), 25), Base: test.host, Usable: usable, Key: test.key,
+			Address: netip.AddrPortFrom(netip.MustParseAddr(test.address), 25), Base: test.host, Usable: usable,
+			Key: test.key,
 		})
 		switch {
 		case test.kind == "" && (r.Failure != nil || test.usable > 0 && r.Record == nil):

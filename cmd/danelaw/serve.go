@@ -29,16 +29,20 @@ func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
 		Usage: "answer the mail server of this host (the default)",
-		Description: "Without --conf danelaw listens on 127.0.0.1 and, where there is IPv6, ::1, and asks the nameservers of\n" +
-			"/etc/resolv.conf, also when they change. SIGTERM and Ctrl-C end it once the questions in flight are answered; SIGHUP and SIGUSR1\n" +
-			"read the Corefile anew and keep the cache.",
+		Description: "Without --conf danelaw listens on 127.0.0.1 and, where there is IPv6, ::1, and asks the " +
+			"nameservers of /etc/resolv.conf, also when they change. SIGTERM and Ctrl-C end it once the questions in " +
+			"flight are answered; SIGHUP and SIGUSR1 read the Corefile anew and keep the cache.",
 		Flags: append([]cli.Flag{
 			confFlag(),
 			upstreamFlag(),
-			&cli.IntFlag{Name: "port", Value: 53, Usage: "listen on port `N` where the Corefile names none", Validator: checkPort},
-			&cli.BoolFlag{Name: "validate", Usage: "check the configuration, without listening or asking anything, and exit"},
-			&cli.BoolFlag{Name: "print-default-config", Usage: "print the Corefile that is used without --conf, and exit"},
-			&cli.StringFlag{Name: "user", Usage: "started by root: run as `NAME`, who keeps the right to bind port 53 and no other (Linux)"},
+			&cli.IntFlag{Name: "port", Value: 53, Usage: "listen on port `N` where the Corefile names none",
+				Validator: checkPort},
+			&cli.BoolFlag{Name: "validate",
+				Usage: "check the configuration, without listening or asking anything, and exit"},
+			&cli.BoolFlag{Name: "print-default-config",
+				Usage: "print the Corefile that is used without --conf, and exit"},
+			&cli.StringFlag{Name: "user", Usage: "started by root: run as `NAME`, who keeps the right to bind port " +
+				"53 and no other (Linux)"},
 		}, outputFlags()...),
 		Action: serve,
 	}
@@ -49,7 +53,8 @@ func confFlag() cli.Flag {
 }
 
 func upstreamFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "upstream", Aliases: []string{"server"}, Usage: "without --conf: ask `ADDR`, such as 192.0.2.53 or tls://9.9.9.9%dns.quad9.net"}
+	return &cli.StringSliceFlag{Name: "upstream", Aliases: []string{"server"},
+		Usage: "without --conf: ask `ADDR`, such as 192.0.2.53 or tls://9.9.9.9%dns.quad9.net"}
 }
 
 func checkPort(port int) error {
@@ -105,13 +110,15 @@ func (o *output) told(err error) error {
 	return errTold
 }
 
-// configuration returns the Corefile that the flags --conf, --upstream and --port ask for; toServe says that it is to be served
-// here and now.
+// configuration returns the Corefile that the flags --conf, --upstream and --port ask for; toServe says that it is to
+// be served here and now.
 func configuration(ctx context.Context, c *cli.Command, toServe bool) (*source, error) {
 	upstreams := c.StringSlice("upstream")
 	if c.IsSet("conf") {
 		if len(upstreams) > 0 {
-			return nil, usageError{errors.New("--upstream is for the default configuration; with --conf write it into the Corefile")}
+			return nil, usageError{
+				errors.New("--upstream is for the default configuration; with --conf write it into the Corefile"),
+			}
 		}
 		return openSource(ctx, c.String("conf"))
 	}
@@ -146,8 +153,8 @@ func validate(ctx context.Context, src *source, to io.Writer) error {
 	return nil
 }
 
-// daemon serves until ctx ends; up is called once it answers. A reader of stdout or stderr who goes away does not end it, and whatever hangs
-// while it starts or reloads does not keep it from ending.
+// daemon serves until ctx ends; up is called once it answers. A reader of stdout or stderr who goes away does not end
+// it, and whatever hangs while it starts or reloads does not keep it from ending.
 func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 	signal.Ignore(syscall.SIGPIPE)
 	danelaw.BoundMemory()
@@ -212,7 +219,8 @@ func begin(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 	return nil
 }
 
-// loopPatience is how long a start waits for a question that may come back: one that does takes no longer on its way through this host.
+// loopPatience is how long a start waits for a question that may come back: one that does takes no longer on its way
+// through this host.
 const loopPatience = 300 * time.Millisecond
 
 func loops(ctx context.Context) error {
@@ -253,7 +261,8 @@ func addresses(i *caddy.Instance) (all []string) {
 // reload reads the Corefile anew, as a signal asks.
 func reload(src *source, signal string) {
 	if !src.again() {
-		log.Printf("[WARNING] %s: %s cannot be read again: it is kept; start with --conf FILE to have one that can", signal, printable.Text(src.name))
+		log.Printf("[WARNING] %s: %s cannot be read again: it is kept; start with --conf FILE to have one that can",
+			signal, printable.Text(src.name))
 		return
 	}
 	restart(src, signal)

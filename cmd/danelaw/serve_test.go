@@ -29,8 +29,8 @@ func serving(t *testing.T, lab *zones.Lab, upstream string, options ...string) (
 	return p, port, file
 }
 
-// TestReload: SIGUSR1 takes the Corefile as it is now, under load, without a lost query, and keeps the cache; a broken one
-// is named and the old one stays.
+// TestReload: SIGUSR1 takes the Corefile as it is now, under load, without a lost query, and keeps the cache; a broken
+// one is named and the old one stays.
 func TestReload(t *testing.T) {
 	lab := newLab(t)
 	p, port, file := serving(t, lab, lab.Addr())
@@ -64,12 +64,14 @@ func TestReload(t *testing.T) {
 	for range 5 {
 		reload(good, "Reloading complete")
 	}
-	reload(strings.Replace(good, "upstream", "upstraem", 1), file+":4 - Error during parsing: danelaw has no option \"upstraem\"")
+	reload(strings.Replace(good, "upstream", "upstraem", 1),
+		file+":4 - Error during parsing: danelaw has no option \"upstraem\"")
 	reload(strings.Replace(good, "bind 127.0.0.1", "bind 192.0.2.200", 1), "this host has no such address")
 	eventually(t, "a thousand queries", func() bool { return asked.Load() > 1000 })
 	close(stopped)
 	clients.Wait()
-	reload(corefile(port, "127.0.0.1:9", anchors(t, lab)), "Reloading complete") // nobody there: what is answered now was cached
+	// nobody there: what is answered now was cached
+	reload(corefile(port, "127.0.0.1:9", anchors(t, lab)), "Reloading complete")
 	if m := ask(t, port, "good.dane.", dns.TypeMX); len(m.Answer) != len(first.Answer) || !m.AuthenticatedData {
 		t.Errorf("the cache did not live on: %v", m)
 	}
@@ -184,8 +186,8 @@ func TestReloadPlugin(t *testing.T) {
 	})
 }
 
-// TestDefault: without a Corefile danelaw listens on loopback and asks whom -upstream names; it does without ready where the port
-// is taken, and a second one on the same port is an error.
+// TestDefault: without a Corefile danelaw listens on loopback and asks whom -upstream names; it does without ready
+// where the port is taken, and a second one on the same port is an error.
 func TestDefault(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:8181")
 	if err == nil {
@@ -202,7 +204,8 @@ func TestDefault(t *testing.T) {
 		t.Errorf("the lab's root is not the real one, but: %v", m)
 	}
 	second := start(t, nil, "-port", fmt.Sprint(port), "-upstream", lab.Addr())
-	if code := second.end(t); code != exitFailure || !strings.Contains(second.err.String(), fmt.Sprintf("(process %d)", p.Process.Pid)) {
+	if code := second.end(t); code != exitFailure ||
+		!strings.Contains(second.err.String(), fmt.Sprintf("(process %d)", p.Process.Pid)) {
 		t.Errorf("exit code %d, %s", code, &second.err)
 	}
 	p.Process.Signal(syscall.SIGUSR1)
@@ -218,9 +221,12 @@ func TestValidate(t *testing.T) {
 		want           string
 	}{
 		{"good", good, 0, "is valid"},
-		{"option", strings.Replace(good, "upstream", "upstraem", 1), 1, `Corefile:4 - Error during parsing: danelaw has no option "upstraem"`},
-		{"plugin", strings.Replace(good, "bind", "bidn", 1), 1, "Corefile:2 - Error during parsing: Unknown directive 'bidn'"},
-		{"cache", strings.Replace(good, "bind", "cache\n bind", 1), 1, "Corefile:2 - Error during parsing: Unknown directive 'cache'"},
+		{"option", strings.Replace(good, "upstream", "upstraem", 1), 1,
+			`Corefile:4 - Error during parsing: danelaw has no option "upstraem"`},
+		{"plugin", strings.Replace(good, "bind", "bidn", 1), 1,
+			"Corefile:2 - Error during parsing: Unknown directive 'bidn'"},
+		{"cache", strings.Replace(good, "bind", "cache\n bind", 1), 1,
+			"Corefile:2 - Error during parsing: Unknown directive 'cache'"},
 		{"nobody to ask", ". {\n danelaw\n}\n", 1, "there is nobody to ask"},
 		{"no danelaw", ". {\n forward . 192.0.2.1\n}\n", 1, "no server block has the directive danelaw"},
 		{"anchor", strings.Replace(good, "embedded", "/nowhere/root.ds", 1), 1, "/nowhere/root.ds"},
@@ -234,8 +240,8 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestSecretsOfCorefile: whatever is wrong with a Corefile or a command line, nothing that is printed holds the user, the password or the
-// path of a URL in it.
+// TestSecretsOfCorefile: whatever is wrong with a Corefile or a command line, nothing that is printed holds the user,
+// the password or the path of a URL in it.
 func TestSecretsOfCorefile(t *testing.T) {
 	const url, user = "https://9.9.9.9/s3cr3t%dns.example", "https://u:s3cr3t@9.9.9.9/dns-query%dns.example"
 	for _, tt := range []struct{ name, corefile string }{
@@ -270,7 +276,8 @@ func TestSecretsOfCorefile(t *testing.T) {
 			}
 		}
 	}
-	for _, args := range [][]string{{"-print-default-config", "-upstream", user}, {"-validate", "-upstream", user}, {"doctor", "-upstream", user}, {user}} {
+	for _, args := range [][]string{{"-print-default-config", "-upstream", user}, {"-validate", "-upstream", user},
+		{"doctor", "-upstream", user}, {user}} {
 		if code, out, stderr := here(args...); code != exitUsage || strings.Contains(out+stderr, "s3cr3t") {
 			t.Errorf("%q: exit code %d\n%s%s", args, code, out, stderr)
 		}
@@ -279,7 +286,8 @@ func TestSecretsOfCorefile(t *testing.T) {
 
 // TestPrintDefaultConfig: what is printed is valid, and is what the flags ask for.
 func TestPrintDefaultConfig(t *testing.T) {
-	code, out, stderr := here("-print-default-config", "-port", "5353", "-upstream", "tls://9.9.9.9%dns.quad9.net", "-upstream", "192.0.2.1")
+	code, out, stderr := here("-print-default-config", "-port", "5353", "-upstream", "tls://9.9.9.9%dns.quad9.net",
+		"-upstream", "192.0.2.1")
 	for _, want := range []string{".:5353 {", "bind 127.0.0.1", "ready 127.0.0.1:8181", "prometheus 127.0.0.1:9153",
 		"upstream . tls://9.9.9.9%dns.quad9.net 192.0.2.1\n"} {
 		if !strings.Contains(out, want) {
@@ -308,9 +316,11 @@ func TestSystemUpstreams(t *testing.T) {
 		port                 int
 		want, failure        string
 	}{
-		{"two", "nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch example.net\n", "", 53, "192.0.2.1 [2001:db8::1]", ""},
+		{"two", "nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch example.net\n", "", 53, "192.0.2.1 [2001:db8::1]",
+			""},
 		{"link-local", "nameserver fe80::1%eth0\n", "", 53, "[fe80::1%eth0]", ""},
-		{"danelaw itself", "nameserver 127.0.0.1\noptions trust-ad\n", "", 53, "", "names only 127.0.0.1, which is danelaw itself"},
+		{"danelaw itself", "nameserver 127.0.0.1\noptions trust-ad\n", "", 53, "",
+			"names only 127.0.0.1, which is danelaw itself"},
 		{"danelaw itself over IPv6", "nameserver ::1\n", "", 53, "", "names only ::1, which is danelaw itself"},
 		{"danelaw itself first", "nameserver 127.0.0.1\nnameserver 192.0.2.1\n", "", 53, "192.0.2.1", ""},
 		{"another at the usual port", "nameserver 127.0.0.1\n", "", 5300, "127.0.0.1", ""},
@@ -336,7 +346,8 @@ func TestSystemUpstreams(t *testing.T) {
 			if strings.Join(got, " ") != tt.want || (err == nil) != (tt.failure == "") {
 				t.Fatalf("%q, %v", got, err)
 			}
-			if err != nil && (!strings.Contains(err.Error(), tt.failure) || !strings.Contains(err.Error(), "danelaw --upstream")) {
+			if err != nil && (!strings.Contains(err.Error(), tt.failure) ||
+				!strings.Contains(err.Error(), "danelaw --upstream")) {
 				t.Errorf("the error lacks %q or the remedy: %v", tt.failure, err)
 			}
 		})
@@ -346,7 +357,8 @@ func TestSystemUpstreams(t *testing.T) {
 // TestUsage: a wrong command line is told with exit code 2, and in words for people.
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"serv", `"serv" is no command of danelaw (did you mean serve?); there are serve, lab, check, doctor, tlsa, watch, status, nta, flush, cache, bench, version`},
+		{"serv", `"serv" is no command of danelaw (did you mean serve?); there are serve, lab, check, doctor, tlsa, ` +
+			`watch, status, nta, flush, cache, bench, version`},
 		{"xyzzy", `"xyzzy" is no command of danelaw; there are serve, lab`},
 		{"serve extra", `"extra" is no command`},
 		{"-prot 53", "serve has no flag --prot (did you mean --port?); see danelaw serve --help"},
@@ -410,12 +422,13 @@ func TestUsage(t *testing.T) {
 // TestHelp: every command has a help that names its options.
 func TestHelp(t *testing.T) {
 	for args, want := range map[string][]string{
-		"-help":         {"serve", "lab", "check", "version"},
-		"help":          {"serve", "lab", "check", "version"},
-		"serve -help":   {"conf", "port", "validate", "print-default-config", "quiet", "upstream", "SIGUSR1"},
-		"lab -help":     {"port", "json"},
-		"doctor -help":  {"resolver", "dnsbl", "lab", "Exit codes"},
-		"check -help":   {"conf", "lab", "upstream", "server", "file", "smtp", "smtp-port", "json", "html", "require-dane", "DOMAIN... | NAME TYPE", "Exit codes"},
+		"-help":        {"serve", "lab", "check", "version"},
+		"help":         {"serve", "lab", "check", "version"},
+		"serve -help":  {"conf", "port", "validate", "print-default-config", "quiet", "upstream", "SIGUSR1"},
+		"lab -help":    {"port", "json"},
+		"doctor -help": {"resolver", "dnsbl", "lab", "Exit codes"},
+		"check -help": {"conf", "lab", "upstream", "server", "file", "smtp", "smtp-port", "json", "html",
+			"require-dane", "DOMAIN... | NAME TYPE", "Exit codes"},
 		"help check":    {"DOMAIN... | NAME TYPE"},
 		"nta -help":     {"add", "list", "remove", "RFC 7646"},
 		"nta add -help": {"ZONE [DURATION [REASON]]", "keep", "socket", "json", "168h"},
@@ -435,7 +448,8 @@ func TestHelp(t *testing.T) {
 func TestVersion(t *testing.T) {
 	code, out, _ := here("version", "--json")
 	var v versionJSON
-	if err := json.Unmarshal([]byte(out), &v); code != 0 || err != nil || v.Revision == "" || v.Go == "" || len(v.Anchors) != 2 {
+	if err := json.Unmarshal([]byte(out), &v); code != 0 || err != nil || v.Revision == "" || v.Go == "" ||
+		len(v.Anchors) != 2 {
 		t.Errorf("exit code %d, %v: %s", code, err, out)
 	}
 	for _, arg := range []string{"version", "-version", "--version", "-v"} {
@@ -479,7 +493,8 @@ func TestOpenFiles(t *testing.T) {
 	}
 }
 
-// TestClientsCannotTakeAllFiles: clients that hold as many TCP connections as they can leave danelaw the files for its upstreams.
+// TestClientsCannotTakeAllFiles: clients that hold as many TCP connections as they can leave danelaw the files for its
+// upstreams.
 func TestClientsCannotTakeAllFiles(t *testing.T) {
 	const files = 128
 	lab := newLab(t)
@@ -498,7 +513,8 @@ func TestClientsCannotTakeAllFiles(t *testing.T) {
 		defer c.Close()
 	}
 	for i := range 5 {
-		if m := ask(t, port, fmt.Sprintf("n%d.wildcard.dane.", i), dns.TypeMX); m.Rcode != dns.RcodeSuccess || !m.AuthenticatedData {
+		if m := ask(t, port, fmt.Sprintf("n%d.wildcard.dane.", i), dns.TypeMX); m.Rcode != dns.RcodeSuccess ||
+			!m.AuthenticatedData {
 			t.Errorf("question %d: %v", i, m)
 		}
 	}

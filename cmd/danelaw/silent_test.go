@@ -52,8 +52,9 @@ func silence(t *testing.T, lab *zones.Lab) (addr string, asked *atomic.Int64) {
 	return pc.LocalAddr().String(), asked
 }
 
-// TestSilentNames: questions for names whose servers are silent, far more than a mail host has, take no more memory and files than promised
-// (L-15), few questions upstream, and no cached answer is late or lost. DANELAW_SOAK says for how long.
+// TestSilentNames: questions for names whose servers are silent, far more than a mail host has, take no more memory and
+// files than promised (L-15), few questions upstream, and no cached answer is late or lost. DANELAW_SOAK says for how
+// long.
 func TestSilentNames(t *testing.T) {
 	long, err := time.ParseDuration(os.Getenv("DANELAW_SOAK"))
 	if err != nil {
@@ -86,7 +87,8 @@ func TestSilentNames(t *testing.T) {
 		now, open := resources(t, p.Process.Pid)
 		kibs, files = max(kibs, now), max(files, open)
 	}
-	t.Logf("%d questions, %d MiB, %d files, %.1f questions upstream for each", sent, kibs>>10, files, float64(asked.Load())/float64(sent))
+	t.Logf("%d questions, %d MiB, %d files, %.1f questions upstream for each", sent, kibs>>10, files,
+		float64(asked.Load())/float64(sent))
 	if kibs > (64+64)<<10 || files > 1500 || asked.Load() > int64(4*sent) {
 		t.Error("want at most the cache and 64 MiB, 1500 files, 4 questions")
 	}

@@ -19,14 +19,16 @@ import (
 // The form of what was seen at the addresses of a host, in `danelaw check --smtp --json`.
 type (
 	smtpView struct {
-		Address     string           `json:"address"`
-		Result      string           `json:"result"`            // matches: a TLSA record; tls: there is none to match; failed; unknown: what senders meet is
+		Address string `json:"address"`
+		// matches: a TLSA record; tls: there is none to match; failed; unknown: what senders meet is
+		Result      string           `json:"result"`
 		TLS         string           `json:"tls,omitempty"`     // its version
 		Matched     string           `json:"matched,omitempty"` // the TLSA record, in zone-file form
 		Certificate *certificateView `json:"certificate,omitempty"`
 		Failure     *smtpFailure     `json:"failure,omitempty"`
-		Otherwise   []smtpSender     `json:"otherwise,omitempty"` // programs that see the certificates otherwise than RFC 7672
-		Note        string           `json:"note,omitempty"`      // what else is to be known of the handshake
+		// programs that see the certificates otherwise than RFC 7672
+		Otherwise []smtpSender `json:"otherwise,omitempty"`
+		Note      string       `json:"note,omitempty"` // what else is to be known of the handshake
 	}
 	smtpSender struct {
 		Name    string `json:"name"`
@@ -41,7 +43,8 @@ type (
 		DaysLeft int       `json:"days_left"`
 	}
 	smtpFailure struct {
-		Kind           string `json:"kind"` // unreachable, slow, protocol, name, no STARTTLS, handshake, unspoken, certificate
+		// unreachable, slow, protocol, name, no STARTTLS, handshake, unspoken, certificate
+		Kind           string `json:"kind"`
 		Text           string `json:"text"`
 		ResultType     string `json:"result_type,omitempty"` // RFC 8460 section 4.3
 		ExchangeOnline string `json:"exchange_online,omitempty"`
@@ -65,7 +68,9 @@ func (a *asker) connect(ctx context.Context, v *view, o lookOptions) {
 	var work sync.WaitGroup
 	for i, h := range v.hosts {
 		facts := &v.domain.Hosts[i]
-		if !slices.ContainsFunc(mail.Senders, func(s mail.Sender) bool { return s.Host(&v.domain, facts).Action.Delivers() }) {
+		if !slices.ContainsFunc(mail.Senders, func(s mail.Sender) bool {
+			return s.Host(&v.domain, facts).Action.Delivers()
+		}) {
 			continue
 		}
 		targets := v.targets(facts, o.port)
@@ -91,10 +96,12 @@ func (a *asker) connect(ctx context.Context, v *view, o lookOptions) {
 	}
 }
 
-// lookForOther notes what there is to say of the certificate with the other kind of key: some senders may be shown that.
+// lookForOther notes what there is to say of the certificate with the other kind of key: some senders may be shown
+// that.
 func (a *asker) lookForOther(ctx context.Context, t probe.Target, r *probe.Report) {
 	if other := a.prober.Other(ctx, t, r); other != nil && other.Failure != nil {
-		r.Note = strings.TrimPrefix(fmt.Sprintf("%s; its other certificate, with a key of %s: %s", r.Note, probe.KeyOf(other.Chain[0]), other.Failure), "; ")
+		r.Note = strings.TrimPrefix(fmt.Sprintf("%s; its other certificate, with a key of %s: %s", r.Note,
+			probe.KeyOf(other.Chain[0]), other.Failure), "; ")
 	}
 }
 
@@ -123,7 +130,8 @@ func newSMTPView(r *probe.Report, now time.Time) smtpView {
 		for _, name := range c.DNSNames {
 			names = append(names, printable.Short(name))
 		}
-		v.Certificate = &certificateView{printable.Short(c.Subject.String()), names, printable.Short(c.Issuer.String()), end, daysLeft(end, now)}
+		v.Certificate = &certificateView{printable.Short(c.Subject.String()), names, printable.Short(c.Issuer.String()),
+			end, daysLeft(end, now)}
 	}
 	if r.Record != nil {
 		v.Result, v.Matched = "matches", rdata(r.Record)
@@ -178,7 +186,8 @@ func (s *smtpView) text() string {
 		parts = append(parts, "TLSA "+brief(s.Matched))
 	}
 	if c := s.Certificate; c != nil && !c.Expires.IsZero() {
-		parts = append(parts, fmt.Sprintf("certificate until %s, %s", c.Expires.Format(time.DateOnly), days(c.DaysLeft)))
+		parts = append(parts, fmt.Sprintf("certificate until %s, %s", c.Expires.Format(time.DateOnly),
+			days(c.DaysLeft)))
 	}
 	if s.TLS != "" {
 		parts = append(parts, s.TLS)
@@ -211,7 +220,8 @@ func brief(rdata string) string {
 	return strings.Join(fields, " ")
 }
 
-// stops says why what was seen at an address keeps a sender with such a decision from delivering there; "" if it does not.
+// stops says why what was seen at an address keeps a sender with such a decision from delivering there; "" if it does
+// not.
 func (s *connection) stops(by mail.Sender, a mail.Action) string {
 	switch why := s.refused[by]; {
 	case s.refused != nil && by != mail.Standard && (why == "" || a != mail.DANE):
@@ -239,7 +249,8 @@ func (s *connection) unreachable() bool {
 	return s.Failure != nil && probe.Kind(s.Failure.Kind) == probe.Unreachable
 }
 
-// stops says why a sender with such a decision delivers to none of a host's addresses that it tries; "" if it does to one, or nobody has tried.
+// stops says why a sender with such a decision delivers to none of a host's addresses that it tries; "" if it does to
+// one, or nobody has tried.
 func (h *receiver) stops(s mail.Sender, a mail.Action) (why string) {
 	telling := false
 	for i := range h.connections {
@@ -259,8 +270,8 @@ func (h *receiver) stops(s mail.Sender, a mail.Action) (why string) {
 	return why
 }
 
-// unknown reports whether it is not known if a sender with such a decision delivers to all addresses of a host. Where TLS need not be, how it
-// is spoken says nothing.
+// unknown reports whether it is not known if a sender with such a decision delivers to all addresses of a host. Where
+// TLS need not be, how it is spoken says nothing.
 func (h *receiver) unknown(a mail.Action) bool {
 	return slices.ContainsFunc(h.connections, func(s connection) bool {
 		if s.Failure == nil {
@@ -281,8 +292,8 @@ func (h *receiver) unsure(s mail.Sender, a mail.Action) string {
 	return ""
 }
 
-// unsure is that of a decision on hosts, of which those from one to before another are: of the first of which it is not known, or of a lookup
-// that is not made here.
+// unsure is that of a decision on hosts, of which those from one to before another are: of the first of which it is not
+// known, or of a lookup that is not made here.
 func (v *view) unsure(s mail.Sender, d mail.Decision, from, to int) string {
 	if d.Failed != nil {
 		if l := v.of(*d.Failed); l != nil && l.unjudged != nil {
@@ -298,8 +309,9 @@ func (v *view) unsure(s mail.Sender, d mail.Decision, from, to int) string {
 	return ""
 }
 
-// fails reports whether a sender with such a decision meets something at an address of a host that keeps it from delivering there,
-// although others may do. That nobody answers is no fault of one address: not every network has both families.
+// fails reports whether a sender with such a decision meets something at an address of a host that keeps it from
+// delivering there, although others may do. That nobody answers is no fault of one address: not every network has both
+// families.
 func (h *receiver) fails(by mail.Sender, a mail.Action) bool {
 	return slices.ContainsFunc(h.connections, func(s connection) bool {
 		return !by.Ignores(s.at.Addr()) && s.stops(by, a) != "" && !s.unreachable()

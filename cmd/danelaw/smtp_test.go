@@ -35,13 +35,14 @@ func seen(kinds ...probe.Kind) (all []connection) {
 	return all
 }
 
-// withHosts is a Secure domain, each of whose hosts has a usable TLSA record if its action is DANE, an unusable one if it is Encrypt, and
-// none else.
+// withHosts is a Secure domain, each of whose hosts has a usable TLSA record if its action is DANE, an unusable one if
+// it is Encrypt, and none else.
 func withHosts(actions ...mail.Action) *view {
 	answer := mail.Lookup{Status: dnssec.Secure, Data: true}
 	v := &view{domainView: domainView{Domain: "d."}, domain: mail.Domain{Name: "d.", MX: answer}}
 	for _, a := range actions {
-		record := &dns.TLSA{Usage: mail.DANEEE, Selector: mail.SPKI, MatchingType: mail.SHA256, Certificate: strings.Repeat("ab", 32)}
+		record := &dns.TLSA{Usage: mail.DANEEE, Selector: mail.SPKI, MatchingType: mail.SHA256,
+			Certificate: strings.Repeat("ab", 32)}
 		if a == mail.Encrypt {
 			record.Usage = mail.PKIXEE
 		}
@@ -93,7 +94,8 @@ func TestAfterSMTP(t *testing.T) {
 		{"one host has another certificate", two(dane, dane, seen(probe.Certificate), seen("")), dane, false},
 		{"one host is down", two(dane, dane, seen(probe.Unreachable), seen("")), dane, false},
 		{"the host without DANE is down", two(opportunistic, dane, seen(probe.Unreachable), seen("")), dane, false},
-		{"the host with DANE is down", two(dane, opportunistic, seen(probe.Unreachable), seen("")), opportunistic, false},
+		{"the host with DANE is down", two(dane, opportunistic, seen(probe.Unreachable), seen("")), opportunistic,
+			false},
 		{"all are down", two(dane, opportunistic, seen(probe.Unreachable), seen(probe.Unreachable)), mail.Defer, false},
 	} {
 		d, _ := tt.v.decision(mail.Standard)
@@ -126,7 +128,8 @@ func TestMostAddresses(t *testing.T) {
 func TestDays(t *testing.T) {
 	now := time.Now()
 	for left, want := range map[time.Duration]string{
-		50 * time.Hour: "2 days left", 25 * time.Hour: "1 day left", time.Hour: "0 days left", -time.Hour: "it has ended, less than a day ago",
+		50 * time.Hour: "2 days left", 25 * time.Hour: "1 day left", time.Hour: "0 days left",
+		-time.Hour:      "it has ended, less than a day ago",
 		-25 * time.Hour: "it has ended, more than 1 day ago", -50 * time.Hour: "it has ended, more than 2 days ago",
 	} {
 		if got := days(daysLeft(now.Add(left), now)); got != want {
@@ -167,7 +170,8 @@ func onlyTLS13(t *testing.T, c credentials) (addr string) {
 	}
 	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return noMail{}, nil }))
 	s.Domain, s.ErrorLog = "mx.example", log.New(io.Discard, "", 0)
-	s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{c.cert}, PrivateKey: c.key}}, MinVersion: tls.VersionTLS13}
+	s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{c.cert}, PrivateKey: c.key}},
+		MinVersion: tls.VersionTLS13}
 	var served sync.WaitGroup
 	served.Go(func() { s.Serve(stream) })          //nolint:errcheck // it ends with Close
 	t.Cleanup(func() { s.Close(); served.Wait() }) //nolint:errcheck // the test has ended
@@ -176,7 +180,8 @@ func onlyTLS13(t *testing.T, c credentials) (addr string) {
 
 // TestOtherCertificate: where the certificate with the other kind of key cannot be seen, check, tlsa and watch say so.
 func TestOtherCertificate(t *testing.T) {
-	const unseen = "the host speaks nothing older than TLS 1.3, so that another certificate, with a key of RSA, cannot be seen, if it has one"
+	const unseen = "the host speaks nothing older than TLS 1.3, so that another certificate, with a key of RSA, " +
+		"cannot be seen, if it has one"
 	at := onlyTLS13(t, newCredentials(t, "mx.example"))
 	says(t, []string{"tlsa", "--smtp", at, "--host", "mx.example"}, 0, "127.0.0.1: "+unseen)
 	lab := newLab(t)
@@ -202,8 +207,8 @@ func TestOtherCertificate(t *testing.T) {
 	}
 }
 
-// TestCannotKnow: of names that are not validated here, and of Exim where a CA of the system may stand in for a TLSA record of usage 2 that
-// is of another name, it is said that danelaw cannot know, not that mail is deferred.
+// TestCannotKnow: of names that are not validated here, and of Exim where a CA of the system may stand in for a TLSA
+// record of usage 2 that is of another name, it is said that danelaw cannot know, not that mail is deferred.
 func TestCannotKnow(t *testing.T) {
 	lab := newLab(t)
 	file := write(t, "Corefile", fmt.Sprintf(`.:%d {
@@ -217,7 +222,8 @@ func TestCannotKnow(t *testing.T) {
 }
 `, ports.Closed(t), lab.Addr(), anchors(t, lab)))
 	_, out, _ := here("check", "--conf", file, "mismatch.dane")
-	if got := words(out); strings.Count(got, "danelaw cannot know: mx.mismatch.dane. is private") < 3 || strings.Contains(got, " defers") || !strings.Contains(got, "reported as unknown") {
+	if got := words(out); strings.Count(got, "danelaw cannot know: mx.mismatch.dane. is private") < 3 ||
+		strings.Contains(got, " defers") || !strings.Contains(got, "reported as unknown") {
 		t.Errorf("private:\n%s", out)
 	}
 	_, out, _ = here("check", "--conf", file, "--file", write(t, "domains", "mismatch.dane\n"))
@@ -242,7 +248,8 @@ func TestCannotKnow(t *testing.T) {
 	chain := v.hosts[0].connections[0].seen.Chain
 	known.AddCert(chain[len(chain)-1])
 	v = look()
-	if exim := v.Senders[1]; exim.Decision != "dane" || !strings.Contains(exim.Text, "danelaw cannot know what Exim does: ") || v.Wanted {
+	if exim := v.Senders[1]; exim.Decision != "dane" ||
+		!strings.Contains(exim.Text, "danelaw cannot know what Exim does: ") || v.Wanted {
 		t.Errorf("a CA that the system knows: %+v, wanted %v", exim, v.Wanted)
 	}
 	if postfix := v.Senders[0]; postfix.Decision != "defer" {
@@ -250,7 +257,8 @@ func TestCannotKnow(t *testing.T) {
 	}
 }
 
-// TestNothingToMatch: of a host that has no usable TLSA record it is not said that its certificate matches none: nobody compares it.
+// TestNothingToMatch: of a host that has no usable TLSA record it is not said that its certificate matches none: nobody
+// compares it.
 func TestNothingToMatch(t *testing.T) {
 	_, out := checked(t, "-smtp", "unusable-tlsa.dane")
 	if at := out.Domains[0].Hosts[0].SMTP; len(at) == 0 || at[0].Result != "tls" || len(at[0].Otherwise) > 0 {

@@ -16,19 +16,22 @@ import (
 
 // source is where the Corefile comes from. It is the caddy.Loader of the daemon, so that a reload reads the same.
 type source struct {
-	file   string // "" if it cannot be read again
-	name   string // in errors
-	body   []byte
-	made   func() ([]byte, error)                                               // makes it of what the system's configuration says now; nil if it does not depend on that
-	system atomic.Bool                                                          // it depends on that, as of the last Load
-	dial   func(ctx context.Context, network, address string) (net.Conn, error) // to mail hosts; nil: as the system does
+	file string // "" if it cannot be read again
+	name string // in errors
+	body []byte
+	// makes it of what the system's configuration says now; nil if it does not depend on that
+	made func() ([]byte, error)
+	// it depends on that, as of the last Load
+	system atomic.Bool
+	// to mail hosts; nil: as the system does
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // fixedSource is a Corefile that is only in memory.
 func fixedSource(name, body string) *source { return &source{name: name, body: []byte(body)} }
 
-// openSource reads the Corefile that --conf names: a file, which can be read again, stdin (also -), or a pipe, which are read once, to their
-// end, for which it may have to wait.
+// openSource reads the Corefile that --conf names: a file, which can be read again, stdin (also -), or a pipe, which
+// are read once, to their end, for which it may have to wait.
 func openSource(ctx context.Context, conf string) (*source, error) {
 	if conf == "stdin" || conf == "-" {
 		return piped(ctx, "stdin", func() (*os.File, error) { return os.Stdin, nil })

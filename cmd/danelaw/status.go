@@ -21,8 +21,9 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
 		Usage: "show how the daemon is: ready or not and why, upstreams, cache, the last hour",
-		Description: "Of each server block: its upstreams with their state and how long they take to answer, trust anchors, negative trust\n" +
-			"anchors, the cache, the replies of the last hour by verdict, and the latest failures, each with its sentence.\n\n" +
+		Description: "Of each server block: its upstreams with their state and how long they take to answer, trust " +
+			"anchors, negative trust anchors, the cache, the replies of the last hour by verdict, and the latest " +
+			"failures, each with its sentence.\n\n" +
 			"Exit codes: 0 if the daemon is ready; 1 if it is not, or there is none; 2 for a wrong command line.",
 		Flags:  controlFlags(),
 		Action: noArguments(showStatus),
@@ -47,7 +48,8 @@ func printStatus(to io.Writer, s *danelaw.StatusReply) error {
 	if !s.Ready {
 		state = "not ready"
 	}
-	fmt.Fprintf(out, "danelaw %s\n%s; running for %s, since %s UTC\n", s.Version, state, s.Now.Sub(s.Since).Round(time.Second), minute(s.Since))
+	fmt.Fprintf(out, "danelaw %s\n%s; running for %s, since %s UTC\n", s.Version, state,
+		s.Now.Sub(s.Since).Round(time.Second), minute(s.Since))
 	for _, block := range slices.Sorted(maps.Keys(s.Blocks)) {
 		printBlock(out, block, s.Blocks[block], s.Now)
 	}
@@ -77,12 +79,15 @@ func printBlock(out *strings.Builder, block string, b *danelaw.BlockStatus, now 
 	}
 	used := b.Cache.Answers.Bytes + b.Cache.Zones.Bytes + b.Cache.Failures.Bytes + b.Cache.Proofs.Bytes +
 		b.Cache.Signatures.Bytes
-	fmt.Fprintf(rows, "  cache\t%s, %s\t%d of %d KiB, %s of all questions answered from it\n", counted(b.Cache.Answers.Entries, "answer"),
-		counted(b.Cache.Zones.Entries, "zone"), used>>10, b.Cache.Limit>>10, cmp.Or(share(b.Cache.Hits, b.Cache.Misses), "none"))
+	fmt.Fprintf(rows, "  cache\t%s, %s\t%d of %d KiB, %s of all questions answered from it\n",
+		counted(b.Cache.Answers.Entries, "answer"),
+		counted(b.Cache.Zones.Entries, "zone"), used>>10, b.Cache.Limit>>10,
+		cmp.Or(share(b.Cache.Hits, b.Cache.Misses), "none"))
 	fmt.Fprintf(rows, "  last hour\t%s\n", lastHour(b.Verdicts))
 	rows.Flush() //nolint:errcheck // to memory
 	for _, f := range b.Failures {
-		fmt.Fprintf(out, "  %s ago  %s\n", now.Sub(f.At).Round(time.Second), printable.Text(fmt.Sprintf("%s %s: %s", f.Name, f.Type, f.Text)))
+		fmt.Fprintf(out, "  %s ago  %s\n", now.Sub(f.At).Round(time.Second),
+			printable.Text(fmt.Sprintf("%s %s: %s", f.Name, f.Type, f.Text)))
 	}
 }
 

@@ -15,7 +15,8 @@ import (
 func TestStatus(t *testing.T) {
 	lab, dir := newLab(t), socketDir(t)
 	socket := filepath.Join(dir, "control.sock")
-	p, port, _ := serving(t, lab, lab.Addr(), "control "+socket, "negative_trust_anchor broken.example 1h \"told them\"")
+	p, port, _ := serving(t, lab, lab.Addr(), "control "+socket,
+		"negative_trust_anchor broken.example 1h \"told them\"")
 	ask(t, port, "good.dane.", dns.TypeMX)
 	ask(t, port, "good.dane.", dns.TypeMX)
 	ask(t, port, "expired.dane.", dns.TypeMX)
@@ -23,8 +24,10 @@ func TestStatus(t *testing.T) {
 		code, _, _ := here("status", "--socket", socket)
 		return code == 0
 	})
-	lacks(t, "status", told(t, "status", "--socket", socket), "danelaw ", ", revision ", "ready; running for ", "127.0.0.1:", "answers in ", " ms\n",
-		"anchors", "cache", "KiB, 33.3 % of all questions answered from it", "2 secure, 1 bogus\n", "ago  expired.dane. MX: expired.dane.: the RRSIG over",
+	lacks(t, "status", told(t, "status", "--socket", socket), "danelaw ", ", revision ", "ready; running for ",
+		"127.0.0.1:", "answers in ", " ms\n",
+		"anchors", "cache", "KiB, 33.3 % of all questions answered from it", "2 secure, 1 bogus\n",
+		"ago  expired.dane. MX: expired.dane.: the RRSIG over",
 		"broken.example.", "told them")
 	var reply danelaw.StatusReply
 	text := told(t, "status", "--socket", socket, "--json")
@@ -32,7 +35,8 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%v\n%s", err, text)
 	}
 	for _, b := range reply.Blocks {
-		if !b.Ready || len(b.Upstreams) != 1 || !b.Upstreams[0].Fit || !b.Upstreams[0].Alive || b.Upstreams[0].RTT <= 0 ||
+		if !b.Ready || len(b.Upstreams) != 1 || !b.Upstreams[0].Fit || !b.Upstreams[0].Alive ||
+			b.Upstreams[0].RTT <= 0 ||
 			len(b.Anchors["."]) == 0 || b.Verdicts["secure"] != 2 || b.Verdicts["bogus"] != 1 || len(b.Failures) != 1 {
 			t.Errorf("%+v", b)
 		}
@@ -51,7 +55,8 @@ func TestStatusNotReady(t *testing.T) {
 		return code == exitFailure && strings.Contains(out, "not ready: no upstream is fit for validation") &&
 			strings.Contains(strings.Join(strings.Fields(out), " "), " 127.0.0.1:1 does not answer ")
 	})
-	if code, out, _ := here("status", "--socket", socket, "--json"); code != exitFailure || !strings.Contains(out, `"ready":false`) {
+	if code, out, _ := here("status", "--socket", socket, "--json"); code != exitFailure ||
+		!strings.Contains(out, `"ready":false`) {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }

@@ -27,22 +27,28 @@ func tlsaCommand() *cli.Command {
 		Name:      "tlsa",
 		Usage:     "make the TLSA records of a mail host, plan their rollover, or compare them with those published",
 		ArgsUsage: "FILE... | --smtp HOST[:PORT]",
-		Description: "Each FILE is PEM: a certificate, with those above it and its key or without, or a key alone, public or private. With\n" +
-			"--smtp the certificates are those that a live host shows, the one with an RSA key and the one with an ECDSA key. The\n" +
-			"records are printed in zone-file form: 3 1 1, the SHA-256 of the host's public key, unless flags say otherwise. For\n" +
-			"usage 2 it is that of the last certificate of the chain, which the host has to present.\n\n" +
-			"With --next FILE it is a rollover to another certificate or key: both records, and the steps with their waiting times,\n" +
-			"which --check takes from what is published. With --check the published records are looked up and validated here, with\n" +
-			"the upstreams and trust anchors of the configuration: which match nothing, and which certificate has none. Where the\n" +
-			"host or the name of its records is an alias, they are sought where senders seek them (RFC 7672 section 2.2.2).\n\n" +
-			"Exit codes: 0; 1 if something did not work, or with --check a certificate has no record or the records are not Secure;\n" +
-			"2 for a wrong command line.",
+		Description: "Each FILE is PEM: a certificate, with those above it and its key or without, or a key alone, " +
+			"public or private. With --smtp the certificates are those that a live host shows, the one with an RSA " +
+			"key and the one with an ECDSA key. The records are printed in zone-file form: 3 1 1, the SHA-256 of the " +
+			"host's public key, unless flags say otherwise. For usage 2 it is that of the last certificate of the " +
+			"chain, which the host has to present.\n\n" +
+			"With --next FILE it is a rollover to another certificate or key: both records, and the steps with their " +
+			"waiting times, which --check takes from what is published. With --check the published records are " +
+			"looked up and validated here, with the upstreams and trust anchors of the configuration: which match " +
+			"nothing, and which certificate has none. Where the host or the name of its records is an alias, they " +
+			"are sought where senders seek them (RFC 7672 section 2.2.2).\n\n" +
+			"Exit codes: 0; 1 if something did not work, or with --check a certificate has no record or the records " +
+			"are not Secure; 2 for a wrong command line.",
 		Flags: append(append(askFlags(), probeFlags(implicitFlag())...),
-			&cli.StringFlag{Name: "host", Usage: "the mail host is `NAME`, as MX records have it (default: the certificate's name, if it has one only)"},
-			&cli.StringFlag{Name: "smtp", Usage: "take the certificates that `HOST[:PORT]` shows, port 25 if none is given"},
-			&cli.IntFlag{Name: "usage", Value: 3, Usage: "`N` is 3 for the host's own certificate (DANE-EE), 2 for its authority's (DANE-TA)"},
+			&cli.StringFlag{Name: "host", Usage: "the mail host is `NAME`, as MX records have it (default: the " +
+				"certificate's name, if it has one only)"},
+			&cli.StringFlag{Name: "smtp", Usage: "take the certificates that `HOST[:PORT]` shows, port " +
+				"25 if none is given"},
+			&cli.IntFlag{Name: "usage", Value: 3,
+				Usage: "`N` is 3 for the host's own certificate (DANE-EE), 2 for its authority's (DANE-TA)"},
 			&cli.IntFlag{Name: "selector", Value: 1, Usage: "`N` is 1 for the public key, 0 for the whole certificate"},
-			&cli.IntFlag{Name: "matching", Value: 1, Usage: "`N` is 1 for SHA-256, 2 for SHA-512, 0 for the thing itself"},
+			&cli.IntFlag{Name: "matching", Value: 1,
+				Usage: "`N` is 1 for SHA-256, 2 for SHA-512, 0 for the thing itself"},
 			&cli.IntFlag{Name: "ttl", Usage: "write a TTL of `SECONDS` (default: none)", HideDefault: true},
 			&cli.IntFlag{Name: "port", Value: mail.Port, Usage: "the records are for port `N`", Validator: checkPort},
 			&cli.StringSliceFlag{Name: "next", Usage: "plan a rollover to the certificate or key in `FILE`"},
@@ -104,7 +110,8 @@ func newTLSAPlan(c *cli.Command) (*tlsaPlan, error) {
 	if !c.Bool("check") && !c.IsSet("smtp") {
 		for _, flag := range []string{"conf", "upstream", "lab"} {
 			if c.IsSet(flag) {
-				return nil, usageError{fmt.Errorf("--%s is for --check and --smtp: files alone need nobody to ask", flag)}
+				return nil, usageError{fmt.Errorf("--%s is for --check and --smtp: files alone need nobody to ask",
+					flag)}
 			}
 		}
 	}
@@ -125,11 +132,13 @@ func (p *tlsaPlan) readKind(c *cli.Command) error {
 		allowed []int
 		to      *uint8
 	}{
-		{"usage", []int{2, 3}, &p.kind.Usage}, {"selector", []int{0, 1}, &p.kind.Selector}, {"matching", []int{0, 1, 2}, &p.kind.MatchingType},
+		{"usage", []int{2, 3}, &p.kind.Usage}, {"selector", []int{0, 1}, &p.kind.Selector},
+		{"matching", []int{0, 1, 2}, &p.kind.MatchingType},
 	} {
 		n := c.Int(number.name)
 		if !slices.Contains(number.allowed, n) {
-			return usageError{fmt.Errorf("--%s %d is nothing that mail uses, write one of %v (RFC 7672 section 3.1)", number.name, n, number.allowed)}
+			return usageError{fmt.Errorf("--%s %d is nothing that mail uses, write one of %v (RFC 7672 section 3.1)",
+				number.name, n, number.allowed)}
 		}
 		*number.to = uint8(n)
 	}
@@ -184,7 +193,10 @@ func hostOf(given string, ids []*identity) (string, error) {
 	case len(names) == 0:
 		return "", usageError{fmt.Errorf("%s names no host: say which with --host", ids[0])}
 	case len(names) > 1 || strings.HasPrefix(names[0], "*"):
-		return "", usageError{fmt.Errorf("the certificate is for %s: say with --host which of its names MX records have", printable.Short(strings.Join(names, ", ")))}
+		return "", usageError{
+			fmt.Errorf("the certificate is for %s: say with --host which of its names MX records have",
+				printable.Short(strings.Join(names, ", "))),
+		}
 	}
 	return mailHost(names[0])
 }
@@ -289,7 +301,8 @@ func (p *tlsaPlan) add(r *probe.Report) {
 	same := func(id *identity) bool { return id.chain[0].Equal(r.Chain[0]) }
 	if !slices.ContainsFunc(p.current, same) {
 		from := fmt.Sprintf("%s at %s", p.host, r.Address.Addr())
-		p.current = append(p.current, &identity{from: from, chain: r.Chain, spki: r.Chain[0].RawSubjectPublicKeyInfo, note: r.Note})
+		p.current = append(p.current, &identity{from: from, chain: r.Chain, spki: r.Chain[0].RawSubjectPublicKeyInfo,
+			note: r.Note})
 	}
 }
 
@@ -300,7 +313,8 @@ func (p *tlsaPlan) record(id *identity) (*dns.TLSA, error) {
 	case n == 0 && p.kind.Selector == mail.Cert:
 		return nil, fmt.Errorf("%s: it holds a key alone, and --selector 0 needs the certificate", id.from)
 	case n == 1 && p.kind.Usage == mail.DANETA && !id.chain[0].IsCA:
-		return nil, fmt.Errorf("%s: there is no certificate but the host's own, and --usage 2 needs its authority's: take the chain that "+
+		return nil, fmt.Errorf("%s: there is no certificate but the host's own, and --usage 2 needs its authority's: "+
+			"take the chain that "+
 			"the host presents, such as fullchain.pem", id.from)
 	case n > 0 && p.kind.Usage == mail.DANETA:
 		c = id.chain[n-1]
@@ -308,7 +322,8 @@ func (p *tlsaPlan) record(id *identity) (*dns.TLSA, error) {
 		c = id.chain[0]
 	}
 	r := p.kind
-	r.Hdr = dns.RR_Header{Name: cmp.Or(p.set.owner, mail.TLSAName(p.base, p.port)), Rrtype: dns.TypeTLSA, Class: dns.ClassINET}
+	r.Hdr = dns.RR_Header{Name: cmp.Or(p.set.owner, mail.TLSAName(p.base, p.port)), Rrtype: dns.TypeTLSA,
+		Class: dns.ClassINET}
 	var err error
 	r.Certificate, err = dns.CertificateToDANE(r.Selector, r.MatchingType, c)
 	return &r, err
@@ -331,8 +346,8 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// compareOne reports whether a sender takes the identity by a record, and if the record is that of its authority and it does not,
-// why. Of a key alone its digest is all there is to compare.
+// compareOne reports whether a sender takes the identity by a record, and if the record is that of its authority and it
+// does not, why. Of a key alone its digest is all there is to compare.
 func (p *tlsaPlan) compareOne(r *dns.TLSA, id *identity) (matched bool, refused error) {
 	if len(id.chain) == 0 {
 		return r.Selector == mail.SPKI && mail.Matches(r, &x509.Certificate{RawSubjectPublicKeyInfo: id.spki}), nil

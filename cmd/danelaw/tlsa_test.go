@@ -61,14 +61,17 @@ func newCredentials(t *testing.T, names ...string) credentials {
 	c := credentials{key: generate()}
 	authority := generate()
 	ca := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour),
+		Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour),
+		NotAfter:  time.Now().Add(24 * time.Hour),
 	}
-	leaf := &x509.Certificate{DNSNames: names, NotBefore: ca.NotBefore, NotAfter: time.Date(2100, 2, 3, 4, 5, 0, 0, time.UTC)}
+	leaf := &x509.Certificate{DNSNames: names, NotBefore: ca.NotBefore,
+		NotAfter: time.Date(2100, 2, 3, 4, 5, 0, 0, time.UTC)}
 	ca.NotAfter = leaf.NotAfter
 	c.ca = must(x509.CreateCertificate(rand.Reader, ca, ca, authority.Public(), authority))
 	c.cert = must(x509.CreateCertificate(rand.Reader, leaf, ca, c.key.Public(), authority))
-	c.spki, c.caSPKI = must(x509.MarshalPKIXPublicKey(c.key.Public())), must(x509.MarshalPKIXPublicKey(authority.Public()))
+	c.spki, c.caSPKI = must(x509.MarshalPKIXPublicKey(c.key.Public())), must(x509.MarshalPKIXPublicKey(
+		authority.Public()))
 	c.private = block("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(c.key)))
 	c.secret = block("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(c.key)))
 	c.pem, c.caPEM = block("CERTIFICATE", c.cert), block("CERTIFICATE", c.ca)
@@ -107,18 +110,26 @@ func TestTLSAFiles(t *testing.T) {
 	}{
 		{"certificate", c.pem, nil, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
 		{"chain", c.fullchain, []string{"-ttl", "300"}, owner + "300 IN TLSA 3 1 1 " + sum256(c.spki)},
-		{"chain with key in front, as Postfix has it", c.private + c.fullchain, nil, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"chain with key in front, as Postfix has it", c.private + c.fullchain, nil, owner + "IN TLSA 3 1 1 " +
+			sum256(c.spki)},
 		{"whole certificate", c.pem, []string{"-selector", "0"}, owner + "IN TLSA 3 0 1 " + sum256(c.cert)},
-		{"SHA-512", c.pem, []string{"-selector", "0", "-matching", "2"}, owner + "IN TLSA 3 0 2 " + hex.EncodeToString(digest512[:])},
+		{"SHA-512", c.pem, []string{"-selector", "0", "-matching", "2"}, owner + "IN TLSA 3 0 2 " +
+			hex.EncodeToString(digest512[:])},
 		{"the key itself", c.pem, []string{"-matching", "0"}, owner + "IN TLSA 3 1 0 " + hex.EncodeToString(c.spki)},
 		{"authority", c.fullchain, []string{"-usage", "2"}, owner + "IN TLSA 2 1 1 " + sum256(c.caSPKI)},
-		{"authority alone", c.caPEM, []string{"-usage", "2", "-selector", "0", "-host", "mx.example.org."}, owner + "IN TLSA 2 0 1 " + sum256(c.ca)},
+		{"authority alone", c.caPEM, []string{"-usage", "2", "-selector", "0", "-host", "mx.example.org."},
+			owner + "IN TLSA 2 0 1 " + sum256(c.ca)},
 		{"PKCS#8", c.secret, []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
-		{"EC key with its parameters", block("EC PARAMETERS", nil) + c.private, []string{"-host", "MX.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
-		{"PKCS#1", block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)), []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(rsaSPKI)},
-		{"public RSA key", block("RSA PUBLIC KEY", rsaPublic), []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(rsaSPKI)},
-		{"public key", block("PUBLIC KEY", c.spki), []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
-		{"request", block("CERTIFICATE REQUEST", request), []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"EC key with its parameters", block("EC PARAMETERS", nil) + c.private, []string{"-host", "MX.example.org"},
+			owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
+		{"PKCS#1", block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)), []string{"-host", "mx.example.org"},
+			owner + "IN TLSA 3 1 1 " + sum256(rsaSPKI)},
+		{"public RSA key", block("RSA PUBLIC KEY", rsaPublic), []string{"-host", "mx.example.org"},
+			owner + "IN TLSA 3 1 1 " + sum256(rsaSPKI)},
+		{"public key", block("PUBLIC KEY", c.spki), []string{"-host", "mx.example.org"}, owner + "IN TLSA 3 1 1 " +
+			sum256(c.spki)},
+		{"request", block("CERTIFICATE REQUEST", request), []string{"-host", "mx.example.org"},
+			owner + "IN TLSA 3 1 1 " + sum256(c.spki)},
 		{"another port", c.pem, []string{"-port", "465"}, "_465._tcp.mx.example.org. IN TLSA 3 1 1 " + sum256(c.spki)},
 	} {
 		code, out, stderr := here(append([]string{"tlsa", write(t, "file.pem", test.content)}, test.args...)...)
@@ -131,7 +142,8 @@ func TestTLSAFiles(t *testing.T) {
 // TestTLSAErrors: what cannot be used is told with the file, the reason and the remedy.
 func TestTLSAErrors(t *testing.T) {
 	c, other := newCredentials(t, "mx.example.org"), newCredentials(t, "mx.example.org", "*.example.org")
-	encrypted := string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED"}, Bytes: []byte{1}}))
+	encrypted := string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY",
+		Headers: map[string]string{"Proc-Type": "4,ENCRYPTED"}, Bytes: []byte{1}}))
 	wild := newCredentials(t, "*.example.org")
 	for _, test := range []struct {
 		name    string
@@ -142,14 +154,16 @@ func TestTLSAErrors(t *testing.T) {
 	}{
 		{"empty", "", nil, 1, []string{"file.pem", "BEGIN CERTIFICATE"}},
 		{"DER", string(c.cert), nil, 1, []string{"file.pem", "in DER", "openssl x509 -inform der"}},
-		{"a broken certificate", block("CERTIFICATE", c.cert[:50]), nil, 1, []string{"file.pem: block 1, CERTIFICATE: "}},
+		{"a broken certificate", block("CERTIFICATE", c.cert[:50]), nil, 1,
+			[]string{"file.pem: block 1, CERTIFICATE: "}},
 		{"encrypted", block("ENCRYPTED PRIVATE KEY", nil), nil, 1, []string{"block 1", "encrypted", "openssl pkey"}},
 		{"encrypted the old way", encrypted, nil, 1, []string{"encrypted", "openssl pkey"}},
 		{"something else", block("X509 CRL", nil), nil, 1, []string{"X509 CRL", "neither a certificate nor a key"}},
 		{"parameters alone", block("DH PARAMETERS", nil), nil, 1, []string{"neither a certificate nor a key"}},
 		{"a key of another", other.private + c.pem, nil, 1, []string{"do not belong together"}},
 		{"usage 2 without the authority", c.pem, []string{"-usage", "2"}, 1, []string{"file.pem", "fullchain.pem"}},
-		{"the certificate of a key", c.secret, []string{"-selector", "0", "-host", "mx.example.org"}, 1, []string{"-selector 0 needs the certificate"}},
+		{"the certificate of a key", c.secret, []string{"-selector", "0", "-host", "mx.example.org"}, 1,
+			[]string{"-selector 0 needs the certificate"}},
 		{"a key without name", c.secret, nil, 2, []string{"names no host", "-host"}},
 		{"two names", other.pem, nil, 2, []string{"*.example.org, mx.example.org", "-host"}},
 		{"a wildcard", wild.pem, nil, 2, []string{"*.example.org", "-host"}},
@@ -199,8 +213,10 @@ func TestTLSARollover(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 	for _, want := range []string{
-		"; the ECDSA certificate of " + now + ", valid to 2100-02-03 04:05 UTC\n", "1800 IN TLSA 3 1 1 " + sum256(c.spki) + "\n",
-		"; next: the key of ", "1800 IN TLSA 3 1 1 " + sum256(next.spki) + "\n", "; 2. Wait 1h0m0s, twice the TTL (1800 s, that of --ttl)", "; 4. Remove",
+		"; the ECDSA certificate of " + now + ", valid to 2100-02-03 04:05 UTC\n", "1800 IN TLSA 3 1 1 " +
+			sum256(c.spki) + "\n",
+		"; next: the key of ", "1800 IN TLSA 3 1 1 " + sum256(next.spki) + "\n",
+		"; 2. Wait 1h0m0s, twice the TTL (1800 s, that of --ttl)", "; 4. Remove",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("lacks %q:\n%s", want, out)
@@ -211,7 +227,8 @@ func TestTLSARollover(t *testing.T) {
 		t.Error(out)
 	}
 	_, out, _ = here("tlsa", "-next", write(t, "same.pem", c.private), now)
-	if !strings.Contains(out, "; has the same record\n") || !strings.Contains(out, "if it is published, as --check tells") || strings.Contains(out, "Wait") {
+	if !strings.Contains(out, "; has the same record\n") ||
+		!strings.Contains(out, "if it is published, as --check tells") || strings.Contains(out, "Wait") {
 		t.Error(out)
 	}
 }
@@ -224,32 +241,50 @@ func TestTLSACheck(t *testing.T) {
 		code int
 		want []string
 	}{
-		{[]string{"-smtp", "mx1.good.dane", "-check"}, 0, []string{"Secure: 1 record\n", "is that of the ECDSA certificate of mx1.good.dane. at 192.0.2.25"}},
-		{[]string{"-smtp", "mx2.good.dane:25", "-check"}, 0, []string{"Secure: 2 records\n", "TLSA 3 1 1 0a94e6b7d12f853c... matches nothing given here"}},
-		{[]string{"-smtp", "mx2.good.dane", "-check", "-next", file}, 1, []string{"No published record is good for the ECDSA certificate of " + file,
-			"twice the TTL (3600 s, that of the published records)"}},
-		{[]string{"-smtp", "192.0.2.25", "-host", "mx.two-certificates.dane", "-check"}, 0, []string{"is that of the RSA certificate", "is that of the ECDSA certificate"}},
+		{[]string{"-smtp", "mx1.good.dane", "-check"}, 0,
+			[]string{"Secure: 1 record\n", "is that of the ECDSA certificate of mx1.good.dane. at 192.0.2.25"}},
+		{[]string{"-smtp", "mx2.good.dane:25", "-check"}, 0,
+			[]string{"Secure: 2 records\n", "TLSA 3 1 1 0a94e6b7d12f853c... matches nothing given here"}},
+		{[]string{"-smtp", "mx2.good.dane", "-check", "-next", file}, 1,
+			[]string{"No published record is good for the ECDSA certificate of " + file,
+				"twice the TTL (3600 s, that of the published records)"}},
+		{[]string{"-smtp", "192.0.2.25", "-host", "mx.two-certificates.dane", "-check"}, 0,
+			[]string{"is that of the RSA certificate", "is that of the ECDSA certificate"}},
 		{[]string{"-smtp", "[2001:db8::25]:25", "-host", "mx1.good.dane"}, 0, []string{"at 2001:db8::25"}},
-		{[]string{"-smtp", "mx.dane-ta.dane", "-usage", "2", "-check"}, 0, []string{"TLSA 2 1 1", "is that of the ECDSA certificate"}},
-		{[]string{"-smtp", "mx.mismatch.dane", "-check"}, 1, []string{"matches nothing given here", "No published record is good for"}},
+		{[]string{"-smtp", "mx.dane-ta.dane", "-usage", "2", "-check"}, 0,
+			[]string{"TLSA 2 1 1", "is that of the ECDSA certificate"}},
+		{[]string{"-smtp", "mx.mismatch.dane", "-check"}, 1,
+			[]string{"matches nothing given here", "No published record is good for"}},
 		{[]string{"-smtp", "mx.expired-ta.dane", "-check"}, 1, []string{"which senders refuse", "expired"}},
-		{[]string{"-smtp", "mx.other-name.dane", "-check"}, 1, []string{"which senders refuse", "the certificate is for mx.elsewhere.dane"}},
-		{[]string{"-smtp", "mx.unusable-tlsa.dane", "-check"}, 1, []string{"is unusable: usage 1", "is unusable: its digest has 31 octets"}},
-		{[]string{"-smtp", "mx.no-tlsa.dane", "-check"}, 1, []string{"Secure: 0 records\n", "No published record is good for"}},
-		{[]string{"-smtp", "mx.no-starttls.dane", "-check"}, 1, []string{"mx.no-starttls.dane. at 192.0.2.27:25: the host does not offer STARTTLS"}},
+		{[]string{"-smtp", "mx.other-name.dane", "-check"}, 1,
+			[]string{"which senders refuse", "the certificate is for mx.elsewhere.dane"}},
+		{[]string{"-smtp", "mx.unusable-tlsa.dane", "-check"}, 1,
+			[]string{"is unusable: usage 1", "is unusable: its digest has 31 octets"}},
+		{[]string{"-smtp", "mx.no-tlsa.dane", "-check"}, 1,
+			[]string{"Secure: 0 records\n", "No published record is good for"}},
+		{[]string{"-smtp", "mx.no-starttls.dane", "-check"}, 1,
+			[]string{"mx.no-starttls.dane. at 192.0.2.27:25: the host does not offer STARTTLS"}},
 		{[]string{"-smtp", "mx.unsigned.dane", "-check"}, 1, []string{"are Insecure: no sender looks"}},
 		{[]string{"-smtp", "mx.expired.dane"}, 1, []string{"expired.dane.: the RRSIG over expired.dane. DNSKEY"}},
-		{[]string{"-check", file, "-host", "mx.tlsa-servfail.dane"}, 1, []string{"are Indeterminate, senders defer mail"}},
-		{[]string{"-smtp", "mx.alias-signed.dane", "-check"}, 0, []string{"take mx1.good.dane. for the base", "\n_25._tcp.mx1.good.dane. IN TLSA 3 1 1 ",
-			"Published at _25._tcp.mx1.good.dane., Secure: 1 record\n", "is that of the ECDSA certificate of mx.alias-signed.dane. at 192.0.2.25"}},
+		{[]string{"-check", file, "-host", "mx.tlsa-servfail.dane"}, 1,
+			[]string{"are Indeterminate, senders defer mail"}},
+		{[]string{"-smtp", "mx.alias-signed.dane", "-check"}, 0, []string{"take mx1.good.dane. for the base",
+			"\n_25._tcp.mx1.good.dane. IN TLSA 3 1 1 ",
+			"Published at _25._tcp.mx1.good.dane., Secure: 1 record\n",
+			"is that of the ECDSA certificate of mx.alias-signed.dane. at 192.0.2.25"}},
 		{[]string{"-smtp", "mx.alias-signed.dane"}, 0, []string{"\n_25._tcp.mx1.good.dane. IN TLSA 3 1 1 "}},
 		{[]string{"-smtp", "mx.alias-unsigned.dane"}, 0, []string{"\n_25._tcp.mx.alias-unsigned.dane. IN TLSA 3 1 1 "}},
-		{[]string{"-smtp", "mx.alias-unsigned.dane", "-check"}, 0, []string{"Published at _25._tcp.mx.alias-unsigned.dane., Secure: 1 record\n"}},
-		{[]string{"-host", "mx.alias-signed.dane", "-check", file}, 1, []string{"\n_25._tcp.mx1.good.dane. IN TLSA 3 1 1 ", "matches nothing given here"}},
+		{[]string{"-smtp", "mx.alias-unsigned.dane", "-check"}, 0,
+			[]string{"Published at _25._tcp.mx.alias-unsigned.dane., Secure: 1 record\n"}},
+		{[]string{"-host", "mx.alias-signed.dane", "-check", file}, 1,
+			[]string{"\n_25._tcp.mx1.good.dane. IN TLSA 3 1 1 ", "matches nothing given here"}},
 		{[]string{"-smtp", "mx.alias-tlsa.dane", "-check", "-next", file}, 1, []string{
-			"; _25._tcp.mx.alias-tlsa.dane. is an alias of _dane.alias-tlsa.dane., where the records belong\n", "\n_dane.alias-tlsa.dane. IN TLSA 3 1 1 ",
-			"; 1. At _dane.alias-tlsa.dane. publish", "twice the TTL (3600 s, the longest of the published records and of the alias"}},
-		{[]string{"-smtp", "mx2.good.dane", "-next", file}, 0, []string{"twice the TTL (3600 s, that of the published records)"}},
+			"; _25._tcp.mx.alias-tlsa.dane. is an alias of _dane.alias-tlsa.dane., where the records belong\n",
+			"\n_dane.alias-tlsa.dane. IN TLSA 3 1 1 ",
+			"; 1. At _dane.alias-tlsa.dane. publish",
+			"twice the TTL (3600 s, the longest of the published records and of the alias"}},
+		{[]string{"-smtp", "mx2.good.dane", "-next", file}, 0,
+			[]string{"twice the TTL (3600 s, that of the published records)"}},
 		{[]string{"-smtp", "good.dane"}, 1, []string{"good.dane has no address"}},
 		{[]string{"-smtp", "localhost"}, 1, []string{"localhost. is a special name"}},
 	} {
@@ -257,13 +292,15 @@ func TestTLSACheck(t *testing.T) {
 	}
 }
 
-// TestTLSASteps: what is published decides what has to be done: stale records are never passed over, and TTLs are those of the old set.
+// TestTLSASteps: what is published decides what has to be done: stale records are never passed over, and TTLs are those
+// of the old set.
 func TestTLSASteps(t *testing.T) {
 	key := func(b byte) *identity { return &identity{from: fmt.Sprintf("key%d", b), spki: []byte{b}} }
 	set := func(owner string, ttl uint32, keys ...byte) publishedSet {
 		s := publishedSet{secure: true, owner: owner, ttl: ttl}
 		for _, b := range keys {
-			s.records = append(s.records, &dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1, Certificate: sum256([]byte{b})})
+			s.records = append(s.records, &dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1,
+				Certificate: sum256([]byte{b})})
 		}
 		return s
 	}
@@ -275,17 +312,25 @@ func TestTLSASteps(t *testing.T) {
 		ttl           uint32
 		want          []string
 	}{
-		{"another key", 1, 2, set(name, 7200, 1), 300, []string{"At " + name + " publish all", "Wait 4h0m0s, twice the TTL (7200 s, that of the published"}},
-		{"another key, an alias", 1, 2, set("_dane.example.", 7200, 1), 0, []string{"At _dane.example. publish all", "and of the alias that leads to them"}},
-		{"another key, published already", 1, 2, set(name, 300, 1, 2), 0, []string{"All of these records are published: the next certificate can be used"}},
+		{"another key", 1, 2, set(name, 7200, 1), 300,
+			[]string{"At " + name + " publish all", "Wait 4h0m0s, twice the TTL (7200 s, that of the published"}},
+		{"another key, an alias", 1, 2, set("_dane.example.", 7200, 1), 0,
+			[]string{"At _dane.example. publish all", "and of the alias that leads to them"}},
+		{"another key, published already", 1, 2, set(name, 300, 1, 2), 0,
+			[]string{"All of these records are published: the next certificate can be used"}},
 		{"the same key", 1, 1, set(name, 300, 1), 0, []string{"All of these records are published"}},
-		{"the same key, and a stale record", 1, 1, set(name, 300, 9, 1, 8), 0, []string{"All of these records are published", "Remove 2 published records that match nothing"}},
-		{"the same key, which is not published", 1, 1, set(name, 300, 9), 0, []string{"At " + name + " publish all", "Wait 10m0s"}},
-		{"the same key, and nothing is published", 1, 1, set(name, 0), 600, []string{"publish all", "Wait 20m0s, twice the TTL (600 s, that of --ttl)"}},
+		{"the same key, and a stale record", 1, 1, set(name, 300, 9, 1, 8), 0,
+			[]string{"All of these records are published", "Remove 2 published records that match nothing"}},
+		{"the same key, which is not published", 1, 1, set(name, 300, 9), 0,
+			[]string{"At " + name + " publish all", "Wait 10m0s"}},
+		{"the same key, and nothing is published", 1, 1, set(name, 0), 600,
+			[]string{"publish all", "Wait 20m0s, twice the TTL (600 s, that of --ttl)"}},
 		{"the same key, not looked up", 1, 1, publishedSet{}, 0, []string{"if it is published, as --check tells"}},
-		{"another key, not looked up", 1, 2, publishedSet{}, 0, []string{"(3600 s, assumed, --ttl or --check tells another)"}},
+		{"another key, not looked up", 1, 2, publishedSet{}, 0,
+			[]string{"(3600 s, assumed, --ttl or --check tells another)"}},
 	} {
-		p := &tlsaPlan{host: "mx.example.", base: "mx.example.", port: 25, kind: dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1}, set: test.set,
+		p := &tlsaPlan{host: "mx.example.", base: "mx.example.", port: 25,
+			kind: dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1}, set: test.set,
 			current: []*identity{key(test.current)}, next: []*identity{key(test.next)}}
 		if test.ttl > 0 {
 			p.ttl = &test.ttl
@@ -303,7 +348,8 @@ func TestTLSASteps(t *testing.T) {
 	}
 }
 
-// refusedByGo is a certificate in which an OCTET STRING within an extension is cut short, so that crypto/x509 does not take it.
+// refusedByGo is a certificate in which an OCTET STRING within an extension is cut short, so that crypto/x509 does not
+// take it.
 func refusedByGo(t *testing.T, c credentials) []byte {
 	t.Helper()
 	leaf, err := x509.ParseCertificate(c.cert)
@@ -322,13 +368,15 @@ func refusedByGo(t *testing.T, c credentials) []byte {
 	return der
 }
 
-// selfIssued is a certificate that says nothing of authorities, issued by itself, as `openssl req -x509` can be told to.
+// selfIssued is a certificate that says nothing of authorities, issued by itself, as `openssl req -x509` can be told
+// to.
 func selfIssued(t *testing.T) string {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mx.example.org"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mx.example.org"},
+		NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -361,7 +409,9 @@ func TestTLSAKeyOfAuthority(t *testing.T) {
 // TestTLSAOddFiles: files as other programs and editors make them.
 func TestTLSAOddFiles(t *testing.T) {
 	c, other := newCredentials(t, "mx.example.org"), newCredentials(t, "mx.example.org")
-	trusted := block("TRUSTED CERTIFICATE", append(slices.Clone(c.cert), 0x30, 0x0a, 0x30, 0x08, 6, 6, 0x2b, 6, 1, 5, 5, 7)) // some auxiliary data
+	// some auxiliary data
+	trusted := block("TRUSTED CERTIFICATE", append(slices.Clone(c.cert), 0x30, 0x0a, 0x30, 0x08, 6, 6, 0x2b, 6, 1, 5, 5,
+		7))
 	own := "IN TLSA 3 1 1 " + sum256(c.spki)
 	for _, test := range []struct {
 		what, content string
@@ -371,25 +421,40 @@ func TestTLSAOddFiles(t *testing.T) {
 		{"the authority first", c.caPEM + c.pem, 0, []string{own, "put the host's own first"}},
 		{"the authority first, and the key", c.caPEM + c.pem + c.private, 0, []string{own, "put the host's own first"}},
 		{"an authority of others first", other.caPEM + c.pem + c.private, 0, []string{own}},
-		{"an authority and two hosts", c.caPEM + c.pem + other.pem, 1, []string{"file.pem", "2 others could be the host's"}},
+		{"an authority and two hosts", c.caPEM + c.pem + other.pem, 1,
+			[]string{"file.pem", "2 others could be the host's"}},
 		{"two hosts", c.pem + other.pem, 1, []string{"file.pem: 2 of its certificates could be the host's own"}},
-		{"two that issued themselves, of one name", selfIssued(t) + selfIssued(t), 1, []string{"file.pem: 2 of its certificates could be the host's own"}},
+		{"two that issued themselves, of one name", selfIssued(t) + selfIssued(t), 1,
+			[]string{"file.pem: 2 of its certificates could be the host's own"}},
 		{"the same twice", c.pem + c.pem + c.caPEM, 0, []string{own}},
-		{"its own damaged", strings.Replace(c.pem, "MII", "M!I", 1) + c.caPEM, 1, []string{"file.pem: of 2 blocks in PEM 1 can be read"}},
+		{"its own damaged", strings.Replace(c.pem, "MII", "M!I", 1) + c.caPEM, 1,
+			[]string{"file.pem: of 2 blocks in PEM 1 can be read"}},
 		{"cut off", c.pem + c.caPEM[:200], 1, []string{"file.pem: of 2 blocks in PEM 1 can be read"}},
 		{"PKCS#7", block("PKCS7", c.cert), 1, []string{"block 1, PKCS7", "openssl pkcs7"}},
 		{"PKCS#7 or PKCS#12 in DER", "\x30\x03\x02\x01\x03", 1, []string{"file.pem: it is binary", "openssl pkcs12"}},
 		{"parameters of other kinds", block("X9.42 DH PARAMETERS", []byte{0x30, 0}) + c.pem, 0, []string{own}},
-		{"one that crypto/x509 refuses", block("CERTIFICATE", refusedByGo(t, c)), 0, []string{own, "the ECDSA certificate of"}},
+		{"one that crypto/x509 refuses", block("CERTIFICATE", refusedByGo(t, c)), 0,
+			[]string{own, "the ECDSA certificate of"}},
 		{"for OpenSSL alone", trusted, 0, []string{own}},
 		{"a byte order mark", "\ufeff" + c.pem, 0, []string{own}},
 		{"UTF-16", "\xff\xfe-\x00-\x00", 1, []string{"file.pem", "UTF-16", "iconv"}},
 		{"DOS", strings.ReplaceAll(c.pem, "\n", "\r\n"), 0, []string{own}},
-		{"Ed25519", ed25519Key, 0, []string{"IN TLSA 3 1 1 593efd0748a04713f58e1b056cead8a9729a65dd62f8ea4ede7cc2e1cb32e5fa"}},
-		{"Ed448", ed448Key, 0, []string{"IN TLSA 3 1 1 7da03892102b0cbf0e090820254beb7e4c0df5d5c0f081b03ade992208104c00"}},
-		{"RSA-PSS", pssKey, 0, []string{"IN TLSA 3 1 1 e1624370e546c5247d653f99722119a4068748bcb62208541306ab40c623a823"}},
-		{"a curve that nobody has", secp256k1Key, 1, []string{"file.pem: block 1, EC PRIVATE KEY", "openssl pkey -in FILE -pubout"}},
-		{"the public key of such a curve", secp256k1Public, 0, []string{"IN TLSA 3 1 1 b388a7895ac7a8cdcb685f466ffb7a403f1fdfdef6f154ba1566b97f4474a77c"}},
+		{
+			"Ed25519", ed25519Key, 0,
+			[]string{"IN TLSA 3 1 1 593efd0748a04713f58e1b056cead8a9729a65dd62f8ea4ede7cc2e1cb32e5fa"},
+		},
+		{
+			"Ed448", ed448Key, 0,
+			[]string{"IN TLSA 3 1 1 7da03892102b0cbf0e090820254beb7e4c0df5d5c0f081b03ade992208104c00"},
+		},
+		{
+			"RSA-PSS", pssKey, 0,
+			[]string{"IN TLSA 3 1 1 e1624370e546c5247d653f99722119a4068748bcb62208541306ab40c623a823"},
+		},
+		{"a curve that nobody has", secp256k1Key, 1, []string{"file.pem: block 1, EC PRIVATE KEY",
+			"openssl pkey -in FILE -pubout"}},
+		{"the public key of such a curve", secp256k1Public, 0,
+			[]string{"IN TLSA 3 1 1 b388a7895ac7a8cdcb685f466ffb7a403f1fdfdef6f154ba1566b97f4474a77c"}},
 	} {
 		args := []string{"tlsa", write(t, "file.pem", test.content), "--host", "mx.example.org"}
 		code, out, stderr := here(args...)
@@ -414,7 +479,8 @@ func TestTLSAJSON(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	code, out, _ = here("tlsa", "--lab", "--json", "--check", "--smtp", "mx2.good.dane")
-	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || got.Published == nil || len(got.Published.Records) != 2 {
+	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || got.Published == nil ||
+		len(got.Published.Records) != 2 {
 		t.Errorf("exit code %d, %v\n%s", code, err, out)
 	}
 }
@@ -481,7 +547,8 @@ func TestTLSAWithoutData(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &tlsaPlan{host: "mx.example.", base: "mx.example.", port: 25, kind: dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1}, current: []*identity{id}}
+	p := &tlsaPlan{host: "mx.example.", base: "mx.example.", port: 25,
+		kind: dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1}, current: []*identity{id}}
 	right, err := p.record(id)
 	if err != nil {
 		t.Fatal(err)
@@ -489,10 +556,14 @@ func TestTLSAWithoutData(t *testing.T) {
 	for _, test := range []struct {
 		records []*dns.TLSA
 		good    bool
-	}{{[]*dns.TLSA{right}, true}, {[]*dns.TLSA{right, {Hdr: dns.RR_Header{Rdlength: 3}, Usage: 3, Selector: 1, MatchingType: 1}}, false}} {
+	}{
+		{[]*dns.TLSA{right}, true},
+		{[]*dns.TLSA{right, {Hdr: dns.RR_Header{Rdlength: 3}, Usage: 3, Selector: 1, MatchingType: 1}}, false},
+	} {
 		p.set = publishedSet{secure: true, owner: "_25._tcp.mx.example.", records: test.records}
 		out, err := p.report(true)
-		if err != nil || out.Good != test.good || !test.good && !strings.Contains(out.Published.Records[1].Text, "Postfix 3.7 crashes") {
+		if err != nil || out.Good != test.good || !test.good && !strings.Contains(out.Published.Records[1].Text,
+			"Postfix 3.7 crashes") {
 			t.Errorf("%v: %+v, %v", test.records, out, err)
 		}
 	}

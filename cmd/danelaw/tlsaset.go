@@ -23,8 +23,9 @@ type publishedSet struct {
 	ttl     uint32 // the longest of the records' and, if they stand behind aliases, of these: as signed, in seconds
 }
 
-// locate finds the addresses of the host, the base domain of its TLSA records, and these. Mandatory says that the records have to be
-// Secure; else what is known of them is nice to have, and only addresses that cannot be had are an error.
+// locate finds the addresses of the host, the base domain of its TLSA records, and these. Mandatory says that the
+// records have to be Secure; else what is known of them is nice to have, and only addresses that cannot be had are an
+// error.
 func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, error) {
 	var mu sync.Mutex
 	seen := map[dns.Question]*resolve.Explanation{}
@@ -60,7 +61,8 @@ func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, er
 	}
 	unsigned := len(bases) == 0 && h.Status() == dnssec.Insecure
 	if unsigned && mandatory {
-		return nil, fmt.Errorf("the addresses of %s are Insecure: no sender looks for its TLSA records before their zone is signed, with a DS "+
+		return nil, fmt.Errorf("the addresses of %s are Insecure: no sender looks for its TLSA records before their "+
+			"zone is signed, with a DS "+
 			"in the one above", h.Expanded)
 	}
 	if unsigned {
@@ -83,7 +85,8 @@ func (p *tlsaPlan) published(ctx context.Context, seen map[dns.Question]*resolve
 	case mandatory && a.Status <= dnssec.Bogus:
 		return p.notPublished(ctx, name, a)
 	case mandatory:
-		return fmt.Errorf("%s is Insecure: no sender heeds TLSA records there before its zone is signed, with a DS in the one above", name)
+		return fmt.Errorf("%s is Insecure: no sender heeds TLSA records there before its zone is signed, with a "+
+			"DS in the one above", name)
 	}
 	return nil
 }

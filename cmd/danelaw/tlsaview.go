@@ -15,8 +15,8 @@ import (
 // usualTTL is the TTL of TLSA records of which nothing is known: an hour, as RFC 7671 section 8 wants it short.
 const usualTTL = 3600
 
-// The form of `danelaw tlsa --json`, of which the text is made too. Names end with a dot, times are RFC 3339 in UTC. A field that is
-// not there has nothing to tell.
+// The form of `danelaw tlsa --json`, of which the text is made too. Names end with a dot, times are RFC 3339 in UTC. A
+// field that is not there has nothing to tell.
 type (
 	plannedJSON struct {
 		Host         string             `json:"host"`
@@ -30,12 +30,13 @@ type (
 		Good         bool               `json:"good"` // whether the exit code is 0
 	}
 	plannedCertJSON struct {
-		From    string     `json:"from"`
-		Next    bool       `json:"next,omitempty"`
-		Ends    *time.Time `json:"ends,omitempty"`
-		Record  string     `json:"record"`            // in zone-file form
-		Warning string     `json:"warning,omitempty"` // why senders refuse it by this record alone, or what is odd about its file or host
-		Good    bool       `json:"covered,omitempty"` // a published record is good for it
+		From   string     `json:"from"`
+		Next   bool       `json:"next,omitempty"`
+		Ends   *time.Time `json:"ends,omitempty"`
+		Record string     `json:"record"` // in zone-file form
+		// why senders refuse it by this record alone, or what is odd about its file or host
+		Warning string `json:"warning,omitempty"`
+		Good    bool   `json:"covered,omitempty"` // a published record is good for it
 	}
 	publishedJSON struct {
 		TTL     uint32                `json:"ttl"`
@@ -57,7 +58,8 @@ type planned struct {
 
 // report makes what is to be told.
 func (p *tlsaPlan) report(check bool) (*planned, error) {
-	out := &planned{plannedJSON: plannedJSON{Host: p.host, Base: p.base, Name: mail.TLSAName(p.base, p.port), Good: true}}
+	out := &planned{plannedJSON: plannedJSON{Host: p.host, Base: p.base, Name: mail.TLSAName(p.base, p.port),
+		Good: true}}
 	if out.Owner = p.set.owner; out.Owner == "" {
 		out.Owner = out.Name
 	}
@@ -66,7 +68,8 @@ func (p *tlsaPlan) report(check bool) (*planned, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &plannedCertJSON{From: id.String(), Next: i >= len(p.current), Record: p.line(r), Warning: p.warning(id, r)}
+		c := &plannedCertJSON{From: id.String(), Next: i >= len(p.current), Record: p.line(r),
+			Warning: p.warning(id, r)}
 		if len(id.chain) > 0 {
 			end := id.chain[0].NotAfter.UTC()
 			c.Ends = &end
@@ -88,10 +91,12 @@ func (p *tlsaPlan) report(check bool) (*planned, error) {
 // warning is why senders would not take a certificate by the record that is made of it, or what is odd about its file.
 func (p *tlsaPlan) warning(id *identity, r *dns.TLSA) string {
 	if id.turned {
-		return id.from + ": its first certificate is an authority's, and servers show the first as their own: put the host's own first"
+		return id.from + ": its first certificate is an authority's, and servers show the first as their own: put " +
+			"the host's own first"
 	}
 	if len(id.chain) == 0 && p.kind.Usage == mail.DANETA {
-		return id.from + ": for -usage 2 it has to be the key of an authority whose certificate the host presents; with the host's own senders refuse it"
+		return id.from + ": for -usage 2 it has to be the key of an authority whose certificate the host presents; " +
+			"with the host's own senders refuse it"
 	}
 	if len(id.chain) == 0 || id.note == "" && len(id.chain) == 1 && id.chain[0].IsCA {
 		return ""
@@ -129,7 +134,8 @@ func (p *tlsaPlan) compare(out *planned) {
 		out.Published.Records = append(out.Published.Records,
 			publishedRecordJSON{Record: u.Record.String(), Text: "is unusable: " + u.Why})
 	}
-	out.Good = !slices.ContainsFunc(out.Certificates, func(c *plannedCertJSON) bool { return !c.Good }) && !slices.ContainsFunc(p.set.records, mail.Crashes)
+	out.Good = !slices.ContainsFunc(out.Certificates, func(c *plannedCertJSON) bool { return !c.Good }) &&
+		!slices.ContainsFunc(p.set.records, mail.Crashes)
 }
 
 // steps are those of a rollover (RFC 7671 section 8.1).
@@ -148,10 +154,12 @@ func (p *tlsaPlan) steps(out *planned) {
 	case p.set.secure && out.Good:
 		out.Steps = []string{
 			"All of these records are published: the next certificate can be used at any time.",
-			fmt.Sprintf("Remove %s that match nothing given here, once nothing uses them.", counted(stale, "published record")),
+			fmt.Sprintf("Remove %s that match nothing given here, once nothing uses them.",
+				counted(stale, "published record")),
 		}
 	case same && !p.set.secure:
-		out.Steps = []string{"The record stays the same: if it is published, as --check tells, the next certificate can be used at any time."}
+		out.Steps = []string{"The record stays the same: if it is published, as --check tells, the next certificate " +
+			"can be used at any time."}
 	default:
 		p.rollover(out)
 	}
@@ -160,7 +168,8 @@ func (p *tlsaPlan) steps(out *planned) {
 // sameRecords reports whether the next certificates have no record but those of today's.
 func (p *tlsaPlan) sameRecords(out *planned) bool {
 	return !slices.ContainsFunc(out.Certificates[len(p.current):], func(n *plannedCertJSON) bool {
-		return !slices.ContainsFunc(out.Certificates[:len(p.current)], func(c *plannedCertJSON) bool { return c.Record == n.Record })
+		return !slices.ContainsFunc(out.Certificates[:len(p.current)],
+			func(c *plannedCertJSON) bool { return c.Record == n.Record })
 	})
 }
 
@@ -180,8 +189,10 @@ func (p *tlsaPlan) rollover(out *planned) {
 	out.Wait = int64(wait / time.Second)
 	out.Steps = []string{
 		fmt.Sprintf("At %s publish all of these records now.", out.Owner),
-		fmt.Sprintf("Wait %v, twice the TTL (%d s, %s): until the nameservers all have them, and no cache has the old set.", wait, ttl, how),
-		fmt.Sprintf("Have the host use the next certificate. danelaw tlsa --smtp %s --check must find it.", strings.TrimSuffix(p.host, ".")),
+		fmt.Sprintf("Wait %v, twice the TTL (%d s, %s): until the nameservers all have them, and no "+
+			"cache has the old set.", wait, ttl, how),
+		fmt.Sprintf("Have the host use the next certificate. danelaw tlsa --smtp %s --check must find it.",
+			strings.TrimSuffix(p.host, ".")),
 		"Remove the records of what is not used any more.",
 	}
 }
@@ -213,10 +224,12 @@ func (out *planned) print(to, warnings io.Writer) error {
 	return err
 }
 
-// aliases tells where the records are sought, and belong, if that is not where the name of the host would have one look.
+// aliases tells where the records are sought, and belong, if that is not where the name of the host would have one
+// look.
 func (out *planned) aliases(text *strings.Builder) {
 	if out.Base != out.Host {
-		fmt.Fprintf(text, "; %s is an alias: senders take %s for the base of its TLSA records (RFC 7672 section 2.2.2)\n", out.Host, out.Base)
+		fmt.Fprintf(text, "; %s is an alias: senders take %s for the base of its TLSA records (RFC "+
+			"7672 section 2.2.2)\n", out.Host, out.Base)
 	}
 	if out.Owner != out.Name {
 		fmt.Fprintf(text, "; %s is an alias of %s, where the records belong\n", out.Name, out.Owner)

@@ -26,7 +26,8 @@ func parseType(name string) (uint16, error) {
 			return uint16(n), nil
 		}
 	}
-	return 0, fmt.Errorf("%q is not a type of DNS records; write one such as MX, or TYPE65 for one without a name", name)
+	return 0, fmt.Errorf("%q is not a type of DNS records; write one such as MX, or TYPE65 for one without a name",
+		name)
 }
 
 // tree is the chain of trust of one answer.
@@ -35,8 +36,8 @@ type tree struct {
 	question dns.Question
 }
 
-// The form of `danelaw check --json NAME TYPE`, of which text and page are made too. Names end with a dot, times are RFC 3339 in UTC. A
-// field that is not there has nothing to tell.
+// The form of `danelaw check --json NAME TYPE`, of which text and page are made too. Names end with a dot, times are
+// RFC 3339 in UTC. A field that is not there has nothing to tell.
 type (
 	chainView struct {
 		Name     string         `json:"name"`
@@ -64,8 +65,9 @@ type (
 func newChainView(q dns.Question, e *resolve.Explanation, now time.Time) *chainView {
 	t := &tree{e, q}
 	v := &chainView{
-		Name: q.Name, Type: dns.Type(q.Qtype).String(), Checked: now.UTC(), Status: e.Answer.Status.String(), Verdict: t.verdict(),
-		Rcode: dns.RcodeToString[e.Answer.Rcode], Failures: []*failureView{}, Zones: t.zones(), Sets: t.answer(),
+		Name: q.Name, Type: dns.Type(q.Qtype).String(), Checked: now.UTC(), Status: e.Answer.Status.String(),
+		Verdict: t.verdict(),
+		Rcode:   dns.RcodeToString[e.Answer.Rcode], Failures: []*failureView{}, Zones: t.zones(), Sets: t.answer(),
 	}
 	if e.Answer.Status <= dnssec.Bogus {
 		v.Rcode = dns.RcodeToString[dns.RcodeServerFailure]
@@ -92,7 +94,8 @@ func (v *chainView) print(to io.Writer, p painter) error {
 	out.WriteByte('\n')
 	var rows []cells
 	add := func(depth int, what, status, how string) {
-		rows = append(rows, cells{2 * depth, printable.Text(what), status, printable.Text(how), p.paint(tones[status], status), false})
+		rows = append(rows, cells{2 * depth, printable.Text(what), status, printable.Text(how),
+			p.paint(tones[status], status), false})
 	}
 	for _, z := range v.Zones {
 		add(v.depth(z.Name), z.Name, z.Status, z.How)
@@ -173,7 +176,9 @@ func (t *tree) how(z *dnssec.Zone) string {
 // tie says by what a zone is tied to the one above.
 func (t *tree) tie(z *dnssec.Zone) string {
 	by := "DS"
-	if !slices.ContainsFunc(t.Zones, func(o *dnssec.Zone) bool { return o.Name != z.Name && dns.IsSubDomain(o.Name, z.Name) }) {
+	if !slices.ContainsFunc(t.Zones, func(o *dnssec.Zone) bool {
+		return o.Name != z.Name && dns.IsSubDomain(o.Name, z.Name)
+	}) {
 		by = "trust anchor"
 	}
 	return fmt.Sprintf("%s %d (%s), key %d %s, %s", by, z.Tie.KeyTag, dns.HashToString[z.Tie.Digest], z.Tie.KeyTag,
@@ -230,7 +235,8 @@ func (t *tree) answer() []*setView {
 		cause := t.Answer.Notes[0]
 		if told := func(z *dnssec.Zone) bool { return z.Cause == cause }; !slices.ContainsFunc(t.Zones, told) {
 			all = append(all, &setView{
-				Owner: t.question.Name, Type: dns.Type(t.question.Qtype).String(), Status: t.Answer.Status.String(), How: cause.Text,
+				Owner: t.question.Name, Type: dns.Type(t.question.Qtype).String(), Status: t.Answer.Status.String(),
+				How:     cause.Text,
 				Records: []string{},
 			})
 		}
@@ -257,15 +263,18 @@ func (t *tree) answer() []*setView {
 func (t *tree) set(set []dns.RR) *setView {
 	h, home := set[0].Header(), t.home(set)
 	v := &setView{
-		Owner: h.Name, Type: dns.Type(h.Rrtype).String(), Status: t.Answer.Status.String(), How: "unsigned", Records: []string{},
+		Owner: h.Name, Type: dns.Type(h.Rrtype).String(), Status: t.Answer.Status.String(), How: "unsigned",
+		Records: []string{},
 	}
 	if home != nil {
 		v.Status, v.Zone = home.Status.String(), home.Name
 	}
 	if sig := signature(set); sig != nil {
-		v.How = fmt.Sprintf("key %d %s, %s", sig.KeyTag, algorithm(sig.Algorithm), validity(sig.Inception, sig.Expiration))
+		v.How = fmt.Sprintf("key %d %s, %s", sig.KeyTag, algorithm(sig.Algorithm),
+			validity(sig.Inception, sig.Expiration))
 		v.Signature = &signatureView{
-			Owner: h.Name, Type: v.Type, Signer: dns.CanonicalName(sig.SignerName), KeyTag: sig.KeyTag, Expires: near(sig.Expiration, time.Now()),
+			Owner: h.Name, Type: v.Type, Signer: dns.CanonicalName(sig.SignerName), KeyTag: sig.KeyTag,
+			Expires: near(sig.Expiration, time.Now()),
 		}
 	}
 	return v

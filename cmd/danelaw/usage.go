@@ -29,13 +29,15 @@ func misused(c *cli.Command, format string, args ...any) error {
 // unknownCommand says that a word is none of c's commands, and which is nearest.
 func unknownCommand(c *cli.Command, word string) error {
 	near := cli.SuggestCommand(c.Commands, word)
-	return usageError{fmt.Errorf("%q is no command of %s%s; there are %s", word, c.FullName(), meant(word, near), names(c.Commands))}
+	return usageError{fmt.Errorf("%q is no command of %s%s; there are %s", word, c.FullName(), meant(word, near),
+		names(c.Commands))}
 }
 
 // meant suggests what is near a word, if it is: the library always finds something.
 func meant(word, near string) string {
 	bare := strings.TrimLeft(near, "-")
-	if bare == "" || word == "" || bare[0] != word[0] && !strings.Contains(word, bare) && !strings.Contains(bare, word) {
+	if bare == "" || word == "" || bare[0] != word[0] && !strings.Contains(word, bare) &&
+		!strings.Contains(bare, word) {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %s?)", near)
@@ -65,8 +67,8 @@ func noArguments(action cli.ActionFunc) cli.ActionFunc {
 	}
 }
 
-// commandFirst moves the name of a command before the flags that stand before it, so that `danelaw --conf FILE check DOMAIN` is
-// `danelaw check --conf FILE DOMAIN`. What is no flag and no command is left where it is.
+// commandFirst moves the name of a command before the flags that stand before it, so that `danelaw --conf FILE check
+// DOMAIN` is `danelaw check --conf FILE DOMAIN`. What is no flag and no command is left where it is.
 func commandFirst(root *cli.Command, args []string) []string {
 	for i := 1; i < len(args); i++ {
 		name, isFlag := strings.CutPrefix(args[i], "-")
@@ -86,8 +88,8 @@ func commandFirst(root *cli.Command, args []string) []string {
 	return args
 }
 
-// takesValue reports whether there are commands that have a flag with a value behind it, and such that have it without: which command
-// it is stands behind the flag.
+// takesValue reports whether there are commands that have a flag with a value behind it, and such that have it without:
+// which command it is stands behind the flag.
 func takesValue(c *cli.Command, name string) (with, without bool) {
 	for _, f := range c.Flags {
 		if doc, ok := f.(cli.DocGenerationFlag); ok && slices.Contains(f.Names(), name) {
@@ -141,7 +143,8 @@ func misread(c *cli.Command, err error) error {
 // ourWords says what is wrong with the value of a flag; "" if the text is one of the language's libraries.
 func ourWords(c *cli.Command, flag string, err error, text string) string {
 	i := slices.IndexFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), flag) })
-	if errors.As(err, new(*strconv.NumError)) || strings.Contains(text, "parse error") || strings.HasPrefix(text, "strconv") ||
+	if errors.As(err, new(*strconv.NumError)) || strings.Contains(text, "parse error") ||
+		strings.HasPrefix(text, "strconv") ||
 		strings.HasPrefix(text, "time:") {
 		if i < 0 {
 			return ""
@@ -159,8 +162,8 @@ func ourWords(c *cli.Command, flag string, err error, text string) string {
 	return text
 }
 
-// inWords is an error as a person would say it: what the operating system and the network have to say comes from Go's libraries
-// in words of their calls.
+// inWords is an error as a person would say it: what the operating system and the network have to say comes from Go's
+// libraries in words of their calls.
 func inWords(err error) string {
 	text := err.Error()
 	var path *fs.PathError

@@ -26,7 +26,8 @@ func each(c *cli.Command, visit func(*cli.Command, []string), path ...string) {
 	}
 }
 
-// TestHelpOfAll: the help of every command fits a terminal of 80 columns, names all flags with two dashes, and loses no word.
+// TestHelpOfAll: the help of every command fits a terminal of 80 columns, names all flags with two dashes, and loses no
+// word.
 func TestHelpOfAll(t *testing.T) {
 	each(command(new(bytes.Buffer), new(bytes.Buffer)), func(c *cli.Command, path []string) {
 		code, out, stderr := here(append(path, "--help")...)
@@ -135,8 +136,9 @@ func TestInWords(t *testing.T) {
 	for want, err := range map[string]error{
 		"it cannot be read: /nonexistent/file: no such file or directory": fmt.Errorf("it cannot be read: %w", missing),
 		"127.0.0.1:1: connection refused":                                 refused,
-		"asked in vain: no answer in time":                                fmt.Errorf("asked in vain: %w", context.DeadlineExceeded),
-		"plain":                                                           errors.New("plain"),
+		"asked in vain: no answer in time": fmt.Errorf("asked in vain: %w",
+			context.DeadlineExceeded),
+		"plain": errors.New("plain"),
 	} {
 		if got := inWords(err); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// become has root run this program anew, in the same process, as another user, who keeps of root's rights that to bind ports below 1024: a
-// reload may have to. All else (files, sockets) is then done as that user from the beginning, so that what works at the start works in a
-// reload. Whoever is that user already goes on.
+// become has root run this program anew, in the same process, as another user, who keeps of root's rights that to bind
+// ports below 1024: a reload may have to. All else (files, sockets) is then done as that user from the beginning, so
+// that what works at the start works in a reload. Whoever is that user already goes on.
 func become(name string) error {
 	who, err := account(name)
 	switch {
@@ -33,7 +33,8 @@ func become(name string) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := who.drop(); err != nil {
-		return fmt.Errorf("--user %s: root may not become another here: %w: start danelaw as that user instead", name, err)
+		return fmt.Errorf("--user %s: root may not become another here: %w: start danelaw as that user instead", name,
+			err)
 	}
 	self, err := os.Executable()
 	if err == nil {
@@ -58,7 +59,8 @@ func account(name string) (*runAs, error) {
 		u, err = user.LookupId(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--user %s: this host has no such user: make one, as with `useradd --system %[1]s`", name)
+		return nil, fmt.Errorf("--user %s: this host has no such user: make one, as with `useradd --system %[1]s`",
+			name)
 	}
 	var who runAs
 	groups, err := u.GroupIds()
@@ -71,7 +73,8 @@ func account(name string) (*runAs, error) {
 	return &who, err
 }
 
-// drop has the process become who. The present thread keeps of root's rights that to bind low ports, if it has that, and no way to others.
+// drop has the process become who. The present thread keeps of root's rights that to bind low ports, if it has that,
+// and no way to others.
 func (who *runAs) drop() error {
 	const bind = 1 << unix.CAP_NET_BIND_SERVICE
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

@@ -36,8 +36,8 @@ func apart(t *testing.T) bool {
 	return false
 }
 
-// TestUser: root starts danelaw, which runs as another user with the right to bind port 53 and no other: it binds a further low port in a
-// reload, and keeps state and control socket in that user's directory.
+// TestUser: root starts danelaw, which runs as another user with the right to bind port 53 and no other: it binds a
+// further low port in a reload, and keeps state and control socket in that user's directory.
 func TestUser(t *testing.T) {
 	if !apart(t) {
 		return
@@ -52,7 +52,8 @@ func TestUser(t *testing.T) {
 	root := write(t, filepath.Join(dir, "root.ds"), lab.DS()[0].String()+"\n")
 	text := corefile(53, lab.Addr(), root, "control "+own+"/control.sock", "trust_anchor_state "+own)
 	file := write(t, filepath.Join(dir, "Corefile"), text)
-	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(root, 0o644), os.Chmod(file, 0o644), os.Mkdir(own, 0o700), os.Chown(own, who.uid, who.gid)); err != nil {
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(root, 0o644), os.Chmod(file, 0o644),
+		os.Mkdir(own, 0o700), os.Chown(own, who.uid, who.gid)); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, nil, "-user", "nobody", "-conf", file)
@@ -65,7 +66,8 @@ func TestUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", who.uid), fmt.Sprintf("Gid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", who.gid),
+		fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", who.uid), fmt.Sprintf("Gid:\t%d\t%[1]d\t%[1]d\t%[1]d\n",
+			who.gid),
 		"CapPrm:\t0000000000000400\n", "CapEff:\t0000000000000400\n", "NoNewPrivs:\t1\n",
 	} {
 		if !strings.Contains(string(status), want) {
@@ -73,7 +75,8 @@ func TestUser(t *testing.T) {
 		}
 	}
 	says(t, []string{"nta", "add", "-socket", own + "/control.sock", "expired.dane"}, 0)
-	if info, err := os.Stat(own + "/negative-trust-anchors.json"); err != nil || info.Sys().(*syscall.Stat_t).Uid != uint32(who.uid) {
+	if info, err := os.Stat(own + "/negative-trust-anchors.json"); err != nil ||
+		info.Sys().(*syscall.Stat_t).Uid != uint32(who.uid) {
 		t.Errorf("the state: %v %v", info, err)
 	}
 	write(t, file, strings.Replace(text, ":53 {", ":54 {", 1))

@@ -44,8 +44,9 @@ type versionJSON struct {
 func thisDanelaw() versionJSON {
 	b := danelaw.ThisBuild()
 	v := versionJSON{
-		Version: b.Version, Revision: b.Revision, Time: b.Time, Built: danelaw.BuildDate().Format(time.DateOnly), CoreDNS: "unknown",
-		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Version: b.Version, Revision: b.Revision, Time: b.Time, Built: danelaw.BuildDate().Format(time.DateOnly),
+		CoreDNS: "unknown",
+		Go:      runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
@@ -64,6 +65,7 @@ func thisDanelaw() versionJSON {
 func about() string {
 	v := thisDanelaw()
 	anchors := strings.Trim(strings.ReplaceAll(fmt.Sprint(v.Anchors), " ", ", "), "[]")
-	return fmt.Sprintf("danelaw %s, built %s\nCoreDNS %s, %s, %s\nroot trust anchors %s\n", danelaw.ThisBuild(), v.Built, v.CoreDNS, v.Go,
+	return fmt.Sprintf("danelaw %s, built %s\nCoreDNS %s, %s, %s\nroot trust anchors %s\n", danelaw.ThisBuild(),
+		v.Built, v.CoreDNS, v.Go,
 		v.Platform, anchors)
 }

@@ -19,18 +19,20 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
-// The form of a domain in `danelaw check --json`, from which text and page are made too. Names end with a dot, times are RFC 3339 in
-// UTC. A field that is not there has nothing to tell.
+// The form of a domain in `danelaw check --json`, from which text and page are made too. Names end with a dot, times
+// are RFC 3339 in UTC. A field that is not there has nothing to tell.
 type (
 	domainView struct {
-		Domain     string          `json:"domain"`
-		Checked    time.Time       `json:"checked"`
-		Decision   string          `json:"decision"` // of a sender that keeps to RFC 7672: dane, encrypt, opportunistic, defer, bounce, null-mx
-		Why        string          `json:"why"`
-		Wanted     bool            `json:"wanted"`            // whether it counts for exit code 0
-		Culprit    *failureView    `json:"culprit,omitempty"` // the first thing that failed
-		Blind      bool            `json:"blind,omitempty"`   // danelaw's own upstreams failed: it is no fault of the domain
-		Senders    []senderView    `json:"senders"`           // what Postfix and Exim do
+		Domain  string    `json:"domain"`
+		Checked time.Time `json:"checked"`
+		// of a sender that keeps to RFC 7672: dane, encrypt, opportunistic, defer, bounce, null-mx
+		Decision string       `json:"decision"`
+		Why      string       `json:"why"`
+		Wanted   bool         `json:"wanted"`            // whether it counts for exit code 0
+		Culprit  *failureView `json:"culprit,omitempty"` // the first thing that failed
+		// danelaw's own upstreams failed: it is no fault of the domain
+		Blind      bool            `json:"blind,omitempty"`
+		Senders    []senderView    `json:"senders"` // what Postfix and Exim do
 		MX         lookupView      `json:"mx"`
 		Hosts      []*hostView     `json:"hosts"` // in the order in which they are tried
 		MTASTS     policyView      `json:"mta_sts"`
@@ -154,7 +156,8 @@ func (l *lookup) records() []dns.RR { return slices.Concat(l.found.Answer.Answer
 func (a *asker) lookup(ctx context.Context, name string, qtype uint16) *lookup {
 	e, err := a.explain(ctx, name, qtype)
 	l := &lookup{found: e, unjudged: err, lookupView: lookupView{
-		Name: name, Type: dns.Type(qtype).String(), Status: e.Answer.Status.String(), Rcode: dns.RcodeToString[e.Answer.Rcode],
+		Name: name, Type: dns.Type(qtype).String(), Status: e.Answer.Status.String(),
+		Rcode:   dns.RcodeToString[e.Answer.Rcode],
 		Records: []string{},
 	}}
 	for _, rr := range e.Answer.Answer {
@@ -188,8 +191,9 @@ func failureOf(f *dnssec.Failure) *failureView {
 // look is how a sender sees a domain. The error is for domains that are not validated here, and for a ctx that ends.
 func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, error) {
 	v := &view{
-		domainView: domainView{Domain: domain, Checked: a.now(domain).UTC().Truncate(time.Second), Hosts: []*hostView{}},
-		asked:      map[dns.Question]*lookup{}, zones: map[string]*dnssec.Zone{}, compared: o.smtp,
+		domainView: domainView{Domain: domain, Checked: a.now(domain).UTC().Truncate(time.Second),
+			Hosts: []*hostView{}},
+		asked: map[dns.Question]*lookup{}, zones: map[string]*dnssec.Zone{}, compared: o.smtp,
 	}
 	var work sync.WaitGroup
 	work.Go(func() { a.walk(ctx, v, o) })
@@ -270,7 +274,8 @@ func (v *view) add(h *hostView) {
 func noMX(_ context.Context, name string, _ uint16) *lookup {
 	return &lookup{
 		lookupView: lookupView{
-			Name: name, Type: "MX", Status: dnssec.Secure.String(), Rcode: dns.RcodeToString[dns.RcodeSuccess], Records: []string{},
+			Name: name, Type: "MX", Status: dnssec.Secure.String(), Rcode: dns.RcodeToString[dns.RcodeSuccess],
+			Records: []string{},
 		},
 		judged: mail.Lookup{Name: name, Type: dns.TypeMX, Status: dnssec.Secure},
 		found:  &resolve.Explanation{Answer: &resolve.Answer{Status: dnssec.Secure}},
@@ -302,7 +307,8 @@ func newTLSAView(t mail.TLSA, l *lookup) tlsaView {
 		why[u.Record] = u.Why
 	}
 	for _, r := range t.Records {
-		v.Parts = append(v.Parts, tlsaRecordView{r.Usage, r.Selector, r.MatchingType, r.Certificate, why[r] == "", why[r]})
+		v.Parts = append(v.Parts, tlsaRecordView{r.Usage, r.Selector, r.MatchingType, r.Certificate, why[r] == "",
+			why[r]})
 	}
 	return v
 }
@@ -394,13 +400,16 @@ func (a *asker) collectSignatures(ctx context.Context, v *view) {
 			continue
 		}
 		signer := dns.CanonicalName(sig.SignerName)
-		if z := v.zones[signer]; z != nil && z.Status == dnssec.Secure { // a signature of an Insecure zone holds nothing up
-			add(signatureView{Owner: sig.Hdr.Name, Type: dns.Type(sig.TypeCovered).String(), Signer: signer, KeyTag: sig.KeyTag}, sig.Expiration)
+		if z := v.zones[signer]; z != nil && z.Status == dnssec.Secure {
+			// a signature of an Insecure zone holds nothing up
+			add(signatureView{Owner: sig.Hdr.Name, Type: dns.Type(sig.TypeCovered).String(), Signer: signer,
+				KeyTag: sig.KeyTag}, sig.Expiration)
 		}
 	}
 	v.Signatures = slices.AppendSeq([]signatureView{}, maps.Keys(all))
 	slices.SortFunc(v.Signatures, func(a, b signatureView) int {
-		return cmp.Or(a.Expires.Compare(b.Expires), strings.Compare(a.Owner, b.Owner), strings.Compare(a.Type, b.Type), cmp.Compare(a.KeyTag, b.KeyTag))
+		return cmp.Or(a.Expires.Compare(b.Expires), strings.Compare(a.Owner, b.Owner), strings.Compare(a.Type, b.Type),
+			cmp.Compare(a.KeyTag, b.KeyTag))
 	})
 }
 
@@ -429,7 +438,8 @@ func (v *view) decide(o lookOptions) {
 	if result == "" && o.requireDANE && decision.Action.Delivers() && decision.Action != mail.DANE {
 		result = mail.DANERequired
 	}
-	v.Report = reportView{v.domain.PolicyType(v.MTASTS.Published && v.MTASTS.Error == ""), string(result), result.ExchangeOnline()}
+	v.Report = reportView{v.domain.PolicyType(v.MTASTS.Published && v.MTASTS.Error == ""), string(result),
+		result.ExchangeOnline()}
 	if v.unknowable {
 		v.Report = reportView{}
 	}
@@ -454,8 +464,8 @@ func (v *view) senders(decide func(mail.Sender) (mail.Decision, bool), from, to 
 	return all
 }
 
-// wanted reports whether a domain is as it should be: every sender delivers, to whichever host it comes to; or the domain wants no
-// mail.
+// wanted reports whether a domain is as it should be: every sender delivers, to whichever host it comes to; or the
+// domain wants no mail.
 func (v *view) wanted(o lookOptions) bool {
 	for _, s := range mail.Senders {
 		d, _ := v.decision(s)
@@ -466,7 +476,9 @@ func (v *view) wanted(o lookOptions) bool {
 			return false
 		}
 		for i := range v.Hosts {
-			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || own.Action == mail.Bounce || v.hosts[i].unsure(s, own.Action) != "" || v.hosts[i].fails(s, own.Action) || v.hosts[i].unknown(own.Action) {
+			if own, _ := v.hostDecision(s, i); own.Action == mail.Defer || own.Action == mail.Bounce ||
+				v.hosts[i].unsure(s, own.Action) != "" || v.hosts[i].fails(s, own.Action) ||
+				v.hosts[i].unknown(own.Action) {
 				return false
 			}
 		}

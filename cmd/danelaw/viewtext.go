@@ -31,7 +31,8 @@ var toneNames = [...]string{"neutral", "good", "plain", "bad", "caution"}
 // tones of the words that views have for a status or a decision.
 var tones = map[string]tone{
 	"Secure": good, "Insecure": plain, "Bogus": bad, "Indeterminate": bad,
-	"dane": good, "encrypt": good, "opportunistic": plain, "no-address": plain, "passed-over": plain, "null-mx": plain, "defer": bad, "bounce": bad,
+	"dane": good, "encrypt": good, "opportunistic": plain, "no-address": plain, "passed-over": plain, "null-mx": plain,
+	"defer": bad, "bounce": bad,
 	"matches": good, "tls": plain, "failed": bad,
 	"ok": good, "warning": caution, "fault": bad, "unknown": plain,
 }
@@ -40,7 +41,8 @@ var tones = map[string]tone{
 type painter map[tone]*color.Color
 
 func newPainter(colours bool) painter {
-	p := painter{good: color.New(color.FgGreen), plain: color.New(color.Faint), bad: color.New(color.FgRed), caution: color.New(color.FgYellow)}
+	p := painter{good: color.New(color.FgGreen), plain: color.New(color.Faint), bad: color.New(color.FgRed),
+		caution: color.New(color.FgYellow)}
 	for _, c := range p {
 		if colours {
 			c.EnableColor()
@@ -143,7 +145,8 @@ func printRows(b *strings.Builder, rows []row, p painter, width int) {
 	for _, r := range rows {
 		what, word, text := printable.Text(r.What), printable.Text(r.Word), printable.Text(r.Text)
 		bare := strings.TrimLeft(what, " ")
-		table = append(table, cells{2 + len(what) - len(bare), bare, word, text, p.paint(tones[r.Word], word), r.Heading})
+		table = append(table, cells{2 + len(what) - len(bare), bare, word, text, p.paint(tones[r.Word], word),
+			r.Heading})
 	}
 	printCells(b, table, width)
 }
@@ -188,7 +191,8 @@ func (v *view) rows() (rows []row) {
 			rows[i].Text = strings.TrimSuffix(rows[i].Text, l.Note.inBrackets())
 		}
 	}
-	rows = append(rows, row{What: "reported as", Text: v.Report.text(v.compared)}, row{What: "signatures", Text: v.firstToExpire()})
+	rows = append(rows, row{What: "reported as", Text: v.Report.text(v.compared)},
+		row{What: "signatures", Text: v.firstToExpire()})
 	return rows
 }
 
@@ -255,7 +259,8 @@ func (t *tlsaView) rows() (rows []row) {
 		}
 	}
 	if len(t.Parts) > mostForExchange {
-		rows = append(rows, row{Text: fmt.Sprintf("%d records: Exchange Online fails with more than %d", len(t.Parts), mostForExchange)})
+		rows = append(rows, row{Text: fmt.Sprintf("%d records: Exchange Online fails with more than %d", len(t.Parts),
+			mostForExchange)})
 	}
 	if t.Target != "" {
 		rows = append(rows, row{Text: "by an alias, of " + t.Target})

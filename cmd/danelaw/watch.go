@@ -21,13 +21,15 @@ func watchCommand() *cli.Command {
 		Name:      "watch",
 		Usage:     "look once at domains of your own as senders with DANE see them, for cron",
 		ArgsUsage: "DOMAIN...",
-		Description: "MX, addresses and TLSA records of the mail hosts are looked up and validated here, with the upstreams and trust anchors of\n" +
-			"the configuration; then the certificates at port 25 of all addresses are compared with the TLSA records, that with an\n" +
-			"ECDSA key and that with an RSA key. The option watch of the plugin does the same every ten minutes, with metrics.\n\n" +
-			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within --days; 1 if not; 2 for a wrong\n" +
-			"command line.",
+		Description: "MX, addresses and TLSA records of the mail hosts are looked up and validated here, with the " +
+			"upstreams and trust anchors of the configuration; then the certificates at port 25 of all addresses are " +
+			"compared with the TLSA records, that with an ECDSA key and that with an RSA key. The option watch of " +
+			"the plugin does the same every ten minutes, with metrics.\n\n" +
+			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within --days; 1 if " +
+			"not; 2 for a wrong command line.",
 		Flags: append(append(askFlags(), probeFlags()...),
-			&cli.IntFlag{Name: "days", Value: 1, Usage: "a signature, or a certificate under usage 2, that ends within `N` days is a fault"},
+			&cli.IntFlag{Name: "days", Value: 1,
+				Usage: "a signature, or a certificate under usage 2, that ends within `N` days is a fault"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON for a program"},
 		),
 		Action: watch,
@@ -88,8 +90,8 @@ func (a *asker) watch(ctx context.Context, c *cli.Command, domains []string) err
 	return nil
 }
 
-// The form of `danelaw watch --json`, of which the text is made too. Names end with a dot, times are RFC 3339 in UTC. A field that is
-// not there has nothing to tell.
+// The form of `danelaw watch --json`, of which the text is made too. Names end with a dot, times are RFC 3339 in UTC. A
+// field that is not there has nothing to tell.
 type (
 	watchJSON struct {
 		Good    bool           `json:"good"` // whether the exit code is 0
@@ -157,7 +159,8 @@ func (e *endJSON) String() string {
 // report is what was seen, with its faults.
 func report(s *danelaw.Seen, margin time.Duration) *watchedDomain {
 	d := &watchedDomain{watchedJSON: watchedJSON{
-		Domain: s.Domain, Checked: s.At.UTC().Truncate(time.Second), State: string(s.State), Why: s.Why, Faults: []string{},
+		Domain: s.Domain, Checked: s.At.UTC().Truncate(time.Second), State: string(s.State), Why: s.Why,
+		Faults:     []string{},
 		Signatures: end(s.Signatures, s.At), Hosts: []*watchedHostJSON{},
 	}}
 	if s.State != danelaw.StateSecure {
@@ -191,7 +194,8 @@ func report(s *danelaw.Seen, margin time.Duration) *watchedDomain {
 }
 
 func certificate(c danelaw.SeenCertificate, now time.Time) certificateJSON {
-	shown := certificateJSON{Address: c.Address.Addr().String(), Key: string(c.Key), Ends: end(c.Expires(), now), Note: c.Note}
+	shown := certificateJSON{Address: c.Address.Addr().String(), Key: string(c.Key), Ends: end(c.Expires(), now),
+		Note: c.Note}
 	if c.Version != 0 {
 		shown.TLS = tls.VersionName(c.Version)
 	}

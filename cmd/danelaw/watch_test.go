@@ -14,17 +14,24 @@ func TestWatch(t *testing.T) {
 		code int
 		want []string
 	}{
-		{[]string{"good.dane", "two-certificates.dane."}, 0, []string{"good.dane. good\n  DANE secure: ", "  signatures end 20", ", in 13 days\n",
-			"\n  mx2.good.dane. secure\n    192.0.2.26    ECDSA  TLS 1.3  matches TLSA 3 1 1 ", "in 89 days\n", "192.0.2.25    RSA    TLS 1.2  matches"}},
+		{[]string{"good.dane", "two-certificates.dane."}, 0, []string{"good.dane. good\n  DANE secure: ",
+			"  signatures end 20", ", in 13 days\n",
+			"\n  mx2.good.dane. secure\n    192.0.2.26    ECDSA  TLS 1.3  matches TLSA 3 1 1 ", "in 89 days\n",
+			"192.0.2.25    RSA    TLS 1.2  matches"}},
 		{[]string{"expired-ee.dane"}, 0, []string{"expired-ee.dane. good", "matches TLSA 3 1 1", ", ended 20"}},
-		{[]string{"good.dane", "mismatch.dane"}, 1, []string{"mismatch.dane. fault\n  DANE secure: ", "no TLSA record matches the certificates presented"}},
-		{[]string{"expired-ta.dane"}, 1, []string{"expired-ta.dane. fault", `the certificate "CN=mx.expired-ta.dane" is valid from`}},
+		{[]string{"good.dane", "mismatch.dane"}, 1, []string{"mismatch.dane. fault\n  DANE secure: ",
+			"no TLSA record matches the certificates presented"}},
+		{
+			[]string{"expired-ta.dane"}, 1,
+			[]string{"expired-ta.dane. fault", `the certificate "CN=mx.expired-ta.dane" is valid from`},
+		},
 		{[]string{"no-starttls.dane"}, 1, []string{"192.0.2.27    -  -  the host does not offer STARTTLS"}},
 		{[]string{"unsigned.dane"}, 1, []string{"unsigned.dane. fault\n  DANE none: unsigned.dane. MX is Insecure"}},
 		{[]string{"expired.dane"}, 1, []string{"DANE bogus: expired.dane.: the RRSIG over expired.dane. DNSKEY"}},
 		{[]string{"tlsa-servfail.dane"}, 1, []string{"DANE unknown: ", "SERVFAIL"}},
 		{[]string{"-days", "20", "good.dane"}, 1, []string{"good.dane. fault", "  too soon: signatures end 20"}},
-		{[]string{"-days", "100", "dane-ta.dane"}, 1, []string{"too soon: mx.dane-ta.dane. at 192.0.2.25 ECDSA: certificates end 20"}},
+		{[]string{"-days", "100", "dane-ta.dane"}, 1,
+			[]string{"too soon: mx.dane-ta.dane. at 192.0.2.25 ECDSA: certificates end 20"}},
 		{[]string{"localhost"}, 1, []string{"localhost. is a special name"}},
 		{nil, 2, []string{"watch takes the domains"}},
 		{[]string{"a/b"}, 2, []string{`"a/b" is not a domain`}},
@@ -37,19 +44,24 @@ func TestWatch(t *testing.T) {
 
 // TestWatchJSON: a program finds the same.
 func TestWatchJSON(t *testing.T) {
-	code, out, stderr := here("watch", "-lab", "-json", "-days", "100", "dane-ta.dane", "other-name.dane", "null-mx.dane")
+	code, out, stderr := here("watch", "-lab", "-json", "-days", "100", "dane-ta.dane", "other-name.dane",
+		"null-mx.dane")
 	var got watchJSON
-	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || stderr != "" || got.Good || len(got.Domains) != 3 {
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || stderr != "" || got.Good ||
+		len(got.Domains) != 3 {
 		t.Fatalf("exit code %d, %v\n%s%s", code, err, out, stderr)
 	}
 	ta, other, null := got.Domains[0], got.Domains[1], got.Domains[2]
-	if ta.Good || ta.State != "secure" || len(ta.Faults) != 3 || ta.Signatures.DaysLeft != 13 || time.Since(ta.Checked) > time.Hour {
+	if ta.Good || ta.State != "secure" || len(ta.Faults) != 3 || ta.Signatures.DaysLeft != 13 ||
+		time.Since(ta.Checked) > time.Hour {
 		t.Errorf("%+v", ta)
 	}
-	if c := ta.Hosts[0].Certificates[0]; c.Address != "192.0.2.25" || c.Key != "ECDSA" || !strings.HasPrefix(c.Matches, "TLSA 2 1 1 ") || c.Ends.DaysLeft != 89 {
+	if c := ta.Hosts[0].Certificates[0]; c.Address != "192.0.2.25" || c.Key != "ECDSA" ||
+		!strings.HasPrefix(c.Matches, "TLSA 2 1 1 ") || c.Ends.DaysLeft != 89 {
 		t.Errorf("%+v", c)
 	}
-	if c := other.Hosts[0].Certificates[1]; c.Address != "2001:db8::25" || c.Result != "certificate-host-mismatch" || c.Matches != "" || c.Error == "" {
+	if c := other.Hosts[0].Certificates[1]; c.Address != "2001:db8::25" || c.Result != "certificate-host-mismatch" ||
+		c.Matches != "" || c.Error == "" {
 		t.Errorf("%+v", c)
 	}
 	if null.State != "none" || len(null.Hosts) != 0 || len(null.Faults) != 2 {

@@ -26,8 +26,8 @@ func widthOf(to io.Writer) int {
 	return unbounded
 }
 
-// wrapped fills text between the indent and the right edge, its first line too. A word that is too long has a line of its own, whole:
-// people copy names and digests.
+// wrapped fills text between the indent and the right edge, its first line too. A word that is too long has a line of
+// its own, whole: people copy names and digests.
 func wrapped(text string, indent, width int) string {
 	pad := strings.Repeat(" ", indent)
 	out, column := new(strings.Builder), 0
@@ -58,7 +58,8 @@ type cells struct {
 	heading          bool   // it is aligned with no other
 }
 
-// nameColumns is the widest that the column of names may be: two fifths of the line. Longer names have a line of their own.
+// nameColumns is the widest that the column of names may be: two fifths of the line. Longer names have a line of their
+// own.
 func nameColumns(rows []cells, width int) (names, words int) {
 	for _, r := range rows {
 		if r.heading || r.word == "" && r.text == "" {

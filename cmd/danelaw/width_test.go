@@ -9,8 +9,10 @@ import (
 // TestColumns: what check prints fits the columns there are, is broken at words, and says the same at each width.
 func TestColumns(t *testing.T) {
 	for _, args := range [][]string{
-		{"good.dane", "MX"}, {"_25._tcp.mx.alias-tlsa.dane", "TLSA"}, {"expired.dane", "MX"}, {"mx1.good.dane", "MX"}, {"iterations.dane", "TYPE65"},
-		{"-smtp", "good.dane"}, {"-smtp", "mismatch.dane"}, {"expired.dane"}, {"unsigned.dane"}, {"alias-unsigned.dane"},
+		{"good.dane", "MX"}, {"_25._tcp.mx.alias-tlsa.dane", "TLSA"}, {"expired.dane", "MX"}, {"mx1.good.dane", "MX"},
+		{"iterations.dane", "TYPE65"},
+		{"-smtp", "good.dane"}, {"-smtp", "mismatch.dane"}, {"expired.dane"}, {"unsigned.dane"},
+		{"alias-unsigned.dane"},
 	} {
 		texts := map[string]string{}
 		for columns, most := range map[string]int{"80": 80, "120": 120, "": 0} {

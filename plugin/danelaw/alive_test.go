@@ -31,7 +31,8 @@ func TestUpstreamDies(t *testing.T) {
 	})
 }
 
-// TestUpstreamFlaps: one that comes and goes all the time has a line a minute, and what was not told at once is told by time.
+// TestUpstreamFlaps: one that comes and goes all the time has a line a minute, and what was not told at once is told by
+// time.
 func TestUpstreamFlaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := logged(t)
@@ -50,7 +51,8 @@ func TestUpstreamFlaps(t *testing.T) {
 		if want := "upstream 192.0.2.1:53 counts as dead: it sent no reply"; !strings.HasSuffix(lines[0], want) {
 			t.Errorf("the first line is %q, want %q", lines[0], want)
 		}
-		if last := lines[len(lines)-1]; !strings.Contains(last, "answers again, ") || !strings.Contains(last, " times in 1m0s") {
+		if last := lines[len(lines)-1]; !strings.Contains(last, "answers again, ") ||
+			!strings.Contains(last, " times in 1m0s") {
 			t.Errorf("the last line is %q, which is not how it is", last)
 		}
 		l.changed("192.0.2.1:53", false, "sent no reply")

@@ -18,7 +18,8 @@ import (
 // The process takes no more memory than the caches and besides them is promised to (L-15), whatever is asked of it.
 const (
 	promised = 64 << 20 // octets beside the caches
-	atRest   = 34 << 20 // of these what is there before the first question, and what questions take that come from the cache
+	// of these what is there before the first question, and what questions take that come from the cache
+	atRest = 34 << 20
 	// fileBacked is what of that is the program itself and no concern of Go's collector.
 	fileBacked = 22 << 20
 
@@ -50,7 +51,8 @@ func boundsFor(memory int64, files int) bounds {
 	return b
 }
 
-// questionsIn returns how many questions may be in flight in so many octets: of those an eighth is for what is under way.
+// questionsIn returns how many questions may be in flight in so many octets: of those an eighth is for what is under
+// way.
 func questionsIn(octets int64) int {
 	return max(leastInFlight, int(octets/8*7/resolve.OctetsPerQuestion))
 }
@@ -61,7 +63,8 @@ var ours = sync.OnceValue(func() bounds { return boundsFor(memoryLimit("/"), ups
 // work is the room of all server blocks.
 var work = sync.OnceValue(func() *fetch.Room { return fetch.NewRoom(ours().work) })
 
-// workRoom returns where questions in flight take their memory: the room of all, unless an operator allows more of them than have room there.
+// workRoom returns where questions in flight take their memory: the room of all, unless an operator allows more of them
+// than have room there.
 func (c Config) workRoom() *fetch.Room {
 	if most := questionsIn(ours().work); c.InFlight > most {
 		return fetch.NewRoom(ours().work * int64(c.InFlight) / int64(most))
@@ -69,8 +72,8 @@ func (c Config) workRoom() *fetch.Room {
 	return work()
 }
 
-// memoryLimit returns the least limit on memory of the control groups that this process is in, by versions 2 and 1; 0 if there is none.
-// root is that of the file system.
+// memoryLimit returns the least limit on memory of the control groups that this process is in, by versions 2 and 1; 0
+// if there is none. root is that of the file system.
 func memoryLimit(root string) int64 {
 	groups, err := os.ReadFile(path.Join(root, "proc/self/cgroup"))
 	if err != nil {
@@ -96,8 +99,8 @@ func memoryLimit(root string) int64 {
 	return least
 }
 
-// limitIn returns the least limit of a control group and those above it. In a container the path may be one outside, of which the
-// hierarchy shows only the container's own part, as its root.
+// limitIn returns the least limit of a control group and those above it. In a container the path may be one outside, of
+// which the hierarchy shows only the container's own part, as its root.
 func limitIn(root, mount, group, file string) int64 {
 	least := int64(math.MaxInt64)
 	for at := path.Clean("/" + group); ; at = path.Dir(at) {
@@ -125,8 +128,8 @@ func BoundMemory() {
 // caches are the octets of all caches in use.
 var caches atomic.Int64
 
-// boundHeap has the collector's bound follow the caches in use, of which there are so many octets more; half of them lie in
-// its heap.
+// boundHeap has the collector's bound follow the caches in use, of which there are so many octets more; half of them
+// lie in its heap.
 func boundHeap(more int64) {
 	if all := caches.Add(more); bound.Load() {
 		debug.SetMemoryLimit(all/2 + promised - fileBacked)

@@ -18,8 +18,10 @@ func TestBoundsFollowLimits(t *testing.T) {
 		cache    int64
 		inFlight int // most
 	}{
-		{0, 0, 64 * mib, 700}, {0, 1 << 20, 64 * mib, 700}, {0, 1024, 64 * mib, 512}, {0, 256, 64 * mib, 128}, {0, 20, 64 * mib, 16},
-		{1 << 40, 0, 64 * mib, 700}, {192 * mib, 0, 64 * mib, 700}, {128 * mib, 0, 64 * mib, 700}, {96 * mib, 0, 32 * mib, 700},
+		{0, 0, 64 * mib, 700}, {0, 1 << 20, 64 * mib, 700}, {0, 1024, 64 * mib, 512}, {0, 256, 64 * mib, 128},
+		{0, 20, 64 * mib, 16},
+		{1 << 40, 0, 64 * mib, 700}, {192 * mib, 0, 64 * mib, 700}, {128 * mib, 0, 64 * mib, 700},
+		{96 * mib, 0, 32 * mib, 700},
 		{64 * mib, 0, 4 * mib, 600}, {48 * mib, 0, 4 * mib, 300}, {16 * mib, 0, 4 * mib, 100},
 	} {
 		b := boundsFor(tt.memory, tt.files)
@@ -53,17 +55,33 @@ func TestMemoryLimit(t *testing.T) {
 		files map[string]string
 		want  int64
 	}{
-		"none":              {nil, 0},
-		"version 2":         {map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "1000\n"}, 1000},
-		"version 2, above":  {map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n", "sys/fs/cgroup/a/memory.max": "2000\n"}, 2000},
-		"version 2, both":   {map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "3000\n", "sys/fs/cgroup/a/memory.max": "2000\n"}, 2000},
-		"version 2, no end": {map[string]string{"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "max\n"}, 0},
-		"in a container":    {map[string]string{"proc/self/cgroup": "0::/docker/x\n", "sys/fs/cgroup/memory.max": "4000\n"}, 4000},
-		"its own name":      {map[string]string{"proc/self/cgroup": "0::/../x\n", "sys/fs/cgroup/memory.max": "4000\n"}, 4000},
-		"version 1":         {map[string]string{"proc/self/cgroup": "4:memory:/a\n3:cpu:/b\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000\n"}, 5000},
-		"version 1, no end": {map[string]string{"proc/self/cgroup": "4:memory:/a\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "9223372036854771712\n"}, 0},
-		"both versions": {map[string]string{"proc/self/cgroup": "4:memory:/a\n0::/a\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000\n",
-			"sys/fs/cgroup/unified/a/memory.max": "6000\n"}, 5000},
+		"none": {nil, 0},
+		"version 2": {
+			map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "1000\n"}, 1000,
+		},
+		"version 2, above": {
+			map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n",
+				"sys/fs/cgroup/a/memory.max": "2000\n"}, 2000,
+		},
+		"version 2, both": {
+			map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "3000\n",
+				"sys/fs/cgroup/a/memory.max": "2000\n"}, 2000,
+		},
+		"version 2, no end": {map[string]string{"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "max\n"},
+			0},
+		"in a container": {map[string]string{"proc/self/cgroup": "0::/docker/x\n",
+			"sys/fs/cgroup/memory.max": "4000\n"}, 4000},
+		"its own name": {map[string]string{"proc/self/cgroup": "0::/../x\n", "sys/fs/cgroup/memory.max": "4000\n"},
+			4000},
+		"version 1": {map[string]string{"proc/self/cgroup": "4:memory:/a\n3:cpu:/b\n",
+			"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000\n"}, 5000},
+		"version 1, no end": {
+			map[string]string{"proc/self/cgroup": "4:memory:/a\n",
+				"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "9223372036854771712\n"}, 0,
+		},
+		"both versions": {map[string]string{"proc/self/cgroup": "4:memory:/a\n0::/a\n",
+			"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000\n",
+			"sys/fs/cgroup/unified/a/memory.max":           "6000\n"}, 5000},
 		"odd": {map[string]string{"proc/self/cgroup": "odd\n0::/a\n", "sys/fs/cgroup/a/memory.max": "many\n"}, 0},
 	} {
 		root := t.TempDir()

@@ -14,9 +14,9 @@ import (
 // not fit is lost, be it about mail (L-13). By default there is room for some 270.
 const receiveBuffer = 512 << 10
 
-// widenBuffer enlarges the receive buffers of the UDP sockets that listen on address, ADDR:PORT or :PORT. CoreDNS, which
-// has opened them, has no setting for it and gives no plugin its sockets: they are found among the files of the process.
-// What the kernel refuses is left as it is: without CAP_NET_ADMIN, net.core.rmem_max is the most.
+// widenBuffer enlarges the receive buffers of the UDP sockets that listen on address, ADDR:PORT or :PORT. CoreDNS,
+// which has opened them, has no setting for it and gives no plugin its sockets: they are found among the files of the
+// process. What the kernel refuses is left as it is: without CAP_NET_ADMIN, net.core.rmem_max is the most.
 func widenBuffer(address string) {
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

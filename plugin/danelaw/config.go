@@ -67,8 +67,8 @@ func Defaults() Config {
 		Anchors: trustanchors.Embedded(), Policy: dnssec.DefaultPolicy(),
 		AllowClients: loopback(), ADClients: loopback(),
 		CacheSize: ours().cache, MaxTTL: 24 * time.Hour, Prefetch: true, Aggressive: reuse.NSEC,
-		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2, InFlight: ours().inFlight,
-		Waiting: 1000, EDNSSize: 1232,
+		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2,
+		InFlight: ours().inFlight, Waiting: 1000, EDNSSize: 1232,
 	}
 }
 
@@ -90,7 +90,8 @@ func (c Config) apart() map[string]bool {
 func (c Config) lacks() error {
 	switch {
 	case c.Next == nil && len(c.Routes) == 0:
-		return errors.New("there is nobody to ask: add `upstream . ADDRESS...`, or a plugin such as forward below danelaw")
+		return errors.New("there is nobody to ask: add `upstream . ADDRESS...`, or a plugin such as " +
+			"forward below danelaw")
 	case c.Next == nil && len(c.Private) > 0:
 		return fmt.Errorf("private %s needs a plugin below danelaw that answers it, such as forward", c.Private[0])
 	case len(c.Anchors) == 0:

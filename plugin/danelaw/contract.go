@@ -8,8 +8,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
-// The forms of requests and replies on the control socket, JSON that programs rely on. Names end with a dot, times are in
-// UTC, "by server block" is by its keys as metrics have them.
+// The forms of requests and replies on the control socket, JSON that programs rely on. Names end with a dot, times are
+// in UTC, "by server block" is by its keys as metrics have them.
 type (
 	// StatusReply is how the daemon is.
 	StatusReply struct {
@@ -25,7 +25,8 @@ type (
 		Ready     bool             `json:"ready"`
 		Obstacle  string           `json:"obstacle,omitempty"` // the step that is not done, in a sentence
 		Upstreams []UpstreamStatus `json:"upstreams"`          // in the order of the configuration
-		// Anchors are, by zone, "KEYTAG ALGORITHM DIGESTTYPE" of those in use; none: the zone counts as unsigned (T-15).
+		// Anchors are, by zone, "KEYTAG ALGORITHM DIGESTTYPE" of those in use; none: the zone counts as unsigned
+		// (T-15).
 		Anchors  map[string][]string `json:"trust_anchors"`
 		Private  []string            `json:"private,omitempty"` // zones
 		Cache    CacheStats          `json:"cache"`
@@ -172,9 +173,11 @@ func negativesTold(all []*negative) []NTA {
 
 // negativeFrom takes back what negativesTold has told.
 func negativeFrom(n NTA) *negative {
-	in := &negative{zone: n.Zone, begun: n.Begun, until: n.Until, keep: n.Keep, reason: n.Reason, block: n.Block, over: n.Over, tested: n.Tested}
+	in := &negative{zone: n.Zone, begun: n.Begun, until: n.Until, keep: n.Keep, reason: n.Reason, block: n.Block,
+		over: n.Over, tested: n.Tested}
 	for _, t := range n.Tests {
-		in.tests = append(in.tests, trial{dns.Question{Name: dns.CanonicalName(t.Name), Qtype: typeNamed(t.Type), Qclass: dns.ClassINET}, t.Result})
+		in.tests = append(in.tests, trial{dns.Question{Name: dns.CanonicalName(t.Name), Qtype: typeNamed(t.Type),
+			Qclass: dns.ClassINET}, t.Result})
 	}
 	return in
 }

@@ -134,7 +134,8 @@ func controlMux() http.Handler {
 		"GET /v1/nta": listNTAs, "POST /v1/nta": addNTA, "DELETE /v1/nta": removeNTA,
 		"GET /v1/status": status, "POST /v1/flush": flush, "GET /v1/cache": cacheStats, "GET /v1/cache/dump": cacheDump,
 		"/": func(r *http.Request) (any, error) {
-			return nil, refusal{http.StatusNotFound, fmt.Errorf("this danelaw does not know %s %.100s: it speaks version 1", r.Method, r.URL.Path)}
+			return nil, refusal{http.StatusNotFound,
+				fmt.Errorf("this danelaw does not know %s %.100s: it speaks version 1", r.Method, r.URL.Path)}
 		},
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -202,7 +203,8 @@ func addNTA(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, tester, err := t.add(NegativeAnchor{Zone: dns.CanonicalName(in.Zone), Life: life, Keep: in.Keep, Reason: in.Reason})
+	n, tester, err := t.add(NegativeAnchor{Zone: dns.CanonicalName(in.Zone), Life: life, Keep: in.Keep,
+		Reason: in.Reason})
 	if err != nil {
 		return nil, err
 	}

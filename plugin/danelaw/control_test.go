@@ -66,28 +66,36 @@ func TestControl(t *testing.T) {
 		status             int
 		want               []string
 	}{
-		{"GET", "/v1/cache", "", 200, []string{`"dns://.:0":{"answers":{"bytes":`, `"limit_bytes":67108864`, `"hits":`, `"misses":`}},
-		{"GET", "/v1/status", "", 200, []string{`"ready":`, `"trust_anchors":{".":["`, `"verdicts_last_hour":{"bogus":1,"secure":1}`,
-			`"upstreams":[{"upstream":"127.0.0.1:`, `"failures":[{"name":"expired.dane.","type":"MX","at":"`, `expired.dane.: the RRSIG over`, `"since":"`,
+		{"GET", "/v1/cache", "", 200, []string{`"dns://.:0":{"answers":{"bytes":`, `"limit_bytes":67108864`, `"hits":`,
+			`"misses":`}},
+		{"GET", "/v1/status", "", 200, []string{`"ready":`, `"trust_anchors":{".":["`,
+			`"verdicts_last_hour":{"bogus":1,"secure":1}`,
+			`"upstreams":[{"upstream":"127.0.0.1:`, `"failures":[{"name":"expired.dane.","type":"MX","at":"`,
+			`expired.dane.: the RRSIG over`, `"since":"`,
 			`"limit_bytes":67108864`, `"negative_trust_anchors":null`}},
-		{"GET", "/v1/cache/dump?name=expired.dane", "", 200, []string{`"name":"expired.dane.","type":"MX","status":"Bogus","rcode":"SERVFAIL"`, "expired"}},
+		{"GET", "/v1/cache/dump?name=expired.dane", "", 200,
+			[]string{`"name":"expired.dane.","type":"MX","status":"Bogus","rcode":"SERVFAIL"`, "expired"}},
 		{"GET", "/v1/cache/dump?name=.&limit=1", "", 200, []string{`"entries":[{`, `"found":`}},
 		{"GET", "/v1/cache/dump?name=.&limit=0", "", 400, []string{`limit \"0\" is not a number from 1 to 10000`}},
 		{"GET", "/v1/cache/dump", "", 400, []string{"not a domain name"}},
 		{"GET", "/v1/nta", "", 200, []string{`{"negative_trust_anchors":null,"kept_over_restart":false}`}},
 		{"POST", "/v1/nta", `{"zone":"Expired.Dane","life":"1h","reason":"told them"}`, 200,
-			[]string{`"zone":"expired.dane."`, `"reason":"told them"`, `"name":"expired.dane.","type":"MX","result":"Bogus: `}},
+			[]string{`"zone":"expired.dane."`, `"reason":"told them"`,
+				`"name":"expired.dane.","type":"MX","result":"Bogus: `}},
 		{"POST", "/v1/nta", `{"zone":"rsasha256.dane","life":"1h"}`, 200, []string{`"well":true`}},
 		{"GET", "/v1/nta", "", 200, []string{"expired.dane.", "rsasha256.dane."}},
 		{"DELETE", "/v1/nta?zone=rsasha256.dane", "", 200, []string{"expired.dane."}},
-		{"DELETE", "/v1/nta?zone=rsasha256.dane", "", 404, []string{"there is no negative trust anchor for rsasha256.dane."}},
+		{"DELETE", "/v1/nta?zone=rsasha256.dane", "", 404,
+			[]string{"there is no negative trust anchor for rsasha256.dane."}},
 		{"DELETE", "/v1/nta?zone=a..b", "", 400, []string{"not a domain name"}},
 		{"POST", "/v1/nta", `{"zone":"expired.dane","life":"1h","forever":true}`, 400, []string{"forever"}},
 		{"POST", "/v1/nta", `{"zone":"expired.dane","life":"1y"}`, 400, []string{"not a duration"}},
-		{"POST", "/v1/nta", `{"zone":"expired.dane","life":"169h"}`, 400, []string{"out of range: a negative trust anchor lasts from 1s to 168h"}},
+		{"POST", "/v1/nta", `{"zone":"expired.dane","life":"169h"}`, 400,
+			[]string{"out of range: a negative trust anchor lasts from 1s to 168h"}},
 		{"POST", "/v1/nta", `{"zone":".","life":"1h"}`, 400, []string{"nothing to validate"}},
 		{"POST", "/v1/nta", `[]`, 400, []string{"cannot be understood"}},
-		{"POST", "/v1/nta", `{"zone":"` + strings.Repeat("x", 10<<10) + `"}`, 400, []string{"cannot be understood", "too large"}},
+		{"POST", "/v1/nta", `{"zone":"` + strings.Repeat("x", 10<<10) + `"}`, 400,
+			[]string{"cannot be understood", "too large"}},
 		{"POST", "/v1/flush?name=dane", "", 200, []string{`{"blocks":{"dns://.:0":{"answers":`, `"failures":`}},
 		{"POST", "/v1/flush?name=", "", 400, []string{"not a domain name"}},
 		{"GET", "/v2/nta", "", 404, []string{"it speaks version 1"}},
@@ -112,7 +120,8 @@ func TestControl(t *testing.T) {
 // TestControlStays: a reload keeps the socket open, whether its block changes or not, and the end removes it.
 func TestControlStays(t *testing.T) {
 	socket := socketPath(t)
-	text := blockOf(".:0", optionsFor(t, lab().Addr(), "control "+socket), "") + blockOf("a.example:0", optionsFor(t, lab().Addr(), "control "+socket), "")
+	text := blockOf(".:0", optionsFor(t, lab().Addr(), "control "+socket), "") +
+		blockOf("a.example:0", optionsFor(t, lab().Addr(), "control "+socket), "")
 	c := startCoreDNS(t, text)
 	defer c.stop()
 	conn, err := net.Dial("unix", socket)
@@ -141,8 +150,8 @@ func TestControlStays(t *testing.T) {
 	}
 }
 
-// TestControlPath: a socket on which nobody listens is replaced; what else is there is an error that names the option's line, and
-// stays as it is.
+// TestControlPath: a socket on which nobody listens is replaced; what else is there is an error that names the option's
+// line, and stays as it is.
 func TestControlPath(t *testing.T) {
 	start := func(socket string) error {
 		c, err := startable(t, blockOf(".:0", optionsFor(t, lab().Addr(), "control "+socket), ""))
@@ -172,9 +181,11 @@ func TestControlPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		living: "another danelaw listens on", file: "is no socket", filepath.Join(filepath.Dir(file), "none", "x"): "no such file",
+		living: "another danelaw listens on", file: "is no socket",
+		filepath.Join(filepath.Dir(file), "none", "x"): "no such file",
 	} {
-		if err := start(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "Corefile:6") {
+		if err := start(path); err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), "Corefile:6") {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
@@ -186,8 +197,8 @@ func TestControlPath(t *testing.T) {
 	}
 }
 
-// TestControlDefault: without the option there is a socket where its directory exists, and what is in its way is no reason not to
-// start.
+// TestControlDefault: without the option there is a socket where its directory exists, and what is in its way is no
+// reason not to start.
 func TestControlDefault(t *testing.T) {
 	book := logged(t)
 	before := defaultControl
@@ -202,7 +213,8 @@ func TestControlDefault(t *testing.T) {
 	if err := os.WriteFile(defaultControl, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := startCoreDNS(t, text).ask(secureMX, dns.TypeMX, withDO); !r.AuthenticatedData || !strings.Contains(book.String(), "goes without a control socket") {
+	if r := startCoreDNS(t, text).ask(secureMX, dns.TypeMX, withDO); !r.AuthenticatedData ||
+		!strings.Contains(book.String(), "goes without a control socket") {
 		t.Errorf("%s\n%s", describes(r), book)
 	}
 }
@@ -213,7 +225,8 @@ func TestOneForAll(t *testing.T) {
 	for _, option := range []string{"control", "trust_anchor_state"} {
 		_, err := startable(t, blockOf(".:0", optionsFor(t, lab().Addr(), option+" "+first), "")+
 			blockOf("a.example:0", optionsFor(t, lab().Addr(), option+" "+second), ""))
-		if err == nil || !strings.Contains(err.Error(), option+" "+second+": another server block has "+first) || !strings.Contains(err.Error(), "Corefile:") {
+		if err == nil || !strings.Contains(err.Error(), option+" "+second+": another server block has "+first) ||
+			!strings.Contains(err.Error(), "Corefile:") {
 			t.Errorf("%s: %v", option, err)
 		}
 	}

@@ -147,7 +147,8 @@ func TestCoreDNSSizes(t *testing.T) {
 func TestCoreDNSQueries(t *testing.T) {
 	c := startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr()), ""))
 	for rcode, m := range map[int]*dns.Msg{
-		dns.RcodeRefused:        newMsg("version.bind.", dns.TypeTXT, func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }),
+		dns.RcodeRefused: newMsg("version.bind.", dns.TypeTXT,
+			func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }),
 		dns.RcodeBadVers:        newMsg(secureMX, dns.TypeMX, withDO, func(m *dns.Msg) { m.IsEdns0().SetVersion(1) }),
 		dns.RcodeFormatError:    newMsg(secureMX, dns.TypeMX, func(m *dns.Msg) { m.Extra = []dns.RR{opt(), opt()} }),
 		dns.RcodeNotImplemented: newMsg(secureMX, dns.TypeMX, func(m *dns.Msg) { m.Opcode = dns.OpcodeStatus }),
@@ -191,7 +192,8 @@ func TestBlocks(t *testing.T) {
 		if r := c.ask(tt.name, dns.TypeMX, withDO); r.Rcode != tt.rcode || r.AuthenticatedData != tt.ad {
 			t.Errorf("%s: %s", tt.name, describes(r))
 		}
-		eventually(t, time.Minute, tt.name+": one more reply of block "+tt.block, func() bool { // a private one counts once it is out
+		eventually(t, time.Minute, tt.name+": one more reply of block "+tt.block, func() bool {
+			// a private one counts once it is out
 			return metric(t, "responses_total", "block", tt.block) == before+1
 		})
 	}
@@ -208,11 +210,19 @@ func TestStartErrors(t *testing.T) {
 		text string
 		want []string
 	}{
-		{blockOf(".:0", upstream, "cache"), []string{"Corefile:3", "plugin cache", "remove it"}},                                    // S-26
-		{blockOf("a.example:0 b.example:0", "", "forward . 127.0.0.1:1\ncache 30"), []string{"Corefile:3", "plugin cache"}},         // below
-		{blockOf(".:0", "", ""), []string{"Corefile:3", "nobody to ask", "upstream . ADDRESS"}},                                     // nobody
-		{blockOf(".:0", upstream+"\nprivate corp.example", ""), []string{"Corefile:3", "private corp.example.", "forward"}},         // nobody
-		{blockOf(".:0", "upstream example.org 127.0.0.1:1", ""), []string{"Corefile:3", "the trust anchor of .", "upstream . ADD"}}, // the root
+		// S-26
+		{blockOf(".:0", upstream, "cache"), []string{"Corefile:3", "plugin cache", "remove it"}},
+		// below
+		{blockOf("a.example:0 b.example:0", "", "forward . 127.0.0.1:1\ncache 30"),
+			[]string{"Corefile:3", "plugin cache"}},
+		// nobody
+		{blockOf(".:0", "", ""), []string{"Corefile:3", "nobody to ask", "upstream . ADDRESS"}},
+		// nobody
+		{blockOf(".:0", upstream+"\nprivate corp.example", ""), []string{"Corefile:3", "private corp.example.",
+			"forward"}},
+		// the root
+		{blockOf(".:0", "upstream example.org 127.0.0.1:1", ""), []string{"Corefile:3", "the trust anchor of .",
+			"upstream . ADD"}},
 		{blockOf(".:0", "serve_stale 1h", ""), []string{"Corefile:4", `no option "serve_stale"`}},
 		{blockOf(".:0", "trust_anchor /nonexistent", ""), []string{"Corefile:4", "/nonexistent"}},
 	} {
@@ -258,11 +268,13 @@ func TestReload(t *testing.T) {
 		if err := c.reload(text(same)); err != nil {
 			t.Fatal(err)
 		}
-		if r := c.ask(secureMX, dns.TypeMX, withDO); !r.AuthenticatedData || metric(t, "ready", "block", "dns://.:0") != 1 {
+		if r := c.ask(secureMX, dns.TypeMX, withDO); !r.AuthenticatedData ||
+			metric(t, "ready", "block", "dns://.:0") != 1 {
 			t.Errorf("after a reload with %q: %s", same, describes(r))
 		}
 	}
-	for _, other := range []string{"sha1 verify", "nsec3_iterations 10", "clock_skew 10s", "validation_time 2026-11-20T04:00:00Z", "cache 32MiB"} {
+	for _, other := range []string{"sha1 verify", "nsec3_iterations 10", "clock_skew 10s",
+		"validation_time 2026-11-20T04:00:00Z", "cache 32MiB"} {
 		if err := c.reload(text(other)); err != nil {
 			t.Fatal(err)
 		}
@@ -304,12 +316,14 @@ func TestFailedReload(t *testing.T) {
 	for _, bad := range []string{
 		".:0 {\n nonsense\n}",
 		blockOf(".:0", "serve_stale 1h", ""),
-		blockOf(".:0", optionsFor(t, lab().Addr()), "") + blockOf("z.example:0", optionsFor(t, lab().Addr()), "cache"), // the first has begun
+		// the first has begun
+		blockOf(".:0", optionsFor(t, lab().Addr()), "") + blockOf("z.example:0", optionsFor(t, lab().Addr()), "cache"),
 	} {
 		if err := c.reload(bad); err == nil {
 			t.Errorf("no error from:\n%s", bad)
 		}
-		if r := c.ask(secureMX, dns.TypeMX, withDO); !r.AuthenticatedData || metric(t, "ready", "block", "dns://.:0") != 1 {
+		if r := c.ask(secureMX, dns.TypeMX, withDO); !r.AuthenticatedData ||
+			metric(t, "ready", "block", "dns://.:0") != 1 {
 			t.Errorf("the old server after a failed reload: %s", describes(r))
 		}
 		if r := c.ask("good.dane.", dns.TypeMX, withDO, withCD); !r.AuthenticatedData {
@@ -322,7 +336,8 @@ func TestFailedReload(t *testing.T) {
 	if r := from("127.0.0.1:5300").ask(t, own, "good.dane.", dns.TypeMX, withDO); !r.AuthenticatedData {
 		t.Errorf("a handler of the program's own was closed: %s", describes(r))
 	}
-	eventually(t, 5*time.Second, "the goroutines of failed reloads end", func() bool { return runtime.NumGoroutine() <= before })
+	eventually(t, 5*time.Second, "the goroutines of failed reloads end",
+		func() bool { return runtime.NumGoroutine() <= before })
 }
 
 // TestReloadUnderLoad: no query is lost and nothing leaks while CoreDNS is reloaded again and again.
@@ -445,7 +460,8 @@ func TestViews(t *testing.T) {
 			blockOf(".:0", optionsFor(t, lab().Addr()), ""))
 	for block, qtype := range map[string]uint16{"dns://.:0": dns.TypeMX, "dns://.:0 #2": dns.TypeNS} {
 		before := metric(t, "responses_total", "block", block)
-		if r := c.ask(secureMX, qtype, withDO); r.Rcode != dns.RcodeSuccess || r.AuthenticatedData != (qtype == dns.TypeNS) {
+		if r := c.ask(secureMX, qtype, withDO); r.Rcode != dns.RcodeSuccess ||
+			r.AuthenticatedData != (qtype == dns.TypeNS) {
 			t.Errorf("%s: %s", dns.Type(qtype), describes(r))
 		}
 		if n := metric(t, "responses_total", "block", block) - before; n != 1 {
@@ -487,7 +503,10 @@ func TestDrain(t *testing.T) {
 			replies <- r
 		}()
 	}
-	eventually(t, 5*time.Second, "the queries arrive", func() bool { return len(process.all()) > 0 && inFlight(p) >= cap(replies) })
+	eventually(t, 5*time.Second, "the queries arrive", func() bool {
+		return len(process.all()) > 0 &&
+			inFlight(p) >= cap(replies)
+	})
 	c.stop()
 	for range cap(replies) {
 		if r := <-replies; r == nil || r.Rcode != dns.RcodeNameError || !r.AuthenticatedData {

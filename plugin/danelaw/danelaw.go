@@ -118,11 +118,12 @@ func (h *Handler) open() (err error) {
 		return err
 	}
 	h.resolving = resolve.New(resolve.Config{
-		Exchanger: h.upstreams.Set, Anchors: c.Anchors, Store: h.memory.Store, Clock: c.Clock, ValidationTime: c.ValidationTime,
-		Policy: c.Policy, Negative: negatives, Meter: h.meter, Judged: h.changes.judged,
-		Timeout: c.Timeout, SignatureChecks: c.SignatureChecks, UpstreamQuestions: c.UpstreamQuestions, Retries: c.Retries,
-		InFlight: c.InFlight, Waiting: c.Waiting, Room: c.workRoom(), MinTTL: c.MinTTL, MaxTTL: c.MaxTTL, Prefetch: c.Prefetch,
-		Aggressive: c.Aggressive, Apart: c.apart(),
+		Exchanger: h.upstreams.Set, Anchors: c.Anchors, Negative: negatives, Policy: c.Policy,
+		Store: h.memory.Store, Clock: c.Clock, ValidationTime: c.ValidationTime, Meter: h.meter,
+		Judged: h.changes.judged, Timeout: c.Timeout, SignatureChecks: c.SignatureChecks,
+		UpstreamQuestions: c.UpstreamQuestions, Retries: c.Retries, InFlight: c.InFlight, Waiting: c.Waiting,
+		Room: c.workRoom(), MinTTL: c.MinTTL, MaxTTL: c.MaxTTL, Prefetch: c.Prefetch, Aggressive: c.Aggressive,
+		Apart: c.apart(),
 	})
 	h.resolver = h.resolving
 	h.negatives.join(h)
@@ -177,8 +178,8 @@ func (h *Handler) Ready() bool { return h.readiness.Ready() }
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }
 
-// ServeDNS implements plugin.Handler. Every reply is written here, private names apart, so it never returns an RCODE that
-// would make the server write another.
+// ServeDNS implements plugin.Handler. Every reply is written here, private names apart, so it never returns an RCODE
+// that would make the server write another.
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (rcode int, err error) {
 	q := newQuery(w, r)
 	defer func() {
@@ -229,7 +230,8 @@ func (h *Handler) reply(ctx context.Context, q *query) reply {
 		if a := h.resolver.Cached(q.question()); a != nil {
 			return h.answer(q, a)
 		}
-		return refused(dns.ExtendedErrorCodeNotAuthoritative, "not in the cache, and the query does not ask for recursion")
+		return refused(dns.ExtendedErrorCodeNotAuthoritative,
+			"not in the cache, and the query does not ask for recursion")
 	}
 	ask := h.resolver.Resolve
 	if q.CheckingDisabled && !h.config.IgnoreCD {

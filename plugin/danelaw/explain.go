@@ -18,23 +18,26 @@ const longestName = 255
 func (h *Handler) Explain(ctx context.Context, q dns.Question) (*resolve.Explanation, error) {
 	q.Name = dns.CanonicalName(q.Name)
 	if h.names.private.cover(q.Name) {
-		return nil, fmt.Errorf("%s is private: it is passed to the plugins below danelaw as it is, and never validated", q.Name)
+		return nil, fmt.Errorf("%s is private: it is passed to the plugins below danelaw as it is, and never validated",
+			q.Name)
 	}
 	if _, ok := h.names.special(q); ok {
 		return nil, fmt.Errorf("%s is a special name: danelaw answers it itself, without asking anybody", q.Name)
 	}
 	if _, err := dns.PackDomainName(q.Name, make([]byte, longestName), 0, nil, false); err != nil {
-		return nil, fmt.Errorf("%s has more than the %d octets that a name can have: it cannot be asked for", q.Name, longestName)
+		return nil, fmt.Errorf("%s has more than the %d octets that a name can have: it cannot be asked for", q.Name,
+			longestName)
 	}
 	return h.resolving.Explain(ctx, q), nil
 }
 
-// Unvalidated is what there is to tell of a name for which [Handler.Explain] has an error: of a special one the answer that clients get,
-// of another nothing but the error.
+// Unvalidated is what there is to tell of a name for which [Handler.Explain] has an error: of a special one the answer
+// that clients get, of another nothing but the error.
 func (h *Handler) Unvalidated(q dns.Question, err error) *resolve.Explanation {
 	q.Name = dns.CanonicalName(q.Name)
 	if re, ok := h.names.special(q); ok && !h.names.private.cover(q.Name) {
-		return &resolve.Explanation{Answer: &resolve.Answer{Status: dnssec.Insecure, Rcode: re.rcode, Answer: re.answer, Ns: re.ns}}
+		return &resolve.Explanation{Answer: &resolve.Answer{Status: dnssec.Insecure, Rcode: re.rcode, Answer: re.answer,
+			Ns: re.ns}}
 	}
 	note := &dnssec.Failure{Owner: q.Name, Type: q.Qtype, Text: err.Error()}
 	return &resolve.Explanation{Answer: &resolve.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{note}}}

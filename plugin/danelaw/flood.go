@@ -25,8 +25,8 @@ type flood struct {
 	telling *time.Timer // tells of what was skipped when the second is over; nil if nothing was
 }
 
-// logFailure logs a failure when the first client is told of it: that it was met by a prefetch, or by a question that others joined, is no
-// reason to be silent about it.
+// logFailure logs a failure when the first client is told of it: that it was met by a prefetch, or by a question that
+// others joined, is no reason to be silent about it.
 func (h *Handler) logFailure(q *query, a *resolve.Answer, notes []*dnssec.Failure) {
 	if a.Tell() {
 		h.memory.history.failed(q.question(), notes[0].Text, q.begun)

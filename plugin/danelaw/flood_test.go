@@ -44,8 +44,10 @@ func TestFailureLogged(t *testing.T) {
 		}, 1},
 		{"a prefetch", honest, func(t *testing.T, h *Handler, server string) {
 			ask(t, server, "tlsa-servfail.dane.", dns.TypeMX)
-			eventually(t, 10*time.Second, "the failure is remembered", func() bool { return h.memory.Sizes().Failures.Entries > 0 })
-			if r := ask(t, server, tlsa, dns.TypeTLSA, withDO); !slices.Contains(edes(r), dns.ExtendedErrorCodeCachedError) {
+			eventually(t, 10*time.Second, "the failure is remembered",
+				func() bool { return h.memory.Sizes().Failures.Entries > 0 })
+			if r := ask(t, server, tlsa, dns.TypeTLSA, withDO); !slices.Contains(edes(r),
+				dns.ExtendedErrorCodeCachedError) {
 				t.Errorf("the first client is told %s", describes(r))
 			}
 			ask(t, server, tlsa, dns.TypeTLSA)
@@ -76,7 +78,8 @@ func TestFailureLogged(t *testing.T) {
 	}
 }
 
-// TestFailedRenewalLogged: nobody is told that an answer could not be renewed, so that is no line; that it is gone in the end is one.
+// TestFailedRenewalLogged: nobody is told that an answer could not be renewed, so that is no line; that it is gone in
+// the end is one.
 func TestFailedRenewalLogged(t *testing.T) {
 	book := logged(t)
 	p := between(t, honest)
@@ -106,8 +109,8 @@ func TestFailedRenewalLogged(t *testing.T) {
 	}
 }
 
-// TestSecretPath: the path of an upstream over HTTPS is a credential: it is in nothing that a client is told, that is logged or that is
-// counted.
+// TestSecretPath: the path of an upstream over HTTPS is a credential: it is in nothing that a client is told, that is
+// logged or that is counted.
 func TestSecretPath(t *testing.T) {
 	book := logged(t)
 	at := netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", ports.Closed(t)))
@@ -119,12 +122,14 @@ func TestSecretPath(t *testing.T) {
 	h := started(t, c)
 	r := ask(t, serve(t, h), secureMX, dns.TypeMX, withDO)
 	failed(t, "nobody listens", r)
-	if text, want := textOf(r), fmt.Sprintf("https://%s%%doh.example failed over HTTPS: connection refused; ", at); !strings.Contains(text, want) || strings.Contains(text, "s3cr3t") {
+	if text, want := textOf(r), fmt.Sprintf("https://%s%%doh.example failed over HTTPS: connection refused; ",
+		at); !strings.Contains(text, want) || strings.Contains(text, "s3cr3t") {
 		t.Errorf("the client is told %s, want %s", text, want)
 	}
 	label := fmt.Sprintf("https://%s/...%%doh.example", at)
 	eventually(t, 10*time.Second, "the log names both", func() bool {
-		return strings.Contains(book.String(), label+" is not fit") && strings.Contains(book.String(), label+" #2 is not fit")
+		return strings.Contains(book.String(), label+" is not fit") &&
+			strings.Contains(book.String(), label+" #2 is not fit")
 	})
 	if strings.Contains(book.String(), "s3cr3t") {
 		t.Errorf("the log has the path:\n%s", book)

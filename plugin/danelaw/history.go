@@ -21,8 +21,8 @@ type history struct {
 	failures []pastFailure // the latest last, one for each question
 }
 
-// minute counts the replies of one minute by verdict. Two minutes an hour apart share one; who comes first in the later one clears it, and
-// what is counted in that moment may be lost: it is for eyes.
+// minute counts the replies of one minute by verdict. Two minutes an hour apart share one; who comes first in the later
+// one clears it, and what is counted in that moment may be lost: it is for eyes.
 type minute struct {
 	of     atomic.Int64 // minutes since 1970
 	counts [len(verdictOrder)]atomic.Uint64
@@ -95,7 +95,8 @@ func (h *history) latest() (all []FailureStatus) {
 	all = []FailureStatus{}
 	for i := len(h.failures) - 1; i >= 0; i-- {
 		f := h.failures[i]
-		all = append(all, FailureStatus{Name: f.question.Name, Type: dns.Type(f.question.Qtype).String(), At: f.at.UTC(), Text: f.text})
+		all = append(all, FailureStatus{Name: f.question.Name, Type: dns.Type(f.question.Qtype).String(),
+			At: f.at.UTC(), Text: f.text})
 	}
 	return all
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// TestHistory: replies of the last hour are counted by verdict, those before it are not, and the table of minutes comes round.
+// TestHistory: replies of the last hour are counted by verdict, those before it are not, and the table of minutes comes
+// round.
 func TestHistory(t *testing.T) {
 	var h history
 	begin := time.Unix(1800000000, 0)
@@ -42,7 +43,8 @@ func TestHistoryFailures(t *testing.T) {
 	h.failed(dns.Question{Name: "90.example.", Qtype: dns.TypeMX}, "again", at.Add(time.Minute))
 	all := h.latest()
 	if len(all) != historyFailures || all[0].Name != "90.example." || all[0].Text != "again" || all[0].Type != "MX" ||
-		!all[0].At.Equal(at.Add(time.Minute)) || all[1].Name != "99.example." || all[historyFailures-1].Name != "80.example." {
+		!all[0].At.Equal(at.Add(time.Minute)) || all[1].Name != "99.example." ||
+		all[historyFailures-1].Name != "80.example." {
 		t.Errorf("%d: %+v", len(all), all)
 	}
 }
@@ -52,9 +54,11 @@ func TestBuild(t *testing.T) {
 	for want, info := range map[string]*debug.BuildInfo{
 		"unknown, revision unknown of unknown": nil,
 		"(devel), revision unknown of unknown": {Main: debug.Module{Version: "(devel)"}},
-		"v1.2.3, revision 0123456789ab of 2026-11-20T04:00:00Z": {Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
-			{Key: "vcs.revision", Value: "0123456789abcdef0123"}, {Key: "vcs.time", Value: "2026-11-20T04:00:00Z"}, {Key: "vcs.modified", Value: "false"},
-		}},
+		"v1.2.3, revision 0123456789ab of 2026-11-20T04:00:00Z": {Main: debug.Module{Version: "v1.2.3"},
+			Settings: []debug.BuildSetting{
+				{Key: "vcs.revision", Value: "0123456789abcdef0123"}, {Key: "vcs.time", Value: "2026-11-20T04:00:00Z"},
+				{Key: "vcs.modified", Value: "false"},
+			}},
 		"unknown, revision 0123456789ab+ of unknown": {Settings: []debug.BuildSetting{
 			{Key: "vcs.modified", Value: "true"}, {Key: "vcs.revision", Value: "0123456789abcdef0123"},
 		}},

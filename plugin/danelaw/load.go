@@ -32,12 +32,13 @@ var loading struct {
 	blocks  Blocks
 }
 
-// Validate runs every setup of a Corefile, and all checks that starting it by this user would make, without listening and without asking
-// anything. Errors are those of a start. Never call it in a process that serves: some plugins keep what their setup leaves behind (ready
-// its list). The blocks must be closed.
+// Validate runs every setup of a Corefile, and all checks that starting it by this user would make, without listening
+// and without asking anything. Errors are those of a start. Never call it in a process that serves: some plugins keep
+// what their setup leaves behind (ready its list). The blocks must be closed.
 func Validate(corefile caddy.Input) (Blocks, error) { return setUp(corefile, false) }
 
-// Load is Validate for whoever asks with the Corefile of a daemon, which may run as another user: files may belong to that.
+// Load is Validate for whoever asks with the Corefile of a daemon, which may run as another user: files may belong to
+// that.
 func Load(corefile caddy.Input) (Blocks, error) { return setUp(corefile, true) }
 
 func setUp(corefile caddy.Input, looking bool) (Blocks, error) {

@@ -41,20 +41,24 @@ func TestLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 			handlers = append(handlers, h)
-			a := h.Resolver().Resolve(context.Background(), dns.Question{Name: dns.CanonicalName(name), Qtype: dns.TypeNS, Qclass: dns.ClassINET})
+			a := h.Resolver().Resolve(context.Background(),
+				dns.Question{Name: dns.CanonicalName(name), Qtype: dns.TypeNS, Qclass: dns.ClassINET})
 			if a.Status != dnssec.Secure {
 				t.Errorf("%s: %+v", name, a)
 			}
 		}
 	}
-	if handlers[0] != handlers[1] || handlers[0] == handlers[2] || handlers[2] != handlers[3] || handlers[0] != handlers[4] {
+	if handlers[0] != handlers[1] || handlers[0] == handlers[2] || handlers[2] != handlers[3] ||
+		handlers[0] != handlers[4] {
 		t.Error("names and handlers do not belong together")
 	}
-	if !handlers[0].config.Policy.SHA1 || handlers[2].config.Policy.SHA1 || handlers[0].config.Block == handlers[2].config.Block {
+	if !handlers[0].config.Policy.SHA1 || handlers[2].config.Policy.SHA1 ||
+		handlers[0].config.Block == handlers[2].config.Block {
 		t.Error("options and blocks do not belong together")
 	}
 	// DS is looked at like any other type: the block of the name itself.
-	if e := handlers[0].Resolver().Explain(context.Background(), dns.Question{Name: "good.dane.", Qtype: dns.TypeMX, Qclass: dns.ClassINET}); len(e.Zones) != 3 {
+	if e := handlers[0].Resolver().Explain(context.Background(), dns.Question{Name: "good.dane.", Qtype: dns.TypeMX,
+		Qclass: dns.ClassINET}); len(e.Zones) != 3 {
 		t.Errorf("the chain of good.dane. has %d zones", len(e.Zones))
 	}
 	blocks.Close() // twice does no harm
@@ -65,8 +69,9 @@ func TestLoadErrors(t *testing.T) {
 	noLeak(t)
 	good := blockOf("a.example:0", optionsFor(t, lab().Addr()), "")
 	for text, want := range map[string]string{
-		"a {":                                  "Corefile",
-		blockOf(".:0", "serve_stale 1h", ""):   `Corefile:4 - Error during parsing: danelaw has no option "serve_stale"`,
+		"a {": "Corefile",
+		blockOf(".:0", "serve_stale 1h",
+			""): `Corefile:4 - Error during parsing: danelaw has no option "serve_stale"`,
 		good + blockOf(".:0", "", ""):          "nobody to ask",
 		good + blockOf(".:0", "", "cache"):     "plugin cache",
 		good + blockOf(".:0", "", "forward ."): "forward",
@@ -87,7 +92,8 @@ func TestLoadErrors(t *testing.T) {
 	}
 	defer blocks.Close()
 	for _, name := range []string{"b.example.", "xa.example.", "."} {
-		if _, err := blocks.Handler(name); err == nil || !strings.Contains(err.Error(), "no server block with danelaw serves this name") {
+		if _, err := blocks.Handler(name); err == nil ||
+			!strings.Contains(err.Error(), "no server block with danelaw serves this name") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -106,7 +112,8 @@ func TestExplainChain(t *testing.T) {
 	explain := func(name string) (*resolve.Explanation, error) {
 		return h.Explain(context.Background(), dns.Question{Name: name, Qtype: dns.TypeMX, Qclass: dns.ClassINET})
 	}
-	for name, want := range map[string]string{"X.Corp.Example.": "private", "localhost.": "special", "10.in-addr.arpa.": "special"} {
+	for name, want := range map[string]string{"X.Corp.Example.": "private", "localhost.": "special",
+		"10.in-addr.arpa.": "special"} {
 		if _, err := explain(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}

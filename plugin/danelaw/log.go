@@ -9,8 +9,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
-// log writes the lines of the log. Whatever stands in one, of names, of certificates, of what servers or files say, it stays one line of
-// text.
+// log writes the lines of the log. Whatever stands in one, of names, of certificates, of what servers or files say, it
+// stays one line of text.
 var log = logger{clog.NewWithPlugin(pluginName)}
 
 type logger struct{ to clog.P }
@@ -33,7 +33,8 @@ func (l logger) Warningf(format string, args ...any) { l.to.Warning(line(format,
 // Errorf tells of what somebody has to mend.
 func (l logger) Errorf(format string, args ...any) { l.to.Error(line(format, args)) }
 
-// trace tells of a fault of danelaw's own. The lines of its stack stay lines; they are indented, so that none is taken for another entry.
+// trace tells of a fault of danelaw's own. The lines of its stack stay lines; they are indented, so that none is taken
+// for another entry.
 func (l logger) trace(format string, args ...any) {
 	lines := strings.Split(fmt.Sprintf(format, args...), "\n")
 	for i, text := range lines {

@@ -69,17 +69,19 @@ type SeenCertificate struct {
 	Key probe.Key // AnyKey if the probe did not come to a certificate
 }
 
-// Good reports whether all is as it has to be: DANE with whatever program mail is sent, and certificates that match at every address.
+// Good reports whether all is as it has to be: DANE with whatever program mail is sent, and certificates that match at
+// every address.
 func (s *Seen) Good() bool {
 	return s.State == StateSecure && len(s.Otherwise) == 0 && !slices.ContainsFunc(s.Hosts, func(h SeenHost) bool {
 		return slices.ContainsFunc(h.Certificates, func(c SeenCertificate) bool { return c.Failure != nil })
 	})
 }
 
-// Look finds out how senders see a domain: DNS past the cache of answers, then the certificates of all addresses of its hosts. The
-// error is for domains that are not validated at all, and for a ctx that ends.
+// Look finds out how senders see a domain: DNS past the cache of answers, then the certificates of all addresses of its
+// hosts. The error is for domains that are not validated at all, and for a ctx that ends.
 func (h *Handler) Look(ctx context.Context, domain string, p *probe.Prober) (*Seen, error) {
-	l := &look{Handler: h, ctx: ctx, prober: p, seen: &Seen{Domain: dns.CanonicalName(domain), At: h.JudgedAt(), State: StateSecure},
+	l := &look{Handler: h, ctx: ctx, prober: p, seen: &Seen{Domain: dns.CanonicalName(domain), At: h.JudgedAt(),
+		State: StateSecure},
 		answers: map[dns.Question]*resolve.Answer{}}
 	if err := l.domain(); err != nil {
 		return nil, err
@@ -107,9 +109,9 @@ type look struct {
 	failed  error                            // of a name that is not validated at all
 }
 
-// CannotAsk is why nothing is known of a domain because danelaw cannot ask: its upstreams cannot be reached, or give no valid answer even
-// for the root, or none for the zone above all names of the TLD. Failed are failures of lookups of the domain. Nil: it is the domain's
-// own fault, or that of its servers.
+// CannotAsk is why nothing is known of a domain because danelaw cannot ask: its upstreams cannot be reached, or give no
+// valid answer even for the root, or none for the zone above all names of the TLD. Failed are failures of lookups of
+// the domain. Nil: it is the domain's own fault, or that of its servers.
 func (h *Handler) CannotAsk(ctx context.Context, domain string, failed []*dnssec.Failure) *dnssec.Failure {
 	bogus := func(f *dnssec.Failure) bool { return !f.Missing() }
 	for _, f := range failed {
@@ -186,7 +188,8 @@ func (l *look) ask(name string, qtype uint16) mail.Reply {
 		}
 	}
 	return mail.Reply{
-		Lookup: mail.Lookup{Name: name, Type: qtype, Status: e.Answer.Status, Data: data}, Rcode: e.Answer.Rcode, Answer: e.Answer.Answer,
+		Lookup: mail.Lookup{Name: name, Type: qtype, Status: e.Answer.Status, Data: data}, Rcode: e.Answer.Rcode,
+		Answer: e.Answer.Answer,
 	}
 }
 
@@ -283,7 +286,8 @@ func (l *look) certificates(d *mail.Domain, h *mail.Host, seen *SeenHost) {
 	names := mail.Standard.Names(d, h)
 	usable, _ := mail.Usable(h.Found().Records)
 	for _, address := range h.IPs {
-		shown := l.address(probe.Target{Address: netip.AddrPortFrom(address, mail.Port), Base: names[0], Names: names[1:], Usable: usable})
+		shown := l.address(probe.Target{Address: netip.AddrPortFrom(address, mail.Port), Base: names[0],
+			Names: names[1:], Usable: usable})
 		for _, c := range shown {
 			l.refusal(d, h, c.Report)
 		}
@@ -292,7 +296,8 @@ func (l *look) certificates(d *mail.Domain, h *mail.Host, seen *SeenHost) {
 	// A host that has no IPv6 of its own cannot say anything about another's.
 	reached := func(c SeenCertificate) bool { return len(c.Chain) > 0 }
 	if slices.ContainsFunc(seen.Certificates, reached) {
-		seen.Certificates = slices.DeleteFunc(seen.Certificates, func(c SeenCertificate) bool { return noRoute(c.Report) })
+		seen.Certificates = slices.DeleteFunc(seen.Certificates,
+			func(c SeenCertificate) bool { return noRoute(c.Report) })
 	}
 }
 
@@ -313,7 +318,8 @@ func (l *look) refusal(d *mail.Domain, h *mail.Host, r *probe.Report) {
 }
 
 func noRoute(r *probe.Report) bool {
-	return r.Failure != nil && (errors.Is(r.Failure, syscall.ENETUNREACH) || errors.Is(r.Failure, syscall.EADDRNOTAVAIL))
+	return r.Failure != nil && (errors.Is(r.Failure, syscall.ENETUNREACH) ||
+		errors.Is(r.Failure, syscall.EADDRNOTAVAIL))
 }
 
 // address probes one address, and if it shows a certificate, for that with the other kind of key too.

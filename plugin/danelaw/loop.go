@@ -15,17 +15,20 @@ import (
 func (s *setting) asksItself(config *dnsserver.Config) error {
 	for _, r := range s.config.Routes {
 		for _, to := range r.To {
-			if fmt.Sprint(to.Server.Port()) == config.Port && slices.ContainsFunc(config.ListenHosts, func(host string) bool {
-				return reaches(to.Server.Addr(), host)
-			}) {
-				return s.errorAt("upstream "+r.From, "upstream %s: that is danelaw itself, which listens there: it would ask itself; name a resolver", to)
+			if fmt.Sprint(to.Server.Port()) == config.Port &&
+				slices.ContainsFunc(config.ListenHosts, func(host string) bool {
+					return reaches(to.Server.Addr(), host)
+				}) {
+				return s.errorAt("upstream "+r.From, "upstream %s: that is danelaw itself, which listens there: it "+
+					"would ask itself; name a resolver", to)
 			}
 		}
 	}
 	return nil
 }
 
-// reaches reports whether a packet to an address arrives at who listens on host; "" and the unspecified addresses are all of this host.
+// reaches reports whether a packet to an address arrives at who listens on host; "" and the unspecified addresses are
+// all of this host.
 func reaches(to netip.Addr, host string) bool {
 	listens, err := netip.ParseAddr(host)
 	if err != nil || listens.IsUnspecified() {
@@ -46,18 +49,22 @@ func own(a netip.Addr) bool {
 	})
 }
 
-// returned reports whether a name that a client asks for is one that a server block has asked an upstream for (S-13). In a
-// reload the Handler before and the one after share the socket.
+// returned reports whether a name that a client asks for is one that a server block has asked an upstream for (S-13).
+// In a reload the Handler before and the one after share the socket.
 func (r *registry) returned(block, name string) bool {
-	return slices.ContainsFunc(r.all(), func(h *Handler) bool { return h.config.Block == block && h.upstreams.Returned(name) })
+	return slices.ContainsFunc(r.all(), func(h *Handler) bool {
+		return h.config.Block == block &&
+			h.upstreams.Returned(name)
+	})
 }
 
-// Loops returns an error if an upstream of a Handler that serves is danelaw itself, however the way leads back. It asks each upstream one
-// question, and waits for no reply longer than ctx.
+// Loops returns an error if an upstream of a Handler that serves is danelaw itself, however the way leads back. It asks
+// each upstream one question, and waits for no reply longer than ctx.
 func Loops(ctx context.Context) error {
 	for _, h := range process.newest() {
 		if loops := h.upstreams.Loops(ctx); len(loops) > 0 {
-			return fmt.Errorf("upstream %s leads back to danelaw itself: a question to it came back; name a resolver that is another",
+			return fmt.Errorf("upstream %s leads back to danelaw itself: a question to it came back; name a "+
+				"resolver that is another",
 				strings.Join(loops, " and "))
 		}
 	}

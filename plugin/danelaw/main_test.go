@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 	clog.Discard()
 	defaultControl = "/nonexistent/control.sock"
 	caddy.Quiet, dnsserver.Quiet = true, true
-	if err := dnsserver.SetDirectives([]string{"root", "bind", "ready", "prometheus", "reload", "view", "pause", "cache", "danelaw", "forward", "whoami"}); err != nil {
+	if err := dnsserver.SetDirectives([]string{"root", "bind", "ready", "prometheus", "reload", "view", "pause",
+		"cache", "danelaw", "forward", "whoami"}); err != nil {
 		panic(err)
 	}
 	syscall.Umask(0o022) // files that a group may write are refused

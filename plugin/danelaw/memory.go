@@ -6,8 +6,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
-// memory is what outlives a reload: the cache, the last verdicts on mail domains, the last hour for operators, and that danelaw has once been
-// ready.
+// memory is what outlives a reload: the cache, the last verdicts on mail domains, the last hour for operators, and that
+// danelaw has once been ready.
 type memory struct {
 	*resolve.Store
 	ready   atomic.Bool

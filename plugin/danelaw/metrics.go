@@ -18,36 +18,43 @@ import (
 // The counters and histograms. Every label takes few values: block and to are those of the Corefile, all others are
 // constants of the program.
 var (
-	responses       = counter("responses_total", "Counter of replies by verdict and type asked for.", "verdict", "type")
-	extendedErrors  = counter("extended_errors_total", "Counter of Extended DNS Errors told to clients.", "code")
-	cacheHits       = counter("cache_hits_total", "Counter of questions answered from the cache.")
-	cacheMisses     = counter("cache_misses_total", "Counter of questions that were not in the cache.")
-	joined          = counter("joined_total", "Counter of questions that waited for the same question in flight.")
-	synthesised     = counter("synthesised_total", "Counter of answers made of records of other answers, by proof.", "proof")
+	responses      = counter("responses_total", "Counter of replies by verdict and type asked for.", "verdict", "type")
+	extendedErrors = counter("extended_errors_total", "Counter of Extended DNS Errors told to clients.", "code")
+	cacheHits      = counter("cache_hits_total", "Counter of questions answered from the cache.")
+	cacheMisses    = counter("cache_misses_total", "Counter of questions that were not in the cache.")
+	joined         = counter("joined_total", "Counter of questions that waited for the same question in flight.")
+	synthesised    = counter("synthesised_total", "Counter of answers made of records of other answers, by proof.",
+		"proof")
 	fetches         = counter("fetches_total", "Counter of questions to upstreams by use and end.", "role", "result")
 	limitHits       = counter("limits_total", "Counter of limits hit.", "limit")
 	signatureChecks = counter("signature_checks_total", "Counter of signatures verified.")
 	nsec3Hashes     = counter("nsec3_hashes_total", "Counter of names hashed for NSEC3.")
-	distrusted      = counter("negative_trust_anchor_answers_total", "Counter of answers that a negative trust anchor kept from being validated.")
-	verdictChanges  = counter("verdict_changes_total", "Counter of changes of the verdict on a question of mail.", "from", "to")
-	panics          = counter("panics_total", "Counter of queries that ran into a fault of danelaw.")
+	distrusted      = counter("negative_trust_anchor_answers_total",
+		"Counter of answers that a negative trust anchor kept from being validated.")
+	verdictChanges = counter("verdict_changes_total", "Counter of changes of the verdict on a question of mail.",
+		"from", "to")
+	panics = counter("panics_total", "Counter of queries that ran into a fault of danelaw.")
 
-	upstreamQuestions  = counter("upstream_questions_total", "Counter of questions sent, copies included.", "to")
-	upstreamFailures   = counter("upstream_failures_total", "Counter of questions without a usable reply.", "to", "reason")
+	upstreamQuestions = counter("upstream_questions_total", "Counter of questions sent, copies included.", "to")
+	upstreamFailures  = counter("upstream_failures_total", "Counter of questions without a usable reply.", "to",
+		"reason")
 	upstreamMismatches = counter("upstream_mismatches_total", "Counter of datagrams that matched no question.", "to")
 
-	exhausted = counter("files_exhausted_total", "Counter of questions to upstreams that found the table of open files full.", "to")
+	exhausted = counter("files_exhausted_total",
+		"Counter of questions to upstreams that found the table of open files full.", "to")
 
 	responseDuration = histogram("response_duration_seconds", "Histogram of the time a reply took.", "verdict")
 	upstreamDuration = histogram("upstream_reply_duration_seconds", "Histogram of the time a usable reply took.", "to")
 )
 
-// timeBuckets begin below the time that an answer from the cache takes, and end beyond L-10: 25 µs to 6.6 s, each twice the one before.
+// timeBuckets begin below the time that an answer from the cache takes, and end beyond L-10: 25 µs to 6.6 s, each twice
+// the one before.
 var timeBuckets = prometheus.ExponentialBuckets(25e-6, 2, 19)
 
 // typeLabels are the types that mail servers ask for; all others are otherType.
 var typeLabels = map[uint16]string{
-	dns.TypeMX: "mx", dns.TypeA: "a", dns.TypeAAAA: "aaaa", dns.TypeTLSA: "tlsa", dns.TypePTR: "ptr", dns.TypeTXT: "txt",
+	dns.TypeMX: "mx", dns.TypeA: "a", dns.TypeAAAA: "aaaa", dns.TypeTLSA: "tlsa", dns.TypePTR: "ptr",
+	dns.TypeTXT: "txt",
 }
 
 const otherType = "other"
@@ -97,7 +104,8 @@ var _ resolve.Meter = (*meter)(nil)
 func newMeter(block string) *meter {
 	m := &meter{
 		block: block, responses: map[replyKind]prometheus.Counter{}, durations: map[verdict]prometheus.Observer{},
-		hits: cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block), joined: joined.WithLabelValues(block),
+		hits: cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block),
+		joined:     joined.WithLabelValues(block),
 		signatures: signatureChecks.WithLabelValues(block), nsec3: nsec3Hashes.WithLabelValues(block),
 		panics: panics.WithLabelValues(block), distrusted: distrusted.WithLabelValues(block),
 		synthesised: map[reuse.Proof]prometheus.Counter{},
@@ -108,7 +116,8 @@ func newMeter(block string) *meter {
 	for _, from := range []verdict{secure, insecure, bogus} {
 		for _, to := range []verdict{secure, insecure, bogus} {
 			if from != to {
-				verdictChanges.WithLabelValues(block, string(from), string(to)) // a counter that appears with its first change shows no increase
+				// a counter that appears with its first change shows no increase
+				verdictChanges.WithLabelValues(block, string(from), string(to))
 			}
 		}
 	}
@@ -195,8 +204,9 @@ func newGauges() gauges {
 		entries:   gauge("cache_entries", "Entries held by the cache: answers, zones and failures."),
 		negatives: gauge("negative_trust_anchors", "Negative trust anchors in force."),
 		unsaved:   gauge("state_unsaved", "1 if what is to outlive a restart could not be read or written."),
-		fit:       gauge("upstream_fit", "1 if the upstream has passed the fitness test, or has not been tested yet.", "to"),
-		alive:     gauge("upstream_alive", "1 if the upstream answers.", "to"),
+		fit: gauge("upstream_fit", "1 if the upstream has passed the fitness test, or has not been tested yet.",
+			"to"),
+		alive: gauge("upstream_alive", "1 if the upstream answers.", "to"),
 	}
 }
 
@@ -204,7 +214,8 @@ func init() { prometheus.MustRegister(newGauges()) }
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.ready, g.octets, g.limit, g.entries, g.evicted, g.negatives, g.unsaved, g.fit, g.alive} {
+	for _, d := range []*prometheus.Desc{g.ready, g.octets, g.limit, g.entries, g.evicted, g.negatives, g.unsaved,
+		g.fit, g.alive} {
 		to <- d
 	}
 }

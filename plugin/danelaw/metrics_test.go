@@ -23,7 +23,8 @@ func TestMetricsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, m := range regexp.MustCompile("(?m)^\\* `(coredns_danelaw_\\w+\\{[^}]*\\})`").FindAllStringSubmatch(string(readme), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\* `(coredns_danelaw_\\w+\\{[^}]*\\})`").FindAllStringSubmatch(string(
+		readme), -1) {
 		got = append(got, strings.ReplaceAll(m[1], " ", ""))
 	}
 	var want []string
@@ -42,9 +43,11 @@ func TestMetricsDocumented(t *testing.T) {
 func described() chan *prometheus.Desc {
 	descs := make(chan *prometheus.Desc, 100)
 	for _, c := range []prometheus.Collector{
-		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks, nsec3Hashes,
+		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks,
+		nsec3Hashes,
 		distrusted, verdictChanges, panics, exhausted,
-		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, newGauges(), downgrades, newWatchGauges(),
+		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, newGauges(),
+		downgrades, newWatchGauges(),
 		reloads, reloadFailed, buildInfo,
 	} {
 		c.Describe(descs)
@@ -65,7 +68,8 @@ func TestMetricsLint(t *testing.T) {
 		case strings.HasSuffix(m[1], "_duration_seconds"):
 			kind, metric = dto.MetricType_HISTOGRAM, &dto.Metric{Histogram: new(dto.Histogram)}
 		}
-		families = append(families, &dto.MetricFamily{Name: &m[1], Help: &m[2], Type: &kind, Metric: []*dto.Metric{metric}})
+		families = append(families, &dto.MetricFamily{Name: &m[1], Help: &m[2], Type: &kind,
+			Metric: []*dto.Metric{metric}})
 	}
 	gathered, err := prometheus.DefaultGatherer.Gather() // of the types that they have
 	if err != nil {
@@ -85,7 +89,8 @@ func TestMetricsLint(t *testing.T) {
 	}
 }
 
-// TestBuckets: the histograms tell 50 µs from less and more, as a cached answer takes, and see what comes as late as it may (L-10).
+// TestBuckets: the histograms tell 50 µs from less and more, as a cached answer takes, and see what comes as late as it
+// may (L-10).
 func TestBuckets(t *testing.T) {
 	block := config(t).Block
 	m := newMeter(block)
@@ -164,9 +169,11 @@ func TestMetrics(t *testing.T) {
 		want   float64
 	}{
 		{"responses_total", []string{"verdict", "secure"}, 2}, {"responses_total", []string{"verdict", "insecure"}, 4},
-		{"responses_total", []string{"verdict", "bogus"}, 2}, {"responses_total", []string{"verdict", "indeterminate"}, 2},
+		{"responses_total", []string{"verdict", "bogus"}, 2}, {"responses_total", []string{"verdict", "indeterminate"},
+			2},
 		{"responses_total", []string{"verdict", "local"}, 2}, {"responses_total", []string{"verdict", "refused"}, 2},
-		{"responses_total", []string{"verdict", "insecure", "type", "tlsa"}, 2}, {"responses_total", []string{"type", "mx"}, 6},
+		{"responses_total", []string{"verdict", "insecure", "type", "tlsa"}, 2},
+		{"responses_total", []string{"type", "mx"}, 6},
 		{"responses_total", []string{"type", "a"}, 2}, {"responses_total", []string{"type", "other"}, 4},
 		{"responses_total", []string{"verdict", "invalid"}, 2}, {"responses_total", []string{"verdict", "private"}, 0},
 		{"response_duration_seconds", []string{"verdict", "secure"}, 2}, {"response_duration_seconds", nil, 16},
@@ -198,7 +205,8 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no fetches of role %s", role)
 		}
 	}
-	if now("fetches_total", "result", "failure") == 0 || now("upstream_failures_total", "to", p.addr, "reason", "rcode") == 0 {
+	if now("fetches_total", "result", "failure") == 0 || now("upstream_failures_total", "to", p.addr, "reason",
+		"rcode") == 0 {
 		t.Error("the failures of upstream are not counted")
 	}
 	h.Close()

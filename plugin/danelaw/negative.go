@@ -57,7 +57,8 @@ type trial struct {
 
 // String says what an operator should know of n.
 func (n *negative) String() string {
-	text := fmt.Sprintf("negative trust anchor for %s until %s UTC", n.zone, n.until.UTC().Format("2006-01-02 15:04:05"))
+	text := fmt.Sprintf("negative trust anchor for %s until %s UTC", n.zone,
+		n.until.UTC().Format("2006-01-02 15:04:05"))
 	if n.keep {
 		text += ", keep"
 	}
@@ -69,14 +70,15 @@ func (n *negative) String() string {
 
 // is reports whether n stands for a line of a Corefile.
 func (n *negative) is(block string, a NegativeAnchor) bool {
-	return n.block == block && n.zone == a.Zone && n.until.Sub(n.begun) == a.Life && n.keep == a.Keep && n.reason == a.Reason
+	return n.block == block && n.zone == a.Zone && n.until.Sub(n.begun) == a.Life && n.keep == a.Keep &&
+		n.reason == a.Reason
 }
 
 // active reports whether n is in force.
 func (n *negative) active(now time.Time) bool { return n.over == "" && now.Before(n.until) }
 
-// table holds the negative trust anchors of a daemon: those set at run time, for all server blocks, and since when those of
-// the Corefile are there, so that neither a reload nor a restart prolongs their life.
+// table holds the negative trust anchors of a daemon: those set at run time, for all server blocks, and since when
+// those of the Corefile are there, so that neither a reload nor a restart prolongs their life.
 type table struct {
 	key string
 
@@ -134,11 +136,15 @@ func (t *table) leave(h *Handler) {
 	t.handlers = slices.DeleteFunc(t.handlers, func(o *Handler) bool { return o == h })
 }
 
-// start has h, which serves from now on, be the one whose configuration counts for its block; all is written down and told.
+// start has h, which serves from now on, be the one whose configuration counts for its block; all is written down and
+// told.
 func (t *table) start(h *Handler) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all = slices.DeleteFunc(t.all, func(n *negative) bool { return n.block == h.config.Block && !h.config.declares(n) })
+	t.all = slices.DeleteFunc(t.all, func(n *negative) bool {
+		return n.block == h.config.Block &&
+			!h.config.declares(n)
+	})
 	t.store.serve()
 	t.store.save(t.all)
 	for _, n := range t.all {
@@ -181,7 +187,8 @@ func (t *table) count(h *Handler) int {
 	return len(t.of(h, h.config.Clock()))
 }
 
-// saved reports whether there is a place for what is to outlive a restart, and whether reading or writing there has failed.
+// saved reports whether there is a place for what is to outlive a restart, and whether reading or writing there has
+// failed.
 func (t *table) saved() (place, failed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -199,8 +206,8 @@ func (t *table) changed() {
 // errNoNTA is what a remove of nothing ends with.
 var errNoNTA = errors.New("there is no negative trust anchor")
 
-// add sets a negative trust anchor for all server blocks; it replaces one of the same zone that was set before. It returns a
-// copy, and a Handler that can test it.
+// add sets a negative trust anchor for all server blocks; it replaces one of the same zone that was set before. It
+// returns a copy, and a Handler that can test it.
 func (t *table) add(a NegativeAnchor) (*negative, *Handler, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -256,12 +263,14 @@ func (a NegativeAnchor) check() error {
 	case a.Life < time.Second || a.Life > maxNegativeLife:
 		return fmt.Errorf("the duration %v is out of range: it may be from 1s to 168h", a.Life)
 	case len(a.Reason) > maxReason || printable.Text(a.Reason) != a.Reason:
-		return fmt.Errorf("the reason %.20q... is longer than %d octets, or more than one line of text", a.Reason, maxReason)
+		return fmt.Errorf("the reason %.20q... is longer than %d octets, or more than one line of text", a.Reason,
+			maxReason)
 	}
 	return nil
 }
 
-// ascii reports whether a name is in the form in which DNS libraries show it: octets that are no printable ASCII are escaped, \027.
+// ascii reports whether a name is in the form in which DNS libraries show it: octets that are no printable ASCII are
+// escaped, \027.
 func ascii(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' })
 }
@@ -285,8 +294,8 @@ func (c Config) distrustable(zone string) error {
 	return nil
 }
 
-// failedBelow returns the questions below a zone that are known to have failed; if none is, the two that every mail domain
-// answers.
+// failedBelow returns the questions below a zone that are known to have failed; if none is, the two that every mail
+// domain answers.
 func (m *memory) failedBelow(zone string) (tests []trial) {
 	for _, q := range m.Failed(zone, maxTests) {
 		tests = append(tests, trial{q, "failed"})
@@ -364,7 +373,10 @@ func (t *table) tend(ctx context.Context, h *Handler) {
 	t.saveAgain(time.Now())
 	for _, tested := range t.due(h) {
 		if ctx.Err() == nil && t.test(ctx, h, tested) {
-			t.end("dropped, as the zone validates", func(n *negative, now time.Time) bool { return tested.same(n) && n.active(now) })
+			t.end("dropped, as the zone validates", func(n *negative, now time.Time) bool {
+				return tested.same(n) &&
+					n.active(now)
+			})
 		}
 	}
 }
@@ -388,7 +400,8 @@ func (t *table) due(h *Handler) (all []*negative) {
 		if n.tested.After(last) {
 			last = n.tested
 		}
-		if n.keep || !n.active(now) || !h.config.concerns(n) || now.Sub(last).Abs() < testEvery || h.config.distrustable(n.zone) != nil {
+		if n.keep || !n.active(now) || !h.config.concerns(n) || now.Sub(last).Abs() < testEvery ||
+			h.config.distrustable(n.zone) != nil {
 			continue
 		}
 		n.tested = now
@@ -397,8 +410,8 @@ func (t *table) due(h *Handler) (all []*negative) {
 	return all
 }
 
-// test tries what failed under n, a copy, as if it were not there, notes what came, and reports whether all is well: Secure, or
-// proven to be unsigned.
+// test tries what failed under n, a copy, as if it were not there, notes what came, and reports whether all is well:
+// Secure, or proven to be unsigned.
 func (t *table) test(ctx context.Context, h *Handler, n *negative) bool {
 	well := true
 	for i := range n.tests {

@@ -13,7 +13,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 )
 
-// strippedBelow loses the signatures of replies to questions about names at or below zone, of the given types or of all.
+// strippedBelow loses the signatures of replies to questions about names at or below zone, of the given types or of
+// all.
 func strippedBelow(zone string, types ...uint16) tamper {
 	return func(network string, n int, q, r *dns.Msg) *dns.Msg {
 		asked := q.Question[0]
@@ -21,7 +22,8 @@ func strippedBelow(zone string, types ...uint16) tamper {
 		for _, t := range types {
 			matches = matches || t == asked.Qtype
 		}
-		if matches && dns.IsSubDomain(zone, dns.CanonicalName(asked.Name)) && asked.Qtype != dns.TypeDS && asked.Qtype != dns.TypeDNSKEY {
+		if matches && dns.IsSubDomain(zone, dns.CanonicalName(asked.Name)) && asked.Qtype != dns.TypeDS &&
+			asked.Qtype != dns.TypeDNSKEY {
 			return stripped(network, n, q, r)
 		}
 		return r
@@ -38,7 +40,8 @@ func wants(t *testing.T, what, want string, r *dns.Msg) {
 	switch {
 	case r.Rcode == dns.RcodeSuccess && r.AuthenticatedData && len(codes) == 0:
 		got = "secure"
-	case r.Rcode == dns.RcodeSuccess && !r.AuthenticatedData && len(codes) == 1 && codes[0] == chain.CodeNegative && len(r.Answer) > 0:
+	case r.Rcode == dns.RcodeSuccess && !r.AuthenticatedData && len(codes) == 1 && codes[0] == chain.CodeNegative &&
+		len(r.Answer) > 0:
 		got = "distrusted"
 	case r.Rcode == dns.RcodeServerFailure && len(codes) > 0:
 		got = "failed"
@@ -48,8 +51,8 @@ func wants(t *testing.T, what, want string, r *dns.Msg) {
 	}
 }
 
-// TestNegativeDropped: about every five minutes what failed is tried again. The negative trust anchor is dropped when all of it
-// validates, not when the apex does, and not with keep (T-18).
+// TestNegativeDropped: about every five minutes what failed is tried again. The negative trust anchor is dropped when
+// all of it validates, not when the apex does, and not with keep (T-18).
 func TestNegativeDropped(t *testing.T) {
 	book := logged(t)
 	p := between(t, strippedBelow(secureMX, dns.TypeTLSA)) // broken for TLSA alone
@@ -96,7 +99,8 @@ func TestNegativeDropped(t *testing.T) {
 		t.Errorf("an hour later: %+v", n)
 	}
 	for _, want := range []string{
-		"negative trust anchor for rsasha256.dane. until", "told them: added", "told them: dropped, as the zone validates", "keep: ended",
+		"negative trust anchor for rsasha256.dane. until", "told them: added",
+		"told them: dropped, as the zone validates", "keep: ended",
 	} {
 		if !strings.Contains(book.String(), want) {
 			t.Errorf("the log lacks %q:\n%s", want, book)
@@ -140,7 +144,8 @@ func TestNegativeRefused(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", tt.a, err, tt.want)
 		}
 	}
-	if err := h.negatives.remove("a.dane."); err == nil || !strings.Contains(err.Error(), "no negative trust anchor for a.dane.") {
+	if err := h.negatives.remove("a.dane."); err == nil ||
+		!strings.Contains(err.Error(), "no negative trust anchor for a.dane.") {
 		t.Errorf("removed what is not there: %v", err)
 	}
 	if len(h.negatives.list()) > 0 {
@@ -156,7 +161,8 @@ func TestNegativeBounded(t *testing.T) {
 		h.negatives.all[i] = &negative{zone: "other.dane."}
 	}
 	h.negatives.all[0].zone = "a.dane."
-	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "b.dane.", Life: time.Hour}); err == nil || !strings.Contains(err.Error(), "1000 already") {
+	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "b.dane.", Life: time.Hour}); err == nil ||
+		!strings.Contains(err.Error(), "1000 already") {
 		t.Errorf("one more: %v", err)
 	}
 	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil {
@@ -175,17 +181,19 @@ func restart(t *testing.T, h *Handler, change func(*Config)) *Handler {
 	return started(t, c)
 }
 
-// TestNegativeOutlivesRestart: end and reason of what is set at run time are kept, and since when those of the Corefile are
-// there: a restart does not prolong them, nor revive those that are over; a changed line begins anew.
+// TestNegativeOutlivesRestart: end and reason of what is set at run time are kept, and since when those of the Corefile
+// are there: a restart does not prolong them, nor revive those that are over; a changed line begins anew.
 func TestNegativeOutlivesRestart(t *testing.T) {
 	clock := new(dial)
 	c := config(t)
 	c.Clock, c.State = clock.now, filepath.Join(t.TempDir(), "made", "state")
 	c.Negative = []NegativeAnchor{
-		{Zone: "a.dane.", Life: time.Hour, Keep: true}, {Zone: "b.dane.", Life: time.Hour, Keep: true}, {Zone: "c.dane.", Life: 2 * time.Hour, Keep: true},
+		{Zone: "a.dane.", Life: time.Hour, Keep: true}, {Zone: "b.dane.", Life: time.Hour, Keep: true},
+		{Zone: "c.dane.", Life: 2 * time.Hour, Keep: true},
 	}
 	h := started(t, c)
-	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "run.dane.", Life: time.Hour, Keep: true, Reason: "told \"them\""}); err != nil {
+	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "run.dane.", Life: time.Hour, Keep: true,
+		Reason: "told \"them\""}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.negatives.remove("b.dane."); err != nil {
@@ -202,7 +210,8 @@ func TestNegativeOutlivesRestart(t *testing.T) {
 		t.Fatalf("%d before, %d after", len(before), len(after))
 	}
 	for i, n := range after {
-		if o := before[i]; n.zone != o.zone || !n.begun.Equal(o.begun) || !n.until.Equal(o.until) || n.reason != o.reason || n.keep != o.keep || n.over != o.over {
+		if o := before[i]; n.zone != o.zone || !n.begun.Equal(o.begun) || !n.until.Equal(o.until) ||
+			n.reason != o.reason || n.keep != o.keep || n.over != o.over {
 			t.Errorf("%+v\n before it was %+v", n, o)
 		}
 	}
@@ -232,11 +241,13 @@ func TestNegativeOutlivesRestart(t *testing.T) {
 // TestNegativeDamaged: a file that cannot be understood is set aside and told, and danelaw starts.
 func TestNegativeDamaged(t *testing.T) {
 	for name, content := range map[string]string{
-		"half":      `{"version": 1, "negative_trust`,
-		"version":   `{"version": 2}`,
-		"root":      `{"version": 1, "negative_trust_anchors": [{"zone": ".", "begun": "2026-01-01T00:00:00Z", "until": "2026-01-01T01:00:00Z"}]}`,
-		"for years": `{"version": 1, "negative_trust_anchors": [{"zone": "a.dane.", "begun": "2026-01-01T00:00:00Z", "until": "2046-01-01T00:00:00Z"}]}`,
-		"null":      `{"version": 1, "negative_trust_anchors": [null]}`,
+		"half":    `{"version": 1, "negative_trust`,
+		"version": `{"version": 2}`,
+		"root": `{"version": 1, "negative_trust_anchors": [{"zone": ".", "begun": "2026-01-01T00:00:00Z", ` +
+			`"until": "2026-01-01T01:00:00Z"}]}`,
+		"for years": `{"version": 1, "negative_trust_anchors": [{"zone": "a.dane.", "begun": "2026-01-01T00:00:00Z", ` +
+			`"until": "2046-01-01T00:00:00Z"}]}`,
+		"null": `{"version": 1, "negative_trust_anchors": [null]}`,
 	} {
 		book := logged(t)
 		c := config(t)
@@ -255,10 +266,12 @@ func TestNegativeDamaged(t *testing.T) {
 		if err != nil || string(aside) != content || h.negatives.count(h) != 0 {
 			t.Errorf("%s: %v, %q is set aside, %d in force", name, err, aside, h.negatives.count(h))
 		}
-		if !strings.Contains(book.String(), "cannot be read, and are not in force") || !strings.Contains(book.String(), ".damaged: look at it") {
+		if !strings.Contains(book.String(), "cannot be read, and are not in force") ||
+			!strings.Contains(book.String(), ".damaged: look at it") {
 			t.Errorf("%s: log:\n%s", name, book)
 		}
-		if _, _, err := h.negatives.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil || metric(t, "state_unsaved", "block", c.Block) != 0 {
+		if _, _, err := h.negatives.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil ||
+			metric(t, "state_unsaved", "block", c.Block) != 0 {
 			t.Errorf("%s: later: %v", name, err)
 		}
 		h.Close()
@@ -280,7 +293,8 @@ func TestNegativeUnwritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants(t, "unsaved", "distrusted", ask(t, serve(t, h), bogusMX, dns.TypeMX, withDO))
-	if metric(t, "state_unsaved", "block", c.Block) != 1 || !strings.Contains(book.String(), "will not outlive a restart") || persistent(h.negatives) {
+	if metric(t, "state_unsaved", "block", c.Block) != 1 ||
+		!strings.Contains(book.String(), "will not outlive a restart") || persistent(h.negatives) {
 		t.Errorf("no alarm: %s", book)
 	}
 	tries := func() int { return strings.Count(book.String(), "cannot be written") }
@@ -305,11 +319,12 @@ func TestNegativeUnwritable(t *testing.T) {
 	}
 }
 
-// TestNegativeReload: what was set at run time lives through reloads, those of the Corefile come and go with them, and their
-// life is not prolonged. A reload that fails changes nothing.
+// TestNegativeReload: what was set at run time lives through reloads, those of the Corefile come and go with them, and
+// their life is not prolonged. A reload that fails changes nothing.
 func TestNegativeReload(t *testing.T) {
 	plain := blockOf(".:0", optionsFor(t, lab().Addr()), "")
-	with := blockOf(".:0", optionsFor(t, lab().Addr(), `negative_trust_anchor stripped-signatures.dane 1h keep "in the Corefile"`), "")
+	with := blockOf(".:0",
+		optionsFor(t, lab().Addr(), `negative_trust_anchor stripped-signatures.dane 1h keep "in the Corefile"`), "")
 	c := startCoreDNS(t, plain)
 	defer c.stop()
 	both := func(when, bogus, stripped string) {
@@ -328,7 +343,8 @@ func TestNegativeReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := negatives.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour, Keep: true, Reason: "told them"}); err != nil {
+	if _, _, err := negatives.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour, Keep: true,
+		Reason: "told them"}); err != nil {
 		t.Fatal(err)
 	}
 	both("added", "distrusted", "failed")
@@ -365,19 +381,22 @@ func TestNegativeReload(t *testing.T) {
 // TestNegativeBlocks: a line counts for its own server block.
 func TestNegativeBlocks(t *testing.T) {
 	c := startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr()), "")+
-		blockOf("expired.dane:0", optionsFor(t, lab().Addr(), "negative_trust_anchor expired.dane 1h keep", "negative_trust_anchor stripped-signatures.dane 1h keep"), ""))
+		blockOf("expired.dane:0", optionsFor(t, lab().Addr(), "negative_trust_anchor expired.dane 1h keep",
+			"negative_trust_anchor stripped-signatures.dane 1h keep"), ""))
 	wants(t, "the block of the line", "distrusted", c.ask(bogusMX, dns.TypeMX, withDO))
 	wants(t, "another block", "failed", c.ask("stripped-signatures.dane.", dns.TypeMX, withDO))
 }
 
-// TestNegativeCounted: answers under a negative trust anchor are counted, cached or not, whether the client hears the reason or
-// not.
+// TestNegativeCounted: answers under a negative trust anchor are counted, cached or not, whether the client hears the
+// reason or not.
 func TestNegativeCounted(t *testing.T) {
 	c := config(t)
 	c.Negative = []NegativeAnchor{{Zone: bogusMX, Life: time.Hour, Reason: "told them"}}
 	server := serve(t, open(t, c))
 	r := ask(t, server, bogusMX, dns.TypeMX, withDO)
-	if text := textOf(r); !strings.Contains(text, "33 expired.dane.: not validated, by a negative trust anchor until ") || !strings.HasSuffix(text, " UTC: told them; ") {
+	if text := textOf(r); !strings.Contains(text,
+		"33 expired.dane.: not validated, by a negative trust anchor until ") || !strings.HasSuffix(text,
+		" UTC: told them; ") {
 		t.Errorf("the client hears %q", text)
 	}
 	ask(t, server, bogusMX, dns.TypeMX, withDO)

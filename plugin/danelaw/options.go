@@ -29,12 +29,15 @@ type option struct {
 // options are all there are: the parser reads this table, and a test holds README.md and Corefile.example against it.
 var options = []option{
 	{"upstream", "FROM TO...",
-		"a domain name, then addresses as ADDR[:PORT], tls://ADDR[:PORT]%NAME or https://ADDR[:PORT]/PATH%NAME", true, setUpstream},
+		"a domain name, then addresses as ADDR[:PORT], tls://ADDR[:PORT]%NAME or https://ADDR[:PORT]/PATH%NAME", true,
+		setUpstream},
 	{"upstream_ca", "FILE", "a file of PEM certificates", false, setUpstreamCA},
-	{"trust_anchor", "FILE|embedded...", "`embedded`, or files of DS or DNSKEY records or root-anchors.xml", true, addAnchors},
+	{"trust_anchor", "FILE|embedded...", "`embedded`, or files of DS or DNSKEY records or root-anchors.xml", true,
+		addAnchors},
 	{"trust_anchor_state", "DIR", "a directory that danelaw may write into", false, setState},
 	{"negative_trust_anchor", "ZONE DURATION [keep] [REASON]",
-		"a domain name, a duration from 1s to 168h, and perhaps `keep` and a reason such as \"told them\"", true, addNegative},
+		"a domain name, a duration from 1s to 168h, and perhaps `keep` and a reason such as \"told them\"", true,
+		addNegative},
 	{"private", "ZONE...", "domain names or networks, but not the root", true, setPrivate},
 	{"sha1", "unsupported|verify", "`unsupported` or `verify`", false, setSHA1},
 	{"nsec3_iterations", "N", "a number from 0 to 150", false,

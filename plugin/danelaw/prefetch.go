@@ -8,7 +8,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
-// What one MX answer makes danelaw ask at most: two questions for each host, one more for those that mail is tried at first.
+// What one MX answer makes danelaw ask at most: two questions for each host, one more for those that mail is tried at
+// first.
 const (
 	prefetchHosts = 8
 	prefetchTLSA  = 4
@@ -20,8 +21,8 @@ type prefetcher struct {
 	names    names
 }
 
-// prefetch resolves what an MTA asks once it has the MX records: addresses and TLSA of the hosts (RFC 7672 section 2.2), in the
-// background. The MTA's own questions join.
+// prefetch resolves what an MTA asks once it has the MX records: addresses and TLSA of the hosts (RFC 7672 section
+// 2.2), in the background. The MTA's own questions join.
 func (p prefetcher) prefetch(q dns.Question, a *resolve.Answer) {
 	if q.Qtype != dns.TypeMX || a.Cached || a.Status <= dnssec.Bogus {
 		return
@@ -38,7 +39,8 @@ func (p prefetcher) prefetch(q dns.Question, a *resolve.Answer) {
 
 // host resolves what is asked about one host. A host in the zone of the mail domain is seldom in yet another one.
 func (p prefetcher) host(ahead *resolve.Ahead, host, zone string, tlsa bool) {
-	if _, special := p.names.special(dns.Question{Name: host, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special || p.names.private.cover(host) {
+	if _, special := p.names.special(dns.Question{Name: host, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special ||
+		p.names.private.cover(host) {
 		return
 	}
 	above, insecure := p.resolver.ZoneKnown(host)
@@ -58,7 +60,8 @@ func (p prefetcher) host(ahead *resolve.Ahead, host, zone string, tlsa bool) {
 	}
 }
 
-// mailHosts returns the hosts of an MX answer, the best first; nothing for a domain that takes no mail (RFC 7505) or does not exist.
+// mailHosts returns the hosts of an MX answer, the best first; nothing for a domain that takes no mail (RFC 7505) or
+// does not exist.
 func mailHosts(domain string, a *resolve.Answer) (hosts []string) {
 	if a.Rcode != dns.RcodeSuccess {
 		return nil

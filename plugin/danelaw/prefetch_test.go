@@ -23,12 +23,18 @@ var mailWorld = sync.OnceValue(func() *world.Tree {
 	for i := range 12 {
 		fmt.Fprintf(&many, "@ MX %d mx%d\nmx%d A 192.0.2.25\n", 10*(12-i), i, i)
 	}
-	return world.New(bubbleTime, world.Zone("."), world.Zone("com."), world.Zone("net."), world.Domain("known.com.", v6),
-		world.Zone("known.net.", world.Host, v6), world.Domain("example.com.", v6), world.Zone("hosted.com.", "@ MX 10 mx.example.net."),
-		world.Zone("example.net.", world.Host, v6), world.Zone("many.com.", many.String()), world.Zone("null.com.", "@ MX 0 ."),
-		world.Zone("implicit.com.", "@ A 192.0.2.25"), world.Zone("alias.com.", "@ MX 10 mx", "mx CNAME mx.example.net."),
-		world.Zone("loop.com.", "@ MX 10 mx", "mx CNAME my", "my CNAME mx"), world.Zone("local.com.", "@ MX 10 localhost.", "@ MX 20 mx.corp.com."),
-		zones.Plan{Name: "nsec3.com.", Text: world.Base + "mx A 192.0.2.25\n@ MX 10 mx\n", Config: zones.Config{NSEC3: &zones.NSEC3{}}},
+	return world.New(bubbleTime, world.Zone("."), world.Zone("com."), world.Zone("net."),
+		world.Domain("known.com.", v6),
+		world.Zone("known.net.", world.Host, v6), world.Domain("example.com.", v6),
+		world.Zone("hosted.com.", "@ MX 10 mx.example.net."),
+		world.Zone("example.net.", world.Host, v6), world.Zone("many.com.", many.String()),
+		world.Zone("null.com.", "@ MX 0 ."),
+		world.Zone("implicit.com.", "@ A 192.0.2.25"),
+		world.Zone("alias.com.", "@ MX 10 mx", "mx CNAME mx.example.net."),
+		world.Zone("loop.com.", "@ MX 10 mx", "mx CNAME my", "my CNAME mx"),
+		world.Zone("local.com.", "@ MX 10 localhost.", "@ MX 20 mx.corp.com."),
+		zones.Plan{Name: "nsec3.com.", Text: world.Base + "mx A 192.0.2.25\n@ MX 10 mx\n",
+			Config: zones.Config{NSEC3: &zones.NSEC3{}}},
 		zones.Plan{Name: "unsigned.com.", Text: world.Mail + v6, Config: zones.Config{Unsigned: true}},
 	)
 })
@@ -85,12 +91,14 @@ func far(t *testing.T, change func(*Config), f func(t *testing.T, h *Handler, d 
 	})
 }
 
-// rounds has a mail server deliver: MX, then A, AAAA and TLSA of the host, one after the other. It returns the round trips it waited for.
+// rounds has a mail server deliver: MX, then A, AAAA and TLSA of the host, one after the other. It returns the round
+// trips it waited for.
 func rounds(t *testing.T, h *Handler, domain, host string) int {
 	t.Helper()
 	begun := time.Now()
 	mta := from("127.0.0.1:5300")
-	for _, q := range []dns.Question{{Name: domain, Qtype: dns.TypeMX}, {Name: host, Qtype: dns.TypeA}, {Name: host, Qtype: dns.TypeAAAA},
+	for _, q := range []dns.Question{{Name: domain, Qtype: dns.TypeMX}, {Name: host, Qtype: dns.TypeA},
+		{Name: host, Qtype: dns.TypeAAAA},
 		{Name: mail.TLSAName(host, mail.Port), Qtype: dns.TypeTLSA}} {
 		if r := mta.ask(t, h, q.Name, q.Qtype, withDO); r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError {
 			t.Errorf("%s %s: %s", q.Name, dns.TypeToString[q.Qtype], describes(r))
@@ -103,8 +111,8 @@ func rounds(t *testing.T, h *Handler, domain, host string) int {
 	return int(waited / (20 * time.Millisecond))
 }
 
-// TestRoundTrips: mail to a domain never seen before costs the MTA two round trips if root and TLD are known, and at most three if
-// nothing is.
+// TestRoundTrips: mail to a domain never seen before costs the MTA two round trips if root and TLD are known, and at
+// most three if nothing is.
 func TestRoundTrips(t *testing.T) {
 	for _, tt := range []struct {
 		domain, host string
@@ -201,7 +209,8 @@ func TestPrefetchCosts(t *testing.T) {
 		rounds(t, h, "example.com.", "mx.example.com.")
 		time.Sleep(time.Second)
 		want := []string{
-			"_25._tcp.mx.example.com. TLSA", "example.com. DNSKEY", "example.com. DS", "example.com. MX", "mx.example.com. A", "mx.example.com. AAAA",
+			"_25._tcp.mx.example.com. TLSA", "example.com. DNSKEY", "example.com. DS", "example.com. MX",
+			"mx.example.com. A", "mx.example.com. AAAA",
 		}
 		if got := d.questions(); !slices.Equal(got, want) {
 			t.Errorf("asked %v\nwant %v", got, want)

@@ -60,8 +60,9 @@ type readiness struct {
 
 func newReadiness(c Config, f fitter, p primer, m *memory, s *upstreamStates) *readiness {
 	r := &readiness{
-		clock: c.Clock, built: BuildDate(), zones: slices.Sorted(maps.Keys(c.Anchors)), fit: f, prime: p, memory: m, states: s,
-		again: make(chan struct{}, 1), reports: map[string]string{},
+		clock: c.Clock, built: BuildDate(), zones: slices.Sorted(maps.Keys(c.Anchors)), fit: f, prime: p, memory: m,
+		states: s,
+		again:  make(chan struct{}, 1), reports: map[string]string{},
 	}
 	if !c.ValidationTime.IsZero() {
 		r.built = time.Time{}
@@ -147,7 +148,8 @@ func survive() {
 
 // obstruct notes, and logs once, why danelaw is not ready.
 func (r *readiness) obstruct(why error) {
-	old := r.obstacle.Swap(&dnssec.Failure{Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNotReady, Text: "not ready: " + why.Error()})
+	old := r.obstacle.Swap(&dnssec.Failure{Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNotReady,
+		Text: "not ready: " + why.Error()})
 	if old != nil && old.Text != r.obstacle.Load().Text {
 		log.Warningf("%s", r.obstacle.Load().Text)
 	}

@@ -57,7 +57,8 @@ func TestReady(t *testing.T) {
 	if r := ask(t, server, secureMX, dns.TypeMX, withDO); !r.AuthenticatedData {
 		t.Errorf("cached, without an upstream: %s", describes(r))
 	}
-	if text := book.String(); !strings.Contains(text, "ready: trust anchor, clock and upstream are in order") || !strings.Contains(text, "is not fit for validation") {
+	if text := book.String(); !strings.Contains(text, "ready: trust anchor, clock and upstream are in order") ||
+		!strings.Contains(text, "is not fit for validation") {
 		t.Errorf("log:\n%s", text)
 	}
 	if fit := metric(t, "upstream_fit", "block", h.config.Block); fit != 0 {
@@ -74,7 +75,9 @@ func TestStartsBeforeNetwork(t *testing.T) {
 	if codes := edes(r); r.Rcode != dns.RcodeServerFailure || h.Ready() || len(codes) == 0 {
 		t.Errorf("without upstream: %s, ready %v", describes(r), h.Ready())
 	}
-	eventually(t, time.Second, "a reason", func() bool { return strings.Contains(h.readiness.obstacle.Load().Text, "no upstream is fit") })
+	eventually(t, time.Second, "a reason", func() bool {
+		return strings.Contains(h.readiness.obstacle.Load().Text, "no upstream is fit")
+	})
 	p.become(honest)
 	eventually(t, 10*time.Second, "ready", h.Ready)
 	if r := ask(t, server, "good.dane.", dns.TypeMX, withDO); !r.AuthenticatedData {
@@ -91,7 +94,9 @@ func TestWrongAnchor(t *testing.T) {
 	c.Anchors["."] = []*dns.DS{&wrong}
 	h := started(t, c)
 	server := serve(t, h)
-	eventually(t, 5*time.Second, "a reason", func() bool { return strings.Contains(h.readiness.obstacle.Load().Text, ".: ") })
+	eventually(t, 5*time.Second, "a reason", func() bool {
+		return strings.Contains(h.readiness.obstacle.Load().Text, ".: ")
+	})
 	for _, want := range [][]uint16{{9, 14}, {9, 14, 13}} {
 		r := ask(t, server, secureMX, dns.TypeMX, withDO)
 		if r.Rcode != dns.RcodeServerFailure || !slices.Equal(edes(r), want) {
@@ -122,8 +127,8 @@ func TestWrongAnchor(t *testing.T) {
 	eventually(t, 5*time.Second, "ready, as one anchor works", h.Ready)
 }
 
-// TestUnsupportedAnchor: danelaw with a trust anchor of a zone that no supported one is left of starts, says so, and takes the
-// zone for unsigned (T-15, V-40), whether the root has an anchor or not; all others are validated.
+// TestUnsupportedAnchor: danelaw with a trust anchor of a zone that no supported one is left of starts, says so, and
+// takes the zone for unsigned (T-15, V-40), whether the root has an anchor or not; all others are validated.
 func TestUnsupportedAnchor(t *testing.T) {
 	const point = "good.dane. DS 1 12 2 0000000000000000000000000000000000000000000000000000000000000000"
 	anchors := filepath.Join(t.TempDir(), "point")
@@ -135,7 +140,8 @@ func TestUnsupportedAnchor(t *testing.T) {
 		c := startCoreDNS(t, blockOf(".:0", "upstream . "+lab().Addr()+"\ntrust_anchor "+anchors+" "+with, ""))
 		for _, line := range []string{
 			"point:1: trust anchor 1 of good.dane. is left out: algorithm 12 is not supported",
-			"none of its trust anchors is supported: good.dane.: signed with algorithm 12 only, which danelaw does not support, so the zone counts as unsigned",
+			"none of its trust anchors is supported: good.dane.: signed with algorithm 12 only, which danelaw does " +
+				"not support, so the zone counts as unsigned",
 		} {
 			if !strings.Contains(book.String(), line) {
 				t.Errorf("the log lacks %q:\n%s", line, book)
@@ -143,7 +149,8 @@ func TestUnsupportedAnchor(t *testing.T) {
 		}
 		for _, name := range []string{"good.dane.", "_25._tcp.mx1.good.dane."} {
 			r := c.ask(name, dns.TypeTLSA, withDO)
-			if r.Rcode != dns.RcodeSuccess || r.AuthenticatedData || !slices.Equal(edes(r), []uint16{dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm}) {
+			if r.Rcode != dns.RcodeSuccess || r.AuthenticatedData ||
+				!slices.Equal(edes(r), []uint16{dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm}) {
 				t.Errorf("%s: %s", name, describes(r))
 			}
 		}
@@ -158,7 +165,8 @@ func TestUnsupportedAnchor(t *testing.T) {
 	}
 	root := config(t)
 	root.Anchors["."] = []*dns.DS{records(t, strings.TrimPrefix(point, "good.dane"))[0].(*dns.DS)}
-	if _, err := New(root); err == nil || !strings.Contains(err.Error(), "no trust anchor of the root has a supported algorithm") {
+	if _, err := New(root); err == nil ||
+		!strings.Contains(err.Error(), "no trust anchor of the root has a supported algorithm") {
 		t.Errorf("the root: %v", err)
 	}
 }
@@ -170,7 +178,8 @@ func TestStrippingUpstream(t *testing.T) {
 	p := between(t, stripped)
 	h := started(t, config(t, p.addr))
 	eventually(t, 5*time.Second, "the log names the upstream", func() bool {
-		return strings.Contains(book.String(), "upstream "+p.addr+" is not fit for validation") && strings.Contains(book.String(), "strips RRSIGs")
+		return strings.Contains(book.String(), "upstream "+p.addr+" is not fit for validation") &&
+			strings.Contains(book.String(), "strips RRSIGs")
 	})
 	r := ask(t, serve(t, h), secureMX, dns.TypeMX, withDO)
 	if r.Rcode != dns.RcodeServerFailure || h.Ready() || edes(r)[0] != dns.ExtendedErrorCodeRRSIGsMissing {
@@ -210,12 +219,15 @@ func TestWrongClock(t *testing.T) {
 		if r.Rcode != dns.RcodeServerFailure || edes(r)[0] != dns.ExtendedErrorCodeSignatureNotYetValid || h.Ready() {
 			t.Errorf("in 1970: %s, ready %v", describes(r), h.Ready())
 		}
-		if !slices.Contains(edes(r), dns.ExtendedErrorCodeNotReady) || !strings.Contains(textOf(r), "check this host's clock") {
+		if !slices.Contains(edes(r), dns.ExtendedErrorCodeNotReady) ||
+			!strings.Contains(textOf(r), "check this host's clock") {
 			t.Errorf("in 1970: %s", describes(r))
 		}
 	}
 	clock.set(time.Now())
-	eventually(t, 10*time.Second, "right again", func() bool { return ask(t, server, secureMX, dns.TypeMX, withDO).AuthenticatedData })
+	eventually(t, 10*time.Second, "right again", func() bool {
+		return ask(t, server, secureMX, dns.TypeMX, withDO).AuthenticatedData
+	})
 	eventually(t, 10*time.Second, "ready", h.Ready)
 	if !strings.Contains(book.String(), "the clock was set by") {
 		t.Errorf("log:\n%s", book)
@@ -266,11 +278,13 @@ func TestJump(t *testing.T) {
 		step   time.Duration
 		forget bool
 	}{
-		{0, false}, {time.Second, false}, {-1999 * time.Millisecond, false}, {2 * time.Second, true}, {-2 * time.Second, true}, {50 * 365 * 24 * time.Hour, true},
+		{0, false}, {time.Second, false}, {-1999 * time.Millisecond, false}, {2 * time.Second, true},
+		{-2 * time.Second, true}, {50 * 365 * 24 * time.Hour, true},
 	} {
 		h.resolver.Resolve(context.Background(), dns.Question{Name: bogusMX, Qtype: dns.TypeMX, Qclass: dns.ClassINET})
 		r.look(time.Now(), tt.step)
-		a := h.resolver.Resolve(context.Background(), dns.Question{Name: bogusMX, Qtype: dns.TypeMX, Qclass: dns.ClassINET})
+		a := h.resolver.Resolve(context.Background(), dns.Question{Name: bogusMX, Qtype: dns.TypeMX,
+			Qclass: dns.ClassINET})
 		if a.Cached == tt.forget {
 			t.Errorf("step %v: failure cached %v", tt.step, a.Cached)
 		}
@@ -297,7 +311,8 @@ func TestReadinessReports(t *testing.T) {
 	book := logged(t)
 	r := open(t, config(t)).readiness
 	bad := upstream.Report{Upstream: "192.0.2.1:53", Faults: []string{"192.0.2.1:53 strips RRSIGs"}}
-	half := upstream.Report{Upstream: "192.0.2.1:53", Fit: true, Faults: []string{"192.0.2.1:53 does not know corp.example."}}
+	half := upstream.Report{Upstream: "192.0.2.1:53", Fit: true,
+		Faults: []string{"192.0.2.1:53 does not know corp.example."}}
 	good := upstream.Report{Upstream: "192.0.2.1:53", Fit: true}
 	for _, tt := range []struct {
 		report upstream.Report
@@ -310,7 +325,8 @@ func TestReadinessReports(t *testing.T) {
 	} {
 		before := book.String()
 		r.log(tt.report)
-		if said := strings.TrimPrefix(book.String(), before); (said == "") != (tt.want == "") || !strings.Contains(said, tt.want) {
+		if said := strings.TrimPrefix(book.String(), before); (said == "") != (tt.want == "") ||
+			!strings.Contains(said, tt.want) {
 			t.Errorf("%+v: logged %q, want %q", tt.report, said, tt.want)
 		}
 	}
@@ -355,8 +371,10 @@ func TestExplain(t *testing.T) {
 	for _, tt := range []struct {
 		notes []*dnssec.Failure
 		want  int
-	}{{nil, 0}, {[]*dnssec.Failure{other}, 1}, {[]*dnssec.Failure{data}, 1}, {[]*dnssec.Failure{key}, 2}, {[]*dnssec.Failure{key, other}, 3}} {
-		if got := h.readiness.explain(tt.notes); len(got) != tt.want || tt.want > 1 && got[1].Code != dns.ExtendedErrorCodeNotReady {
+	}{{nil, 0}, {[]*dnssec.Failure{other}, 1}, {[]*dnssec.Failure{data}, 1}, {[]*dnssec.Failure{key}, 2},
+		{[]*dnssec.Failure{key, other}, 3}} {
+		if got := h.readiness.explain(tt.notes); len(got) != tt.want || tt.want > 1 &&
+			got[1].Code != dns.ExtendedErrorCodeNotReady {
 			t.Errorf("%v: %v", tt.notes, got)
 		}
 	}

@@ -98,8 +98,8 @@ func (r *registry) newest() map[string]*Handler {
 	return byBlock
 }
 
-// closeOthers closes the Handlers of all loads of a Corefile but that one: of those that failed. Those of no Corefile are
-// their program's.
+// closeOthers closes the Handlers of all loads of a Corefile but that one: of those that failed. Those of no Corefile
+// are their program's.
 func (r *registry) closeOthers(load uint64) {
 	for _, h := range r.all() {
 		if h.origin.load != 0 && h.origin.load != load {

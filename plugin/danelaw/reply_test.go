@@ -44,7 +44,8 @@ func TestUpstreamBits(t *testing.T) {
 	}
 	asked, _ := p.questions()
 	for _, q := range asked {
-		if opt := q.IsEdns0(); !q.RecursionDesired || !q.CheckingDisabled || opt == nil || !opt.Do() || opt.UDPSize() != 1232 {
+		if opt := q.IsEdns0(); !q.RecursionDesired || !q.CheckingDisabled || opt == nil || !opt.Do() ||
+			opt.UDPSize() != 1232 {
 			t.Errorf("asked upstream:\n%v", q)
 		}
 	}
@@ -91,12 +92,14 @@ func TestAD(t *testing.T) {
 		for _, network := range []string{"udp", "tcp"} {
 			q := newMsg(tt.name, dns.TypeMX, tt.changes...)
 			r := exchange(t, network, server, q)
-			name := fmt.Sprintf("%s over %s, DO=%v AD=%v CD=%v", tt.name, network, q.IsEdns0() != nil && q.IsEdns0().Do(),
+			name := fmt.Sprintf("%s over %s, DO=%v AD=%v CD=%v", tt.name, network, q.IsEdns0() != nil &&
+				q.IsEdns0().Do(),
 				q.AuthenticatedData, q.CheckingDisabled)
 			if r.AuthenticatedData != tt.ad {
 				t.Errorf("%s: %s", name, describes(r))
 			}
-			if r.CheckingDisabled != q.CheckingDisabled || !r.RecursionAvailable || !r.RecursionDesired || r.Authoritative || r.Id != q.Id {
+			if r.CheckingDisabled != q.CheckingDisabled || !r.RecursionAvailable || !r.RecursionDesired ||
+				r.Authoritative || r.Id != q.Id {
 				t.Errorf("%s: header %v", name, r.MsgHdr)
 			}
 			qopt, ropt := q.IsEdns0(), r.IsEdns0()
@@ -118,9 +121,12 @@ func TestADClients(t *testing.T) {
 	c.ADClients = networks("127.0.0.1/32", "192.0.2.128/25", "2001:db8:1::/48", "fe80::1/128")
 	h := open(t, c)
 	for addr, want := range map[string]string{
-		"127.0.0.1:5300": "AD", "127.0.0.2:5300": "answer", "192.0.2.129:53": "AD", "192.0.2.1:53": "answer", "192.0.3.1:53": "REFUSED",
-		"[::1]:5300": "answer", "[2001:db8:1::9]:53": "AD", "[2001:db8::9]:53": "answer", "[2001:db9::9]:53": "REFUSED",
-		"[::ffff:127.0.0.1]:5300": "AD", "[::ffff:192.0.2.1]:53": "answer", "[fe80::1%eth0]:53": "AD", "[fe80::2%eth0]:53": "answer",
+		"127.0.0.1:5300": "AD", "127.0.0.2:5300": "answer", "192.0.2.129:53": "AD", "192.0.2.1:53": "answer",
+		"192.0.3.1:53": "REFUSED",
+		"[::1]:5300":   "answer", "[2001:db8:1::9]:53": "AD", "[2001:db8::9]:53": "answer",
+		"[2001:db9::9]:53":        "REFUSED",
+		"[::ffff:127.0.0.1]:5300": "AD", "[::ffff:192.0.2.1]:53": "answer", "[fe80::1%eth0]:53": "AD",
+		"[fe80::2%eth0]:53": "answer",
 	} {
 		for _, w := range []*client{from(addr), fromTCP(addr)} {
 			r := w.ask(t, h, secureMX, dns.TypeMX, withDO, withAD)
@@ -197,7 +203,8 @@ func TestCD(t *testing.T) {
 	server := server(t)
 	for range 2 { // a failure in the cache does not keep it from him (C-11)
 		r := ask(t, server, bogusMX, dns.TypeMX, withDO, withCD)
-		if r.Rcode != dns.RcodeSuccess || len(r.Answer) < 2 || r.AuthenticatedData || edes(r)[0] != dns.ExtendedErrorCodeSignatureExpired {
+		if r.Rcode != dns.RcodeSuccess || len(r.Answer) < 2 || r.AuthenticatedData ||
+			edes(r)[0] != dns.ExtendedErrorCodeSignatureExpired {
 			t.Errorf("CD=1: %s with %d records", describes(r), len(r.Answer))
 		}
 		if r := ask(t, server, bogusMX, dns.TypeMX, withDO); r.Rcode != dns.RcodeServerFailure || len(r.Answer) > 0 {
@@ -219,7 +226,8 @@ func TestIgnoreCD(t *testing.T) {
 	c := config(t)
 	c.IgnoreCD = true
 	server := serve(t, open(t, c))
-	if r := ask(t, server, bogusMX, dns.TypeMX, withDO, withCD); r.Rcode != dns.RcodeServerFailure || len(r.Answer) > 0 || !r.CheckingDisabled {
+	if r := ask(t, server, bogusMX, dns.TypeMX, withDO, withCD); r.Rcode != dns.RcodeServerFailure ||
+		len(r.Answer) > 0 || !r.CheckingDisabled {
 		t.Errorf("Bogus: %s with %d records", describes(r), len(r.Answer))
 	}
 	if r := ask(t, server, secureMX, dns.TypeMX, withDO, withCD); !r.AuthenticatedData || !r.CheckingDisabled {
@@ -235,7 +243,8 @@ func TestEmptyHasNoAD(t *testing.T) {
 	}{
 		{resolve.Answer{Status: dnssec.Secure}, false},
 		{resolve.Answer{Status: dnssec.Secure, Rcode: dns.RcodeNameError}, false},
-		{resolve.Answer{Status: dnssec.Secure, Ns: records(t, "example. NSEC example. SOA")}, true}, // before NSEC is left out
+		// before NSEC is left out
+		{resolve.Answer{Status: dnssec.Secure, Ns: records(t, "example. NSEC example. SOA")}, true},
 		{resolve.Answer{Status: dnssec.Insecure, Answer: records(t, "example. A 192.0.2.1")}, false},
 		{resolve.Answer{Status: dnssec.Bogus, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{{}}}, false},
 		{resolve.Answer{Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{{}}}, false},
@@ -250,7 +259,8 @@ func TestEmptyHasNoAD(t *testing.T) {
 // TestCase: the question comes back octet for octet (S-24), and names in the reply are whole.
 func TestCase(t *testing.T) {
 	server := server(t)
-	for _, name := range []string{"RsaSHA256.DANE.", "nothing.RSAsha256.dane.", `tE\.s\000.RSASHA256.dane.`, "Localhost.", bogusMX, strings.ToUpper(bogusMX)} {
+	for _, name := range []string{"RsaSHA256.DANE.", "nothing.RSAsha256.dane.", `tE\.s\000.RSASHA256.dane.`,
+		"Localhost.", bogusMX, strings.ToUpper(bogusMX)} {
 		q := newMsg(name, dns.TypeMX, withDO)
 		for range 2 {
 			r := exchange(t, "udp", server, q)
@@ -258,7 +268,8 @@ func TestCase(t *testing.T) {
 				t.Errorf("asked %v, the reply is to %v", q.Question, r.Question)
 			}
 			for _, rr := range slices.Concat(r.Answer, r.Ns) {
-				if zone := "rsasha256.dane."; strings.HasSuffix(name, "DANE.") && !dns.IsSubDomain(zone, dns.CanonicalName(rr.Header().Name)) {
+				if zone := "rsasha256.dane."; strings.HasSuffix(name, "DANE.") &&
+					!dns.IsSubDomain(zone, dns.CanonicalName(rr.Header().Name)) {
 					t.Errorf("%s: %v", name, rr)
 				}
 			}
@@ -273,7 +284,8 @@ func TestSizes(t *testing.T) {
 	c.AllowClients, c.ADClients = networks("0.0.0.0/0"), networks("0.0.0.0/0")
 	h := open(t, c)
 	whole := map[string]int{}
-	for _, name := range []string{manyTLSA, "nothing.rsasha512.dane.", "nothing.good.nsec3.", "_25._tcp.mx.alias-tlsa.dane.", "any.name.wildcard.nsec3."} {
+	for _, name := range []string{manyTLSA, "nothing.rsasha512.dane.", "nothing.good.nsec3.",
+		"_25._tcp.mx.alias-tlsa.dane.", "any.name.wildcard.nsec3."} {
 		r := fromTCP("192.0.2.1:53").ask(t, h, name, dns.TypeTLSA, withDO)
 		whole[name] = len(r.Answer) + len(r.Ns)
 		if r.Truncated || whole[name] == 0 || !r.AuthenticatedData {
@@ -286,7 +298,8 @@ func TestSizes(t *testing.T) {
 			if addr == "127.0.0.1:5300" {
 				limit = 4096
 			}
-			for _, size := range []uint16{0, 1, 511, 512, 513, 600, 700, 800, 900, 1000, 1100, 1200, 1231, 1232, 1233, 1500, 2048, 3000, 4095, 4096, 4097, 65535} {
+			for _, size := range []uint16{0, 1, 511, 512, 513, 600, 700, 800, 900, 1000, 1100, 1200, 1231, 1232, 1233,
+				1500, 2048, 3000, 4095, 4096, 4097, 65535} {
 				w := from(addr)
 				r := w.ask(t, h, name, dns.TypeTLSA, withSize(size))
 				if room := int(min(max(size, 512), limit)); len(w.wire) > room {
@@ -402,49 +415,68 @@ func TestQueries(t *testing.T) {
 	extra := func(rrs ...dns.RR) *dns.Msg { return with(func(m *dns.Msg) { m.Extra = rrs }) }
 	qtype := func(t uint16) *dns.Msg { return newMsg(secureMX, t, withDO) }
 	host := records(t, "example. 60 IN A 192.0.2.1")[0]
-	tsig := &dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY}, Algorithm: dns.HmacSHA256, MAC: "00", MACSize: 1}
+	tsig := &dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY},
+		Algorithm: dns.HmacSHA256, MAC: "00", MACSize: 1}
 	for name, tt := range map[string]struct {
 		query *dns.Msg
 		rcode int
 		ede   []uint16
 	}{
-		"OPT":                     {extra(opt()), dns.RcodeSuccess, nil},
-		"32 unknown options":      {extra(opt(optionsOf(32))), dns.RcodeSuccess, nil},
-		"33 options":              {extra(opt(optionsOf(33))), dns.RcodeFormatError, nil},
-		"two OPTs":                {extra(opt(), opt()), dns.RcodeFormatError, nil},
-		"OPT of a name":           {extra(opt(func(o *dns.OPT) { o.Hdr.Name = "example." })), dns.RcodeFormatError, nil},
-		"OPT in the answer":       {with(func(m *dns.Msg) { m.Answer = []dns.RR{opt()} }), dns.RcodeFormatError, nil},
-		"OPT in the authority":    {with(func(m *dns.Msg) { m.Ns, m.Extra = []dns.RR{opt()}, []dns.RR{opt()} }), dns.RcodeFormatError, nil},
-		"EDNS version 1":          {extra(opt(func(o *dns.OPT) { o.SetVersion(1) })), dns.RcodeBadVers, nil},
-		"no question":             {with(func(m *dns.Msg) { m.Question = nil }), dns.RcodeFormatError, nil},
-		"two questions":           {with(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), dns.RcodeFormatError, nil},
-		"status":                  {with(func(m *dns.Msg) { m.Opcode = dns.OpcodeStatus }), dns.RcodeNotImplemented, nil},
-		"update":                  {with(func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }), dns.RcodeNotImplemented, nil},
-		"notify":                  {with(func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify; withDO(m) }), dns.RcodeNotImplemented, nil},
-		"class CH":                {with(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS; withDO(m) }), dns.RcodeRefused, []uint16{21}},
-		"class ANY":               {with(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassANY; withDO(m) }), dns.RcodeRefused, []uint16{21}},
-		"NXNAME":                  {qtype(dns.TypeNXNAME), dns.RcodeFormatError, []uint16{30}},
-		"AXFR":                    {qtype(dns.TypeAXFR), dns.RcodeRefused, []uint16{21}},
-		"IXFR":                    {qtype(dns.TypeIXFR), dns.RcodeRefused, []uint16{21}},
-		"TKEY":                    {qtype(dns.TypeTKEY), dns.RcodeRefused, []uint16{21}},
-		"TSIG":                    {qtype(dns.TypeTSIG), dns.RcodeRefused, []uint16{21}},
-		"type OPT":                {qtype(dns.TypeOPT), dns.RcodeRefused, []uint16{21}},
-		"an A beside the OPT":     {extra(host, opt()), dns.RcodeFormatError, nil},
-		"an A in the answer":      {with(func(m *dns.Msg) { m.Answer = []dns.RR{host} }), dns.RcodeFormatError, nil},
-		"an A in the authority":   {with(func(m *dns.Msg) { m.Ns = []dns.RR{host} }), dns.RcodeFormatError, nil},
-		"TSIG behind the OPT":     {extra(opt(), tsig), dns.RcodeSuccess, nil},
-		"TSIG before the OPT":     {extra(tsig, opt()), dns.RcodeFormatError, nil},
-		"IXFR with a SOA":         {with(func(m *dns.Msg) { m.Question[0].Qtype, m.Ns = dns.TypeIXFR, []dns.RR{soa(".")} }), dns.RcodeRefused, nil},
-		"NOTIFY with a SOA":       {with(func(m *dns.Msg) { m.Opcode, m.Answer = dns.OpcodeNotify, []dns.RR{soa(".")} }), dns.RcodeNotImplemented, nil},
-		"an odd unknown option":   {extra(opt(unknownOption(3))), dns.RcodeSuccess, nil},
-		"EDNS version 1, cookie":  {extra(opt(cookies(3), func(o *dns.OPT) { o.SetVersion(1) })), dns.RcodeBadVers, nil},
-		"two cookies, one sound":  {extra(opt(cookies(8, 3))), dns.RcodeSuccess, nil}, // RFC 7873 section 5.2: the first counts
-		"two cookies, one odd":    {extra(opt(cookies(3, 8))), dns.RcodeFormatError, nil},
-		"an unknown type":         {qtype(65280), dns.RcodeSuccess, nil},
-		"RD=0, nothing cached":    {newMsg("good.dane.", dns.TypeMX, withDO, withoutRD), dns.RcodeRefused, []uint16{20}},
-		"RD=0, without EDNS":      {newMsg("good.dane.", dns.TypeMX, withoutRD), dns.RcodeRefused, nil},
-		"NXNAME without EDNS":     {newMsg(secureMX, dns.TypeNXNAME), dns.RcodeFormatError, nil},
-		"the name of 255 octets":  {newMsg(strings.Repeat("a23456789.", 23)+"b2345678.dane.", dns.TypeMX, withDO), dns.RcodeNameError, nil},
+		"OPT":                {extra(opt()), dns.RcodeSuccess, nil},
+		"32 unknown options": {extra(opt(optionsOf(32))), dns.RcodeSuccess, nil},
+		"33 options":         {extra(opt(optionsOf(33))), dns.RcodeFormatError, nil},
+		"two OPTs":           {extra(opt(), opt()), dns.RcodeFormatError, nil},
+		"OPT of a name": {extra(opt(func(o *dns.OPT) { o.Hdr.Name = "example." })), dns.RcodeFormatError,
+			nil},
+		"OPT in the answer": {with(func(m *dns.Msg) { m.Answer = []dns.RR{opt()} }), dns.RcodeFormatError, nil},
+		"OPT in the authority": {with(func(m *dns.Msg) { m.Ns, m.Extra = []dns.RR{opt()}, []dns.RR{opt()} }),
+			dns.RcodeFormatError, nil},
+		"EDNS version 1": {extra(opt(func(o *dns.OPT) { o.SetVersion(1) })), dns.RcodeBadVers, nil},
+		"no question":    {with(func(m *dns.Msg) { m.Question = nil }), dns.RcodeFormatError, nil},
+		"two questions": {with(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }),
+			dns.RcodeFormatError, nil},
+		"status": {with(func(m *dns.Msg) { m.Opcode = dns.OpcodeStatus }), dns.RcodeNotImplemented,
+			nil},
+		"update": {with(func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }), dns.RcodeNotImplemented,
+			nil},
+		"notify": {with(func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify; withDO(m) }),
+			dns.RcodeNotImplemented, nil},
+		"class CH": {with(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS; withDO(m) }),
+			dns.RcodeRefused, []uint16{21}},
+		"class ANY": {with(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassANY; withDO(m) }),
+			dns.RcodeRefused, []uint16{21}},
+		"NXNAME":                {qtype(dns.TypeNXNAME), dns.RcodeFormatError, []uint16{30}},
+		"AXFR":                  {qtype(dns.TypeAXFR), dns.RcodeRefused, []uint16{21}},
+		"IXFR":                  {qtype(dns.TypeIXFR), dns.RcodeRefused, []uint16{21}},
+		"TKEY":                  {qtype(dns.TypeTKEY), dns.RcodeRefused, []uint16{21}},
+		"TSIG":                  {qtype(dns.TypeTSIG), dns.RcodeRefused, []uint16{21}},
+		"type OPT":              {qtype(dns.TypeOPT), dns.RcodeRefused, []uint16{21}},
+		"an A beside the OPT":   {extra(host, opt()), dns.RcodeFormatError, nil},
+		"an A in the answer":    {with(func(m *dns.Msg) { m.Answer = []dns.RR{host} }), dns.RcodeFormatError, nil},
+		"an A in the authority": {with(func(m *dns.Msg) { m.Ns = []dns.RR{host} }), dns.RcodeFormatError, nil},
+		"TSIG behind the OPT":   {extra(opt(), tsig), dns.RcodeSuccess, nil},
+		"TSIG before the OPT":   {extra(tsig, opt()), dns.RcodeFormatError, nil},
+		"IXFR with a SOA": {
+			with(func(m *dns.Msg) { m.Question[0].Qtype, m.Ns = dns.TypeIXFR, []dns.RR{soa(".")} }), dns.RcodeRefused,
+			nil,
+		},
+		"NOTIFY with a SOA": {
+			with(func(m *dns.Msg) { m.Opcode, m.Answer = dns.OpcodeNotify, []dns.RR{soa(".")} }),
+			dns.RcodeNotImplemented, nil,
+		},
+		"an odd unknown option": {extra(opt(unknownOption(3))), dns.RcodeSuccess, nil},
+		"EDNS version 1, cookie": {extra(opt(cookies(3), func(o *dns.OPT) { o.SetVersion(1) })), dns.RcodeBadVers,
+			nil},
+		// RFC 7873 section 5.2: the first counts
+		"two cookies, one sound": {extra(opt(cookies(8, 3))), dns.RcodeSuccess, nil},
+		"two cookies, one odd":   {extra(opt(cookies(3, 8))), dns.RcodeFormatError, nil},
+		"an unknown type":        {qtype(65280), dns.RcodeSuccess, nil},
+		"RD=0, nothing cached": {newMsg("good.dane.", dns.TypeMX, withDO, withoutRD), dns.RcodeRefused,
+			[]uint16{20}},
+		"RD=0, without EDNS":  {newMsg("good.dane.", dns.TypeMX, withoutRD), dns.RcodeRefused, nil},
+		"NXNAME without EDNS": {newMsg(secureMX, dns.TypeNXNAME), dns.RcodeFormatError, nil},
+		"the name of 255 octets": {newMsg(strings.Repeat("a23456789.", 23)+"b2345678.dane.", dns.TypeMX, withDO),
+			dns.RcodeNameError, nil},
 		"a label that is no text": {newMsg(`\000\255\.x.rsasha256.dane.`, dns.TypeMX, withDO), dns.RcodeNameError, nil},
 	} {
 		for range 2 {
@@ -453,20 +485,23 @@ func TestQueries(t *testing.T) {
 				t.Errorf("%s: no reply", name)
 				continue
 			}
-			if r.Rcode != tt.rcode || !slices.Equal(faultCodes(r), tt.ede) || r.Id != tt.query.Id || r.Opcode != tt.query.Opcode && r.Rcode != dns.RcodeFormatError {
+			if r.Rcode != tt.rcode || !slices.Equal(faultCodes(r), tt.ede) || r.Id != tt.query.Id ||
+				r.Opcode != tt.query.Opcode && r.Rcode != dns.RcodeFormatError {
 				t.Errorf("%s: %s, want %s %v", name, describes(r), dns.RcodeToString[tt.rcode], tt.ede)
 			}
 			if hasOPT := r.IsEdns0() != nil; hasOPT && tt.query.IsEdns0() == nil {
 				t.Errorf("%s: OPT in the reply to a query without", name)
 			}
-			if r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError && (r.AuthenticatedData || len(r.Answer)+len(r.Ns) > 0) {
+			if r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError &&
+				(r.AuthenticatedData || len(r.Answer)+len(r.Ns) > 0) {
 				t.Errorf("%s: AD or records on an error: %v", name, r)
 			}
 		}
 	}
 	// RD=0 is answered from the cache once it is there.
 	ask(t, server, "good.dane.", dns.TypeMX)
-	if r := ask(t, server, "good.dane.", dns.TypeMX, withDO, withoutRD); !r.AuthenticatedData || r.RecursionDesired || len(r.Answer) == 0 {
+	if r := ask(t, server, "good.dane.", dns.TypeMX, withDO, withoutRD); !r.AuthenticatedData || r.RecursionDesired ||
+		len(r.Answer) == 0 {
 		t.Errorf("RD=0 of what is cached: %s", describes(r))
 	}
 }
@@ -527,8 +562,9 @@ func TestMalformedOPT(t *testing.T) {
 func TestMalformedToHandler(t *testing.T) {
 	h := open(t, config(t))
 	for name, m := range map[string]*dns.Msg{
-		"empty":         {},
-		"two questions": {Question: []dns.Question{{Name: "a.", Qtype: 1, Qclass: 1}, {Name: "b.", Qtype: 1, Qclass: 1}}},
+		"empty": {},
+		"two questions": {Question: []dns.Question{{Name: "a.", Qtype: 1, Qclass: 1},
+			{Name: "b.", Qtype: 1, Qclass: 1}}},
 	} {
 		if r := from("127.0.0.1:5300").send(t, h, m); r.Rcode != dns.RcodeFormatError {
 			t.Errorf("%s: %s", name, describes(r))
@@ -548,7 +584,8 @@ func TestANY(t *testing.T) {
 	c.AllowClients, c.ADClients = networks("0.0.0.0/0"), networks("0.0.0.0/0")
 	h := open(t, c)
 	server := serve(t, h)
-	if r := ask(t, server, secureMX, dns.TypeANY, withDO); !r.AuthenticatedData || !slices.Contains(types(r.Answer), "MX") || !slices.Contains(types(r.Answer), "DNSKEY") {
+	if r := ask(t, server, secureMX, dns.TypeANY, withDO); !r.AuthenticatedData ||
+		!slices.Contains(types(r.Answer), "MX") || !slices.Contains(types(r.Answer), "DNSKEY") {
 		t.Errorf("%s: %v", describes(r), types(r.Answer))
 	}
 	if r := ask(t, server, "missing-signature.dane.", dns.TypeANY, withDO); r.Rcode != dns.RcodeServerFailure {
@@ -635,7 +672,8 @@ func TestLifetimes(t *testing.T) {
 		t.Error("what has ended is still served")
 	}
 	clock.offset.Add(int64(15 * 24 * time.Hour)) // signatures of the lab last for 14 days
-	if r := ask(t, server, secureMX, dns.TypeMX, withDO); r.Rcode != dns.RcodeServerFailure || edes(r)[0] != dns.ExtendedErrorCodeSignatureExpired {
+	if r := ask(t, server, secureMX, dns.TypeMX, withDO); r.Rcode != dns.RcodeServerFailure ||
+		edes(r)[0] != dns.ExtendedErrorCodeSignatureExpired {
 		t.Errorf("when the signatures have expired: %s", describes(r))
 	}
 }
@@ -671,7 +709,8 @@ func TestEDE(t *testing.T) {
 		t.Errorf("without OPT: %v", r)
 	}
 	for n := range 300 {
-		if text := cut(strings.Repeat("x", n) + strings.Repeat("語", 100)); len(text) > 255 || len(text) < 253 || !utf8.ValidString(text) {
+		if text := cut(strings.Repeat("x", n) + strings.Repeat("語", 100)); len(text) > 255 || len(text) < 253 ||
+			!utf8.ValidString(text) {
 			t.Errorf("%d octets: %q", len(text), text)
 		}
 	}
@@ -718,7 +757,8 @@ func TestPanic(t *testing.T) {
 	before := metric(t, "panics_total", "block", c.Block)
 	for range 3 {
 		r := ask(t, server, "boom.example.", dns.TypeMX, withDO)
-		if r.Rcode != dns.RcodeServerFailure || !slices.Equal(edes(r), []uint16{dns.ExtendedErrorCodeOther}) || r.AuthenticatedData {
+		if r.Rcode != dns.RcodeServerFailure || !slices.Equal(edes(r), []uint16{dns.ExtendedErrorCodeOther}) ||
+			r.AuthenticatedData {
 			t.Errorf("panic: %s", describes(r))
 		}
 		if r := ask(t, server, secureMX, dns.TypeMX, withDO); !r.AuthenticatedData {
@@ -728,7 +768,8 @@ func TestPanic(t *testing.T) {
 	if n := metric(t, "panics_total", "block", c.Block) - before; n != 3 {
 		t.Errorf("%v panics counted", n)
 	}
-	if text := book.String(); !strings.Contains(text, "boom.example. MX: panic: boom") || !strings.Contains(text, "reply_test.go") {
+	if text := book.String(); !strings.Contains(text, "boom.example. MX: panic: boom") ||
+		!strings.Contains(text, "reply_test.go") {
 		t.Errorf("the log lacks query or stack: %s", text)
 	}
 }
@@ -755,7 +796,8 @@ func TestPanicOfTheChain(t *testing.T) {
 	})
 	book := logged(t)
 	r := from("127.0.0.1:5300").ask(t, h, "example.", dns.TypeMX, withDO)
-	if r.Rcode != dns.RcodeServerFailure || strings.Contains(r.String(), "boom") || !strings.Contains(book.String(), "boom\n\tthe stack") {
+	if r.Rcode != dns.RcodeServerFailure || strings.Contains(r.String(), "boom") ||
+		!strings.Contains(book.String(), "boom\n\tthe stack") {
 		t.Errorf("reply: %v\nlog: %s", r, book)
 	}
 }
@@ -775,11 +817,13 @@ func (p panicking) Resolve(ctx context.Context, q dns.Question) *resolve.Answer 
 func TestUnwritable(t *testing.T) {
 	h := openCanned(t, func(dns.Question) *resolve.Answer {
 		return &resolve.Answer{Status: dnssec.Secure, Answer: []dns.RR{&dns.TXT{
-			Hdr: dns.RR_Header{Name: strings.Repeat("x", 64) + ".", Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: []string{"x"},
+			Hdr: dns.RR_Header{Name: strings.Repeat("x", 64) + ".", Rrtype: dns.TypeTXT, Class: dns.ClassINET},
+			Txt: []string{"x"},
 		}}}
 	})
 	r := from("127.0.0.1:5300").ask(t, h, "example.", dns.TypeTXT, withDO)
-	if r == nil || r.Rcode != dns.RcodeServerFailure || !slices.Equal(edes(r), []uint16{dns.ExtendedErrorCodeOther}) || r.AuthenticatedData {
+	if r == nil || r.Rcode != dns.RcodeServerFailure || !slices.Equal(edes(r), []uint16{dns.ExtendedErrorCodeOther}) ||
+		r.AuthenticatedData {
 		t.Errorf("reply: %v", r)
 	}
 	gone := from("127.0.0.1:5300")
@@ -799,8 +843,10 @@ func TestLimits(t *testing.T) {
 		set   func(c *Config)
 		text  string
 	}{
-		{"signature_checks", "_25._tcp.mx.dname.dane.", dns.TypeTLSA, func(c *Config) { c.SignatureChecks = 1 }, "signature_checks"},
-		{"upstream_questions", secureMX, dns.TypeMX, func(c *Config) { c.UpstreamQuestions = 1 }, "limit upstream_questions"},
+		{"signature_checks", "_25._tcp.mx.dname.dane.", dns.TypeTLSA, func(c *Config) { c.SignatureChecks = 1 },
+			"signature_checks"},
+		{"upstream_questions", secureMX, dns.TypeMX, func(c *Config) { c.UpstreamQuestions = 1 },
+			"limit upstream_questions"},
 		{"deadline", secureMX, dns.TypeMX, func(c *Config) {
 			c.Timeout = 50 * time.Millisecond
 			c.Routes[0].To[0] = upstreamAt(t, between(t, silent).addr)
@@ -810,7 +856,8 @@ func TestLimits(t *testing.T) {
 		c.Block += " " + tt.limit
 		tt.set(&c)
 		r := ask(t, serve(t, open(t, c)), tt.name, tt.qtype, withDO)
-		if r.Rcode != dns.RcodeServerFailure || r.AuthenticatedData || len(r.Answer) > 0 || !strings.Contains(textOf(r), tt.text) {
+		if r.Rcode != dns.RcodeServerFailure || r.AuthenticatedData || len(r.Answer) > 0 ||
+			!strings.Contains(textOf(r), tt.text) {
 			t.Errorf("%s: %s", tt.limit, describes(r))
 		}
 		if n := hits(c, tt.limit); n < 1 {
@@ -864,12 +911,14 @@ func TestFlood(t *testing.T) {
 	for range 3 * linesPerSecond {
 		f.log(q, notes)
 	}
-	if n := strings.Count(book.String(), "example. MX from 192.0.2.1: SERVFAIL: example.: a sentence"); n < linesPerSecond-1 || n > 2*linesPerSecond {
+	if n := strings.Count(book.String(),
+		"example. MX from 192.0.2.1: SERVFAIL: example.: a sentence"); n < linesPerSecond-1 || n > 2*linesPerSecond {
 		t.Errorf("%d lines:\n%s", n, book)
 	}
 }
 
-// TestFloodTold: what a flood left out is told once its second is over, though no other line comes, and when danelaw ends.
+// TestFloodTold: what a flood left out is told once its second is over, though no other line comes, and when danelaw
+// ends.
 func TestFloodTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := logged(t)
@@ -896,7 +945,8 @@ func TestFloodTold(t *testing.T) {
 		burst(linesPerSecond + 3)
 		f.flush()
 		time.Sleep(time.Minute)
-		if n := strings.Count(book.String(), " 3 more failures were not logged\n"); n != 1 || strings.Count(book.String(), "\n") != 2 {
+		if n := strings.Count(book.String(), " 3 more failures were not logged\n"); n != 1 ||
+			strings.Count(book.String(), "\n") != 2 {
 			t.Errorf("at the end it is told %d times:\n%s", n, book)
 		}
 	})
@@ -905,15 +955,19 @@ func TestFloodTold(t *testing.T) {
 // FuzzServeDNS: whatever arrives, the handler answers within the client's size or not at all, and does not panic.
 func FuzzServeDNS(f *testing.F) {
 	for _, m := range []*dns.Msg{
-		newMsg("example.", dns.TypeMX, withDO), newMsg("localhost.", dns.TypeA, withSize(0)), newMsg("1.0.0.127.in-addr.arpa.", dns.TypePTR),
+		newMsg("example.", dns.TypeMX, withDO), newMsg("localhost.", dns.TypeA, withSize(0)),
+		newMsg("1.0.0.127.in-addr.arpa.", dns.TypePTR),
 		newMsg("a.b.c.d.e.f.ip6.arpa.", dns.TypeANY, withCD), newMsg(".", dns.TypeNS, withoutRD), {},
 	} {
 		f.Add(pack(f, m))
 	}
-	answer := records(f, "example. 300 A 192.0.2.1", "example. 300 RRSIG A 13 1 300 20300101000000 20200101000000 1 example. AAAA",
-		"example. 300 TXT "+strings.Repeat("x", 250), "example. 300 TXT "+strings.Repeat("y", 250), "example. 300 TXT "+strings.Repeat("z", 250))
+	answer := records(f, "example. 300 A 192.0.2.1",
+		"example. 300 RRSIG A 13 1 300 20300101000000 20200101000000 1 example. AAAA",
+		"example. 300 TXT "+strings.Repeat("x", 250), "example. 300 TXT "+strings.Repeat("y", 250),
+		"example. 300 TXT "+strings.Repeat("z", 250))
 	h := openCanned(f, func(q dns.Question) *resolve.Answer {
-		a := &resolve.Answer{Status: dnssec.Status(len(q.Name) % 4), Notes: []*dnssec.Failure{{Code: 6, Text: strings.Repeat("ß", 200)}}}
+		a := &resolve.Answer{Status: dnssec.Status(len(q.Name) % 4),
+			Notes: []*dnssec.Failure{{Code: 6, Text: strings.Repeat("ß", 200)}}}
 		for _, rr := range answer {
 			rr = dns.Copy(rr)
 			rr.Header().Name = q.Name

@@ -17,8 +17,8 @@ import (
 	"github.com/danelaw-dns/danelaw/test/world"
 )
 
-// inRounds is an upstream that answers none of the questions of a round before all of them are there. Whoever waits for one of them
-// before asking another never gets an answer.
+// inRounds is an upstream that answers none of the questions of a round before all of them are there. Whoever waits for
+// one of them before asking another never gets an answer.
 type inRounds struct {
 	*world.Upstream
 	mu     sync.Mutex
@@ -79,7 +79,8 @@ func pipelined(t *testing.T, h dns.Handler, handshakes *atomic.Int64) (upstream.
 	packets, stream := ports.Open(t)
 	packets.Close()
 	config := &tls.Config{
-		Certificates: []tls.Certificate{authority.Server(t, "dot.example", time.Now().Add(time.Hour))}, NextProtos: []string{"dot"},
+		Certificates:     []tls.Certificate{authority.Server(t, "dot.example", time.Now().Add(time.Hour))},
+		NextProtos:       []string{"dot"},
 		VerifyConnection: func(tls.ConnectionState) error { handshakes.Add(1); return nil },
 	}
 	t.Cleanup(func() { stream.Close() })
@@ -123,9 +124,11 @@ func (w *streamWriter) WriteMsg(m *dns.Msg) error {
 
 func (w *streamWriter) LocalAddr() net.Addr { return w.conn.LocalAddr() }
 
-// TestRoundTripsOverTLS: over DoT mail to a domain never seen before takes two rounds too, and one handshake with all that came before.
+// TestRoundTripsOverTLS: over DoT mail to a domain never seen before takes two rounds too, and one handshake with all
+// that came before.
 func TestRoundTripsOverTLS(t *testing.T) {
-	tree := world.New(time.Now, world.Zone("."), world.Zone("com."), world.Domain("known.com."), world.Domain("example.com."))
+	tree := world.New(time.Now, world.Zone("."), world.Zone("com."), world.Domain("known.com."),
+		world.Domain("example.com."))
 	in := newRounds(tree.Caching(), []string{"example.com. MX", "example.com. DS", "example.com. DNSKEY"},
 		[]string{"mx.example.com. A", "mx.example.com. AAAA", "_25._tcp.mx.example.com. TLSA"})
 	var handshakes atomic.Int64

@@ -149,8 +149,9 @@ func (s *setting) start(around []plugin.Handler) error {
 func (s *setting) open(around []plugin.Handler) (*Handler, error) {
 	for _, h := range around {
 		if h.Name() == "cache" { // S-26
-			return nil, plugin.Error(pluginName, s.errorAt("", "the plugin cache is in the same server block: remove it, as danelaw has a "+
-				"cache of its own; above danelaw it loses errors and AD, below it repeats bad replies"))
+			return nil, plugin.Error(pluginName,
+				s.errorAt("", "the plugin cache is in the same server block: remove it, as danelaw has a "+
+					"cache of its own; above danelaw it loses errors and AD, below it repeats bad replies"))
 		}
 	}
 	h, err := newHandler(s.config, s.origin)
@@ -196,7 +197,8 @@ func (s *setting) agree(i *corefileLoad) error {
 		first *string
 	}{{"trust_anchor_state", s.config.State, &i.state}, {"control", s.control, &i.control}} {
 		if *o.first != "" && o.own != "" && *o.first != o.own {
-			return s.errorAt(o.name, "%s %s: another server block has %s: write the same in all, or in one only", o.name, o.own, *o.first)
+			return s.errorAt(o.name, "%s %s: another server block has %s: write the same in all, or in one only",
+				o.name, o.own, *o.first)
 		}
 		*o.first = cmp.Or(*o.first, o.own)
 	}
@@ -250,7 +252,8 @@ func parse(c *caddy.Controller) (*setting, error) {
 		}
 		s.at[""] = position(c)
 		if args := c.RemainingArgs(); len(args) > 0 {
-			return nil, c.Errf("danelaw %q: put options into a block, danelaw { ... }", upstream.Redact(strings.Join(args, " ")))
+			return nil, c.Errf("danelaw %q: put options into a block, danelaw { ... }",
+				upstream.Redact(strings.Join(args, " ")))
 		}
 		for c.NextBlock() {
 			s.current = c.Val()
@@ -317,8 +320,10 @@ func (s *setting) finish() error {
 		}
 	}
 	if limit := ours().limit; limit > 0 && s.config.CacheSize+promised > limit && s.at["cache"] != "" {
-		log.Warningf("%s: cache %d MiB, and the %d MiB that danelaw takes besides, are more than the %d MiB that this process may take: "+
-			"it may be killed; lower the one or raise the other", s.at["cache"], s.config.CacheSize>>20, promised>>20, limit>>20)
+		log.Warningf("%s: cache %d MiB, and the %d MiB that danelaw takes besides, are more than the %d MiB that "+
+			"this process may take: "+
+			"it may be killed; lower the one or raise the other", s.at["cache"], s.config.CacheSize>>20, promised>>20,
+			limit>>20)
 	}
 	if local := netip.MustParseAddr("127.0.0.1"); !contains(s.config.AllowClients, local) {
 		log.Warningf("%s: allow_clients leaves out %s: programs of this host are refused", s.at["allow_clients"], local)
@@ -359,7 +364,8 @@ func (s *setting) loadAnchors() error {
 		}
 		set, warnings, err := s.loadAnchor(s.path(anchor), now)
 		if err != nil {
-			return s.errorAt("trust_anchor", "trust_anchor %s: %v: mend the file, or write `trust_anchor embedded`", anchor, err)
+			return s.errorAt("trust_anchor", "trust_anchor %s: %v: mend the file, or write `trust_anchor embedded`",
+				anchor, err)
 		}
 		for _, w := range warnings {
 			log.Warningf("trust_anchor %s: %s", anchor, w)

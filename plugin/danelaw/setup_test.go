@@ -63,13 +63,17 @@ func TestOptions(t *testing.T) {
 			c.Private = []string{"corp.example.", "cluster.local.", "10.in-addr.arpa.", "d.f.ip6.arpa."}
 		}},
 		{[]string{"trust_anchor_state /var/lib/danelaw"}, func(c *Config) { c.State = "/var/lib/danelaw" }},
-		{[]string{`negative_trust_anchor Broken.Example 24h "expired RRSIG, told them"`, "negative_trust_anchor a.example 1s",
-			"negative_trust_anchor b.example 168h keep", "negative_trust_anchor c.example 1h keep told them"}, func(c *Config) {
-			c.Negative = []NegativeAnchor{
-				{Zone: "broken.example.", Life: 24 * time.Hour, Reason: "expired RRSIG, told them"}, {Zone: "a.example.", Life: time.Second},
-				{Zone: "b.example.", Life: 168 * time.Hour, Keep: true}, {Zone: "c.example.", Life: time.Hour, Keep: true, Reason: "told them"},
-			}
-		}},
+		{[]string{`negative_trust_anchor Broken.Example 24h "expired RRSIG, told them"`,
+			"negative_trust_anchor a.example 1s",
+			"negative_trust_anchor b.example 168h keep", "negative_trust_anchor c.example 1h keep told them"},
+			func(c *Config) {
+				c.Negative = []NegativeAnchor{
+					{Zone: "broken.example.", Life: 24 * time.Hour, Reason: "expired RRSIG, told them"},
+					{Zone: "a.example.", Life: time.Second},
+					{Zone: "b.example.", Life: 168 * time.Hour, Keep: true},
+					{Zone: "c.example.", Life: time.Hour, Keep: true, Reason: "told them"},
+				}
+			}},
 		{[]string{"control /run/danelaw.sock"}, func(c *Config) {}},
 		{[]string{"control off"}, func(c *Config) {}},
 		{[]string{"sha1 unsupported"}, func(c *Config) {}},
@@ -101,7 +105,8 @@ func TestOptions(t *testing.T) {
 		}},
 		{[]string{"timeout 1s"}, func(c *Config) { c.Timeout = time.Second }},
 		{[]string{"timeout 30s"}, func(c *Config) { c.Timeout = 30 * time.Second }},
-		{[]string{"limit signature_checks 64", "limit upstream_questions 50", "limit retries 0", "limit in_flight 100", "limit waiting 10"},
+		{[]string{"limit signature_checks 64", "limit upstream_questions 50", "limit retries 0", "limit in_flight 100",
+			"limit waiting 10"},
 			func(c *Config) {
 				c.SignatureChecks, c.UpstreamQuestions, c.Retries, c.InFlight, c.Waiting = 64, 50, 0, 100, 10
 			}},
@@ -125,14 +130,18 @@ func TestOptions(t *testing.T) {
 // TestDefaults: an operator who says nothing gets what the design promises.
 func TestDefaults(t *testing.T) {
 	c := Defaults()
-	if len(c.Anchors["."]) != 2 || c.Policy.SHA1 || c.Policy.NSEC3Iterations != 50 || c.Policy.ClockSkew != 300*time.Second {
+	if len(c.Anchors["."]) != 2 || c.Policy.SHA1 || c.Policy.NSEC3Iterations != 50 ||
+		c.Policy.ClockSkew != 300*time.Second {
 		t.Errorf("judgement: %+v %+v", c.Anchors, c.Policy)
 	}
-	if !reflect.DeepEqual(c.AllowClients, networks("127.0.0.0/8", "::1/128")) || !reflect.DeepEqual(c.AllowClients, c.ADClients) || c.IgnoreCD || !c.Prefetch {
+	if !reflect.DeepEqual(c.AllowClients, networks("127.0.0.0/8", "::1/128")) ||
+		!reflect.DeepEqual(c.AllowClients, c.ADClients) || c.IgnoreCD || !c.Prefetch {
 		t.Errorf("clients: %v %v %v", c.AllowClients, c.ADClients, c.IgnoreCD)
 	}
-	got := []any{c.CacheSize, c.MinTTL, c.MaxTTL, c.Timeout, c.SignatureChecks, c.UpstreamQuestions, c.Retries, c.InFlight, c.Waiting, c.EDNSSize}
-	want := []any{int64(64 << 20), time.Duration(0), 24 * time.Hour, 4500 * time.Millisecond, 128, 100, 2, ours().inFlight, 1000, uint16(1232)}
+	got := []any{c.CacheSize, c.MinTTL, c.MaxTTL, c.Timeout, c.SignatureChecks, c.UpstreamQuestions, c.Retries,
+		c.InFlight, c.Waiting, c.EDNSSize}
+	want := []any{int64(64 << 20), time.Duration(0), 24 * time.Hour, 4500 * time.Millisecond, 128, 100, 2,
+		ours().inFlight, 1000, uint16(1232)}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("limits: %v, want %v", got, want)
 	}
@@ -152,30 +161,41 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"upstream . quic://9.9.9.9%dns.quad9.net"}, 2, []string{"quic://9.9.9.9", "QUIC", addresses}},
 		{[]string{"upstream . tls://9.9.9.9"}, 2, []string{"tls://9.9.9.9", "append"}},
 		{[]string{"upstream a..b 192.0.2.1"}, 2, []string{`"a..b" is not a domain name`, addresses}},
-		{[]string{"upstream corp.example:53 192.0.2.1"}, 2, []string{`"corp.example:53" is not a domain name`, addresses}},
+		{[]string{"upstream corp.example:53 192.0.2.1"}, 2, []string{`"corp.example:53" is not a domain name`,
+			addresses}},
 		{[]string{"upstream . 192.0.2.1 192.0.2.1:53"}, 2, []string{`"192.0.2.1:53" is there twice`}},
-		{[]string{"upstream . 192.0.2.1", "upstream . 192.0.2.2"}, 3, []string{". has its upstreams already", "one line"}},
+		{[]string{"upstream . 192.0.2.1", "upstream . 192.0.2.2"}, 3,
+			[]string{". has its upstreams already", "one line"}},
 		{[]string{"upstream . 192.0.2.1 {", "}"}, 2, []string{"takes no block", "write upstream FROM TO..."}},
 		{[]string{"upstream_ca"}, 2, []string{"upstream_ca: wrong number", "write upstream_ca FILE"}},
 		{[]string{"upstream_ca a b"}, 2, []string{"upstream_ca a b: wrong number"}},
-		{[]string{"sha1 verify", "upstream_ca /nonexistent"}, 3, []string{"/nonexistent", "no such file", "PEM certificates"}},
-		{[]string{"upstream_ca testdata/empty.pem"}, 2, []string{"testdata/empty.pem", "no certificate in it", "PEM certificates"}},
+		{[]string{"sha1 verify", "upstream_ca /nonexistent"}, 3,
+			[]string{"/nonexistent", "no such file", "PEM certificates"}},
+		{[]string{"upstream_ca testdata/empty.pem"}, 2, []string{"testdata/empty.pem", "no certificate in it",
+			"PEM certificates"}},
 		{[]string{"trust_anchor"}, 2, []string{"trust_anchor: wrong number", "root-anchors.xml"}},
 		{[]string{"trust_anchor embedded embedded"}, 2, []string{`"embedded" is there twice`}},
-		{[]string{"ignore_cd on", "trust_anchor /nonexistent"}, 3, []string{"trust_anchor /nonexistent", "mend the file, or write `trust_anchor embedded`"}},
-		{[]string{"trust_anchor_state"}, 2, []string{"trust_anchor_state: wrong number", "write trust_anchor_state DIR"}},
+		{[]string{"ignore_cd on", "trust_anchor /nonexistent"}, 3,
+			[]string{"trust_anchor /nonexistent", "mend the file, or write `trust_anchor embedded`"}},
+		{[]string{"trust_anchor_state"}, 2,
+			[]string{"trust_anchor_state: wrong number", "write trust_anchor_state DIR"}},
 		{[]string{"trust_anchor_state a b"}, 2, []string{"wrong number", "may write into"}},
-		{[]string{"negative_trust_anchor"}, 2, []string{"wrong number", "write negative_trust_anchor ZONE DURATION [keep] [REASON]", "told them"}},
+		{[]string{"negative_trust_anchor"}, 2,
+			[]string{"wrong number", "write negative_trust_anchor ZONE DURATION [keep] [REASON]", "told them"}},
 		{[]string{"negative_trust_anchor a.example"}, 2, []string{"wrong number", "1s to 168h"}},
 		{[]string{"negative_trust_anchor a.example keep"}, 2, []string{`"keep" is not a duration`, "1s to 168h"}},
 		{[]string{"negative_trust_anchor a.example 169h"}, 2, []string{`"169h" is out of range`, "1s to 168h"}},
 		{[]string{"negative_trust_anchor a.example 0s"}, 2, []string{`"0s" is out of range`, "1s to 168h"}},
 		{[]string{"negative_trust_anchor . 1h"}, 2, []string{`"." would leave nothing to validate`}},
 		{[]string{"negative_trust_anchor a..b 1h"}, 2, []string{`"a..b." is not a domain name`}},
-		{[]string{"negative_trust_anchor a.example 1h", "negative_trust_anchor A.example. 2h"}, 3, []string{"a.example. is there twice"}},
-		{[]string{"negative_trust_anchor a.example 1h " + strings.Repeat("long ", 40)}, 2, []string{"longer than 150 octets"}},
-		{[]string{"private example", "negative_trust_anchor a.example 1h"}, 3, []string{"a.example. is private, and never validated"}},
-		{[]string{"trust_anchor testdata/example.ds", "sha1 verify", "negative_trust_anchor a.example 1h", "negative_trust_anchor example 1h"}, 5,
+		{[]string{"negative_trust_anchor a.example 1h", "negative_trust_anchor A.example. 2h"}, 3,
+			[]string{"a.example. is there twice"}},
+		{[]string{"negative_trust_anchor a.example 1h " + strings.Repeat("long ", 40)}, 2,
+			[]string{"longer than 150 octets"}},
+		{[]string{"private example", "negative_trust_anchor a.example 1h"}, 3,
+			[]string{"a.example. is private, and never validated"}},
+		{[]string{"trust_anchor testdata/example.ds", "sha1 verify", "negative_trust_anchor a.example 1h",
+			"negative_trust_anchor example 1h"}, 5,
 			[]string{"example. has a trust anchor of its own: remove that trust_anchor instead"}},
 		{[]string{"trust_anchor testdata/example.ds", "sha1 verify", "negative_trust_anchor example.net 1h"}, 4,
 			[]string{"no trust anchor covers example.net.: it is Insecure anyway"}},
@@ -202,7 +222,8 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"allow_clients 10.1.2.3/8"}, 2, []string{`"10.1.2.3/8" has bits set beyond its mask`, "10.0.0.0/8"}},
 		{[]string{"allow_clients ::ffff:10.0.0.0/104"}, 2, []string{"::ffff:10.0.0.0/104", "write it as IPv4"}},
 		{[]string{"ad_clients"}, 2, []string{"wrong number", networksAllowed}},
-		{[]string{"ad_clients 127.0.0.1", "ad_clients 256.0.0.0/8"}, 3, []string{`"256.0.0.0/8" is not a network`, networksAllowed}},
+		{[]string{"ad_clients 127.0.0.1", "ad_clients 256.0.0.0/8"}, 3,
+			[]string{`"256.0.0.0/8" is not a network`, networksAllowed}},
 		{[]string{"ignore_cd"}, 2, []string{"wrong number", "`on` or `off`"}},
 		{[]string{"ignore_cd true"}, 2, []string{`"true" is neither`, "`on` or `off`"}},
 		{[]string{"cache"}, 2, []string{"wrong number", "64MiB"}},
@@ -227,7 +248,8 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"timeout 31s"}, 2, []string{`"31s" is out of range`, "1s to 30s"}},
 		{[]string{"timeout 4"}, 2, []string{`"4" is not a duration with its unit`, "1s to 30s"}},
 		{[]string{"limit"}, 2, []string{"wrong number", "signature_checks 16..1024"}},
-		{[]string{"limit queries 5"}, 2, []string{`no limit "queries"`, "upstream_questions", "retries", "in_flight", "waiting"}},
+		{[]string{"limit queries 5"}, 2, []string{`no limit "queries"`, "upstream_questions", "retries", "in_flight",
+			"waiting"}},
 		{[]string{"limit signature_checks 15"}, 2, []string{"15 is out of range", "signature_checks 16..1024"}},
 		{[]string{"limit upstream_questions 1001"}, 2, []string{"1001 is out of range", "upstream_questions 16..1000"}},
 		{[]string{"limit retries 11"}, 2, []string{"11 is out of range", "retries 0..10"}},
@@ -239,7 +261,8 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"edns_size 511"}, 2, []string{"511 is out of range", "512 to 4096"}},
 		{[]string{"edns_size 4097"}, 2, []string{"4097 is out of range", "512 to 4096"}},
 		{[]string{"edns_size big"}, 2, []string{`"big" is not a whole number`, "512 to 4096"}},
-		{[]string{"ignore_cd on", "serve_stale 1h"}, 3, []string{`no option "serve_stale"`, "it has upstream,", "edns_size"}},
+		{[]string{"ignore_cd on", "serve_stale 1h"}, 3, []string{`no option "serve_stale"`, "it has upstream,",
+			"edns_size"}},
 	} {
 		_, err := read(t, tt.lines...)
 		if err == nil {
@@ -312,7 +335,8 @@ func TestFiles(t *testing.T) {
 	if err := os.WriteFile(anchors, []byte("."+strings.TrimPrefix(content, "example.")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = read(t, "trust_anchor "+anchors); err == nil || !strings.Contains(err.Error(), "Testfile:2") || !strings.Contains(err.Error(), anchors) {
+	if _, err = read(t, "trust_anchor "+anchors); err == nil || !strings.Contains(err.Error(), "Testfile:2") ||
+		!strings.Contains(err.Error(), anchors) {
 		t.Errorf("an anchor of the root that is supported with sha1 verify only: %v (T-15)", err)
 	}
 }

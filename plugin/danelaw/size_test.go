@@ -29,7 +29,8 @@ var sizedWorld = sync.OnceValue(func() *world.Tree {
 		}
 	}
 	return world.New(time.Now, world.Zone("."), zones.Plan{Name: "nsec.", Text: text.String()},
-		zones.Plan{Name: "nsec3.", Text: text.String(), Config: zones.Config{Algorithms: []uint8{8, 13}, NSEC3: &zones.NSEC3{Salt: "abcd"}}},
+		zones.Plan{Name: "nsec3.", Text: text.String(), Config: zones.Config{Algorithms: []uint8{8, 13},
+			NSEC3: &zones.NSEC3{Salt: "abcd"}}},
 	)
 })
 
@@ -38,7 +39,8 @@ func sizedQuestions() (all []dns.Question) {
 	for _, zone := range []string{"nsec.", "nsec3."} {
 		for _, n := range []int{1, 4, 9, 25, 70} {
 			for _, rrtype := range []uint16{dns.TypeA, dns.TypeMX, dns.TypeTXT, dns.TypeTLSA} {
-				all = append(all, dns.Question{Name: fmt.Sprintf("n%d.%s", n, zone), Qtype: rrtype, Qclass: dns.ClassINET})
+				all = append(all, dns.Question{Name: fmt.Sprintf("n%d.%s", n, zone), Qtype: rrtype,
+					Qclass: dns.ClassINET})
 			}
 		}
 		all = append(all, dns.Question{Name: "none.n4." + zone, Qtype: dns.TypeA, Qclass: dns.ClassINET},
@@ -49,7 +51,8 @@ func sizedQuestions() (all []dns.Question) {
 
 // sizes are those that matter for a reply of so many octets.
 func sizes(whole int) (all []uint16) {
-	for _, size := range []int{0, 512, 1231, 1232, 1233, 1400, 1480, 4096, 65535, whole - 20, whole - 1, whole, whole + 1, whole + 20} {
+	for _, size := range []int{0, 512, 1231, 1232, 1233, 1400, 1480, 4096, 65535, whole - 20, whole - 1, whole,
+		whole + 1, whole + 20} {
 		if size >= 0 {
 			all = append(all, uint16(min(size, 65535)))
 		}
@@ -99,7 +102,8 @@ func TestCoreDNSRoom(t *testing.T) {
 				} else {
 					room = dns.MinMsgSize
 				}
-				checkSize(t, fmt.Sprintf("%s, DO=%v, size %d", describe(q), query.IsEdns0() != nil && query.IsEdns0().Do(), size),
+				checkSize(t, fmt.Sprintf("%s, DO=%v, size %d", describe(q), query.IsEdns0() != nil &&
+					query.IsEdns0().Do(), size),
 					overUDP(t, c.udp, query), whole, room)
 			}
 		}
@@ -122,7 +126,8 @@ func TestCoreDNSRoomOfOthers(t *testing.T) {
 			if _, err := h.ServeDNS(t.Context(), request.NewScrubWriter(query, w), query); err != nil {
 				t.Fatal(err)
 			}
-			checkSize(t, fmt.Sprintf("%s, size %d", describe(q), size), w.wire, whole, min(max(int(size), dns.MinMsgSize), 1232))
+			checkSize(t, fmt.Sprintf("%s, size %d", describe(q), size), w.wire, whole,
+				min(max(int(size), dns.MinMsgSize), 1232))
 			if got := query.IsEdns0().UDPSize(); got != size {
 				t.Errorf("%s: the query says %d now, not %d", describe(q), got, size)
 			}

@@ -46,26 +46,31 @@ func random() zones.Question {
 	case 0:
 		return zones.Question{Name: label + "wildcard.dane.", Type: dns.TypeMX, Status: "Secure"}
 	case 1:
-		return zones.Question{Name: label + "rsasha256.dane.", Type: dns.TypeTLSA, Status: "Secure", Rcode: dns.RcodeNameError}
+		return zones.Question{Name: label + "rsasha256.dane.", Type: dns.TypeTLSA, Status: "Secure",
+			Rcode: dns.RcodeNameError}
 	case 2:
 		return zones.Question{Name: label + "good.nsec3.", Type: dns.TypeA, Status: "Secure", Rcode: dns.RcodeNameError}
 	case 3:
-		return zones.Question{Name: label + "unsigned.dane.", Type: dns.TypeMX, Status: "Insecure", Rcode: dns.RcodeNameError}
+		return zones.Question{Name: label + "unsigned.dane.", Type: dns.TypeMX, Status: "Insecure",
+			Rcode: dns.RcodeNameError}
 	default:
-		return zones.Question{Name: label + "expired.dane.", Type: dns.TypeMX, Status: "Bogus", Rcode: dns.RcodeServerFailure, EDE: 7}
+		return zones.Question{Name: label + "expired.dane.", Type: dns.TypeMX, Status: "Bogus",
+			Rcode: dns.RcodeServerFailure, EDE: 7}
 	}
 }
 
 // right reports whether r is what must come of q.
 func right(q zones.Question, r *dns.Msg) bool {
-	return r.Rcode == q.Rcode && r.AuthenticatedData == (q.Status == "Secure") && (q.EDE == 0) == (len(faultCodes(r)) == 0)
+	return r.Rcode == q.Rcode && r.AuthenticatedData == (q.Status == "Secure") &&
+		(q.EDE == 0) == (len(faultCodes(r)) == 0)
 }
 
 // limited reports whether r is the SERVFAIL of a limit or of a deadline (L-10, L-12).
 func limited(r *dns.Msg) bool {
 	codes := edes(r)
 	return r.Rcode == dns.RcodeServerFailure && !r.AuthenticatedData && len(codes) > 0 &&
-		slices.Contains([]uint16{dns.ExtendedErrorCodeOther, dns.ExtendedErrorCodeNoReachableAuthority, dns.ExtendedErrorCodeDNSSECIndeterminate}, codes[0])
+		slices.Contains([]uint16{dns.ExtendedErrorCodeOther, dns.ExtendedErrorCodeNoReachableAuthority,
+			dns.ExtendedErrorCodeDNSSECIndeterminate}, codes[0])
 }
 
 // TestFullCache: a cache of the least size that far more names are asked of stays within its bound, and every answer is
@@ -119,7 +124,8 @@ func TestCrowd(t *testing.T) {
 	var asked, limits atomic.Int64
 	crowd(clients, soak(2*time.Second), func(int, int) {
 		q := random()
-		r, _, err := (&dns.Client{Timeout: 8 * time.Second, UDPSize: 4096}).Exchange(newMsg(q.Name, q.Type, withDO), server)
+		r, _, err := (&dns.Client{Timeout: 8 * time.Second, UDPSize: 4096}).Exchange(newMsg(q.Name, q.Type, withDO),
+			server)
 		asked.Add(1)
 		switch {
 		case err != nil:
@@ -131,7 +137,8 @@ func TestCrowd(t *testing.T) {
 		}
 	})
 	goroutines, heap := watch()
-	t.Logf("%d questions, %d ended by a limit, at most %d goroutines and %d MiB of heap", asked.Load(), limits.Load(), goroutines, heap>>20)
+	t.Logf("%d questions, %d ended by a limit, at most %d goroutines and %d MiB of heap", asked.Load(), limits.Load(),
+		goroutines, heap>>20)
 	// For each client: itself, two of the server, the flight, six questions upstream with two goroutines each, and at
 	// most as much again on the side of the lab, which runs in this process too.
 	if most := clients * 32; goroutines > most {
@@ -189,7 +196,8 @@ func away(t *testing.T, server string, p *proxy, how tamper, want []uint16, roun
 	for i := range 8 {
 		all.Go(func() {
 			r := ask(t, server, fresh(fmt.Sprint("away", i)), dns.TypeMX, withDO)
-			if codes := edes(r); r.Rcode != dns.RcodeServerFailure || len(codes) == 0 || !slices.Contains(want, codes[0]) {
+			if codes := edes(r); r.Rcode != dns.RcodeServerFailure || len(codes) == 0 ||
+				!slices.Contains(want, codes[0]) {
 				t.Errorf("away: %s, want SERVFAIL and one of %v", describes(r), want)
 			}
 			if r := ask(t, server, secureMX, dns.TypeMX, withDO); !r.AuthenticatedData {
@@ -210,9 +218,9 @@ func away(t *testing.T, server string, p *proxy, how tamper, want []uint16, roun
 	}
 }
 
-// TestLossyUpstream: an upstream that loses every third packet makes nothing fail. Each client has a danelaw of its own and asks one
-// question after the other, as a mail server does. The time for each is long, for busy machines: what is in question is that no
-// loss is taken for an answer or for a fault.
+// TestLossyUpstream: an upstream that loses every third packet makes nothing fail. Each client has a danelaw of its own
+// and asks one question after the other, as a mail server does. The time for each is long, for busy machines: what is
+// in question is that no loss is taken for an answer or for a fault.
 func TestLossyUpstream(t *testing.T) {
 	const clients = 8
 	domains := slices.Clone(lab().Domains())

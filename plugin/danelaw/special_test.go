@@ -57,7 +57,8 @@ func TestSpecialNames(t *testing.T) {
 		{"resolver.arpa.", dns.TypeNS, dns.RcodeSuccess, ""},
 		{"_dns.resolver.arpa.", dns.TypeSVCB, dns.RcodeSuccess, ""},
 		{"4.3.2.10.in-addr.arpa.", dns.TypePTR, dns.RcodeNameError, ""},
-		{"10.in-addr.arpa.", dns.TypeSOA, dns.RcodeSuccess, "SOA\t10.in-addr.arpa. nobody.invalid. 1 3600 1200 604800 10800"},
+		{"10.in-addr.arpa.", dns.TypeSOA, dns.RcodeSuccess,
+			"SOA\t10.in-addr.arpa. nobody.invalid. 1 3600 1200 604800 10800"},
 		{"1.1.16.172.in-addr.arpa.", dns.TypePTR, dns.RcodeNameError, ""},
 		{"1.1.31.172.in-addr.arpa.", dns.TypePTR, dns.RcodeNameError, ""},
 		{"1.1.168.192.in-addr.arpa.", dns.TypePTR, dns.RcodeNameError, ""},
@@ -96,7 +97,8 @@ func TestSpecialNames(t *testing.T) {
 func TestNotSpecial(t *testing.T) {
 	server := server(t)
 	for name, qtype := range map[string]uint16{
-		"home.arpa.": dns.TypeDS, "10.in-addr.arpa.": dns.TypeDS, "xlocalhost.": dns.TypeA, "localhost.dane.": dns.TypeA,
+		"home.arpa.": dns.TypeDS, "10.in-addr.arpa.": dns.TypeDS, "xlocalhost.": dns.TypeA,
+		"localhost.dane.":      dns.TypeA,
 		"32.172.in-addr.arpa.": dns.TypePTR, "15.172.in-addr.arpa.": dns.TypePTR, "63.100.in-addr.arpa.": dns.TypePTR,
 		"128.100.in-addr.arpa.": dns.TypePTR, "arpa.": dns.TypeDS, ".": dns.TypeSOA,
 	} {
@@ -130,7 +132,8 @@ func (s *site) ServeDNS(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (in
 	s.mu.Unlock()
 	m := new(dns.Msg).SetReply(r)
 	m.AuthenticatedData = true
-	m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: []byte{192, 0, 2, 7}}}
+	m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET},
+		A: []byte{192, 0, 2, 7}}}
 	if strings.HasPrefix(r.Question[0].Name, "raw.") {
 		wire, err := m.Pack()
 		if err != nil {
@@ -152,17 +155,20 @@ func TestPrivate(t *testing.T) {
 	h := open(t, c)
 	server := serve(t, h)
 	for _, name := range []string{
-		"corp.example.", "a.b.corp.example.", "raw.corp.example.", "x.cluster.local.", "1.0.0.10.in-addr.arpa.", "x.SUB.rsasha256.dane.",
+		"corp.example.", "a.b.corp.example.", "raw.corp.example.", "x.cluster.local.", "1.0.0.10.in-addr.arpa.",
+		"x.SUB.rsasha256.dane.",
 	} {
 		for _, changes := range [][]change{nil, {withDO, withAD}, {withCD}, {withoutRD}} {
 			r := ask(t, server, name, dns.TypeA, changes...)
-			if asked := below.questions(); len(r.Answer) != 1 || r.AuthenticatedData || r.Rcode != dns.RcodeSuccess || len(asked) != 1 {
+			if asked := below.questions(); len(r.Answer) != 1 || r.AuthenticatedData || r.Rcode != dns.RcodeSuccess ||
+				len(asked) != 1 {
 				t.Errorf("%s: %s, %d records, asked %v", name, describes(r), len(r.Answer), asked)
 			}
 		}
 	}
 	for name, rcode := range map[string]int{
-		"xcorp.example.": dns.RcodeNameError, "local.": dns.RcodeNameError, "example.": dns.RcodeNameError, "11.in-addr.arpa.": dns.RcodeNameError,
+		"xcorp.example.": dns.RcodeNameError, "local.": dns.RcodeNameError, "example.": dns.RcodeNameError,
+		"11.in-addr.arpa.": dns.RcodeNameError,
 	} {
 		r := ask(t, server, name, dns.TypeA, withDO)
 		if asked := below.questions(); r.Rcode != rcode || len(asked) > 0 {
@@ -182,13 +188,17 @@ func TestPrivate(t *testing.T) {
 func TestPrivateFails(t *testing.T) {
 	c := config(t)
 	c.Private = []string{"corp.example."}
-	c.Next = plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { return dns.RcodeServerFailure, nil })
+	c.Next = plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) {
+		return dns.RcodeServerFailure, nil
+	})
 	w := from("127.0.0.1:5300")
-	if rcode, _ := open(t, c).ServeDNS(context.Background(), w, newMsg("corp.example.", dns.TypeA)); rcode != dns.RcodeServerFailure || w.writes > 0 {
+	if rcode, _ := open(t, c).ServeDNS(context.Background(), w,
+		newMsg("corp.example.", dns.TypeA)); rcode != dns.RcodeServerFailure || w.writes > 0 {
 		t.Errorf("RCODE %d, %d writes", rcode, w.writes)
 	}
 	c.Next = plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { panic("below") })
-	if r := from("127.0.0.1:5300").ask(t, open(t, c), "corp.example.", dns.TypeA, withDO); r.Rcode != dns.RcodeServerFailure || !slices.Equal(edes(r), []uint16{0}) {
+	if r := from("127.0.0.1:5300").ask(t, open(t, c), "corp.example.", dns.TypeA,
+		withDO); r.Rcode != dns.RcodeServerFailure || !slices.Equal(edes(r), []uint16{0}) {
 		t.Errorf("panic below: %s", describes(r))
 	}
 }
@@ -197,14 +207,16 @@ func TestPrivateFails(t *testing.T) {
 // not.
 func TestConfiguredIsNotSpecial(t *testing.T) {
 	c := config(t)
-	c.Routes = append(c.Routes, upstream.Route{From: "Home.Arpa.", To: c.Routes[0].To}, upstream.Route{From: "test.", To: c.Routes[0].To})
+	c.Routes = append(c.Routes, upstream.Route{From: "Home.Arpa.", To: c.Routes[0].To},
+		upstream.Route{From: "test.", To: c.Routes[0].To})
 	c.Anchors["corp.local."] = lab().DS()
 	h := open(t, c)
 	for name, want := range map[string]bool{
 		"nas.home.arpa.": false, "home.arpa.": false, "x.test.": false, "corp.local.": false, "x.corp.local.": false,
 		"local.": true, "x.local.": true, "x.service.arpa.": true, "localhost.": true,
 	} {
-		if _, special := h.names.special(dns.Question{Name: name, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special != want {
+		if _, special := h.names.special(dns.Question{Name: name, Qtype: dns.TypeA,
+			Qclass: dns.ClassINET}); special != want {
 			t.Errorf("%s is special: %v, want %v", name, special, want)
 		}
 	}
@@ -221,7 +233,8 @@ func TestZoneSet(t *testing.T) {
 	}
 	z.add("example.", "a.example.")
 	for name, want := range map[string]string{
-		"example.": "example.", "x.example.": "example.", "a.example.": "a.example.", "b.a.example.": "a.example.", "aexample.": "", ".": "",
+		"example.": "example.", "x.example.": "example.", "a.example.": "a.example.", "b.a.example.": "a.example.",
+		"aexample.": "", ".": "",
 	} {
 		if got, ok := z.closest(name); ok != (want != "") || ok && got != want {
 			t.Errorf("%s: %q %v, want %q", name, got, ok, want)
@@ -236,7 +249,8 @@ func TestZoneSet(t *testing.T) {
 // TestReverseZones: those of RFC 6303 and RFC 7793 are all there.
 func TestReverseZones(t *testing.T) {
 	zones := reverseZones()
-	want := []string{"10.in-addr.arpa.", "168.192.in-addr.arpa.", "127.in-addr.arpa.", "254.169.in-addr.arpa.", "d.f.ip6.arpa.", "8.e.f.ip6.arpa."}
+	want := []string{"10.in-addr.arpa.", "168.192.in-addr.arpa.", "127.in-addr.arpa.", "254.169.in-addr.arpa.",
+		"d.f.ip6.arpa.", "8.e.f.ip6.arpa."}
 	for i := range 16 {
 		want = append(want, fmt.Sprintf("%d.172.in-addr.arpa.", 16+i))
 	}

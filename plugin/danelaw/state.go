@@ -18,8 +18,8 @@ const (
 	maxState      = 4 << 20 // octets: some thousand negative trust anchors
 )
 
-// stateFile keeps the negative trust anchors in a directory. Trouble with it is an alarm, never a stop: they are in force
-// all the same. It is a stop if somebody else may write there: his negative trust anchors would be.
+// stateFile keeps the negative trust anchors in a directory. Trouble with it is an alarm, never a stop: they are in
+// force all the same. It is a stop if somebody else may write there: his negative trust anchors would be.
 type stateFile struct {
 	dir     string // "" if nothing is kept
 	serving bool   // else it is only read
@@ -38,7 +38,8 @@ type state struct {
 
 func (s *stateFile) path() string { return filepath.Join(s.dir, negativesFile) }
 
-// open makes dir the place, and returns what is kept there, once. The error is for a place or a file that is not danelaw's own.
+// open makes dir the place, and returns what is kept there, once. The error is for a place or a file that is not
+// danelaw's own.
 func (s *stateFile) open(dir string, trust owned.Trust) ([]*negative, error) {
 	if dir == "" || dir == s.dir {
 		return nil, nil
@@ -138,7 +139,8 @@ const (
 func (s *stateFile) unsaved(err error) {
 	s.failed = true
 	if s.wait == 0 {
-		log.Errorf("the negative trust anchors cannot be written, and will not outlive a restart unless a later try succeeds: %v", err)
+		log.Errorf("the negative trust anchors cannot be written, and will not outlive a restart unless a "+
+			"later try succeeds: %v", err)
 	}
 	s.wait = min(max(2*s.wait, firstSave), lastSave)
 	s.again = time.Now().Add(s.wait)

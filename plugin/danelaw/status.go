@@ -22,7 +22,8 @@ func status(*http.Request) (any, error) {
 	}
 	now := time.Now()
 	out := StatusReply{
-		Version: ThisBuild().String(), Since: processBegan.UTC(), Now: now.UTC(), Ready: true, NTAs: negativesTold(t.list()), Blocks: map[string]*BlockStatus{},
+		Version: ThisBuild().String(), Since: processBegan.UTC(), Now: now.UTC(), Ready: true,
+		NTAs: negativesTold(t.list()), Blocks: map[string]*BlockStatus{},
 	}
 	for block, h := range served() {
 		out.Blocks[block] = h.status(now)
@@ -34,17 +35,19 @@ func status(*http.Request) (any, error) {
 // status is how one block is.
 func (h *Handler) status(now time.Time) *BlockStatus {
 	s := &BlockStatus{
-		Ready: h.Ready(), Upstreams: upstreamsTold(h.upstreams.States()), Anchors: map[string][]string{}, Private: slices.Sorted(slices.Values(h.config.Private)),
-		Cache: cacheTold(h), Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
+		Ready: h.Ready(), Upstreams: upstreamsTold(h.upstreams.States()), Anchors: map[string][]string{},
+		Private: slices.Sorted(slices.Values(h.config.Private)),
+		Cache:   cacheTold(h), Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
 	}
 	if obstacle := h.readiness.obstacle.Load(); !s.Ready && obstacle != nil {
 		s.Obstacle = obstacle.Text
 	}
 	for _, zone := range slices.Sorted(maps.Keys(h.config.Anchors)) {
 		s.Anchors[zone] = []string{}
-		for _, ds := range slices.SortedFunc(slices.Values(h.config.Policy.Anchor(zone, h.config.Anchors[zone]).DS), func(a, b *dns.DS) int {
-			return cmp.Or(cmp.Compare(a.KeyTag, b.KeyTag), cmp.Compare(a.DigestType, b.DigestType))
-		}) {
+		for _, ds := range slices.SortedFunc(slices.Values(h.config.Policy.Anchor(zone, h.config.Anchors[zone]).DS),
+			func(a, b *dns.DS) int {
+				return cmp.Or(cmp.Compare(a.KeyTag, b.KeyTag), cmp.Compare(a.DigestType, b.DigestType))
+			}) {
 			s.Anchors[zone] = append(s.Anchors[zone], fmt.Sprintf("%d %d %d", ds.KeyTag, ds.Algorithm, ds.DigestType))
 		}
 	}

@@ -28,8 +28,8 @@ func rcoded(rcode int) tamper {
 // proofless answers that there is nothing, without any proof.
 func proofless(_ string, _ int, q, _ *dns.Msg) *dns.Msg { return new(dns.Msg).SetReply(q) }
 
-// TestTLSAFails: where a nameserver fails on TLSA, mail goes out if there is provably none, and is deferred else; MX, A and AAAA are in
-// order all the while (D-17, D-16).
+// TestTLSAFails: where a nameserver fails on TLSA, mail goes out if there is provably none, and is deferred else; MX, A
+// and AAAA are in order all the while (D-17, D-16).
 func TestTLSAFails(t *testing.T) {
 	for way, how := range map[string]tamper{
 		"drops": silent, "REFUSED": rcoded(dns.RcodeRefused), "NOTIMP": rcoded(dns.RcodeNotImplemented),
@@ -54,7 +54,8 @@ func testTLSAFails(t *testing.T, how tamper, warm, slow bool) {
 		absent bool
 	}{{"no-tlsa.dane.", true}, {"no-tlsa.nsec3.", true}, {"good.opt-out.", false}, {"rsasha256.dane.", false}} {
 		others := func() {
-			for _, q := range []dns.Question{{Name: tt.domain, Qtype: dns.TypeMX}, {Name: "mx." + tt.domain, Qtype: dns.TypeA},
+			for _, q := range []dns.Question{{Name: tt.domain, Qtype: dns.TypeMX},
+				{Name: "mx." + tt.domain, Qtype: dns.TypeA},
 				{Name: "mx." + tt.domain, Qtype: dns.TypeAAAA}, {Name: "mx." + tt.domain, Qtype: dns.TypeTXT}} {
 				if r := ask(t, server, q.Name, q.Qtype, withDO); !r.AuthenticatedData || r.Rcode != dns.RcodeSuccess {
 					t.Errorf("%s %s: %s", q.Name, dns.Type(q.Qtype), describes(r))
@@ -69,7 +70,8 @@ func testTLSAFails(t *testing.T, how tamper, warm, slow bool) {
 		}
 		r := ask(t, server, "_25._tcp.mx."+tt.domain, dns.TypeTLSA, withDO)
 		switch {
-		case tt.absent && (r.Rcode != dns.RcodeNameError || !r.AuthenticatedData || len(r.Ns) < 4): // SOA and proof, signed
+		case tt.absent && (r.Rcode != dns.RcodeNameError || !r.AuthenticatedData || len(r.Ns) < 4):
+			// SOA and proof, signed
 			t.Errorf("%s: %s with %v, want a Secure denial", tt.domain, describes(r), r.Ns)
 		case !tt.absent && (r.Rcode != dns.RcodeServerFailure || r.AuthenticatedData || len(r.Answer)+len(r.Ns) > 0):
 			t.Errorf("%s: %s, want SERVFAIL", tt.domain, describes(r))
@@ -84,7 +86,8 @@ func TestTLSASilent(t *testing.T) {
 	c.Timeout = 2 * time.Second
 	server := serve(t, open(t, c))
 	for range 2 {
-		if r := ask(t, server, "_25._tcp.mx.rsasha256.dane.", dns.TypeTLSA, withDO); r.Rcode != dns.RcodeServerFailure || r.AuthenticatedData {
+		if r := ask(t, server, "_25._tcp.mx.rsasha256.dane.", dns.TypeTLSA,
+			withDO); r.Rcode != dns.RcodeServerFailure || r.AuthenticatedData {
 			t.Errorf("%s, want SERVFAIL", describes(r))
 		}
 	}
@@ -109,8 +112,8 @@ func TestTLSAInsecure(t *testing.T) {
 	}
 }
 
-// TestAggressive: by default an NSEC held answers without asking, with EDE 29, and is counted; what is asked elsewhere is asked (C-9,
-// C-17, S-15).
+// TestAggressive: by default an NSEC held answers without asking, with EDE 29, and is counted; what is asked elsewhere
+// is asked (C-9, C-17, S-15).
 func TestAggressive(t *testing.T) {
 	for _, apart := range []bool{false, true} {
 		p := between(t, honest)
@@ -133,7 +136,8 @@ func TestAggressive(t *testing.T) {
 		if (len(asked) == 0) == apart || (made == 1) == apart || told == apart {
 			t.Errorf("route of its own %v: asked %d questions, made %v, %s", apart, len(asked), made, describes(r))
 		}
-		if plain := ask(t, server, "bb.rsasha256.dane.", dns.TypeA); plain.AuthenticatedData || plain.Rcode != dns.RcodeNameError {
+		if plain := ask(t, server, "bb.rsasha256.dane.", dns.TypeA); plain.AuthenticatedData ||
+			plain.Rcode != dns.RcodeNameError {
 			t.Errorf("without DO: %s", describes(plain))
 		}
 	}

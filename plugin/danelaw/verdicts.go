@@ -10,8 +10,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// rememberedVerdicts is on how many questions the last verdict is remembered: more than a mail host delivers to in a day, in a
-// megabyte.
+// rememberedVerdicts is on how many questions the last verdict is remembered: more than a mail host delivers to in a
+// day, in a megabyte.
 const rememberedVerdicts = 4096
 
 // lastVerdicts are those on questions of mail, the least recently judged of which are forgotten.
@@ -42,8 +42,8 @@ type changes struct {
 	lines flood
 }
 
-// judged tells when the verdict on a mail domain has changed. It is called where something was judged anew, never for what is
-// answered from the cache.
+// judged tells when the verdict on a mail domain has changed. It is called where something was judged anew, never for
+// what is answered from the cache.
 func (c *changes) judged(q dns.Question, s dnssec.Status, why string) {
 	if s == dnssec.Indeterminate || !ofMail(q) { // nothing was judged, or nobody delivers mail by it
 		return

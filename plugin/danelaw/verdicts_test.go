@@ -15,8 +15,9 @@ import (
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
-// TestVerdictChanges: when the verdict on the MX of a domain or the TLSA of a host changes, one line says from what, to what and
-// why, and it is counted. What stays the same, what comes from the cache and what could not be fetched is no change.
+// TestVerdictChanges: when the verdict on the MX of a domain or the TLSA of a host changes, one line says from what, to
+// what and why, and it is counted. What stays the same, what comes from the cache and what could not be fetched is no
+// change.
 func TestVerdictChanges(t *testing.T) {
 	book := logged(t)
 	p := between(t, honest)
@@ -52,7 +53,8 @@ func TestVerdictChanges(t *testing.T) {
 		"[WARNING] plugin/danelaw: _25._tcp.mx.rsasha256.dane. TLSA is Bogus now, it was Secure: ",
 		"[INFO] plugin/danelaw: rsasha256.dane. MX is Secure now, it was Bogus\n",
 		"[INFO] plugin/danelaw: _25._tcp.mx.rsasha256.dane. TLSA is Secure now, it was Bogus\n",
-		"[WARNING] plugin/danelaw: rsasha256.dane. MX is Insecure now, it was Secure: rsasha256.dane.: not validated, by a negative trust anchor until ",
+		"[WARNING] plugin/danelaw: rsasha256.dane. MX is Insecure now, it was Secure: rsasha256.dane.: not " +
+			"validated, by a negative trust anchor until ",
 		"told them\n",
 	} {
 		if !strings.Contains(book.String(), want) {
@@ -62,7 +64,8 @@ func TestVerdictChanges(t *testing.T) {
 	if n := strings.Count(book.String(), " now, it was "); n != 6 || t.Failed() {
 		t.Errorf("%d lines:\n%s", n, book)
 	}
-	for change, want := range map[string]float64{"secure bogus": 2, "bogus secure": 2, "secure insecure": 2, "insecure secure": 0} {
+	for change, want := range map[string]float64{"secure bogus": 2, "bogus secure": 2, "secure insecure": 2,
+		"insecure secure": 0} {
 		from, to, _ := strings.Cut(change, " ")
 		if n := metric(t, "verdict_changes_total", "block", c.Block, "from", from, "to", to); n != want {
 			t.Errorf("%s: %v counted, want %v", change, n, want)
@@ -77,20 +80,22 @@ func TestVerdictUnsigned(t *testing.T) {
 	c := config(t, p.addr)
 	h := open(t, c)
 	from("127.0.0.1:5300").ask(t, h, insecureMX, dns.TypeMX)
-	h.memory.last.swap(dns.Question{Name: insecureMX, Qtype: dns.TypeMX, Qclass: dns.ClassINET}, dnssec.Secure) // before it was so
+	// before it was so
+	h.memory.last.swap(dns.Question{Name: insecureMX, Qtype: dns.TypeMX, Qclass: dns.ClassINET}, dnssec.Secure)
 	c.IgnoreCD = true
 	next := open(t, c) // as a reload does
 	h.Close()
 	next.Resolver().Flush(".")
 	from("127.0.0.1:5300").ask(t, next, insecureMX, dns.TypeMX)
-	const want = "unsigned.dane. MX is Insecure now, it was Secure: unsigned.dane.: unsigned, as the zone above proves that there is no DS\n"
+	const want = "unsigned.dane. MX is Insecure now, it was Secure: unsigned.dane.: unsigned, as the zone above " +
+		"proves that there is no DS\n"
 	if !strings.Contains(book.String(), want) {
 		t.Errorf("the log lacks %q:\n%s", want, book)
 	}
 }
 
-// TestVerdictFlood: a client whose domains change their verdict all the time fills neither the log nor the memory, and cannot make
-// metrics.
+// TestVerdictFlood: a client whose domains change their verdict all the time fills neither the log nor the memory, and
+// cannot make metrics.
 func TestVerdictFlood(t *testing.T) {
 	book := logged(t)
 	h := open(t, config(t))
@@ -98,8 +103,10 @@ func TestVerdictFlood(t *testing.T) {
 	for n := range 4 {
 		all.Go(func() {
 			for i := range 3 * rememberedVerdicts {
-				q := dns.Question{Name: fmt.Sprintf("n%d-%d.example.", n, i/2), Qtype: dns.TypeMX, Qclass: dns.ClassINET}
-				h.changes.judged(q, []dnssec.Status{dnssec.Secure, dnssec.Bogus}[i%2], "a sentence\nof [ERROR] two lines")
+				q := dns.Question{Name: fmt.Sprintf("n%d-%d.example.", n, i/2), Qtype: dns.TypeMX,
+					Qclass: dns.ClassINET}
+				h.changes.judged(q, []dnssec.Status{dnssec.Secure, dnssec.Bogus}[i%2],
+					"a sentence\nof [ERROR] two lines")
 			}
 		})
 	}
@@ -115,7 +122,9 @@ func TestVerdictFlood(t *testing.T) {
 	if n := h.memory.last.lru.Len(); n != rememberedVerdicts {
 		t.Errorf("%d verdicts are remembered", n)
 	}
-	if n := metric(t, "verdict_changes_total", "block", h.config.Block, "from", "secure", "to", "bogus"); n < 3*rememberedVerdicts { // some were forgotten before they changed
+	if n := metric(t, "verdict_changes_total", "block", h.config.Block, "from", "secure", "to",
+		"bogus"); n < 3*rememberedVerdicts {
+		// some were forgotten before they changed
 		t.Errorf("%v counted", n)
 	}
 }
@@ -133,8 +142,8 @@ func failed(t *testing.T, what string, r *dns.Msg) {
 	}
 }
 
-// TestEveryCodeFails: with each code of an Extended DNS Error a failure is SERVFAIL and tells it, cached or not, whatever was found beside
-// it: nothing of it looks like an answer or a denial (D-16).
+// TestEveryCodeFails: with each code of an Extended DNS Error a failure is SERVFAIL and tells it, cached or not,
+// whatever was found beside it: nothing of it looks like an answer or a denial (D-16).
 func TestEveryCodeFails(t *testing.T) {
 	h := open(t, config(t))
 	for code := range uint16(35) {
@@ -143,8 +152,10 @@ func TestEveryCodeFails(t *testing.T) {
 				for _, cached := range []bool{false, true} {
 					h.resolver = canned(func(q dns.Question) *resolve.Answer {
 						return &resolve.Answer{
-							Status: status, Rcode: rcode, Cached: cached, Notes: []*dnssec.Failure{{Code: code, Text: "a sentence"}},
-							Answer: records(t, "example. 300 MX 10 mx.example."), Ns: records(t, "example. 300 SOA . . 1 1 1 1 300"),
+							Status: status, Rcode: rcode, Cached: cached,
+							Notes:  []*dnssec.Failure{{Code: code, Text: "a sentence"}},
+							Answer: records(t, "example. 300 MX 10 mx.example."),
+							Ns:     records(t, "example. 300 SOA . . 1 1 1 1 300"),
 						}
 					})
 					what := fmt.Sprintf("EDE %d, %v, %s, cached %v", code, status, dns.RcodeToString[rcode], cached)
@@ -189,7 +200,8 @@ func TestEveryFailureSaysWhy(t *testing.T) {
 		}
 	}
 	for what, set := range map[string]func(*Config){
-		"upstream fails": through(servfail), "upstream refuses": through(refusing), "upstream is silent": through(silent),
+		"upstream fails": through(servfail), "upstream refuses": through(refusing),
+		"upstream is silent":              through(silent),
 		"upstream answers something else": through(garbage), "upstream truncates, over TCP too": through(truncated),
 		"upstream says nothing": through(empty), "upstream strips": through(stripped),
 		"nobody listens": func(c *Config) {

@@ -20,7 +20,8 @@ import (
 const (
 	// watchEvery is the interval between two looks at a domain, give or take a tenth so that not all come at once.
 	watchEvery = 10 * time.Minute
-	// watchSoon is within which time after a start the first looks are, and the next one after a look that found nothing out.
+	// watchSoon is within which time after a start the first looks are, and the next one after a look that found
+	// nothing out.
 	watchSoon = 20 * time.Second
 	// watchAtOnce is how many domains are looked at at the same time.
 	watchAtOnce = 4
@@ -39,7 +40,9 @@ func (w *watches) close()       {}
 
 // holdWatches returns those of a server block.
 func holdWatches(block string) *watches {
-	w, _ := hold(&process, block, func() (*watches, error) { return &watches{block: block, by: map[string]watched{}}, nil })
+	w, _ := hold(&process, block, func() (*watches, error) {
+		return &watches{block: block, by: map[string]watched{}}, nil
+	})
 	return w
 }
 
@@ -67,8 +70,9 @@ type watcher struct {
 
 func newWatcher(h *Handler) *watcher {
 	return &watcher{
-		Handler: h, prober: &probe.Prober{Clock: h.JudgedAt, Dial: h.config.WatchDial}, slots: make(chan struct{}, watchAtOnce),
-		wait: sleep, random: rand.Float64,
+		Handler: h, prober: &probe.Prober{Clock: h.JudgedAt, Dial: h.config.WatchDial},
+		slots: make(chan struct{}, watchAtOnce),
+		wait:  sleep, random: rand.Float64,
 	}
 }
 
@@ -184,7 +188,8 @@ func (w *watcher) logFaults(old, seen *Seen) {
 	}
 }
 
-// faults are what is wrong with certificates, by host and address, and what programs do other than DANE, by their names.
+// faults are what is wrong with certificates, by host and address, and what programs do other than DANE, by their
+// names.
 func faults(s *Seen) map[string]string {
 	all := map[string]string{}
 	if s == nil {
@@ -203,7 +208,8 @@ func faults(s *Seen) map[string]string {
 	return all
 }
 
-var downgrades = counter("watch_downgrades_total", "Counter of watched domains whose DANE was secure and is no more.", "domain", "to")
+var downgrades = counter("watch_downgrades_total", "Counter of watched domains whose DANE was secure and is no more.",
+	"domain", "to")
 
 // watchGauges show what was seen at last.
 type watchGauges struct{ state, checked, signatures, matches, reached, certificate *prometheus.Desc }
@@ -214,10 +220,12 @@ func newWatchGauges() watchGauges {
 		return prometheus.NewDesc(name, help, append([]string{blockLabel, "domain"}, labels...), nil)
 	}
 	return watchGauges{
-		state:       gauge("state", "1 for the state of DANE of a watched domain, 0 for the others.", "state"),
-		checked:     gauge("checked_timestamp_seconds", "When a watched domain was looked at."),
-		signatures:  gauge("signatures_left_seconds", "Seconds until the first signature ends that DANE of a watched domain rests on."),
-		matches:     gauge("certificate_matches", "1 if a certificate matches the TLSA records of its host.", "host", "address", "key"),
+		state:   gauge("state", "1 for the state of DANE of a watched domain, 0 for the others.", "state"),
+		checked: gauge("checked_timestamp_seconds", "When a watched domain was looked at."),
+		signatures: gauge("signatures_left_seconds",
+			"Seconds until the first signature ends that DANE of a watched domain rests on."),
+		matches: gauge("certificate_matches", "1 if a certificate matches the TLSA records of its host.", "host",
+			"address", "key"),
 		reached:     gauge("host_reached", "1 if a mail host could be reached and spoke TLS.", "host", "address"),
 		certificate: gauge("certificate_left_seconds", "Seconds until a certificate ends.", "host", "address", "key"),
 	}
@@ -296,7 +304,8 @@ func setWatch(s *setting, args []string) error {
 // unwatchable says why a domain to be watched is not validated here.
 func (n names) unwatchable(domains []string) error {
 	for _, domain := range domains {
-		if _, special := n.special(dns.Question{Name: domain, Qtype: dns.TypeMX, Qclass: dns.ClassINET}); special || n.private.cover(domain) {
+		if _, special := n.special(dns.Question{Name: domain, Qtype: dns.TypeMX, Qclass: dns.ClassINET}); special ||
+			n.private.cover(domain) {
 			return errors.New("watch " + domain + ": the name is private or special, and never validated")
 		}
 	}

@@ -68,7 +68,8 @@ func TestLook(t *testing.T) {
 		for _, host := range seen.Hosts {
 			certs += len(host.Certificates)
 		}
-		if seen.Domain != test.domain || seen.State != test.state || seen.Good() != test.good || len(seen.Hosts) != test.hosts ||
+		if seen.Domain != test.domain || seen.State != test.state || seen.Good() != test.good ||
+			len(seen.Hosts) != test.hosts ||
 			certs != test.certs || !strings.Contains(seen.Why, test.why) {
 			t.Errorf("%s: %+v, %d certificates; want %+v", test.domain, seen, certs, test)
 		}
@@ -99,7 +100,8 @@ func TestLookNoRoute(t *testing.T) {
 	}
 }
 
-// TestWatchDowngrade: what a domain goes through is counted where it loses DANE, whatever lies between, and over a reload.
+// TestWatchDowngrade: what a domain goes through is counted where it loses DANE, whatever lies between, and over a
+// reload.
 func TestWatchDowngrade(t *testing.T) {
 	h, w := watching(t, config(t), "example.org.")
 	count := func(to State) float64 {
@@ -116,10 +118,12 @@ func TestWatchDowngrade(t *testing.T) {
 	} {
 		w.remember(&Seen{Domain: "example.org.", State: step.state, Why: "because"})
 		if count(StateNone) != step.none || count(StateBogus) != step.bogus {
-			t.Errorf("step %d to %s: %v to none and %v to bogus, want %+v", i, step.state, count(StateNone), count(StateBogus), step)
+			t.Errorf("step %d to %s: %v to none and %v to bogus, want %+v", i, step.state, count(StateNone),
+				count(StateBogus), step)
 		}
 	}
-	if got := strings.Count(book.String(), "[ERROR] plugin/danelaw: watch example.org.: DANE was secure and is "); got != 2 {
+	if got := strings.Count(book.String(),
+		"[ERROR] plugin/danelaw: watch example.org.: DANE was secure and is "); got != 2 {
 		t.Errorf("%d errors in\n%s", got, book)
 	}
 	next := newWatcher(h) // as after a reload
@@ -150,15 +154,16 @@ func TestWatchCertificates(t *testing.T) {
 	for _, failure := range []*probe.Failure{nil, fault, fault, nil, nil} {
 		look(failure)
 	}
-	for _, want := range []string{"mx.example.org. at 192.0.2.25 ECDSA: another key\n", "mx.example.org. at 192.0.2.25 ECDSA: no fault any more\n"} {
+	for _, want := range []string{"mx.example.org. at 192.0.2.25 ECDSA: another key\n",
+		"mx.example.org. at 192.0.2.25 ECDSA: no fault any more\n"} {
 		if strings.Count(book.String(), want) != 1 {
 			t.Errorf("%q is not there once:\n%s", want, book)
 		}
 	}
 }
 
-// TestWatchMetrics: what is seen in the lab is exported; one who strips signatures on the way makes a downgrade, one who is silent
-// none.
+// TestWatchMetrics: what is seen in the lab is exported; one who strips signatures on the way makes a downgrade, one
+// who is silent none.
 func TestWatchMetrics(t *testing.T) {
 	p := between(t, honest)
 	c := config(t, p.addr)
@@ -184,7 +189,8 @@ func TestWatchMetrics(t *testing.T) {
 		want   float64
 	}{
 		{"watch_state", []string{"domain", two, "state", "secure"}, 1}, {"watch_state", []string{"domain", two}, 1},
-		{"watch_certificate_matches", []string{"domain", two, "host", "mx.two-certificates.dane.", "address", "192.0.2.25", "key", "RSA"}, 1},
+		{"watch_certificate_matches", []string{"domain", two, "host", "mx.two-certificates.dane.", "address",
+			"192.0.2.25", "key", "RSA"}, 1},
 		{"watch_certificate_matches", []string{"domain", two, "address", "2001:db8::25", "key", "ECDSA"}, 1},
 		{"watch_certificate_matches", []string{"domain", two}, 4},
 		{"watch_certificate_matches", []string{"domain", "mismatch.dane."}, 0},
@@ -196,8 +202,10 @@ func TestWatchMetrics(t *testing.T) {
 			t.Errorf("%s%v is %v, want %v", test.name, test.labels, got, test.want)
 		}
 	}
-	for name, days := range map[string]float64{"watch_signatures_left_seconds": 14, "watch_certificate_left_seconds": 90} {
-		left := value(name, "domain", two, "address", "192.0.2.25", "key", "ECDSA") + value(name, "domain", two, "address", "")
+	for name, days := range map[string]float64{"watch_signatures_left_seconds": 14,
+		"watch_certificate_left_seconds": 90} {
+		left := value(name, "domain", two, "address", "192.0.2.25", "key", "ECDSA") + value(name, "domain", two,
+			"address", "")
 		if name == "watch_signatures_left_seconds" {
 			left = value(name, "domain", two)
 		}
@@ -209,8 +217,10 @@ func TestWatchMetrics(t *testing.T) {
 		t.Errorf("looked at at %v", at)
 	}
 	for _, want := range []string{
-		"watch mismatch.dane.: mx.mismatch.dane. at 192.0.2.25 ECDSA: no TLSA record matches the certificates presented",
-		"watch no-starttls.dane.: mx.no-starttls.dane. at 192.0.2.27: the host does not offer STARTTLS", "watch " + two + ": DANE is secure",
+		"watch mismatch.dane.: mx.mismatch.dane. at 192.0.2.25 ECDSA: no TLSA record matches the " +
+			"certificates presented",
+		"watch no-starttls.dane.: mx.no-starttls.dane. at 192.0.2.27: the host does not offer STARTTLS",
+		"watch " + two + ": DANE is secure",
 	} {
 		if !strings.Contains(book.String(), want) {
 			t.Errorf("the log lacks %q:\n%s", want, book)
@@ -222,13 +232,14 @@ func TestWatchMetrics(t *testing.T) {
 		t.Errorf("without answers:\n%s", book)
 	}
 	p.become(stripped)
-	if look(two); value("watch_state", "domain", two, "state", "bogus") != 1 || value("watch_downgrades_total", "domain", two, "to", "bogus") != 1 {
+	if look(two); value("watch_state", "domain", two, "state", "bogus") != 1 ||
+		value("watch_downgrades_total", "domain", two, "to", "bogus") != 1 {
 		t.Errorf("stripped:\n%s", book)
 	}
 }
 
-// TestWatchPace: the first look comes soon, the next one after ten minutes or so, or soon again if nothing was found out; it ends with
-// the context.
+// TestWatchPace: the first look comes soon, the next one after ten minutes or so, or soon again if nothing was found
+// out; it ends with the context.
 func TestWatchPace(t *testing.T) {
 	p := between(t, honest)
 	c := config(t, p.addr)
@@ -291,7 +302,9 @@ func TestUnwatchable(t *testing.T) {
 	for _, domain := range []string{"localhost.", "mail.home.arpa.", "corp.example."} {
 		c := config(t)
 		c.Watch, c.Private = []string{domain}, []string{"corp.example."}
-		c.Next = plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { return dns.RcodeServerFailure, nil })
+		c.Next = plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) {
+			return dns.RcodeServerFailure, nil
+		})
 		if h, err := New(c); err == nil || !strings.Contains(err.Error(), "watch "+domain) {
 			h.Close()
 			t.Errorf("%s: %v", domain, err)

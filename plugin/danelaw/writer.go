@@ -34,7 +34,8 @@ func (w *writer) send(q *query, re reply) int {
 		}
 	}
 	if clog.D.Value() {
-		log.Debugf("%s from %s: %s, %s, AD=%t, after %v", q, q.client, re.verdict, dns.RcodeToString[re.rcode], m.AuthenticatedData,
+		log.Debugf("%s from %s: %s, %s, AD=%t, after %v", q, q.client, re.verdict, dns.RcodeToString[re.rcode],
+			m.AuthenticatedData,
 			time.Since(q.begun).Round(time.Microsecond))
 	}
 	if err := w.write(q, m); err != nil {
@@ -187,8 +188,8 @@ func exceeds(m *dns.Msg, size int) bool {
 	return plain.Len() > size && m.Len() > size
 }
 
-// measurable turns records into octets of which the library measures more than it writes: two octets for a signature, up
-// to fourteen for an NSEC3. What it measures decides what CoreDNS cuts (S-3).
+// measurable turns records into octets of which the library measures more than it writes: two octets for a signature,
+// up to fourteen for an NSEC3. What it measures decides what CoreDNS cuts (S-3).
 func measurable(rrs []dns.RR) {
 	for i, rr := range rrs {
 		switch rr.Header().Rrtype {
