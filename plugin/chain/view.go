@@ -95,8 +95,8 @@ func (v *view) Hint(reply *dnssec.Message) {
 	}
 }
 
-// Learn takes from a verdict what it has shown of DS on the way to the names that it needs (V-49, V-50h). It counts only
-// by the deepest zone known above (V-8).
+// Learn takes from a verdict what it has shown of DS on the way to the names that it needs (V-49, V-50h). It counts
+// only by the deepest zone known above (V-8).
 func (v *view) Learn(shown []dnssec.Shown) {
 	for _, s := range shown {
 		above, at, ends := v.deepest(s.Name)

@@ -15,8 +15,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// Account is what was asked of upstreams for one client query, and what came. Everything done for the query is done on its
-// account, and ends with it. It is safe for concurrent use.
+// Account is what was asked of upstreams for one client query, and what came. Everything done for the query is done on
+// its account, and ends with it. It is safe for concurrent use.
 type Account struct {
 	fetcher  *Fetcher
 	ctx      context.Context // ends with the query
@@ -55,7 +55,8 @@ type Grouped struct {
 
 // Signed reports whether there is any signature in the reply.
 func (g *Grouped) Signed() bool {
-	return slices.ContainsFunc(slices.Concat(g.Answer, g.Authority), func(s *dnssec.RRset) bool { return len(s.Sigs) > 0 })
+	return slices.ContainsFunc(slices.Concat(g.Answer, g.Authority),
+		func(s *dnssec.RRset) bool { return len(s.Sigs) > 0 })
 }
 
 // Ask starts the first try for q, unless the account has done so already. It fails when the budget is used up (L-9).
@@ -81,8 +82,8 @@ func (a *Account) tooMany() *dnssec.Failure {
 		a.budget.questions)
 }
 
-// Speculate starts the first try for q ahead of its need, as far as speculation may, and reports whether it may go further. It
-// costs a question only when it turns out to be needed (L-9).
+// Speculate starts the first try for q ahead of its need, as far as speculation may, and reports whether it may go
+// further. It costs a question only when it turns out to be needed (L-9).
 func (a *Account) Speculate(q dns.Question) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -139,9 +140,9 @@ func (f *Fetcher) NextTry(n int, unanswered bool) int {
 	return n + 1
 }
 
-// Again starts the n-th further try for q, elsewhere, and the last one with CD=0 over TCP (V-14): with CD=1 a validating
-// upstream may repeat the bad entry that it holds. It returns nil when the tries are used up. A link, which what is one, may not
-// spend those that are set aside for answers.
+// Again starts the n-th further try for q, elsewhere, and the last one with CD=0 over TCP (V-14): with CD=1 a
+// validating upstream may repeat the bad entry that it holds. It returns nil when the tries are used up. A link, which
+// what is one, may not spend those that are set aside for answers.
 func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []string, link bool) *Inquiry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -214,24 +215,27 @@ func (i *Inquiry) wait(n int) {
 	i.waiting += n
 }
 
-// silentAfter is how long an upstream question may be without a reply before that is told of the upstreams: all its copies have
-// been sent by then, and questions that arrived with the end of a client query are not among those.
+// silentAfter is how long an upstream question may be without a reply before that is told of the upstreams: all its
+// copies have been sent by then, and questions that arrived with the end of a client query are not among those.
 const silentAfter = 4 * time.Second
 
-// gaveUp is why a reply is not waited for any longer: the upstreams were silent all the time (C-11), or else the query's own time
-// is over (L-6a).
+// gaveUp is why a reply is not waited for any longer: the upstreams were silent all the time (C-11), or else the
+// query's own time is over (L-6a).
 func (i *Inquiry) gaveUp(ctx context.Context) *dnssec.Failure {
 	silent := time.Since(i.began)
 	if silent < silentAfter || !errors.Is(context.Cause(ctx), ErrDeadline) {
 		return Expired(ctx, i.account.question, Describe(i.question))
 	}
 	return &dnssec.Failure{
-		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: i.question.Name, Type: i.question.Qtype,
-		Text: fmt.Sprintf("%s: no upstream has replied in %v", Describe(i.question), silent.Round(100*time.Millisecond)),
+		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: i.question.Name,
+		Type: i.question.Qtype,
+		Text: fmt.Sprintf("%s: no upstream has replied in %v", Describe(i.question),
+			silent.Round(100*time.Millisecond)),
 	}
 }
 
-// take makes the reply one of the account, which pays for it: a question of its own (L-9), the octets (L-11), the room (L-15).
+// take makes the reply one of the account, which pays for it: a question of its own (L-9), the octets (L-11), the room
+// (L-15).
 func (i *Inquiry) take() (*Grouped, *dnssec.Failure) {
 	a := i.account
 	a.mu.Lock()

@@ -53,8 +53,8 @@ func AsFailure(q dns.Question, err error) *dnssec.Failure {
 // Describe names a question for a sentence.
 func Describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
 
-// ErrPanic is wrapped by the failure of a question that ran into a fault of danelaw's own (S-27). The error around it holds
-// the stack, for the log.
+// ErrPanic is wrapped by the failure of a question that ran into a fault of danelaw's own (S-27). The error around it
+// holds the stack, for the log.
 const ErrPanic = dnssec.LimitError("panic")
 
 // Panic is the failure of a client query that ran into a fault of danelaw's own. It is called where that is recovered.

@@ -119,7 +119,8 @@ func TestNoSpeculationBelowUnderscore(t *testing.T) {
 		ask(r, name, dns.TypeTXT)
 	}
 	for _, q := range u.Asked() {
-		if strings.HasPrefix(q, "_") && !strings.HasSuffix(q, " TXT") || strings.Contains(q, "._") && !strings.HasSuffix(q, " TXT") {
+		if strings.HasPrefix(q, "_") && !strings.HasSuffix(q, " TXT") ||
+			strings.Contains(q, "._") && !strings.HasSuffix(q, " TXT") {
 			t.Errorf("asked %s", q)
 		}
 	}
@@ -150,8 +151,8 @@ func TestLateFlightIsTakenOver(t *testing.T) {
 	}
 }
 
-// C-11: a question that no upstream replies to is a failure of theirs, remembered for 5 s, once the work on it ends, and those who wait
-// for it by then are told; before, each who asks waits for a reply as long as he may.
+// C-11: a question that no upstream replies to is a failure of theirs, remembered for 5 s, once the work on it ends,
+// and those who wait for it by then are told; before, each who asks waits for a reply as long as he may.
 func TestSilenceIsRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, u, now := setup(t, nil)
@@ -170,7 +171,8 @@ func TestSilenceIsRemembered(t *testing.T) {
 			begun := time.Now()
 			a := r.Resolve(context.Background(), q)
 			waited := time.Since(begun)
-			if waited != want.waits || a.Notes[0].Limit() != want.limit || a.Cached != want.cached || a.Notes[0].Code != 22 {
+			if waited != want.waits || a.Notes[0].Limit() != want.limit || a.Cached != want.cached ||
+				a.Notes[0].Code != 22 {
 				t.Errorf("question %d: after %v cached %v, %s; want %+v", i, waited, a.Cached, notes(a), want)
 			}
 		}
@@ -185,8 +187,8 @@ func TestSilenceIsRemembered(t *testing.T) {
 	})
 }
 
-// C-11, L-6a: where replies come, but the last is asked for so late that time is over before it can be there, that is no failure of the
-// upstreams.
+// C-11, L-6a: where replies come, but the last is asked for so late that time is over before it can be there, that is
+// no failure of the upstreams.
 func TestLateIsNotSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, u, _ := setup(t, nil)
@@ -299,7 +301,8 @@ func (l *limits) Limit(name string) {
 	l.hits[name]++
 }
 
-// L-16, L-12: every limit is counted once under its name, is SERVFAIL and says so; nothing of it is kept for more than a second.
+// L-16, L-12: every limit is counted once under its name, is SERVFAIL and says so; nothing of it is kept for more than
+// a second.
 func TestLimitsAreCounted(t *testing.T) {
 	for name, world := range map[string]func(t *testing.T, r *Resolver, u *scripted.Upstream){
 		"signature_checks":   func(_ *testing.T, r *Resolver, _ *scripted.Upstream) { r.SignatureChecks = 1 },
@@ -357,7 +360,8 @@ func TestUpstreamQuestionsAreCounted(t *testing.T) {
 		for questions, want := range map[int]dnssec.Status{6: dnssec.Secure, 5: dnssec.Indeterminate} {
 			r, _, _ := setup(t, func(c *Config) { c.UpstreamQuestions, c.InFlight = questions, inFlight })
 			if a := ask(r, "example.com.", dns.TypeMX); a.Status != want {
-				t.Errorf("%d questions allowed, %d in flight: %v, want %v; %s", questions, inFlight, a.Status, want, notes(a))
+				t.Errorf("%d questions allowed, %d in flight: %v, want %v; %s", questions, inFlight, a.Status,
+					want, notes(a))
 			}
 		}
 	}
@@ -401,16 +405,17 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
-// V-76, C-11: who sets CD gets the data that is there, also when the chain could not be fetched, be that remembered, and when its time is
-// up. Nothing is there when no reply came.
+// V-76, C-11: who sets CD gets the data that is there, also when the chain could not be fetched, be that remembered,
+// and when its time is up. Nothing is there when no reply came.
 func TestUncheckedGetsWhatIsThere(t *testing.T) {
 	for title, tt := range map[string]struct {
 		fails  func(q dns.Question) bool
 		silent bool
 		data   bool
 	}{
-		"the chain fails":      {fails: func(q dns.Question) bool { return q.Name == "com." }, data: true},
-		"the chain is silent":  {fails: func(q dns.Question) bool { return q.Name == "com." }, silent: true, data: true},
+		"the chain fails": {fails: func(q dns.Question) bool { return q.Name == "com." }, data: true},
+		"the chain is silent": {fails: func(q dns.Question) bool { return q.Name == "com." },
+			silent: true, data: true},
 		"the answer fails":     {fails: func(q dns.Question) bool { return q.Qtype == dns.TypeMX }},
 		"the answer is silent": {fails: func(q dns.Question) bool { return q.Qtype == dns.TypeMX }, silent: true},
 	} {
@@ -428,7 +433,8 @@ func TestUncheckedGetsWhatIsThere(t *testing.T) {
 				})
 				for i := range 2 {
 					a := r.Unchecked(context.Background(), question("example.com.", dns.TypeMX))
-					if a.Status > dnssec.Bogus || (a.Unvalidated != nil) != tt.data || tt.data && len(a.Unvalidated.Answer) == 0 {
+					if a.Status > dnssec.Bogus || (a.Unvalidated != nil) != tt.data ||
+						tt.data && len(a.Unvalidated.Answer) == 0 {
 						t.Errorf("question %d: %v, %v", i, a.Status, a.Unvalidated)
 					}
 				}

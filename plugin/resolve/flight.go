@@ -16,7 +16,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// What work in flight takes of the process's memory, in octets, as measured with thousands of questions that nobody answers (L-15).
+// What work in flight takes of the process's memory, in octets, as measured with thousands of questions that nobody
+// answers (L-15).
 const (
 	clientOctets = 8 << 10  // a client that waits, its message and goroutine
 	flightOctets = 12 << 10 // a question being worked on
@@ -67,9 +68,10 @@ type seat struct {
 // keyOf is what identical questions have in common.
 func keyOf(q dns.Question) cache.Key { return cache.Key{Name: q.Name, Type: q.Qtype} }
 
-// flights is the table of client questions in flight (L-13). When it is full, a zone that fills it yields first to others, and
-// else a client; then the oldest question of one half that is over 200 ms old; the other half runs to its end, so that names that
-// time out cannot starve the others. What goes on in the background for nobody yields before all of them.
+// flights is the table of client questions in flight (L-13). When it is full, a zone that fills it yields first to
+// others, and else a client; then the oldest question of one half that is over 200 ms old; the other half runs to its
+// end, so that names that time out cannot starve the others. What goes on in the background for nobody yields before
+// all of them.
 type flights struct {
 	half, waiting int
 	room          *fetch.Room
@@ -86,7 +88,8 @@ type flights struct {
 func newFlights(inFlight, waiting int, room *fetch.Room, short func() bool) *flights {
 	return &flights{
 		half: (inFlight + 1) / 2, waiting: waiting, room: room, short: short,
-		byKey: map[cache.Key]*flight{}, yielding: list.New(), background: list.New(), zones: crowds{}, clients: crowds{},
+		byKey: map[cache.Key]*flight{}, yielding: list.New(), background: list.New(), zones: crowds{},
+		clients: crowds{},
 	}
 }
 
@@ -98,12 +101,14 @@ func (e *refused) failure(q dns.Question) *dnssec.Failure {
 	case fetch.ErrRoom:
 		return fetch.Limit(q, e.limit, "no memory is left for questions in flight (limit %s)", string(e.limit))
 	case errProcessors:
-		return fetch.Limit(q, e.limit, "more questions come for names of this zone than can be validated (limit %s)", string(e.limit))
+		return fetch.Limit(q, e.limit, "more questions come for names of this zone than can be validated (limit %s)",
+			string(e.limit))
 	}
 	return fetch.Limit(q, e.limit, "too many questions in flight (limit %s)", string(e.limit))
 }
 
-// join returns the flight of key for a client. If leads, the caller has to begin it. zone says whose names a new one is counted with.
+// join returns the flight of key for a client. If leads, the caller has to begin it. zone says whose names a new one is
+// counted with.
 func (t *flights) join(key cache.Key, client string, zone func() string) (f *flight, leads bool, no *refused) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -128,8 +133,8 @@ func (t *flights) join(key cache.Key, client string, zone func() string) (f *fli
 	return f, true, nil
 }
 
-// ahead returns a new flight of key, which holds no slot and nobody waits for yet; nil if there is one, or half of the table or of the
-// room is taken.
+// ahead returns a new flight of key, which holds no slot and nobody waits for yet; nil if there is one, or half of the
+// table or of the room is taken.
 func (t *flights) ahead(key cache.Key) *flight {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -176,8 +181,9 @@ func (t *flights) place(f *flight) *refused {
 	return nil
 }
 
-// victim returns the flight that yields to a new one; nil if that has to do without. When processors are what is short no work
-// is thrown away for more of the same; when upstreams are silent, those that have waited the longest are the least likely to be answered.
+// victim returns the flight that yields to a new one; nil if that has to do without. When processors are what is short
+// no work is thrown away for more of the same; when upstreams are silent, those that have waited the longest are the
+// least likely to be answered.
 func (t *flights) victim(to *flight) *flight {
 	if late := t.background.Front(); late != nil {
 		return late.Value.(*flight)
@@ -206,8 +212,8 @@ const (
 	leastCrowd = 16
 )
 
-// crowd returns the flights that yield to a new one: those of the zone that fills the table, or else of the client that does; nil if there
-// is none or it is one of them.
+// crowd returns the flights that yield to a new one: those of the zone that fills the table, or else of the client that
+// does; nil if there is none or it is one of them.
 func (t *flights) crowd(to *flight) *list.List {
 	least := max(leastCrowd, 2*t.half/crowdShare)
 	for _, c := range []struct {
@@ -293,8 +299,8 @@ func (t *flights) leave(f *flight) {
 	t.room.Give(clientOctets)
 }
 
-// release takes the slot from a flight whose first clients have had their answer. It goes on in the background, which is a luxury (L-10):
-// not when half of the table or of the room is taken, or processors are short.
+// release takes the slot from a flight whose first clients have had their answer. It goes on in the background, which
+// is a luxury (L-10): not when half of the table or of the room is taken, or processors are short.
 func (t *flights) release(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -331,7 +337,8 @@ func (t *flights) part() {
 	clear(t.byKey)
 }
 
-// busy reports whether half of the table or of the room is taken, or processors are short: then nothing is asked on speculation.
+// busy reports whether half of the table or of the room is taken, or processors are short: then nothing is asked on
+// speculation.
 func (t *flights) busy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -395,8 +402,8 @@ func (f *flight) answer() *Answer {
 	return f.result.clone()
 }
 
-// handsOn reports whether the outcome of the flight, which is done, is for all who wait for it, and not for its first client alone:
-// the end of a budget is not (L-6a).
+// handsOn reports whether the outcome of the flight, which is done, is for all who wait for it, and not for its first
+// client alone: the end of a budget is not (L-6a).
 func (f *flight) handsOn() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

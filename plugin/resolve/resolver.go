@@ -17,8 +17,8 @@ import (
 // (L-10).
 const background = 10 * time.Second
 
-// grace is by how much an upstream question would outlive the client query that asks it first: that is to end by its own time,
-// and not to spend its last moment on another try.
+// grace is by how much an upstream question would outlive the client query that asks it first: that is to end by its
+// own time, and not to spend its last moment on another try.
 const grace = 100 * time.Millisecond
 
 // Resolver answers questions with validated data. It is safe for concurrent use.
@@ -88,8 +88,8 @@ func (t times) now() time.Time {
 	return t.validation.Add(t.clock().Sub(t.started))
 }
 
-// wall is the clock's time of day alone. The monotonic reading that time.Now brings along stands still while the host sleeps:
-// what is kept would live longer by that.
+// wall is the clock's time of day alone. The monotonic reading that time.Now brings along stands still while the host
+// sleeps: what is kept would live longer by that.
 func (t times) wall() time.Time { return t.clock().Round(0) }
 
 // judgedAt is the time at which signatures are judged.
@@ -105,8 +105,8 @@ func (r *Resolver) Resolve(ctx context.Context, q dns.Question) *Answer {
 	return r.resolve(ctx, q, false)
 }
 
-// Unchecked is Resolve for a client that sets CD (V-76): what is remembered of data that came but could not be validated does not
-// answer it (C-11), so that Answer.Unvalidated is there whenever a reply can be had.
+// Unchecked is Resolve for a client that sets CD (V-76): what is remembered of data that came but could not be
+// validated does not answer it (C-11), so that Answer.Unvalidated is there whenever a reply can be had.
 func (r *Resolver) Unchecked(ctx context.Context, q dns.Question) *Answer {
 	return r.resolve(ctx, q, true)
 }
@@ -141,8 +141,9 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 	return r.join(ctx, q)
 }
 
-// join waits for the flight of q, which it starts if there is none. One that ran out of time while this client has some left
-// is begun anew, by one of those who waited for it (L-6a), and so is one whose answer rests on what has ended meanwhile (C-2, V-19).
+// join waits for the flight of q, which it starts if there is none. One that ran out of time while this client has some
+// left is begun anew, by one of those who waited for it (L-6a), and so is one whose answer rests on what has ended
+// meanwhile (C-2, V-19).
 func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
@@ -187,8 +188,8 @@ func clientOf(ctx context.Context) string {
 	return client
 }
 
-// crowdOf returns whose names name is counted with when the table is full: those of the deepest zone known, or of the delegation below if
-// that is the root or a registry's.
+// crowdOf returns whose names name is counted with when the table is full: those of the deepest zone known, or of the
+// delegation below if that is the root or a registry's.
 func (r *Resolver) crowdOf(name string) string {
 	zone, _ := r.ZoneKnown(name)
 	for zone != name && dns.CountLabel(zone) < 2 {
@@ -246,8 +247,8 @@ func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation)
 	return e
 }
 
-// Prime asks for and judges the DNSKEY of every anchor zone (T-13). Nil if at least one could be validated, or none needs to
-// be (T-15), else the *dnssec.Failure of one that could not.
+// Prime asks for and judges the DNSKEY of every anchor zone (T-13). Nil if at least one could be validated, or none
+// needs to be (T-15), else the *dnssec.Failure of one that could not.
 func (r *Resolver) Prime(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, background, fetch.ErrDeadline)
 	defer cancel()

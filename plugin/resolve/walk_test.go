@@ -278,8 +278,8 @@ func TestParentsDenial(t *testing.T) {
 	expect(t, ask(r, "_443._tcp.mx.insecure.com.", dns.TypeTLSA), dnssec.Insecure, dns.RcodeSuccess)
 }
 
-// V-50h: the parent's signed denial in a reply for an unsigned zone is used before anybody is asked for DS. (On the way to reverse names no
-// DS is asked for on speculation.)
+// V-50h: the parent's signed denial in a reply for an unsigned zone is used before anybody is asked for DS. (On the way
+// to reverse names no DS is asked for on speculation.)
 func TestDelegationInHand(t *testing.T) {
 	const zone = "8.b.d.0.1.0.0.2.ip6.arpa."
 	for _, carried := range []bool{true, false} {
@@ -303,8 +303,8 @@ func TestDelegationInHand(t *testing.T) {
 	}
 }
 
-// V-8, V-50h: the root once signed that example.com. is an unsigned delegation. That is no evidence against com., a known Secure cut,
-// though it comes with the reply.
+// V-8, V-50h: the root once signed that example.com. is an unsigned delegation. That is no evidence against com., a
+// known Secure cut, though it comes with the reply.
 func TestReplayInHand(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	before, err := zones.Parse(".", u.Tree.Plan(".").Text+"example.com NS ns\n")
@@ -326,7 +326,8 @@ func TestReplayInHand(t *testing.T) {
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
 }
 
-// V-49: no links are asked for above the next closer name of data from a wildcard, whose signature holds though its proof is missing.
+// V-49: no links are asked for above the next closer name of data from a wildcard, whose signature holds though its
+// proof is missing.
 func TestWildcardShowsItsEncloser(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Tree.Plan("example.com.").Text += "*.w.x TXT text\n"
@@ -340,7 +341,8 @@ func TestWildcardShowsItsEncloser(t *testing.T) {
 		return reply, nil, true
 	})
 	expect(t, ask(r, "a.b.w.x.example.com.", dns.TypeTXT), dnssec.Bogus, dns.RcodeServerFailure)
-	if asked := u.Asked(); !slices.Contains(asked, "b.w.x.example.com. DS") || slices.Contains(asked, "x.example.com. DS") ||
+	if asked := u.Asked(); !slices.Contains(asked, "b.w.x.example.com. DS") ||
+		slices.Contains(asked, "x.example.com. DS") ||
 		slices.Contains(asked, "w.x.example.com. DS") {
 		t.Errorf("asked %v", u.Asked())
 	}
