@@ -5,7 +5,9 @@ package test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -14,78 +16,103 @@ import (
 
 const module = "github.com/danelaw-dns/danelaw/"
 
-// allowed says which packages of ours a package may import, beside what those may.
-var allowed = map[string][]string{
-	"plugin/dnssec":     {},
-	"plugin/cache":      {},
-	"plugin/printable":  {},
-	"plugin/owned":      {},
-	"trustanchors":      {},
-	"zones":             {},
-	"plugin/fetch":      {"plugin/dnssec"},
-	"plugin/reuse":      {"plugin/dnssec", "plugin/cache"},
-	"plugin/chain":      {"plugin/fetch", "plugin/cache"},
-	"plugin/resolve":    {"plugin/chain", "plugin/reuse"},
-	"plugin/upstream":   {"plugin/fetch", "plugin/printable"},
-	"plugin/mail":       {"plugin/dnssec", "plugin/printable"},
-	"plugin/probe":      {"plugin/mail"},
-	"plugin/danelaw":    {"plugin/resolve", "plugin/upstream", "plugin/probe", "plugin/owned", "trustanchors"},
-	"bench/universe":    {"zones"},
-	"bench/upstream":    {},
-	"bench/load":        {"bench/universe"},
-	"bench/server":      {},
-	"bench":             {"bench/load", "bench/server", "bench/universe", "bench/upstream"},
-	"cmd/danelaw":       {"plugin/danelaw", "zones", "bench"},
-	"test":              {},
-	"test/certificates": {},
-	"test/clock":        {},
-	"test/differential": {},
-	"test/hostile":      {},
-	"test/ports":        {},
-	"test/mutants":      {},
-	"test/namespace":    {"test/needs", "test/observe"},
-	"test/needs":        {},
-	"test/observe":      {},
-	"test/unbound":      {"test/observe", "test/ports"},
-	"test/mta":          {"zones"},
-	"test/scripted":     {"plugin/fetch", "test/world"},
-	"test/servers":      {"zones"},
-	"test/world":        {"zones"},
-}
-
-// TestImports: imports run one way, and no package is without its place in that order.
-func TestImports(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Deps", module+"...").Output()
+// imports are the packages of ours that each imports, by go list, those of tests left out.
+func imports(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := map[string][]string{}
 	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var p struct {
 			ImportPath string
-			Deps       []string
+			Imports    []string
 		}
 		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
-			return
+			return all
 		} else if err != nil {
 			t.Fatal(err)
 		}
 		name := strings.TrimPrefix(p.ImportPath, module)
-		if _, known := allowed[name]; !known {
-			t.Errorf("package %s has no place in the order of imports", name)
-		}
-		may := below(name)
-		for _, dep := range p.Deps {
-			if dep, ours := strings.CutPrefix(dep, module); ours && !slices.Contains(may, dep) {
-				t.Errorf("%s must not import %s", name, dep)
+		all[name] = nil
+		for _, other := range p.Imports {
+			if other, ours := strings.CutPrefix(other, module); ours {
+				all[name] = append(all[name], other)
 			}
 		}
 	}
 }
 
-// below lists the packages that name may depend on.
-func below(name string) (all []string) {
-	for _, other := range allowed[name] {
-		all = append(append(all, other), below(other)...)
+// ofTests reports whether a package is there for tests only.
+func ofTests(name string) bool { return name == "test" || strings.HasPrefix(name, "test/") }
+
+// TestImports: the product imports nothing that is there for tests, and nothing imports a command.
+func TestImports(t *testing.T) {
+	for name, others := range imports(t) {
+		for _, other := range others {
+			if ofTests(other) && !ofTests(name) || strings.HasPrefix(other, "cmd/") {
+				t.Errorf("%s must not import %s", name, other)
+			}
+		}
 	}
-	return all
+}
+
+// TestPictureOfImports: CONTRIBUTING.md draws the product as it is. Whoever moves an import sees where it leads, and a new
+// package gets its floor.
+func TestPictureOfImports(t *testing.T) {
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```imports\n")
+	drawn, _, ended := strings.Cut(rest, "```")
+	if want := picture(imports(t)); !ended || drawn != want {
+		t.Errorf("CONTRIBUTING.md draws the imports as\n%s\nbut they are\n%s", drawn, want)
+	}
+}
+
+// picture draws the packages of the product from the top, each with what it imports beside what those do.
+func picture(all map[string][]string) string {
+	var lines []string
+	for name := range all {
+		if ofTests(name) {
+			continue
+		}
+		line := fmt.Sprintf("%d  %-16s", floor(all, name), name)
+		if direct := reduced(all, name); len(direct) > 0 {
+			line += " -> " + strings.Join(direct, ", ")
+		}
+		lines = append(lines, strings.TrimRight(line, " ")+"\n")
+	}
+	slices.SortFunc(lines, func(a, b string) int {
+		if a[0] != b[0] {
+			return int(b[0]) - int(a[0])
+		}
+		return strings.Compare(a, b)
+	})
+	return strings.Join(lines, "")
+}
+
+// floor is one above the highest floor of what a package imports.
+func floor(all map[string][]string, name string) (n int) {
+	for _, other := range all[name] {
+		n = max(n, floor(all, other)+1)
+	}
+	return n
+}
+
+// reduced leaves out what a package imports and another of its imports does too.
+func reduced(all map[string][]string, name string) (direct []string) {
+	for _, other := range all[name] {
+		if !slices.ContainsFunc(all[name], func(between string) bool { return reaches(all, between, other) }) {
+			direct = append(direct, other)
+		}
+	}
+	return direct
+}
+
+// reaches reports whether a package imports another, itself or by others.
+func reaches(all map[string][]string, from, to string) bool {
+	return slices.ContainsFunc(all[from], func(other string) bool { return other == to || reaches(all, other, to) })
 }
