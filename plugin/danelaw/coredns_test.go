@@ -377,6 +377,9 @@ func TestReloadUnderLoad(t *testing.T) {
 		if err := c.reload(text); err != nil {
 			t.Fatal(err)
 		}
+		for _, network := range []string{"udp", "tcp"} { // CoreDNS ends no server that has not begun to serve
+			exchange(t, network, map[string]string{"udp": c.udp, "tcp": c.tcp}[network], newMsg(secureMX, dns.TypeMX))
+		}
 		time.Sleep(soak(20*time.Millisecond) / 20)
 	}
 	close(stop)
