@@ -58,8 +58,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestPictureOfImports: CONTRIBUTING.md draws the product as it is. Whoever moves an import sees where it leads, and a new
-// package gets its floor.
+// TestPictureOfImports: CONTRIBUTING.md draws the product as it is. Whoever moves an import sees where it leads, and a
+// new package gets its floor.
 func TestPictureOfImports(t *testing.T) {
 	text, err := os.ReadFile("../CONTRIBUTING.md")
 	if err != nil {

@@ -25,7 +25,8 @@ var large = map[string]string{
 	"cmd/danelaw.postfix":     "a model of Postfix's settings: a method for each that leads mail elsewhere",
 	"cmd/danelaw.view":        "a page of text: a method for each of its paragraphs",
 	"plugin/danelaw.Config":   "the options of the Corefile, a field each",
-	"plugin/dnssec.Check":     "the judge: its methods are the rules, and share the counters of one client query and no more",
+	"plugin/dnssec.Check": "the judge: its methods are the rules, and share the counters of one client query and " +
+		"no more",
 	"plugin/dnssec.Verdict":   "all that is said of a reply",
 	"plugin/dnssec.judgement": "the judgement of one reply: its methods are the rules of answers",
 	"plugin/resolve.Config":   "the options of a Resolver, a field each",

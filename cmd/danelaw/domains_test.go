@@ -126,8 +126,9 @@ func TestCheckDomain(t *testing.T) {
 				"days left\n"}},
 		{"expired.dane.", lookOptions{port: mail.Port}, false,
 			[]string{"expired.dane.  mail is deferred\nexpired.dane.: the RRSIG over expired.dane. DNSKEY (key ",
-				") expired 20", `
-  Postfix      defer  defers (4.4.3, "Name service error for name=expired.dane")`, "dnssec-invalid; by Exchange Online as 4/5.7.324 or 4/5.4.312"}},
+				") expired 20",
+				"\n  Postfix      defer  defers (4.4.3, \"Name service error for name=expired.dane\")",
+				"dnssec-invalid; by Exchange Online as 4/5.7.324 or 4/5.4.312"}},
 		{"rsasha1.dane.", lookOptions{port: mail.Port}, true,
 			[]string{"rsasha1.dane. MX is Insecure, since rsasha1.dane.: "}},
 		{"unsigned.dane.", lookOptions{port: mail.Port}, true,

@@ -258,7 +258,8 @@ func TestFailedReload(t *testing.T) {
 	p := start(t, nil, "-conf", file)
 	p.says(t, &p.err, "listens")
 	wantMetrics(0, 0, 0)
-	if !regexp.MustCompile(`\ncoredns_danelaw_build_info\{goversion="go[^"]+",revision="[^"]+",version="[^"]+"\} 1\n`).MatchString(metrics()) {
+	build := `\ncoredns_danelaw_build_info\{goversion="go[^"]+",revision="[^"]+",version="[^"]+"\} 1\n`
+	if !regexp.MustCompile(build).MatchString(metrics()) {
 		t.Error("there is no build_info")
 	}
 	write(t, file, bad)

@@ -14,9 +14,13 @@ import (
 
 // TestParsePostqueue: what waits, with its reason, and what is not postqueue's.
 func TestParsePostqueue(t *testing.T) {
-	const text = `{"queue_name": "deferred", "queue_id": "4A1", "arrival_time": 1795884193, "message_size": 248, "forced_expire": false, "sender": "a@b.org", "recipients": [{"address": "x@y.org", "delay_reason": "host y said: 451 no"}, {"address": "\"a@b\"@[192.0.2.1]"}]}
-{"queue_name": "hold", "queue_id": "4A2", "arrival_time": 1795884194, "sender": "", "recipients": [{"address": "x@y.org"}]}
-{"queue_name": "active", "queue_id": "4A3", "arrival_time": 1795884195, "sender": "", "recipients": [{"address": "x@y.org"}, {"address": "z@y.org", "delay_reason": "lost connection"}]}
+	const text = `{"queue_name": "deferred", "queue_id": "4A1", "arrival_time": 1795884193, "message_size": 248, ` +
+		`"forced_expire": false, "sender": "a@b.org", "recipients": [{"address": "x@y.org", ` +
+		`"delay_reason": "host y said: 451 no"}, {"address": "\"a@b\"@[192.0.2.1]"}]}
+{"queue_name": "hold", "queue_id": "4A2", "arrival_time": 1795884194, "sender": "", ` +
+		`"recipients": [{"address": "x@y.org"}]}
+{"queue_name": "active", "queue_id": "4A3", "arrival_time": 1795884195, "sender": "", ` +
+		`"recipients": [{"address": "x@y.org"}, {"address": "z@y.org", "delay_reason": "lost connection"}]}
 `
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
 	want := []deferred{
@@ -102,27 +106,31 @@ func TestReadEximLog(t *testing.T) {
 
 // TestCauseOf: reasons as the MTAs write them.
 func TestCauseOf(t *testing.T) {
-	for reason, want := range map[string]cause{
-		"Host or domain name not found. Name service error for name=x.org type=MX: Host not found, try again": causeDNS,
-		"R=dnslookup defer (-1): host lookup did not complete":                                                causeDNS,
-		"TLSA lookup error for mx.x.org:25":                                                                   causeTLSA,
-		"DANE error: tlsa lookup DEFER":                                                                       causeTLSA,
-		"Server certificate not verified":                                                                     causeTLS,
-		"TLS is required, but was not offered by host mx.x.org[192.0.2.1]":                                    causeTLS,
-		"TLS session: (certificate verification failed): certificate invalid":                                 causeTLS,
-		"a TLS session is required, but the server did not offer TLS support":                                 causeTLS,
-		"connect to mx.x.org[192.0.2.1]:25: Connection timed out":                                             causeNetwork,
-		"connect to mx.x.org[2001:db8::1]:25: Network is unreachable":                                         causeNetwork,
-		"lost connection with mx.x.org[192.0.2.1] while receiving the initial server greeting":                causeNetwork,
-		"host mx.x.org[192.0.2.1] said: 451 4.7.1 Greylisted, STARTTLS, Connection refused (in reply " +
-			"to RCPT TO command)": causeSaid,
-		"SMTP error from remote mail server after RCPT TO:<a@x.org>: 451 later": causeSaid,
-		"host mx.x.org[192.0.2.1] refused to talk to me: 421 busy":              causeSaid,
-		"mail transport unavailable":                                            causeOther,
-		"":                                                                      causeOther,
+	for _, tt := range []struct {
+		want   cause
+		reason string
+	}{
+		{causeDNS, "Host or domain name not found. Name service error for name=x.org type=MX: " +
+			"Host not found, try again"},
+		{causeDNS, "R=dnslookup defer (-1): host lookup did not complete"},
+		{causeTLSA, "TLSA lookup error for mx.x.org:25"},
+		{causeTLSA, "DANE error: tlsa lookup DEFER"},
+		{causeTLS, "Server certificate not verified"},
+		{causeTLS, "TLS is required, but was not offered by host mx.x.org[192.0.2.1]"},
+		{causeTLS, "TLS session: (certificate verification failed): certificate invalid"},
+		{causeTLS, "a TLS session is required, but the server did not offer TLS support"},
+		{causeNetwork, "connect to mx.x.org[192.0.2.1]:25: Connection timed out"},
+		{causeNetwork, "connect to mx.x.org[2001:db8::1]:25: Network is unreachable"},
+		{causeNetwork, "lost connection with mx.x.org[192.0.2.1] while receiving the initial server greeting"},
+		{causeSaid, "host mx.x.org[192.0.2.1] said: 451 4.7.1 Greylisted, STARTTLS, Connection refused (in reply " +
+			"to RCPT TO command)"},
+		{causeSaid, "SMTP error from remote mail server after RCPT TO:<a@x.org>: 451 later"},
+		{causeSaid, "host mx.x.org[192.0.2.1] refused to talk to me: 421 busy"},
+		{causeOther, "mail transport unavailable"},
+		{causeOther, ""},
 	} {
-		if got := causeOf(reason); got != want {
-			t.Errorf("%s: %s, want %s", reason, got, want)
+		if got := causeOf(tt.reason); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.reason, got, tt.want)
 		}
 	}
 }

@@ -149,7 +149,8 @@ func TestDefaults(t *testing.T) {
 
 // TestMalformedOptions: every error names file and line, the value, and what to write instead.
 func TestMalformedOptions(t *testing.T) {
-	const addresses, zonesAllowed, networksAllowed = "ADDR[:PORT]", "domain names or networks", "such as 127.0.0.0/8 ::1"
+	const addresses, zonesAllowed, networksAllowed = "ADDR[:PORT]", "domain names or networks",
+		"such as 127.0.0.0/8 ::1"
 	for _, tt := range []struct {
 		lines []string
 		at    int // line of Testfile
