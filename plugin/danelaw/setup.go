@@ -96,8 +96,8 @@ func setup(c *caddy.Controller) error {
 		return s.directive
 	})
 	config.UDPDecorateWriterFunc = func(listener *dnsserver.Server) dns.DecorateWriter { // for each, before it serves
-		// Beside it: CoreDNS holds a lock here, for which the end of the server by a reload would wait, to find it not yet
-		// begun, and to leave it.
+		// Beside it: CoreDNS holds a lock here, for which the end of the server by a reload would wait, to find it not
+		// yet begun, and to leave it.
 		go widenBuffer(strings.TrimPrefix(listener.Addr, transport.DNS+"://"))
 		return func(w dns.Writer) dns.Writer { return bare{w} }
 	}
