@@ -236,3 +236,35 @@ func TestZoneKnown(t *testing.T) {
 		}
 	}
 }
+
+// L-6, L-6a: all that is resolved ahead because of one answer spends one budget. That it is used up is not remembered of what was to be
+// resolved, and a client that waits for that has a budget of its own.
+func TestAheadSpendsOneBudget(t *testing.T) {
+	const most = 10
+	meter := &spent{roles: roles{asked: map[fetch.Role]int{}}}
+	r, u, _ := setup(t, func(c *Config) { c.Prefetch, c.UpstreamQuestions, c.Meter = true, most, meter })
+	ahead := r.Ahead()
+	for i := range 3 * most {
+		ahead.Resolve(question(fmt.Sprintf("n%d.example%d.com.", i, i), dns.TypeA), false, nil)
+	}
+	settled(t, r)
+	if asked := meter.asked; asked[fetch.RoleAhead]+asked[fetch.RoleLink] > most || asked[fetch.RoleWarm] > 6 || asked[fetch.RoleRetry] > 10 {
+		t.Errorf("asked %v", asked)
+	}
+	held := make(chan struct{})
+	u.Follow(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		if q.Name == "mx.example.com." {
+			<-held
+		}
+		return fetch.Reply{}, nil, false
+	})
+	ahead.Resolve(question("mx.example.com.", dns.TypeA), false, nil)
+	answer := make(chan *Answer)
+	go func() { answer <- ask(r, "mx.example.com.", dns.TypeA) }()
+	close(held)
+	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
+	settled(t, r)
+	if all := r.Store.failures.below("."); len(all) != 0 {
+		t.Errorf("remembered: %v", all[0].cause)
+	}
+}
