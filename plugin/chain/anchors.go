@@ -19,12 +19,15 @@ type NegativeAnchor struct {
 	Reason string    // for people, clients among them; may be empty
 }
 
-// negativeAnchors are the zones that negative trust anchors make. They are never changed: a walk works with those that
+// negativeAnchors are the zones that negative trust anchors make, and those that are not validated. They are never changed: a walk works with those that
 // it began with.
 type negativeAnchors map[string]*dnssec.Zone
 
 func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
 	zones := negativeAnchors{}
+	for _, name := range c.Unvalidated {
+		zones[name] = &dnssec.Zone{Name: name, Status: dnssec.Insecure, Until: c.Now().AddDate(100, 0, 0)}
+	}
 	for _, n := range all {
 		if _, above := c.anchor(n.Zone, nil); !above || len(c.Anchors[n.Zone]) > 0 {
 			continue
@@ -63,9 +66,12 @@ func (c *Chain) Distrust(all []NegativeAnchor) (zones []string, elsewhere bool) 
 	c.negative.Store(&fresh)
 	c.Restart()
 	for name, z := range fresh {
-		if was := old[name]; was == nil {
+		was := old[name]
+		switch {
+		case was == nil:
 			zones = append(zones, name)
-		} else if was.Cause.Text != z.Cause.Text || !was.Until.Equal(z.Until) {
+		case z.Cause == nil: // it is unvalidated as it was
+		case was.Cause.Text != z.Cause.Text || !was.Until.Equal(z.Until):
 			elsewhere = true
 		}
 	}

@@ -18,13 +18,15 @@ type Config struct {
 	Fetcher *fetch.Fetcher
 	Store   *Store
 	Anchors map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
-	Policy  dnssec.Policy
-	Clock   func() time.Time // the time of day
-	Now     func() time.Time // the time by which memory lives
-	MaxTTL  time.Duration    // C-5
-	Renew   bool             // fetch the links of zones in use again before they end (C-14)
-	Busy    func() bool      // reports whether there is too much to do for anything that nobody waits for
-	Joined  func()           // is told that a link is being built already (L-13)
+	// Unvalidated are zones that count as Insecure, whatever is above and below them (S-21).
+	Unvalidated []string
+	Policy      dnssec.Policy
+	Clock       func() time.Time // the time of day
+	Now         func() time.Time // the time by which memory lives
+	MaxTTL      time.Duration    // C-5
+	Renew       bool             // fetch the links of zones in use again before they end (C-14)
+	Busy        func() bool      // reports whether there is too much to do for anything that nobody waits for
+	Joined      func()           // is told that a link is being built already (L-13)
 	// Life is how long work may go on that no client waits for (L-10).
 	Life time.Duration
 }

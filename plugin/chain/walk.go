@@ -32,7 +32,7 @@ func (c *Chain) NewWalk(account *fetch.Account) *Walk {
 }
 
 // TrustAll has the walk, which has not begun, go on as if there were no negative trust anchors.
-func (w *Walk) TrustAll() { w.negative = nil }
+func (w *Walk) TrustAll() { w.negative = *w.chain.newNegativeAnchors(nil) }
 
 // Find walks to all names at once, for At.
 func (w *Walk) Find(ctx context.Context, names []string) {

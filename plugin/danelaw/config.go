@@ -76,11 +76,14 @@ func loopback() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 }
 
-// apart returns the zones that have upstreams of their own, which may know other names than the public zones above do.
+// apart returns the zones that are private or have upstreams of their own, which may know other names than the public zones above.
 func (c Config) apart() map[string]bool {
 	zones := map[string]bool{}
 	for _, r := range c.Routes {
 		zones[dns.CanonicalName(r.From)] = true
+	}
+	for _, zone := range c.Private {
+		zones[zone] = true
 	}
 	delete(zones, ".")
 	return zones

@@ -183,6 +183,23 @@ func TestPrivate(t *testing.T) {
 	}
 }
 
+// TestAliasToPrivate: where an alias leads into a private zone, the plugins below are asked for its target, and the answer gets no AD
+// (V-65, S-21).
+func TestAliasToPrivate(t *testing.T) {
+	below := &site{}
+	c := config(t)
+	c.Next, c.Private = below, []string{"mx1.good.dane."}
+	r := ask(t, serve(t, open(t, c)), "mx.alias-signed.dane.", dns.TypeA, withDO)
+	if r.Rcode != dns.RcodeSuccess || r.AuthenticatedData || !slices.Contains(below.questions(), "mx1.good.dane. A") {
+		t.Errorf("%s", describes(r))
+	}
+	for _, rr := range r.Answer {
+		if a, ok := rr.(*dns.A); ok && a.A.String() != "192.0.2.7" {
+			t.Errorf("%v is public", a)
+		}
+	}
+}
+
 // TestPrivateFails: the server writes the reply if the plugins below only return an RCODE, and a panic of theirs is
 // caught.
 func TestPrivateFails(t *testing.T) {

@@ -260,7 +260,10 @@ func (j *judgement) goTo(target string) bool {
 		})
 		return false
 	}
-	return j.v.Status > Bogus
+	if j.v.Status > Bogus && j.Border != nil && j.Border(from, target) {
+		j.v.Next = target
+	}
+	return j.v.Status > Bogus && j.v.Next == ""
 }
 
 // settled is the status of one RRset.

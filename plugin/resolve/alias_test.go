@@ -254,3 +254,49 @@ func TestApexCNAME(t *testing.T) {
 		expect(t, ask(r, "insecure.com.", qtype), dnssec.Insecure, dns.RcodeSuccess)
 	}
 }
+
+// V-65, S-21, RFC 1034 section 5.3.3: where the target of an alias is asked elsewhere, what the public reply says of it does not count. A
+// private one is not validated, and nobody is asked about its zone.
+func TestAliasAcrossBorder(t *testing.T) {
+	for _, tt := range []struct {
+		alias, zone string
+		private     bool
+		status      dnssec.Status
+	}{
+		{"outward.example.com.", "insecure.com.", false, dnssec.Insecure},
+		{"outward.example.com.", "mx.insecure.com.", true, dnssec.Insecure},
+		{"dangling.example.com.", "gone.example.com.", true, dnssec.Insecure},
+		{"dangling.example.com.", "gone.example.com.", false, dnssec.Bogus}, // its data would have to be signed
+	} {
+		r, u, _ := setup(t, func(c *Config) {
+			if c.Apart = map[string]bool{tt.zone: true}; tt.private {
+				c.Private = []string{tt.zone}
+			}
+		})
+		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			if !dns.IsSubDomain(tt.zone, q.Name) || q.Qtype != dns.TypeA {
+				return fetch.Reply{}, nil, false
+			}
+			m := new(dns.Msg)
+			m.Response, m.Question = true, []dns.Question{q}
+			rr, _ := dns.NewRR(q.Name + " 300 IN A 10.0.0.1")
+			m.Answer = []dns.RR{rr}
+			return fetch.Reply{Msg: m, Size: m.Len()}, nil, true
+		})
+		a := ask(r, tt.alias, dns.TypeA)
+		if a.Status != tt.status {
+			t.Errorf("%s to %s, private %v: %v, want %v; %s", tt.alias, tt.zone, tt.private, a.Status, tt.status, notes(a))
+		}
+		for _, rr := range a.Answer {
+			if got, ok := rr.(*dns.A); ok && got.A.String() != "10.0.0.1" {
+				t.Errorf("%s: %v is public", tt.alias, rr)
+			}
+		}
+		if n := len(a.Answer); tt.status == dnssec.Insecure && (n < 2 || a.Rcode != dns.RcodeSuccess) {
+			t.Errorf("%s: %d records, RCODE %d", tt.alias, n, a.Rcode)
+		}
+		if tt.private && u.Count(tt.zone+" DS")+u.Count(tt.zone+" DNSKEY") > 0 {
+			t.Errorf("asked %v", u.Asked())
+		}
+	}
+}

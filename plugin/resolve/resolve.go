@@ -42,8 +42,11 @@ type Config struct {
 	Negative       []chain.NegativeAnchor // at the beginning; see Resolver.Distrust
 	Meter          Meter                  // nil: nothing is counted
 	Aggressive     reuse.Use
-	Apart          map[string]bool // zones that are asked elsewhere than what is above them, by canonical name (C-17)
-	Prefetch       bool            // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
+	// Apart are the zones that are asked elsewhere than what is above them, by canonical name (C-17, V-65). Private are those of
+	// them that are not validated (S-21).
+	Apart    map[string]bool
+	Private  []string
+	Prefetch bool // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
 	// Judged, if not nil, is told of every verdict that was not in the cache, with the sentence why it is not Secure. A
 	// failure to renew what is cached, which nobody is told, is none. It is safe for concurrent use.
 	Judged func(q dns.Question, s dnssec.Status, why string)

@@ -40,6 +40,7 @@ func New(c Config) *Resolver {
 		Questions: c.UpstreamQuestions, Retries: c.Retries, Check: func() *dnssec.Check {
 			return &dnssec.Check{
 				Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Verified: r.Store.verified,
+				Border: func(owner, target string) bool { return r.home(owner) != r.home(target) },
 			}
 		},
 	})
@@ -47,6 +48,7 @@ func New(c Config) *Resolver {
 	r.chain = chain.New(chain.Config{
 		Fetcher: r.fetcher, Store: c.Store.places, Anchors: c.Anchors, Policy: c.Policy, Clock: c.Clock, Now: r.now,
 		MaxTTL: c.MaxTTL, Renew: c.Prefetch, Busy: r.flights.busy, Joined: c.Meter.Joined, Life: background,
+		Unvalidated: c.Private,
 	}, c.Negative)
 	return r
 }

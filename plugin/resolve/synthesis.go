@@ -28,12 +28,17 @@ func (c *Config) zoneHeld(q dns.Question, known func(name string) *dnssec.Zone) 
 
 // public reports whether names in a zone are asked where the zone is: no route of its own lies between the two (C-17).
 func (c *Config) public(zone, name string) bool {
-	for ; name != zone; name = dnssec.Parent(name) {
-		if c.Apart[name] {
-			return false
+	return dns.IsSubDomain(c.home(name), zone)
+}
+
+// home returns the deepest zone at or above name that is asked elsewhere than what is above it; the root if there is none.
+func (c *Config) home(name string) string {
+	for at := range dnssec.Ancestors(name) {
+		if c.Apart[at] {
+			return at
 		}
 	}
-	return true
+	return "."
 }
 
 // unasked answers q by what is held before anybody is asked.

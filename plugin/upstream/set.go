@@ -40,7 +40,8 @@ type Route struct {
 // Config is what a [Set] is made of.
 type Config struct {
 	Routes   []Route
-	Next     plugin.Handler   // is asked for names that no route covers; nil: these fail
+	Next     plugin.Handler   // is asked for names that no route covers, and for private ones; nil: these fail
+	Private  []string         // zones that only Next knows, by canonical name
 	RootCAs  *x509.CertPool   // vouch for TLS and HTTPS upstreams; nil: the system's
 	EDNSSize uint16           // octets to advertise, 512..4096; 0: 1232 (S-1)
 	Clock    func() time.Time // for certificates, round trips and backoff; nil: time.Now
@@ -51,7 +52,7 @@ type Config struct {
 type Set struct {
 	size       uint16
 	clock      func() time.Time
-	routes     []route // longest From first
+	routes     []route // private zones first, then the longest From
 	upstreams  []*upstream
 	loopProbes loopProbes      //  which tell an upstream that is the asker himself
 	ctx        context.Context // of questions to the dead
@@ -99,11 +100,17 @@ func (s *Set) addRoutes(c Config) error {
 		s.routes = append(s.routes, route{from, s.fromAddresses(r.To, known, c)})
 	}
 	slices.SortStableFunc(s.routes, func(a, b route) int { return dns.CountLabel(b.from) - dns.CountLabel(a.from) })
-	if _, covered := s.route("."); !covered && c.Next != nil {
-		next := &below{c.Next}
-		u := newUpstream(next.name(), next.name(), next, true, c)
+	if c.Next == nil {
+		return nil
+	}
+	next := &below{c.Next}
+	u := newUpstream(next.name(), next.name(), next, true, c)
+	if _, covered := s.route("."); !covered {
 		s.upstreams = append(s.upstreams, u)
 		s.routes = append(s.routes, route{".", []*upstream{u}})
+	}
+	for _, zone := range c.Private {
+		s.routes = slices.Insert(s.routes, 0, route{zone, []*upstream{u}})
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
@@ -353,6 +354,34 @@ func TestRoutes(t *testing.T) {
 		if reply.Upstream != tt.want.addr.String() {
 			t.Errorf("%s %s went to %s, want %s", tt.name, dns.Type(tt.qtype), reply.Upstream, tt.want.addr)
 		}
+	}
+}
+
+// S-21: private zones are asked of the next plugin, whatever the routes say; it is no upstream otherwise.
+func TestPrivateZones(t *testing.T) {
+	leakless(t)
+	public := serve(t, func(a *asked) { answerOwn(t, a) })
+	next := plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+		m := new(dns.Msg).SetReply(r)
+		return dns.RcodeSuccess, w.WriteMsg(m)
+	})
+	set := newSet(t, Config{
+		Routes: []Route{{".", []Address{public.plain()}}, {"lab.corp.example.", []Address{public.plain()}}},
+		Next:   next, Private: []string{"corp.example."},
+	})
+	for name, private := range map[string]bool{
+		"example.": false, "xcorp.example.": false, "corp.example.": true, "a.corp.example.": true, "lab.corp.example.": true,
+	} {
+		reply, err := set.Exchange(ctxFor(t, longEnough), question(name, dns.TypeMX), fetch.Try{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := reply.Upstream != public.addr.String(); got != private {
+			t.Errorf("%s went to %s", name, reply.Upstream)
+		}
+	}
+	if n := len(set.States()); n != 1 {
+		t.Errorf("%d upstreams are told of", n)
 	}
 }
 
