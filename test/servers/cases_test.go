@@ -92,7 +92,10 @@ func (q question) expected(upstream string) outcome { return cmp.Or(q.healed[ups
 // anchorQuestions are asked of validators that have other anchors (ofSome).
 var anchorQuestions = []question{
 	ask("V-12", "p256.bind.", "MX", secure),
-	ask("V-12", "order.bind.", "MX", noKey), // its own anchor is wrong, that of bind. would do
+	ask("V-12", "order.bind.", "MX", noKey),  // its own anchor is wrong, that of bind. would do
+	ask("V-12", "mx.p256.bind.", "A", noKey), // the zone above a wrong anchor has signed it
+	ask("V-12", "mx.p256.bind.", "TXT", noKey),
+	ask("V-12", "nothing.mx.p256.bind.", "A", noKey),
 	ask("V-12", "expired.bind.", "MX", tooOld),
 	ask("V-11 V-12", "island.u.p256.bind.", "MX", secure),
 	ask("V-11 V-12", "mx.u.p256.bind.", "A", insecure),

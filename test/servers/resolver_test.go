@@ -224,7 +224,10 @@ func (tr tree) anchor(t *testing.T, name string) *dns.DNSKEY {
 func (tr tree) anchors(t *testing.T) {
 	write(t, suite.Dir(), "root.hints", fmt.Sprintf(". 3600000 NS ns.\nns. 3600000 A %s\n", bind.address()))
 	ofRoot.write(t, tr.anchor(t, "."))
-	wrong := dns.Copy(tr.anchor(t, "bind.")).(*dns.DNSKEY)
-	wrong.Hdr.Name = "order.bind."
-	ofSome.write(t, tr.anchor(t, "bind."), wrong, tr.anchor(t, "island.plain."), tr.anchor(t, "island.u.p256.bind."))
+	wrong := func(name string) *dns.DNSKEY {
+		key := dns.Copy(tr.anchor(t, "bind.")).(*dns.DNSKEY)
+		key.Hdr.Name = name
+		return key
+	}
+	ofSome.write(t, tr.anchor(t, "bind."), wrong("order.bind."), wrong("mx.p256.bind."), tr.anchor(t, "island.plain."), tr.anchor(t, "island.u.p256.bind."))
 }
