@@ -10,7 +10,7 @@ import (
 // aliveEvery is how often the log tells of one upstream that dies and comes back all the time.
 const aliveEvery = time.Minute
 
-// aliveLog tells of upstreams that die, and that come back: at once, unless it has done so a moment ago.
+// aliveLog logs that an upstream has died or come back: at once, but no more often than once in an interval.
 type aliveLog struct {
 	every  time.Duration // 0: aliveEvery
 	mu     sync.Mutex

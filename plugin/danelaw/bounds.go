@@ -15,12 +15,12 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
-// The process takes no more memory than the caches and besides them is promised to (L-15), whatever is asked of it.
+// The process takes no more memory than its caches and the octets promised here, whatever clients ask (L-15).
 const (
 	promised = 64 << 20 // octets beside the caches
-	// of these what is there before the first question, and what questions take that come from the cache
+	// part of it: what a process at rest takes, and questions answered from the cache
 	atRest = 34 << 20
-	// fileBacked is what of that is the program itself and no concern of Go's collector.
+	// fileBacked is the part of atRest that is the program's own file, which Go's collector does not count.
 	fileBacked = 22 << 20
 
 	defaultCache    = 64 << 20
@@ -51,8 +51,8 @@ func boundsFor(memory int64, files int) bounds {
 	return b
 }
 
-// questionsIn returns how many questions may be in flight in so many octets: of those an eighth is for what is under
-// way.
+// questionsIn returns how many questions may be in flight in so many octets. An eighth of them is kept for work in
+// progress.
 func questionsIn(octets int64) int {
 	return max(leastInFlight, int(octets/8*7/resolve.OctetsPerQuestion))
 }
@@ -63,8 +63,8 @@ var ours = sync.OnceValue(func() bounds { return boundsFor(memoryLimit("/"), ups
 // work is the room of all server blocks.
 var work = sync.OnceValue(func() *fetch.Room { return fetch.NewRoom(ours().work) })
 
-// workRoom returns where questions in flight take their memory: the room of all, unless an operator allows more of them
-// than have room there.
+// workRoom returns where questions in flight take their memory: the room that all server blocks share, or a larger one
+// if the operator allows more questions than fit there.
 func (c Config) workRoom() *fetch.Room {
 	if most := questionsIn(ours().work); c.InFlight > most {
 		return fetch.NewRoom(ours().work * int64(c.InFlight) / int64(most))
@@ -99,8 +99,8 @@ func memoryLimit(root string) int64 {
 	return least
 }
 
-// limitIn returns the least limit of a control group and those above it. In a container the path may be one outside, of
-// which the hierarchy shows only the container's own part, as its root.
+// limitIn returns the least limit of a control group and those above it. In a container the path may be the host's,
+// while the mounted hierarchy begins at the container's own group.
 func limitIn(root, mount, group, file string) int64 {
 	least := int64(math.MaxInt64)
 	for at := path.Clean("/" + group); ; at = path.Dir(at) {
@@ -115,7 +115,7 @@ func limitIn(root, mount, group, file string) int64 {
 	}
 }
 
-// bound says that this program is danelaw's own, whose memory is ours to bound.
+// bound says whether to limit the memory of the process: only in danelaw's own program.
 var bound atomic.Bool
 
 // BoundMemory has Go's collector keep the process within what is promised. GOMEMLIMIT, if it is set, wins.

@@ -1,5 +1,5 @@
-// Package danelaw is the CoreDNS plugin: it answers clients with what plugin/chain has validated, and decides what of
-// that they may see (AD, DO, CD, EDNS errors, size). Its options are described in README.md.
+// Package danelaw is the CoreDNS plugin: it answers clients with what plugin/resolve has validated, and decides how
+// much of that they may see (AD, DO, CD, EDNS errors, size). README.md describes its options.
 //
 // In a Corefile it needs no more than its directive. A program puts a [Handler] made by [New] on a socket of its own,
 // and one that wants to look at a Corefile without serving it uses [Load].

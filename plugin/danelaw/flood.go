@@ -15,7 +15,7 @@ import (
 // little enough for a disk when thousands are asked for.
 const linesPerSecond = 10
 
-// flood logs failures, or what else of, but not every one of a flood.
+// flood limits how many lines of one kind are logged in a second.
 type flood struct {
 	of      string // in the plural; "": failures
 	mu      sync.Mutex
@@ -25,8 +25,8 @@ type flood struct {
 	telling *time.Timer // tells of what was skipped when the second is over; nil if nothing was
 }
 
-// logFailure logs a failure when the first client is told of it: that it was met by a prefetch, or by a question that
-// others joined, is no reason to be silent about it.
+// logFailure logs a failure when the first client is told of it, also if a prefetch or another client's question met it
+// first.
 func (h *Handler) logFailure(q *query, a *resolve.Answer, notes []*dnssec.Failure) {
 	if a.Tell() {
 		h.memory.history.failed(q.question(), notes[0].Text, q.begun)

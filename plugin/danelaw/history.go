@@ -21,8 +21,8 @@ type history struct {
 	failures []pastFailure // the latest last, one for each question
 }
 
-// minute counts the replies of one minute by verdict. Two minutes an hour apart share one; who comes first in the later
-// one clears it, and what is counted in that moment may be lost: it is for eyes.
+// minute counts the replies of one minute by verdict. Two minutes an hour apart share a slot; the first reply of the
+// later one clears it. A reply counted at that moment may be lost, which people who look at it will not mind.
 type minute struct {
 	of     atomic.Int64 // minutes since 1970
 	counts [len(verdictOrder)]atomic.Uint64
@@ -55,7 +55,7 @@ func (h *history) replied(v verdict, now time.Time) {
 	}
 }
 
-// lastHour returns the replies of the last hour by verdict; those that there were none of are left out.
+// lastHour returns the replies of the last hour by verdict, without the verdicts that did not occur.
 func (h *history) lastHour(now time.Time) map[string]uint64 {
 	all := map[string]uint64{}
 	for i := range h.minutes {

@@ -12,7 +12,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Blocks are the server blocks of a Corefile that hold danelaw, made up but not served.
+// Blocks are the server blocks of a Corefile that hold danelaw, set up but not served.
 type Blocks []*block
 
 // block is one of them.
@@ -37,8 +37,7 @@ var loading struct {
 // what their setup leaves behind (ready its list). The blocks must be closed.
 func Validate(corefile caddy.Input) (Blocks, error) { return setUp(corefile, false) }
 
-// Load is Validate for whoever asks with the Corefile of a daemon, which may run as another user: files may belong to
-// that.
+// Load is Validate for a command that uses a daemon's Corefile: the files it names may belong to the daemon's user.
 func Load(corefile caddy.Input) (Blocks, error) { return setUp(corefile, true) }
 
 func setUp(corefile caddy.Input, looking bool) (Blocks, error) {

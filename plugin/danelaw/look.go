@@ -69,16 +69,15 @@ type SeenCertificate struct {
 	Key probe.Key // AnyKey if the probe did not come to a certificate
 }
 
-// Good reports whether all is as it has to be: DANE with whatever program mail is sent, and certificates that match at
-// every address.
+// Good reports whether every program that sends mail uses DANE, and the certificates at all addresses match.
 func (s *Seen) Good() bool {
 	return s.State == StateSecure && len(s.Otherwise) == 0 && !slices.ContainsFunc(s.Hosts, func(h SeenHost) bool {
 		return slices.ContainsFunc(h.Certificates, func(c SeenCertificate) bool { return c.Failure != nil })
 	})
 }
 
-// Look finds out how senders see a domain: DNS past the cache of answers, then the certificates of all addresses of its
-// hosts. The error is for domains that are not validated at all, and for a ctx that ends.
+// Look finds out how senders see a domain. It asks past the cache of answers, then looks at the certificates at all
+// addresses of the domain's hosts. It fails for domains that are never validated, and when ctx ends.
 func (h *Handler) Look(ctx context.Context, domain string, p *probe.Prober) (*Seen, error) {
 	l := &look{Handler: h, ctx: ctx, prober: p, seen: &Seen{Domain: dns.CanonicalName(domain), At: h.JudgedAt(),
 		State: StateSecure},
@@ -109,9 +108,9 @@ type look struct {
 	failed  error                            // of a name that is not validated at all
 }
 
-// CannotAsk is why nothing is known of a domain because danelaw cannot ask: its upstreams cannot be reached, or give no
-// valid answer even for the root, or none for the zone above all names of the TLD. Failed are failures of lookups of
-// the domain. Nil: it is the domain's own fault, or that of its servers.
+// CannotAsk says why danelaw itself could not ask about a domain: its upstreams cannot be reached, or give no valid
+// answer even for the root or the TLD. Failed are the failures of the domain's lookups. It returns nil if the fault is
+// the domain's own, or its servers'.
 func (h *Handler) CannotAsk(ctx context.Context, domain string, failed []*dnssec.Failure) *dnssec.Failure {
 	bogus := func(f *dnssec.Failure) bool { return !f.Missing() }
 	for _, f := range failed {
@@ -264,7 +263,7 @@ func stateOf(d mail.Decision) State {
 	return StateUnknown
 }
 
-// judge says what senders make of a host, and looks at its certificates if they would.
+// judge notes what senders decide about a host. If they use DANE, it looks at the host's certificates.
 func (l *look) judge(d *mail.Domain, h *mail.Host) {
 	decision := mail.Standard.Host(d, h)
 	if decision.Action == mail.NoAddress { // passed over
@@ -301,7 +300,7 @@ func (l *look) certificates(d *mail.Domain, h *mail.Host, seen *SeenHost) {
 	}
 }
 
-// refusal makes it a failure that a program does not take a certificate, although RFC 7672 does.
+// refusal notes as a failure that a program refuses a certificate which RFC 7672 accepts.
 func (l *look) refusal(d *mail.Domain, h *mail.Host, r *probe.Report) {
 	for _, s := range mail.Programs {
 		if r.Failure != nil || s.Host(d, h).Action != mail.DANE {
@@ -322,7 +321,7 @@ func noRoute(r *probe.Report) bool {
 		errors.Is(r.Failure, syscall.EADDRNOTAVAIL))
 }
 
-// address probes one address, and if it shows a certificate, for that with the other kind of key too.
+// address probes one address. If it shows a certificate, it also asks for the one with the other kind of key.
 func (l *look) address(t probe.Target) (all []SeenCertificate) {
 	r := l.prober.Probe(l.ctx, t)
 	if len(r.Chain) == 0 {

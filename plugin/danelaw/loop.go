@@ -27,8 +27,8 @@ func (s *setting) asksItself(config *dnsserver.Config) error {
 	return nil
 }
 
-// reaches reports whether a packet to an address arrives at who listens on host; "" and the unspecified addresses are
-// all of this host.
+// reaches reports whether a packet to an address arrives at a listener on host. An empty or unspecified host listens on
+// all addresses of this machine.
 func reaches(to netip.Addr, host string) bool {
 	listens, err := netip.ParseAddr(host)
 	if err != nil || listens.IsUnspecified() {

@@ -20,8 +20,9 @@ type memory struct {
 func (m *memory) name() string { return m.key }
 func (m *memory) close()       { boundHeap(-m.size) }
 
-// holdMemory returns the memory for a configuration: that of the server block, unless something was judged otherwise,
-// which is no answer. Failures are forgotten: whoever reloads may have mended what they come from.
+// holdMemory returns the memory for a configuration. A server block keeps its memory as long as it judges in the same
+// way, since a verdict by other rules is no answer. Failures are forgotten: whoever reloads may have mended their
+// cause.
 func holdMemory(c Config) *memory {
 	key := c.judgement()
 	m, _ := hold(&process, key, func() (*memory, error) {

@@ -156,7 +156,7 @@ func (m *meter) Fetch(role fetch.Role, failed bool) {
 	fetches.WithLabelValues(m.block, string(role), result).Inc()
 }
 
-// Limit implements resolve.Meter. A panic on the way to an answer ends it as a limit does, but is none.
+// Limit implements resolve.Meter. A panic ends a question as a limit does, but is counted apart.
 func (m *meter) Limit(name string) {
 	if name == string(fetch.ErrPanic) {
 		m.panics.Inc()

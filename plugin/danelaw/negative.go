@@ -25,7 +25,7 @@ const (
 	maxTests = 4
 	// maxReason bounds the reason, which has to fit into an Extended DNS Error.
 	maxReason = 150
-	// maxNegatives is how many may be set at run time. More are no repair.
+	// maxNegatives is how many may be set at run time.
 	maxNegatives = 1000
 )
 
@@ -77,8 +77,8 @@ func (n *negative) is(block string, a NegativeAnchor) bool {
 // active reports whether n is in force.
 func (n *negative) active(now time.Time) bool { return n.over == "" && now.Before(n.until) }
 
-// table holds the negative trust anchors of a daemon: those set at run time, for all server blocks, and since when
-// those of the Corefile are there, so that neither a reload nor a restart prolongs their life.
+// table holds the negative trust anchors of a daemon: those set at run time, which hold for all server blocks, and
+// those of the Corefile with the time when they began, so that neither a reload nor a restart prolongs them.
 type table struct {
 	key string
 
@@ -97,7 +97,8 @@ func holdTable(name string) *table {
 	return t
 }
 
-// declare reads what is kept where h keeps it, takes up what h's configuration has, and returns what h begins with.
+// declare reads the state file of h, adds the negative trust anchors of its configuration, and returns those in force
+// for it.
 func (t *table) declare(h *Handler) ([]chain.NegativeAnchor, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -136,8 +137,7 @@ func (t *table) leave(h *Handler) {
 	t.handlers = slices.DeleteFunc(t.handlers, func(o *Handler) bool { return o == h })
 }
 
-// start has h, which serves from now on, be the one whose configuration counts for its block; all is written down and
-// told.
+// start notes that h serves now: for its server block its configuration counts from here on. All are saved and logged.
 func (t *table) start(h *Handler) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -187,8 +187,7 @@ func (t *table) count(h *Handler) int {
 	return len(t.of(h, h.config.Clock()))
 }
 
-// saved reports whether there is a place for what is to outlive a restart, and whether reading or writing there has
-// failed.
+// saved reports whether state is kept over a restart, and whether reading or writing it has failed.
 func (t *table) saved() (place, failed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -229,7 +228,7 @@ func (t *table) add(a NegativeAnchor) (*negative, *Handler, error) {
 	return n.clone(), tester, nil
 }
 
-// acceptable returns a Handler that a has an effect for, or says why it cannot be set; t.mu is held.
+// acceptable returns a Handler for which a has an effect, or the reason why a cannot be set; t.mu is held.
 func (t *table) acceptable(a NegativeAnchor) (*Handler, error) {
 	if err := a.check(); err != nil {
 		return nil, err
@@ -366,7 +365,7 @@ func (n *negative) clone() *negative {
 	return &c
 }
 
-// tend ends what has had its time, and drops what is not needed any more, as far as h is concerned.
+// tend ends negative trust anchors whose time is over, and drops those of h that are not needed any more.
 func (t *table) tend(ctx context.Context, h *Handler) {
 	defer survive()
 	t.end("ended", func(n *negative, now time.Time) bool { return n.over == "" && !now.Before(n.until) })
@@ -390,7 +389,8 @@ func (t *table) saveAgain(now time.Time) {
 	}
 }
 
-// due returns copies of those that h has to test now. Others do not, then.
+// due returns copies of those that h has to test now, and marks them as tested, so that no other Handler tests them
+// too.
 func (t *table) due(h *Handler) (all []*negative) {
 	now := h.config.Clock().Round(0)
 	t.mu.Lock()

@@ -37,7 +37,7 @@ func (p prefetcher) prefetch(q dns.Question, a *resolve.Answer) {
 	}
 }
 
-// host resolves what is asked about one host. A host in the zone of the mail domain is seldom in yet another one.
+// host resolves what is asked about one host. A host below the mail domain's zone is seldom in a zone of its own.
 func (p prefetcher) host(ahead *resolve.Ahead, host, zone string, tlsa bool) {
 	if _, special := p.names.special(dns.Question{Name: host, Qtype: dns.TypeA, Qclass: dns.ClassINET}); special ||
 		p.names.private.cover(host) {

@@ -41,8 +41,8 @@ func address(a net.Addr) netip.Addr {
 // maxOptions is how many EDNS options one OPT may hold (L-14).
 const maxOptions = 32
 
-// malformed reports what no answer can be given to: there is no single question, there are records that no query has,
-// or EDNS is broken (S-2, S-22).
+// malformed reports a query that cannot be answered: it has no question or several, records that no query has, or
+// broken EDNS (S-2, S-22).
 func (q *query) malformed() bool {
 	opts := 0
 	for _, rr := range slices.Concat(q.Answer, q.Ns, q.Extra) {

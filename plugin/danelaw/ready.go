@@ -26,7 +26,7 @@ const (
 	lastRetry  = time.Minute
 	// tick is how often the clock is looked at (T-14).
 	tick = time.Second
-	// jump is by how much the clock must differ from the time that has passed to count as set.
+	// jump is how far the clock must move away from the time that has passed to count as set.
 	jump = 2 * time.Second
 )
 
@@ -146,7 +146,7 @@ func survive() {
 	}
 }
 
-// obstruct notes, and logs once, why danelaw is not ready.
+// obstruct notes why danelaw is not ready. Each reason is logged once.
 func (r *readiness) obstruct(why error) {
 	old := r.obstacle.Swap(&dnssec.Failure{Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNotReady,
 		Text: "not ready: " + why.Error()})

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// registry is what outlives a Handler, and so a reload: the Handler after it holds the same things before it is closed.
-// It knows the Handlers that serve, too.
+// registry holds what outlives a Handler: in a reload the new Handler holds the same things before the old one is
+// closed. It also knows the Handlers that serve.
 type registry struct {
 	mu      sync.Mutex
 	things  map[any]*held

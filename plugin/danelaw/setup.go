@@ -96,8 +96,8 @@ func setup(c *caddy.Controller) error {
 		return s.directive
 	})
 	config.UDPDecorateWriterFunc = func(listener *dnsserver.Server) dns.DecorateWriter { // for each, before it serves
-		// Beside it: CoreDNS holds a lock here, for which the end of the server by a reload would wait, to find it not
-		// yet begun, and to leave it.
+		// CoreDNS holds a lock here. A reload that waits for it would find this server not started yet, and never end
+		// it.
 		go widenBuffer(strings.TrimPrefix(listener.Addr, transport.DNS+"://"))
 		return func(w dns.Writer) dns.Writer { return bare{w} }
 	}
@@ -164,7 +164,7 @@ func (s *setting) open(around []plugin.Handler) (*Handler, error) {
 	return h, nil
 }
 
-// listen opens the control socket. Only one that was asked for is worth failing the start.
+// listen opens the control socket. The start fails only if the Corefile asked for it.
 func (s *setting) listen(h *Handler) (err error) {
 	if _, asked := s.at["control"]; asked {
 		if s.control == "" {
@@ -184,14 +184,14 @@ func (s *setting) listen(h *Handler) (err error) {
 	return nil
 }
 
-// corefileLoad is what the server blocks of one load of a Corefile have in common.
+// corefileLoad is what the server blocks share that one load of a Corefile has set up.
 type corefileLoad struct {
 	number         uint64 // from 1; a reload is another load
 	names          []string
 	state, control string // of the first block that says so
 }
 
-// agree holds that what is one for the whole daemon is the same in all server blocks that have it.
+// agree returns an error if two server blocks differ in what the whole daemon has only once.
 func (s *setting) agree(i *corefileLoad) error {
 	for _, o := range []struct {
 		name  string

@@ -18,8 +18,8 @@ const (
 	maxState      = 4 << 20 // octets: some thousand negative trust anchors
 )
 
-// stateFile keeps the negative trust anchors in a directory. Trouble with it is an alarm, never a stop: they are in
-// force all the same. It is a stop if somebody else may write there: his negative trust anchors would be.
+// stateFile keeps the negative trust anchors in a directory. If that fails, an alarm is raised, and they are in force
+// all the same. Only a directory where others may write stops the start: they could set negative trust anchors.
 type stateFile struct {
 	dir     string // "" if nothing is kept
 	serving bool   // else it is only read
@@ -38,8 +38,7 @@ type state struct {
 
 func (s *stateFile) path() string { return filepath.Join(s.dir, negativesFile) }
 
-// open makes dir the place, and returns what is kept there, once. The error is for a place or a file that is not
-// danelaw's own.
+// open makes dir the place of the file, and returns what it holds the first time. It fails if others may write there.
 func (s *stateFile) open(dir string, trust owned.Trust) ([]*negative, error) {
 	if dir == "" || dir == s.dir {
 		return nil, nil
@@ -92,7 +91,7 @@ func parseState(text []byte) (all []*negative, err error) {
 	return all, nil
 }
 
-// serve allows to write. What could not be understood is set aside for people to look at.
+// serve allows writing. A file that could not be understood is renamed, for people to look at.
 func (s *stateFile) serve() {
 	s.serving = true
 	if !s.damaged {

@@ -27,8 +27,8 @@ const (
 	watchAtOnce = 4
 )
 
-// watches is what is known of the domains that a server block watches. It outlives a reload, as nothing may be missed
-// between two looks.
+// watches is what is known of the domains that a server block watches. It outlives a reload, or a downgrade between two
+// looks would be missed.
 type watches struct {
 	block string
 	mu    sync.Mutex

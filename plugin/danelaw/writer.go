@@ -55,8 +55,8 @@ func (w *writer) write(q *query, m *dns.Msg) error {
 	return q.w.WriteMsg(m)
 }
 
-// unwritten says SERVFAIL in the place of a reply that cannot be packed, so that no client is left waiting. Other
-// errors mean that it has gone.
+// unwritten sends SERVFAIL instead of a reply that cannot be packed, so that the client does not wait. After any other
+// error the client has gone.
 func (w *writer) unwritten(q *query, m *dns.Msg, err error) {
 	if _, unpacked := m.Pack(); unpacked == nil {
 		return
