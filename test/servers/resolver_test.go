@@ -229,5 +229,6 @@ func (tr tree) anchors(t *testing.T) {
 		key.Hdr.Name = name
 		return key
 	}
-	ofSome.write(t, tr.anchor(t, "bind."), wrong("order.bind."), wrong("mx.p256.bind."), tr.anchor(t, "island.plain."), tr.anchor(t, "island.u.p256.bind."))
+	ofSome.write(t, tr.anchor(t, "bind."), wrong("order.bind."), wrong("mx.p256.bind."), tr.anchor(t, "island.plain."),
+		tr.anchor(t, "island.u.p256.bind."))
 }
