@@ -19,8 +19,8 @@ type NegativeAnchor struct {
 	Reason string    // for people, clients among them; may be empty
 }
 
-// negativeAnchors are the zones that negative trust anchors make, and those that are not validated. They are never changed: a walk works with those that
-// it began with.
+// negativeAnchors are the zones that negative trust anchors make, and those that are not validated. They are never
+// changed: a walk works with those that it began with.
 type negativeAnchors map[string]*dnssec.Zone
 
 func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {

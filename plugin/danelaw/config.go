@@ -76,7 +76,8 @@ func loopback() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 }
 
-// apart returns the zones that are private or have upstreams of their own, which may know other names than the public zones above.
+// apart returns the zones that are private or have upstreams of their own, which may know other names than the public
+// zones above.
 func (c Config) apart() map[string]bool {
 	zones := map[string]bool{}
 	for _, r := range c.Routes {

@@ -183,8 +183,8 @@ func TestPrivate(t *testing.T) {
 	}
 }
 
-// TestAliasToPrivate: where an alias leads into a private zone, the plugins below are asked for its target, and the answer gets no AD
-// (V-65, S-21).
+// TestAliasToPrivate: where an alias leads into a private zone, the plugins below are asked for its target, and the
+// answer gets no AD (V-65, S-21).
 func TestAliasToPrivate(t *testing.T) {
 	below := &site{}
 	c := config(t)

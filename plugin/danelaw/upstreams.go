@@ -22,7 +22,8 @@ var _ upstream.Meter = (*upstreams)(nil)
 func newUpstreams(c Config, m *memory) (u *upstreams, err error) {
 	u = &upstreams{block: c.Block, memory: m}
 	u.Set, err = upstream.New(upstream.Config{
-		Routes: c.Routes, Next: c.Next, Private: c.Private, RootCAs: c.RootCAs, EDNSSize: c.EDNSSize, Clock: c.Clock, Meter: u,
+		Routes: c.Routes, Next: c.Next, Private: c.Private, RootCAs: c.RootCAs, EDNSSize: c.EDNSSize,
+		Clock: c.Clock, Meter: u,
 	})
 	return u, err
 }

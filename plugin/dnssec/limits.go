@@ -30,8 +30,8 @@ type Check struct {
 	// Yield is called before each 8th signature check, so that one query does not hold a processor (L-7); an error from
 	// it ends the judgement as a limit. Nil means never to yield.
 	Yield func() error
-	// Border, if not nil, reports whether an alias leads to where another is to be asked: what a reply says beyond it does
-	// not count, and the question is asked on there (V-65).
+	// Border, if not nil, reports whether an alias leads to where another is to be asked: what a reply says beyond it
+	// does not count, and the question is asked on there (V-65).
 	Border func(owner, target string) bool
 
 	work   work   // signatures and aliases

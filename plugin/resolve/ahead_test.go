@@ -237,8 +237,8 @@ func TestZoneKnown(t *testing.T) {
 	}
 }
 
-// L-6, L-6a: all that is resolved ahead because of one answer spends one budget. That it is used up is not remembered of what was to be
-// resolved, and a client that waits for that has a budget of its own.
+// L-6, L-6a: all that is resolved ahead because of one answer spends one budget. That it is used up is not remembered
+// of what was to be resolved, and a client that waits for that has a budget of its own.
 func TestAheadSpendsOneBudget(t *testing.T) {
 	const most = 10
 	meter := &spent{roles: roles{asked: map[fetch.Role]int{}}}
@@ -248,7 +248,8 @@ func TestAheadSpendsOneBudget(t *testing.T) {
 		ahead.Resolve(question(fmt.Sprintf("n%d.example%d.com.", i, i), dns.TypeA), false, nil)
 	}
 	settled(t, r)
-	if asked := meter.asked; asked[fetch.RoleAhead]+asked[fetch.RoleLink] > most || asked[fetch.RoleWarm] > 6 || asked[fetch.RoleRetry] > 10 {
+	if asked := meter.asked; asked[fetch.RoleAhead]+asked[fetch.RoleLink] > most || asked[fetch.RoleWarm] > 6 ||
+		asked[fetch.RoleRetry] > 10 {
 		t.Errorf("asked %v", asked)
 	}
 	held := make(chan struct{})

@@ -255,8 +255,8 @@ func TestApexCNAME(t *testing.T) {
 	}
 }
 
-// V-65, S-21, RFC 1034 section 5.3.3: where the target of an alias is asked elsewhere, what the public reply says of it does not count. A
-// private one is not validated, and nobody is asked about its zone.
+// V-65, S-21, RFC 1034 section 5.3.3: where the target of an alias is asked elsewhere, what the public reply says of it
+// does not count. A private one is not validated, and nobody is asked about its zone.
 func TestAliasAcrossBorder(t *testing.T) {
 	for _, tt := range []struct {
 		alias, zone string
@@ -285,7 +285,8 @@ func TestAliasAcrossBorder(t *testing.T) {
 		})
 		a := ask(r, tt.alias, dns.TypeA)
 		if a.Status != tt.status {
-			t.Errorf("%s to %s, private %v: %v, want %v; %s", tt.alias, tt.zone, tt.private, a.Status, tt.status, notes(a))
+			t.Errorf("%s to %s, private %v: %v, want %v; %s", tt.alias, tt.zone, tt.private, a.Status, tt.status,
+				notes(a))
 		}
 		for _, rr := range a.Answer {
 			if got, ok := rr.(*dns.A); ok && got.A.String() != "10.0.0.1" {

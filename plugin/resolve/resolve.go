@@ -42,8 +42,8 @@ type Config struct {
 	Negative       []chain.NegativeAnchor // at the beginning; see Resolver.Distrust
 	Meter          Meter                  // nil: nothing is counted
 	Aggressive     reuse.Use
-	// Apart are the zones that are asked elsewhere than what is above them, by canonical name (C-17, V-65). Private are those of
-	// them that are not validated (S-21).
+	// Apart are the zones that are asked elsewhere than what is above them, by canonical name (C-17, V-65). Private are
+	// those of them that are not validated (S-21).
 	Apart    map[string]bool
 	Private  []string
 	Prefetch bool // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)

@@ -31,7 +31,8 @@ func (c *Config) public(zone, name string) bool {
 	return dns.IsSubDomain(c.home(name), zone)
 }
 
-// home returns the deepest zone at or above name that is asked elsewhere than what is above it; the root if there is none.
+// home returns the deepest zone at or above name that is asked elsewhere than what is above it; the root if there is
+// none.
 func (c *Config) home(name string) string {
 	for at := range dnssec.Ancestors(name) {
 		if c.Apart[at] {

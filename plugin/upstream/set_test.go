@@ -370,7 +370,8 @@ func TestPrivateZones(t *testing.T) {
 		Next:   next, Private: []string{"corp.example."},
 	})
 	for name, private := range map[string]bool{
-		"example.": false, "xcorp.example.": false, "corp.example.": true, "a.corp.example.": true, "lab.corp.example.": true,
+		"example.": false, "xcorp.example.": false, "corp.example.": true, "a.corp.example.": true,
+		"lab.corp.example.": true,
 	} {
 		reply, err := set.Exchange(ctxFor(t, longEnough), question(name, dns.TypeMX), fetch.Try{})
 		if err != nil {
