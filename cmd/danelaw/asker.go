@@ -29,7 +29,7 @@ type asker struct {
 	blocks danelaw.Blocks
 }
 
-// askFlags are those by which commands that ask for themselves know whom.
+// askFlags are the flags of commands that ask the DNS themselves: they say whom.
 func askFlags() []cli.Flag {
 	return []cli.Flag{confFlag(), upstreamFlag(),
 		&cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"}}

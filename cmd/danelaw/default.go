@@ -63,7 +63,7 @@ func (d *defaults) again() ([]byte, error) {
 	return []byte(now.corefile()), nil
 }
 
-// free returns the error that binding an address over UDP and TCP meets.
+// free tries to bind an address over UDP and TCP, and returns the error if it cannot.
 func free(address string) error {
 	udp, err := net.ListenPacket("udp", address)
 	if err != nil {

@@ -88,7 +88,7 @@ func thisMachine() *machine {
 	}
 }
 
-// programDirs are where MTAs have their programs, and users of Debian do not look for them.
+// programDirs are where MTAs have their programs. On Debian they are not in a user's PATH.
 var programDirs = []string{"/usr/sbin", "/usr/local/sbin", "/sbin"}
 
 // programPath is what a program is run by: its name if it is in PATH, else where it is.
@@ -113,7 +113,7 @@ func (m *machine) read(file string) (string, error) {
 // examination is one part of the doctor's work. All go on at once.
 type examination func(ctx context.Context) []finding
 
-// examineFor bounds the whole examination: servers that say nothing make it no longer.
+// examineFor bounds the whole examination, however many servers do not answer.
 const examineFor = 30 * time.Second
 
 func doctor(ctx context.Context, c *cli.Command) error {

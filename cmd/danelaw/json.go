@@ -7,7 +7,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
-// writeJSON prints a value for programs, which people may look at in a terminal.
+// writeJSON prints a value for programs. What might harm a terminal is escaped, as people may look at it in one.
 func writeJSON(to io.Writer, value any) error {
 	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 )
 
-// manners is what a program makes of how a host speaks, where that is not what RFC 7672 says: test/mta has Debian's
-// Postfix 3.7 and Exim 4.96 do it. Ok is false unless it is so at all addresses that the program tries.
+// manners is what a program does because of how a host speaks SMTP, where RFC 7672 says otherwise. The suite test/mta
+// shows it with Debian's Postfix 3.7 and Exim 4.96. It counts only if it is so at all addresses that the program tries.
 func (h *receiver) manners(s mail.Sender, a mail.Action) (d mail.Decision, ok bool) {
 	for _, at := range h.connections {
 		if s.Ignores(at.at.Addr()) {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// postfix is an instance of Postfix as its files describe it.
+// postfix is an instance of Postfix as its files describe it. It has many methods: each looks at one setting or table.
 type postfix struct {
 	machine  *machine
 	dir      string // of its configuration; "" for the default

@@ -32,7 +32,7 @@ func (w *waiting) told(fault, sentence, remedy string, commands ...string) {
 	w.Fault, w.Sentence, w.Remedy, w.Commands = fault, sentence, remedy, commands
 }
 
-// judge says what danelaw finds, whose fault it is, and what mends it. If danelaw cannot ask it is ours.
+// judge says what danelaw finds, whose fault it is, and what mends it. If danelaw cannot ask, the fault is ours.
 func (w *waiting) judge(found result, connected bool) {
 	log := "look into the log of " + w.MTA
 	switch cause := causeOf(w.Reason); {

@@ -229,7 +229,7 @@ func loops(ctx context.Context) error {
 	return danelaw.Loops(ctx)
 }
 
-// reloadPatience is how long an end waits for a reload, which would otherwise go on to serve.
+// reloadPatience is how long the end of the daemon waits for a reload, which would otherwise serve on.
 const reloadPatience = 5 * time.Second
 
 func waitFor(done <-chan struct{}) {

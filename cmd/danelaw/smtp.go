@@ -51,7 +51,7 @@ type (
 	}
 )
 
-// connection is what was seen at an address: what is told of it, and what that comes from.
+// connection is what was seen at an address: the form that is printed, and what it was made from.
 type connection struct {
 	smtpView
 	at      netip.AddrPort
@@ -60,7 +60,7 @@ type connection struct {
 	unsure  map[mail.Sender]string // why it cannot be known whether it does
 }
 
-// mostAddresses is to how many addresses of a host is connected: Postfix tries no more than 5 in all.
+// mostAddresses is how many addresses of a host are tried. Postfix tries no more than 5 in all.
 const mostAddresses = 8
 
 // connect connects to the mail hosts of a domain as a sender would.
@@ -147,7 +147,7 @@ func newSMTPView(r *probe.Report, now time.Time) smtpView {
 	return v
 }
 
-// judge fills in what the programs make of the certificates, where that is not what RFC 7672 says.
+// judge notes what each program decides about the certificates, where that differs from RFC 7672.
 func (s *connection) judge(p *probe.Prober, d *mail.Domain, h *mail.Host, chain []*x509.Certificate, now time.Time) {
 	if s.Failure != nil && probe.Kind(s.Failure.Kind) != probe.Certificate || len(chain) == 0 {
 		return
@@ -270,8 +270,8 @@ func (h *receiver) stops(s mail.Sender, a mail.Action) (why string) {
 	return why
 }
 
-// unknown reports whether it is not known if a sender with such a decision delivers to all addresses of a host. Where
-// TLS need not be, how it is spoken says nothing.
+// unknown reports whether danelaw could not find out if a sender with such a decision delivers to all addresses of a
+// host. For a sender that needs no TLS it does not matter how the host speaks it.
 func (h *receiver) unknown(a mail.Action) bool {
 	return slices.ContainsFunc(h.connections, func(s connection) bool {
 		if s.Failure == nil {
@@ -282,7 +282,8 @@ func (h *receiver) unknown(a mail.Action) bool {
 	})
 }
 
-// unsure says why it cannot be known what a program does that keeps to the TLSA records of a host; "" if it is known.
+// unsure says why it is not known what a program with such a decision does at a host with TLSA records; "" if it is
+// known.
 func (h *receiver) unsure(s mail.Sender, a mail.Action) string {
 	for _, at := range h.connections {
 		if why := at.unsure[s]; a == mail.DANE && why != "" && !s.Ignores(at.at.Addr()) {
@@ -292,8 +293,8 @@ func (h *receiver) unsure(s mail.Sender, a mail.Action) string {
 	return ""
 }
 
-// unsure is that of a decision on hosts, of which those from one to before another are: of the first of which it is not
-// known, or of a lookup that is not made here.
+// unsure says why it is not known what a sender does: a lookup that its decision rests on is not made here, or the
+// first host from index from up to to, of which it is not known.
 func (v *view) unsure(s mail.Sender, d mail.Decision, from, to int) string {
 	if d.Failed != nil {
 		if l := v.of(*d.Failed); l != nil && l.unjudged != nil {

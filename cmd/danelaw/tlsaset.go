@@ -91,7 +91,7 @@ func (p *tlsaPlan) published(ctx context.Context, seen map[dns.Question]*resolve
 	return nil
 }
 
-// notPublished is the error for records that are not to be had, which is no fault of theirs if danelaw cannot ask.
+// notPublished is the error for records that could not be looked up. If danelaw itself cannot ask, it says so.
 func (p *tlsaPlan) notPublished(ctx context.Context, name string, a *resolve.Answer) error {
 	h, err := p.handler(name)
 	if err != nil {

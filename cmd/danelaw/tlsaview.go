@@ -50,7 +50,7 @@ type (
 	}
 )
 
-// planned is what is to be told, and what of it the text tells in short.
+// planned is the form that is printed as JSON, and what the text has in a shorter form.
 type planned struct {
 	plannedJSON
 	briefs []string // of the published records

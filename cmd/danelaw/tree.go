@@ -228,7 +228,8 @@ func signature(set []dns.RR) *dns.RRSIG {
 	return nil
 }
 
-// answer tells of the answer, or of the proof that there is none, or of the failure unless it is a zone's.
+// answer lists the RRsets of the answer, or of the proof that there is none. For a failure it has one entry, unless a
+// zone tells of it already.
 func (t *tree) answer() []*setView {
 	all := []*setView{}
 	if t.Answer.Status <= dnssec.Bogus {

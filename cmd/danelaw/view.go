@@ -123,7 +123,8 @@ type (
 	}
 )
 
-// view is a domain as it was looked at: what is told of it, and what that comes from.
+// view is what was found of a domain: the form that is printed as JSON, and what it was made from. It has many methods,
+// as text, page and JSON are all made of it.
 type view struct {
 	domainView
 	domain         mail.Domain
@@ -135,13 +136,13 @@ type view struct {
 	compared       bool // certificates, too
 }
 
-// receiver is a mail host: what is told of it, and what was seen at its addresses.
+// receiver is a mail host: the form that is printed, and what was seen at its addresses.
 type receiver struct {
 	*hostView
 	connections []connection
 }
 
-// lookup is what came of a question: what is told of it, and what that comes from.
+// lookup is the answer to a question: the form that is printed, and what it was made from.
 type lookup struct {
 	lookupView
 	judged   mail.Lookup
@@ -218,7 +219,7 @@ func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, 
 	return v, ctx.Err()
 }
 
-// excuse takes the blame, and what others would report, off a domain that could not be asked for.
+// excuse clears a domain of blame, and of its report, if danelaw itself could not ask for it.
 func (a *asker) excuse(ctx context.Context, v *view) {
 	h, err := a.handler(v.Domain)
 	if err != nil || mail.ActionOf(v.Decision).Delivers() {
@@ -243,7 +244,7 @@ type lookOptions struct {
 	host        bool // the name is that of a mail host: its MX records do not count
 }
 
-// walk asks for what a sender asks for, and keeps for readers what came.
+// walk asks what a sender asks, and keeps all answers.
 func (a *asker) walk(ctx context.Context, v *view, o lookOptions) {
 	var mu sync.Mutex
 	v.domain = *mail.Walk(v.Domain, o.port, func(name string, qtype uint16) mail.Reply {
@@ -270,7 +271,7 @@ func (v *view) add(h *hostView) {
 	v.Hosts, v.hosts = append(v.Hosts, h), append(v.hosts, &receiver{hostView: h})
 }
 
-// noMX stands for the lookup of MX that is not made of a mail host: it is its own.
+// noMX stands in for the MX lookup where the name given is a mail host already: none is made.
 func noMX(_ context.Context, name string, _ uint16) *lookup {
 	return &lookup{
 		lookupView: lookupView{
@@ -333,7 +334,7 @@ func (p *policyView) parsed(err error) bool {
 	return err == nil
 }
 
-// mailLookups are those that mail goes by, in the order in which what fails matters.
+// mailLookups are the lookups that delivery depends on. The first that fails is told as the culprit.
 func (v *view) mailLookups() (all []*lookup) {
 	all = append(all, v.of(v.domain.MX))
 	for _, h := range v.domain.Hosts {

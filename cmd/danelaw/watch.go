@@ -129,7 +129,8 @@ type (
 	}
 )
 
-// watchedDomain is what is told of a domain, and what of its faults the text tells apart.
+// watchedDomain is what was found of a domain: the form that is printed as JSON, and the faults that the text lists
+// apart.
 type watchedDomain struct {
 	watchedJSON
 	senders []string // what a program does

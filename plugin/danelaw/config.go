@@ -20,7 +20,8 @@ import (
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
-// Config is what a Handler is made of. Start from [Defaults]; Anchors, and Routes or Next, have to be added.
+// Config is what a Handler is made of, with a field for each option of the Corefile. Start from [Defaults]; Anchors,
+// and Routes or Next, have to be added.
 type Config struct {
 	// Block names the server block in metrics and tells its memory from that of others: a Handler with the same Block
 	// and the same judgement takes over what the one before it remembers.
