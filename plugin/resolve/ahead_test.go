@@ -142,6 +142,7 @@ func TestRenewLinks(t *testing.T) {
 func TestNoPrefetch(t *testing.T) {
 	r, u, now := setup(t, nil)
 	life := time.Duration(ask(r, "example.com.", dns.TypeMX).Answer[0].Header().Ttl) * time.Second
+	quiet(t, r)
 	u.Forget()
 	r.Ahead().Resolve(question("mx.example.com.", dns.TypeA), false, nil)
 	now.Advance(life - time.Second)
@@ -162,6 +163,7 @@ func TestAhead(t *testing.T) {
 		}
 	}
 	settled(t, r)
+	quiet(t, r)
 	u.Forget()
 	if a := ask(r, "mx.example.com.", dns.TypeA); !a.Cached || a.Status != dnssec.Secure || len(u.Asked()) != 0 {
 		t.Errorf("cached %v, %v; asked %v", a.Cached, a.Status, u.Asked())
@@ -173,6 +175,7 @@ func TestAheadNear(t *testing.T) {
 	for near, want := range map[bool]int{true: 1, false: 3} {
 		r, u, _ := setup(t, prefetching)
 		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		quiet(t, r)
 		u.Forget()
 		r.Ahead().Resolve(question("mx.example.com.", dns.TypeA), near, nil)
 		settled(t, r)
@@ -202,6 +205,7 @@ func TestAheadIsBounded(t *testing.T) {
 	}
 	close(release)
 	settled(t, r)
+	quiet(t, r)
 	u.Forget()
 	r.Ahead().Resolve(question("n0.example.com.", dns.TypeA), true, nil)
 	settled(t, r)

@@ -166,6 +166,7 @@ func TestLifeOfChains(t *testing.T) {
 func TestNameErrorOfTheLastName(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	expect(t, ask(r, "dangling.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	quiet(t, r)
 	u.Forget()
 	a := ask(r, "gone.example.com.", dns.TypeTLSA)
 	expect(t, a, dnssec.Secure, dns.RcodeNameError)

@@ -55,11 +55,13 @@ func TestCached(t *testing.T) {
 	r, u, now := setup(t, nil)
 	first := ask(r, "example.com.", dns.TypeMX)
 	expect(t, first, dnssec.Secure, dns.RcodeSuccess)
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	if n := u.Count("com. DNSKEY") - u.Count("mx.example.com. DNSKEY"); n != 0 {
 		t.Errorf("known keys were asked for: %v", u.Asked())
 	}
+	quiet(t, r)
 	u.Forget()
 	now.Advance(10 * time.Second)
 	again := ask(r, "EXAMPLE.com.", dns.TypeMX)
@@ -116,6 +118,7 @@ func TestVerdicts(t *testing.T) {
 func TestNothingBelowInsecure(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	expect(t, ask(r, "insecure.com.", dns.TypeMX), dnssec.Insecure, dns.RcodeSuccess)
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "mx.insecure.com.", dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
 	if got := u.Asked(); len(got) != 1 {
@@ -249,6 +252,7 @@ func TestOneTypeFails(t *testing.T) {
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		expect(t, ask(r, "mx.example.com.", qtype), dnssec.Secure, dns.RcodeSuccess)
 	}
+	quiet(t, r)
 	u.Forget()
 	if again := ask(r, "_25._tcp.mx.example.com.", dns.TypeTLSA); !again.Cached || u.Count("TLSA") > 0 {
 		t.Errorf("a fresh failure was not remembered: asked %v", u.Asked())
@@ -285,6 +289,7 @@ func TestStaleKeys(t *testing.T) {
 	t.Run("at most once in 30 s", func(t *testing.T) {
 		now.Advance(5 * time.Second)
 		u.Tree.Roll("example.com.")
+		quiet(t, r)
 		u.Forget()
 		expect(t, ask(r, "mx.example.com.", dns.TypeAAAA), dnssec.Bogus, dns.RcodeServerFailure)
 		if n := u.Count("example.com. DNSKEY"); n > u.Count("mx.example.com. DNSKEY") {
@@ -390,6 +395,7 @@ func TestLimitFailsAlone(t *testing.T) {
 		t.Errorf("notes %s", notes(a))
 	}
 	r.fetcher.Questions = 100
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 }
@@ -517,6 +523,7 @@ func TestNameErrors(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	expect(t, ask(r, "nothing.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	expect(t, ask(r, "nothing.insecure.com.", dns.TypeA), dnssec.Insecure, dns.RcodeNameError)
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "nothing.example.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeNameError)
 	if len(u.Asked()) != 0 {

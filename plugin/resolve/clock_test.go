@@ -17,6 +17,7 @@ func TestLinksFromTheFuture(t *testing.T) {
 	now.Advance(24 * time.Hour)
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 	now.Advance(-24 * time.Hour)
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	for _, link := range []string{". DNSKEY", "com. DS", "com. DNSKEY", "example.com. DS", "example.com. DNSKEY"} {
@@ -24,6 +25,7 @@ func TestLinksFromTheFuture(t *testing.T) {
 			t.Errorf("%s was not asked for: %v", link, u.Asked())
 		}
 	}
+	quiet(t, r)
 	u.Forget()
 	now.Advance(time.Minute)
 	expect(t, ask(r, "nothing.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)

@@ -158,6 +158,12 @@ func fits(room *fetch.Room, all, taken int64) bool {
 	return true
 }
 
+// quiet waits until nothing is asked any more: what was asked ahead may not have been needed.
+func quiet(t *testing.T, r *Resolver) {
+	t.Helper()
+	eventually(t, "nothing to be asked", func() bool { return fits(r.Room, int64(r.InFlight)*2*OctetsPerQuestion, 0) })
+}
+
 // L-12, L-16: without room a question is refused, by a limit that says so.
 func TestNoRoom(t *testing.T) {
 	for octets, text := range map[int64]string{

@@ -340,6 +340,7 @@ func TestWildcard(t *testing.T) {
 	u.Tree.Plan("example.com.").Text += "\n*.wild TXT wild\nreal.wild A 192.0.2.7"
 	u.Tree.Publish()
 	for _, name := range []string{"a.wild.example.com.", "b.wild.example.com."} {
+		quiet(t, r)
 		u.Forget()
 		for range 2 {
 			a := ask(r, name, dns.TypeTXT)
@@ -377,6 +378,7 @@ func TestChainIsRenewedInTime(t *testing.T) {
 		if asked := u.Asked(); slices.Contains(asked, "example.com. DS") != (minute == 0) {
 			t.Errorf("after %d minutes: asked %v", minute, asked)
 		}
+		quiet(t, r)
 		u.Forget()
 		now.Advance(5 * time.Minute)
 	}
@@ -420,6 +422,7 @@ func TestEndsMeanwhile(t *testing.T) {
 func TestBogusIsRemembered(t *testing.T) {
 	r, u, now := setup(t, nil)
 	for _, life := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second} {
+		quiet(t, r)
 		u.Forget()
 		for range 10 {
 			expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
@@ -428,6 +431,7 @@ func TestBogusIsRemembered(t *testing.T) {
 			t.Errorf("asked %d times, want 3 tries", n)
 		}
 		now.Advance(life - time.Second)
+		quiet(t, r)
 		u.Forget()
 		a := ask(r, "stripped.com.", dns.TypeMX)
 		if !a.Cached || a.Notes[0].Code != dns.ExtendedErrorCodeRRSIGsMissing || len(u.Asked()) > 0 {

@@ -230,6 +230,7 @@ func TestFlush(t *testing.T) {
 		expect(t, ask(r, "stripped.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
 	}
 	all()
+	quiet(t, r)
 	u.Forget()
 	all()
 	if n := len(u.Asked()); n > 0 {
@@ -246,6 +247,7 @@ func TestFlush(t *testing.T) {
 	if n := r.Flush("com."); n.Answers != 2 || n.Failures == 0 {
 		t.Errorf("flushed %+v", n)
 	}
+	quiet(t, r)
 	u.Forget()
 	all()
 	if u.Count("stripped.com. MX") == 0 || u.Count("uk.") > 0 {
@@ -305,6 +307,7 @@ func TestNegativeAnchorWithProofsHeld(t *testing.T) {
 			expect(t, ask(r, "c.nothing.example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeNameError)
 		}
 		distrust(r, now, "example.com.")
+		quiet(t, r)
 		u.Forget()
 		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 			return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority},

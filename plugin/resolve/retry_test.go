@@ -37,6 +37,7 @@ func TestNewDelegation(t *testing.T) {
 			if !signed {
 				want = dnssec.Insecure
 			}
+			quiet(t, r)
 			u.Forget()
 			expect(t, ask(r, "mx.mx.example.com.", dns.TypeA), want, dns.RcodeSuccess)
 			if n := u.Count("mx.mx.example.com. A"); n != 1 {
@@ -110,6 +111,7 @@ func TestRefreshWhereItFails(t *testing.T) {
 	for i := range 6 {
 		expect(t, ask(r, fmt.Sprintf("known.z%d.com.", i), dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
 	}
+	quiet(t, r)
 	u.Forget()
 	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.Reply(q)
@@ -154,6 +156,7 @@ func TestRefreshKeepsWhatValidates(t *testing.T) {
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Bogus, dns.RcodeServerFailure)
 	u.Follow(nil)
 	now.Advance(bogusMost)
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 	if n := len(u.Asked()); n != 1 {
@@ -214,6 +217,7 @@ func TestUnansweredIsTriedOnce(t *testing.T) {
 			t.Errorf("asked %d times", n)
 		}
 		synctest.Wait() // for what was asked on speculation
+		quiet(t, r)
 		u.Forget()
 		// C-11: only Bogus does not answer CD=1
 		if a := r.Unchecked(context.Background(), q); !a.Cached || len(u.Asked()) > 0 {

@@ -187,6 +187,7 @@ func TestServiceQuestions(t *testing.T) {
 	if n := u.Count("_tcp.none.svc.com. A"); n != 1 {
 		t.Errorf("asked %d times: %v", n, u.Asked())
 	}
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "_587._tcp.none.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeNameError) // C-17
 	if n := len(u.Asked()); n != 0 {
@@ -197,8 +198,10 @@ func TestServiceQuestions(t *testing.T) {
 	if n := u.Count("_tcp.mx.svc.com. A"); n != 0 {
 		t.Errorf("asked %v although the answer came", u.Asked())
 	}
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "none.svc.com.", dns.TypeAAAA), dnssec.Secure, dns.RcodeSuccess)
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "_25._tcp.none.svc.com.", dns.TypeTXT), dnssec.Secure, dns.RcodeNameError)
 	if n := len(u.Asked()); n != 0 {

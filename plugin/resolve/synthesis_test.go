@@ -141,6 +141,7 @@ func TestSynthesis(t *testing.T) {
 					ask(r, q.Name, q.Qtype)
 				}
 				before, q := made.total(), asks(t, tt.q)
+				quiet(t, r)
 				u.Forget()
 				a := ask(r, q.Name, q.Qtype)
 				same(t, a, u.Reply(q).Msg)
@@ -241,6 +242,7 @@ func TestAggressiveOption(t *testing.T) {
 	} {
 		r, u, _, _ := ranged(t, tt.use, tt.sign, nil)
 		expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+		quiet(t, r)
 		u.Forget()
 		const names = 20
 		for n := range names {
@@ -287,6 +289,7 @@ func TestNotHeld(t *testing.T) {
 				tt.then(r, now)
 			}
 			u.Tree.Each(func(p *zones.Plan) { p.Config.Expiration = now.Now().Add(time.Hour) })
+			quiet(t, r)
 			u.Forget()
 			ask(r, "bb.range.com.", dns.TypeA)
 			if u.Count("bb.range.com. A") == 0 {
@@ -324,6 +327,7 @@ func TestSynthesisBelowAnchor(t *testing.T) {
 		c.Anchors = anchors
 	})
 	expect(t, ask(r, "ab.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError) // covers b
+	quiet(t, r)
 	u.Forget()
 	ask(r, "x.b.range.com.", dns.TypeA)
 	if u.Count("x.b.range.com. A") == 0 {
@@ -349,6 +353,7 @@ func TestSynthesisedLife(t *testing.T) {
 		}
 	}
 	now.Advance(time.Second)
+	quiet(t, r)
 	u.Forget()
 	for i := range 3 {
 		ask(r, fmt.Sprintf("b%d.range.com.", i), dns.TypeA)
@@ -470,6 +475,7 @@ func TestFlushRanges(t *testing.T) {
 			expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 			expect(t, ask(r, "bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 			r.Flush(flushed)
+			quiet(t, r)
 			u.Forget()
 			expect(t, ask(r, "x.bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 			if u.Count("x.bb.range.com. A") != 1 {
@@ -480,6 +486,7 @@ func TestFlushRanges(t *testing.T) {
 	r, u, _, made := ranged(t, reuse.All, nil, nil)
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	r.Flush("example.com.")
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "bb.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	if made.total() != 1 {
@@ -491,12 +498,14 @@ func TestFlushRanges(t *testing.T) {
 func TestSynthesisBelowNegative(t *testing.T) {
 	r, u, now, _ := ranged(t, reuse.All, nil, nil)
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	quiet(t, r)
 	u.Forget()
 	a := r.Retest(t.Context(), question("bb.range.com.", dns.TypeA))
 	if expect(t, a, dnssec.Secure, dns.RcodeNameError); u.Count("bb.range.com. A") != 1 {
 		t.Errorf("asked %v", u.Asked())
 	}
 	r.Distrust([]chain.NegativeAnchor{{Zone: "range.com.", Until: now.Now().Add(time.Hour)}})
+	quiet(t, r)
 	u.Forget()
 	a = ask(r, "bb.range.com.", dns.TypeA)
 	if expect(t, a, dnssec.Insecure, dns.RcodeNameError); u.Count("bb.range.com. A") != 1 {
@@ -509,6 +518,7 @@ func TestRenewalAsks(t *testing.T) {
 	r, u, now, made := ranged(t, reuse.All, nil, func(c *Config) { c.Prefetch = true })
 	expect(t, ask(r, "b.range.com.", dns.TypeA), dnssec.Secure, dns.RcodeNameError)
 	now.Advance(280 * time.Second)
+	quiet(t, r)
 	u.Forget()
 	ask(r, "b.range.com.", dns.TypeA)
 	for begun := time.Now(); u.Count("b.range.com. A") == 0; time.Sleep(time.Millisecond) {

@@ -72,6 +72,7 @@ func TestIterationsAboveSignedZone(t *testing.T) {
 	if len(a.Notes) != 1 || a.Notes[0].Code != dns.ExtendedErrorCodeUnsupportedNSEC3IterValue {
 		t.Errorf("notes %s", notes(a))
 	}
+	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "plain.co.uk.", dns.TypeMX), dnssec.Insecure, dns.RcodeSuccess)
 	if asked := u.Asked(); !slices.Equal(asked, []string{"plain.co.uk. MX"}) {
@@ -295,6 +296,7 @@ func TestDelegationInHand(t *testing.T) {
 		if asked := u.Count(zone + " DS"); asked > 0 == carried {
 			t.Errorf("carried %v: asked %v", carried, u.Asked())
 		}
+		quiet(t, r)
 		u.Forget()
 		expect(t, ask(r, zone, dns.TypeA), dnssec.Insecure, dns.RcodeSuccess)
 		if asked := u.Asked(); len(asked) != 1 {
@@ -405,6 +407,7 @@ func TestReplayFromAbove(t *testing.T) {
 func TestMostLifeOfLinks(t *testing.T) {
 	r, u, now := setup(t, func(c *Config) { c.MaxTTL = time.Minute })
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	quiet(t, r)
 	u.Forget()
 	now.Advance(time.Minute)
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
