@@ -19,8 +19,9 @@ import (
 
 // zoneOf walks to a name.
 func zoneOf(r *Resolver, name string) *dnssec.Zone {
-	return r.newQuery(context.Background(), question(name, dns.TypeA), forClient).walk.ZoneOf(context.Background(),
-		name)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	return r.newQuery(ctx, question(name, dns.TypeA), forClient).walk.ZoneOf(ctx, name)
 }
 
 // V-14: a zone that is new below a name known for no cut is found when its first answer does not validate.
