@@ -263,7 +263,7 @@ func TestCopiesFollowHabits(t *testing.T) {
 	} {
 		d := newDatagram(s.plain(), "", Config{Clock: time.Now})
 		d.cookies.settle(tt.settled)
-		conn, err := openSocket(t.Context(), s.addr)
+		conn, err := openSocket(s.addr)
 		if err != nil {
 			t.Fatal(err)
 		}

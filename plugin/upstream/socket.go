@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,42 +16,37 @@ const portTries = 16
 
 // socket is what one question over UDP has for itself, at a port of our choosing: the kernel's choice is not from a
 // CSPRNG (S-6, RFC 5452 section 9.2). It is connected, so that the kernel drops what comes from elsewhere.
-type socket struct {
-	net.Conn
-	give func()
-}
+type socket struct{ net.Conn }
 
 // openSocket opens one to a server, at a random port that is free.
-func openSocket(ctx context.Context, server netip.AddrPort) (s socket, err error) {
+func openSocket(server netip.AddrPort) (s socket, err error) {
 	if !udpSockets.take() {
 		return s, &fault{Busy, fmt.Sprintf("was not asked over UDP: %d sockets are open for that already",
 			udpSockets.most()), errOutstanding}
 	}
-	s.give = sync.OnceFunc(udpSockets.give)
 	for range portTries {
-		if s.Conn, err = bind(ctx, server); !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
+		if s.Conn, err = bind(server); !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
 			break
 		}
 	}
 	if err != nil {
-		s.give()
+		udpSockets.give()
 		return s, unreachable("could not be asked over UDP", err)
 	}
 	return s, nil
 }
 
-func bind(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
+func bind(server netip.AddrPort) (net.Conn, error) {
 	port := local.random(time.Now())
 	if port == 0 {
 		return nil, os.NewSyscallError("bind", syscall.EADDRINUSE)
 	}
-	d := net.Dialer{LocalAddr: &net.UDPAddr{Port: port}}
-	return d.DialContext(ctx, "udp", server.String())
+	return net.DialUDP("udp", &net.UDPAddr{Port: port}, net.UDPAddrFromAddrPort(server))
 }
 
-// Close closes the socket, and makes room for another.
+// Close closes the socket, and makes room for another. It is called once.
 func (s socket) Close() error {
-	defer s.give()
+	defer udpSockets.give()
 	return s.Conn.Close()
 }
 

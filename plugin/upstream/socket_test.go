@@ -241,7 +241,7 @@ func TestPortInUseIsNotTaken(t *testing.T) {
 	defer func() { local.free = before }()
 	local.random(time.Now())
 	local.free = []uint16{port}
-	_, err = openSocket(t.Context(), s.addr)
+	_, err = openSocket(s.addr)
 	f, ok := errors.AsType[*fault](err)
 	if !ok || f.reason != Busy || !errors.Is(err, errOutstanding) {
 		t.Errorf("got %v", err)

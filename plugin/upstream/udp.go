@@ -236,7 +236,7 @@ func (d *datagram) fallBack(ctx context.Context, q query, why wantsTCP) (fetch.R
 
 // once sends one datagram, and copies of it if it is told to, and waits for the reply; how tells to which it is.
 func (d *datagram) once(ctx context.Context, q query, how habit) (fetch.Reply, habit, error) {
-	conn, err := openSocket(ctx, d.server)
+	conn, err := openSocket(d.server)
 	if err != nil {
 		return fetch.Reply{}, how, interrupted(ctx, err)
 	}
