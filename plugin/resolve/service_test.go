@@ -140,6 +140,18 @@ func testServiceDenied(t *testing.T, host string, warm bool, sign func(*world.Tr
 	others() // MX, A and AAAA never fail because TLSA does
 }
 
+// D-17, C-9: what is held of a wildcard's data is no denial, and with aggressive use off no answer: the failure stays.
+func TestServiceOfWildcard(t *testing.T) {
+	r, u := served(t, reuse.Off, nil, refuses, nil)
+	u.Tree.Plan("svc.com.").Text += "\n*.wild TLSA 3 1 1 00"
+	u.Tree.Publish()
+	u.First(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		return u.Reply(q), nil, q.Name == "_25._tcp.held.wild.svc.com."
+	})
+	expect(t, ask(r, "_25._tcp.held.wild.svc.com.", dns.TypeTLSA), dnssec.Secure, dns.RcodeSuccess)
+	expect(t, ask(r, "_25._tcp.other.wild.svc.com.", dns.TypeTLSA), dnssec.Indeterminate, dns.RcodeServerFailure)
+}
+
 // D-17, D-16: the failure stays where nothing is proven.
 func TestServiceNotDenied(t *testing.T) {
 	const name = "_25._tcp.none.svc.com."
