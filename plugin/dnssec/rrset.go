@@ -79,7 +79,7 @@ func (c *Check) verifyBelow(set *RRset, zone *Zone, labels int) (*dns.RRSIG, *Fa
 
 // verifyWith tries the RRSIGs in turn with the keys of the zone.
 func (c *Check) verifyWith(set *RRset, sigs []*dns.RRSIG, zone *Zone) (*dns.RRSIG, *Failure) {
-	worst := complaint{failure: c.unsigned(set, zone.Name)}
+	var worst complaint
 	for _, sig := range sigs {
 		if f := c.admissible(set, sig); f != nil {
 			worst.hear(admissibility, f)
@@ -94,6 +94,9 @@ func (c *Check) verifyWith(set *RRset, sigs []*dns.RRSIG, zone *Zone) (*dns.RRSI
 			return nil, f
 		}
 		worst.hear(grade, f)
+	}
+	if worst.failure == nil {
+		return nil, c.unsigned(set, zone.Name)
 	}
 	return nil, worst.failure
 }
@@ -182,8 +185,6 @@ func date(t time.Time) string { return t.Format("2006-01-02 15:04 MST") }
 
 // tryKeys verifies sig with every key that it may be by (V-24).
 func (c *Check) tryKeys(set *RRset, sig *dns.RRSIG, keys []*Key) (grade int, f *Failure) {
-	grade, f = keyless, sigFailure(set, sig, dns.ExtendedErrorCodeDNSKEYMissing,
-		"is by a key that the zone does not have, or that cannot be used")
 	tried := 0
 	for _, key := range keys {
 		if key.Tag != sig.KeyTag || key.RR.Algorithm != sig.Algorithm || tried == maxColliding {
@@ -197,9 +198,12 @@ func (c *Check) tryKeys(set *RRset, sig *dns.RRSIG, keys []*Key) (grade int, f *
 			return grade, nil
 		}
 		c.spentOn(set).failed++
-		grade, f = wrong, sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "does not verify: the signature is wrong")
 	}
-	return grade, f
+	if tried == 0 {
+		return keyless, sigFailure(set, sig, dns.ExtendedErrorCodeDNSKEYMissing,
+			"is by a key that the zone does not have, or that cannot be used")
+	}
+	return wrong, sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "does not verify: the signature is wrong")
 }
 
 // holds verifies one signature (V-24), unless it is known to hold for the very same data and key: in denials and
