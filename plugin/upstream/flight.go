@@ -99,10 +99,15 @@ func (f *flight) gone(err error) error {
 // errNotUDP: over TCP the cookies of a server do not matter.
 const errNotUDP = oddCookie("sends the cookies of others over UDP")
 
+// datagrams are buffers for replies, of which nothing is kept that was unpacked.
+var datagrams = sync.Pool{New: func() any { return new([datagramSize]byte) }}
+
 // await reads until the reply comes; others are counted and ignored (S-7). One with the cookie of another is no sign of
 // an attack unless the right one comes too: some servers have no better.
 func (f *flight) await() (fetch.Reply, habit, error) {
-	buf := make([]byte, datagramSize)
+	datagram := datagrams.Get().(*[datagramSize]byte)
+	defer datagrams.Put(datagram)
+	buf := datagram[:]
 	for range maxMismatches {
 		n, err := f.conn.Read(buf)
 		if err != nil {
