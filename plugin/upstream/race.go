@@ -65,9 +65,8 @@ var errBeaten = errors.New("another was quicker")
 // copies to one upstream the third goes over TCP. Copies to one upstream go out from the same socket, and only while
 // somebody waits for the reply. If there is no usable reply, run returns what each upstream did.
 func run(ctx context.Context, q query, field []*upstream) (fetch.Reply, []outcome) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(errBeaten) // of those who lose
 	r := newRace(q, field)
+	defer r.end()
 	patience := field[0].health.patience()
 	timer, copies := time.NewTimer(copyAfter(0, patience)), 0
 	defer timer.Stop()
@@ -101,6 +100,15 @@ func newRace(q query, field []*upstream) *race {
 		r.copies = busyCopies
 	}
 	return r
+}
+
+// end cancels those who lose.
+func (r *race) end() {
+	for _, u := range r.runners {
+		if u.cancel != nil {
+			u.cancel(errBeaten)
+		}
+	}
 }
 
 // running reports whether a reply may still come.
