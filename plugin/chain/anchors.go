@@ -89,8 +89,9 @@ func (c *Chain) Restart() { c.generation.Add(1) }
 // anchor returns the closest anchor at or above name, which alone decides: a configured one (V-12), or a negative one
 // that is still alive (T-18).
 func (c *Chain) anchor(name string, negative negativeAnchors) (zone string, ok bool) {
+	now := c.Now()
 	for zone = range dnssec.Ancestors(name) {
-		if len(c.Anchors[zone]) > 0 || negative.at(zone, c.Now()) != nil {
+		if len(c.Anchors[zone]) > 0 || negative.at(zone, now) != nil {
 			return zone, true
 		}
 	}

@@ -76,14 +76,15 @@ func (w *Walk) Zones() []*dnssec.Zone {
 // collect adds the zones from name up to its anchor.
 func (w *Walk) collect(zones map[string]*dnssec.Zone, name string) {
 	anchor, anchored := w.chain.anchor(name, w.negative)
-	if z := w.negative.at(anchor, w.chain.Now()); z != nil {
+	now := w.chain.Now()
+	if z := w.negative.at(anchor, now); z != nil {
 		zones[anchor] = z
 		return
 	}
 	least := dnssec.Indeterminate
 	for at := range dnssec.Ancestors(name) {
 		z := w.found.at(at)
-		if cut, ok := w.place(at).(Cut); ok && (z == nil || z.Name != at) {
+		if cut, ok := w.place(at, now).(Cut); ok && (z == nil || z.Name != at) {
 			z = cut.Zone
 		}
 		// A Secure zone is not below an Insecure name: its DS needed no proof about that (V-62).

@@ -44,7 +44,7 @@ func (b *builders) finish(name string, call *builder, p Place) {
 // anchor).
 func (w *Walk) link(ctx context.Context, above *dnssec.Zone, name string) Place {
 	p := w.joined(ctx, name, func() Place {
-		if p := w.place(name); p != nil {
+		if p := w.place(name, w.chain.Now()); p != nil {
 			return p // maybe built by another in the meantime
 		}
 		p := (&links{walk: w, name: name, above: above}).build(ctx, anything)

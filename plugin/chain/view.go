@@ -2,6 +2,7 @@ package chain
 
 import (
 	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -61,15 +62,16 @@ func (v *view) deepest(name string) (zone *dnssec.Zone, at string, ends bool) {
 	if !ok {
 		return unanchored, name, true
 	}
-	if z := v.negative.at(anchor, v.chain.Now()); z != nil {
+	now := v.chain.Now()
+	if z := v.negative.at(anchor, now); z != nil {
 		return z, name, true
 	}
 	for at := range dnssec.Ancestors(name) {
-		switch p := v.place(at).(type) {
+		switch p := v.place(at, now).(type) {
 		case Cut:
 			return p.Zone, at, at == name || p.Zone.Status != dnssec.Secure
 		case Within:
-			if apex, ok := v.place(p.Zone).(Cut); ok {
+			if apex, ok := v.place(p.Zone, now).(Cut); ok {
 				return apex.Zone, at, at == name || p.Below || apex.Zone.Status != dnssec.Secure
 			}
 		}
@@ -130,11 +132,11 @@ func (v *view) likelyCut(at, name string) string {
 }
 
 // place returns what is known of name and still holds; nil if nothing is.
-func (v *view) place(name string) Place {
+func (v *view) place(name string, now time.Time) Place {
 	if p := v.learnedOf(name); p != nil {
 		return p
 	}
-	return v.chain.Store.place(name, v.chain.Now())
+	return v.chain.Store.place(name, now)
 }
 
 // learnedOf returns what was learned of name in this walk and not from the store; nil if nothing was.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -27,12 +28,13 @@ type sockets struct {
 	open atomic.Int64
 }
 
-var udpSockets = sockets{most: func() int {
+// The hard bound on files is asked for once: each question needs it.
+var udpSockets = sockets{most: sync.OnceValue(func() int {
 	if files := OpenFiles(); files > 0 {
 		return files / socketShare
 	}
 	return unknownFiles / socketShare
-}}
+})}
 
 // take reports whether one more may be opened; it has to be given back then.
 func (s *sockets) take() bool {
