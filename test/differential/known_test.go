@@ -45,7 +45,8 @@ var known = map[string]func(situation) bool{
 	},
 	"rcode-of-denial": func(s situation) bool {
 		// that to a question for the target
-		spoilt := s.upstream.rcode != s.truth.rcode || s.truth.aliased() && (s.has("rcode") || s.has("parent-proof"))
+		spoilt := s.upstream.rcode != s.truth.rcode ||
+			s.truth.aliased() && (s.has("rcode") || s.has("parent-proof") || s.has("other-proof"))
 		return s.danelawTrue() && s.unbound.rcode != s.truth.rcode && spoilt
 	},
 	"alias-below-dname": func(s situation) bool {
@@ -66,6 +67,11 @@ var known = map[string]func(situation) bool{
 	"iterations-above-empty-name": func(s situation) bool {
 		return (s.danelawTrue() || s.danelawFails() || s.signedFalsely()) && s.unboundInsecure() &&
 			s.passes(s.c.skipsName)
+	},
+	"iterations-of-another-zone": func(s situation) bool {
+		return s.danelawInsecure() && s.unboundFails() && s.passes(Zone.overLimit) && s.broken(func(f Fault) bool {
+			return f.Kind == "parent-proof" || f.Kind == "foreign-proof"
+		})
 	},
 	"other-signatures": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && (s.has("garbage-rrsig") || s.broken(Fault.besideOwn) ||
