@@ -242,11 +242,11 @@ func TestZoneKnown(t *testing.T) {
 }
 
 // L-6, L-6a: all that is resolved ahead because of one answer spends one budget. That it is used up is not remembered
-// of what was to be resolved, and a client that waits for that has a budget of its own.
+// of what was to be resolved.
 func TestAheadSpendsOneBudget(t *testing.T) {
 	const most = 10
 	meter := &spent{roles: roles{asked: map[fetch.Role]int{}}}
-	r, u, _ := setup(t, func(c *Config) { c.Prefetch, c.UpstreamQuestions, c.Meter = true, most, meter })
+	r, _, _ := setup(t, func(c *Config) { c.Prefetch, c.UpstreamQuestions, c.Meter = true, most, meter })
 	ahead := r.Ahead()
 	for i := range 3 * most {
 		ahead.Resolve(question(fmt.Sprintf("n%d.example%d.com.", i, i), dns.TypeA), false, nil)
@@ -256,20 +256,28 @@ func TestAheadSpendsOneBudget(t *testing.T) {
 		asked[fetch.RoleRetry] > 10 {
 		t.Errorf("asked %v", asked)
 	}
-	held := make(chan struct{})
-	u.Follow(func(ctx context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		if q.Name == "mx.example.com." {
-			<-held
-		}
-		return fetch.Reply{}, nil, false
-	})
-	ahead.Resolve(question("mx.example.com.", dns.TypeA), false, nil)
-	answer := make(chan *Answer)
-	go func() { answer <- ask(r, "mx.example.com.", dns.TypeA) }()
-	close(held)
-	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
-	settled(t, r)
 	if all := r.Store.failures.below("."); len(all) != 0 {
 		t.Errorf("remembered: %v", all[0].cause)
 	}
+}
+
+// L-6a: who joins what is resolved ahead is not handed the end of its budget.
+func TestAheadHandsOnNoLimit(t *testing.T) {
+	r, u, _ := setup(t, prefetching)
+	outstanding, release := hold(u)
+	r.fetcher.Questions = 1
+	ahead := r.Ahead()
+	r.fetcher.Questions = 100
+	q := question("mx.example.com.", dns.TypeA)
+	ahead.Resolve(q, true, nil)
+	eventually(t, "it to be asked", func() bool { return outstanding.Load() == 1 })
+	answer := make(chan *Answer)
+	go func() { answer <- ask(r, q.Name, q.Qtype) }()
+	eventually(t, "the client to join", func() bool {
+		r.flights.mu.Lock()
+		defer r.flights.mu.Unlock()
+		return r.flights.byKey[keyOf(q)].waiting == 1
+	})
+	release()
+	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
 }
