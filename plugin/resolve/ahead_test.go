@@ -17,14 +17,11 @@ import (
 
 func prefetching(c *Config) { c.Prefetch = true }
 
-// settled waits until nothing is being resolved for nobody.
+// settled waits until nothing is being resolved for nobody, and nothing is asked any more.
 func settled(t *testing.T, r *Resolver) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); r.aheads.Load() != 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("work in the background does not end")
-		}
-	}
+	eventually(t, "nothing to be resolved for nobody", func() bool { return r.aheads.Load() == 0 })
+	quiet(t, r)
 }
 
 // renewals returns how often q was asked again because it ends soon.

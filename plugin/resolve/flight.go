@@ -407,15 +407,15 @@ func (f *flight) answer() *Answer {
 func (f *flight) handsOn() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	failed := f.result.Status == dnssec.Indeterminate && f.result.Notes[0].Limit()
-	return !failed || !f.forNobody && !errors.Is(f.result.Notes[0], fetch.ErrDeadline)
+	failure := f.result.failure
+	return !failure.Limit() || !f.forNobody && !errors.Is(failure, fetch.ErrDeadline)
 }
 
 // yielded reports whether the flight, which is done, gave way to others.
 func (f *flight) yielded() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.result.Status == dnssec.Indeterminate && errors.Is(f.result.Notes[0], errYielded)
+	return f.result.failure.Limit() && errors.Is(f.result.failure, errYielded)
 }
 
 // overdue is what a client is told whose time is up while the work goes on.

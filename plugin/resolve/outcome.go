@@ -136,7 +136,9 @@ func (a *Answer) over(now time.Time) bool {
 
 // refusal is the SERVFAIL for a failure.
 func refusal(status dnssec.Status, f *dnssec.Failure) *Answer {
-	return &Answer{Status: status, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{f}, told: new(atomic.Bool)}
+	return &Answer{
+		Status: status, Rcode: dns.RcodeServerFailure, Notes: []*dnssec.Failure{f}, failure: f, told: new(atomic.Bool),
+	}
 }
 
 // clone returns a copy that shares no record with a. Notes are immutable.

@@ -45,7 +45,7 @@ func (w *query) run(ctx context.Context) (a *Answer) {
 func (w *query) keep(ctx context.Context, o *outcome) *Answer {
 	r := w.r
 	a := o.answer(r.judgedAt(), r.MaxTTL)
-	if a.Status > dnssec.Bogus || w.why.mayFail(a.Notes[0]) && !errors.Is(context.Cause(ctx), context.Canceled) {
+	if a.failure == nil || w.why.mayFail(a.failure) && !errors.Is(context.Cause(ctx), context.Canceled) {
 		r.Store.remember(w.question, o, a, r.now(), r.MinTTL, r.MaxTTL)
 	}
 	// looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
@@ -74,10 +74,10 @@ func (w *query) reason(a *Answer) string {
 
 // count tells the meter which limit ended a query (L-16). Deadlines are counted for each client that they kept waiting.
 func count(m Meter, a *Answer) {
-	if a.Status > dnssec.Bogus || !a.Notes[0].Limit() || errors.Is(a.Notes[0], fetch.ErrDeadline) {
+	if !a.failure.Limit() || errors.Is(a.failure, fetch.ErrDeadline) {
 		return
 	}
-	if limit, ok := errors.AsType[dnssec.LimitError](a.Notes[0]); ok {
+	if limit, ok := errors.AsType[dnssec.LimitError](a.failure); ok {
 		m.Limit(string(limit))
 	}
 }

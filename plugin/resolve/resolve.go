@@ -75,8 +75,9 @@ type Answer struct {
 	// Unvalidated is, when Status is Bogus or Indeterminate and a reply came at all, that reply, for CD=1 (V-76).
 	Unvalidated *dns.Msg
 
-	expires time.Time    // no signature that it rests on is valid later; zero if it rests on none
-	told    *atomic.Bool // a client was told of the failure; shared by all who get the same one
+	failure *dnssec.Failure // why there is none: Status is Bogus or Indeterminate; else nil
+	expires time.Time       // no signature that it rests on is valid later; zero if it rests on none
+	told    *atomic.Bool    // a client was told of the failure; shared by all who get the same one
 }
 
 // Tell notes that a client is told of a failure, and reports whether it is the first: whoever joined, came later or had

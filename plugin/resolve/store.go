@@ -109,8 +109,8 @@ func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
 // remember keeps what came of q: an answer with its proofs under that name and type alone (C-15), for its lifetime; a
 // failure briefly.
 func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, least, most time.Duration) {
-	if a.Status <= dnssec.Bogus {
-		s.failures.add(failure{question: q, status: a.Status, cause: a.Notes[0], told: a.told}, now)
+	if a.failure != nil {
+		s.failures.add(failure{question: q, status: a.Status, cause: a.failure, told: a.told}, now)
 		return
 	}
 	s.failures.drop(q)
