@@ -45,7 +45,8 @@ func denialKey(zone string, set *dnssec.RRset) string {
 // asked for (RFC 4470, RFC 4471, RFC 9824). An NSEC with such a name covers nothing that will be asked (C-10), and no
 // host has one (RFC 1123 section 2.1).
 func madeToMeasure(name string) bool {
-	return strings.ContainsAny(dnssec.FirstLabel(name), "\x00!~\xff")
+	label := dnssec.FirstLabel(name)
+	return strings.ContainsAny(label, "\x00!~") || strings.IndexByte(label, 0xff) >= 0
 }
 
 // nsec3RecordKey is where an NSEC3 is kept. One with opt-out denies nothing (C-9). One that covers next to no hash was
