@@ -251,6 +251,11 @@ func TestServiceIsOnOneAccount(t *testing.T) {
 			asked[fetch.RoleRetry] > 10 {
 			t.Errorf("%+v allowed: asked %v", most, asked)
 		}
+		for _, f := range r.Store.failures.below("_tcp.mx.svc.com.") {
+			if f.question.Qtype == dns.TypeA && f.cause.Limit() { // L-6a: it is the client query's that is searched for
+				t.Errorf("%+v allowed: remembered of the search: %v", most, f.cause)
+			}
+		}
 		if n := meter.signatures.Load(); n > int64(most.signatures) {
 			t.Errorf("%+v allowed: %d signatures checked", most, n)
 		}
