@@ -395,3 +395,31 @@ func FuzzUnpack(f *testing.F) {
 		_ = usable(m.Question[0], m)
 	})
 }
+
+// Nothing of a message is kept of the octets it was read from: the buffer is used for the next.
+func TestUnpackedKeepsNoOctets(t *testing.T) {
+	m := new(dns.Msg)
+	m.SetQuestion("example.com.", dns.TypeANY)
+	for _, record := range []string{
+		"A 192.0.2.1", "AAAA 2001:db8::1", "MX 10 mail.example.com.", "TXT text", "TLSA 3 1 1 AABBCC",
+		"CAA 0 issue ca", "DS 1 13 2 AABBCC", "DNSKEY 257 3 13 AAAA", "NSEC a.example.com. A MX",
+		"NSEC3 1 0 0 AA 00AA A", "HINFO a b", "SVCB 1 . alpn=h2", "TYPE65280 \\# 2 AABB",
+		"RRSIG MX 13 2 300 20300101000000 20200101000000 1 example.com. AAAA",
+	} {
+		m.Answer = append(m.Answer, newRR(t, "example.com. 300 IN "+record))
+	}
+	m.SetEdns0(1232, true)
+	opt := m.IsEdns0()
+	opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: 6, ExtraText: "why"}, &dns.EDNS0_COOKIE{Cookie: "aabb"},
+		&dns.EDNS0_PADDING{Padding: []byte{1, 2}}, &dns.EDNS0_LOCAL{Code: 65001, Data: []byte{3, 4}})
+	wire := packed(t, m)
+	got, err := unpack(wire)
+	if err != nil || len(got.Answer) != len(m.Answer) {
+		t.Fatalf("got %v, error %v", got, err)
+	}
+	before := got.String()
+	clear(wire)
+	if after := got.String(); after != before {
+		t.Errorf("got\n%s\nand then\n%s", before, after)
+	}
+}
