@@ -384,7 +384,7 @@ func inCharge(name string, parentSide bool) string {
 
 // byWalk is the outcome for what no signature vouches for, of which the zone at owner is in charge: Insecure below a
 // proven insecure delegation, Bogus in a signed zone (V-13), with what that lacks. What a Secure signer got wrong says
-// more than either, and more than that the walk came to nothing: another reply may hold (V-14).
+// more than that; a wrong signature by one, also more than why the walk came to nothing: another reply may hold (V-14).
 func (j *judgement) byWalk(owner string, wrong *Failure, lacks func(*Zone) *Failure) settled {
 	zones, pending := j.zonesAt([]string{owner})
 	if pending {
@@ -403,7 +403,7 @@ func (j *judgement) byWalk(owner string, wrong *Failure, lacks func(*Zone) *Fail
 		if wrong == nil {
 			s.cause = lacks(z)
 		}
-	case wrong == nil || z.Cause.Limit():
+	case wrong == nil || wrong.Kind != OfSignature || z.Cause.Limit():
 		s.cause = z.Cause
 	}
 	return s

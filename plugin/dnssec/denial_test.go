@@ -243,3 +243,27 @@ func TestBothNSECAtACut(t *testing.T) {
 		t.Errorf("DS denied beside the child's NSEC: %s (%v)", got, d.Cause)
 	}
 }
+
+// V-14: where the zone of the name does not validate, that is what is told, unless a Secure signer has signed the denial
+// wrongly: a proof that it lacks is no fault of its own.
+func TestToldOfABrokenZone(t *testing.T) {
+	root, above := newForger(t, "."), newForger(t, "b.")
+	broken := BogusZone("c.b.", &Failure{Code: dns.ExtendedErrorCodeSignatureExpired, Zone: "c.b.", Text: "c.b.: expired"})
+	walked := zoneMap{".": root.zone, "b.": above.zone, "c.b.": broken}
+	beside := above.set(t, "z.b. 3600 NSEC b. A")
+	soa := rrs(t, "c.b. 3600 SOA a. b. 1 2 3 4 5")
+	for _, row := range []struct {
+		name      string
+		authority []dns.RR
+		want      string
+	}{
+		{"no proof", soa, "Bogus, EDE 7"},
+		{"a proof by the zone above that is none", append(slices.Clone(soa), beside...), "Bogus, EDE 7"},
+		{"a wrong signature by the zone above", append(slices.Clone(soa), spoiled(beside)...), "Bogus, EDE 6"},
+	} {
+		v := denialCheck().Answer(asked("www.c.b. A"), replyTo(t, "www.c.b. A", 0, nil, row.authority), walked)
+		if got := told(v); got != row.want {
+			t.Errorf("%s: %s (%v), want %s", row.name, got, v.Cause, row.want)
+		}
+	}
+}

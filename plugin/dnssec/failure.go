@@ -26,6 +26,7 @@ const (
 	OfLink                    // a link of the chain of trust does not validate
 	OfMissingLink             // a link of the chain of trust could not be had
 	OfDistrust                // none: a negative trust anchor keeps the data from being validated (T-18)
+	OfSignature               // of a signature over the data asked for, or over its denial
 )
 
 // Failure says in one sentence why data is not Secure, and carries the Extended DNS Error of it (RFC 8914). The same

@@ -295,7 +295,7 @@ func (c *Check) unsigned(set *RRset, signer string) *Failure {
 func sigFailure(set *RRset, sig *dns.RRSIG, code uint16, what string) *Failure {
 	zone := dns.CanonicalName(sig.SignerName)
 	return &Failure{
-		Code: code, Zone: zone, Owner: set.Owner, Type: set.Type, KeyTag: sig.KeyTag,
+		Kind: OfSignature, Code: code, Zone: zone, Owner: set.Owner, Type: set.Type, KeyTag: sig.KeyTag,
 		Text: fmt.Sprintf("%s: the RRSIG over %s %s (key %d) %s", zone, set.Owner, dns.Type(set.Type),
 			sig.KeyTag, what),
 	}

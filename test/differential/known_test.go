@@ -69,7 +69,8 @@ var known = map[string]func(situation) bool{
 			s.passes(s.c.skipsName)
 	},
 	"iterations-of-another-zone": func(s situation) bool {
-		return s.danelawInsecure() && s.unboundFails() && s.passes(Zone.overLimit) && s.broken(func(f Fault) bool {
+		told := s.danelawInsecure() && strings.Contains(s.danelaw.ede, "27 ")
+		return told && s.unboundFails() && s.passes(Zone.overLimit) && s.broken(func(f Fault) bool {
 			return f.Kind == "parent-proof" || f.Kind == "foreign-proof"
 		})
 	},

@@ -561,7 +561,7 @@ var lieQuestions = []question{
 		behind(either(bogus, noDenial), "unbound-validating"),
 	ask("V-50b", "mx.old.hidden-dname.lie.", "A", noDenial),
 	ask("V-50b V-52", "mx.old.hidden-dname.lie3.", "A", noDenial),
-	ask("V-50e", "x.wild.expanded-nsec.lie.", "AAAA", noDenial),
+	ask("V-50e", "x.wild.expanded-nsec.lie.", "AAAA", bogus),
 	ask("V-50g", "nothing.mixed-kinds.lie3.", "A", noDenial),
 	ask("V-50g", "nothing.both-kinds.lie3.", "A", absent),
 	ask("V-60", "nothing.mixed-salts.lie3.", "A", noDenial),
