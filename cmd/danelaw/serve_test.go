@@ -477,22 +477,6 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// TestOpenFiles: the daemon takes as many files as it may, but for those that it keeps for connections to upstreams.
-func TestOpenFiles(t *testing.T) {
-	lab := newLab(t)
-	p, port, _ := serving(t, lab, lab.Addr())
-	ask(t, port, "good.dane.", dns.TypeMX)
-	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.Process.Pid))
-	if err != nil {
-		t.Skip("this system does not tell the limits of a process")
-	}
-	_, line, _ := strings.Cut(string(limits), "Max open files")
-	var soft, hard int
-	if _, err := fmt.Sscan(line, &soft, &hard); err != nil || soft != hard-hard/8 {
-		t.Errorf("%d files of %d: %v", soft, hard, err)
-	}
-}
-
 // TestClientsCannotTakeAllFiles: clients that hold as many TCP connections as they can leave danelaw the files for its
 // upstreams.
 func TestClientsCannotTakeAllFiles(t *testing.T) {

@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -44,13 +45,13 @@ func TestWidenBuffer(t *testing.T) {
 		{"udp4", "127.0.0.1:0", func(string) string { return "127.0.0.1:1" }, false},
 		{"udp4", "127.0.0.1:0", func(string) string { return "nonsense" }, false},
 	} {
-		at, err := net.ResolveUDPAddr(row.network, row.listen)
+		c, err := listenUDP(row.network, row.listen)
+		if row.network == "udp6" && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) {
+			t.Logf("LEFT OUT: %s, as this host has no IPv6: %v", row.listen, err)
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
-		}
-		c, err := net.ListenUDP(row.network, at)
-		if err != nil {
-			t.Skipf("%s %s: %v: this host has no IPv6", row.network, row.listen, err)
 		}
 		before := bufferOf(t, c)
 		_, port, _ := net.SplitHostPort(c.LocalAddr().String())
@@ -60,6 +61,14 @@ func TestWidenBuffer(t *testing.T) {
 		}
 		c.Close()
 	}
+}
+
+func listenUDP(network, address string) (*net.UDPConn, error) {
+	at, err := net.ResolveUDPAddr(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return net.ListenUDP(network, at)
 }
 
 // L-13: the listener of a server block with danelaw has the larger buffer, and keeps it in a reload.

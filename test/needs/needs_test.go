@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var variables = regexp.MustCompile(`"(DANELAW_TEST_[A-Z]+)"`)
+var variables = regexp.MustCompile(`"(DANELAW_(?:TEST_[A-Z]+|SOAK))"`)
 
 // wanted returns the variables without which a test in the file is skipped.
 func wanted(text string) (all []string) {
