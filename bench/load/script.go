@@ -7,25 +7,6 @@ import (
 	"github.com/danelaw-dns/danelaw/bench/universe"
 )
 
-// Once asks each question once.
-type Once struct {
-	Questions []universe.Question
-	AtOnce    int
-}
-
-// Lines implements [Script].
-func (o *Once) Lines() int { return min(o.AtOnce, len(o.Questions)) }
-
-// Next implements [Script].
-func (o *Once) Next(int) *universe.Question {
-	if len(o.Questions) == 0 {
-		return nil
-	}
-	q := &o.Questions[0]
-	o.Questions = o.Questions[1:]
-	return q
-}
-
 // Hot asks questions drawn by chance until a time has come.
 type Hot struct {
 	Questions []universe.Question
