@@ -118,13 +118,19 @@ func contenders(c *cli.Command) ([]server.Server, error) {
 		if path, err = exec.LookPath(path); err != nil {
 			return nil, misused(c, "--beside %s: it is no program: %v", given, err)
 		}
-		if slices.ContainsFunc(all, func(s server.Server) bool { return s.Name == name }) {
-			return nil, misused(c, "--beside %s: there is a server named %s already; write NAME=%s", given, name, path)
-		}
 		all = append(all, server.Danelaw(name, path))
 	}
 	peers, err := peers(c)
-	return append(all, peers...), err
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, peers...)
+	for i, s := range all {
+		if slices.ContainsFunc(all[:i], func(o server.Server) bool { return o.Name == s.Name }) {
+			return nil, misused(c, "two servers are named %s; --beside NAME=PATH gives one another name", s.Name)
+		}
+	}
+	return all, nil
 }
 
 // peers are the servers of others. One that is asked for has to be there.

@@ -52,6 +52,9 @@ func TestBench(t *testing.T) {
 // TestBenchUnbound: with Unbound.
 func TestBenchUnbound(t *testing.T) {
 	needs.Tools(t, "unbound")
+	for _, twice := range [][]string{{"--peer", "unbound"}, {"--beside", "unbound=/proc/self/exe"}} {
+		says(t, append([]string{"bench", "--peer", "unbound"}, twice...), exitUsage, "two servers are named unbound")
+	}
 	benched(t, []string{"danelaw", "unbound"}, small("--peer", "unbound")...)
 }
 
@@ -74,6 +77,8 @@ func TestBenchInterrupted(t *testing.T) {
 func TestBenchUsage(t *testing.T) {
 	says(t, []string{"bench", "--peer", "bind"}, exitUsage, `--peer takes unbound or none, not "bind"`)
 	says(t, []string{"bench", "--beside", "/nonexistent"}, exitUsage, "it is no program")
+	says(t, []string{"bench", "--peer", "none", "--beside", "danelaw=/proc/self/exe"}, exitUsage,
+		"two servers are named danelaw; --beside NAME=PATH")
 	says(t, []string{"bench", "--rounds", "0"}, exitUsage, "give a number from 1 on")
 	says(t, []string{"bench", "--peer", "none", "--workload", "tepid"}, exitUsage, `no workload "tepid"`)
 	says(t, []string{"bench", "--peer", "none", "--domains", "1"}, exitUsage, "too few domains, 1")
