@@ -13,7 +13,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 )
 
-// contracts are the types of what commands print with --json, which programs rely on.
+// contracts are the types of what commands print with --json, which programs rely on. That of bench is its own report.
 var contracts = map[string]any{
 	"check":                      checkJSON{},
 	"check NAME TYPE":            chainView{},
@@ -32,7 +32,7 @@ var contracts = map[string]any{
 	"errors of the daemon":       danelaw.ErrorReply{},
 }
 
-// TestContracts: the names and types of all that is printed as JSON are those of testdata/contracts.txt. Who changes
+// TestContracts: the names and types of what is printed as JSON are those of testdata/contracts.txt. Who changes
 // one changes that file, and tells it in CHANGELOG.md.
 func TestContracts(t *testing.T) {
 	var lines []string
