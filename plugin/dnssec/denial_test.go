@@ -244,11 +244,12 @@ func TestBothNSECAtACut(t *testing.T) {
 	}
 }
 
-// V-14: where the zone of the name does not validate, that is what is told, unless a Secure signer has signed the denial
-// wrongly: a proof that it lacks is no fault of its own.
+// V-14: where the zone of the name does not validate, that is what is told, unless a Secure signer has signed the
+// denial wrongly: a proof that it lacks is no fault of its own.
 func TestToldOfABrokenZone(t *testing.T) {
 	root, above := newForger(t, "."), newForger(t, "b.")
-	broken := BogusZone("c.b.", &Failure{Code: dns.ExtendedErrorCodeSignatureExpired, Zone: "c.b.", Text: "c.b.: expired"})
+	broken := BogusZone("c.b.", &Failure{Code: dns.ExtendedErrorCodeSignatureExpired, Zone: "c.b.",
+		Text: "c.b.: expired"})
 	walked := zoneMap{".": root.zone, "b.": above.zone, "c.b.": broken}
 	beside := above.set(t, "z.b. 3600 NSEC b. A")
 	soa := rrs(t, "c.b. 3600 SOA a. b. 1 2 3 4 5")
