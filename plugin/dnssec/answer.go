@@ -308,8 +308,8 @@ func (j *judgement) settle(set *RRset) settled {
 	return j.byWalk(owner, cause, func(z *Zone) *Failure { return j.unsigned(set, z.Name) })
 }
 
-// signatures finds the status of an answer of RRSIGs. Nothing signs those, so they are Insecure at best, and not Bogus
-// for want of a signature (V-25, V-71). Below a signer that is Secure no walk to the owner can tell more.
+// signatures finds the status of an answer of RRSIGs. Nothing signs those, so they are Insecure at best (V-25, V-71).
+// Below a signer that is Secure no walk to the owner can tell more; without one they are judged as unsigned data is.
 func (j *judgement) signatures(set *RRset) settled {
 	var sigs []*dns.RRSIG
 	for _, rr := range set.RRs {
