@@ -63,11 +63,14 @@ func (g *Grouped) Signed() bool {
 func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if role == RoleLink {
+		a.budget.needLink() // be it asked on speculation already
+	}
 	key := try{q.Name, q.Qtype, 0}
 	if i := a.asked[key]; i != nil {
 		return i, nil
 	}
-	if !a.budget.askOne(role == RoleLink) {
+	if !a.budget.askOne() {
 		return nil, a.tooMany()
 	}
 	e, joined := a.fetcher.start(q, Try{CD: true}, role)
@@ -244,7 +247,7 @@ func (i *Inquiry) take() (*Grouped, *dnssec.Failure) {
 		return i.got, nil
 	}
 	if i.ahead {
-		if !a.budget.askOne(false) {
+		if !a.budget.askOne() {
 			return nil, a.tooMany()
 		}
 		i.ahead = false

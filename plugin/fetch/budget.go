@@ -36,11 +36,17 @@ type Budget struct {
 // NewBudget returns what one client query may spend.
 func (f *Fetcher) NewBudget() *Budget { return &Budget{questions: f.Questions, check: f.Check()} }
 
-// askOne takes one from the questions to upstreams; a link makes the query a cold one.
-func (b *Budget) askOne(link bool) bool {
+// needLink notes that a link is needed that is not cached.
+func (b *Budget) needLink() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.cold = b.cold || link
+	b.cold = true
+}
+
+// askOne takes one from the questions to upstreams.
+func (b *Budget) askOne() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return spend(&b.asked, 1, b.questions)
 }
 

@@ -286,8 +286,8 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// L-7: while costly chains take all other turns, a query whose chain is cached is still judged; one that has asked for
-// a link has no claim to that turn.
+// L-7: while costly chains take all other turns, a query whose chain is cached is still judged; one that needs a link
+// has no claim to that turn, be the link asked on speculation or by another query already.
 func TestReservedTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _ := setup(t, nil)
@@ -295,6 +295,7 @@ func TestReservedTurn(t *testing.T) {
 		f.turns = turnsFor(t, 2)
 		cold := func() *Account {
 			a := open(t, f)
+			a.Speculate(question("com."))
 			a.Ask(question("com."), RoleLink)
 			return a
 		}
