@@ -2,6 +2,7 @@ package chain
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
@@ -14,7 +15,8 @@ const CodeNegative uint16 = 33
 // NegativeAnchor is a negative trust anchor (RFC 7646): until it ends, the zone and all below it are Insecure, with
 // Extended DNS Error 33, unless a trust anchor is nearer to a name (T-18).
 type NegativeAnchor struct {
-	Zone   string    // canonical; without effect where a trust anchor is, as at the root, or none above
+	// canonical; without effect where a trust anchor is, as at the root, or none above, or nothing is validated anyway
+	Zone   string
 	Until  time.Time // by Config.Clock
 	Reason string    // for people, clients among them; may be empty
 }
@@ -29,7 +31,8 @@ func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
 		zones[name] = &dnssec.Zone{Name: name, Status: dnssec.Insecure, Until: c.Now().AddDate(100, 0, 0)}
 	}
 	for _, n := range all {
-		if _, above := c.anchor(n.Zone, nil); !above || len(c.Anchors[n.Zone]) > 0 {
+		_, above := c.anchor(n.Zone, nil)
+		if !above || len(c.Anchors[n.Zone]) > 0 || slices.Contains(c.Unvalidated, n.Zone) {
 			continue
 		}
 		end := c.Now().Add(n.Until.Sub(c.Clock().Round(0))) // the two differ where the time of judgement is given

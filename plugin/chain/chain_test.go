@@ -53,9 +53,12 @@ func tooMany(name string) Failed {
 }
 
 // L-13, L-6a: while one client query finds out the place of a name others wait, and take what it finds, but no limit of
-// its own: one of them takes over then.
+// its own, nor that it found nothing newer than what it had: one of them takes over then.
 func TestJoined(t *testing.T) {
-	for _, limited := range []bool{false, true} {
+	for _, tt := range []struct {
+		outcome   Place
+		takenOver bool
+	}{{secure("com."), false}, {tooMany("com."), true}, {nil, true}} {
 		synctest.Test(t, func(t *testing.T) {
 			c, account := setup(t)
 			defer c.Fetcher.Close()
@@ -73,18 +76,14 @@ func TestJoined(t *testing.T) {
 				}()
 			}
 			synctest.Wait()
-			outcome := Place(secure("com."))
-			if limited {
-				outcome = tooMany("com.")
-			}
-			c.building.finish("com.", first, outcome)
+			c.building.finish("com.", first, tt.outcome)
 			for range 3 {
 				if _, ok := (<-got).(Cut); !ok {
-					t.Errorf("limited %v: handed on", limited)
+					t.Errorf("%v: handed on", tt.outcome)
 				}
 			}
-			if (built > 0) != limited || len(c.building.calls) != 0 {
-				t.Errorf("limited %v: built %d times", limited, built)
+			if (built > 0) != tt.takenOver || len(c.building.calls) != 0 {
+				t.Errorf("%v: built %d times", tt.outcome, built)
 			}
 		})
 	}
@@ -175,6 +174,21 @@ func TestFailureReplacesNothing(t *testing.T) {
 	}
 	if places, failures := s.Flush("com."); places != 0 || failures != 1 {
 		t.Errorf("flushed %d and %d failures", places, failures)
+	}
+}
+
+// T-18, S-21: a negative trust anchor at a zone that is not validated is without effect, at the beginning and later.
+func TestNegativeAnchorOfPrivateZone(t *testing.T) {
+	c, _ := setup(t)
+	c.Unvalidated = []string{"corp."}
+	anchors := []NegativeAnchor{{Zone: "corp.", Until: noon.Add(time.Hour)}}
+	for _, c := range []*Chain{New(c.Config, nil), New(c.Config, anchors)} {
+		zones, elsewhere := c.Distrust(anchors)
+		z := c.Known("host.corp.")
+		if len(zones) > 0 || elsewhere || z.Status != dnssec.Insecure || z.Cause != nil ||
+			z.Until.Before(noon.Add(2*time.Hour)) {
+			t.Errorf("%v, %v: %+v", zones, elsewhere, z)
+		}
 	}
 }
 

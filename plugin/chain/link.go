@@ -17,7 +17,9 @@ type builders struct {
 type builder struct {
 	done   chan struct{}
 	result Place
-	shared bool // false: it hit a limit of its own, and one of those who wait takes over (L-6a)
+	// shared: the result is for those who wait too; else it hit a limit of its own (L-6a), or found nothing newer than
+	// what it had, and one of them takes over.
+	shared bool
 }
 
 func (b *builders) join(name string) (*builder, bool) {
@@ -36,7 +38,7 @@ func (b *builders) finish(name string, call *builder, p Place) {
 	defer b.mu.Unlock()
 	delete(b.calls, name)
 	failed, ok := p.(Failed)
-	call.result, call.shared = p, !ok || !failed.Zone.Cause.Limit()
+	call.result, call.shared = p, p != nil && !(ok && failed.Zone.Cause.Limit())
 	close(call.done)
 }
 
