@@ -28,6 +28,27 @@ func TestTypeZero(t *testing.T) {
 	}
 }
 
+// C-2: that a name is no zone cut is not believed past the end of the signature that proved it.
+func TestNoCutExpires(t *testing.T) {
+	r, u, now := setup(t, nil)
+	ends := u.Tree.Plan(".").Config.Expiration
+	now.Set(ends.Add(-50 * time.Second))
+	for _, asked := range []bool{true, false, true} {
+		if z := zoneOf(r, "mx.example.com."); z.Status != dnssec.Secure || z.Name != "example.com." {
+			t.Fatalf("zone %+v", z)
+		}
+		quiet(t, r)
+		if n := u.Count("mx.example.com. DS"); (n > 0) != asked {
+			t.Errorf("at %v: asked %v", now.Now(), u.Asked())
+		}
+		if u.Forget(); !asked {
+			u.Tree.Each(func(p *zones.Plan) { p.Config.Expiration = ends.Add(time.Hour) })
+			u.Tree.Publish()
+			now.Set(ends.Add(time.Second))
+		}
+	}
+}
+
 // C-2: no verdict outlives a signature of the chain, whichever zone of it made that: the root, the parent, the zone
 // itself or that of an alias's target, and for Insecure answers the one that proved the insecure delegation. It makes
 // no difference whether the chain was cached before.

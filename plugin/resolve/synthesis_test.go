@@ -527,3 +527,24 @@ func TestRenewalAsks(t *testing.T) {
 		}
 	}
 }
+
+// What was made of proofs is not kept as proofs again.
+func TestHeldIsNotKeptAgain(t *testing.T) {
+	q := question("b.range.com.", dns.TypeA)
+	_, u, now, _ := ranged(t, reuse.All, nil, nil)
+	message, err := dnssec.Group(u.Reply(q).Msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range message.Authority {
+		set.TTL = 300
+	}
+	v := dnssec.Verdict{Status: dnssec.Secure, Rcode: dns.RcodeNameError, Authority: message.Authority, Last: q.Name}
+	for _, held := range []bool{false, true} {
+		s, o := NewStore(1<<20), &outcome{parts: []part{{Verdict: v, held: held}}}
+		s.remember(q, o, o.answer(now.Now(), time.Hour), now.Now(), 0, time.Hour)
+		if n := s.Sizes().Proofs.Entries; n > 0 == held {
+			t.Errorf("held %v: %d kept", held, n)
+		}
+	}
+}
