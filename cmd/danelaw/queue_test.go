@@ -76,6 +76,22 @@ func TestArgument(t *testing.T) {
 	}
 }
 
+// TestOperand: such a name is no flag of danelaw in a command to copy.
+func TestOperand(t *testing.T) {
+	for name, want := range map[string]string{"good.dane.": "good.dane", "-x.dane.": "-- -x.dane",
+		"--html=x.dane.": "-- '--html=x.dane'"} {
+		if got := operand(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	for _, args := range [][]string{{"check", "--lab", "--smtp"}, {"nta", "add", "--socket", "/none", "--keep"}} {
+		_, out, stderr := here(append(args, "--", "--quiet=x.dane")...)
+		if strings.Contains(stderr, "has no flag") || args[0] == "check" && !strings.Contains(out, "--quiet=x.dane.") {
+			t.Errorf("%q: %s%s", args, out, stderr)
+		}
+	}
+}
+
 // TestReadEximLog: the last attempt counts, that of the address which the recipient became.
 func TestReadEximLog(t *testing.T) {
 	const log = "2026-11-28 16:00:00 Received from a@b.org U=a P=local S=300\n" +

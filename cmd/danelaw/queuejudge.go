@@ -59,7 +59,7 @@ func (w *waiting) judgeView(v *view, cause cause, connected bool) {
 	w.Decision = decision.Action.String()
 	tlsa := decision.Action == mail.DANE || decision.Action == mail.Encrypt
 	sentence := cmp.Or(v.told(), w.sender.Consequence(&v.domain, decision))
-	compare := "danelaw check --smtp " + argument(w.Destination)
+	compare := "danelaw check --smtp " + operand(w.Destination)
 	switch {
 	case decision.Action == mail.Bounce || decision.Action == mail.NullMX:
 		w.told(faultTheirs, sentence, "it will bounce when it is tried again", w.again())
@@ -101,7 +101,7 @@ func (w *waiting) trust(zone, sentence, keep string, commands ...string) {
 	}
 	w.told(faultTheirs, sentence, "tell their postmaster; if it is a mistake and no attack, and cannot wait, do "+
 		"without DANE for a while",
-		append(commands, fmt.Sprintf("danelaw nta add %s%s 24h", keep, argument(zone)))...)
+		append(commands, fmt.Sprintf("danelaw nta add %s%s 24h", keep, operand(zone)))...)
 }
 
 // demanded are reasons of an MTA that was told to want TLS, or a certificate.
@@ -128,6 +128,14 @@ func argument(name string) string {
 		return name
 	}
 	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+}
+
+// operand is an argument of danelaw that it takes for no flag, even if the name begins with a hyphen.
+func operand(name string) string {
+	if strings.HasPrefix(name, "-") {
+		return "-- " + argument(name)
+	}
+	return argument(name)
 }
 
 // brokenZone is the zone whose signatures or keys are wrong; "" if it is another fault, such as servers that do not
