@@ -179,6 +179,28 @@ func TestSpeculationOfOneQuery(t *testing.T) {
 	}
 }
 
+// L-9: no more than 64 questions are open on speculation for all client queries, and none is counted that has ended.
+func TestSpeculationOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, u := setup(t, nil)
+		defer f.Close()
+		for _, want := range []int{64, 128} {
+			u.gate = make(chan struct{})
+			for i := range 20 {
+				a := open(t, f)
+				for n := range 6 {
+					a.Speculate(question(fmt.Sprint(n, ".", i, ".")))
+				}
+			}
+			if synctest.Wait(); u.questions() != want {
+				t.Errorf("%d questions put, want %d", u.questions(), want)
+			}
+			close(u.gate)
+			synctest.Wait()
+		}
+	})
+}
+
 // V-14: links leave two of the ten retries to answers (L-9).
 func TestAnswersKeepRetries(t *testing.T) {
 	f, _ := setup(t, nil)
