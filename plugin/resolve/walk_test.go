@@ -246,23 +246,33 @@ func TestUnprovenDelegation(t *testing.T) {
 }
 
 // V-8: a DS denial from above a Secure cut proves nothing, whether that is known yet or not: here the root's, of a zone
-// below com.
+// below com. One of too many iterations, which is not even read (V-62), proves nothing once the cut is known.
 func TestDenialFromAbove(t *testing.T) {
-	r, u, _ := setup(t, nil)
-	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.Reply(q)
-		switch {
-		case fetch.Describe(q) == "example.com. DS":
-			reply.Msg.Answer = nil
-			reply.Msg.Ns = u.Reply(question("nosuchtld.", dns.TypeDS)).Msg.Ns
-		case q.Name == "example.com.":
-			reply.Msg.Answer = scripted.Unsigned(reply.Msg.Answer)
-			hint, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
-			reply.Msg.Ns = []dns.RR{hint}
+	for _, tt := range []struct {
+		hashed *zones.NSEC3
+		known  bool
+	}{{nil, false}, {nil, true}, {&zones.NSEC3{Iterations: 51}, true}} {
+		r, u, _ := setup(t, nil)
+		u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = tt.hashed })
+		u.Tree.Publish()
+		if tt.known {
+			expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
 		}
-		return reply, nil, true
-	})
-	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+			reply := u.Reply(q)
+			switch {
+			case fetch.Describe(q) == "example.com. DS":
+				reply.Msg.Answer = nil
+				reply.Msg.Ns = u.Reply(question("nosuchtld.", dns.TypeDS)).Msg.Ns
+			case q.Name == "example.com.":
+				reply.Msg.Answer = scripted.Unsigned(reply.Msg.Answer)
+				hint, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
+				reply.Msg.Ns = []dns.RR{hint}
+			}
+			return reply, nil, true
+		})
+		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+	}
 }
 
 // V-50h, X-14: the NODATA of an unsigned zone that carries the parent's signed NSEC is Insecure.
