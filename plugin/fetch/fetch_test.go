@@ -309,7 +309,7 @@ func TestSilence(t *testing.T) {
 }
 
 // L-7: while costly chains take all other turns, a query whose chain is cached is still judged; one that needs a link
-// has no claim to that turn, be the link asked on speculation or by another query already.
+// has no claim to that turn, be the link asked on speculation already.
 func TestReservedTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _ := setup(t, nil)
