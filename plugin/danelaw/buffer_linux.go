@@ -53,5 +53,8 @@ func listensOn(fd int, address string) bool {
 		return false
 	}
 	listens, err := netip.ParseAddr(host)
-	return err != nil && ip.IsUnspecified() || listens.WithZone("").Unmap() == ip
+	if err != nil || listens.IsUnspecified() { // 0.0.0.0, too, is opened as ::
+		return ip.IsUnspecified()
+	}
+	return listens.WithZone("").Unmap() == ip
 }

@@ -40,6 +40,7 @@ func TestWidenBuffer(t *testing.T) {
 		{"udp4", "127.0.0.1:0", func(port string) string { return "[::ffff:127.0.0.1]:" + port }, true},
 		{"udp6", "[::1]:0", func(port string) string { return "[::1]:" + port }, true},
 		{"udp", ":0", func(port string) string { return ":" + port }, true},
+		{"udp", "0.0.0.0:0", func(port string) string { return "0.0.0.0:" + port }, true},
 		{"udp4", "127.0.0.1:0", func(port string) string { return "127.0.0.2:" + port }, false},
 		{"udp4", "127.0.0.1:0", func(port string) string { return ":" + port }, false},
 		{"udp4", "127.0.0.1:0", func(string) string { return "127.0.0.1:1" }, false},
