@@ -390,6 +390,25 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
+// TestLeftBehind: a server that CoreDNS has not ended in a reload, as it had not begun to serve, answers as the new one
+// does.
+func TestLeftBehind(t *testing.T) {
+	c := config(t)
+	c.Block = "dns://left.behind:0"
+	left := &directive{block: c.Block}
+	left.handler.Store(started(t, c))
+	successor := started(t, c)
+	left.close()
+	if r := from("127.0.0.1:5300").ask(t, left, secureMX, dns.TypeMX, withDO); !r.AuthenticatedData {
+		t.Errorf("after a reload: %s", describes(r))
+	}
+	successor.Close()
+	r := from("127.0.0.1:5300").ask(t, left, "good.dane.", dns.TypeMX, withDO)
+	if r.Rcode != dns.RcodeServerFailure || len(edes(r)) == 0 {
+		t.Errorf("when nobody serves any more: %s", describes(r))
+	}
+}
+
 // TestReadyPlugin: ready reports danelaw, and over a reload never that it is not ready.
 func TestReadyPlugin(t *testing.T) {
 	p := between(t, servfail)

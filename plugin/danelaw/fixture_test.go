@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns/coredns/plugin"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -234,12 +235,12 @@ func (c *client) TsigTimersOnly(bool) {}
 func (c *client) Hijack()             {}
 
 // ask has h answer this client.
-func (c *client) ask(t testing.TB, h *Handler, name string, qtype uint16, changes ...change) *dns.Msg {
+func (c *client) ask(t testing.TB, h plugin.Handler, name string, qtype uint16, changes ...change) *dns.Msg {
 	t.Helper()
 	return c.send(t, h, newMsg(name, qtype, changes...))
 }
 
-func (c *client) send(t testing.TB, h *Handler, m *dns.Msg) *dns.Msg {
+func (c *client) send(t testing.TB, h plugin.Handler, m *dns.Msg) *dns.Msg {
 	t.Helper()
 	c.reply = nil
 	if rcode, err := h.ServeDNS(context.Background(), c, m); rcode != dns.RcodeSuccess || err != nil {

@@ -50,28 +50,37 @@ type setting struct {
 type directive struct {
 	block   string
 	handler atomic.Pointer[Handler] // nil until the plugins around it are known
+	closed  atomic.Bool
 }
 
 // Name implements plugin.Handler.
 func (d *directive) Name() string { return pluginName }
 
-// ServeDNS implements plugin.Handler. Nothing is served before the Handler is there.
+// ServeDNS implements plugin.Handler. Nothing is served before the Handler is there. What comes once it is closed is
+// from a server that CoreDNS has left behind, as it had not begun to serve when a reload was to end it.
 func (d *directive) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	return d.handler.Load().ServeDNS(ctx, w, r)
+	return d.serving().ServeDNS(ctx, w, r)
 }
 
-// Ready implements ready.Readiness. While CoreDNS starts, ready may ask before there is a Handler; in a reload the one
-// before still serves then.
+// Ready implements ready.Readiness. While CoreDNS starts, ready may ask before there is a Handler.
 func (d *directive) Ready() bool {
-	h := d.handler.Load()
-	if h == nil {
-		h = process.newest()[d.block]
-	}
+	h := d.serving()
 	return h != nil && h.Ready()
+}
+
+// serving returns the Handler, or, before it is there and once it is closed, that of the server block in another load
+// of the Corefile, if there is one.
+func (d *directive) serving() *Handler {
+	h := d.handler.Load()
+	if h != nil && !d.closed.Load() {
+		return h
+	}
+	return cmp.Or(process.newest()[d.block], h)
 }
 
 // close ends what has been opened.
 func (d *directive) close() {
+	d.closed.Store(true)
 	if h := d.handler.Load(); h != nil {
 		h.Close()
 	}
@@ -96,8 +105,7 @@ func setup(c *caddy.Controller) error {
 		return s.directive
 	})
 	config.UDPDecorateWriterFunc = func(listener *dnsserver.Server) dns.DecorateWriter { // for each, before it serves
-		// CoreDNS holds a lock here. A reload that waits for it would find this server not started yet, and never end
-		// it.
+		// Beside it, as the server has not begun to serve before this is done, and a reload would leave it behind.
 		go widenBuffer(strings.TrimPrefix(listener.Addr, transport.DNS+"://"))
 		return func(w dns.Writer) dns.Writer { return bare{w} }
 	}
