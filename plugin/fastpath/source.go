@@ -1,0 +1,34 @@
+// Package fastpath reads DNS queries from UDP and TCP sockets of its own and sends the replies. It knows nothing of
+// what is asked or answered: a source does.
+package fastpath
+
+import (
+	"context"
+	"net"
+	"net/netip"
+)
+
+// source answers queries. Both methods may be called by many goroutines at once.
+type source interface {
+	// now answers a query at once, if it can: it appends the reply, without framing, to dst. done and nothing appended:
+	// it gets no reply. Not done: the query is for later. It does not keep query.
+	now(query []byte, from client, dst []byte) (reply []byte, done bool)
+	// later answers a query in its own time: it runs on a goroutine of its own and returns when the reply has been sent
+	// or there is none. query is its own. ctx ends when the client has gone or the listener's patience at its close is
+	// over.
+	later(ctx context.Context, query []byte, w replier)
+}
+
+// client is who has sent a query.
+type client struct {
+	addr netip.AddrPort // as the socket has it: an IPv4 client of a socket of IPv6 is unmapped; with a zone, if any
+	udp  bool
+}
+
+// replier sends replies to one client. Write takes one whole DNS message; it may be called by any goroutine, and more
+// than once (a stream of replies).
+type replier interface {
+	Write(reply []byte) (int, error)
+	LocalAddr() net.Addr // *net.UDPAddr, *net.TCPAddr
+	RemoteAddr() net.Addr
+}
