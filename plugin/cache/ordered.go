@@ -77,11 +77,11 @@ func (o *Ordered[V]) Remove(key string) {
 }
 
 // Keys returns all keys that match says yes to, in order.
-func (o *Ordered[V]) Keys(match func(key string) bool) (keys []string) {
+func (o *Ordered[V]) Keys(match func(key string, v V) bool) (keys []string) {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	o.keys.Scan(func(key string) bool {
-		if match(key) {
+		if p, _ := o.index.Peek(key); match(key, p.value) {
 			keys = append(keys, key)
 		}
 		return true

@@ -41,7 +41,7 @@ func TestOrdered(t *testing.T) {
 		}
 	}
 	slices.Sort(odd)
-	if got := o.Keys(func(key string) bool { return want[key]%2 == 1 }); !slices.Equal(got, odd) {
+	if got := o.Keys(func(_ string, v int) bool { return v%2 == 1 }); !slices.Equal(got, odd) {
 		t.Errorf("seed %d: keys %v, want %v", seed, got, odd)
 	}
 	if _, n := o.Size(); n != len(want) {

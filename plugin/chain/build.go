@@ -143,7 +143,13 @@ func (l *links) judgeAnchor(ctx context.Context) Place {
 	if d.Cut == dnssec.InsecureCut { // T-15
 		d.Until = c.Now().Add(c.MaxTTL)
 	}
-	return l.judgeCut(ctx, d)
+	p := l.judgeCut(ctx, d)
+	if f, ok := p.(Failed); ok {
+		cause := *f.Zone.Cause
+		cause.Anchor = true
+		return broken(l.name, &cause)
+	}
+	return p
 }
 
 // judgeCut judges what lies below a delegation: of a signed one, its DNSKEY RRset, which the first try asks for only

@@ -144,8 +144,13 @@ func TestFailedLinks(t *testing.T) {
 		t.Errorf("remembered by whose time is over: %+v", p)
 	}
 	p, _ := c.NewWalk(account).link(t.Context(), secure(".").Zone, "com.").(Failed)
-	if p.Zone == nil || p.Zone.Status != dnssec.Indeterminate || p.Zone.Cause.Kind != dnssec.OfMissingLink {
+	if p.Zone == nil || p.Zone.Status != dnssec.Indeterminate || p.Zone.Cause.Kind != dnssec.OfMissingLink ||
+		p.Zone.Cause.Anchor {
 		t.Fatalf("%+v", p)
+	}
+	anchor, _ := c.NewWalk(account).link(t.Context(), nil, ".").(Failed)
+	if anchor.Zone == nil || !anchor.Zone.Cause.Anchor {
+		t.Fatalf("at the anchor: %+v", anchor)
 	}
 	if _, ok := c.Store.place("com.", noon.Add(time.Second-1)).(Failed); !ok {
 		t.Error("not remembered for a second")

@@ -117,10 +117,10 @@ func (h *Handler) CannotAsk(ctx context.Context, domain string, failed []*dnssec
 		if slices.ContainsFunc(failed, bogus) { // that is worse, and not for want of an answer
 			break
 		}
-		switch f = root(f); f.Code {
-		case dns.ExtendedErrorCodeNetworkError, dns.ExtendedErrorCodeNotReady:
+		switch f = root(f); f.Kind {
+		case dnssec.OfNoUpstream:
 			return f
-		case dns.ExtendedErrorCodeNoReachableAuthority, dns.ExtendedErrorCodeInvalidData:
+		case dnssec.OfNoReply:
 			link := f.Type == dns.TypeDS || f.Type == dns.TypeDNSKEY
 			if link && dns.CountLabel(f.Owner) <= 1 && f.Owner != domain {
 				return f

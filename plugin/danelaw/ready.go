@@ -148,7 +148,7 @@ func survive() {
 
 // obstruct notes why danelaw is not ready. Each reason is logged once.
 func (r *readiness) obstruct(why error) {
-	old := r.obstacle.Swap(&dnssec.Failure{Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNotReady,
+	old := r.obstacle.Swap(&dnssec.Failure{Kind: dnssec.OfNoUpstream, Code: dns.ExtendedErrorCodeNotReady,
 		Text: "not ready: " + why.Error()})
 	if old != nil && old.Text != r.obstacle.Load().Text {
 		log.Warningf("%s", r.obstacle.Load().Text)
@@ -220,7 +220,7 @@ func (r *readiness) clockFailure() error {
 // explain returns the reasons of a SERVFAIL, with the one that lies in danelaw if the answer rests on an anchor that it
 // could not try yet (T-13).
 func (r *readiness) explain(notes []*dnssec.Failure) []*dnssec.Failure {
-	if r.Ready() || len(notes) == 0 || notes[0].Type != dns.TypeDNSKEY || !slices.Contains(r.zones, notes[0].Zone) {
+	if r.Ready() || len(notes) == 0 || !notes[0].Anchor {
 		return slices.Clone(notes)
 	}
 	return slices.Insert(slices.Clone(notes), 1, r.obstacle.Load())

@@ -365,7 +365,7 @@ func TestReadinessSurvives(t *testing.T) {
 // TestExplain: the obstacle is told beside the failure of an anchor, and beside no other.
 func TestExplain(t *testing.T) {
 	h := open(t, config(t))
-	key := &dnssec.Failure{Code: 9, Zone: ".", Type: dns.TypeDNSKEY, Text: "."}
+	key := &dnssec.Failure{Anchor: true, Code: 9, Zone: ".", Type: dns.TypeDNSKEY, Text: "."}
 	other := &dnssec.Failure{Code: 9, Zone: "example.", Type: dns.TypeDNSKEY, Text: "example."}
 	data := &dnssec.Failure{Code: 6, Zone: ".", Type: dns.TypeNS, Text: "."}
 	for _, tt := range []struct {

@@ -27,12 +27,14 @@ const (
 	OfMissingLink             // a link of the chain of trust could not be had
 	OfDistrust                // none: a negative trust anchor keeps the data from being validated (T-18)
 	OfSignature               // of a signature over the data asked for, or over its denial
+	OfNoUpstream              // as OfNoReply, and none is reached at all: the fault lies on this side of them
 )
 
 // Failure says in one sentence why data is not Secure, and carries the Extended DNS Error of it (RFC 8914). The same
 // value feeds the EDE option, the log, the metric label and the check command.
 type Failure struct {
 	Kind   Kind
+	Anchor bool   // it is of a link that hangs from a trust anchor and no other
 	Code   uint16 // EDE INFO-CODE
 	Zone   string // the zone that judged or is at fault; canonical FQDN, "" if unknown
 	Owner  string // the owner of the RRset at fault, "" if none
@@ -49,7 +51,10 @@ func (f *Failure) Error() string { return f.Text }
 func (f *Failure) Unwrap() error { return f.Err }
 
 // Missing reports whether f is for want of an answer, or of time to judge it, and not a fault of the data.
-func (f *Failure) Missing() bool { return f.Kind == OfNoReply || f.Kind == OfMissingLink || f.Limit() }
+func (f *Failure) Missing() bool { return f.NoReply() || f.Kind == OfMissingLink || f.Limit() }
+
+// NoReply reports whether no upstream gave a usable reply.
+func (f *Failure) NoReply() bool { return f.Kind == OfNoReply || f.Kind == OfNoUpstream }
 
 // Limit reports whether f is the end of a budget and not a fault of the data (L-6a). A nil f is not.
 func (f *Failure) Limit() bool { return f != nil && errors.Is(f.Err, ErrLimit) }

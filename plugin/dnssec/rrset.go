@@ -69,7 +69,8 @@ func (c *Check) verifyBelow(set *RRset, zone *Zone, labels int) (*dns.RRSIG, *Fa
 		return v.sig, v.failure
 	}
 	var v verified
-	v.sig, v.failure = c.verifyWith(set, bySigner(set.Sigs, zone.Name, labels), zone)
+	sig, worst := c.verifyWith(set, bySigner(set.Sigs, zone.Name, labels), zone)
+	v.sig, v.failure = sig, worst.failure
 	if c.work.outcomes == nil {
 		c.work.outcomes = map[attempt]verified{}
 	}
@@ -78,8 +79,7 @@ func (c *Check) verifyBelow(set *RRset, zone *Zone, labels int) (*dns.RRSIG, *Fa
 }
 
 // verifyWith tries the RRSIGs in turn with the keys of the zone.
-func (c *Check) verifyWith(set *RRset, sigs []*dns.RRSIG, zone *Zone) (*dns.RRSIG, *Failure) {
-	var worst complaint
+func (c *Check) verifyWith(set *RRset, sigs []*dns.RRSIG, zone *Zone) (_ *dns.RRSIG, worst complaint) {
 	for _, sig := range sigs {
 		if f := c.admissible(set, sig); f != nil {
 			worst.hear(admissibility, f)
@@ -88,17 +88,17 @@ func (c *Check) verifyWith(set *RRset, sigs []*dns.RRSIG, zone *Zone) (*dns.RRSI
 		grade, f := c.tryKeys(set, sig, zone.Keys)
 		if f == nil {
 			set.TTL = min(set.TTL, sig.OrigTtl, sig.Hdr.Ttl)
-			return sig, nil
+			return sig, complaint{}
 		}
 		if f.Limit() {
-			return nil, f
+			return nil, complaint{grade, f}
 		}
 		worst.hear(grade, f)
 	}
 	if worst.failure == nil {
-		return nil, c.unsigned(set, zone.Name)
+		worst = complaint{missing, c.unsigned(set, zone.Name)}
 	}
-	return nil, worst.failure
+	return nil, worst
 }
 
 // bySigner returns the RRSIGs with the Signer's Name and fewer than the given number of Labels, those with more Labels

@@ -303,13 +303,12 @@ func (c *Check) selfSigned(set *RRset, key *dns.DNSKEY) (*dns.RRSIG, int, *Failu
 			fmt.Sprintf("the DNSKEY with key tag %d cannot be used: %v", key.KeyTag(), err))
 	}
 	only := &Zone{Name: set.Owner, Keys: []*Key{parsed}}
-	sig, failure := c.verifyWith(set, bySigner(set.Sigs, set.Owner, anyLabels), only)
-	// it is there, but made none of the RRSIGs
-	if failure != nil && failure.Code == dns.ExtendedErrorCodeDNSKEYMissing {
-		failure = keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
+	sig, worst := c.verifyWith(set, bySigner(set.Sigs, set.Owner, anyLabels), only)
+	if worst.grade == keyless { // it is there, but made none of the RRSIGs
+		worst.failure = keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
 			fmt.Sprintf("the DNSKEY RRset is not signed by the key that the DS names (key tag %d)", key.KeyTag()))
 	}
-	return sig, unverified, failure
+	return sig, unverified, worst.failure
 }
 
 // keyFailure is the complaint about a key that the DS names (V-41).

@@ -563,7 +563,8 @@ func TestBogusZone(t *testing.T) {
 		status Status
 		kind   Kind
 	}{OfData: {Bogus, OfLink}, OfLink: {Bogus, OfLink}, OfNoReply: {Indeterminate, OfNoReply},
-		OfMissingLink: {Indeterminate, OfMissingLink}, OfSignature: {Bogus, OfLink}} {
+		OfMissingLink: {Indeterminate, OfMissingLink}, OfSignature: {Bogus, OfLink},
+		OfNoUpstream: {Indeterminate, OfNoUpstream}} {
 		if z := BogusZone("example.", &Failure{Kind: kind}); z.Status != want.status || z.Cause.Kind != want.kind {
 			t.Errorf("kind %d: %v, %d", kind, z.Status, z.Cause.Kind)
 		}

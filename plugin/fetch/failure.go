@@ -39,13 +39,15 @@ func Expired(ctx context.Context, q dns.Question, waitedFor string) *dnssec.Fail
 
 // AsFailure makes of any error the failure to get a reply; one that is no failure already is a network error.
 func AsFailure(q dns.Question, err error) *dnssec.Failure {
-	if f, ok := errors.AsType[*dnssec.Failure](err); ok {
+	if f, ok := errors.AsType[*dnssec.Failure](err); ok && f.NoReply() {
+		return f
+	} else if ok {
 		noReply := *f
 		noReply.Kind = dnssec.OfNoReply
 		return &noReply
 	}
 	return &dnssec.Failure{
-		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNetworkError, Owner: q.Name, Type: q.Qtype, Err: err,
+		Kind: dnssec.OfNoUpstream, Code: dns.ExtendedErrorCodeNetworkError, Owner: q.Name, Type: q.Qtype, Err: err,
 		Text: fmt.Sprintf("%s could not be asked: %v", Describe(q), err),
 	}
 }

@@ -349,3 +349,19 @@ func TestClosed(t *testing.T) {
 		t.Error("work goes on")
 	}
 }
+
+// Whatever an Exchanger fails with is of no reply. One that says that it reaches nobody is believed, and so is an error
+// that is no failure.
+func TestAsFailure(t *testing.T) {
+	for kind, err := range map[dnssec.Kind]error{
+		dnssec.OfNoReply:    &dnssec.Failure{Text: "SERVFAIL"},
+		dnssec.OfNoUpstream: &dnssec.Failure{Kind: dnssec.OfNoUpstream, Text: "no route to host"},
+	} {
+		if f := AsFailure(question("mx.example."), err); f.Kind != kind || f.Text != err.Error() || !f.Missing() {
+			t.Errorf("%v: kind %d, %v", err, f.Kind, f)
+		}
+	}
+	if f := AsFailure(question("mx.example."), ErrClosed); f.Kind != dnssec.OfNoUpstream || !errors.Is(f, ErrClosed) {
+		t.Errorf("kind %d, %v", f.Kind, f)
+	}
+}

@@ -130,7 +130,7 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 		}
 		return a
 	}
-	if f, ok := r.Store.failures.alive(q, now); ok && !(unchecked && f.cause.Kind != dnssec.OfNoReply) {
+	if f, ok := r.Store.failures.alive(q, now); ok && !(unchecked && !f.cause.NoReply()) {
 		r.Meter.Cache(true)
 		if a := r.insteadOf(ctx, q); a != nil {
 			return a

@@ -22,6 +22,7 @@ type Store struct {
 
 // signed is one RRset with its signatures.
 type signed struct {
+	zone    string // that signed it
 	wire    []byte // a packed message that has it as its answer
 	learned time.Time
 	life    time.Duration
@@ -29,7 +30,7 @@ type signed struct {
 
 // NewStore returns a Store of at most size octets.
 func NewStore(size int64) *Store {
-	const octets = 60 // of a signed beside its message
+	const octets = 76 // of a signed beside its message
 	return &Store{cache.NewOrdered(size, func(s signed) int64 { return octets + int64(len(s.wire)) })}
 }
 
@@ -47,18 +48,18 @@ func (s *Store) Keep(v dnssec.Verdict, age uint32, now time.Time, most time.Dura
 	}
 	for _, set := range v.Authority {
 		if zone := soleSigner(set); zone != "" && !expanded(set) {
-			s.put(denialKey(zone, set), set, age, now, most)
+			s.put(zone, denialKey(zone, set), set, age, now, most)
 		}
 	}
 	for _, set := range v.Answer {
 		if zone := soleSigner(set); zone != "" && set.Type != dns.TypeDNAME && set.Type != dns.TypeNSEC {
-			s.put(wildcardKey(zone, set), set, age, now, most)
+			s.put(zone, wildcardKey(zone, set), set, age, now, most)
 		}
 	}
 }
 
-// put keeps a set under a key, unless that is empty. A TTL of 0 is not reused (C-7).
-func (s *Store) put(key string, set *dnssec.RRset, age uint32, now time.Time, most time.Duration) {
+// put keeps a set of a zone under a key, unless that is empty. A TTL of 0 is not reused (C-7).
+func (s *Store) put(zone, key string, set *dnssec.RRset, age uint32, now time.Time, most time.Duration) {
 	life := min(time.Duration(set.TTL-min(set.TTL, age))*time.Second, most)
 	if key == "" || life == 0 {
 		return
@@ -68,7 +69,7 @@ func (s *Store) put(key string, set *dnssec.RRset, age uint32, now time.Time, mo
 		m.Answer = append(m.Answer, sig)
 	}
 	if wire, err := m.Pack(); err == nil {
-		s.sets.Put(key, signed{wire, now, life})
+		s.sets.Put(key, signed{key[:len(zone)], wire, now, life})
 	}
 }
 
@@ -123,9 +124,8 @@ func (s *Store) exactly(key string, now time.Time) []dns.RR {
 
 // Flush forgets the RRsets of the zones at and below name, and of those above, any of which may deny it (C-12).
 func (s *Store) Flush(name string) {
-	for _, key := range s.sets.Keys(func(key string) bool {
-		zone, _, _ := strings.Cut(key, "\x00")
-		return dns.IsSubDomain(zone, name) || dns.IsSubDomain(name, zone)
+	for _, key := range s.sets.Keys(func(_ string, set signed) bool {
+		return dns.IsSubDomain(set.zone, name) || dns.IsSubDomain(name, set.zone)
 	}) {
 		s.sets.Remove(key)
 	}

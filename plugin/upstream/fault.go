@@ -127,5 +127,8 @@ func failure(q dns.Question, outcomes []outcome) *dnssec.Failure {
 	if codes = slices.Compact(codes); len(codes) == 1 {
 		f.Code = codes[0]
 	}
+	if len(outcomes) > 0 && !slices.ContainsFunc(outcomes, func(o outcome) bool { return o.did().reason != Network }) {
+		f.Kind = dnssec.OfNoUpstream
+	}
 	return f
 }

@@ -318,6 +318,9 @@ func wantFailure(t testing.TB, err error, code uint16, texts ...string) {
 		f.Limit() {
 		t.Errorf("got %+v, want EDE %d", f, code)
 	}
+	if unreached := code == dns.ExtendedErrorCodeNetworkError; (f.Kind == dnssec.OfNoUpstream) != unreached {
+		t.Errorf("EDE %d is of kind %d", code, f.Kind)
+	}
 	for _, text := range append(texts, "example.com. MX: ") {
 		if !strings.Contains(f.Text, text) {
 			t.Errorf("%q does not say %q", f.Text, text)
