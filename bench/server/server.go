@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -99,19 +100,33 @@ func (s Server) launch(p *Process, setup Setup) error {
 	return nil
 }
 
-// freePort is an address of loopback that nobody has for UDP or TCP.
-func freePort() (netip.AddrPort, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+// portTries is how often another port is tried if one is taken.
+const portTries = 20
+
+// freePort is an address of loopback that nobody has for UDP or TCP, and that no system gives to a client before the
+// program has opened it: they begin at 32768 and above.
+func freePort() (at netip.AddrPort, err error) {
+	for range portTries {
+		at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(10000+rand.IntN(20000)))
+		if err = free(at); err == nil {
+			break
+		}
+	}
+	return at, err
+}
+
+// free opens what is to be free, and closes it.
+func free(at netip.AddrPort) error {
+	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
 	if err != nil {
-		return netip.AddrPort{}, err
+		return err
 	}
 	defer l.Close()
-	at := l.Addr().(*net.TCPAddr).AddrPort()
 	packets, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
 	if err != nil {
-		return netip.AddrPort{}, err
+		return err
 	}
-	return at, packets.Close()
+	return packets.Close()
 }
 
 // await asks until there is an answer.

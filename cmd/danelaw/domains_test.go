@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -243,11 +242,9 @@ func TestCheckDomains(t *testing.T) {
 
 // TestCheckBlind: what danelaw's own upstreams fail at is no fault of the domain, and nothing to report.
 func TestCheckBlind(t *testing.T) {
-	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	silent, stream := ports.Open(t)
 	defer silent.Close()
+	stream.Close()
 	dead := fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
 	for _, args := range [][]string{
 		{dead, "good.dane"}, {dead, "--file", write(t, "domains", "good.dane\ngood.nsec3\n")},

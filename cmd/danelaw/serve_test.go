@@ -125,10 +125,8 @@ type proxy struct {
 
 func slowProxy(t *testing.T, to string) (*proxy, func()) {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, stream := ports.Open(t)
+	stream.Close()
 	p, gate := &proxy{conn.LocalAddr().String(), make(chan struct{})}, make(chan struct{})
 	var once sync.Once
 	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {

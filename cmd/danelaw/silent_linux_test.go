@@ -16,16 +16,15 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/test/needs"
+	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // silence puts a server before a lab that does not answer for names under hang.dane.; it counts the questions for them.
 func silence(t *testing.T, lab *zones.Lab) (addr string, asked *atomic.Int64) {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, stream := ports.Open(t)
+	stream.Close()
 	t.Cleanup(func() { pc.Close() })
 	asked = new(atomic.Int64)
 	go func() {

@@ -17,7 +17,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,6 +25,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // credentials are a host's key and certificate, and its authority's.
@@ -487,12 +488,7 @@ func TestTLSAJSON(t *testing.T) {
 
 // TestTLSASource: a host that is really there is probed by the system's own ways.
 func TestTLSASource(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := l.Addr().String()
-	l.Close()
+	at := fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
 	code, _, stderr := here("tlsa", "-upstream", "192.0.2.53", "-host", "mx.example.org", "-smtp", at)
 	if code != 1 || !strings.Contains(stderr, at+": connect: connection refused") {
 		t.Errorf("exit code %d, %s", code, stderr)

@@ -100,17 +100,7 @@ func (p *proxy) vanish() (returns func()) {
 	stop := p.stop
 	p.mu.Unlock()
 	stop()
-	return func() {
-		pc, err := net.ListenPacket("udp4", p.addr)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		l, err := net.Listen("tcp4", p.addr)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		p.serveOn(pc, l)
-	}
+	return func() { p.serveOn(ports.Reopen(p.t, p.addr)) }
 }
 
 func (p *proxy) serveOn(pc net.PacketConn, l net.Listener) {

@@ -152,17 +152,8 @@ func TestUpstreamGoesAwayAndReturns(t *testing.T) {
 // revive serves at a place where nobody listened.
 func revive(t testing.TB, place Address, handle func(*asked)) *server {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", place.Server.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := start(t, handle, pc, l, "tcp")
-	s.addr = place.Server
-	return s
+	pc, l := ports.Reopen(t, place.Server.String())
+	return start(t, handle, pc, l, "tcp")
 }
 
 // With one upstream only, that it was dead a moment ago keeps nobody from asking it.

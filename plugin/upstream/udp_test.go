@@ -109,11 +109,11 @@ func TestThirdCopyOverTCP(t *testing.T) {
 	if n := len(s.got("udp")); n != datagramsFirst {
 		t.Errorf("%d datagrams before TCP, want %d", n, datagramsFirst)
 	}
-	set := rootSet(t, withoutTCP(t, func(a *asked) {
+	set := rootSet(t, serveUDP(t, func(a *asked) {
 		if a.n >= datagramsFirst {
 			a.answer(theMX(t))
 		}
-	}))
+	}).plain())
 	wantMX(t, set)
 	if fit, alive := set.upstreams[0].health.state(); !fit || !alive {
 		t.Errorf("fit %v, alive %v", fit, alive)
@@ -123,11 +123,11 @@ func TestThirdCopyOverTCP(t *testing.T) {
 // A copy to which TCP was refused has reached nobody: another datagram goes out in its place.
 func TestRefusedCopyIsMadeGood(t *testing.T) {
 	leakless(t)
-	wantMX(t, rootSet(t, withoutTCP(t, func(a *asked) {
+	wantMX(t, rootSet(t, serveUDP(t, func(a *asked) {
 		if a.n == mostCopies-1 {
 			a.answer(theMX(t))
 		}
-	})))
+	}).plain()))
 }
 
 // The second copy goes to the next upstream, and the first usable reply wins.
@@ -283,28 +283,13 @@ func TestTruncatedGoesToTCP(t *testing.T) {
 // An upstream that truncates and has no TCP is an error that says so; with another upstream it is none.
 func TestTruncatedWithoutTCP(t *testing.T) {
 	leakless(t)
-	crippled := withoutTCP(t, func(a *asked) { a.truncate() })
+	crippled := serveUDP(t, func(a *asked) { a.truncate() }).plain()
 	_, err := exchange(t, rootSet(t, crippled))
 	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, crippled.String()+
 		" truncated its reply over UDP and then could not be reached over TCP: connection refused")
 
 	s := serve(t, func(a *asked) { a.answer(theMX(t)) })
 	wantMX(t, rootSet(t, crippled, s.plain()))
-}
-
-// withoutTCP is the address of a server that answers over UDP only.
-func withoutTCP(t *testing.T, handle func(*asked)) Address {
-	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // elsewhere
-	if err != nil {
-		t.Fatal(err)
-	}
-	start(t, handle, pc, l, "tcp")
-	return Address{Server: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
 }
 
 // wantFailure checks the obligations of fetch.Exchanger on errors.

@@ -1,0 +1,59 @@
+package ports
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestHeld: a port that a test has closed refuses what comes, nobody takes it who binds one on all addresses, as
+// resolvers do, or who is given ports in another process, and the test can open it again. When the test ends it is let
+// go.
+func TestHeld(t *testing.T) {
+	var port int
+	t.Run("while the test runs", func(t *testing.T) {
+		packets, stream := Open(t)
+		addr := stream.Addr().String()
+		port = stream.Addr().(*net.TCPAddr).Port
+		for range 3 {
+			packets.Close()
+			stream.Close()
+			refused(t, addr)
+			if c, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", port)); !errors.Is(err, syscall.EADDRINUSE) {
+				t.Errorf("bound on all addresses: %v %v", c, err)
+			}
+			if _, err := hold(port); !errors.Is(err, syscall.EADDRINUSE) {
+				t.Errorf("held by another: %v", err)
+			}
+			packets, stream = Reopen(t, addr)
+		}
+		packets.Close()
+		stream.Close()
+	})
+	release, err := hold(port)
+	if err != nil {
+		t.Fatalf("after the test: %v", err)
+	}
+	release()
+}
+
+// refused checks that nobody answers over either transport, and that the client is told so.
+func refused(t *testing.T, addr string) {
+	t.Helper()
+	for _, network := range []string{"udp4", "tcp4"} {
+		c, err := net.Dial(network, addr)
+		if err == nil {
+			c.SetDeadline(time.Now().Add(time.Minute))
+			if _, err = c.Write([]byte("?")); err == nil {
+				_, err = c.Read(make([]byte, 1))
+			}
+			c.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s: %v", network, err)
+		}
+	}
+}
