@@ -24,13 +24,13 @@ import (
 
 // Config says what is measured.
 type Config struct {
-	Universe  universe.Spec   `json:"universe"`
-	Servers   []server.Server `json:"-"`
-	Workloads []string        `json:"workloads"` // of [Workloads]; none: all of them
-	Rounds    int             `json:"rounds"`    // in each, every server does every workload once
-	Hot       time.Duration   `json:"hot"`       // how long a sample of the hot workload lasts
-	InFlight  int             `json:"in_flight"` // deliveries of the cold workload at a time
-	Delay     time.Duration   `json:"delay"`     // of the upstream's replies
+	Universe  universe.Spec
+	Servers   []server.Server
+	Workloads []string      // of [Workloads]; none: all of them
+	Rounds    int           // in each, every server does every workload once
+	Hot       time.Duration // how long a sample of the hot workload lasts
+	InFlight  int           // deliveries of the cold workload at a time
+	Delay     time.Duration // of the upstream's replies
 }
 
 // Progress is told that something of so many steps begins; it returns what is called after each, by any goroutine.
@@ -38,20 +38,20 @@ type Progress func(what string, steps int) (done func())
 
 // Sample is what one server did of one workload in one round.
 type Sample struct {
-	Workload string        `json:"workload"`
-	Server   string        `json:"server"`
-	Round    int           `json:"round"`
-	Units    int           `json:"units"` // domains or queries, as the workload counts
-	CPU      time.Duration `json:"cpu"`   // of the server's process
-	Elapsed  time.Duration `json:"elapsed"`
-	Busy     float64       `json:"busy"`   // share of that time in which the server had its processor
-	Others   float64       `json:"others"` // share of it in which something else had that processor
-	RSS      uint64        `json:"rss"`    // octets, at the end
-	Asked    int64         `json:"asked"`  // questions to the upstream
-	Replies  int           `json:"replies"`
-	Wrong    int           `json:"wrong"`
-	Lost     int           `json:"lost"`
-	Example  string        `json:"example,omitempty"` // of what was wrong or lost
+	Workload string
+	Server   string
+	Round    int
+	Units    int           // domains or queries, as the workload counts
+	CPU      time.Duration // of the server's process
+	Elapsed  time.Duration
+	Busy     float64 // share of that time in which the server had its processor
+	Others   float64 // share of it in which something else had that processor
+	RSS      uint64  // octets, at the end
+	Asked    int64   // questions to the upstream
+	Replies  int
+	Wrong    int
+	Lost     int
+	Example  string // of what was wrong or lost
 }
 
 // bench is a run under way.
@@ -173,11 +173,11 @@ func share(part, of time.Duration) float64 { return max(0, float64(part)/float64
 
 // Machine is where a run was.
 type Machine struct {
-	CPU       string `json:"cpu"`
-	CPUs      int    `json:"cpus"`
-	Kernel    string `json:"kernel"`
-	Shared    bool   `json:"shared"` // the servers shared one processor with what asks them
-	GoVersion string `json:"go"`
+	CPU       string
+	CPUs      int
+	Kernel    string
+	Shared    bool // the servers shared one processor with what asks them
+	GoVersion string
 }
 
 func thisMachine(place server.Placement) Machine {

@@ -13,33 +13,33 @@ import (
 
 // Report is what a run found.
 type Report struct {
-	Started time.Time `json:"started"`
-	Machine Machine   `json:"machine"`
-	Config  Config    `json:"config"`
-	Void    []string  `json:"void,omitempty"` // why its numbers do not count, a sentence each
-	Rows    []Row     `json:"rows"`
-	Samples []Sample  `json:"samples"`
+	Started time.Time
+	Machine Machine
+	Config  Config
+	Void    []string // why its numbers do not count, a sentence each
+	Rows    []Row
+	Samples []Sample
 	// Unforeseen is how many questions the upstream had no packed answer to, and signed one while it was measured.
-	Unforeseen int64 `json:"unforeseen"`
+	Unforeseen int64
 }
 
 // Row sums up the samples of a server and a workload.
 type Row struct {
-	Workload  string            `json:"workload"`
-	Server    string            `json:"server"`
-	CPU       Spread            `json:"cpu_us"`     // microseconds of CPU per domain or query
-	Ratios    map[string]Spread `json:"ratios"`     // of CPU to that of another server in the same round
-	PerSecond Spread            `json:"per_second"` // domains or queries
-	Busy      Spread            `json:"busy"`       // share of the time in which the server had its processor
-	Asked     Spread            `json:"asked"`      // questions to the upstream per domain or query
-	RSS       Spread            `json:"rss_mib"`
+	Workload  string
+	Server    string
+	CPU       Spread            // microseconds of CPU per domain or query
+	Ratios    map[string]Spread // of CPU to that of another server in the same round
+	PerSecond Spread            // domains or queries
+	Busy      Spread            // share of the time in which the server had its processor
+	Asked     Spread            // questions to the upstream per domain or query
+	RSS       Spread
 }
 
 // Spread is the middle of several samples, and the ends.
 type Spread struct {
-	Median float64 `json:"median"`
-	Low    float64 `json:"low"`
-	High   float64 `json:"high"`
+	Median float64
+	Low    float64
+	High   float64
 }
 
 func spreadOf(values []float64) Spread {

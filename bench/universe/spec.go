@@ -16,14 +16,14 @@ import (
 
 // Spec says what a universe is like.
 type Spec struct {
-	Seed      uint64    `json:"seed"`
-	Domains   int       `json:"domains"`
-	Insecure  float64   `json:"insecure"`  // share of the domains that have no DS and are not signed
-	Shared    float64   `json:"shared"`    // share of the domains whose mail host is a provider's
-	Providers int       `json:"providers"` // so many of the domains, the first ones, have mail hosts for others
-	Algorithm int       `json:"algorithm"` // of all keys: 8, 10, 13, 14 or 15
-	Denial    Denial    `json:"denial"`    // of the domains; the top-level domains have theirs
-	Now       time.Time `json:"now"`       // signatures are valid from an hour before, for 14 days
+	Seed      uint64
+	Domains   int
+	Insecure  float64   // share of the domains that have no DS and are not signed
+	Shared    float64   // share of the domains whose mail host is a provider's
+	Providers int       // so many of the domains, the first ones, have mail hosts for others
+	Algorithm int       // of all keys: 8, 10, 13, 14 or 15
+	Denial    Denial    // of the domains; the top-level domains have theirs
+	Now       time.Time // signatures are valid from an hour before, for 14 days
 }
 
 // Denial is how domains deny names and types.

@@ -68,7 +68,7 @@ func runBench(ctx context.Context, c *cli.Command) error {
 	}
 	config := bench.Config{
 		Servers: servers, Workloads: c.StringSlice("workload"), Rounds: c.Int("rounds"), Hot: c.Duration("seconds"),
-		InFlight: c.Int("in-flight"), Delay: c.Duration("delay"), Universe: benchUniverse(c),
+		InFlight: c.Int("in-flight"), Delay: c.Duration("delay"), Universe: universeOf(c),
 	}
 	if err := config.Check(); err != nil {
 		return misused(c, "%v", err)
@@ -81,7 +81,7 @@ func runBench(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	if c.Bool("json") {
-		err = writeJSON(c.Root().Writer, report)
+		err = writeJSON(c.Root().Writer, benchViewOf(report))
 	} else {
 		err = report.Print(c.Root().Writer)
 	}
@@ -91,7 +91,7 @@ func runBench(ctx context.Context, c *cli.Command) error {
 	return err
 }
 
-func benchUniverse(c *cli.Command) universe.Spec {
+func universeOf(c *cli.Command) universe.Spec {
 	providers := c.Int("providers")
 	if providers == 0 {
 		providers = max(1, c.Int("domains")/60)

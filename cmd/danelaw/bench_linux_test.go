@@ -8,7 +8,6 @@ import (
 
 	"github.com/shirou/gopsutil/v4/process"
 
-	"github.com/danelaw-dns/danelaw/bench"
 	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
@@ -22,7 +21,7 @@ func benched(t *testing.T, servers []string, args ...string) {
 	t.Helper()
 	p := start(t, nil, args...)
 	code := p.end(t)
-	var r bench.Report
+	var r benchJSON
 	if err := json.Unmarshal([]byte(p.out.String()), &r); err != nil || code != 0 || len(r.Void) > 0 {
 		t.Fatalf("exit code %d, %v, void: %v", code, err, r.Void)
 	}

@@ -13,8 +13,9 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 )
 
-// contracts are the types of what commands print with --json, which programs rely on. That of bench is its own report.
+// contracts are the types of what commands print with --json, which programs rely on.
 var contracts = map[string]any{
+	"bench":                      benchJSON{},
 	"check":                      checkJSON{},
 	"check NAME TYPE":            chainView{},
 	"check --queue":              queueJSON{},
