@@ -8,6 +8,7 @@ package mutants
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,9 +16,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,21 +68,32 @@ func (s stage) packages(m *mutant) []string {
 	return []string{"test/" + s.name}
 }
 
-// TestMutants runs the mutants asked for, one after the other, and prints what caught each.
+// TestMutants runs the mutants asked for, as many at a time as there are processors, and prints what caught each.
 func TestMutants(t *testing.T) {
 	how := needs.Variable(t, "DANELAW_TEST_MUTANTS",
 		"minutes, as each mutant builds and runs the tests of whole packages")
 	chosen := choose(t, mutants(t), how)
-	b := &bench{tree: copied(t), sound: map[string]bool{}}
+	b := newBench(t)
 	begun := time.Now()
-	for _, m := range chosen { // a line of the table at once, since there may be many
-		caught, err := b.run(t.Context(), m)
-		if err != nil {
-			t.Errorf("%s (%s): %v", m.name, m.title, err)
-			caught = "NOT CAUGHT"
-		}
-		fmt.Printf("%-40s %s\n", m.name, caught)
+	waiting := make(chan *mutant)
+	var all sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		all.Go(func() {
+			for m := range waiting { // a line of the table at once, since there may be many
+				caught, err := b.run(t.Context(), m)
+				if err != nil {
+					t.Errorf("%s (%s): %v", m.name, m.title, err)
+					caught = "NOT CAUGHT"
+				}
+				fmt.Printf("%-40s %s\n", m.name, caught)
+			}
+		})
 	}
+	for _, m := range chosen {
+		waiting <- m
+	}
+	close(waiting)
+	all.Wait()
 	fmt.Printf("%d mutants in %v\n", len(chosen), time.Since(begun).Round(time.Second))
 }
 
@@ -106,30 +120,43 @@ func choose(t *testing.T, all []*mutant, how string) []*mutant {
 	return all[:min(n, len(all))]
 }
 
-// bench is a copy of the module, in which one mutant at a time is made.
+// bench makes mutants without a touch to the module: the compiler takes the files that one changes from an overlay.
 type bench struct {
-	tree  string
-	sound map[string]bool // packages whose tests pass without a mutant
+	root, dir string // the module's directory, and one for what is built
+
+	mu   sync.Mutex
+	slow map[string]func() (string, error) // by package, see soundness
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	dir, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{root: dir, dir: t.TempDir(), slow: map[string]func() (string, error){}}
 }
 
 var errSurvived = errors.New("it survived: which case is missing?")
 
 // run returns what caught m.
 func (b *bench) run(ctx context.Context, m *mutant) (caught string, err error) {
-	before, after, err := m.changed(b.tree)
+	overlay, err := b.overlay(m)
 	if err != nil {
 		return "", err
 	}
 	for _, s := range stages() {
 		for _, p := range s.packages(m) {
-			if err := b.soundness(ctx, s, p); err != nil {
+			slow, err := b.soundness(ctx, s, p)
+			if err != nil {
 				return "", err
 			}
-			if err := write(after); err != nil {
+			tests, err := b.build(ctx, s, p, m.name, overlay)
+			if err != nil {
 				return "", err
 			}
-			test, err := b.catcher(ctx, s, p)
-			if err := errors.Join(err, write(before)); err != nil {
+			test, err := tests.catcher(ctx, slow)
+			if err := errors.Join(err, os.Remove(tests.program)); err != nil {
 				return "", err
 			}
 			if test != "" {
@@ -148,75 +175,116 @@ func told(m *mutant, s stage) string {
 	return s.name + " (expected: " + m.expected + "): "
 }
 
+// overlay writes the files that m changes, and returns the flag by which go takes them.
+func (b *bench) overlay(m *mutant) (flag string, err error) {
+	after, err := m.changed(b.root)
+	if err != nil {
+		return "", err
+	}
+	instead := map[string]string{}
+	for file, text := range after {
+		instead[file] = filepath.Join(b.dir, fmt.Sprintf("%s-%d.go", m.name, len(instead)))
+		if err := os.WriteFile(instead[file], []byte(text), 0o600); err != nil {
+			return "", err
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": instead})
+	if err != nil {
+		return "", err
+	}
+	list := filepath.Join(b.dir, m.name+".json")
+	return "-overlay=" + list, os.WriteFile(list, text, 0o600)
+}
+
 // soundness returns an error if the tests of a package fail without any mutant: they would seem to catch every one.
-func (b *bench) soundness(ctx context.Context, s stage, p string) error {
-	if b.sound[p] {
-		return nil
+// Else it returns those that are slow, as a regular expression.
+func (b *bench) soundness(ctx context.Context, s stage, p string) (slow string, err error) {
+	b.mu.Lock()
+	once := b.slow[p]
+	if once == nil {
+		once = sync.OnceValues(func() (string, error) { return b.slowTests(ctx, s, p) })
+		b.slow[p] = once
 	}
-	if out, err := b.test(ctx, s, p); err != nil {
-		return fmt.Errorf("%s fails without a mutant too: %w\n%s", p, err, out)
-	}
-	b.sound[p] = true
-	return nil
+	b.mu.Unlock()
+	return once()
 }
 
-// catcher returns the test of a package that fails, or "" if all pass. On a machine that has much to do a test may fail
-// by chance, so it counts only if it fails again alone; else the others are asked.
-func (b *bench) catcher(ctx context.Context, s stage, p string) (string, error) {
-	for skipped := "^$"; ; {
-		out, err := b.test(ctx, s, p, "-failfast", "-skip="+skipped)
-		if err == nil {
-			return "", nil
-		}
-		found := failed.FindStringSubmatch(out)
-		if found == nil {
-			return "", fmt.Errorf("%s does not build, or its tests cannot run: %w\n%s", p, err, out)
-		}
-		test := "^" + found[1] + "$"
-		if found[1] == "" { // a panic, a deadlock or the end of time, and nobody says in which test
-			return found[2], nil
-		}
-		if _, err := b.test(ctx, s, p, "-run="+test); err != nil {
-			return found[1], nil
-		}
-		skipped += "|" + test
+func (b *bench) slowTests(ctx context.Context, s stage, p string) (string, error) {
+	tests, err := b.build(ctx, s, p, "sound", "")
+	if err != nil {
+		return "", err
 	}
+	out, err := tests.run(ctx, "-test.v")
+	if err != nil {
+		return "", fmt.Errorf("%s fails without a mutant too: %w\n%s", p, err, out)
+	}
+	var names []string
+	for _, found := range passed.FindAllStringSubmatch(out, -1) {
+		if took, err := time.ParseDuration(found[2]); err == nil && took > time.Second/2 {
+			names = append(names, found[1])
+		}
+	}
+	return "^(" + strings.Join(names, "|") + ")$", nil
 }
 
-// test runs the tests of a package. The build cache is the user's own, so only what a mutant changes is built.
-func (b *bench) test(ctx context.Context, s stage, p string, flags ...string) (string, error) {
-	args := []string{"test", "-p=1", "-count=1", "-vet=off", "-timeout=" + s.timeout.String()}
-	c := exec.CommandContext(ctx, "go", append(append(args, flags...), "./"+p)...)
-	c.Dir = b.tree
-	c.Env = append(append(os.Environ(), "DANELAW_TEST_MUTANTS="), s.env...)
+// passed is how a test says that it does, and how long it took.
+var passed = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)$`)
+
+// tests are those of a package, built.
+type tests struct {
+	program, dir string
+	stage        stage
+	env          []string
+}
+
+// build builds the tests of a package. The build cache is the user's own, so only what a mutant changes is built. What
+// tests build takes the overlay from the environment.
+func (b *bench) build(ctx context.Context, s stage, p, name, overlay string) (*tests, error) {
+	built := &tests{filepath.Join(b.dir, name+"-"+filepath.Base(p)), filepath.Join(b.root, p), s,
+		append(append(os.Environ(), "DANELAW_TEST_MUTANTS=", "GOFLAGS="+os.Getenv("GOFLAGS")+" "+overlay), s.env...)}
+	c := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-s -w", "-o", built.program, "./"+p)
+	c.Dir, c.Env = b.root, built.env
+	if out, err := c.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s does not build: %w\n%s", p, err, out)
+	}
+	return built, nil
+}
+
+// catcher returns the test of a package that fails, or "" if all pass; the slow ones come last. On a machine that has
+// much to do a test may fail by chance, so it counts only if it fails again alone; else the others are asked.
+func (t *tests) catcher(ctx context.Context, slow string) (string, error) {
+	for _, part := range [...]struct{ run, skip string }{{".", slow}, {slow, "^$"}} {
+		for skip := part.skip; ; {
+			out, err := t.run(ctx, "-test.failfast", "-test.run="+part.run, "-test.skip="+skip)
+			if err == nil {
+				break
+			}
+			found := failed.FindStringSubmatch(out)
+			if found == nil {
+				return "", fmt.Errorf("the tests cannot run: %w\n%s", err, out)
+			}
+			test := "^" + found[1] + "$"
+			if found[1] == "" { // a panic, a deadlock or the end of time, and nobody says in which test
+				return found[2], nil
+			}
+			if _, err := t.run(ctx, "-test.run="+test); err != nil {
+				return found[1], nil
+			}
+			skip += "|" + test
+		}
+	}
+	return "", nil
+}
+
+func (t *tests) run(ctx context.Context, flags ...string) (string, error) {
+	c := exec.CommandContext(ctx, t.program, append(flags, "-test.timeout="+t.stage.timeout.String())...)
+	c.Dir, c.Env = t.dir, t.env
 	out, err := c.CombinedOutput()
 	return string(out), err
 }
 
 // failed is how a test says that it fails; what ends the whole program names none.
 var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)|^((?:panic|fatal error): .+)$`)
-
-// copied returns a copy of the module, without what begins with a dot.
-func copied(t *testing.T) string {
-	t.Helper()
-	to := t.TempDir()
-	entries, err := os.ReadDir(root)
-	for _, e := range entries {
-		from, to := filepath.Join(root, e.Name()), filepath.Join(to, e.Name())
-		switch {
-		case strings.HasPrefix(e.Name(), "."):
-		case e.IsDir():
-			err = errors.Join(err, os.CopyFS(to, os.DirFS(from)))
-		default:
-			text, failed := os.ReadFile(from)
-			err = errors.Join(err, failed, os.WriteFile(to, text, 0o600))
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return to
-}
 
 // TestStages: a patch names a stage that exists and packages that do.
 func TestStages(t *testing.T) {

@@ -97,39 +97,32 @@ func (c *change) add(line string) {
 	}
 }
 
-// changed returns the files below root, as they are and as m makes them. A hunk whose text is there twice is as bad as
+// changed returns the files below root that m changes, as it makes them. A hunk whose text is there twice is as bad as
 // one whose text has gone: nobody knows which is meant.
-func (m *mutant) changed(root string) (before, after map[string]string, err error) {
-	before, after = map[string]string{}, map[string]string{}
+func (m *mutant) changed(root string) (map[string]string, error) {
+	after := map[string]string{}
 	for _, c := range m.changes {
 		file := filepath.Join(root, c.file)
 		if _, seen := after[file]; !seen {
 			text, err := os.ReadFile(file)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
-			before[file], after[file] = string(text), string(text)
+			after[file] = string(text)
 		}
 		if n := strings.Count(after[file], c.before); n != 1 {
-			return nil, nil, fmt.Errorf("%s has this %d times:\n%s", c.file, n, c.before)
+			return nil, fmt.Errorf("%s has this %d times:\n%s", c.file, n, c.before)
 		}
 		after[file] = strings.Replace(after[file], c.before, c.after, 1)
 	}
-	return before, after, nil
-}
-
-func write(files map[string]string) (err error) {
-	for file, text := range files {
-		err = errors.Join(err, os.WriteFile(file, []byte(text), 0o600))
-	}
-	return err
+	return after, nil
 }
 
 // TestPatchesApply: every mutant can still be made of the code as it is. When one cannot, mend its patch: whoever
 // changes the line that it mutates knows best what the slip would look like now.
 func TestPatchesApply(t *testing.T) {
 	for _, m := range mutants(t) {
-		if _, _, err := m.changed(root); err != nil {
+		if _, err := m.changed(root); err != nil {
 			t.Errorf("%s does not apply any more: %v", m.name, err)
 		}
 	}
