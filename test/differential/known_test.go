@@ -71,7 +71,7 @@ var known = map[string]func(situation) bool{
 	"iterations-of-another-zone": func(s situation) bool {
 		told := s.danelawInsecure() && strings.Contains(s.danelaw.ede, "27 ")
 		return told && s.unboundFails() && s.passes(Zone.overLimit) && s.broken(func(f Fault) bool {
-			return f.Kind == "parent-proof" || f.Kind == "foreign-proof"
+			return f.Kind == "parent-proof" || f.Kind == "foreign-proof" || f.Kind == "collated"
 		})
 	},
 	"other-signatures": func(s situation) bool {
