@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 
 	"github.com/miekg/dns"
 
@@ -27,23 +25,18 @@ type publishedSet struct {
 // records have to be Secure; else what is known of them is nice to have, and only addresses that cannot be had are an
 // error.
 func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, error) {
-	var mu sync.Mutex
-	seen := map[dns.Question]*resolve.Explanation{}
-	var unjudged error
-	h := mail.WalkHost(mail.Exchange{Name: p.host}, p.port, func(name string, qtype uint16) mail.Reply {
-		l := p.lookup(ctx, name, qtype)
-		mu.Lock()
-		defer mu.Unlock()
-		seen[dns.Question{Name: name, Qtype: qtype}] = l.found
-		unjudged = cmp.Or(unjudged, l.unjudged)
-		return mail.Reply{Lookup: l.judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
-	})
-	if unjudged != nil {
-		return nil, unjudged
+	seen := lookups{}
+	h := mail.WalkHost(mail.Exchange{Name: p.host}, p.port, seen.remember(func(name string, qtype uint16) *lookup {
+		return p.lookup(ctx, name, qtype)
+	}))
+	for _, l := range seen {
+		if l.unjudged != nil {
+			return nil, l.unjudged
+		}
 	}
 	var addresses []netip.Addr
 	for _, l := range h.Addresses {
-		a := seen[dns.Question{Name: l.Name, Qtype: l.Type}].Answer
+		a := seen.of(l.Name, l.Type).found.Answer
 		if a.Status <= dnssec.Bogus && !mandatory {
 			return nil, errors.New(a.Notes[0].Text)
 		}
@@ -72,13 +65,13 @@ func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, er
 }
 
 // published reads the records that senders find by the base domain.
-func (p *tlsaPlan) published(ctx context.Context, seen map[dns.Question]*resolve.Explanation, mandatory bool) error {
+func (p *tlsaPlan) published(ctx context.Context, seen lookups, mandatory bool) error {
 	name := mail.TLSAName(p.base, p.port)
-	found := seen[dns.Question{Name: name, Qtype: dns.TypeTLSA}]
-	if found == nil { // there are no addresses
-		found = p.lookup(ctx, name, dns.TypeTLSA).found
+	l := seen.of(name, dns.TypeTLSA)
+	if l == nil { // there are no addresses
+		l = p.lookup(ctx, name, dns.TypeTLSA)
 	}
-	a := found.Answer
+	a := l.found.Answer
 	switch {
 	case a.Status == dnssec.Secure:
 		p.set = setOf(name, a.Answer)

@@ -128,8 +128,8 @@ type (
 type view struct {
 	domainView
 	domain         mail.Domain
-	hosts          []*receiver              // as in domain
-	asked          map[dns.Question]*lookup // for the domain, by name and type
+	hosts          []*receiver // as in domain
+	asked          lookups     // for the domain
 	mtasts, tlsrpt *lookup
 	zones          map[string]*dnssec.Zone
 	unknowable     bool // what a sender does depends on names that are not validated here
@@ -148,6 +148,26 @@ type lookup struct {
 	judged   mail.Lookup
 	found    *resolve.Explanation
 	unjudged error // the name is not validated at all
+}
+
+// lookups are those of a walk, by name and type.
+type lookups map[dns.Question]*lookup
+
+// of is what came of one; nil if it was not made.
+func (all lookups) of(name string, qtype uint16) *lookup {
+	return all[dns.Question{Name: name, Qtype: qtype}]
+}
+
+// remember is what a walk asks with: it keeps what ask finds.
+func (all lookups) remember(ask func(name string, qtype uint16) *lookup) mail.Ask {
+	var mu sync.Mutex
+	return func(name string, qtype uint16) mail.Reply {
+		l := ask(name, qtype)
+		mu.Lock()
+		defer mu.Unlock()
+		all[dns.Question{Name: name, Qtype: qtype}] = l
+		return mail.Reply{Lookup: l.judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
+	}
 }
 
 // records are those of the answer, and of the proof that there is none.
@@ -194,7 +214,7 @@ func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, 
 	v := &view{
 		domainView: domainView{Domain: domain, Checked: a.now(domain).UTC().Truncate(time.Second),
 			Hosts: []*hostView{}},
-		asked: map[dns.Question]*lookup{}, zones: map[string]*dnssec.Zone{}, compared: o.smtp,
+		asked: lookups{}, zones: map[string]*dnssec.Zone{}, compared: o.smtp,
 	}
 	var work sync.WaitGroup
 	work.Go(func() { a.walk(ctx, v, o) })
@@ -246,18 +266,12 @@ type lookOptions struct {
 
 // walk asks what a sender asks, and keeps all answers.
 func (a *asker) walk(ctx context.Context, v *view, o lookOptions) {
-	var mu sync.Mutex
-	v.domain = *mail.Walk(v.Domain, o.port, func(name string, qtype uint16) mail.Reply {
-		ask := a.lookup
+	v.domain = *mail.Walk(v.Domain, o.port, v.asked.remember(func(name string, qtype uint16) *lookup {
 		if o.host && qtype == dns.TypeMX {
-			ask = noMX
+			return noMX(name)
 		}
-		l := ask(ctx, name, qtype)
-		mu.Lock()
-		defer mu.Unlock()
-		v.asked[dns.Question{Name: name, Qtype: qtype}] = l
-		return mail.Reply{Lookup: l.judged, Rcode: l.found.Answer.Rcode, Answer: l.found.Answer.Answer}
-	})
+		return a.lookup(ctx, name, qtype)
+	}))
 	v.MX = v.of(v.domain.MX).lookupView
 	for _, h := range v.domain.Hosts {
 		v.add(newHostView(h, v.of))
@@ -265,14 +279,14 @@ func (a *asker) walk(ctx context.Context, v *view, o lookOptions) {
 }
 
 // of is what came of a lookup.
-func (v *view) of(l mail.Lookup) *lookup { return v.asked[dns.Question{Name: l.Name, Qtype: l.Type}] }
+func (v *view) of(l mail.Lookup) *lookup { return v.asked.of(l.Name, l.Type) }
 
 func (v *view) add(h *hostView) {
 	v.Hosts, v.hosts = append(v.Hosts, h), append(v.hosts, &receiver{hostView: h})
 }
 
 // noMX stands in for the MX lookup where the name given is a mail host already: none is made.
-func noMX(_ context.Context, name string, _ uint16) *lookup {
+func noMX(name string) *lookup {
 	return &lookup{
 		lookupView: lookupView{
 			Name: name, Type: "MX", Status: dnssec.Secure.String(), Rcode: dns.RcodeToString[dns.RcodeSuccess],
