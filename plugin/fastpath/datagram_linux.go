@@ -1,0 +1,179 @@
+package fastpath
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// headerSize is that of a DNS message: what is shorter is none.
+	headerSize = 12
+	// receiveBuffer is what is asked for each socket, in octets. The kernel takes twice that, with room for over a
+	// thousand questions: so many come in while a busy host keeps danelaw from its processors for a moment, and what
+	// does not fit is lost, be it about mail (L-13). By default there is room for some 270.
+	receiveBuffer = 512 << 10
+)
+
+// datagrams reads one UDP socket.
+type datagrams struct {
+	conn     *net.UDPConn
+	raw      syscall.RawConn
+	source   source
+	batch    *batch
+	probes   probes
+	failures int // of the socket, one after another
+	closing  atomic.Bool
+	busy     sync.WaitGroup // run, and each query that is answered later
+	ctx      context.Context
+	cancel   context.CancelFunc
+}
+
+// newDatagrams has a source answer what comes to a socket, once run runs. On a wildcard socket a reply leaves from the
+// address that its query came to.
+func newDatagrams(conn *net.UDPConn, s source) (*datagrams, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	wildcard := conn.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()
+	if err := control(raw, func(fd int) error { return setOptions(fd, wildcard) }); err != nil {
+		return nil, err
+	}
+	d := &datagrams{conn: conn, raw: raw, source: s, batch: newBatch()}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.busy.Add(1)
+	return d, nil
+}
+
+// setOptions enlarges the receive buffer of a socket as far as the kernel allows: without CAP_NET_ADMIN,
+// net.core.rmem_max is the most. A wildcard socket is to tell which address each datagram has come to.
+func setOptions(fd int, wildcard bool) error {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	}
+	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	switch {
+	case err != nil || !wildcard:
+		return err
+	case family == unix.AF_INET6: // tells it of IPv4 clients, too
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	default:
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	}
+}
+
+// run reads until close. An error of the socket does not end it: after a pause it goes on.
+func (d *datagrams) run() {
+	defer d.busy.Done()
+	for {
+		err := d.raw.Read(d.serve)
+		if d.closing.Load() || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		time.Sleep(time.Millisecond << d.failures)
+		d.failures = min(d.failures+1, 7)
+	}
+}
+
+// close reads no more, lets the queries in flight be answered until ctx ends, and closes the socket.
+func (d *datagrams) close(ctx context.Context) {
+	d.closing.Store(true)
+	d.conn.SetReadDeadline(time.Unix(1, 0)) // wakes run
+	answered := make(chan struct{})
+	go func() { d.busy.Wait(); close(answered) }()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+	}
+	d.cancel()
+	d.conn.Close()
+}
+
+// serve answers what there is to read. Its false says that there is no more: the socket is to be waited for.
+func (d *datagrams) serve(fd uintptr) bool {
+	for !d.closing.Load() {
+		switch err := d.batch.receive(fd); err {
+		case 0:
+			d.failures = 0
+			for i := range d.batch.received {
+				d.answer(i)
+			}
+			d.batch.send(fd)
+		case unix.EAGAIN:
+			return false
+		case unix.EINTR:
+		default:
+			return true
+		}
+	}
+	return true
+}
+
+// answer has the source answer a query of the batch, at once or later.
+func (d *datagrams) answer(i int) {
+	b := d.batch
+	query := b.query(i)
+	if len(query) < headerSize {
+		if len(query) == probeSize {
+			d.probes.took(b.from(i))
+		}
+		return
+	}
+	from := b.from(i)
+	reply, done := d.source.now(query, client{addr: from, udp: true}, b.replies)
+	switch before := len(b.replies); {
+	case !done:
+		to := &datagramClient{d: d, addr: from, query: b.in[i], peer: b.peers[i]}
+		query = bytes.Clone(query)
+		d.busy.Go(func() { d.source.later(d.ctx, query, to) })
+	case len(reply) > before:
+		b.replies = reply
+		b.reply(i, reply[before:])
+	}
+}
+
+// datagramClient is the replier of a query that is answered later.
+type datagramClient struct {
+	d     *datagrams
+	addr  netip.AddrPort
+	query message // for its lengths; what it points to belongs to the batch
+	peer  peer
+}
+
+func (c *datagramClient) LocalAddr() net.Addr  { return c.d.conn.LocalAddr() }
+func (c *datagramClient) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(c.addr) }
+
+// Write sends a reply. It waits once where the send buffer is full.
+func (c *datagramClient) Write(reply []byte) (int, error) {
+	peer := c.peer // of its own, as there may be other replies
+	m := []message{{}}
+	m[0].Iov = &unix.Iovec{}
+	m[0].SetIovlen(1)
+	m[0].answer(&c.query, &peer, reply)
+	var err unix.Errno
+	waited := false
+	failed := c.d.raw.Write(func(fd uintptr) bool {
+		for _, err = transfer(unix.SYS_SENDMMSG, fd, m); err == unix.EINTR; {
+			_, err = transfer(unix.SYS_SENDMMSG, fd, m)
+		}
+		wait := err == unix.EAGAIN && !waited
+		waited = true
+		return !wait
+	})
+	switch {
+	case failed != nil:
+		return 0, failed
+	case err != 0:
+		return 0, err
+	}
+	return len(reply), nil
+}

@@ -1,0 +1,342 @@
+package fastpath
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// sharing opens the sockets of others, as CoreDNS does: listeners are of MPTCP where the host has it.
+var sharing = net.ListenConfig{Control: share}
+
+// groups are the addresses of groups, and where each is asked.
+var groups = []struct{ bound, asked string }{
+	{"127.0.0.1:0", "127.0.0.1"},
+	{"[::1]:0", "::1"},
+	{"0.0.0.0:0", "127.0.0.1"},
+	{"[::]:0", "::1"},
+	{"[::]:0", "127.0.0.1"},
+}
+
+// places are where in a group of so many sockets is ours.
+var places = []struct{ members, ours int }{{1, 0}, {2, 0}, {2, 1}, {3, 1}, {5, 4}, {9, 8}}
+
+// eachGroup runs a test for each group.
+func eachGroup(t *testing.T, test func(t *testing.T, members, ours int, bound, asked string)) {
+	for _, at := range groups {
+		for _, place := range places {
+			name := fmt.Sprintf("%s is asked at %s, %d of %d", at.asked, at.bound, place.ours, place.members)
+			t.Run(name, func(t *testing.T) { test(t, place.members, place.ours, at.bound, at.asked) })
+		}
+	}
+}
+
+// datagramGroup binds the sockets of a group. Others count what comes to them, and answer nothing.
+func datagramGroup(t *testing.T, s source, members, ours int, address string) (
+	d *datagrams, others []net.PacketConn, strays *atomic.Int64) {
+	t.Helper()
+	strays = &atomic.Int64{}
+	for i := range members {
+		conn, err := sharing.ListenPacket(t.Context(), network("udp", address), address)
+		if err != nil {
+			t.Skipf("no socket at %s: %v", address, err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		address = rebound(address, conn.LocalAddr())
+		if i != ours {
+			others = append(others, conn)
+			go countDatagrams(conn, strays)
+			continue
+		}
+		if d, err = newDatagrams(conn.(*net.UDPConn), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d, others, strays
+}
+
+// rebound is the address with the port that the first socket was given.
+func rebound(address string, first net.Addr) string {
+	host, _, _ := net.SplitHostPort(address)
+	_, port, _ := net.SplitHostPort(first.String())
+	return net.JoinHostPort(host, port)
+}
+
+// countDatagrams counts queries that come to another member of the group. Probes are none.
+func countDatagrams(conn net.PacketConn, strays *atomic.Int64) {
+	buffer := make([]byte, querySize)
+	for {
+		n, _, err := conn.ReadFrom(buffer)
+		if err != nil {
+			return
+		}
+		if n >= headerSize {
+			strays.Add(1)
+		}
+	}
+}
+
+// manyPorts asks a socket so many questions from each of so many ports, and waits for each reply.
+func manyPorts(t *testing.T, ports, questions int, asked netip.AddrPort) {
+	t.Helper()
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			for range ports / 8 {
+				c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(asked))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c.SetDeadline(time.Now().Add(patient))
+				reply := make([]byte, querySize)
+				for i := range questions {
+					query := question("%d", i)
+					c.Write(query)
+					if n, err := c.Read(reply); err != nil || !bytes.Equal(reply[:n], query) {
+						t.Errorf("%s asks: %q, %v", c.LocalAddr(), reply[:n], err)
+						break
+					}
+				}
+				c.Close()
+			}
+		})
+	}
+	clients.Wait()
+}
+
+// TestSteerDatagrams: whichever number ours has, all queries of all clients come to it.
+func TestSteerDatagrams(t *testing.T) {
+	eachGroup(t, func(t *testing.T, members, ours int, bound, asked string) {
+		d, _, strays := datagramGroup(t, echo, members, ours, bound)
+		go d.run()
+		defer d.close(t.Context())
+		if err := d.steer(); err != nil {
+			t.Fatal(err)
+		}
+		manyPorts(t, 80, 5, netip.AddrPortFrom(netip.MustParseAddr(asked), d.port()))
+		if n := strays.Load(); n > 0 {
+			t.Errorf("%d queries came to others", n)
+		}
+	})
+}
+
+// TestSteerManyDatagrams: 20,000 queries from 4,000 ports, in a large group.
+func TestSteerManyDatagrams(t *testing.T) {
+	d, _, strays := datagramGroup(t, echo, 70, 68, "127.0.0.1:0")
+	go d.run()
+	defer d.close(t.Context())
+	if err := d.steer(); err != nil {
+		t.Fatal(err)
+	}
+	manyPorts(t, 4000, 5, d.conn.LocalAddr().(*net.UDPAddr).AddrPort())
+	if n := strays.Load(); n > 0 {
+		t.Errorf("%d queries came to others", n)
+	}
+}
+
+// TestSteerDatagramsAgain: a member closes, and the last, which is ours, takes its number. Steered to
+// again, ours has all.
+func TestSteerDatagramsAgain(t *testing.T) {
+	d, others, strays := datagramGroup(t, echo, 4, 3, "127.0.0.1:0")
+	go d.run()
+	defer d.close(t.Context())
+	asked := d.conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	for _, other := range others {
+		if err := d.steer(); err != nil {
+			t.Fatal(err)
+		}
+		manyPorts(t, 80, 2, asked)
+		other.Close()
+	}
+	manyPorts(t, 80, 2, asked) // alone
+	if n := strays.Load(); n > 0 {
+		t.Errorf("%d queries came to others", n)
+	}
+}
+
+// TestSteerUnread: a socket that nobody reads has no number to be found. The error says where, and the hash
+// chooses again: the others have their part.
+func TestSteerUnread(t *testing.T) {
+	d, _, strays := datagramGroup(t, echo, 2, 0, "127.0.0.1:0")
+	err := d.steer()
+	if !errors.Is(err, errNotFound) || !strings.Contains(err.Error(), d.conn.LocalAddr().String()) {
+		t.Fatalf("not read, but: %v", err)
+	}
+	for range 200 { // none of so many comes to the other: once in 2^200 times
+		asks(t, dialed(t, d, "127.0.0.1"), question("to whom?"))
+	}
+	await(t, "a query at the other socket", func() bool { return strays.Load() > 0 })
+	go d.run()
+	d.close(t.Context())
+}
+
+// await waits for what has to come.
+func await(t *testing.T, what string, come func() bool) {
+	t.Helper()
+	for until := time.Now().Add(patient); !come(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%s: never", what)
+		}
+	}
+}
+
+// TestSteerThroughAFlood: our buffer is full, and the first probes are lost. They are repeated.
+func TestSteerThroughAFlood(t *testing.T) {
+	d, _, strays := datagramGroup(t, echo, 2, 0, "127.0.0.1:0")
+	full := dialed(t, d, "127.0.0.1")
+	for !dropping(t, d) {
+		for range 1000 {
+			asks(t, full, make([]byte, headerSize))
+		}
+		if strays.Swap(0) > 0 { // the hash has this client come to the other
+			full = dialed(t, d, "127.0.0.1")
+		}
+	}
+	steered := make(chan error)
+	go func() { steered <- d.steer() }()
+	time.Sleep(2 * repetition) // the first probes have been sent, most likely
+	go d.run()
+	if err := <-steered; err != nil {
+		t.Fatal(err)
+	}
+	d.close(t.Context())
+}
+
+// dropping reports whether the buffer of a socket has no room.
+func dropping(t *testing.T, d *datagrams) bool {
+	t.Helper()
+	var memory [9]uint32 // SK_MEMINFO_DROPS is the last
+	size := uint32(unsafe.Sizeof(memory))
+	var err unix.Errno
+	d.raw.Control(func(fd uintptr) {
+		_, _, err = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&memory)), uintptr(unsafe.Pointer(&size)), 0)
+	})
+	if err != 0 {
+		t.Fatal(err)
+	}
+	return memory[8] > 0
+}
+
+// connectionGroup binds the listeners of a group. All accept; others count.
+func connectionGroup(t *testing.T, members, ours int, address string) (
+	l *steered, others []net.Listener, came, strays *atomic.Int64) {
+	t.Helper()
+	came, strays = &atomic.Int64{}, &atomic.Int64{}
+	for i := range members {
+		config := sharing
+		config.SetMultipathTCP(i != ours)
+		listener, err := config.Listen(t.Context(), network("tcp", address), address)
+		if err != nil {
+			t.Skipf("no listener at %s: %v", address, err)
+		}
+		t.Cleanup(func() { listener.Close() })
+		address = rebound(address, listener.Addr())
+		if i != ours {
+			others = append(others, listener)
+			go countConnections(listener, strays)
+			continue
+		}
+		l = &steered{TCPListener: listener.(*net.TCPListener)}
+		go countConnections(l, came)
+	}
+	return l, others, came, strays
+}
+
+// countConnections counts connections over which something comes, and sends it back. Over those of probes nothing does.
+func countConnections(l net.Listener, count *atomic.Int64) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			buffer := make([]byte, 100)
+			if n, err := conn.Read(buffer); err == nil {
+				count.Add(1)
+				conn.Write(buffer[:n])
+			}
+		}()
+	}
+}
+
+// manyConnections are made one after another, each for one question.
+func manyConnections(t *testing.T, count int, asked netip.AddrPort) {
+	t.Helper()
+	for range count {
+		c, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(asked))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asks(t, c, question("over TCP"))
+		gets(t, c, question("over TCP"))
+		c.SetLinger(0)
+		c.Close()
+	}
+}
+
+// TestSteerConnections: whichever number ours has, all connections of all clients come to it.
+func TestSteerConnections(t *testing.T) {
+	eachGroup(t, func(t *testing.T, members, ours int, bound, asked string) {
+		l, _, came, strays := connectionGroup(t, members, ours, bound)
+		if err := l.steer(); err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).AddrPort().Port()
+		manyConnections(t, 100, netip.AddrPortFrom(netip.MustParseAddr(asked), port))
+		if n := strays.Load(); n > 0 || came.Load() != 100 {
+			t.Errorf("%d connections came to others, %d of 100 to us", n, came.Load())
+		}
+	})
+}
+
+// TestSteerConnectionsAgain: a listener closes, and the last, which is ours, takes its number.
+func TestSteerConnectionsAgain(t *testing.T) {
+	l, others, came, strays := connectionGroup(t, 4, 3, "127.0.0.1:0")
+	for _, other := range others {
+		if err := l.steer(); err != nil {
+			t.Fatal(err)
+		}
+		manyConnections(t, 50, l.Addr().(*net.TCPAddr).AddrPort())
+		other.Close()
+	}
+	manyConnections(t, 50, l.Addr().(*net.TCPAddr).AddrPort())
+	if n := strays.Load(); n > 0 || came.Load() != 200 {
+		t.Errorf("%d connections came to others, %d of 200 to us", n, came.Load())
+	}
+}
+
+// TestSteerWithoutGroup: a socket that shares its address with none by SO_REUSEPORT. The kernel says that.
+func TestSteerWithoutGroup(t *testing.T) {
+	d := reading(t, echo, "127.0.0.1:0")
+	if err := d.steer(); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("steered: %v", err)
+	}
+}
+
+// TestSteerOverLinkLocal: the address of the probes has a zone.
+func TestSteerOverLinkLocal(t *testing.T) {
+	asked := linkLocal(t)
+	d, _, strays := datagramGroup(t, echo, 2, 1, netip.AddrPortFrom(asked, 0).String())
+	go d.run()
+	defer d.close(t.Context())
+	if err := d.steer(); err != nil {
+		t.Fatal(err)
+	}
+	manyPorts(t, 80, 5, netip.AddrPortFrom(asked, d.port()))
+	if n := strays.Load(); n > 0 {
+		t.Errorf("%d queries came to others", n)
+	}
+}
