@@ -1,9 +1,10 @@
 package main
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -61,28 +62,22 @@ func flush(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	var reply danelaw.FlushReply
-	told, err := call(ctx, c, "POST", query("/v1/flush", "name", name), nil, &reply)
-	if err != nil || told {
-		return err
-	}
-	for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
-		n := reply.Blocks[block]
-		if _, err := fmt.Fprintf(c.Root().Writer, "%s: forgotten of %s and all below: %s, %s, %s\n", block,
-			dns.CanonicalName(name),
-			counted(n.Answers, "answer"), counted(n.Zones, "zone"), counted(n.Failures, "failure")); err != nil {
-			return err
+	return call(ctx, c, "POST", query("/v1/flush", "name", name), nil, &reply, func(to io.Writer) {
+		for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
+			n := reply.Blocks[block]
+			fmt.Fprintf(to, "%s: forgotten of %s and all below: %s, %s, %s\n", block, dns.CanonicalName(name),
+				counted(n.Answers, "answer"), counted(n.Zones, "zone"), counted(n.Failures, "failure"))
 		}
-	}
-	return nil
+	})
 }
 
 func showStats(ctx context.Context, c *cli.Command) error {
 	var reply danelaw.CacheReply
-	told, err := call(ctx, c, "GET", "/v1/cache", nil, &reply)
-	if err != nil || told {
-		return err
-	}
-	rows := tabwriter.NewWriter(c.Root().Writer, 0, 0, 2, ' ', tabwriter.AlignRight)
+	return call(ctx, c, "GET", "/v1/cache", nil, &reply, func(to io.Writer) { printStats(to, &reply) })
+}
+
+func printStats(to io.Writer, reply *danelaw.CacheReply) {
+	rows := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(rows, "\tentries\tKiB\t")
 	for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
 		s := reply.Blocks[block]
@@ -94,7 +89,7 @@ func showStats(ctx context.Context, c *cli.Command) error {
 		fmt.Fprintf(rows, "at most\t\t%d\t\n", s.Limit>>10)
 		fmt.Fprintf(rows, "questions answered from it\t%.0f\t%s\t\n", s.Hits, share(s.Hits, s.Misses))
 	}
-	return rows.Flush()
+	rows.Flush() //nolint:errcheck // see printer
 }
 
 // share says which part of all questions hits are.
@@ -111,30 +106,23 @@ func dump(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	var reply danelaw.DumpReply
-	told, err := call(ctx, c, "GET", query("/v1/cache/dump", "name", name, "limit", fmt.Sprint(c.Int("limit"))), nil,
-		&reply)
-	if err != nil || told {
-		return err
-	}
-	out := bufio.NewWriter(c.Root().Writer)
-	for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
-		dumpBlock(out, block, name, reply.Blocks[block])
-	}
-	return out.Flush()
+	path := query("/v1/cache/dump", "name", name, "limit", fmt.Sprint(c.Int("limit")))
+	return call(ctx, c, "GET", path, nil, &reply, func(to io.Writer) {
+		for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
+			dumpBlock(to, block, name, reply.Blocks[block])
+		}
+	})
 }
 
 // dumpBlock prints what one server block has, in the form of a zone file.
-func dumpBlock(out *bufio.Writer, block, name string, d danelaw.DumpBlock) {
+func dumpBlock(out io.Writer, block, name string, d danelaw.DumpBlock) {
 	if d.Found == 0 {
 		fmt.Fprintf(out, "; %s has nothing of %s and the names below\n", block, dns.CanonicalName(name))
 		return
 	}
 	fmt.Fprintf(out, "; %s, %d entries\n", block, d.Found)
 	for _, e := range d.Entries {
-		kind := e.Type
-		if kind == "" {
-			kind = "(any type)"
-		}
+		kind := cmp.Or(e.Type, "(any type)")
 		fmt.Fprintf(out, "\n; %s, for %d s\n",
 			printable.Text(fmt.Sprintf("%s %s: %s, %s", e.Name, kind, e.Status, e.Rcode)), e.TTL)
 		for _, note := range e.Notes {

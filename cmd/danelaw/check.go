@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -31,17 +33,17 @@ func checkCommand() *cli.Command {
 			"that it takes no mail counts too), or the answer for NAME and TYPE is Secure or Insecure; 1 if one is " +
 			"not delivered to, or clients get SERVFAIL for the answer, mail is deferred with --queue, or something " +
 			"did not work; 2 for a wrong command line.",
-		Flags: append(append(askFlags(), probeFlags(implicitFlag())...),
-			&cli.StringFlag{Name: "file", Usage: "check the domains in `FILE` too, or in stdin, and " +
-				"print a line for each"},
-			&cli.BoolFlag{Name: "smtp", Usage: "connect to the mail hosts, too, and compare their certificates " +
-				"with the TLSA records"},
+		Flags: append(slices.Concat(askFlags(), probeFlags(implicitFlag())),
+			&cli.StringFlag{Name: "file",
+				Usage: "check the domains in `FILE` too, or in stdin, and print a line for each"},
+			&cli.BoolFlag{Name: "smtp",
+				Usage: "connect to the mail hosts, too, and compare their certificates with the TLSA records"},
 			&cli.IntFlag{Name: "smtp-port", Value: mail.Port,
 				Usage: "connect to port `N`, whose TLSA records these are then", Validator: checkPort},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, whose fields keep their names and meaning"},
 			&cli.StringFlag{Name: "html", Usage: "write a page with the chain of trust drawn to `FILE`, too"},
-			&cli.BoolFlag{Name: "queue", Usage: "explain the deferred mail of this host: why, whose " +
-				"fault, and what mends it"},
+			&cli.BoolFlag{Name: "queue",
+				Usage: "explain the deferred mail of this host: why, whose fault, and what mends it"},
 			&cli.StringFlag{Name: "mta", Usage: "with --queue: read the queue of `NAME` alone, postfix or exim"},
 			&cli.BoolFlag{Name: "require-dane",
 				Usage: "exit with 1 for a domain whose hosts do not all have DANE, too"},
@@ -111,23 +113,10 @@ func checkName(ctx context.Context, c *cli.Command, a *asker, q dns.Question) er
 		return err
 	}
 	v := newChainView(q, found, a.now(q.Name))
-	if file := c.String("html"); file != "" {
-		if err := writePage(file, newChainPage(v)); err != nil {
-			return err
-		}
-	}
-	if to := c.Root().Writer; c.Bool("json") {
-		err = writeJSON(to, v)
-	} else {
-		err = v.print(to, painterFor(to))
-	}
-	if err != nil {
+	if err := writePage(c.String("html"), newChainPage(v)); err != nil {
 		return err
 	}
-	if found.Answer.Status <= dnssec.Bogus {
-		return errTold
-	}
-	return nil
+	return cmp.Or(show(c, v, v.print), toldUnless(found.Answer.Status > dnssec.Bogus))
 }
 
 // checkAll checks domains and tells of them in the form asked for.
@@ -137,45 +126,29 @@ func checkAll(ctx context.Context, c *cli.Command, a *asker, domains []string) e
 	if err != nil {
 		return err
 	}
-	if file := c.String("html"); file != "" {
-		if err := writePage(file, newPage(results)); err != nil {
-			return err
-		}
-	}
-	if err := printAll(c, results); err != nil {
+	if err := writePage(c.String("html"), newPage(results)); err != nil {
 		return err
 	}
-	for _, r := range results {
-		if r.view == nil || !r.view.Wanted {
-			return errTold
-		}
+	print := printViews
+	if c.IsSet("file") {
+		print = printLines
 	}
-	return nil
+	out := newCheckJSON(results)
+	return cmp.Or(show(c, out, func(to io.Writer) { print(to, results, painterFor(to)) }), toldUnless(out.Wanted))
 }
 
-// printAll prints what was found.
-func printAll(c *cli.Command, results []result) error {
-	to := c.Root().Writer
-	paint := painterFor(to)
-	switch {
-	case c.Bool("json"):
-		return printJSON(to, results)
-	case c.IsSet("file"):
-		return printLines(to, results, paint)
-	}
+// printViews prints what was found of each domain.
+func printViews(to io.Writer, results []result, paint painter) {
 	for i, r := range results {
 		if i > 0 {
 			fmt.Fprintln(to)
 		}
 		if r.err != nil {
 			fmt.Fprintf(to, "%s  %s\n%s\n", r.domain, paint.paint(bad, "cannot be checked"), r.Error())
-			continue
-		}
-		if err := printView(to, r.view, paint); err != nil {
-			return err
+		} else {
+			printView(to, r.view, paint)
 		}
 	}
-	return nil
 }
 
 // The form of `danelaw check --json`.
@@ -191,18 +164,16 @@ type (
 	}
 )
 
-func printJSON(to io.Writer, results []result) error {
-	out := checkJSON{Domains: []*domainView{}, Errors: []errorJSON{}, Wanted: true}
+func newCheckJSON(results []result) checkJSON {
+	out := checkJSON{[]*domainView{}, []errorJSON{}, !slices.ContainsFunc(results, result.unwanted)}
 	for _, r := range results {
 		if r.err != nil {
 			out.Errors = append(out.Errors, errorJSON{r.domain, r.Error()})
-			out.Wanted = false
-			continue
+		} else {
+			out.Domains = append(out.Domains, &r.view.domainView)
 		}
-		out.Domains = append(out.Domains, &r.view.domainView)
-		out.Wanted = out.Wanted && r.view.Wanted
 	}
-	return writeJSON(to, out)
+	return out
 }
 
 // errInterrupted is the end of a command by Ctrl-C.

@@ -35,19 +35,19 @@ func controlFlags(more ...cli.Flag) []cli.Flag {
 // controlPatience is how long a reply may take: to test a negative trust anchor the daemon asks upstreams.
 const controlPatience = 40 * time.Second
 
-// call sends a request to the daemon that c names, reads its reply into out, and with --json prints it; told says that
-// it did.
-func call(ctx context.Context, c *cli.Command, method, path string, in, out any) (told bool, err error) {
+// call sends a request to the daemon that c names, reads its reply into out, and prints that: with --json as it came,
+// else by print.
+func call(ctx context.Context, c *cli.Command, method, path string, in, out any, print func(to io.Writer)) error {
 	socket := c.String("socket")
 	body, err := json.Marshal(in)
 	if err != nil {
-		return false, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, controlPatience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, "http://danelaw"+path, bytes.NewReader(body))
 	if err != nil {
-		return false, err
+		return err
 	}
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -55,28 +55,29 @@ func call(ctx context.Context, c *cli.Command, method, path string, in, out any)
 	defer transport.CloseIdleConnections()
 	reply, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
-		return false, unreachable(socket, err)
+		return unreachable(socket, err)
 	}
 	defer reply.Body.Close()
 	text, err := io.ReadAll(reply.Body)
 	if err != nil {
-		return false, unreachable(socket, err)
+		return unreachable(socket, err)
 	}
 	if reply.StatusCode != http.StatusOK {
 		var failure danelaw.ErrorReply
 		if json.Unmarshal(text, &failure) != nil || failure.Error == "" {
-			return false, fmt.Errorf("what listens on %s is no danelaw: it says %s", socket, reply.Status)
+			return fmt.Errorf("what listens on %s is no danelaw: it says %s", socket, reply.Status)
 		}
-		return false, errors.New(failure.Error)
+		return errors.New(failure.Error)
 	}
 	if err := json.Unmarshal(text, out); err != nil {
-		return false, fmt.Errorf("what listens on %s is no danelaw: %w", socket, err)
+		return fmt.Errorf("what listens on %s is no danelaw: %w", socket, err)
 	}
-	if c.Bool("json") {
-		_, err := c.Root().Writer.Write(printable.JSON(text))
-		return true, err
+	if to := c.Root().Writer; c.Bool("json") {
+		to.Write(printable.JSON(text)) //nolint:errcheck // see printer
+	} else {
+		print(to)
 	}
-	return false, nil
+	return nil
 }
 
 // unreachable says why there is no daemon to speak to, and what to do.

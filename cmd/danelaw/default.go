@@ -39,7 +39,7 @@ var ( // others in tests
 // newDefaults returns the defaults of this host; without upstreams given they are the system's.
 func newDefaults(port int, upstreams []string) (*defaults, error) {
 	d := &defaults{
-		Port: port, Bind: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})},
+		Port: port, Bind: []netip.Addr{loopback},
 		Extras: map[string]string{"ready": "127.0.0.1:8181", "prometheus": "127.0.0.1:9153"},
 	}
 	if free("[::1]:0") == nil { // there are hosts without IPv6, and CoreDNS fails the whole start for one address
@@ -128,7 +128,10 @@ func (d *defaults) systemUpstreams(file, resolved string) ([]string, error) {
 const remedy = "say whom to ask, as in `danelaw --upstream tls://9.9.9.9%dns.quad9.net` or with an upstream in " +
 	"a Corefile (--conf)"
 
-var resolvedStub = netip.AddrFrom4([4]byte{127, 0, 0, 53})
+var (
+	loopback     = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	resolvedStub = netip.AddrFrom4([4]byte{127, 0, 0, 53})
+)
 
 // nameservers reads the addresses from a file in the form of resolv.conf.
 func nameservers(file string) ([]netip.Addr, error) {

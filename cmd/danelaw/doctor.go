@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ func doctorCommand() *cli.Command {
 				Usage: "a DNSBL `ZONE` that the mail server asks"},
 			&cli.BoolFlag{Name: "json", Usage: "print the findings for a program"},
 		),
-		Action: doctor,
+		Action: noArguments(doctor),
 	}
 }
 
@@ -60,7 +61,30 @@ type finding struct {
 }
 
 func fine(topic, format string, args ...any) finding {
-	return finding{topic, ok, fmt.Sprintf(format, args...), ""}
+	return finding{Topic: topic, State: ok, Why: fmt.Sprintf(format, args...)}
+}
+
+// warn is a warning, and faulty a fault, each still without what to do.
+func warn(topic, format string, args ...any) finding {
+	return finding{Topic: topic, State: warning, Why: fmt.Sprintf(format, args...)}
+}
+
+func faulty(topic, format string, args ...any) finding {
+	return finding{Topic: topic, State: fault, Why: fmt.Sprintf(format, args...)}
+}
+
+// do adds what to do.
+func (f finding) do(remedy string) finding {
+	f.Remedy = remedy
+	return f
+}
+
+// graver makes a fault of a warning in some cases.
+func (f finding) graver(when bool) finding {
+	if when {
+		f.State = fault
+	}
+	return f
 }
 
 // machine is the host as the doctor sees it.
@@ -117,9 +141,6 @@ type examination func(ctx context.Context) []finding
 const examineFor = 30 * time.Second
 
 func doctor(ctx context.Context, c *cli.Command) error {
-	if c.Args().Present() {
-		return misused(c, "doctor takes no argument such as %q", c.Args().First())
-	}
 	subject, end, err := newSubject(ctx, c)
 	if err != nil {
 		return err
@@ -129,12 +150,12 @@ func doctor(ctx context.Context, c *cli.Command) error {
 	ctx, cancel := context.WithTimeout(ctx, examineFor)
 	defer cancel()
 	found := examineAll(ctx, m.listeners, m.resolverConfiguration, subject.resolverValidates, subject.upstreams,
-		m.clock, subject.lists,
-		m.postfix, m.exim)
+		m.clock, subject.lists, m.postfix, m.exim)
 	if err := context.Cause(ctx); err != nil && ctx.Err() == context.Canceled {
 		return err
 	}
-	return tell(c.Root().Writer, found, c.Bool("json"))
+	return cmp.Or(show(c, found, func(to io.Writer) { printFindings(to, found, painterFor(to), widthOf(to)) }),
+		toldUnless(count(found, fault) == 0))
 }
 
 // examineAll runs all parts at once and returns what they found in their order.
@@ -152,41 +173,21 @@ func examineAll(ctx context.Context, parts ...examination) (all []finding) {
 	return all
 }
 
-// tell prints the findings; it returns errTold if one of them is a fault.
-func tell(to io.Writer, found []finding, asJSON bool) error {
-	var err error
-	if asJSON {
-		err = writeJSON(to, found)
-	} else {
-		err = printFindings(to, found, painterFor(to), widthOf(to))
-	}
-	if err != nil {
-		return err
-	}
-	if count(found, fault) > 0 {
-		return errTold
-	}
-	return nil
-}
-
 // findingAt is the column at which the text of a finding begins.
 const findingAt = 21
 
-func printFindings(to io.Writer, found []finding, p painter, width int) error {
-	var out bytes.Buffer
+func printFindings(to io.Writer, found []finding, p painter, width int) {
 	for _, f := range found {
 		word := string(f.State)
 		head := p.paint(tones[word], word) + strings.Repeat(" ", max(0, 8-len(word))) + " " +
 			fmt.Sprintf("%-11s ", f.Topic)
-		fmt.Fprintln(&out, head+strings.TrimLeft(wrapped(f.Why, findingAt, width), " "))
+		fmt.Fprintln(to, head+strings.TrimLeft(wrapped(f.Why, findingAt, width), " "))
 		if f.Remedy != "" {
-			fmt.Fprintf(&out, "%*s→ %s\n", findingAt, "", strings.TrimLeft(wrapped(f.Remedy, findingAt+2, width), " "))
+			fmt.Fprintf(to, "%*s→ %s\n", findingAt, "", strings.TrimLeft(wrapped(f.Remedy, findingAt+2, width), " "))
 		}
 	}
-	fmt.Fprintf(&out, "\n%d ok, %s, %s\n", count(found, ok), counted(count(found, warning), "warning"),
+	fmt.Fprintf(to, "\n%d ok, %s, %s\n", count(found, ok), counted(count(found, warning), "warning"),
 		counted(count(found, fault), "fault"))
-	_, err := to.Write(out.Bytes())
-	return err
 }
 
 func count(found []finding, s state) (n int) {

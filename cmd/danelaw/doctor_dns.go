@@ -109,11 +109,8 @@ func (s *subject) serve() (stop func(), err error) {
 // resolverAddress returns host:port of the resolver to examine: the one given, or the first nameserver of resolv.conf.
 func resolverAddress(given string) (string, error) {
 	if given == "" {
-		servers, err := nameservers(resolvConf)
-		if err != nil || len(servers) == 0 {
-			return "127.0.0.1:53", nil // resolv.conf(5)
-		}
-		return netip.AddrPortFrom(servers[0], 53).String(), nil
+		servers, _ := nameservers(resolvConf)
+		return netip.AddrPortFrom(append(servers, loopback)[0], 53).String(), nil // resolv.conf(5)
 	}
 	if addr, err := netip.ParseAddr(given); err == nil {
 		return netip.AddrPortFrom(addr, 53).String(), nil
@@ -121,10 +118,8 @@ func resolverAddress(given string) (string, error) {
 	if addr, err := netip.ParseAddrPort(given); err == nil {
 		return addr.String(), nil
 	}
-	return "", usageError{
-		fmt.Errorf("--resolver %q is neither an address nor one with a port, such as 127.0.0.1 or 127.0.0.1:5300",
-			given),
-	}
+	return "", wrong("--resolver %q is neither an address nor one with a port, such as 127.0.0.1 or 127.0.0.1:5300",
+		given)
 }
 
 // askFor bounds one question of the doctor.
@@ -146,68 +141,62 @@ func withCD(m *dns.Msg) { m.CheckingDisabled = true }
 
 // resolverValidates examines what the mail server is told.
 func (s *subject) resolverValidates(ctx context.Context) (found []finding) {
-	const topic = "resolver"
-	remedy := "let the mail server ask danelaw alone"
 	if _, err := s.ask(ctx, ".", dns.TypeNS, withDO); err != nil {
-		return []finding{{topic, fault, fmt.Sprintf("%s does not answer: %v", s.resolver, err),
-			"start danelaw there, or correct " + resolvConf}}
+		return []finding{
+			faulty("resolver", "%s does not answer: %v", s.resolver, err).
+				do("start danelaw there, or correct " + resolvConf),
+		}
 	}
 	for _, q := range []struct {
 		name   string
 		qtype  uint16
 		change func(*dns.Msg)
 		how    string
-	}{{s.signed, dns.TypeMX, withDO, "with DO"}, {s.signed, dns.TypeMX, withAD, "with AD only"},
-		{".", dns.TypeNS, withDO, "with DO, as Postfix probes it"}} {
-		// D-12
-		text := fmt.Sprintf("%s %s, asked %s", q.name, dns.Type(q.qtype), q.how)
-		r, err := s.ask(ctx, q.name, q.qtype, q.change)
-		switch {
+	}{
+		{s.signed, dns.TypeMX, withDO, "with DO"}, {s.signed, dns.TypeMX, withAD, "with AD only"},
+		{".", dns.TypeNS, withDO, "with DO, as Postfix probes it"}, // D-12
+	} {
+		text := fmt.Sprintf("%s %s, asked %s: %s", q.name, dns.Type(q.qtype), q.how, s.resolver)
+		f := fine("resolver", "%s answers with AD", text)
+		switch r, err := s.ask(ctx, q.name, q.qtype, q.change); {
 		case err != nil:
-			found = append(found,
-				finding{topic, fault, fmt.Sprintf("%s: %s does not answer: %v", text, s.resolver, err), remedy})
+			f = faulty("resolver", "%s does not answer: %v", text, err).do(askAlone)
 		case r.Rcode != dns.RcodeSuccess:
-			found = append(found, finding{topic, fault, fmt.Sprintf("%s: %s answers %s%s", text, s.resolver,
-				dns.RcodeToString[r.Rcode], because(r)), remedy})
+			f = faulty("resolver", "%s answers %s%s", text, dns.RcodeToString[r.Rcode], because(r)).do(askAlone)
 		case !r.AuthenticatedData:
-			found = append(found,
-				finding{
-					topic, fault, fmt.Sprintf("%s: %s answers without AD: it does not validate, or keeps it to itself",
-						text, s.resolver), remedy,
-				})
-		default:
-			found = append(found, fine(topic, "%s: %s answers with AD", text, s.resolver))
+			f = faulty("resolver", "%s answers without AD: it does not validate, or keeps it to itself", text).
+				do(askAlone)
 		}
+		found = append(found, f)
 	}
 	return append(found, s.refusesBogus(ctx))
 }
 
+const askAlone = "let the mail server ask danelaw alone"
+
 // refusesBogus examines whether wrong signatures are noticed.
 func (s *subject) refusesBogus(ctx context.Context) finding {
-	const topic = "resolver"
+	const another = "name another domain that is bogus with --bogus"
 	r, err := s.ask(ctx, s.bogus, dns.TypeMX, withDO)
-	switch {
-	case err != nil:
-		return finding{topic, fault, fmt.Sprintf("%s MX: %s does not answer: %v", s.bogus, s.resolver, err),
-			"let the mail server ask danelaw alone"}
-	case r.Rcode == dns.RcodeServerFailure:
-		if u, err := s.ask(ctx, s.bogus, dns.TypeMX, func(m *dns.Msg) { withDO(m); withCD(m) }); err != nil ||
-			u.Rcode == dns.RcodeServerFailure {
-			return finding{topic, warning,
-				fmt.Sprintf("%s MX fails even unchecked: whether wrong signatures are noticed is not known", s.bogus),
-				"name another domain that is bogus with --bogus"}
-		}
-		return fine(topic, "%s MX, whose signatures are wrong: %s answers SERVFAIL%s", s.bogus, s.resolver, because(r))
-	case r.Rcode != dns.RcodeSuccess:
-		return finding{topic, warning,
-			fmt.Sprintf("%s MX: %s answers %s, so whether wrong signatures are noticed is not known", s.bogus,
-				s.resolver,
-				dns.RcodeToString[r.Rcode]), "name another domain that is bogus with --bogus"}
+	if err != nil {
+		return faulty("resolver", "%s MX: %s does not answer: %v", s.bogus, s.resolver, err).do(askAlone)
 	}
-	return finding{topic, fault,
-		fmt.Sprintf("%s MX has wrong signatures, and %s answers %s: a forged answer would be believed", s.bogus,
-			s.resolver,
-			dns.RcodeToString[r.Rcode]), "let the mail server ask danelaw alone"}
+	switch rcode := dns.RcodeToString[r.Rcode]; r.Rcode {
+	case dns.RcodeServerFailure:
+		u, err := s.ask(ctx, s.bogus, dns.TypeMX, func(m *dns.Msg) { withDO(m); withCD(m) })
+		if err != nil || u.Rcode == dns.RcodeServerFailure {
+			return warn("resolver", "%s MX fails even unchecked: whether wrong signatures are noticed is not known",
+				s.bogus).do(another)
+		}
+		return fine("resolver", "%s MX, whose signatures are wrong: %s answers SERVFAIL%s", s.bogus, s.resolver,
+			because(r))
+	case dns.RcodeSuccess:
+		return faulty("resolver", "%s MX has wrong signatures, and %s answers %s: a forged answer would be believed",
+			s.bogus, s.resolver, rcode).do(askAlone)
+	default:
+		return warn("resolver", "%s MX: %s answers %s, so whether wrong signatures are noticed is not known",
+			s.bogus, s.resolver, rcode).do(another)
+	}
 }
 
 // because is the first Extended DNS Error of a reply, in parentheses.
@@ -225,30 +214,29 @@ func because(r *dns.Msg) string {
 // upstreams examines whom danelaw asks, and its trust anchors.
 func (s *subject) upstreams(ctx context.Context) (found []finding) {
 	if s.unconfigured != nil {
-		return []finding{{"upstreams", warning, "they are not examined: " + s.unconfigured.Error(),
-			"name danelaw's Corefile with --conf"}}
+		return []finding{
+			warn("upstreams", "they are not examined: %v", s.unconfigured).do("name danelaw's Corefile with --conf"),
+		}
 	}
 	h, err := s.asker.handler(".")
 	if err != nil {
-		return []finding{{"upstreams", warning, "they are not examined: " + err.Error(), "have a server block for `.`"}}
+		return []finding{warn("upstreams", "they are not examined: %v", err).do("have a server block for `.`")}
 	}
 	for _, r := range h.Fit(ctx) {
-		faults := strings.Join(r.Faults, "; ")
+		f := warn("upstreams", "%s", strings.Join(r.Faults, "; "))
 		switch {
-		case faults == "":
-			found = append(found, fine("upstreams", "%s hands on signatures and denials, and answers over TCP",
-				r.Upstream))
+		case f.Why == "":
+			f = fine("upstreams", "%s hands on signatures and denials, and answers over TCP", r.Upstream)
 		case r.Fit:
-			found = append(found,
-				finding{"upstreams", warning, faults, "see `upstream` in the Corefile: that zone may need another"})
+			f = f.do("see `upstream` in the Corefile: that zone may need another")
 		default:
-			found = append(found, finding{"upstreams", fault, faults,
-				"take one that validates or hands everything on, such as tls://9.9.9.9%dns.quad9.net"})
+			f = f.graver(true).do("take one that validates or hands everything on, such as tls://9.9.9.9%dns.quad9.net")
 		}
+		found = append(found, f)
 	}
 	if err := h.Resolver().Prime(ctx); err != nil {
-		return append(found, finding{"anchors", fault, err.Error(),
-			"check the clock, the upstreams, and `trust_anchor` in the Corefile"})
+		return append(found, faulty("anchors", "%v", err).
+			do("check the clock, the upstreams, and `trust_anchor` in the Corefile"))
 	}
 	return append(found, fine("anchors", "the root's keys validate with the trust anchors"))
 }
@@ -263,29 +251,23 @@ func (s *subject) lists(ctx context.Context) (found []finding) {
 }
 
 func (s *subject) listFinding(ctx context.Context, list string) finding {
-	const topic = "DNSBL"
 	const remedy = "have the list asked by an upstream that is yours alone, or use the list's key; see " +
 		"deploy/mailhost/README.md"
 	r, err := s.ask(ctx, "2.0.0.127."+list, dns.TypeA, withDO)
 	switch {
 	case err != nil:
-		return finding{topic, warning, fmt.Sprintf("%s does not answer: %v", list, err), remedy}
+		return warn("DNSBL", "%s does not answer: %v", list, err).do(remedy)
 	case r.Rcode == dns.RcodeNameError || r.Rcode == dns.RcodeSuccess && len(r.Answer) == 0:
-		return finding{
-			topic, warning, fmt.Sprintf("%s does not list its test entry 127.0.0.2: it is gone, or answers "+
-				"nothing to this upstream", list), remedy,
-		}
+		return warn("DNSBL", "%s does not list its test entry 127.0.0.2: it is gone, or answers nothing to this "+
+			"upstream", list).do(remedy)
 	case r.Rcode != dns.RcodeSuccess:
-		return finding{topic, warning, fmt.Sprintf("%s answers %s%s", list, dns.RcodeToString[r.Rcode], because(r)),
-			remedy}
+		return warn("DNSBL", "%s answers %s%s", list, dns.RcodeToString[r.Rcode], because(r)).do(remedy)
 	}
 	for _, rr := range r.Answer {
 		if a, is := rr.(*dns.A); is && strings.HasPrefix(a.A.String(), "127.255.255.") {
-			return finding{
-				topic, warning, fmt.Sprintf("%s answers %s: it refuses questions that come by this upstream, and "+
-					"mail is not filtered", list, a.A), remedy,
-			}
+			return warn("DNSBL", "%s answers %s: it refuses questions that come by this upstream, and mail is not "+
+				"filtered", list, a.A).do(remedy)
 		}
 	}
-	return fine(topic, "%s lists its test entry", list)
+	return fine("DNSBL", "%s lists its test entry", list)
 }

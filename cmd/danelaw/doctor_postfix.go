@@ -16,8 +16,8 @@ func (m *machine) postfix(ctx context.Context) []finding {
 		return []finding{fine("Postfix", "it is not installed")}
 	}
 	if library, err := m.run(ctx, "postconf", "-T", "compile-version"); err != nil || strings.TrimSpace(library) == "" {
-		return []finding{{"Postfix", fault, "this Postfix was built without TLS: it can do no DANE",
-			"install one that was built with OpenSSL, such as Debian's"}}
+		return []finding{faulty("Postfix", "this Postfix was built without TLS: it can do no DANE").
+			do("install one that was built with OpenSSL, such as Debian's")}
 	}
 	found, others := m.postfixInstance(ctx, "")
 	for _, dir := range others {
@@ -31,23 +31,20 @@ func (m *machine) postfix(ctx context.Context) []finding {
 func (m *machine) postfixInstance(ctx context.Context, dir string) (found []finding, others []string) {
 	p, err := m.openPostfix(ctx, dir)
 	if err != nil {
-		return []finding{{"Postfix", warning, strings.TrimSpace(dir+" its settings cannot be read: ") + " " +
-			err.Error(), "run this as root"}}, nil
+		why := strings.TrimLeft(fmt.Sprintf("%s its settings cannot be read: %v", dir, err), " ")
+		return []finding{warn("Postfix", "%s", why).do("run this as root")}, nil
 	}
 	if dir != "" && !strings.EqualFold(p.settings["multi_instance_enable"], "yes") {
 		return []finding{fine("Postfix", "%s: this instance is not enabled", dir)}, nil
 	}
-	found = append(p.services(ctx), p.destinations()...)
-	found = append(found, p.unlisted...)
-	if !slices.ContainsFunc(found, func(f finding) bool { return f.State != ok }) {
+	found = slices.Concat(p.services(ctx), p.destinations(), p.unlisted)
+	if len(found) == 0 {
 		found = append(found,
 			fine("Postfix", "DANE is on: level %s", p.of(p.routes[0].service, "smtp_tls_security_level")))
 	}
 	found = append(found, p.chroots()...)
-	if dir != "" {
-		for i := range found {
-			found[i].Why = dir + ": " + found[i].Why
-		}
+	for i := range found {
+		found[i].Why = strings.TrimPrefix(dir+": ", ": ") + found[i].Why
 	}
 	return found, postfixWords(p.settings["multi_instance_directories"])
 }
@@ -62,75 +59,67 @@ type postfixRule struct {
 	grave   bool // DANE is off, or mail stops; else some of it is lost
 }
 
-func whenIs(bad string) func(string, func(string) string) bool {
+func is(bad string) func(string, func(string) string) bool {
 	return func(value string, _ func(string) string) bool { return value == bad }
 }
 
-// hasWord reports whether a value has one of some words.
+func isNot(good ...string) func(string, func(string) string) bool {
+	return func(value string, _ func(string) string) bool { return !slices.Contains(good, value) }
+}
+
+// lists is for a value that has one of some words.
+func lists(some ...string) func(string, func(string) string) bool {
+	return func(value string, _ func(string) string) bool { return hasWord(value, some...) }
+}
+
+// hasWord reports whether a value has one of some words, perhaps with an = behind it.
 func hasWord(value string, some ...string) bool {
-	return slices.ContainsFunc(postfixWords(strings.ToLower(value)),
-		func(word string) bool { return slices.Contains(some, word) })
+	return slices.ContainsFunc(postfixWords(value), func(word string) bool {
+		name, _, _ := strings.Cut(word, "=")
+		return slices.Contains(some, name)
+	})
 }
 
 // postfixRules are for each service that sends by SMTP (D-11, D-13; smtp_tls_policy.c, dane_init).
 var postfixRules = []postfixRule{
-	{"smtp_tls_security_level", func(v string, _ func(string) string) bool { return v != "dane" && v != "dane-only" },
-		"%q: TLSA records are not looked up", "dane", true},
-	{"smtp_dns_support_level", func(v string, _ func(string) string) bool { return v != "dnssec" },
-		"%q: DANE is off whatever the security level says", "dnssec", true},
+	{"smtp_tls_security_level", isNot("dane", "dane-only"), "%q: TLSA records are not looked up", "dane", true},
+	{"smtp_dns_support_level", isNot("dnssec"), "%q: DANE is off whatever the security level says", "dnssec", true},
 	{"smtp_host_lookup", func(v string, _ func(string) string) bool { return !hasWord(v, "dns") },
 		"%q: addresses from elsewhere than DNS are never secure, and DANE is off", "dns", true},
-	{"ignore_mx_lookup_error", whenIs("yes"), "%q: Postfix then takes no answer for secure, and DANE is off", "no",
-		true},
-	{"smtp_dns_resolver_options", func(v string, _ func(string) string) bool {
-		return hasWord(v, "res_defnames", "res_dnsrch")
-	},
+	{"ignore_mx_lookup_error", is("yes"), "%q: Postfix then takes no answer for secure, and DANE is off", "no", true},
+	{"smtp_dns_resolver_options", lists("res_defnames", "res_dnsrch"),
 		"%q: names that the resolver completes cannot be secure, and DANE is off", "", true},
-	{"tls_dane_digests", func(v string, _ func(string) string) bool { return !digests(v)["sha256"] },
+	{"tls_dane_digests", func(v string, _ func(string) string) bool { return !hasWord(v, "sha256") },
 		"%q: without sha256 nearly all TLSA records are unusable, and mail is encrypted to whoever answers",
 		"sha512 sha256", true},
 	{"tls_dane_digests", func(v string, _ func(string) string) bool {
-		return digests(v)["sha256"] &&
-			!digests(v)["sha512"]
-	},
-		"%q: without sha512 the TLSA records of matching type 2 are unusable", "sha512 sha256", false},
+		return hasWord(v, "sha256") && !hasWord(v, "sha512")
+	}, "%q: without sha512 the TLSA records of matching type 2 are unusable", "sha512 sha256", false},
 	{"smtp_tls_dane_insecure_mx_policy", func(v string, of func(string) string) bool {
 		return of("smtp_tls_security_level") == "dane" && v != "dane" && !strings.HasPrefix(v, "${")
 	}, "%q: TLSA records of hosts behind an unsigned MX are not used", "", false},
-	{"smtp_discard_ehlo_keywords", func(v string, _ func(string) string) bool { return hasWord(v, "starttls") },
+	{"smtp_discard_ehlo_keywords", lists("starttls"),
 		"%q: no host is seen to offer STARTTLS, and mail to those with DANE stays in the queue", "", true},
-	{"smtp_never_send_ehlo", whenIs("yes"),
+	{"smtp_never_send_ehlo", is("yes"),
 		"%q: no host is asked for STARTTLS, and mail to those with DANE stays in the queue", "no", true},
-}
-
-// digests are the algorithms of tls_dane_digests, whose form is NAME or NAME=TYPE.
-func digests(value string) map[string]bool {
-	all := map[string]bool{}
-	for _, word := range postfixWords(strings.ToLower(value)) {
-		name, _, _ := strings.Cut(word, "=")
-		all[name] = true
-	}
-	return all
 }
 
 // services examines the settings of each service that sends mail, and its tables of levels.
 func (p *postfix) services(ctx context.Context) (found []finding) {
 	told := map[string]bool{} // what is wrong in main.cf is told once
 	for i, name := range p.senders() {
-		own := p.master[name]
-		if own.command != "smtp" {
+		if p.master[name].command != "smtp" {
 			continue
 		}
 		lower := func(setting string) string { return strings.ToLower(p.of(name, setting)) }
 		for _, rule := range postfixRules {
 			value := p.of(name, rule.setting)
-			_, overridden := own.settings[rule.setting]
-			key := rule.why + value
+			overridden, key := p.overridden(name, rule.setting), rule.why+value
 			if !rule.wrong(lower(rule.setting), lower) || !overridden && told[key] {
 				continue
 			}
 			told[key] = told[key] || !overridden
-			found = append(found, p.broken(name, rule, value, overridden, rule.grave && i == 0))
+			found = append(found, p.broken(name, rule, value, rule.grave && i == 0))
 		}
 		for _, f := range slices.Concat(p.reuse(name), p.filters(ctx, name), p.policies(ctx, name), p.fallbacks(name)) {
 			if !told[f.Why] {
@@ -143,9 +132,9 @@ func (p *postfix) services(ctx context.Context) (found []finding) {
 }
 
 // broken is the finding of a rule. The remedy is for the file that has the setting.
-func (p *postfix) broken(service string, rule postfixRule, value string, overridden, grave bool) finding {
+func (p *postfix) broken(service string, rule postfixRule, value string, grave bool) finding {
 	why := rule.setting + " is " + fmt.Sprintf(rule.why, value)
-	if overridden {
+	if p.overridden(service, rule.setting) {
 		why = "in master.cf, " + service + "/unix: " + why
 	} else if service != p.routes[0].service {
 		why = "service " + service + ": " + why
@@ -153,16 +142,13 @@ func (p *postfix) broken(service string, rule postfixRule, value string, overrid
 	if whose := p.whose(service); whose != "" {
 		why += " (for " + whose + ")"
 	}
-	f := finding{"Postfix", warning, why, p.mend(service, rule.setting, rule.value, overridden)}
-	if grave {
-		f.State = fault
-	}
-	return f
+	return warn("Postfix", "%s", why).do(p.mend(service, rule.setting, rule.value)).graver(grave)
 }
 
 // mend is the command that gives a setting its value, or its default.
-func (p *postfix) mend(service, setting, value string, overridden bool) string {
+func (p *postfix) mend(service, setting, value string) string {
 	option, name := "-e", setting
+	overridden := p.overridden(service, setting)
 	if overridden {
 		option, name = "-P", service+"/unix/"+setting
 	}
@@ -186,29 +172,22 @@ func (p *postfix) reuse(service string) []finding {
 	if _, there := p.master["tlsproxy"]; there || !strings.EqualFold(p.of(service, setting), "yes") {
 		return nil
 	}
-	_, overridden := p.master[service].settings[setting]
-	return []finding{{"Postfix", fault, setting + " is \"yes\", but master.cf has no tlsproxy: TLS cannot be " +
-		"started, and mail to hosts with DANE stays in the queue",
-		p.mend(service, setting, "no", overridden)}}
+	return []finding{faulty("Postfix", "%s is \"yes\", but master.cf has no tlsproxy: TLS cannot be started, and "+
+		"mail to hosts with DANE stays in the queue", setting).do(p.mend(service, setting, "no"))}
 }
 
 // filters looks for a filter of DNS replies that takes TLSA records out.
 func (p *postfix) filters(ctx context.Context, service string) (found []finding) {
 	const setting = "smtp_dns_reply_filter"
-	_, overridden := p.master[service].settings[setting]
 	for _, table := range postfixWords(p.of(service, setting)) {
 		entries, err := p.entries(ctx, table)
 		if err != nil {
 			found = append(found, p.unreadable(setting, table, "whether it takes TLSA records out is not seen"))
 		}
-		if slices.ContainsFunc(entries, func(e tableEntry) bool {
-			return strings.Contains(strings.ToUpper(e.key), "TLSA")
-		}) {
-			found = append(found,
-				finding{"Postfix", fault,
-					fmt.Sprintf("%s (%s) is about TLSA records: those that it takes out make a lookup fail, and "+
-						"mail stays in the queue",
-						setting, table), p.mend(service, setting, "", overridden)})
+		tlsa := func(e tableEntry) bool { return strings.Contains(strings.ToUpper(e.key), "TLSA") }
+		if slices.ContainsFunc(entries, tlsa) {
+			found = append(found, faulty("Postfix", "%s (%s) is about TLSA records: those that it takes out make a "+
+				"lookup fail, and mail stays in the queue", setting, table).do(p.mend(service, setting, "")))
 		}
 	}
 	return found
@@ -240,9 +219,9 @@ func (p *postfix) policies(ctx context.Context, service string) (found []finding
 		}
 		for _, level := range slices.Sorted(maps.Keys(byLevel)) {
 			keys := byLevel[level]
-			found = append(found, finding{"Postfix", warning,
-				fmt.Sprintf("%s (%s) has %s for %s: no TLSA record is used there", setting, table, level,
-					several(keys)), "take the entry out if there are TLSA records: danelaw check " + askable(keys[0])})
+			found = append(found, warn("Postfix", "%s (%s) has %s for %s: no TLSA record is used there",
+				setting, table, level, several(keys)).
+				do("take the entry out if there are TLSA records: danelaw check "+askable(keys[0])))
 		}
 	}
 	return found
@@ -250,32 +229,22 @@ func (p *postfix) policies(ctx context.Context, service string) (found []finding
 
 // firstWord is where Postfix has the level of an entry (CHARS_COMMA_SP).
 func firstWord(value string) string {
-	value = strings.TrimLeft(value, ", \t\r\n")
-	if end := strings.IndexAny(value, ", \t\r\n"); end >= 0 {
-		return value[:end]
-	}
-	return value
+	return append(strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }), "")[0]
 }
 
 // unreadable is the finding of a table that does not list what it holds.
 func (p *postfix) unreadable(setting, table, meaning string) finding {
-	return finding{"Postfix", warning, fmt.Sprintf("%s has %s, which lists no entries: %s", setting, table, meaning),
-		fmt.Sprintf("ask it for the domains you care for: postmap%s -q DOMAIN '%s'", p.flag(), table)}
+	return warn("Postfix", "%s has %s, which lists no entries: %s", setting, table, meaning).
+		do(fmt.Sprintf("ask it for the domains you care for: postmap%s -q DOMAIN '%s'", p.flag(), table))
 }
 
 // fallbacks judges the relays that get mail when the hosts of a domain fail, as those do whose certificate is not the
 // right one.
 func (p *postfix) fallbacks(service string) (found []finding) {
-	setting := "smtp_fallback_relay"
-	_, overridden := p.master[service].settings[setting]
+	const setting = "smtp_fallback_relay"
 	for _, to := range postfixWords(p.of(service, setting)) {
-		h := nexthopOf(to)
-		why := fmt.Sprintf("%s is %s: it gets the mail to every host that fails, also if it is DANE that fails there",
-			setting, to)
-		if h.address.IsValid() {
-			why += ", and an address has no TLSA records"
-		}
-		found = append(found, finding{"Postfix", warning, why, p.mend(service, setting, "", overridden)})
+		found = append(found, warn("Postfix", "%s is %s: %s", setting, to, nexthopOf(to).asFallback()).
+			do(p.mend(service, setting, "")))
 	}
 	return found
 }
@@ -308,10 +277,9 @@ func (p *postfix) destination(r postfixRoute) (found []finding) {
 	service, known := p.master[r.service]
 	if !known || !service.sends() {
 		if r.whose == "" && r.setting == "default_transport" {
-			return []finding{{"Postfix", warning,
-				fmt.Sprintf("default_transport is %s: %s leaves by it, not by Postfix's own SMTP, and whether that "+
-					"does DANE is not seen here",
-					r.service, what), p.mend(r.service, "default_transport", "smtp", false)}}
+			return []finding{warn("Postfix", "default_transport is %s: %s leaves by it, not by "+
+				"Postfix's own SMTP, and whether that does DANE is not seen here", r.service, what).
+				do(p.mend(r.service, r.setting, "smtp"))}
 		}
 		return nil
 	}
@@ -325,45 +293,27 @@ func (p *postfix) destination(r postfixRoute) (found []finding) {
 
 // judge judges a next hop.
 func (r postfixRoute) judge(what, to string) (f finding, bad bool) {
-	h := nexthopOf(to)
-	from := fmt.Sprintf("%s sends %s to %s", r.setting, what, to)
-	switch {
-	case h.name == r.whose || strings.HasPrefix(to, "unix:"):
+	h, all := nexthopOf(to), r.whose == "" && r.setting != "content_filter"
+	if h.name == r.whose || strings.HasPrefix(to, "unix:") || h.local() && !all {
 		return f, false
-	case h.local():
-		return finding{"Postfix", warning, from + ", on this host: whether what is there does DANE is not seen here",
-				"see to it that it does"},
-			r.whose == "" && r.setting != "content_filter"
-	case h.address.IsValid():
-		f = finding{"Postfix", warning, from + ": an address has no TLSA records, and DANE is off",
-			"name the host instead, and see to it that it has TLSA records and does DANE as well"}
-		if r.whose == "" && r.setting != "content_filter" {
-			f.State = fault
-		}
-		return f, true
 	}
-	return finding{"Postfix", warning, from + ": DANE protects the way to it alone",
-		"see to it that it does DANE as well, and has TLSA records: danelaw check " + h.name}, true
+	return h.asRelay("Postfix", fmt.Sprintf("%s sends %s to %s", r.setting, what, to), all), true
 }
 
 // chroots compares the copy of resolv.conf that a chrooted smtp reads with the host's. Of the options Postfix needs
 // none.
 func (p *postfix) chroots() []finding {
-	const topic = "resolv.conf"
-	if !slices.ContainsFunc(p.senders(), func(name string) bool {
-		return p.master[name].command == "smtp" &&
-			p.master[name].chroot
-	}) {
+	chrooted := func(name string) bool { return p.master[name].command == "smtp" && p.master[name].chroot }
+	if !slices.ContainsFunc(p.senders(), chrooted) {
 		return nil
 	}
 	file := p.settings["queue_directory"] + resolvConf
 	servers, copied := p.machine.nameservers(resolvConf), p.machine.nameservers(file)
 	if slices.Equal(servers, copied) {
-		return []finding{fine(topic, "Postfix's chroot has the same nameservers")}
+		return []finding{fine("resolv.conf", "Postfix's chroot has the same nameservers")}
 	}
-	return []finding{{topic, fault,
-		fmt.Sprintf("Postfix's copy %s names %s: its chrooted processes ask other resolvers", file,
-			strings.Join(copied, ", ")), fmt.Sprintf("cp %s %s && postfix%s reload", resolvConf, file, p.flag())}}
+	return []finding{faulty("resolv.conf", "Postfix's copy %s names %s: its chrooted processes ask other resolvers",
+		file, strings.Join(copied, ", ")).do(fmt.Sprintf("cp %s %s && postfix%s reload", resolvConf, file, p.flag()))}
 }
 
 // nameservers are those that a resolv.conf makes programs ask (resolv.conf(5)).

@@ -39,12 +39,17 @@ func checkDomains(c *cli.Command) (domains []string, err error) {
 	if len(domains) == 0 {
 		return nil, misused(c, "check takes domains, or a name and a type")
 	}
-	seen := map[string]bool{}
-	return slices.DeleteFunc(domains, func(d string) bool {
-		twice := seen[d]
-		seen[d] = true
+	return unique(domains), nil
+}
+
+// unique leaves out what was there before.
+func unique[T comparable](all []T) []T {
+	seen := map[T]bool{}
+	return slices.DeleteFunc(all, func(one T) bool {
+		twice := seen[one]
+		seen[one] = true
 		return twice
-	}), nil
+	})
 }
 
 func openDomains(file string) ([]string, error) {
@@ -95,6 +100,17 @@ func (r result) Domain() string { return r.domain }
 // Error is why it could not be checked.
 func (r result) Error() string { return printable.Text(r.err.Error()) }
 
+// unwanted reports whether the domain is not as it should be, for all that is known.
+func (r result) unwanted() bool { return r.err != nil || !r.view.Wanted }
+
+// word is the decision, if it is known.
+func (r result) word() string {
+	if r.err != nil || r.view.Blind || r.view.unknowable {
+		return "unknown"
+	}
+	return r.view.Decision
+}
+
 // atOnce is how many domains are checked at the same time.
 const atOnce = 8
 
@@ -138,35 +154,24 @@ func progressBar(c *cli.Command, what string, n int) (done func()) {
 }
 
 // printLines prints a line for each domain, and how many there are of each decision.
-func printLines(to io.Writer, results []result, p painter) error {
-	width, count := 0, map[string]int{}
+func printLines(to io.Writer, results []result, p painter) {
+	width := 0
 	for _, r := range results {
 		width = max(width, len(r.domain))
 	}
-	unwanted := 0
 	for _, r := range results {
-		word, text, tone := "unknown", "", neutral
+		word, text, tone := r.word(), "", neutral
 		if r.err != nil {
 			text = r.Error()
 		} else {
-			word, text = r.view.Decision, r.view.line()
+			text = r.view.line()
 			_, tone = r.view.headline()
-			if r.view.Blind || r.view.unknowable {
-				word = "unknown"
-			}
-		}
-		count[word]++
-		if r.view == nil || !r.view.Wanted {
-			unwanted++
 		}
 		line := fmt.Sprintf("%-*s  %s%*s  %s", width, r.domain, p.paint(tone, word), len("opportunistic")-len(word), "",
 			printable.Text(text))
-		if _, err := fmt.Fprintln(to, strings.TrimRight(line, " ")); err != nil {
-			return err
-		}
+		fmt.Fprintln(to, strings.TrimRight(line, " "))
 	}
-	_, err := fmt.Fprintf(to, "\n%s\n", summary(count, len(results), unwanted))
-	return err
+	fmt.Fprintf(to, "\n%s\n", summary(results, result.word))
 }
 
 // line is what there is to say of a domain in one line.
@@ -177,21 +182,29 @@ func (v *view) line() string {
 	return v.told()
 }
 
-// summary counts.
-func summary(count map[string]int, all, unwanted int) string {
-	var parts []string
-	for _, word := range slices.SortedFunc(maps.Keys(count), func(a, b string) int {
-		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
-	}) {
-		parts = append(parts, fmt.Sprintf("%d %s", count[word], word))
-	}
-	domains := "domains"
-	if all == 1 {
-		domains = "domain"
+// summary counts the results, those of each word too.
+func summary(results []result, word func(result) string) string {
+	count, unwanted := map[string]uint64{}, 0
+	for _, r := range results {
+		count[word(r)]++
+		if r.unwanted() {
+			unwanted++
+		}
 	}
 	end := "all are as wanted"
 	if unwanted > 0 {
 		end = fmt.Sprintf("%d not as wanted", unwanted)
 	}
-	return fmt.Sprintf("%d %s: %s; %s", all, domains, strings.Join(parts, ", "), end)
+	return fmt.Sprintf("%s: %s; %s", counted(len(results), "domain"), mostFirst(count), end)
+}
+
+// mostFirst lists counts, the most first.
+func mostFirst(count map[string]uint64) string {
+	var all []string
+	for _, word := range slices.SortedFunc(maps.Keys(count), func(a, b string) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
+	}) {
+		all = append(all, fmt.Sprintf("%d %s", count[word], word))
+	}
+	return strings.Join(all, ", ")
 }

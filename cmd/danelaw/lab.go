@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -40,14 +39,11 @@ func labCommand() *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "print addresses, trust anchor, domains and expected " +
 				"verdicts for a program"},
 		},
-		Action: runLab,
+		Action: noArguments(runLab),
 	}
 }
 
 func runLab(ctx context.Context, c *cli.Command) error {
-	if c.Args().Present() {
-		return misused(c, "lab takes no argument such as %q", c.Args().First())
-	}
 	lab, err := zones.Start(zones.Options{})
 	if err != nil {
 		return err
@@ -68,11 +64,8 @@ func runLab(ctx context.Context, c *cli.Command) error {
 	err = daemon(ctx, src, func(i *caddy.Instance) {
 		forget()
 		at := i.Servers()[0].LocalAddr().(*net.UDPAddr)
-		if c.Bool("json") {
-			told = printLabJSON(c.Root().Writer, lab, at)
-		} else {
-			told = printLab(c.Root().Writer, lab, at)
-		}
+		told = show(c, newLabJSON(lab, at), func(to io.Writer) { printLab(to, lab, at) })
+		c.Root().Writer.(*printer).Flush() //nolint:errcheck // see printer
 	})
 	return errors.Join(err, told)
 }
@@ -129,8 +122,7 @@ func dig(at *net.UDPAddr, q zones.Question) string {
 }
 
 // printLab prints the table of domains.
-func printLab(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
-	out := bufio.NewWriter(to)
+func printLab(out io.Writer, lab *zones.Lab, at *net.UDPAddr) {
 	fmt.Fprintf(out, "danelaw answers on %s. Secure answers have the flag ad, Insecure ones have not, Bogus ones are\n"+
 		"SERVFAIL with an EDE that says why.\n\n", at)
 	for _, d := range lab.Domains() {
@@ -147,7 +139,6 @@ func printLab(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
 			"(Fedora) or bind-tools (Alpine).")
 	}
 	fmt.Fprintln(out, "Ctrl-C ends the lab.")
-	return out.Flush()
 }
 
 // The form of `danelaw lab --json`.
@@ -182,7 +173,7 @@ type (
 	}
 )
 
-func printLabJSON(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
+func newLabJSON(lab *zones.Lab, at *net.UDPAddr) labJSON {
 	out := labJSON{
 		Address: at.String(), Recursor: lab.Addr(), Authorities: lab.Authorities(), Receivers: lab.Receivers(),
 		Anchor: anchorJSON{DS: lines(lab.DS()), DNSKEY: lines(lab.DNSKEY()), Delv: delvAnchors(lab.DNSKEY())},
@@ -197,7 +188,7 @@ func printLabJSON(to io.Writer, lab *zones.Lab, at *net.UDPAddr) error {
 		}
 		out.Domains = append(out.Domains, domain)
 	}
-	return writeJSON(to, out)
+	return out
 }
 
 // delvAnchors is what delv and named read as trust anchors.

@@ -7,6 +7,8 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,8 +42,12 @@ func init() {
 
 // run is main with everything it touches given; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := command(stdout, stderr)
+	out := &printer{bufio.NewWriter(stdout), stdout}
+	root := command(out, stderr)
 	err := aboutHelp(root.Run(ctx, commandFirst(root, args)))
+	if unwritten := out.Flush(); err == nil || err == errTold {
+		err = cmp.Or(unwritten, err)
+	}
 	if err == nil {
 		return 0
 	}
@@ -58,6 +64,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // errTold is a failure that the command has told by itself.
 var errTold = errors.New("told")
 
+// toldUnless is errTold unless all is well.
+func toldUnless(good bool) error {
+	if good {
+		return nil
+	}
+	return errTold
+}
+
 // command is the whole command line.
 func command(stdout, stderr io.Writer) *cli.Command {
 	root := &cli.Command{
@@ -71,8 +85,8 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: describeCompletion,
 		Commands: []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(),
-			watchCommand(),
-			statusCommand(), ntaCommand(), flushCommand(), cacheCommand(), benchCommand(), versionCommand()},
+			watchCommand(), statusCommand(), ntaCommand(), flushCommand(), cacheCommand(), benchCommand(),
+			versionCommand()},
 		Writer:         stdout,
 		ErrWriter:      stderr,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run does that

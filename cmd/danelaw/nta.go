@@ -67,11 +67,7 @@ func addNTA(ctx context.Context, c *cli.Command) error {
 		in.Life, in.Reason = args[1], strings.Join(args[2:], " ")
 	}
 	var reply danelaw.NTAReply
-	told, err := call(ctx, c, "POST", "/v1/nta", in, &reply)
-	if err != nil || told {
-		return err
-	}
-	return printAdded(c.Root().Writer, reply)
+	return call(ctx, c, "POST", "/v1/nta", in, &reply, func(to io.Writer) { printAdded(to, &reply) })
 }
 
 // domainName reads a name of the command line.
@@ -83,8 +79,7 @@ func domainName(text string) (string, error) {
 	return name, nil
 }
 
-func printAdded(to io.Writer, reply danelaw.NTAReply) error {
-	out := new(strings.Builder)
+func printAdded(out io.Writer, reply *danelaw.NTAReply) {
 	for _, n := range reply.NTAs {
 		fmt.Fprintf(out, "%s and all below are not validated until %s UTC\n", printable.Text(n.Zone), minute(n.Until))
 		for _, test := range n.Tests {
@@ -102,25 +97,19 @@ func printAdded(to io.Writer, reply danelaw.NTAReply) error {
 		fmt.Fprintln(out, "It does not outlive a restart of the daemon: there is no trust_anchor_state in its "+
 			"Corefile, or it cannot be written.")
 	}
-	_, err := io.WriteString(to, out.String())
-	return err
 }
 
 func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") }
 
 func listNTAs(ctx context.Context, c *cli.Command) error {
 	var reply danelaw.NTAReply
-	told, err := call(ctx, c, "GET", "/v1/nta", nil, &reply)
-	if err != nil || told {
-		return err
-	}
-	return printNTAs(c.Root().Writer, reply.NTAs, time.Now())
+	return call(ctx, c, "GET", "/v1/nta", nil, &reply, func(to io.Writer) { printNTAs(to, reply.NTAs, time.Now()) })
 }
 
-func printNTAs(to io.Writer, all []danelaw.NTA, now time.Time) error {
+func printNTAs(to io.Writer, all []danelaw.NTA, now time.Time) {
 	if len(all) == 0 {
-		_, err := fmt.Fprintln(to, "There is no negative trust anchor: all is validated.")
-		return err
+		fmt.Fprintln(to, "There is no negative trust anchor: all is validated.")
+		return
 	}
 	rows := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(rows, "ZONE\tUNTIL (UTC)\tLEFT\tFROM\tREASON")
@@ -138,9 +127,7 @@ func printNTAs(to io.Writer, all []danelaw.NTA, now time.Time) error {
 		fmt.Fprintf(rows, "%s\t%s\t%s\t%s\t%s\n", printable.Text(n.Zone), minute(n.Until), left, from,
 			printable.Text(n.Reason))
 	}
-	if err := rows.Flush(); err != nil {
-		return err
-	}
+	rows.Flush() //nolint:errcheck // see printer
 	for _, n := range all {
 		for _, test := range n.Tests {
 			if !n.Tested.IsZero() && n.Over == "" {
@@ -149,7 +136,6 @@ func printNTAs(to io.Writer, all []danelaw.NTA, now time.Time) error {
 			}
 		}
 	}
-	return nil
 }
 
 func removeNTA(ctx context.Context, c *cli.Command) error {
@@ -157,12 +143,9 @@ func removeNTA(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	told, err := call(ctx, c, "DELETE", query("/v1/nta", "zone", zone), nil, new(danelaw.NTAReply))
-	if err != nil || told {
-		return err
-	}
-	_, err = fmt.Fprintf(c.Root().Writer, "%s and all below are validated again\n", zone)
-	return err
+	return call(ctx, c, "DELETE", query("/v1/nta", "zone", zone), nil, new(danelaw.NTAReply), func(to io.Writer) {
+		fmt.Fprintf(to, "%s and all below are validated again\n", zone)
+	})
 }
 
 // onlyName returns the only argument, which is a domain name.

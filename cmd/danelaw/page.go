@@ -45,24 +45,22 @@ func (d *pageDomain) ID() string { return "d-" + d.Domain }
 // newPage is a page about all domains.
 func newPage(results []result) *page {
 	p := &page{Title: "danelaw check", Written: time.Now().UTC()}
-	count, unwanted := map[string]int{}, 0
 	for _, r := range results {
 		if r.err != nil {
 			p.Errors = append(p.Errors, r)
-			count["unknown"]++
-			unwanted++
-			continue
-		}
-		p.Domains = append(p.Domains, newPageDomain(r.view))
-		count[r.view.Decision]++
-		if !r.view.Wanted {
-			unwanted++
+		} else {
+			p.Domains = append(p.Domains, newPageDomain(r.view))
 		}
 	}
 	if len(results) == 1 {
 		p.Title = results[0].domain + " - danelaw check"
 	} else {
-		p.Summary = summary(count, len(results), unwanted)
+		p.Summary = summary(results, func(r result) string {
+			if r.err != nil {
+				return "unknown"
+			}
+			return r.view.Decision
+		})
 	}
 	return p
 }
@@ -77,7 +75,11 @@ func newChainPage(v *chainView) *page {
 	return &page{Title: d.Domain + " - danelaw check", Written: time.Now().UTC(), Domains: []*pageDomain{d}}
 }
 
+// writePage writes a page, if there is a file for it.
 func writePage(file string, p *page) error {
+	if file == "" {
+		return nil
+	}
 	var b bytes.Buffer
 	if err := pageTemplate.Execute(&b, p); err != nil {
 		return err

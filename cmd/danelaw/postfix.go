@@ -38,17 +38,13 @@ type postfixRoute struct {
 }
 
 // postfixNames are the settings that are read.
-var postfixNames = []string{"mail_version", "compatibility_level", "queue_directory", "multi_instance_directories",
-	"multi_instance_enable",
-	"smtp_dns_support_level", "smtp_host_lookup", "smtp_tls_security_level", "smtp_tls_policy_maps",
-	"smtp_tls_per_site", "smtp_fallback_relay",
-	"smtp_tls_dane_insecure_mx_policy", "ignore_mx_lookup_error", "smtp_dns_resolver_options", "tls_dane_digests",
-	"smtp_discard_ehlo_keywords", "smtp_never_send_ehlo", "smtp_dns_reply_filter", "smtp_tls_connection_reuse",
-	"default_transport", "relayhost",
-	"relay_domains", "relay_transport", "transport_maps",
-	"sender_dependent_relayhost_maps", "sender_dependent_default_transport_maps", "content_filter", "mydestination",
-	"local_transport",
-	"virtual_mailbox_domains", "virtual_transport"}
+var postfixNames = strings.Fields(`mail_version compatibility_level queue_directory multi_instance_directories
+	multi_instance_enable smtp_dns_support_level smtp_host_lookup smtp_tls_security_level smtp_tls_policy_maps
+	smtp_tls_per_site smtp_fallback_relay smtp_tls_dane_insecure_mx_policy ignore_mx_lookup_error
+	smtp_dns_resolver_options tls_dane_digests smtp_discard_ehlo_keywords smtp_never_send_ehlo smtp_dns_reply_filter
+	smtp_tls_connection_reuse default_transport relayhost relay_domains relay_transport transport_maps
+	sender_dependent_relayhost_maps sender_dependent_default_transport_maps content_filter mydestination
+	local_transport virtual_mailbox_domains virtual_transport`)
 
 // openPostfix reads main.cf and master.cf.
 func (m *machine) openPostfix(ctx context.Context, dir string) (*postfix, error) {
@@ -62,10 +58,7 @@ func (m *machine) openPostfix(ctx context.Context, dir string) (*postfix, error)
 		{[]string{"-Px"}, p.readOverride},
 		{[]string{"smtp_tls_dane_insecure_mx_policy"}, p.readSetting}, // its default depends on what -x does not see
 	} {
-		if dir != "" {
-			part.args = append([]string{"-c", dir}, part.args...)
-		}
-		out, err := m.run(ctx, "postconf", part.args...)
+		out, err := p.run(ctx, "postconf", part.args...)
 		if err != nil {
 			return nil, err
 		}
@@ -111,12 +104,26 @@ func (p *postfix) of(service, setting string) string {
 	return p.settings[setting]
 }
 
+// overridden reports whether a service has a setting of its own.
+func (p *postfix) overridden(service, setting string) bool {
+	_, own := p.master[service].settings[setting]
+	return own
+}
+
 // flag names the instance to Postfix's commands.
 func (p *postfix) flag() string {
 	if p.dir == "" {
 		return ""
 	}
 	return " -c " + p.dir
+}
+
+// run runs one of Postfix's commands for the instance.
+func (p *postfix) run(ctx context.Context, program string, args ...string) (string, error) {
+	if p.dir != "" {
+		args = append([]string{"-c", p.dir}, args...)
+	}
+	return p.machine.run(ctx, program, args...)
 }
 
 // findRoutes finds all ways that mail takes, as trivial-rewrite(8) does.
@@ -178,10 +185,8 @@ func (p *postfix) routing(ctx context.Context, setting string) (all []tableEntry
 // the way.
 func (r postfixRoute) here() bool {
 	hops := postfixWords(strings.TrimPrefix(r.nexthop, "inet:"))
-	return len(hops) > 0 && !slices.ContainsFunc(hops, func(to string) bool {
-		return !strings.HasPrefix(to, "unix:") &&
-			!nexthopOf(to).local()
-	})
+	away := func(to string) bool { return !strings.HasPrefix(to, "unix:") && !nexthopOf(to).local() }
+	return len(hops) > 0 && !slices.ContainsFunc(hops, away)
 }
 
 // senders are the services that mail leaves by, that of all mail first.
@@ -221,11 +226,7 @@ func (p *postfix) entries(ctx context.Context, table string) ([]tableEntry, erro
 	case "regexp", "pcre":
 		return p.patterns(name)
 	}
-	args := []string{"-s", table}
-	if p.dir != "" {
-		args = append([]string{"-c", p.dir}, args...)
-	}
-	out, err := p.machine.run(ctx, "postmap", args...)
+	out, err := p.run(ctx, "postmap", "-s", table)
 	if err != nil {
 		return nil, err
 	}
@@ -341,6 +342,29 @@ func nexthopOf(text string) (h nexthop) {
 
 // local reports whether it is this host.
 func (h nexthop) local() bool { return h.name == "localhost" || h.address.IsLoopback() }
+
+// asRelay judges it as where mail is sent to: all mail, or some.
+func (h nexthop) asRelay(topic, from string, all bool) finding {
+	switch {
+	case h.local():
+		return warn(topic, "%s, on this host: whether what is there does DANE is not seen here", from).
+			do("see to it that it does")
+	case h.address.IsValid():
+		return warn(topic, "%s: an address has no TLSA records, and DANE is off", from).
+			do("name the host instead, and see to it that it has TLSA records and does DANE as well").graver(all)
+	}
+	return warn(topic, "%s: DANE protects the way to it alone", from).
+		do("see to it that it does DANE as well, and has TLSA records: danelaw check " + h.name)
+}
+
+// asFallback says what it means that it gets the mail when others fail.
+func (h nexthop) asFallback() string {
+	why := "it gets the mail to every host that fails, also if it is DANE that fails there"
+	if h.address.IsValid() {
+		why += ", and an address has no TLSA records"
+	}
+	return why
+}
 
 // several names the first of many.
 func several(all []string) string {

@@ -93,17 +93,7 @@ func checkQueue(ctx context.Context, c *cli.Command, m *machine) error {
 	if err != nil {
 		return err
 	}
-	print := printQueue
-	if c.Bool("json") {
-		print = func(to io.Writer, q *queue) error { return writeJSON(to, q.told()) }
-	}
-	if err := print(c.Root().Writer, out); err != nil {
-		return err
-	}
-	if len(out.waiting) > 0 || len(out.errors) > 0 {
-		return errTold
-	}
-	return nil
+	return cmp.Or(show(c, out.told(), out.print), toldUnless(len(out.waiting)+len(out.errors) == 0))
 }
 
 // readQueues reads the queues of all MTAs, or of one.
@@ -136,10 +126,7 @@ func (q *queue) fail(mta string, err error, who string) {
 
 // readPostfix reads the queue of an instance, and of those that it names.
 func (m *machine) readPostfix(ctx context.Context, dir string, out *queue) {
-	name, args := "Postfix", []string{"-j"}
-	if dir != "" {
-		name, args = "Postfix "+dir, []string{"-c", dir, "-j"}
-	}
+	name := strings.TrimSpace("Postfix " + dir)
 	p, err := m.openPostfix(ctx, dir)
 	if err != nil {
 		out.fail(name, err, "root")
@@ -148,7 +135,7 @@ func (m *machine) readPostfix(ctx context.Context, dir string, out *queue) {
 	if dir != "" && !strings.EqualFold(p.settings["multi_instance_enable"], "yes") {
 		return
 	}
-	text, err := m.run(ctx, "postqueue", args...)
+	text, err := p.run(ctx, "postqueue", "-j")
 	var all []deferred
 	if err == nil {
 		all, err = parsePostqueue(text)
@@ -322,35 +309,30 @@ func (a *asker) explainQueue(ctx context.Context, all []*waiting, o lookOptions,
 	return nil
 }
 
-// printQueue prints the destinations for people, with what to do at the end of each.
-func printQueue(to io.Writer, q *queue) error {
-	paint, width := painterFor(to), widthOf(to)
-	var b strings.Builder
-	messages := 0
+// print prints the destinations for people, with what to do at the end of each.
+func (q *queue) print(to io.Writer) {
+	paint, width, messages := painterFor(to), widthOf(to), 0
 	for _, w := range q.waiting {
 		messages += w.Messages
-		fmt.Fprintf(&b, "%s  %s  %s by %s since %s\n", w.title(), paint.paint(faultTones[w.Fault], faultWords[w.Fault]),
-			counted(w.Messages, "message"),
-			w.MTA, w.Since.Format("2006-01-02 15:04 UTC"))
-		for _, line := range []string{cmp.Or(w.Reason, "no reason is told") + " (" + string(w.sender) + ")", w.Sentence,
-			"→ " + w.Remedy} {
-			fmt.Fprintln(&b, wrapped(line, 4, width))
+		fmt.Fprintf(to, "%s  %s  %s by %s since %s\n", w.title(), paint.paint(faultTones[w.Fault], faultWords[w.Fault]),
+			counted(w.Messages, "message"), w.MTA, w.Since.Format("2006-01-02 15:04 UTC"))
+		reason := fmt.Sprintf("%s (%s)", cmp.Or(w.Reason, "no reason is told"), w.sender)
+		for _, line := range []string{reason, w.Sentence, "→ " + w.Remedy} {
+			fmt.Fprintln(to, wrapped(line, 4, width))
 		}
 		for _, command := range w.Commands {
-			fmt.Fprintf(&b, "        %s\n", command)
+			fmt.Fprintf(to, "        %s\n", command)
 		}
 	}
 	for _, e := range q.errors {
-		fmt.Fprintf(&b, "%s  %s  %s\n", e.MTA, paint.paint(bad, "unknown"), e.Error)
+		fmt.Fprintf(to, "%s  %s  %s\n", e.MTA, paint.paint(bad, "unknown"), e.Error)
 	}
 	switch {
 	case len(q.waiting) > 0:
-		fmt.Fprintf(&b, "\n%s deferred, to %s\n", counted(messages, "message"), counted(len(q.waiting), "destination"))
+		fmt.Fprintf(to, "\n%s deferred, to %s\n", counted(messages, "message"), counted(len(q.waiting), "destination"))
 	case len(q.errors) == 0:
-		b.WriteString("no mail is deferred\n")
+		fmt.Fprintln(to, "no mail is deferred")
 	}
-	_, err := io.WriteString(to, b.String())
-	return err
 }
 
 // title names a destination, and whose mail it gets if it is not the recipients' own domain.

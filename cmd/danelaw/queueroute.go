@@ -92,11 +92,7 @@ func (p *postfix) query(ctx context.Context, table, key string) string {
 	if value, asked := answers[key]; asked || answers[listedWhole] != "" {
 		return value
 	}
-	args := []string{"-q", key, table}
-	if p.dir != "" {
-		args = append([]string{"-c", p.dir}, args...)
-	}
-	out, err := p.machine.run(ctx, "postmap", args...)
+	out, err := p.run(ctx, "postmap", "-q", key, table)
 	if err != nil { // also where there is nothing
 		out = ""
 	}

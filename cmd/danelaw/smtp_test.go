@@ -193,8 +193,11 @@ func TestOtherCertificate(t *testing.T) {
 	defer a.close()
 	var text strings.Builder
 	v, err := a.look(t.Context(), "mismatch.dane.", lookOptions{smtp: true, port: mail.Port})
-	if err != nil || printView(&text, v, newPainter(false)) != nil || !strings.Contains(words(text.String()), unseen) {
-		t.Errorf("check: %v\n%s", err, text.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if printView(&text, v, newPainter(false)); !strings.Contains(words(text.String()), unseen) {
+		t.Errorf("check:\n%s", text.String())
 	}
 	text.Reset()
 	h, err := a.handler("mismatch.dane.")
@@ -202,8 +205,11 @@ func TestOtherCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen, err := h.Look(t.Context(), "mismatch.dane.", a.prober)
-	if err != nil || report(seen, 0).print(&text) != nil || !strings.Contains(text.String(), unseen) {
-		t.Errorf("watch: %v\n%s", err, text.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report(seen, 0).print(&text); !strings.Contains(text.String(), unseen) {
+		t.Errorf("watch:\n%s", text.String())
 	}
 }
 

@@ -32,18 +32,11 @@ func statusCommand() *cli.Command {
 
 func showStatus(ctx context.Context, c *cli.Command) error {
 	var reply danelaw.StatusReply
-	told, err := call(ctx, c, "GET", "/v1/status", nil, &reply)
-	if err == nil && !told {
-		err = printStatus(c.Root().Writer, &reply)
-	}
-	if err == nil && !reply.Ready {
-		return errTold
-	}
-	return err
+	err := call(ctx, c, "GET", "/v1/status", nil, &reply, func(to io.Writer) { printStatus(to, &reply) })
+	return cmp.Or(err, toldUnless(reply.Ready))
 }
 
-func printStatus(to io.Writer, s *danelaw.StatusReply) error {
-	out := new(strings.Builder)
+func printStatus(out io.Writer, s *danelaw.StatusReply) {
 	state := "ready"
 	if !s.Ready {
 		state = "not ready"
@@ -53,15 +46,11 @@ func printStatus(to io.Writer, s *danelaw.StatusReply) error {
 	for _, block := range slices.Sorted(maps.Keys(s.Blocks)) {
 		printBlock(out, block, s.Blocks[block], s.Now)
 	}
-	out.WriteString("\n")
-	if err := printNTAs(out, s.NTAs, s.Now); err != nil {
-		return err
-	}
-	_, err := io.WriteString(to, out.String())
-	return err
+	fmt.Fprintln(out)
+	printNTAs(out, s.NTAs, s.Now)
 }
 
-func printBlock(out *strings.Builder, block string, b *danelaw.BlockStatus, now time.Time) {
+func printBlock(out io.Writer, block string, b *danelaw.BlockStatus, now time.Time) {
 	fmt.Fprintf(out, "\n%s\n", block)
 	if b.Obstacle != "" {
 		fmt.Fprintf(out, "  %s\n", printable.Text(b.Obstacle))
@@ -80,11 +69,10 @@ func printBlock(out *strings.Builder, block string, b *danelaw.BlockStatus, now 
 	used := b.Cache.Answers.Bytes + b.Cache.Zones.Bytes + b.Cache.Failures.Bytes + b.Cache.Proofs.Bytes +
 		b.Cache.Signatures.Bytes
 	fmt.Fprintf(rows, "  cache\t%s, %s\t%d of %d KiB, %s of all questions answered from it\n",
-		counted(b.Cache.Answers.Entries, "answer"),
-		counted(b.Cache.Zones.Entries, "zone"), used>>10, b.Cache.Limit>>10,
-		cmp.Or(share(b.Cache.Hits, b.Cache.Misses), "none"))
-	fmt.Fprintf(rows, "  last hour\t%s\n", lastHour(b.Verdicts))
-	rows.Flush() //nolint:errcheck // to memory
+		counted(b.Cache.Answers.Entries, "answer"), counted(b.Cache.Zones.Entries, "zone"), used>>10,
+		b.Cache.Limit>>10, cmp.Or(share(b.Cache.Hits, b.Cache.Misses), "none"))
+	fmt.Fprintf(rows, "  last hour\t%s\n", cmp.Or(mostFirst(b.Verdicts), "no question"))
+	rows.Flush() //nolint:errcheck // see printer
 	for _, f := range b.Failures {
 		fmt.Fprintf(out, "  %s ago  %s\n", now.Sub(f.At).Round(time.Second),
 			printable.Text(fmt.Sprintf("%s %s: %s", f.Name, f.Type, f.Text)))
@@ -102,15 +90,4 @@ func upstreamState(u danelaw.UpstreamStatus) string {
 		return "not asked yet"
 	}
 	return fmt.Sprintf("answers in %.1f ms", u.RTT)
-}
-
-// lastHour lists counts, the most first.
-func lastHour(verdicts map[string]uint64) string {
-	var all []string
-	for _, v := range slices.SortedFunc(maps.Keys(verdicts), func(a, b string) int {
-		return cmp.Or(cmp.Compare(verdicts[b], verdicts[a]), cmp.Compare(a, b))
-	}) {
-		all = append(all, fmt.Sprintf("%d %s", verdicts[v], v))
-	}
-	return cmp.Or(strings.Join(all, ", "), "no question")
 }

@@ -39,11 +39,11 @@ func tlsaCommand() *cli.Command {
 			"are sought where senders seek them (RFC 7672 section 2.2.2).\n\n" +
 			"Exit codes: 0; 1 if something did not work, or with --check a certificate has no record or the records " +
 			"are not Secure; 2 for a wrong command line.",
-		Flags: append(append(askFlags(), probeFlags(implicitFlag())...),
+		Flags: append(slices.Concat(askFlags(), probeFlags(implicitFlag())),
 			&cli.StringFlag{Name: "host", Usage: "the mail host is `NAME`, as MX records have it (default: the " +
 				"certificate's name, if it has one only)"},
-			&cli.StringFlag{Name: "smtp", Usage: "take the certificates that `HOST[:PORT]` shows, port " +
-				"25 if none is given"},
+			&cli.StringFlag{Name: "smtp",
+				Usage: "take the certificates that `HOST[:PORT]` shows, port 25 if none is given"},
 			&cli.IntFlag{Name: "usage", Value: 3,
 				Usage: "`N` is 3 for the host's own certificate (DANE-EE), 2 for its authority's (DANE-TA)"},
 			&cli.IntFlag{Name: "selector", Value: 1, Usage: "`N` is 1 for the public key, 0 for the whole certificate"},
@@ -77,20 +77,12 @@ func tlsa(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		err = writeJSON(p.out, out.plannedJSON)
-	} else {
-		err = out.print(p.out, p.err)
-	}
-	if err == nil && !out.Good {
-		return errTold
-	}
-	return err
+	return cmp.Or(show(c, out.plannedJSON, func(to io.Writer) { out.print(to, p.err) }), toldUnless(out.Good))
 }
 
 // tlsaPlan is one run of the command.
 type tlsaPlan struct {
-	out, err      io.Writer
+	err           io.Writer
 	host          string // canonical, as MX records have it
 	base          string // the TLSA base domain: the host, or what it is an alias of (D-4)
 	port          int
@@ -103,7 +95,7 @@ type tlsaPlan struct {
 
 // newTLSAPlan reads what of the command line needs nothing else.
 func newTLSAPlan(c *cli.Command) (*tlsaPlan, error) {
-	p := &tlsaPlan{out: c.Root().Writer, err: c.Root().ErrWriter, port: c.Int("port")}
+	p := &tlsaPlan{err: c.Root().ErrWriter, port: c.Int("port")}
 	if c.Args().Present() == c.IsSet("smtp") {
 		return nil, usageError{errors.New("tlsa takes either files or --smtp HOST; see danelaw tlsa --help")}
 	}

@@ -198,8 +198,7 @@ func (p *tlsaPlan) rollover(out *planned) {
 }
 
 // print writes the records with comments, as zone files have them; warnings go to another place.
-func (out *planned) print(to, warnings io.Writer) error {
-	text := new(strings.Builder)
+func (out *planned) print(text, warnings io.Writer) {
 	out.aliases(text)
 	seen := map[string]bool{}
 	for _, c := range out.Certificates {
@@ -209,7 +208,7 @@ func (out *planned) print(to, warnings io.Writer) error {
 		}
 	}
 	if len(out.Steps) > 0 {
-		text.WriteString(";\n")
+		fmt.Fprintln(text, ";")
 	}
 	for i, step := range out.Steps {
 		if len(out.Steps) > 1 {
@@ -220,13 +219,11 @@ func (out *planned) print(to, warnings io.Writer) error {
 	if out.Published != nil {
 		out.printPublished(text)
 	}
-	_, err := io.WriteString(to, text.String())
-	return err
 }
 
 // aliases tells where the records are sought, and belong, if that is not where the name of the host would have one
 // look.
-func (out *planned) aliases(text *strings.Builder) {
+func (out *planned) aliases(text io.Writer) {
 	if out.Base != out.Host {
 		fmt.Fprintf(text, "; %s is an alias: senders take %s for the base of its TLSA records (RFC "+
 			"7672 section 2.2.2)\n", out.Host, out.Base)
@@ -236,7 +233,7 @@ func (out *planned) aliases(text *strings.Builder) {
 	}
 }
 
-func (out *planned) certificate(text *strings.Builder, c *plannedCertJSON, seen map[string]bool) {
+func (out *planned) certificate(text io.Writer, c *plannedCertJSON, seen map[string]bool) {
 	when, ends := "", ""
 	if c.Next {
 		when = "next: "
@@ -246,14 +243,14 @@ func (out *planned) certificate(text *strings.Builder, c *plannedCertJSON, seen 
 	}
 	fmt.Fprintf(text, "; %s%s%s\n", when, c.From, ends)
 	if seen[c.Record] {
-		text.WriteString("; has the same record\n")
+		fmt.Fprintln(text, "; has the same record")
 		return
 	}
 	seen[c.Record] = true
 	fmt.Fprintln(text, c.Record)
 }
 
-func (out *planned) printPublished(text *strings.Builder) {
+func (out *planned) printPublished(text io.Writer) {
 	fmt.Fprintf(text, "\nPublished at %s, Secure: %s\n", out.Name, counted(len(out.Published.Records), "record"))
 	for i, r := range out.Published.Records {
 		fmt.Fprintf(text, "  %s %s\n", out.briefs[i], r.Text)

@@ -84,14 +84,13 @@ func newChainView(q dns.Question, e *resolve.Explanation, now time.Time) *chainV
 }
 
 // print writes the verdict in one line, and the tree: a line for each zone, below it what it holds.
-func (v *chainView) print(to io.Writer, p painter) error {
-	width := widthOf(to)
-	out := new(strings.Builder)
-	fmt.Fprintln(out, wrapped(v.Verdict, 0, width))
+func (v *chainView) print(to io.Writer) {
+	width, p := widthOf(to), painterFor(to)
+	fmt.Fprintln(to, wrapped(v.Verdict, 0, width))
 	for _, f := range v.Failures {
-		fmt.Fprintln(out, wrapped(fmt.Sprintf("%s (EDE %d)", printable.Text(f.Text), f.EDE), 0, width))
+		fmt.Fprintln(to, wrapped(fmt.Sprintf("%s (EDE %d)", printable.Text(f.Text), f.EDE), 0, width))
 	}
-	out.WriteByte('\n')
+	fmt.Fprintln(to)
 	var rows []cells
 	add := func(depth int, what, status, how string) {
 		rows = append(rows, cells{2 * depth, printable.Text(what), status, printable.Text(how),
@@ -110,9 +109,7 @@ func (v *chainView) print(to io.Writer, p painter) error {
 			rows = append(rows, cells{indent: 2 * (depth + 1), name: printable.Text(r)})
 		}
 	}
-	printCells(out, rows, width)
-	_, err := io.WriteString(to, out.String())
-	return err
+	printCells(to, rows, width)
 }
 
 // depth is how many zones of the chain lie above one of them.

@@ -21,16 +21,18 @@ type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
 
+// wrong returns a usageError.
+func wrong(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
 // misused returns a usageError that says where the help is.
 func misused(c *cli.Command, format string, args ...any) error {
-	return usageError{fmt.Errorf("%s; see %s --help", fmt.Sprintf(format, args...), c.FullName())}
+	return wrong("%s; see %s --help", fmt.Sprintf(format, args...), c.FullName())
 }
 
 // unknownCommand says that a word is none of c's commands, and which is nearest.
 func unknownCommand(c *cli.Command, word string) error {
 	near := cli.SuggestCommand(c.Commands, word)
-	return usageError{fmt.Errorf("%q is no command of %s%s; there are %s", word, c.FullName(), meant(word, near),
-		names(c.Commands))}
+	return wrong("%q is no command of %s%s; there are %s", word, c.FullName(), meant(word, near), names(c.Commands))
 }
 
 // meant suggests what is near a word, if it is: the library always finds something.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -171,5 +172,21 @@ func TestCompletionInBash(t *testing.T) {
 	check.Stdin = strings.NewReader(script)
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("bash does not read the script: %v\n%s", err, out)
+	}
+}
+
+// full is a file of which the disk is full.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// TestUnwritten: what cannot be printed is a failure of the command, which says so.
+func TestUnwritten(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"version", "--json"}, {"lab", "--help"}} {
+		var stderr strings.Builder
+		code := run(t.Context(), append([]string{"danelaw"}, args...), full{}, &stderr)
+		if want := "danelaw: no space left on device\n"; code != exitFailure || stderr.String() != want {
+			t.Errorf("%v: code %d, says %q", args, code, stderr.String())
+		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -20,11 +21,7 @@ func versionCommand() *cli.Command {
 		Usage: "print what this danelaw is",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON for a program"}},
 		Action: noArguments(func(_ context.Context, c *cli.Command) error {
-			if c.Bool("json") {
-				return writeJSON(c.Root().Writer, thisDanelaw())
-			}
-			_, err := fmt.Fprint(c.Root().Writer, about())
-			return err
+			return show(c, thisDanelaw(), func(to io.Writer) { fmt.Fprint(to, about()) })
 		}),
 	}
 }
@@ -45,8 +42,7 @@ func thisDanelaw() versionJSON {
 	b := danelaw.ThisBuild()
 	v := versionJSON{
 		Version: b.Version, Revision: b.Revision, Time: b.Time, Built: danelaw.BuildDate().Format(time.DateOnly),
-		CoreDNS: "unknown",
-		Go:      runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		CoreDNS: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
@@ -66,6 +62,5 @@ func about() string {
 	v := thisDanelaw()
 	anchors := strings.Trim(strings.ReplaceAll(fmt.Sprint(v.Anchors), " ", ", "), "[]")
 	return fmt.Sprintf("danelaw %s, built %s\nCoreDNS %s, %s, %s\nroot trust anchors %s\n", danelaw.ThisBuild(),
-		v.Built, v.CoreDNS, v.Go,
-		v.Platform, anchors)
+		v.Built, v.CoreDNS, v.Go, v.Platform, anchors)
 }

@@ -55,7 +55,7 @@ func newPainter(colours bool) painter {
 
 // painterFor paints what goes to a terminal, unless its user does not want that (NO_COLOR).
 func painterFor(to io.Writer) painter {
-	return newPainter(to == io.Writer(os.Stdout) && !color.NoColor)
+	return newPainter(fileOf(to) == os.Stdout && !color.NoColor)
 }
 
 func (p painter) paint(t tone, text string) string {
@@ -122,33 +122,25 @@ func (r row) Indented() bool { return r.What == "" || r.What[0] == ' ' }
 func (r row) Tone() string { return toneNames[tones[r.Word]] }
 
 // printView prints one domain for people.
-func printView(to io.Writer, v *view, p painter) error {
-	var b strings.Builder
+func printView(to io.Writer, v *view, p painter) {
 	headline, tone := v.headline()
 	between := "  "
 	if len(v.Domain)+2+len(headline) > widthOf(to) {
 		headline, between = wrapped(headline, 2, widthOf(to)), "\n"
 	}
-	fmt.Fprintln(&b, v.Domain+between+p.paint(tone, headline))
+	fmt.Fprintln(to, v.Domain+between+p.paint(tone, headline))
 	if told := v.told(); told != "" {
-		fmt.Fprintln(&b, wrapped(printable.Text(told), 0, widthOf(to)))
+		fmt.Fprintln(to, wrapped(printable.Text(told), 0, widthOf(to)))
 	}
-	b.WriteByte('\n')
-	printRows(&b, v.rows(), p, widthOf(to))
-	_, err := io.WriteString(to, b.String())
-	return err
-}
-
-// printRows prints the table, aligned within a width.
-func printRows(b *strings.Builder, rows []row, p painter, width int) {
+	fmt.Fprintln(to)
 	var table []cells
-	for _, r := range rows {
+	for _, r := range v.rows() {
 		what, word, text := printable.Text(r.What), printable.Text(r.Word), printable.Text(r.Text)
 		bare := strings.TrimLeft(what, " ")
 		table = append(table, cells{2 + len(what) - len(bare), bare, word, text, p.paint(tones[r.Word], word),
 			r.Heading})
 	}
-	printCells(b, table, width)
+	printCells(to, table, widthOf(to))
 }
 
 // told is the sentence below the headline.

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -27,7 +28,7 @@ func watchCommand() *cli.Command {
 			"the plugin does the same every ten minutes, with metrics.\n\n" +
 			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within --days; 1 if " +
 			"not; 2 for a wrong command line.",
-		Flags: append(append(askFlags(), probeFlags()...),
+		Flags: append(slices.Concat(askFlags(), probeFlags()),
 			&cli.IntFlag{Name: "days", Value: 1,
 				Usage: "a signature, or a certificate under usage 2, that ends within `N` days is a fault"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON for a program"},
@@ -51,12 +52,7 @@ func watch(ctx context.Context, c *cli.Command) error {
 	if c.Int("days") < 0 {
 		return usageError{fmt.Errorf("--days %d: write 0 or more", c.Int("days"))}
 	}
-	a, err := openAsker(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer a.close()
-	return a.watch(ctx, c, domains)
+	return withAsker(ctx, c, func(a *asker) error { return a.watch(ctx, c, domains) })
 }
 
 // watch looks at one domain after the other.
@@ -73,21 +69,14 @@ func (a *asker) watch(ctx context.Context, c *cli.Command, domains []string) err
 		}
 		d := report(seen, time.Duration(c.Int("days"))*24*time.Hour)
 		out.Domains, out.Good = append(out.Domains, &d.watchedJSON), out.Good && d.Good
-		if !c.Bool("json") {
-			if err := d.print(c.Root().Writer); err != nil {
+		if to := c.Root().Writer.(*printer); !c.Bool("json") {
+			d.print(to)
+			if err := to.Flush(); err != nil { // the next one takes a while
 				return err
 			}
 		}
 	}
-	if c.Bool("json") {
-		if err := writeJSON(c.Root().Writer, out); err != nil {
-			return err
-		}
-	}
-	if !out.Good {
-		return errTold
-	}
-	return nil
+	return cmp.Or(show(c, out, func(io.Writer) {}), toldUnless(out.Good))
 }
 
 // The form of `danelaw watch --json`, of which the text is made too. Names end with a dot, times are RFC 3339 in UTC. A
@@ -210,22 +199,21 @@ func certificate(c danelaw.SeenCertificate, now time.Time) certificateJSON {
 }
 
 // print prints the text.
-func (d *watchedDomain) print(to io.Writer) error {
-	var out strings.Builder
+func (d *watchedDomain) print(to io.Writer) {
 	word := "good"
 	if !d.Good {
 		word = "fault"
 	}
-	fmt.Fprintf(&out, "%s %s\n  DANE %s: %s\n", d.Domain, word, d.State, d.Why)
+	fmt.Fprintf(to, "%s %s\n  DANE %s: %s\n", d.Domain, word, d.State, d.Why)
 	for _, told := range d.senders {
-		fmt.Fprintf(&out, "  %s\n", told)
+		fmt.Fprintf(to, "  %s\n", told)
 	}
 	if d.Signatures != nil {
-		fmt.Fprintf(&out, "  signatures %s\n", d.Signatures)
+		fmt.Fprintf(to, "  signatures %s\n", d.Signatures)
 	}
 	for _, h := range d.Hosts {
-		fmt.Fprintf(&out, "  %s %s\n", h.Name, h.State)
-		rows := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(to, "  %s %s\n", h.Name, h.State)
+		rows := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 		for _, c := range h.Certificates {
 			told := c.Error
 			if told == "" {
@@ -236,11 +224,9 @@ func (d *watchedDomain) print(to io.Writer) error {
 			}
 			fmt.Fprintf(rows, "    %s\t%s\t%s\t%s\n", c.Address, cmp.Or(c.Key, "-"), cmp.Or(c.TLS, "-"), told)
 		}
-		rows.Flush()
+		rows.Flush() //nolint:errcheck // see printer
 	}
 	for _, fault := range d.soon {
-		fmt.Fprintf(&out, "  too soon: %s\n", fault)
+		fmt.Fprintf(to, "  too soon: %s\n", fault)
 	}
-	_, err := io.WriteString(to, out.String())
-	return err
 }

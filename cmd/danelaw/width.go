@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -18,7 +19,7 @@ func widthOf(to io.Writer) int {
 	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n >= 20 {
 		return n
 	}
-	if f, ok := to.(*os.File); ok {
+	if f := fileOf(to); f != nil {
 		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n >= 20 {
 			return n
 		}
@@ -74,39 +75,36 @@ func nameColumns(rows []cells, width int) (names, words int) {
 }
 
 // printCells aligns a table within a width: texts are broken at words and go on below themselves.
-func printCells(out *strings.Builder, rows []cells, width int) {
+func printCells(to io.Writer, rows []cells, width int) {
 	names, words := nameColumns(rows, width)
 	at := names + 2 + words + 2
 	for _, r := range rows {
-		line := strings.Repeat(" ", r.indent) + r.name
+		line := fmt.Sprintf("%-*s", names, strings.Repeat(" ", r.indent)+r.name)
 		switch {
 		case r.word == "" && r.text == "":
-			out.WriteString(wrapped(r.name, r.indent, width) + "\n")
+			fmt.Fprintln(to, wrapped(r.name, r.indent, width))
 			continue
 		case r.heading:
-			printHeading(out, r, width)
+			fmt.Fprintln(to, r.asHeading(width))
 			continue
+		case utf8.RuneCountInString(line) > names:
+			line += "\n" + strings.Repeat(" ", names)
 		}
-		if n := utf8.RuneCountInString(line); n > names {
-			out.WriteString(line + "\n" + strings.Repeat(" ", names))
-		} else {
-			out.WriteString(line + strings.Repeat(" ", names-n))
-		}
-		out.WriteString("  " + r.painted)
+		line += "  " + r.painted
 		if r.text != "" {
 			text := strings.TrimLeft(wrapped(r.text, at, max(width, at+24)), " ")
-			out.WriteString(strings.Repeat(" ", words-utf8.RuneCountInString(r.word)+2) + text)
+			line += strings.Repeat(" ", words-utf8.RuneCountInString(r.word)+2) + text
 		}
-		out.WriteByte('\n')
+		fmt.Fprintln(to, line)
 	}
 }
 
-// printHeading writes a line that is aligned with no other. What does not fit goes below, a little to the right.
-func printHeading(out *strings.Builder, r cells, width int) {
+// asHeading is a line that is aligned with no other. What does not fit goes below, a little to the right.
+func (r cells) asHeading(width int) string {
 	line := strings.Repeat(" ", r.indent) + r.name + "  "
 	text := "  " + r.text
 	if utf8.RuneCountInString(line+r.word+text) > width {
 		text = "\n" + wrapped(r.text, r.indent+4, width)
 	}
-	out.WriteString(strings.TrimRight(line+r.painted+text, " ") + "\n")
+	return strings.TrimRight(line+r.painted+text, " ")
 }
