@@ -74,6 +74,11 @@ var known = map[string]func(situation) bool{
 			return f.Kind == "parent-proof" || f.Kind == "foreign-proof" || f.Kind == "collated"
 		})
 	},
+	"denial-from-above": func(s situation) bool {
+		told := strings.HasPrefix(s.danelaw.ede, "12 ") && strings.Contains(s.danelaw.ede, " DS does not exist")
+		return told && s.danelawFails() && s.unboundInsecure() && s.passes(Zone.overLimit) &&
+			s.broken(func(f Fault) bool { return f.Kind == "parent-proof" && f.spoils(dns.TypeDS) })
+	},
 	"other-signatures": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && (s.has("garbage-rrsig") || s.broken(Fault.besideOwn) ||
 			s.q.Type == dns.TypeANY && s.has("parent-signed"))
