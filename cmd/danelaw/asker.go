@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"sync"
 	"time"
@@ -56,7 +55,7 @@ func askerSource(ctx context.Context, c *cli.Command) (src *source, end func(), 
 		return src, func() {}, err
 	}
 	if c.IsSet("conf") || c.IsSet("upstream") {
-		return nil, nil, usageError{fmt.Errorf("--lab has a configuration of its own: leave out --conf and --upstream")}
+		return nil, nil, wrong("--lab has a configuration of its own: leave out --conf and --upstream")
 	}
 	lab, err := zones.Start(zones.Options{})
 	if err != nil {
@@ -113,21 +112,12 @@ func setUp(ctx context.Context, src *source, load func(caddy.Input) (danelaw.Blo
 	if err != nil {
 		return nil, err
 	}
-	type result struct {
-		blocks danelaw.Blocks
-		err    error
-	}
-	done := make(chan result, 1)
-	go func() {
-		blocks, err := load(input)
-		done <- result{blocks, redacted(err)}
-	}()
-	select {
-	case r := <-done:
-		return r.blocks, r.err
-	case <-ctx.Done():
+	var blocks danelaw.Blocks
+	ended, err := unlessEnded(ctx, func() (err error) { blocks, err = load(input); return err })
+	if ended {
 		return nil, errInterrupted
 	}
+	return blocks, redacted(err)
 }
 
 // users finds the users and passwords of URLs.

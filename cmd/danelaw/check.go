@@ -60,7 +60,7 @@ func check(ctx context.Context, c *cli.Command) error {
 	case c.Bool("queue"):
 		return checkQueue(ctx, c, thisMachine())
 	case c.IsSet("mta"):
-		return usageError{errors.New("--mta is for --queue")}
+		return wrong("--mta is for --queue")
 	}
 	q, single, err := checkQuestion(c.Args().Slice())
 	if err != nil {
@@ -69,7 +69,7 @@ func check(ctx context.Context, c *cli.Command) error {
 	if single {
 		for _, name := range forDomains {
 			if c.IsSet(name) {
-				return usageError{fmt.Errorf("--%s is for domains, not for NAME TYPE", name)}
+				return wrong("--%s is for domains, not for NAME TYPE", name)
 			}
 		}
 		return withAsker(ctx, c, func(a *asker) error { return checkName(ctx, c, a, q) })

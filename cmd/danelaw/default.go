@@ -38,6 +38,11 @@ var ( // others in tests
 
 // newDefaults returns the defaults of this host; without upstreams given they are the system's.
 func newDefaults(port int, upstreams []string) (*defaults, error) {
+	for _, u := range upstreams {
+		if _, err := upstream.Parse(u); err != nil {
+			return nil, wrong("--%w", err)
+		}
+	}
 	d := &defaults{
 		Port: port, Bind: []netip.Addr{loopback},
 		Extras: map[string]string{"ready": "127.0.0.1:8181", "prometheus": "127.0.0.1:9153"},
@@ -161,14 +166,4 @@ func address(a netip.Addr) string {
 		return "[" + a.String() + "]"
 	}
 	return a.String()
-}
-
-// checkUpstreams reports what of --upstream is no upstream.
-func checkUpstreams(upstreams []string) error {
-	for _, u := range upstreams {
-		if _, err := upstream.Parse(u); err != nil {
-			return usageError{fmt.Errorf("--%w", err)}
-		}
-	}
-	return nil
 }

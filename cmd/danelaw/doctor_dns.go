@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -40,7 +39,7 @@ func newSubject(ctx context.Context, c *cli.Command) (s *subject, end func(), er
 		dnsbls: c.StringSlice("dnsbl")}
 	for _, name := range append([]string{s.signed, s.bogus}, s.dnsbls...) {
 		if _, valid := dns.IsDomainName(name); !valid || name == "." {
-			return nil, nil, usageError{fmt.Errorf("%q is not a domain name", name)}
+			return nil, nil, wrong("%q is not a domain name", name)
 		}
 	}
 	if s.resolver, err = resolverAddress(c.String("resolver")); err != nil {
@@ -63,7 +62,7 @@ func newSubject(ctx context.Context, c *cli.Command) (s *subject, end func(), er
 func (s *subject) ofLab(c *cli.Command) (_ *subject, end func(), err error) {
 	if c.IsSet("resolver") {
 		s.asker.close()
-		return nil, nil, usageError{errors.New("--lab has a resolver of its own: leave out --resolver")}
+		return nil, nil, wrong("--lab has a resolver of its own: leave out --resolver")
 	}
 	stop, err := s.serve()
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/coredns/caddy"
-	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metrics"
@@ -53,8 +52,8 @@ func registerServerType() error {
 	return nil
 }
 
-// arguments reads a directive that may have an address, and properties in a block.
-func arguments(c *caddy.Controller, address string, properties map[string]func(args []string) error) (string, error) {
+// arguments reads a directive that may have an address, and one property in a block.
+func arguments(c *caddy.Controller, address, property string, set func(args []string) error) (string, error) {
 	for n := 0; c.Next(); n++ {
 		if n > 0 {
 			return "", plugin.ErrOnce
@@ -63,57 +62,54 @@ func arguments(c *caddy.Controller, address string, properties map[string]func(a
 		if len(args) > 1 {
 			return "", c.ArgErr()
 		}
-		if len(args) == 1 {
-			address = args[0]
-		}
+		address = append(args, address)[0]
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return "", c.Errf("%q is no address with a port, such as 127.0.0.1:8181", address)
 		}
 		for c.NextBlock() {
-			name := c.Val()
-			set, known := properties[name]
-			if !known {
-				return "", c.Errf("unknown property '%s'", name)
+			if c.Val() != property {
+				return "", c.Errf("unknown property '%s'", c.Val())
 			}
 			if err := set(c.RemainingArgs()); err != nil {
-				return "", c.Errf("property '%s': %v", name, err)
+				return "", c.Errf("property '%s': %v", property, err)
 			}
 		}
 	}
 	return address, nil
 }
 
-// opened has the endpoints of c's load listen when it starts.
-func opened(c *caddy.Controller, directive, address string, h http.Handler) error {
-	e := endpointsOf(c)
-	if err := e.add(directive, address, h); err != nil {
+// opened has a directive of c's load, which may have an address and one property, answer at a path when it starts.
+func opened(c *caddy.Controller, directive, address, path string, h http.Handler, property string,
+	set func(args []string) error) error {
+	address, err := arguments(c, address, property, set)
+	if err != nil {
+		return plugin.Error(directive, err)
+	}
+	e, mux := endpointsOf(c), http.NewServeMux()
+	mux.Handle(path, h)
+	if err := e.add(directive, address, mux); err != nil {
 		return plugin.Error(directive, c.Err(err.Error()))
 	}
-	c.OnStartup(func() error { return e.take() })
+	c.OnStartup(e.take)
 	return nil
 }
 
 // setupProfiles is CoreDNS's pprof.
 func setupProfiles(c *caddy.Controller) error {
-	rate := 0
-	address, err := arguments(c, "127.0.0.1:6053",
-		map[string]func([]string) error{"block": func(args []string) (err error) {
-			if rate = 1; len(args) > 0 {
-				rate, err = strconv.Atoi(args[0])
-			}
-			return err
-		}})
-	if err != nil {
-		return plugin.Error("pprof", err)
-	}
 	mux := http.NewServeMux()
 	mux.Handle("/debug/pprof", http.RedirectHandler("/debug/pprof/", http.StatusFound))
 	for path, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline,
 		"profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
 		mux.Handle("/debug/pprof/"+path, h)
 	}
+	rate := 0
 	c.OnStartup(func() error { runtime.SetBlockProfileRate(rate); return nil })
-	return opened(c, "pprof", address, mux)
+	return opened(c, "pprof", "127.0.0.1:6053", "/", mux, "block", func(args []string) (err error) {
+		if rate = 1; len(args) > 0 {
+			rate, err = strconv.Atoi(args[0])
+		}
+		return err
+	})
 }
 
 // readyList is what has to be ready, in all server blocks of a load.
@@ -137,17 +133,6 @@ func setupReady(c *caddy.Controller) error {
 		list = &readyList{}
 		c.Set(key{}, list)
 	}
-	address, err := arguments(c, "127.0.0.1:8181",
-		map[string]func([]string) error{"monitor": func(args []string) error {
-			list.continuously = slices.Equal(args, []string{"continuously"})
-			if !list.continuously && !slices.Equal(args, []string{"until-ready"}) {
-				return c.ArgErr()
-			}
-			return nil
-		}})
-	if err != nil {
-		return plugin.Error("ready", err)
-	}
 	c.OnStartup(func() error {
 		list.Lock()
 		defer list.Unlock()
@@ -158,9 +143,13 @@ func setupReady(c *caddy.Controller) error {
 		}
 		return nil
 	})
-	mux := http.NewServeMux()
-	mux.Handle("/ready", list)
-	return opened(c, "ready", address, mux)
+	return opened(c, "ready", "127.0.0.1:8181", "/ready", list, "monitor", func(args []string) error {
+		list.continuously = slices.Equal(args, []string{"continuously"})
+		if !list.continuously && !slices.Equal(args, []string{"until-ready"}) {
+			return c.ArgErr()
+		}
+		return nil
+	})
 }
 
 // ServeHTTP implements http.Handler: it names what is not ready.
@@ -192,25 +181,14 @@ var runtimeMetrics = sync.OnceFunc(func() {
 // setupMetrics is CoreDNS's prometheus. With a certificate that plugin itself does: no browser takes that for another's
 // name.
 func setupMetrics(c *caddy.Controller) error {
-	if hasProperty(c.Dispenser, "tls") {
+	if mentions(c.Dispenser, "tls") {
 		action, err := caddy.DirectiveAction("dns", "prometheus")
 		if err != nil {
 			return err
 		}
 		return action(c)
 	}
-	address, err := arguments(c, "127.0.0.1:9153",
-		map[string]func([]string) error{"runtime_metrics": func(args []string) error {
-			if len(args) > 0 {
-				return c.ArgErr()
-			}
-			runtimeMetrics()
-			return nil
-		}})
-	if err != nil {
-		return plugin.Error("prometheus", err)
-	}
-	m := metrics.New(address)
+	m := metrics.New("") // which is told to nobody: the endpoint listens
 	for _, zone := range plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys) {
 		m.AddZone(zone)
 	}
@@ -223,9 +201,14 @@ func setupMetrics(c *caddy.Controller) error {
 	c.OnStartup(enabled)
 	c.OnRestartFailed(enabled)
 	c.OnRestart(func() error { vars.PluginEnabled.Reset(); return nil })
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(m.Reg, promhttp.HandlerOpts{}))
-	return opened(c, "prometheus", address, mux)
+	shown := promhttp.HandlerFor(m.Reg, promhttp.HandlerOpts{})
+	return opened(c, "prometheus", "127.0.0.1:9153", "/metrics", shown, "runtime_metrics", func(args []string) error {
+		if len(args) > 0 {
+			return c.ArgErr()
+		}
+		runtimeMetrics()
+		return nil
+	})
 }
 
 // pluginsEnabled shows the plugins of a server block as a metric.
@@ -238,39 +221,19 @@ func pluginsEnabled(config *dnsserver.Config) {
 	}
 }
 
-// hasProperty reports whether a directive has a property in its block.
-func hasProperty(d caddyfile.Dispenser, name string) bool {
-	for d.Next() {
-		d.RemainingArgs()
-		for d.NextBlock() {
-			if d.Val() == name {
-				return true
-			}
-			d.RemainingArgs()
-		}
-	}
-	return false
-}
-
 // setupHealth is CoreDNS's health, without a look at itself: it tells that danelaw runs.
 func setupHealth(c *caddy.Controller) error {
-	var lameduck time.Duration
-	address, err := arguments(c, "127.0.0.1:8080",
-		map[string]func([]string) error{"lameduck": func(args []string) (err error) {
-			if len(args) != 1 {
-				return c.ArgErr()
-			}
-			lameduck, err = time.ParseDuration(args[0])
-			return err
-		}})
-	if err != nil {
-		return plugin.Error("health", err)
-	}
-	e := endpointsOf(c)
-	e.lameduck = max(e.lameduck, lameduck)
-	mux := http.NewServeMux()
-	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
+	healthy := func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, http.StatusText(http.StatusOK)) //nolint:errcheck // the client has gone
-	})
-	return opened(c, "health", address, mux)
+	}
+	set := func(args []string) error {
+		if len(args) != 1 {
+			return c.ArgErr()
+		}
+		lameduck, err := time.ParseDuration(args[0])
+		e := endpointsOf(c)
+		e.lameduck = max(e.lameduck, lameduck)
+		return err
+	}
+	return opened(c, "health", "127.0.0.1:8080", "/health", http.HandlerFunc(healthy), "lameduck", set)
 }

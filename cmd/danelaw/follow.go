@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log"
@@ -68,9 +67,8 @@ func (s *source) nameservers() (string, error) {
 	return strings.Join(all, " "), err
 }
 
-// mentions reports whether a word stands in a Corefile, as in `forward . /etc/resolv.conf`.
-func mentions(corefile []byte, word string) bool {
-	d := caddyfile.NewDispenser("", bytes.NewReader(corefile))
+// mentions reports whether a word stands in a Corefile, as in `forward . /etc/resolv.conf`, or in a part of one.
+func mentions(d caddyfile.Dispenser, word string) bool {
 	for d.Next() {
 		if d.Val() == word {
 			return true

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"regexp"
@@ -21,22 +22,15 @@ func printHelp(to io.Writer, _ string, data any) {
 	c := data.(*cli.Command)
 	out := new(strings.Builder)
 	section(out, "NAME", wrapped(c.FullName()+" - "+c.Usage, helpIndent, helpWidth))
-	usage := c.UsageText
-	if usage == "" {
-		usage = c.FullName() + options(c) + " " + c.ArgsUsage
+	what := " [options] "
+	if len(c.VisibleCommands()) > 0 {
+		what = " COMMAND [options] "
 	}
-	section(out, "USAGE", verbatim(strings.TrimSpace(usage)))
+	section(out, "USAGE", verbatim(strings.TrimSpace(cmp.Or(c.UsageText, c.FullName()+what+c.ArgsUsage))))
 	section(out, "DESCRIPTION", described(c.Description))
 	section(out, "COMMANDS", commands(c))
 	section(out, "OPTIONS", flags(c))
 	io.WriteString(to, strings.TrimPrefix(out.String(), "\n"))
-}
-
-func options(c *cli.Command) string {
-	if len(c.VisibleCommands()) > 0 {
-		return " COMMAND [options]"
-	}
-	return " [options]"
 }
 
 func section(out *strings.Builder, title, text string) {

@@ -103,8 +103,7 @@ func explainStart(err error) error {
 // taken is the error for an address that another process has.
 func taken(network, address, by string) error {
 	return fmt.Errorf("%s over %s is in use%s: stop that, or listen elsewhere (`bind` in the Corefile, or --port)",
-		address,
-		strings.ToUpper(network), by)
+		address, strings.ToUpper(network), by)
 }
 
 // shared returns an error if another process has one of the addresses of i too: CoreDNS binds with SO_REUSEPORT, with

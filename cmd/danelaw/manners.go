@@ -34,9 +34,8 @@ func manner(s mail.Sender, a mail.Action, r *probe.Report) (action mail.Action, 
 	case s == mail.Exim && r.Code/100 == 5:
 		return mail.Bounce, r.Failure.Error()
 	case s == mail.Postfix && a > mail.Opportunistic && strings.Trim(r.Greeting, "20 *") == "" && r.Code/100 == 2:
-		return mail.Defer,
-			"Postfix takes a greeting without a word for that of a Cisco PIX, says HELO, and is not offered STARTTLS " +
-				"(smtp_pix_workarounds)"
+		return mail.Defer, "Postfix takes a greeting without a word for that of a Cisco PIX, says HELO, and is not " +
+			"offered STARTTLS (smtp_pix_workarounds)"
 	case s == mail.Postfix && a > mail.Opportunistic && r.Version != 0 && r.Version < tls.VersionTLS12:
 		return mail.Defer, fmt.Sprintf("Postfix with OpenSSL 3 does not agree on %s where it must have TLS",
 			tls.VersionName(r.Version))

@@ -121,7 +121,7 @@ func logTo(stderr io.Writer, c *cli.Command) (o *output, restore func(), err err
 	}
 	quiet := c.Bool("quiet")
 	if quiet && c.Bool("verbose") {
-		return nil, nil, usageError{fmt.Errorf("--quiet and --verbose contradict each other: leave out one")}
+		return nil, nil, wrong("--quiet and --verbose contradict each other: leave out one")
 	}
 	o = newOutput(form, stderr)
 	if o.verbose = c.Bool("verbose"); quiet {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -140,11 +141,8 @@ func (f *forest) hang(name string, b *box) {
 func (v *chainView) draw() []*box {
 	f := plant(v.Zones)
 	for _, s := range v.Sets {
-		name := s.Zone
-		if name == "" {
-			name = s.Owner
-		}
-		f.hang(name, newBox(s.Owner+" "+s.Type, s.Status, append([]string{s.How}, s.Records...)...))
+		lines := append([]string{s.How}, s.Records...)
+		f.hang(cmp.Or(s.Zone, s.Owner), newBox(s.Owner+" "+s.Type, s.Status, lines...))
 	}
 	return f.roots
 }

@@ -29,8 +29,7 @@ import (
 // is no cache: danelaw has its own, and CoreDNS's would lose errors and AD.
 var directives = []string{
 	"reload", "bind", "debug", "ready", "health", "pprof", "prometheus", "errors", "log", "dnstap", "any", "rewrite",
-	"acl",
-	"tls", "hosts", "loop", "danelaw", "forward", "view",
+	"acl", "tls", "hosts", "loop", "danelaw", "forward", "view",
 }
 
 func init() {

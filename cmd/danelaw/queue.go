@@ -73,11 +73,11 @@ const (
 // checkQueue explains the deferred mail of a machine.
 func checkQueue(ctx context.Context, c *cli.Command, m *machine) error {
 	if c.Args().Present() {
-		return usageError{fmt.Errorf("--queue takes the domains from the queue: leave out %q", c.Args().First())}
+		return wrong("--queue takes the domains from the queue: leave out %q", c.Args().First())
 	}
 	for _, name := range notForQueue {
 		if c.IsSet(name) {
-			return usageError{fmt.Errorf("--%s is for domains, not for --queue", name)}
+			return wrong("--%s is for domains, not for --queue", name)
 		}
 	}
 	out, err := readQueues(ctx, m, c.String("mta"))
@@ -102,7 +102,7 @@ func readQueues(ctx context.Context, m *machine, only string) (*queue, error) {
 	exim := m.eximProgram()
 	switch {
 	case only != "" && only != "postfix" && only != "exim":
-		return nil, usageError{fmt.Errorf("--mta %q is neither postfix nor exim", only)}
+		return nil, wrong("--mta %q is neither postfix nor exim", only)
 	case !(only != "exim" && m.has("postqueue")) && !(only != "postfix" && exim != ""):
 		return nil, errors.New("neither postqueue nor exim is found in PATH or /usr/sbin")
 	}
@@ -288,9 +288,7 @@ func (a *asker) explainQueue(ctx context.Context, all []*waiting, o lookOptions,
 			hosts = append(hosts, w.Destination)
 		}
 	}
-	slices.Sort(domains)
-	slices.Sort(hosts)
-	domains, hosts = slices.Compact(domains), slices.Compact(hosts)
+	domains, hosts = unique(domains), unique(hosts)
 	done := bar(len(domains) + len(hosts))
 	found := map[string]result{}
 	for kind, names := range map[string][]string{toDomain: domains, toHost: hosts} {

@@ -75,9 +75,6 @@ func serve(ctx context.Context, c *cli.Command) error {
 	}
 	dnsserver.Port = fmt.Sprint(c.Int("port"))
 	if c.Bool("print-default-config") {
-		if err := checkUpstreams(c.StringSlice("upstream")); err != nil {
-			return err
-		}
 		d, err := newDefaults(c.Int("port"), c.StringSlice("upstream"))
 		if err == nil {
 			_, err = io.WriteString(c.Root().Writer, d.corefile())
@@ -116,14 +113,9 @@ func configuration(ctx context.Context, c *cli.Command, toServe bool) (*source, 
 	upstreams := c.StringSlice("upstream")
 	if c.IsSet("conf") {
 		if len(upstreams) > 0 {
-			return nil, usageError{
-				errors.New("--upstream is for the default configuration; with --conf write it into the Corefile"),
-			}
+			return nil, wrong("--upstream is for the default configuration; with --conf write it into the Corefile")
 		}
 		return openSource(ctx, c.String("conf"))
-	}
-	if err := checkUpstreams(upstreams); err != nil {
-		return nil, err
 	}
 	d, err := newDefaults(max(c.Int("port"), 1), upstreams)
 	if err != nil {
@@ -165,38 +157,35 @@ func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGUSR1, syscall.SIGHUP)
 	defer signal.Stop(reloads)
-	started := make(chan error, 1)
-	go func() { started <- begin(ctx, src, up) }()
-	select {
-	case err := <-started:
-		if err != nil {
-			return err
-		}
-	case <-ctx.Done():
-		return nil
+	if ended, err := unlessEnded(ctx, func() error { return begin(ctx, src, up) }); ended || err != nil {
+		return err
 	}
 	defer stop()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		reloadUntil(ctx, src, reloads)
+	}()
+	<-ctx.Done()
+	select {
+	case <-ended:
+	case <-time.After(reloadPatience):
+	}
+	return nil
+}
+
+// reloadUntil reloads, one time after the other, when a signal asks for it or the system has other nameservers.
+func reloadUntil(ctx context.Context, src *source, signals <-chan os.Signal) {
 	changes := make(chan string)
 	go followSystem(ctx, src, changes)
-	reloading := closed()
-	then := func(reload func()) { // one after the other
-		before, done := reloading, make(chan struct{})
-		reloading = done
-		go func() {
-			defer close(done)
-			<-before
-			reload()
-		}()
-	}
 	for {
 		select {
-		case s := <-reloads:
-			then(func() { reload(src, unix.SignalName(s.(syscall.Signal))) })
+		case s := <-signals:
+			reload(src, unix.SignalName(s.(syscall.Signal)))
 		case why := <-changes:
-			then(func() { restart(src, why) })
+			restart(src, why)
 		case <-ctx.Done():
-			waitFor(reloading)
-			return nil
+			return
 		}
 	}
 }
@@ -231,19 +220,6 @@ func loops(ctx context.Context) error {
 
 // reloadPatience is how long the end of the daemon waits for a reload, which would otherwise serve on.
 const reloadPatience = 5 * time.Second
-
-func waitFor(done <-chan struct{}) {
-	select {
-	case <-done:
-	case <-time.After(reloadPatience):
-	}
-}
-
-func closed() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}
 
 // addresses lists where an instance listens.
 func addresses(i *caddy.Instance) (all []string) {

@@ -329,7 +329,7 @@ func TestSystemUpstreams(t *testing.T) {
 		{"no file", "", "", 53, "", "no such file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d, err := newDefaults(tt.port, []string{"unused"})
+			d, err := newDefaults(tt.port, []string{"192.0.2.1"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -172,6 +172,11 @@ func (s *connection) judge(p *probe.Prober, d *mail.Domain, h *mail.Host, chain 
 // text is the line about an address.
 func (s *smtpView) text() string {
 	var parts []string
+	add := func(when bool, format string, args ...any) {
+		if when {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
 	if s.Failure != nil {
 		parts = append(parts, s.Failure.Text)
 	}
@@ -182,19 +187,12 @@ func (s *smtpView) text() string {
 			parts = append(parts, "not to "+o.Name+": "+o.Error)
 		}
 	}
-	if s.Matched != "" {
-		parts = append(parts, "TLSA "+brief(s.Matched))
+	add(s.Matched != "", "TLSA %s", brief(s.Matched))
+	if c := s.Certificate; c != nil {
+		add(!c.Expires.IsZero(), "certificate until %s, %s", c.Expires.Format(time.DateOnly), days(c.DaysLeft))
 	}
-	if c := s.Certificate; c != nil && !c.Expires.IsZero() {
-		parts = append(parts, fmt.Sprintf("certificate until %s, %s", c.Expires.Format(time.DateOnly),
-			days(c.DaysLeft)))
-	}
-	if s.TLS != "" {
-		parts = append(parts, s.TLS)
-	}
-	if s.Note != "" {
-		parts = append(parts, s.Note)
-	}
+	add(s.TLS != "", "%s", s.TLS)
+	add(s.Note != "", "%s", s.Note)
 	return strings.Join(parts, "; ")
 }
 
@@ -376,10 +374,8 @@ func (v *view) smtpResult() mail.Result {
 func (s *smtpView) box() *box {
 	b := newBox("at "+s.Address, s.Result, s.text())
 	if c := s.Certificate; c != nil {
-		b.Lines = append(b.Lines, "names "+strings.Join(c.Names, ", ")+"; issued by "+c.Issuer)
-	}
-	if s.Certificate != nil {
 		b.Title = "certificate " + b.Title
+		b.Lines = append(b.Lines, "names "+strings.Join(c.Names, ", ")+"; issued by "+c.Issuer)
 	}
 	return b
 }

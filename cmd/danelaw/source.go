@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/caddy/caddyfile"
 
 	"github.com/danelaw-dns/danelaw/plugin/owned"
 )
@@ -113,6 +115,7 @@ func (s *source) Load(kind string) (caddy.Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.system.Store(s.made != nil || mentions(body, resolvConf))
+	corefile := caddyfile.NewDispenser("", bytes.NewReader(body))
+	s.system.Store(s.made != nil || mentions(corefile, resolvConf))
 	return caddy.CaddyfileInput{Filepath: s.name, Contents: body, ServerTypeName: kind}, nil
 }

@@ -97,19 +97,19 @@ type tlsaPlan struct {
 func newTLSAPlan(c *cli.Command) (*tlsaPlan, error) {
 	p := &tlsaPlan{err: c.Root().ErrWriter, port: c.Int("port")}
 	if c.Args().Present() == c.IsSet("smtp") {
-		return nil, usageError{errors.New("tlsa takes either files or --smtp HOST; see danelaw tlsa --help")}
+		return nil, wrong("tlsa takes either files or --smtp HOST; see danelaw tlsa --help")
 	}
 	if !c.Bool("check") && !c.IsSet("smtp") {
 		for _, flag := range []string{"conf", "upstream", "lab"} {
 			if c.IsSet(flag) {
-				return nil, usageError{fmt.Errorf("--%s is for --check and --smtp: files alone need nobody to ask",
-					flag)}
+				return nil, wrong("--%s is for --check and --smtp: files alone need nobody to ask",
+					flag)
 			}
 		}
 	}
 	if c.IsSet("ttl") {
 		if n := c.Int("ttl"); n < 0 || n > 1<<31-1 {
-			return nil, usageError{fmt.Errorf("%d is no TTL, they go from 0 to 2147483647", n)}
+			return nil, wrong("%d is no TTL, they go from 0 to 2147483647", n)
 		}
 		ttl := uint32(c.Int("ttl"))
 		p.ttl = &ttl
@@ -129,8 +129,8 @@ func (p *tlsaPlan) readKind(c *cli.Command) error {
 	} {
 		n := c.Int(number.name)
 		if !slices.Contains(number.allowed, n) {
-			return usageError{fmt.Errorf("--%s %d is nothing that mail uses, write one of %v (RFC 7672 section 3.1)",
-				number.name, n, number.allowed)}
+			return wrong("--%s %d is nothing that mail uses, write one of %v (RFC 7672 section 3.1)",
+				number.name, n, number.allowed)
 		}
 		*number.to = uint8(n)
 	}
@@ -183,12 +183,10 @@ func hostOf(given string, ids []*identity) (string, error) {
 	slices.Sort(names)
 	switch names = slices.Compact(names); {
 	case len(names) == 0:
-		return "", usageError{fmt.Errorf("%s names no host: say which with --host", ids[0])}
+		return "", wrong("%s names no host: say which with --host", ids[0])
 	case len(names) > 1 || strings.HasPrefix(names[0], "*"):
-		return "", usageError{
-			fmt.Errorf("the certificate is for %s: say with --host which of its names MX records have",
-				printable.Short(strings.Join(names, ", "))),
-		}
+		return "", wrong("the certificate is for %s: say with --host which of its names MX records have",
+			printable.Short(strings.Join(names, ", ")))
 	}
 	return mailHost(names[0])
 }
@@ -197,7 +195,7 @@ func hostOf(given string, ids []*identity) (string, error) {
 func mailHost(text string) (string, error) {
 	name, err := domainName(text)
 	if err == nil && strings.ContainsAny(name, `*/\`) {
-		err = usageError{fmt.Errorf("%q is not the name of a host", text)}
+		err = wrong("%q is not the name of a host", text)
 	}
 	return name, err
 }
@@ -210,7 +208,7 @@ func (p *tlsaPlan) connect(ctx context.Context, target, given string, check bool
 	}
 	literal, err := netip.ParseAddr(name)
 	if err == nil && given == "" {
-		return usageError{fmt.Errorf("--smtp %s: say with --host which mail host it is", target)}
+		return wrong("--smtp %s: say with --host which mail host it is", target)
 	}
 	isLiteral := err == nil
 	if p.host, err = mailHost(cmp.Or(given, name)); err != nil {
@@ -258,20 +256,9 @@ func splitTarget(target string) (host string, port uint16, err error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil || n == 0 {
-		return "", 0, usageError{fmt.Errorf("--smtp %s: %q is no port", target, digits)}
+		return "", 0, wrong("--smtp %s: %q is no port", target, digits)
 	}
 	return host, uint16(n), nil
-}
-
-// addressOf is the address in an A or AAAA record.
-func addressOf(rr dns.RR) (address netip.Addr, ok bool) {
-	switch rr := rr.(type) {
-	case *dns.A:
-		address, ok = netip.AddrFromSlice(rr.A)
-	case *dns.AAAA:
-		address, ok = netip.AddrFromSlice(rr.AAAA)
-	}
-	return address.Unmap(), ok
 }
 
 // show adds the certificates of one address that are not there yet. That a host has none of the other kind is no error.
@@ -292,9 +279,8 @@ func (p *tlsaPlan) show(ctx context.Context, at netip.AddrPort) error {
 func (p *tlsaPlan) add(r *probe.Report) {
 	same := func(id *identity) bool { return id.chain[0].Equal(r.Chain[0]) }
 	if !slices.ContainsFunc(p.current, same) {
-		from := fmt.Sprintf("%s at %s", p.host, r.Address.Addr())
-		p.current = append(p.current, &identity{from: from, chain: r.Chain, spki: r.Chain[0].RawSubjectPublicKeyInfo,
-			note: r.Note})
+		p.current = append(p.current, &identity{from: fmt.Sprintf("%s at %s", p.host, r.Address.Addr()), chain: r.Chain,
+			spki: r.Chain[0].RawSubjectPublicKeyInfo, note: r.Note})
 	}
 }
 

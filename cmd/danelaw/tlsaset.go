@@ -40,11 +40,7 @@ func (p *tlsaPlan) locate(ctx context.Context, mandatory bool) ([]netip.Addr, er
 		if a.Status <= dnssec.Bogus && !mandatory {
 			return nil, errors.New(a.Notes[0].Text)
 		}
-		for _, rr := range a.Answer {
-			if address, ok := addressOf(rr); ok {
-				addresses = append(addresses, address)
-			}
-		}
+		addresses = append(addresses, mail.Addresses(a.Answer)...)
 	}
 	bases := mail.Bases(h.Name, h.Expanded, h.Status(), h.First)
 	if found := h.Found(); found != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -60,9 +61,7 @@ type planned struct {
 func (p *tlsaPlan) report(check bool) (*planned, error) {
 	out := &planned{plannedJSON: plannedJSON{Host: p.host, Base: p.base, Name: mail.TLSAName(p.base, p.port),
 		Good: true}}
-	if out.Owner = p.set.owner; out.Owner == "" {
-		out.Owner = out.Name
-	}
+	out.Owner = cmp.Or(p.set.owner, out.Name)
 	for i, id := range slices.Concat(p.current, p.next) {
 		r, err := p.record(id)
 		if err != nil {

@@ -118,7 +118,7 @@ func aboutHelp(err error) error {
 		return nil
 	}
 	if m := noTopic.FindStringSubmatch(err.Error()); m != nil {
-		return usageError{fmt.Errorf("there is no help on %q; see danelaw --help", m[1])}
+		return wrong("there is no help on %q; see danelaw --help", m[1])
 	}
 	return err
 }
@@ -146,8 +146,7 @@ func misread(c *cli.Command, err error) error {
 func ourWords(c *cli.Command, flag string, err error, text string) string {
 	i := slices.IndexFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), flag) })
 	if errors.As(err, new(*strconv.NumError)) || strings.Contains(text, "parse error") ||
-		strings.HasPrefix(text, "strconv") ||
-		strings.HasPrefix(text, "time:") {
+		strings.HasPrefix(text, "strconv") || strings.HasPrefix(text, "time:") {
 		if i < 0 {
 			return ""
 		}

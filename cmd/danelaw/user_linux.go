@@ -23,7 +23,7 @@ func become(name string) error {
 	case err != nil:
 		return usageError{err}
 	case who.uid == 0:
-		return usageError{fmt.Errorf("--user %s: that is root: name a user who may do less", name)}
+		return wrong("--user %s: that is root: name a user who may do less", name)
 	case os.Geteuid() == who.uid && os.Getuid() == who.uid:
 		return nil
 	case os.Geteuid() != 0:

@@ -2,11 +2,7 @@
 
 package main
 
-import "errors"
-
 // become fails: how a process keeps the right to bind low ports differs from system to system.
 func become(string) error {
-	return usageError{
-		errors.New("--user is for Linux; elsewhere start danelaw as the user, by the means of the system"),
-	}
+	return wrong("--user is for Linux; elsewhere start danelaw as the user, by the means of the system")
 }

@@ -50,7 +50,7 @@ func watch(ctx context.Context, c *cli.Command) error {
 		domains[i] = name
 	}
 	if c.Int("days") < 0 {
-		return usageError{fmt.Errorf("--days %d: write 0 or more", c.Int("days"))}
+		return wrong("--days %d: write 0 or more", c.Int("days"))
 	}
 	return withAsker(ctx, c, func(a *asker) error { return a.watch(ctx, c, domains) })
 }
@@ -131,12 +131,7 @@ func end(at, now time.Time) *endJSON {
 	if at.IsZero() {
 		return nil
 	}
-	left := at.Sub(now)
-	days := int(left / (24 * time.Hour))
-	if left < 0 {
-		days-- // the day that has begun
-	}
-	return &endJSON{at.UTC(), days}
+	return &endJSON{at.UTC(), daysLeft(at, now)}
 }
 
 func (e *endJSON) String() string {

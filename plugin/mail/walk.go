@@ -49,7 +49,7 @@ func WalkHost(x Exchange, port int, ask Ask) Host {
 		work.Go(func() { replies[i] = ask(x.Name, t); h.Addresses[i] = replies[i].Lookup })
 	}
 	work.Wait()
-	h.IPs = append(addressesOf(replies[0].Answer), addressesOf(replies[1].Answer)...)
+	h.IPs = append(Addresses(replies[0].Answer), Addresses(replies[1].Answer)...)
 	h.follow(replies, ask)
 	for _, base := range Bases(h.Name, h.Expanded, h.Status(), h.First) {
 		h.TLSA = append(h.TLSA, askTLSA(base, port, ask))
@@ -60,8 +60,8 @@ func WalkHost(x Exchange, port int, ask Ask) Host {
 	return h
 }
 
-// addressesOf are the addresses in an answer.
-func addressesOf(answer []dns.RR) (all []netip.Addr) {
+// Addresses are those in an answer.
+func Addresses(answer []dns.RR) (all []netip.Addr) {
 	for _, rr := range answer {
 		var ip net.IP
 		switch rr := rr.(type) {
