@@ -1,7 +1,6 @@
 package dnssec
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -127,11 +126,8 @@ func (j *judgement) dataAt(name string) []*RRset {
 // answered judges the data at the end of the chain.
 func (j *judgement) answered(data []*RRset, cname *RRset) {
 	if len(data) > maxANYTypes {
-		j.fail(Indeterminate, &Failure{
-			Code: dns.ExtendedErrorCodeOther, Owner: j.v.Last, Type: j.qtype, Err: LimitError("any_types"),
-			Text: fmt.Sprintf("%s ANY: %d types in the answer, more than the %d allowed", j.v.Last, len(data),
-				maxANYTypes),
-		})
+		j.fail(Indeterminate, limited("any_types", j.v.Last, j.qtype).Says(
+			"%s ANY: %d types in the answer, more than the %d allowed", j.v.Last, len(data), maxANYTypes))
 		return
 	}
 	for _, set := range data {
@@ -155,10 +151,8 @@ func (j *judgement) contradicts(set, cname *RRset) bool {
 }
 
 func contradiction(set *RRset) *Failure {
-	return &Failure{
-		Code: dns.ExtendedErrorCodeDNSBogus, Owner: set.Owner, Type: dns.TypeCNAME,
-		Text: set.Owner + ": a CNAME stands beside other data or another CNAME",
-	}
+	return Failure{Code: dns.ExtendedErrorCodeDNSBogus, Owner: set.Owner, Type: dns.TypeCNAME}.Says(
+		"%s: a CNAME stands beside other data or another CNAME", set.Owner)
 }
 
 // alias judges a CNAME and goes to its target.
@@ -173,12 +167,10 @@ func (j *judgement) alias(cname *RRset) bool {
 // rename judges a DNAME above the last name and goes where it leads. The CNAME beside it is unsigned, and must be what
 // the DNAME makes of the name (V-66).
 func (j *judgement) rename(dname *RRset, outcome settled) bool {
-	name := j.v.Last
+	name, bogus := j.v.Last, Failure{Code: dns.ExtendedErrorCodeDNSBogus, Zone: outcome.zone}
 	if outcome.expanded {
-		outcome = settled{status: Bogus, cause: &Failure{
-			Code: dns.ExtendedErrorCodeDNSBogus, Zone: outcome.zone, Owner: dname.Owner, Type: dns.TypeDNAME,
-			Text: dname.Owner + ": the DNAME was made from a wildcard",
-		}}
+		bogus.Owner, bogus.Type = dname.Owner, dns.TypeDNAME
+		outcome = settled{status: Bogus, cause: bogus.Says("%s: the DNAME was made from a wildcard", dname.Owner)}
 	}
 	if !j.take(dname, outcome) {
 		return false
@@ -190,10 +182,8 @@ func (j *judgement) rename(dname *RRset, outcome settled) bool {
 	}
 	cname := find(j.reply.Answer, name, dns.TypeCNAME)
 	if outcome.status == Secure && cname != nil && !leadsTo(cname, target) {
-		j.fail(Bogus, &Failure{
-			Code: dns.ExtendedErrorCodeDNSBogus, Zone: outcome.zone, Owner: name, Type: dns.TypeCNAME,
-			Text: fmt.Sprintf("%s: the CNAME is not what the DNAME at %s makes of the name", name, dname.Owner),
-		})
+		bogus.Owner, bogus.Type = name, dns.TypeCNAME
+		j.fail(Bogus, bogus.Says("%s: the CNAME is not what the DNAME at %s makes of the name", name, dname.Owner))
 		return false
 	}
 	made := synthesised(name, target, dname, cname)
@@ -246,18 +236,14 @@ func (j *judgement) goTo(target string) bool {
 	}
 	j.work.aliases[from] = true
 	if len(j.work.aliases) > maxAliases {
-		j.fail(Indeterminate, &Failure{
-			Code: dns.ExtendedErrorCodeOther, Owner: from, Type: dns.TypeCNAME, Err: LimitError("aliases"),
-			Text: fmt.Sprintf("%s: the alias chain is longer than %d links", from, maxAliases),
-		})
+		j.fail(Indeterminate, limited("aliases", from, dns.TypeCNAME).Says(
+			"%s: the alias chain is longer than %d links", from, maxAliases))
 		return false
 	}
 	j.v.Last = target
 	if j.names = append(j.names, from); slices.Contains(j.names, target) {
-		j.fail(Bogus, &Failure{
-			Code: dns.ExtendedErrorCodeOther, Owner: from, Type: dns.TypeCNAME,
-			Text: from + ": the aliases go in a circle",
-		})
+		j.fail(Bogus, Failure{Code: dns.ExtendedErrorCodeOther, Owner: from, Type: dns.TypeCNAME}.Says(
+			"%s: the aliases go in a circle", from))
 		return false
 	}
 	if j.v.Status > Bogus && j.Border != nil && j.Border(from, target) {
@@ -305,7 +291,7 @@ func (j *judgement) settle(set *RRset) settled {
 			cause = outcome.cause
 		}
 	}
-	return j.byWalk(owner, cause, func(z *Zone) *Failure { return j.unsigned(set, z.Name) })
+	return j.byWalk(owner, cause, func(z *Zone) *Failure { return unsigned(set, z.Name) })
 }
 
 // signatures finds the status of an answer of RRSIGs. Nothing signs those, so they are Insecure at best (V-25, V-71).
@@ -324,7 +310,7 @@ func (j *judgement) signatures(set *RRset) settled {
 	if slices.ContainsFunc(zones, func(z *Zone) bool { return z.Status == Secure }) {
 		return settled{status: Insecure}
 	}
-	return j.byWalk(set.Owner, nil, func(z *Zone) *Failure { return j.unsigned(set, z.Name) })
+	return j.byWalk(set.Owner, nil, func(z *Zone) *Failure { return unsigned(set, z.Name) })
 }
 
 // signedBy is the outcome for a set by the keys of z: of the signatures that hold, the first one that needs no proof,

@@ -95,10 +95,13 @@ func lowerName(wire []byte) int {
 	return n
 }
 
-// skipName returns the length of the uncompressed name at the start of wire.
+// skipName returns where the name at the start of wire ends, compressed or not.
 func skipName(wire []byte) int {
 	at := 0
 	for at < len(wire) && wire[at] != 0 {
+		if wire[at] >= 0xC0 {
+			return min(at+2, len(wire))
+		}
 		at += 1 + int(wire[at])
 	}
 	return min(at+1, len(wire))

@@ -2,7 +2,6 @@ package dnssec
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -46,11 +45,8 @@ func (j *judgement) denied(name string) {
 
 // tooManySigners is the complaint about a reply whose proof was not looked at, as more zones said they had signed it.
 func tooManySigners(zone, name string) *Failure {
-	return &Failure{
-		Code: dns.ExtendedErrorCodeDNSBogus, Zone: zone, Owner: name, Type: dns.TypeNSEC,
-		Text: fmt.Sprintf("%s: its denial comes with signatures of more than %d zones below %s", name, maxSigners-1,
-			zone),
-	}
+	return Failure{Code: dns.ExtendedErrorCodeDNSBogus, Zone: zone, Owner: name, Type: dns.TypeNSEC}.Says(
+		"%s: its denial comes with signatures of more than %d zones below %s", name, maxSigners-1, zone)
 }
 
 // speaksOf says whether the authority section has a SOA or denial records of a zone that has a say about name.

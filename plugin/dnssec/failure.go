@@ -1,6 +1,11 @@
 package dnssec
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/miekg/dns"
+)
 
 // ErrLimit marks a failure as the end of a budget (section L of the limits: work, links, sizes) and not as a fault of
 // the data. Such a failure belongs to the client query that hit it: it is never cached for a link nor handed to a query
@@ -42,6 +47,17 @@ type Failure struct {
 	KeyTag uint16 // the key tag concerned, 0 if none
 	Text   string // a whole sentence, without trailing full stop: zone, record, key tag and date as far as they apply
 	Err    error  // what it wraps, e.g. a LimitError; may be nil
+}
+
+// Says returns a failure like f whose sentence is made of format and args.
+func (f Failure) Says(format string, args ...any) *Failure {
+	f.Text = fmt.Sprintf(format, args...)
+	return &f
+}
+
+// limited is what a failure by the limit of that name is, but for its sentence.
+func limited(by LimitError, owner string, t uint16) Failure {
+	return Failure{Code: dns.ExtendedErrorCodeOther, Owner: owner, Type: t, Err: by}
 }
 
 // Error returns the sentence.

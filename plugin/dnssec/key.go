@@ -1,6 +1,7 @@
 package dnssec
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/cloudflare/circl/sign/ed448"
@@ -156,18 +158,9 @@ func (k smallRSA) verify(data, signature []byte) bool {
 	if len(signature) != size || s.Cmp(k.n) >= 0 || padding < 8 { // RFC 8017 section 8.2.2, 9.2
 		return false
 	}
-	want := append([]byte{0, 1}, bytesOf(0xff, padding)...)
-	want = append(append(want, 0), padded...)
+	want := slices.Concat([]byte{0, 1}, bytes.Repeat([]byte{0xff}, padding), []byte{0}, padded)
 	got := new(big.Int).Exp(s, k.e, k.n).FillBytes(make([]byte, size))
-	return string(got) == string(want)
-}
-
-func bytesOf(b byte, n int) []byte {
-	all := make([]byte, n)
-	for i := range all {
-		all[i] = b
-	}
-	return all
+	return bytes.Equal(got, want)
 }
 
 // parseECDSA reads x|y, without the octet 4 in front (V-44, RFC 6605 section 4); a point off the curve is

@@ -3,7 +3,6 @@ package dnssec
 import (
 	"bytes"
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -24,6 +23,9 @@ type RRset struct {
 
 	rdata [][]byte // canonical RDATA of each record
 }
+
+// String names s in a sentence.
+func (s *RRset) String() string { return s.Owner + " " + dns.Type(s.Type).String() }
 
 // Message is a reply sorted into RRsets, in order of first appearance. The additional section is not kept: nothing in
 // it ever answers a question (C-8).
@@ -130,12 +132,8 @@ func attach(sig *dns.RRSIG, byKey map[setKey]*RRset) bool {
 func tooLarge(sets []*RRset) error {
 	for _, set := range sets {
 		if len(set.RRs) > maxRRs {
-			return &Failure{
-				Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: LimitError("rrset_records"),
-				Text: fmt.Sprintf("%s %s: %d records in one RRset, more than the %d allowed", set.Owner,
-					dns.Type(set.Type),
-					len(set.RRs), maxRRs),
-			}
+			return limited("rrset_records", set.Owner, set.Type).Says(
+				"%s: %d records in one RRset, more than the %d allowed", set, len(set.RRs), maxRRs)
 		}
 	}
 	return nil

@@ -40,12 +40,7 @@ func Ancestor(name string, labels int) string {
 func Toward(ancestor, name string) string { return Ancestor(name, dns.CountLabel(ancestor)+1) }
 
 // Wildcard returns the wildcard name at encloser (RFC 4592 section 2.1.1).
-func Wildcard(encloser string) string {
-	if encloser == "." {
-		return "*."
-	}
-	return "*." + encloser
-}
+func Wildcard(encloser string) string { return "*." + strings.TrimPrefix(encloser, ".") }
 
 // Labels returns how many labels an owner has as the Labels field of an RRSIG counts them: without the root and a
 // leading asterisk (RFC 4034 section 3.1.3).

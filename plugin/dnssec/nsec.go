@@ -1,6 +1,8 @@
 package dnssec
 
 import (
+	"slices"
+
 	"github.com/miekg/dns"
 )
 
@@ -20,7 +22,7 @@ func (e *evidence) admitNSEC(rr *dns.NSEC, r record) string {
 	case !ascending(r.types):
 		return "has a type bit map out of order"
 	}
-	e.nsec = append(e.nsec, nsec{r, signedOwner(r.set.Owner, r.sig), next})
+	e.nsec = append(e.nsec, &nsec{r, signedOwner(r.set.Owner, r.sig), next})
 	return ""
 }
 
@@ -48,13 +50,12 @@ func (n *nsec) encloser(name string) string {
 // nsecChain is the denier of the NSEC of the zone named apex.
 type nsecChain struct {
 	apex string
-	list []nsec
+	list []*nsec
 }
 
 func (ch nsecChain) nodes(name string) []finding {
 	var found []finding
-	for i := range ch.list {
-		n := &ch.list[i]
+	for _, n := range ch.list {
 		switch {
 		case n.owner == name:
 			found = append(found, finding{name: name, record: &n.record, used: []*record{&n.record}})
@@ -67,8 +68,7 @@ func (ch nsecChain) nodes(name string) []finding {
 
 func (ch nsecChain) closestEnclosers(name string) []finding {
 	var found []finding
-	for i := range ch.list {
-		n := &ch.list[i]
+	for _, n := range ch.list {
 		if !n.covers(name, ch.apex) {
 			continue
 		}
@@ -80,11 +80,5 @@ func (ch nsecChain) closestEnclosers(name string) []finding {
 }
 
 func (ch nsecChain) coversNextCloser(name, encloser string) []finding {
-	var found []finding
-	for _, e := range ch.closestEnclosers(name) {
-		if e.name == encloser {
-			found = append(found, e)
-		}
-	}
-	return found
+	return slices.DeleteFunc(ch.closestEnclosers(name), func(e finding) bool { return e.name != encloser })
 }

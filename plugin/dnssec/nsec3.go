@@ -31,7 +31,7 @@ type nsec3 struct {
 type nsec3Set struct {
 	iterations uint16
 	salt       string // raw octets
-	list       []nsec3
+	list       []*nsec3
 }
 
 // admitNSEC3 adds an NSEC3 to its parameter set in the evidence, or says what is wrong with it.
@@ -54,18 +54,18 @@ func (e *evidence) admitNSEC3(rr *dns.NSEC3, r record) string {
 		return "has a type bit map out of order"
 	}
 	set := e.nsec3Set(rr.Iterations, string(salt))
-	set.list = append(set.list, nsec3{r, owner, next, rr.Flags == optOut})
+	set.list = append(set.list, &nsec3{r, owner, next, rr.Flags == optOut})
 	return ""
 }
 
 // nsec3Set returns the set of these parameters, made if it is new, and keeps the sets in their order.
 func (e *evidence) nsec3Set(iterations uint16, salt string) *nsec3Set {
-	want := nsec3Set{iterations: iterations, salt: salt}
+	want := &nsec3Set{iterations: iterations, salt: salt}
 	i, found := slices.BinarySearchFunc(e.nsec3, want, compareSets)
 	if !found {
 		e.nsec3 = slices.Insert(e.nsec3, i, want)
 	}
-	return &e.nsec3[i]
+	return e.nsec3[i]
 }
 
 // decodeHash reads a SHA-1 hash in base32hex without padding, in any case (RFC 4648 section 7).
@@ -93,8 +93,8 @@ type nsec3Chain struct {
 func (ch nsec3Chain) nodes(name string) []finding {
 	h, ok := ch.hash(name)
 	var found []finding
-	for i := range ch.set.list {
-		if n := &ch.set.list[i]; ok && n.owner == h {
+	for _, n := range ch.set.list {
+		if ok && n.owner == h {
 			found = append(found, finding{name: name, record: &n.record, used: []*record{&n.record}})
 		}
 	}
@@ -125,8 +125,8 @@ func (ch nsec3Chain) closestEnclosers(name string) []finding {
 func (ch nsec3Chain) coversNextCloser(name, encloser string) []finding {
 	h, ok := ch.hash(Toward(encloser, name))
 	var found []finding
-	for i := range ch.set.list {
-		if n := &ch.set.list[i]; ok && n.covers(h) {
+	for _, n := range ch.set.list {
+		if ok && n.covers(h) {
 			found = append(found, finding{name: encloser, optOut: n.optOut, used: []*record{&n.record}})
 		}
 	}
@@ -198,8 +198,8 @@ func (c *Check) over(set *nsec3Set) bool { return int(set.iterations) > c.Policy
 
 // overLimit returns the first set beyond the policy, or nil.
 func (c *Check) overLimit(e *evidence) *nsec3Set {
-	for i := range e.nsec3 {
-		if set := &e.nsec3[i]; c.over(set) {
+	for _, set := range e.nsec3 {
+		if c.over(set) {
 			return set
 		}
 	}
@@ -208,24 +208,19 @@ func (c *Check) overLimit(e *evidence) *nsec3Set {
 
 func (set *nsec3Set) records() []*record {
 	var rs []*record
-	for i := range set.list {
-		rs = append(rs, &set.list[i].record)
+	for _, n := range set.list {
+		rs = append(rs, &n.record)
 	}
 	return rs
 }
 
 func (c *Check) tooManyIterations(zone string, set *nsec3Set) *Failure {
-	return &Failure{
-		Code: dns.ExtendedErrorCodeUnsupportedNSEC3IterValue, Zone: zone, Type: dns.TypeNSEC3,
-		Text: fmt.Sprintf("the NSEC3 of %s uses %d iterations, more than the %d allowed", zone, set.iterations,
-			c.Policy.NSEC3Iterations),
-	}
+	return Failure{Code: dns.ExtendedErrorCodeUnsupportedNSEC3IterValue, Zone: zone, Type: dns.TypeNSEC3}.Says(
+		"the NSEC3 of %s uses %d iterations, more than the %d allowed", zone, set.iterations, c.Policy.NSEC3Iterations)
 }
 
 func tooManyHashes(zone, name string) *Failure {
-	return &Failure{
-		Code: dns.ExtendedErrorCodeOther, Zone: zone, Owner: name, Type: dns.TypeNSEC3, Err: LimitError("nsec3_hashes"),
-		Text: fmt.Sprintf("%s: a proof about %s needs more than the %d NSEC3 hashes allowed to one query", zone, name,
-			maxHashes),
-	}
+	f := limited("nsec3_hashes", name, dns.TypeNSEC3)
+	f.Zone = zone
+	return f.Says("%s: a proof about %s needs more than the %d NSEC3 hashes allowed to one query", zone, name, maxHashes)
 }

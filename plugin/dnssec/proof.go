@@ -18,8 +18,8 @@ const maxDenialRecords = 16
 // validate are not in it (V-15a); missing says why, for the sentence of a proof that then fails.
 type evidence struct {
 	zone    *Zone
-	nsec    []nsec
-	nsec3   []nsec3Set // one per parameter set (V-60), in a fixed order
+	nsec    []*nsec
+	nsec3   []*nsec3Set // one per parameter set (V-60), in a fixed order
 	missing *Failure
 }
 
@@ -301,10 +301,8 @@ func (c *Check) prove(e *evidence, name, goal string, find func(denier) (finding
 	case e.missing != nil:
 		return finding{}, unproven(e.missing)
 	default:
-		return finding{}, unproven(&Failure{
-			Code: dns.ExtendedErrorCodeNSECMissing, Zone: e.zone.Name, Owner: name,
-			Text: fmt.Sprintf("%s: no NSEC or NSEC3 in the reply proves that %s", e.zone.Name, goal),
-		})
+		return finding{}, unproven(Failure{Code: dns.ExtendedErrorCodeNSECMissing, Zone: e.zone.Name, Owner: name}.Says(
+			"%s: no NSEC or NSEC3 in the reply proves that %s", e.zone.Name, goal))
 	}
 }
 
@@ -314,8 +312,8 @@ func (c *Check) deniers(e *evidence, name string) []denier {
 		return nil
 	}
 	ds := []denier{nsecChain{e.zone.Name, e.nsec}}
-	for i := range e.nsec3 {
-		if set := &e.nsec3[i]; !c.over(set) {
+	for _, set := range e.nsec3 {
+		if !c.over(set) {
 			ds = append(ds, nsec3Chain{c, e.zone.Name, set})
 		}
 	}
@@ -326,10 +324,7 @@ func (c *Check) deniers(e *evidence, name string) []denier {
 func (c *Check) restingOn(status Status, used []*record, cause *Failure) proof {
 	p := proof{status: status, cause: cause}
 	for i, r := range used {
-		end := c.expiration(r.sig)
-		if i == 0 || end.Before(p.expires) {
-			p.expires = end
-		}
+		p.expires = earlier(p.expires, c.expiration(r.sig))
 		if i == 0 || r.set.TTL < p.ttl {
 			p.ttl = r.set.TTL
 		}
@@ -338,15 +333,13 @@ func (c *Check) restingOn(status Status, used []*record, cause *Failure) proof {
 	return p
 }
 
-// expiration returns the end of validity of sig as the time nearest to now that its 32 bits may mean (RFC 4034 section
-// 3.1.5).
-func (c *Check) expiration(sig *dns.RRSIG) time.Time {
-	return c.near(sig.Expiration)
-}
+// expiration returns the end of validity of sig.
+func (c *Check) expiration(sig *dns.RRSIG) time.Time { return Near(c.Now, sig.Expiration) }
 
-func (c *Check) near(t uint32) time.Time {
-	now := c.Now.Unix()
-	return time.Unix(now+int64(int32(t-uint32(now))), 0).UTC()
+// Near returns the time nearest to now that the 32 bits of a signature's Inception or Expiration may mean (RFC 4034
+// section 3.1.5).
+func Near(now time.Time, bits uint32) time.Time {
+	return time.Unix(now.Unix()+int64(int32(bits-uint32(now.Unix()))), 0).UTC()
 }
 
 func unproven(f *Failure) proof {
@@ -361,21 +354,17 @@ func typeGoal(name string, t uint16) string {
 }
 
 func inadmissible(zone string, set *RRset, reason string) *Failure {
-	return &Failure{
-		Code: dns.ExtendedErrorCodeDNSBogus, Zone: zone, Owner: set.Owner, Type: set.Type,
-		Text: fmt.Sprintf("%s: the %s at %s %s", zone, dns.Type(set.Type), set.Owner, reason),
-	}
+	return Failure{Code: dns.ExtendedErrorCodeDNSBogus, Zone: zone, Owner: set.Owner, Type: set.Type}.Says(
+		"%s: the %s at %s %s", zone, dns.Type(set.Type), set.Owner, reason)
 }
 
 func tooManyRecords(zone string, t uint16, n int) *Failure {
-	return &Failure{
-		Code: dns.ExtendedErrorCodeOther, Zone: zone, Type: t, Err: LimitError("denial_records"),
-		Text: fmt.Sprintf("%s: the reply has %d %s, of which only %d are looked at", zone, n, dns.Type(t),
-			maxDenialRecords),
-	}
+	f := limited("denial_records", "", t)
+	f.Zone = zone
+	return f.Says("%s: the reply has %d %s, of which only %d are looked at", zone, n, dns.Type(t), maxDenialRecords)
 }
 
 // compareSets orders parameter sets, so that they are always tried in the same order.
-func compareSets(a, b nsec3Set) int {
+func compareSets(a, b *nsec3Set) int {
 	return cmp.Or(cmp.Compare(a.iterations, b.iterations), cmp.Compare(a.salt, b.salt))
 }

@@ -95,7 +95,7 @@ func readable(t uint16, rdata []byte) bool {
 	case dns.TypeDS, dns.TypeDNSKEY:
 		return len(rdata) >= 4
 	case dns.TypeNSEC:
-		return !zeroEnded(rdata[min(pastName(rdata), len(rdata)):])
+		return !zeroEnded(rdata[skipName(rdata):])
 	case dns.TypeNSEC3:
 		bitmap, whole := nsec3BitMap(rdata)
 		return whole && !zeroEnded(bitmap)
@@ -130,18 +130,6 @@ func zeroEnded(bitmap []byte) bool {
 		bitmap = bitmap[end:]
 	}
 	return false
-}
-
-// pastName returns where the name at the start of wire ends, compressed or not.
-func pastName(wire []byte) int {
-	at := 0
-	for at < len(wire) && wire[at] != 0 {
-		if wire[at] >= 0xC0 {
-			return at + 2
-		}
-		at += 1 + int(wire[at])
-	}
-	return at + 1
 }
 
 // uncompressed returns the RDATA from off to the end of msg with its names in full.

@@ -96,7 +96,7 @@ func (c *Check) verifyWith(set *RRset, sigs []*dns.RRSIG, zone *Zone) (_ *dns.RR
 		worst.hear(grade, f)
 	}
 	if worst.failure == nil {
-		worst = complaint{missing, c.unsigned(set, zone.Name)}
+		worst = complaint{missing, unsigned(set, zone.Name)}
 	}
 	return nil, worst
 }
@@ -141,11 +141,9 @@ func (c *Check) admissible(set *RRset, sig *dns.RRSIG) *Failure {
 	case !maySign(signer, set): // V-7, V-16
 		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "is not by a zone that may sign it")
 	case labels > Labels(set.Owner): // V-17
-		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus,
-			fmt.Sprintf("has %d labels, more than its owner", labels))
+		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "has %d labels, more than its owner", labels)
 	case labels < dns.CountLabel(signer): // V-18
-		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus,
-			fmt.Sprintf("has %d labels, fewer than its signer", labels))
+		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "has %d labels, fewer than its signer", labels)
 	}
 	return c.timely(set, sig)
 }
@@ -169,13 +167,13 @@ func (c *Check) timely(set *RRset, sig *dns.RRSIG) *Failure {
 	switch {
 	case int32(sig.Expiration-sig.Inception) < 0:
 		return sigFailure(set, sig, dns.ExtendedErrorCodeSignatureExpiredBeforeValid,
-			"expires "+date(c.expiration(sig))+" before it becomes valid "+date(c.near(sig.Inception)))
+			"expires %s before it becomes valid %s", date(c.expiration(sig)), date(Near(c.Now, sig.Inception)))
 	case int32(sig.Expiration-now) < 0:
-		return sigFailure(set, sig, dns.ExtendedErrorCodeSignatureExpired, "expired "+date(c.expiration(sig)))
+		return sigFailure(set, sig, dns.ExtendedErrorCodeSignatureExpired, "expired %s", date(c.expiration(sig)))
 	case int32(now+skew-sig.Inception) < 0:
 		return sigFailure(set, sig, dns.ExtendedErrorCodeSignatureNotYetValid,
-			"becomes valid only "+date(c.near(sig.Inception))+"; it is "+date(c.Now.UTC())+
-				" here, check this host's clock")
+			"becomes valid only %s; it is %s here, check this host's clock", date(Near(c.Now, sig.Inception)),
+			date(c.Now.UTC()))
 	}
 	return nil
 }
@@ -255,20 +253,17 @@ func (c *Check) spend(set *RRset) *Failure {
 	s := c.spentOn(set)
 	switch {
 	case c.work.signatures >= c.SignatureChecks:
-		return c.exhausted(set, LimitError("signature_checks"),
-			fmt.Sprintf("needs more than %d signature checks (limit signature_checks)", c.SignatureChecks))
+		return limited("signature_checks", set.Owner, set.Type).Says(
+			"%s: needs more than %d signature checks (limit signature_checks)", set, c.SignatureChecks)
 	case s.checks >= maxChecks || s.failed >= maxFailures:
 		// Not a limit of the query: a reply that spends this is a bad reply, and another upstream may have a good one.
-		return &Failure{
-			Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type,
-			Text: fmt.Sprintf("%s %s: gave up after %d signature checks, %d of them failed", set.Owner,
-				dns.Type(set.Type),
-				s.checks, s.failed),
-		}
+		return Failure{Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type}.Says(
+			"%s: gave up after %d signature checks, %d of them failed", set, s.checks, s.failed)
 	}
 	if c.Yield != nil && c.work.signatures%yieldInterval == 0 && c.work.signatures > 0 {
 		if err := c.Yield(); err != nil {
-			return c.exhausted(set, errors.Join(ErrLimit, err), "waited too long for a processor to verify signatures")
+			f := Failure{Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: errors.Join(ErrLimit, err)}
+			return f.Says("%s: waited too long for a processor to verify signatures", set)
 		}
 	}
 	c.work.signatures++
@@ -276,27 +271,15 @@ func (c *Check) spend(set *RRset) *Failure {
 	return nil
 }
 
-func (c *Check) exhausted(set *RRset, limit error, what string) *Failure {
-	return &Failure{
-		Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: limit,
-		Text: fmt.Sprintf("%s %s: %s", set.Owner, dns.Type(set.Type), what),
-	}
-}
-
 // unsigned is the complaint about a set that has no RRSIG by the zone at all (V-13).
-func (c *Check) unsigned(set *RRset, signer string) *Failure {
-	return &Failure{
-		Code: dns.ExtendedErrorCodeRRSIGsMissing, Zone: signer, Owner: set.Owner, Type: set.Type,
-		Text: fmt.Sprintf("%s: %s %s came without an RRSIG of the zone", signer, set.Owner, dns.Type(set.Type)),
-	}
+func unsigned(set *RRset, signer string) *Failure {
+	return Failure{Code: dns.ExtendedErrorCodeRRSIGsMissing, Zone: signer, Owner: set.Owner, Type: set.Type}.Says(
+		"%s: %s came without an RRSIG of the zone", signer, set)
 }
 
-// sigFailure is the complaint about one RRSIG.
-func sigFailure(set *RRset, sig *dns.RRSIG, code uint16, what string) *Failure {
-	zone := dns.CanonicalName(sig.SignerName)
-	return &Failure{
-		Kind: OfSignature, Code: code, Zone: zone, Owner: set.Owner, Type: set.Type, KeyTag: sig.KeyTag,
-		Text: fmt.Sprintf("%s: the RRSIG over %s %s (key %d) %s", zone, set.Owner, dns.Type(set.Type),
-			sig.KeyTag, what),
-	}
+// sigFailure is the complaint about one RRSIG; format tells what it does or is.
+func sigFailure(set *RRset, sig *dns.RRSIG, code uint16, format string, args ...any) *Failure {
+	f := Failure{Kind: OfSignature, Code: code, Owner: set.Owner, Type: set.Type, KeyTag: sig.KeyTag}
+	f.Zone = dns.CanonicalName(sig.SignerName)
+	return f.Says("%s: the RRSIG over %s (key %d) %s", f.Zone, set, sig.KeyTag, fmt.Sprintf(format, args...))
 }

@@ -23,14 +23,8 @@ func (s Status) Join(o Status) Status { return min(s, o) }
 
 // String returns the field's name for the status.
 func (s Status) String() string {
-	switch s {
-	case Secure:
-		return "Secure"
-	case Insecure:
-		return "Insecure"
-	case Bogus:
-		return "Bogus"
-	default:
-		return "Indeterminate"
+	if s > Secure {
+		s = Indeterminate
 	}
+	return [...]string{"Indeterminate", "Bogus", "Insecure", "Secure"}[s]
 }

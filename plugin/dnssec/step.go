@@ -68,10 +68,7 @@ func (p Policy) Anchor(zone string, anchors []*dns.DS) Delegation {
 	}
 	d := Delegation{Name: zone}
 	if d.DS, d.Cut, d.Cause = p.usable(set); d.Cut == InsecureCut && zone == "." {
-		d.Cut, d.Cause = Unproven, &Failure{
-			Code: dns.ExtendedErrorCodeDNSBogus, Zone: zone, Owner: zone, Type: dns.TypeDS,
-			Text: "no trust anchor of the root has a supported algorithm and digest type",
-		}
+		d.Cut, d.Cause = Unproven, ofDS(zone).Says("no trust anchor of the root has a supported algorithm and digest type")
 	}
 	return d
 }
@@ -84,7 +81,11 @@ func (c *Check) Delegation(parent *Zone, name string, reply *Message) Delegation
 		c.signedCut(&d, parent, set)
 		return d
 	}
-	if aliases := aliasesAt(reply.Answer, name); len(aliases) > 0 {
+	aliases := dnamesAbove(reply.Answer, name)
+	if cname := find(reply.Answer, name, dns.TypeCNAME); cname != nil { // DNAMEs come first (V-66, V-68)
+		aliases = append(aliases, cname)
+	}
+	if len(aliases) > 0 {
 		c.aliasCut(&d, parent, aliases, reply)
 		return d
 	}
@@ -152,14 +153,16 @@ func (p Policy) usable(set *RRset) (kept []*dns.DS, cut Cut, cause *Failure) {
 	}
 	switch {
 	case len(kept) == 0 && malformed:
-		return nil, Unproven, &Failure{
-			Code: dns.ExtendedErrorCodeDNSBogus, Zone: set.Owner, Owner: set.Owner, Type: dns.TypeDS,
-			Text: set.Owner + ": no DS has a digest of the length of its digest type",
-		}
+		return nil, Unproven, ofDS(set.Owner).Says("%s: no DS has a digest of the length of its digest type", set.Owner)
 	case len(kept) == 0:
 		return nil, InsecureCut, unusable(set, unsupported)
 	}
 	return kept, SignedCut, nil
+}
+
+// ofDS is what a failure of the DS of a zone has in common.
+func ofDS(zone string) Failure {
+	return Failure{Code: dns.ExtendedErrorCodeDNSBogus, Zone: zone, Owner: zone, Type: dns.TypeDS}
 }
 
 // preferred returns those of the usable DS that count: none of SHA-1 beside a better one (V-39, RFC 4509 section 3),
@@ -175,27 +178,16 @@ func preferred(usable []*dns.DS) []*dns.DS {
 // unusable says why no DS of a set can be used: for its algorithms, which are not supported, or else for its digest
 // types.
 func unusable(set *RRset, algorithms []uint8) *Failure {
-	f := &Failure{
-		Code: dns.ExtendedErrorCodeUnsupportedDSDigestType, Zone: set.Owner, Owner: set.Owner, Type: dns.TypeDS,
-		Text: set.Owner + ": no DS has a supported digest type, so the zone counts as unsigned",
+	f := ofDS(set.Owner)
+	if len(algorithms) == 0 {
+		f.Code = dns.ExtendedErrorCodeUnsupportedDSDigestType
+		return f.Says("%s: no DS has a supported digest type, so the zone counts as unsigned", set.Owner)
 	}
-	if len(algorithms) > 0 {
-		slices.Sort(algorithms)
-		list := strings.ReplaceAll(strings.Trim(fmt.Sprint(slices.Compact(algorithms)), "[]"), " ", " and ")
-		f.Code = dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm
-		f.Text = fmt.Sprintf("%s: signed with algorithm %s only, which danelaw does not support, "+
-			"so the zone counts as unsigned", set.Owner, list)
-	}
-	return f
-}
-
-// aliasesAt returns the DNAMEs above name and the CNAME at it, DNAMEs first (V-66, V-68).
-func aliasesAt(sets []*RRset, name string) []*RRset {
-	aliases := dnamesAbove(sets, name)
-	if cname := find(sets, name, dns.TypeCNAME); cname != nil {
-		aliases = append(aliases, cname)
-	}
-	return aliases
+	slices.Sort(algorithms)
+	list := strings.ReplaceAll(strings.Trim(fmt.Sprint(slices.Compact(algorithms)), "[]"), " ", " and ")
+	f.Code = dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm
+	return f.Says("%s: signed with algorithm %s only, which danelaw does not support, so the zone counts as unsigned",
+		set.Owner, list)
 }
 
 // aliasCut judges a DS question that an alias answers: no zone begins there (V-68). Targets do not matter.
@@ -293,39 +285,35 @@ func (c *Check) entryPoint(set *RRset, ds *dns.DS, cause *complaint) (*dns.RRSIG
 func (c *Check) selfSigned(set *RRset, key *dns.DNSKEY) (*dns.RRSIG, int, *Failure) {
 	if !zoneKey(key) {
 		return nil, notZoneKey, keyFailure(set, key, dns.ExtendedErrorCodeNoZoneKeyBitSet,
-			fmt.Sprintf("the DNSKEY with key tag %d that the DS names is no usable zone key (flags %d, protocol %d)",
-				key.KeyTag(), key.Flags, key.Protocol))
+			"the DNSKEY with key tag %d that the DS names is no usable zone key (flags %d, protocol %d)",
+			key.KeyTag(), key.Flags, key.Protocol)
 	}
 	parsed, err := parseKey(key)
 	if err != nil {
 		c.spentOn(set).failed++ // L-3
 		return nil, unparsable, keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
-			fmt.Sprintf("the DNSKEY with key tag %d cannot be used: %v", key.KeyTag(), err))
+			"the DNSKEY with key tag %d cannot be used: %v", key.KeyTag(), err)
 	}
 	only := &Zone{Name: set.Owner, Keys: []*Key{parsed}}
 	sig, worst := c.verifyWith(set, bySigner(set.Sigs, set.Owner, anyLabels), only)
 	if worst.grade == keyless { // it is there, but made none of the RRSIGs
 		worst.failure = keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
-			fmt.Sprintf("the DNSKEY RRset is not signed by the key that the DS names (key tag %d)", key.KeyTag()))
+			"the DNSKEY RRset is not signed by the key that the DS names (key tag %d)", key.KeyTag())
 	}
 	return sig, unverified, worst.failure
 }
 
 // keyFailure is the complaint about a key that the DS names (V-41).
-func keyFailure(set *RRset, key *dns.DNSKEY, code uint16, what string) *Failure {
-	return &Failure{
-		Code: code, Zone: set.Owner, Owner: set.Owner, Type: set.Type, KeyTag: key.KeyTag(),
-		Text: set.Owner + ": " + what,
-	}
+func keyFailure(set *RRset, key *dns.DNSKEY, code uint16, format string, args ...any) *Failure {
+	f := Failure{Code: code, Zone: set.Owner, Owner: set.Owner, Type: set.Type, KeyTag: key.KeyTag()}
+	return f.Says("%s: %s", set.Owner, fmt.Sprintf(format, args...))
 }
 
 func noKey(d Delegation, what string) *Failure {
-	ds := d.DS[0]
-	return &Failure{
-		Code: dns.ExtendedErrorCodeDNSKEYMissing, Zone: d.Name, Owner: d.Name, Type: dns.TypeDNSKEY, KeyTag: ds.KeyTag,
-		Text: fmt.Sprintf("%s: %s (key tag %d, algorithm %d, digest type %d)", d.Name, what, ds.KeyTag, ds.Algorithm,
-			ds.DigestType),
-	}
+	ds, code := d.DS[0], dns.ExtendedErrorCodeDNSKEYMissing
+	f := Failure{Code: code, Zone: d.Name, Owner: d.Name, Type: dns.TypeDNSKEY, KeyTag: ds.KeyTag}
+	return f.Says("%s: %s (key tag %d, algorithm %d, digest type %d)", d.Name, what, ds.KeyTag, ds.Algorithm,
+		ds.DigestType)
 }
 
 // secureZone makes the zone whose DNSKEY RRset sig has authenticated. Keys that cannot be used are left out.
