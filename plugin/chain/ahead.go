@@ -42,10 +42,10 @@ func (v *view) linksToZone(zone string) (links []dns.Question) {
 	case ends || at == zone:
 		return nil
 	case v.likelyCut(at, zone) != zone:
-		return v.linksTo(question(zone, dns.TypeA))
+		return v.linksTo(dnssec.Question(zone, dns.TypeA))
 	}
 	for _, cut := range slices.Compact([]string{zone, dnssec.Toward(at, zone)}) {
-		links = append(links, question(cut, dns.TypeDS), question(cut, dns.TypeDNSKEY))
+		links = append(links, dnssec.Question(cut, dns.TypeDS), dnssec.Question(cut, dns.TypeDNSKEY))
 	}
 	return links
 }
@@ -62,7 +62,7 @@ func (v *view) linksTo(q dns.Question) (links []dns.Question) {
 	case ends || isReverse(name):
 		return nil
 	case zone == nil:
-		links = append(links, question(at, dns.TypeDNSKEY)) // an anchor whose keys are not known yet
+		links = append(links, dnssec.Question(at, dns.TypeDNSKEY)) // an anchor whose keys are not known yet
 	case v.chain.Store.signs(zone.Name):
 		return nil
 	}
@@ -71,7 +71,7 @@ func (v *view) linksTo(q dns.Question) (links []dns.Question) {
 			break
 		}
 		at = dnssec.Toward(at, name)
-		links = append(links, question(at, dns.TypeDS), question(at, dns.TypeDNSKEY))
+		links = append(links, dnssec.Question(at, dns.TypeDS), dnssec.Question(at, dns.TypeDNSKEY))
 	}
 	return links
 }

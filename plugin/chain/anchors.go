@@ -1,7 +1,6 @@
 package chain
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -43,11 +42,8 @@ func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
 }
 
 func (n NegativeAnchor) failure() *dnssec.Failure {
-	f := &dnssec.Failure{
-		Kind: dnssec.OfDistrust, Code: CodeNegative, Zone: n.Zone,
-		Text: fmt.Sprintf("%s: not validated, by a negative trust anchor until %s UTC", n.Zone,
-			n.Until.UTC().Format("2006-01-02 15:04")),
-	}
+	f := dnssec.Failure{Kind: dnssec.OfDistrust, Code: CodeNegative, Zone: n.Zone}.Says(
+		"%s: not validated, by a negative trust anchor until %s UTC", n.Zone, n.Until.UTC().Format("2006-01-02 15:04"))
 	if n.Reason != "" {
 		f.Text += ": " + n.Reason
 	}

@@ -2,7 +2,6 @@ package chain
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -30,8 +29,7 @@ type fetched struct {
 // build fetches and judges the links, and again elsewhere if they do not validate (V-14) or what they prove is not
 // enough. It returns, and keeps, the last proof there was.
 func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
-	var best Place = broken(l.name, &dnssec.Failure{Kind: dnssec.OfMissingLink,
-		Code: dns.ExtendedErrorCodeDNSSECIndeterminate})
+	var best Place = broken(l.name, &missingLink)
 	for l.fetch(ctx) {
 		p := l.judge(ctx)
 		l.avoidNow()
@@ -94,7 +92,7 @@ func (l *links) fetch(ctx context.Context) bool {
 
 // first is the first try for one of the links.
 func (l *links) first(ctx context.Context, qtype uint16) (f fetched) {
-	f.got, f.failed = l.walk.account.Fetch(ctx, question(l.name, qtype), fetch.RoleLink)
+	f.got, f.failed = l.walk.account.Fetch(ctx, dnssec.Question(l.name, qtype), fetch.RoleLink)
 	return f
 }
 
@@ -103,7 +101,7 @@ func (l *links) again(ctx context.Context, qtype uint16) *fetch.Inquiry {
 	l.walk.asking.Lock()
 	avoid := l.walk.sources[l.name]
 	l.walk.asking.Unlock()
-	return l.walk.account.Again(ctx, question(l.name, qtype), l.try, avoid, true)
+	return l.walk.account.Again(ctx, dnssec.Question(l.name, qtype), l.try, avoid, true)
 }
 
 // judge judges what came. If it does not validate with what is known of the zone above, that is fetched anew, and above
@@ -129,11 +127,7 @@ func (l *links) judge(ctx context.Context) Place {
 	if d.Cut != dnssec.NoCut && d.Cut != dnssec.NoCutBelow {
 		return l.judgeCut(ctx, d)
 	}
-	p := Within{Zone: l.above.Name, Below: d.Cut == dnssec.NoCutBelow, end: d.Until}
-	if !d.Expires.IsZero() && d.Expires.Before(p.end) {
-		p.end = d.Expires
-	}
-	return p
+	return Within{l.above.Name, d.Cut == dnssec.NoCutBelow, dnssec.Earlier(d.Until, d.Expires)}
 }
 
 // judgeAnchor judges what hangs from the trust anchors of a zone.
@@ -182,9 +176,9 @@ func (l *links) missing(qtype uint16, why *dnssec.Failure) Place {
 	if why.Limit() {
 		return broken(l.name, why)
 	}
-	return broken(l.name, &dnssec.Failure{
-		Kind: dnssec.OfMissingLink, Code: dns.ExtendedErrorCodeDNSSECIndeterminate, Zone: l.name, Owner: l.name,
-		Type: qtype, Err: why,
-		Text: fmt.Sprintf("%s: the chain of trust could not be fetched: %s", l.name, why.Text),
-	})
+	f := missingLink
+	f.Zone, f.Owner, f.Type, f.Err = l.name, l.name, qtype, why
+	return broken(l.name, f.Says("%s: the chain of trust could not be fetched: %s", l.name, why.Text))
 }
+
+var missingLink = dnssec.Failure{Kind: dnssec.OfMissingLink, Code: dns.ExtendedErrorCodeDNSSECIndeterminate}

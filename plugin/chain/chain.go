@@ -48,10 +48,4 @@ func New(c Config, negative []NegativeAnchor) *Chain {
 
 // Known returns the deepest zone known on the way to name, as a walk that begins now has it; nil if there is none.
 // Nobody is asked.
-func (c *Chain) Known(name string) *dnssec.Zone {
-	return c.newView().Known(name)
-}
-
-func question(name string, qtype uint16) dns.Question {
-	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
-}
+func (c *Chain) Known(name string) *dnssec.Zone { return c.newView().Known(name) }

@@ -14,6 +14,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
+var question = dnssec.Question
+
 var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 // nobody is an upstream that fails.

@@ -127,14 +127,13 @@ func (c *Chain) renew(zone string) {
 	}
 	r, _ := c.Store.records.Get(zone)
 	if cut, ok := r.place.(Cut); !ok || r.claimed ||
-		!EndsSoon(c.Now(), r.since, r.until.Sub(r.since), cut.Zone.Expires) ||
-		!c.Store.claim(zone) {
+		!EndsSoon(c.Now(), r.since, r.until.Sub(r.since), cut.Zone.Expires) || !c.Store.claim(zone) {
 		return
 	}
 	c.Fetcher.Go(func() {
 		ctx, cancel := context.WithTimeoutCause(c.Fetcher.Context(), c.Life, fetch.ErrDeadline)
 		defer cancel()
-		w := c.NewWalk(c.Fetcher.Open(ctx, question(zone, dns.TypeDNSKEY), c.Fetcher.NewBudget()))
+		w := c.NewWalk(c.Fetcher.Open(ctx, dnssec.Question(zone, dns.TypeDNSKEY), c.Fetcher.NewBudget()))
 		defer w.rescue(zone, func(Failed) {})
 		if above, ok := w.above(ctx, zone); ok {
 			w.joined(ctx, zone, func() Place {

@@ -137,7 +137,7 @@ func (w *Walk) past(ctx context.Context, zone *dnssec.Zone, failed Failed, at, n
 // climb judges the DS of cut by the zone whose signature or SOA is on the reply, with no question for the labels
 // between (V-6a). It returns only what it can prove, else nil: the way down finds out then.
 func (w *Walk) climb(ctx context.Context, base *dnssec.Zone, cut string) Place {
-	got, failure := w.account.Fetch(ctx, question(cut, dns.TypeDS), fetch.RoleLink)
+	got, failure := w.account.Fetch(ctx, dnssec.Question(cut, dns.TypeDS), fetch.RoleLink)
 	if failure != nil {
 		return nil
 	}

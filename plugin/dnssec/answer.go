@@ -341,14 +341,14 @@ func (j *judgement) signedBy(set *RRset, z *Zone) settled {
 // held is the outcome for a set whose signature holds: Secure, but data from a wildcard needs the proof that nothing
 // closer exists (V-49).
 func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
-	s := settled{status: Secure, zone: z.Name, expires: earlier(z.Expires, j.expiration(sig))}
+	s := settled{status: Secure, zone: z.Name, expires: Earlier(z.Expires, j.expiration(sig))}
 	if int(sig.Labels) == Labels(set.Owner) {
 		return s
 	}
 	s.expanded = true
 	s.proof = j.expansion(j.gather(z, j.reply.Authority), set.Owner, int(sig.Labels))
 	s.status, s.cause = s.proof.status, s.proof.cause
-	s.expires = earlier(s.expires, s.proof.expires)
+	s.expires = Earlier(s.expires, s.proof.expires)
 	if encloser := Ancestor(set.Owner, int(sig.Labels)); s.status <= Bogus && encloser != z.Name {
 		// A zone that begins there or above would have taken the wildcard with it.
 		j.shown = append(j.shown, Shown{z, Delegation{Name: encloser, Cut: NoCut}})
@@ -447,7 +447,7 @@ func (j *judgement) take(set *RRset, s settled) bool {
 	if s.expanded {
 		j.addProof(s.proof, min(s.proof.ttl, j.v.TTL))
 	}
-	j.v.Expires = earlier(j.v.Expires, s.expires)
+	j.v.Expires = Earlier(j.v.Expires, s.expires)
 	j.note(s.notes)
 	return true
 }
@@ -464,7 +464,7 @@ func (j *judgement) addProof(p proof, ttl uint32) {
 		}
 	}
 	j.v.TTL = min(j.v.TTL, ttl)
-	j.v.Expires = earlier(j.v.Expires, p.expires)
+	j.v.Expires = Earlier(j.v.Expires, p.expires)
 }
 
 func (j *judgement) note(notes []*Failure) {

@@ -34,7 +34,7 @@ func (j *judgement) denied(name string) {
 	case walked.pending:
 	case walked.status == Insecure:
 		j.deny(name, denial{proof: proof{status: Insecure}, rcode: j.reply.Rcode})
-		j.v.Expires = earlier(j.v.Expires, walked.expires)
+		j.v.Expires = Earlier(j.v.Expires, walked.expires)
 		j.note(walked.notes)
 	case j.aliased() && walked.reply:
 		j.v.Next = name
@@ -153,7 +153,7 @@ func (j *judgement) deny(name string, d denial) {
 	}
 	j.addProof(d.proof, ttl)
 	if d.zone != nil {
-		j.v.Expires = earlier(j.v.Expires, d.zone.Expires)
+		j.v.Expires = Earlier(j.v.Expires, d.zone.Expires)
 	}
 	if d.cause != nil {
 		j.note([]*Failure{d.cause})
@@ -185,7 +185,7 @@ func (j *judgement) vouched(soa *RRset, d denial) bool {
 	}
 	sig, failure := j.verify(soa, d.zone)
 	if failure == nil {
-		j.v.Expires = earlier(j.v.Expires, j.expiration(sig))
+		j.v.Expires = Earlier(j.v.Expires, j.expiration(sig))
 	}
 	return failure == nil
 }

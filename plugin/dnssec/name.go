@@ -10,6 +10,11 @@ import (
 // Names are fully qualified and in presentation form (RFC 1035 section 5.1), as the DNS library has them: "\." is a dot
 // within a label, "\DDD" an octet. Names that are compared are canonical ([dns.CanonicalName]).
 
+// Question returns the question for name and type of class IN, the only one there is.
+func Question(name string, qtype uint16) dns.Question {
+	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+}
+
 // Parent returns the name one label shorter. The root has no parent: it is returned itself.
 func Parent(name string) string {
 	if next, end := dns.NextLabel(name, 0); !end {

@@ -324,7 +324,7 @@ func (c *Check) deniers(e *evidence, name string) []denier {
 func (c *Check) restingOn(status Status, used []*record, cause *Failure) proof {
 	p := proof{status: status, cause: cause}
 	for i, r := range used {
-		p.expires = earlier(p.expires, c.expiration(r.sig))
+		p.expires = Earlier(p.expires, c.expiration(r.sig))
 		if i == 0 || r.set.TTL < p.ttl {
 			p.ttl = r.set.TTL
 		}

@@ -108,12 +108,12 @@ func (c *Check) undelegated(e *evidence, name string, reply *Message) Delegation
 // bound shortens the life of d to that of what it rests on.
 func (c *Check) bound(d *Delegation, ttl uint32, expires time.Time) {
 	d.Until = c.until(ttl, expires)
-	d.Expires = earlier(d.Expires, expires)
+	d.Expires = Earlier(d.Expires, expires)
 }
 
 // until returns when records of the TTL must be fetched anew, whose signatures end at expires (C-1, C-5).
 func (c *Check) until(ttl uint32, expires time.Time) time.Time {
-	return earlier(c.Now.Add(time.Duration(min(ttl, mostPositive))*time.Second), expires)
+	return Earlier(c.Now.Add(time.Duration(min(ttl, mostPositive))*time.Second), expires)
 }
 
 // signedCut judges a DS RRset.
@@ -320,8 +320,8 @@ func noKey(d Delegation, what string) *Failure {
 func (c *Check) secureZone(d Delegation, set *RRset, sig *dns.RRSIG, ds *dns.DS) *Zone {
 	z := &Zone{
 		Name: d.Name, Status: Secure,
-		Until:   earlier(d.Until, c.until(set.TTL, c.expiration(sig))),
-		Expires: earlier(d.Expires, c.expiration(sig)),
+		Until:   Earlier(d.Until, c.until(set.TTL, c.expiration(sig))),
+		Expires: Earlier(d.Expires, c.expiration(sig)),
 		Tie: Tie{
 			DS: d.DS, KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, Digest: ds.DigestType,
 			Inception: sig.Inception, Expiration: sig.Expiration,
@@ -355,8 +355,8 @@ func BogusZone(name string, cause *Failure) *Zone {
 	return &Zone{Name: name, Status: Bogus, Cause: &ofLink}
 }
 
-// earlier returns the earlier of two times, of which the zero one means never.
-func earlier(a, b time.Time) time.Time {
+// Earlier returns the earlier of two times, of which the zero one means never.
+func Earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}

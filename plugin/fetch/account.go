@@ -3,7 +3,6 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sort"
 	"strings"
@@ -229,12 +228,8 @@ func (i *Inquiry) gaveUp(ctx context.Context) *dnssec.Failure {
 	if silent < silentAfter || !errors.Is(context.Cause(ctx), ErrDeadline) {
 		return Expired(ctx, i.account.question, Describe(i.question))
 	}
-	return &dnssec.Failure{
-		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: i.question.Name,
-		Type: i.question.Qtype,
-		Text: fmt.Sprintf("%s: no upstream has replied in %v", Describe(i.question),
-			silent.Round(100*time.Millisecond)),
-	}
+	return unanswered(i.question, dns.ExtendedErrorCodeNoReachableAuthority, nil).Says(
+		"%s: no upstream has replied in %v", Describe(i.question), silent.Round(100*time.Millisecond))
 }
 
 // take makes the reply one of the account, which pays for it: a question of its own (L-9), the octets (L-11), the room

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
@@ -25,78 +26,51 @@ type Budget struct {
 	judging sync.Mutex // one goroutine verifies per client query (L-7)
 	check   *dnssec.Check
 
+	cold atomic.Bool // a link had to be asked for: no claim to the turn that is kept for cheap work
+
 	mu      sync.Mutex
-	asked   int  // questions to upstreams (L-9)
-	retried int  // L-9
-	guesses int  // questions on speculation (L-9)
-	octets  int  // of replies (L-11)
-	cold    bool // a link had to be asked for: no claim to the turn that is kept for cheap work
+	asked   int // questions to upstreams (L-9)
+	retried int // L-9
+	guesses int // questions on speculation (L-9)
+	octets  int // of replies (L-11)
 }
 
 // NewBudget returns what one client query may spend.
 func (f *Fetcher) NewBudget() *Budget { return &Budget{questions: f.Questions, check: f.Check()} }
 
 // needLink notes that a link is needed that is not cached.
-func (b *Budget) needLink() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.cold = true
-}
+func (b *Budget) needLink() { b.cold.Store(true) }
 
 // askOne takes one from the questions to upstreams.
-func (b *Budget) askOne() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return spend(&b.asked, 1, b.questions)
-}
+func (b *Budget) askOne() bool { return b.spend(&b.asked, 1, b.questions) }
 
 // askedNone gives one back: the question was another query's.
-func (b *Budget) askedNone() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.asked--
-}
+func (b *Budget) askedNone() { b.spend(&b.asked, -1, b.questions) }
 
 // retryOne takes one from the retries.
 func (b *Budget) retryOne(link bool) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if link {
-		b.cold = true
-		return spend(&b.retried, 1, maxRetries-retriesForAnswers)
+		b.needLink()
+		return b.spend(&b.retried, 1, maxRetries-retriesForAnswers)
 	}
-	return spend(&b.retried, 1, maxRetries)
+	return b.spend(&b.retried, 1, maxRetries)
 }
 
 // guessOne takes one from what may be asked on speculation.
-func (b *Budget) guessOne() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return spend(&b.guesses, 1, maxGuesses)
-}
+func (b *Budget) guessOne() bool { return b.spend(&b.guesses, 1, maxGuesses) }
 
 // guessedNone gives one back.
-func (b *Budget) guessedNone() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.guesses--
-}
+func (b *Budget) guessedNone() { b.spend(&b.guesses, -1, maxGuesses) }
 
 // receive takes n from the octets of replies.
-func (b *Budget) receive(n int) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return spend(&b.octets, n, responseOctets)
-}
+func (b *Budget) receive(n int) bool { return b.spend(&b.octets, n, responseOctets) }
 
-func (b *Budget) cheap() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return !b.cold
-}
+func (b *Budget) cheap() bool { return !b.cold.Load() }
 
 // spend adds n to what was spent of most, if that is there.
-func spend(spent *int, n, most int) bool {
+func (b *Budget) spend(spent *int, n, most int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if *spent+n > most {
 		return false
 	}

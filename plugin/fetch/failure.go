@@ -19,10 +19,13 @@ const (
 
 // Limit is the failure of a client question that hit a limit (L-16); format tells of it what comes behind the question.
 func Limit(q dns.Question, l dnssec.LimitError, format string, args ...any) *dnssec.Failure {
-	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype, Err: l,
-		Text: Describe(q) + ": " + fmt.Sprintf(format, args...),
-	}
+	f := dnssec.Failure{Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype, Err: l}
+	return f.Says("%s: %s", Describe(q), fmt.Sprintf(format, args...))
+}
+
+// unanswered is what a failure to get a reply to q is, but for its sentence; err may be nil.
+func unanswered(q dns.Question, code uint16, err error) dnssec.Failure {
+	return dnssec.Failure{Kind: dnssec.OfNoReply, Code: code, Owner: q.Name, Type: q.Qtype, Err: err}
 }
 
 // Expired turns the end of a context into the failure it stands for.
@@ -31,10 +34,8 @@ func Expired(ctx context.Context, q dns.Question, waitedFor string) *dnssec.Fail
 	if !errors.Is(err, dnssec.ErrLimit) {
 		err = ErrDeadline // shut down, or the caller has gone
 	}
-	return &dnssec.Failure{
-		Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: err,
-		Text: fmt.Sprintf("%s: gave up waiting for %s", Describe(q), waitedFor),
-	}
+	return unanswered(q, dns.ExtendedErrorCodeNoReachableAuthority, err).Says(
+		"%s: gave up waiting for %s", Describe(q), waitedFor)
 }
 
 // AsFailure makes of any error the failure to get a reply; one that is no failure already is a network error.
@@ -46,10 +47,9 @@ func AsFailure(q dns.Question, err error) *dnssec.Failure {
 		noReply.Kind = dnssec.OfNoReply
 		return &noReply
 	}
-	return &dnssec.Failure{
-		Kind: dnssec.OfNoUpstream, Code: dns.ExtendedErrorCodeNetworkError, Owner: q.Name, Type: q.Qtype, Err: err,
-		Text: fmt.Sprintf("%s could not be asked: %v", Describe(q), err),
-	}
+	f := unanswered(q, dns.ExtendedErrorCodeNetworkError, err)
+	f.Kind = dnssec.OfNoUpstream
+	return f.Says("%s could not be asked: %v", Describe(q), err)
 }
 
 // Describe names a question for a sentence.
@@ -61,9 +61,7 @@ const ErrPanic = dnssec.LimitError("panic")
 
 // Panic is the failure of a client query that ran into a fault of danelaw's own. It is called where that is recovered.
 func Panic(q dns.Question, panicked any) *dnssec.Failure {
-	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype,
-		Err:  fmt.Errorf("%w: %v\n%s", ErrPanic, panicked, debug.Stack()),
-		Text: Describe(q) + ": internal error, please report it",
-	}
+	f := Limit(q, ErrPanic, "internal error, please report it")
+	f.Err = fmt.Errorf("%w: %v\n%s", ErrPanic, panicked, debug.Stack())
+	return f
 }

@@ -3,7 +3,6 @@ package fetch
 import (
 	"container/list"
 	"context"
-	"math"
 	"runtime"
 	"sync"
 	"time"
@@ -125,17 +124,14 @@ func (s *turns) release(got *turn) {
 
 // next returns the queue whose first waiter a turn goes to; nil if there is none.
 func (s *turns) next(got *turn) *list.List {
-	first := [2]uint64{math.MaxUint64, math.MaxUint64} // arrivals
-	for i, queue := range s.waiting {
-		if e := queue.Front(); e != nil {
-			first[i] = e.Value.(*waiter).arrival
-		}
-	}
+	atCheap, atCostly := s.waiting[cheap].Front(), s.waiting[costly].Front()
 	switch {
-	case first[cheap] < math.MaxUint64 && (got.reserved || s.single || first[cheap] < first[costly]):
+	case atCheap != nil && (got.reserved || s.single || atCostly == nil || arrival(atCheap) < arrival(atCostly)):
 		return s.waiting[cheap]
-	case first[costly] < math.MaxUint64 && !got.reserved:
+	case atCostly != nil && !got.reserved:
 		return s.waiting[costly]
 	}
 	return nil
 }
+
+func arrival(e *list.Element) uint64 { return e.Value.(*waiter).arrival }

@@ -87,7 +87,7 @@ func (s *denialSearch) run() {
 		}
 	}()
 	if !s.proven() {
-		s.beside.look(s.ctx, question(s.service, dns.TypeA))
+		s.beside.look(s.ctx, dnssec.Question(s.service, dns.TypeA))
 		s.proven()
 	}
 }

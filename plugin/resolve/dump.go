@@ -75,11 +75,7 @@ func (s *Store) dump(k cache.Key, now time.Time) (d Dumped, ok bool) {
 	if k.Type != nameError {
 		d.Type = typeName(k.Type)
 	}
-	ends := e.Stored.Add(e.Life)
-	if !e.Expires.IsZero() {
-		ends = earlier(ends, e.Expires)
-	}
-	d.TTL = seconds(max(0, ends.Sub(now)))
+	d.TTL = seconds(max(0, dnssec.Earlier(e.Stored.Add(e.Life), e.Expires).Sub(now)))
 	for _, rr := range slices.Concat(m.Answer, m.Ns) {
 		d.Records = append(d.Records, dnssec.Presentation(rr))
 	}

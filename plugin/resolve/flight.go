@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +47,7 @@ type flight struct {
 	mu     sync.Mutex
 	work   *fetch.Account
 	cancel context.CancelCauseFunc
-	result *Answer
+	result *Answer // does not change once done is closed
 
 	overdueTold atomic.Bool // as Answer.told, of those whose time was up
 }
@@ -97,14 +96,14 @@ func newFlights(inFlight, waiting int, room *fetch.Room, short func() bool) *fli
 type refused struct{ limit dnssec.LimitError }
 
 func (e *refused) failure(q dns.Question) *dnssec.Failure {
+	what := "too many questions in flight"
 	switch e.limit {
 	case fetch.ErrRoom:
-		return fetch.Limit(q, e.limit, "no memory is left for questions in flight (limit %s)", string(e.limit))
+		what = "no memory is left for questions in flight"
 	case errProcessors:
-		return fetch.Limit(q, e.limit, "more questions come for names of this zone than can be validated (limit %s)",
-			string(e.limit))
+		what = "more questions come for names of this zone than can be validated"
 	}
-	return fetch.Limit(q, e.limit, "too many questions in flight (limit %s)", string(e.limit))
+	return fetch.Limit(q, e.limit, "%s (limit %s)", what, string(e.limit))
 }
 
 // join returns the flight of key for a client. If leads, the caller has to begin it. zone says whose names a new one is
@@ -395,26 +394,18 @@ func (f *flight) stop(cause error) {
 	}
 }
 
-// answer returns the result for one client: a copy, since others may wait for the same.
-func (f *flight) answer() *Answer {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.result.clone()
-}
+// answer returns the result of the flight, which is done, for one client: a copy, since others may wait for the same.
+func (f *flight) answer() *Answer { return f.result.clone() }
 
 // handsOn reports whether the outcome of the flight, which is done, is for all who wait for it, and not for its first
 // client alone: the end of a budget is not (L-6a).
 func (f *flight) handsOn() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	failure := f.result.failure
 	return !failure.Limit() || !f.forNobody && !errors.Is(failure, fetch.ErrDeadline)
 }
 
 // yielded reports whether the flight, which is done, gave way to others.
 func (f *flight) yielded() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	return f.result.failure.Limit() && errors.Is(f.result.failure, errYielded)
 }
 
@@ -427,10 +418,9 @@ func (f *flight) overdue(q dns.Question, after time.Duration) *Answer {
 	if w != nil {
 		missing, got = w.Missing(), w.Reply(q)
 	}
-	a := refusal(dnssec.Indeterminate, &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: fetch.ErrDeadline,
-		Text: fmt.Sprintf("%s %s: still waiting for %s after %v", q.Name, typeName(q.Qtype), missing, after),
-	})
+	failure := fetch.Limit(q, fetch.ErrDeadline, "still waiting for %s after %v", missing, after)
+	failure.Code = dns.ExtendedErrorCodeNoReachableAuthority
+	a := refusal(dnssec.Indeterminate, failure)
 	a.told, a.Unvalidated = &f.overdueTold, got
 	return a
 }

@@ -178,10 +178,10 @@ func TestLiar(t *testing.T) {
 			u.Tree.Publish()
 			truth := truths(t, honest)
 			for round := range liarRounds {
-				r := New(Config{
+				r := New(usually(Config{
 					Exchanger: u, Anchors: honest.Anchors, Store: NewStore(4 << 20), Clock: honest.Clock,
 					Policy: honest.Policy, Retries: 2,
-				})
+				}))
 				l := &liar{u: u, rand: rand.New(rand.NewPCG(uint64(round), 0)), rate: []float64{0.1, 0.3, 0.6}[round%3]}
 				u.Follow(l.rule)
 				for q, honest := range truth {

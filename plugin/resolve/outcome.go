@@ -51,21 +51,13 @@ func (o *outcome) life() (ttl uint32, expires time.Time) {
 	ttl = o.parts[0].TTL
 	for _, p := range o.parts {
 		ttl = min(ttl, p.TTL)
-		expires = earlier(expires, p.Expires)
+		expires = dnssec.Earlier(expires, p.Expires)
 	}
 	return aged(ttl, o.age), expires
 }
 
 // aged returns what is left of a TTL.
 func aged(ttl, age uint32) uint32 { return ttl - min(ttl, age) }
-
-// earlier returns the earlier of two times of which the zero one means never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
 
 // answer is what the client is told. No TTL is longer than most, nor than the signatures hold (C-1, C-5).
 func (o *outcome) answer(now time.Time, most time.Duration) *Answer {

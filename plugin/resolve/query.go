@@ -114,9 +114,8 @@ func (w *query) resolve(ctx context.Context) *outcome {
 			return o
 		}
 		if q.Name = p.Next; visited[q.Name] {
-			o.parts = append(o.parts, failed(&dnssec.Failure{
-				Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: dns.TypeCNAME, Text: q.Name + ": alias loop",
-			}))
+			f := dnssec.Failure{Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: dns.TypeCNAME}
+			o.parts = append(o.parts, failed(f.Says("%s: alias loop", q.Name)))
 			return o
 		}
 	}

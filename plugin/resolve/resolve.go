@@ -29,8 +29,8 @@ type Meter interface {
 	Synthesised(by reuse.Proof)         // an answer was made of what is held for others (C-9, C-17)
 }
 
-// Config is what a Resolver is made of: an option each, and so more fields than other types have. Anchors, Exchanger,
-// Store and Clock are required.
+// Config is what a Resolver is made of: an option each, and so more fields than other types have. Their defaults are the
+// caller's.
 type Config struct {
 	Exchanger fetch.Exchanger
 	Anchors   map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
@@ -40,7 +40,7 @@ type Config struct {
 	ValidationTime time.Time
 	Policy         dnssec.Policy
 	Negative       []chain.NegativeAnchor // at the beginning; see Resolver.Distrust
-	Meter          Meter                  // nil: nothing is counted
+	Meter          Meter
 	Aggressive     reuse.Use
 	// Apart are the zones that are asked elsewhere than what is above them, by canonical name (C-17, V-65). Private are
 	// those of them that are not validated (S-21).
@@ -51,15 +51,14 @@ type Config struct {
 	// failure to renew what is cached, which nobody is told, is none. It is safe for concurrent use.
 	Judged func(q dns.Question, s dnssec.Status, why string)
 
-	Timeout           time.Duration // a client has its answer by then (L-10); 4.5 s
-	SignatureChecks   int           // L-1; 128
-	UpstreamQuestions int           // L-9; 100
-	Retries           int           // V-14; 0 for none, danelaw takes 2
-	InFlight          int           // client questions at once (L-13); 16384
-	Waiting           int           // clients per question (L-13); 1000
-	// for work in flight (L-15); nil: for twice as many client questions as may be in flight
-	Room           *fetch.Room
-	MinTTL, MaxTTL time.Duration // C-5, C-6; 0 and 24 h
+	Timeout           time.Duration // a client has its answer by then (L-10)
+	SignatureChecks   int           // L-1
+	UpstreamQuestions int           // L-9
+	Retries           int           // V-14
+	InFlight          int           // client questions at once (L-13)
+	Waiting           int           // clients per question (L-13)
+	Room              *fetch.Room   // for work in flight (L-15)
+	MinTTL, MaxTTL    time.Duration // C-5, C-6
 }
 
 // Answer is what a client is told. It is never shared: the caller may change it.

@@ -10,7 +10,6 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/chain"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
-	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
 // background is how long work may go on after its client was told SERVFAIL: its result fills the cache for the next try
@@ -31,9 +30,8 @@ type Resolver struct {
 	aheads  atomic.Int64 // flights for nobody
 }
 
-// New returns a Resolver; zero numbers in c take the defaults named there.
+// New returns a Resolver.
 func New(c Config) *Resolver {
-	c.setDefaults()
 	r := &Resolver{Config: c, times: times{c.Clock, c.ValidationTime, c.Clock()}}
 	r.fetcher = fetch.New(fetch.Config{
 		Exchanger: c.Exchanger, Meter: c.Meter, Room: c.Room, Patience: max(background, c.Timeout) + grace,
@@ -51,28 +49,6 @@ func New(c Config) *Resolver {
 		Unvalidated: c.Private,
 	}, c.Negative)
 	return r
-}
-
-func (c *Config) setDefaults() {
-	set(&c.Timeout, 4500*time.Millisecond)
-	set(&c.SignatureChecks, 128)
-	set(&c.UpstreamQuestions, 100)
-	set(&c.InFlight, 16384)
-	set(&c.Waiting, 1000)
-	set(&c.MaxTTL, 24*time.Hour)
-	if c.Room == nil {
-		c.Room = fetch.NewRoom(int64(c.InFlight) * 2 * OctetsPerQuestion)
-	}
-	if c.Meter == nil {
-		c.Meter = noMeter{}
-	}
-}
-
-func set[T comparable](p *T, value T) {
-	var zero T
-	if *p == zero {
-		*p = value
-	}
 }
 
 // times are those that a Resolver works by.
@@ -256,7 +232,7 @@ func (r *Resolver) Prime(ctx context.Context) error {
 	defer cancel()
 	var failed error
 	for zone := range r.Anchors {
-		z := r.newQuery(ctx, question(zone, dns.TypeDNSKEY), forClient).walk.ZoneOf(ctx, zone)
+		z := r.newQuery(ctx, dnssec.Question(zone, dns.TypeDNSKEY), forClient).walk.ZoneOf(ctx, zone)
 		switch z.Status {
 		case dnssec.Secure:
 			return nil
@@ -271,19 +247,5 @@ func (r *Resolver) Prime(ctx context.Context) error {
 // Close ends background work and waits for it. Questions asked later fail.
 func (r *Resolver) Close() { r.fetcher.Close() }
 
-func question(name string, qtype uint16) dns.Question {
-	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
-}
-
 // typeName returns the mnemonic of an RR type, or TYPEnnn (RFC 3597).
 func typeName(t uint16) string { return dns.Type(t).String() }
-
-// noMeter counts nothing.
-type noMeter struct{}
-
-func (noMeter) Fetch(fetch.Role, bool)  {}
-func (noMeter) Limit(string)            {}
-func (noMeter) Cache(bool)              {}
-func (noMeter) Checks(_, _ int)         {}
-func (noMeter) Joined()                 {}
-func (noMeter) Synthesised(reuse.Proof) {}

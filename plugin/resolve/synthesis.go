@@ -2,7 +2,6 @@ package resolve
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/miekg/dns"
@@ -72,7 +71,7 @@ func (w *query) synthesise(ctx context.Context, q dns.Question, use reuse.Use) (
 
 // denied returns the authority section of the Secure name error that is remembered for a name (C-17); nil if none is.
 func (s *Store) denied(name string, now time.Time) []dns.RR {
-	if a, _ := s.answer(question(name, nameError), now); a != nil && a.Status == dnssec.Secure {
+	if a, _ := s.answer(dnssec.Question(name, nameError), now); a != nil && a.Status == dnssec.Secure {
 		return a.Ns
 	}
 	return nil
@@ -108,10 +107,8 @@ func (w *query) proves(ctx context.Context, q dns.Question, zone string, c reuse
 
 // synthesised is what the client is told of an answer by aggressive use (RFC 8914 section 4.30).
 func synthesised(q dns.Question, zone string) *dnssec.Failure {
-	return &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeSynthesized, Zone: zone, Owner: q.Name, Type: q.Qtype,
-		Text: fmt.Sprintf("%s: proven by records of %s that are in the cache", fetch.Describe(q), zone),
-	}
+	f := dnssec.Failure{Code: dns.ExtendedErrorCodeSynthesized, Zone: zone, Owner: q.Name, Type: q.Qtype}
+	return f.Says("%s: proven by records of %s that are in the cache", fetch.Describe(q), zone)
 }
 
 // insteadOf answers q, of which a failure is remembered, by what has come since that proves an answer (D-17). Nil if

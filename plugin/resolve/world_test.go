@@ -1,17 +1,46 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/test/scripted"
 	"github.com/danelaw-dns/danelaw/test/world"
 )
+
+var question = dnssec.Question
+
+// noMeter counts nothing.
+type noMeter struct{}
+
+func (noMeter) Fetch(fetch.Role, bool)  {}
+func (noMeter) Limit(string)            {}
+func (noMeter) Cache(bool)              {}
+func (noMeter) Checks(_, _ int)         {}
+func (noMeter) Joined()                 {}
+func (noMeter) Synthesised(reuse.Proof) {}
+
+// usually is c with what danelaw takes unless it is told another, and as much room as its questions may want.
+func usually(c Config) Config {
+	c.Timeout = cmp.Or(c.Timeout, 4500*time.Millisecond)
+	c.SignatureChecks = cmp.Or(c.SignatureChecks, 128)
+	c.UpstreamQuestions = cmp.Or(c.UpstreamQuestions, 100)
+	c.InFlight = cmp.Or(c.InFlight, 16384)
+	c.Waiting = cmp.Or(c.Waiting, 1000)
+	c.MaxTTL = cmp.Or(c.MaxTTL, 24*time.Hour)
+	c.Meter = cmp.Or[Meter](c.Meter, noMeter{})
+	c.Room = cmp.Or(c.Room, fetch.NewRoom(int64(c.InFlight)*2*OctetsPerQuestion))
+	return c
+}
 
 // setup returns a resolver over the usual world, with its upstream and clock; change may alter the configuration.
 func setup(t *testing.T, change func(*Config)) (*Resolver, *scripted.Upstream, *world.Clock) {
@@ -26,7 +55,7 @@ func setup(t *testing.T, change func(*Config)) (*Resolver, *scripted.Upstream, *
 	if change != nil {
 		change(&c)
 	}
-	r := New(c)
+	r := New(usually(c))
 	r.flights.short = func() bool { return false } // however much else this machine has to do
 	t.Cleanup(r.Close)
 	return r, u, now
