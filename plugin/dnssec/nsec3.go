@@ -222,5 +222,6 @@ func (c *Check) tooManyIterations(zone string, set *nsec3Set) *Failure {
 func tooManyHashes(zone, name string) *Failure {
 	f := limited("nsec3_hashes", name, dns.TypeNSEC3)
 	f.Zone = zone
-	return f.Says("%s: a proof about %s needs more than the %d NSEC3 hashes allowed to one query", zone, name, maxHashes)
+	return f.Says("%s: a proof about %s needs more than the %d NSEC3 hashes allowed to one query", zone, name,
+		maxHashes)
 }

@@ -262,7 +262,8 @@ func (c *Check) spend(set *RRset) *Failure {
 	}
 	if c.Yield != nil && c.work.signatures%yieldInterval == 0 && c.work.signatures > 0 {
 		if err := c.Yield(); err != nil {
-			f := Failure{Code: dns.ExtendedErrorCodeOther, Owner: set.Owner, Type: set.Type, Err: errors.Join(ErrLimit, err)}
+			f := limited("", set.Owner, set.Type)
+			f.Err = errors.Join(ErrLimit, err)
 			return f.Says("%s: waited too long for a processor to verify signatures", set)
 		}
 	}

@@ -68,7 +68,8 @@ func (p Policy) Anchor(zone string, anchors []*dns.DS) Delegation {
 	}
 	d := Delegation{Name: zone}
 	if d.DS, d.Cut, d.Cause = p.usable(set); d.Cut == InsecureCut && zone == "." {
-		d.Cut, d.Cause = Unproven, ofDS(zone).Says("no trust anchor of the root has a supported algorithm and digest type")
+		d.Cut = Unproven
+		d.Cause = ofDS(zone).Says("no trust anchor of the root has a supported algorithm and digest type")
 	}
 	return d
 }

@@ -29,7 +29,7 @@ type Meter interface {
 	Synthesised(by reuse.Proof)         // an answer was made of what is held for others (C-9, C-17)
 }
 
-// Config is what a Resolver is made of: an option each, and so more fields than other types have. Their defaults are the
+// Config is what a Resolver is made of: an option each, and so more fields than other types have. Defaults are the
 // caller's.
 type Config struct {
 	Exchanger fetch.Exchanger

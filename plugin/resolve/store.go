@@ -156,7 +156,8 @@ func (s *Store) forget(q dns.Question, o *outcome) {
 
 // put packs a under key.
 func (s *Store) put(key cache.Key, e *cache.Entry, a *Answer, now time.Time) {
-	m := dns.Msg{Compress: true, Question: []dns.Question{dnssec.Question(key.Name, key.Type)}, Answer: a.Answer, Ns: a.Ns}
+	m := dns.Msg{Compress: true, Answer: a.Answer, Ns: a.Ns}
+	m.Question = []dns.Question{dnssec.Question(key.Name, key.Type)}
 	m.Response, m.Rcode = true, a.Rcode
 	wire, err := m.Pack()
 	if err != nil {
