@@ -23,8 +23,7 @@ func (r *reader) records(content []byte) error {
 	if err := p.Err(); err != nil {
 		fault, _, _ := strings.Cut(err.Error(), " at line: ")
 		return r.fault(lines.record(), "%s; write `ZONE DS TAG ALGORITHM DIGESTTYPE DIGEST` or `ZONE DNSKEY FLAGS 3 "+
-			"ALGORITHM KEY`",
-			strings.TrimPrefix(fault, "dns: "))
+			"ALGORITHM KEY`", strings.TrimPrefix(fault, "dns: "))
 	}
 	return nil
 }

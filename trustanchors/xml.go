@@ -66,51 +66,41 @@ func (r *reader) xml(content []byte, now time.Time) error {
 
 // keyDigest takes the root's anchor that k is, if it is valid now.
 func (r *reader) keyDigest(line int, k *keyDigest, now time.Time) error {
-	const root = "."
-	ds, err := k.ds(root)
-	if err != nil {
+	ds, err := k.ds(".")
+	valid, wrong := k.validAt(now)
+	switch err = cmp.Or(err, wrong); {
+	case err != nil:
 		return r.fault(line, "%v; %s", err, fetchAnew)
-	}
-	valid, err := k.validAt(now)
-	if err != nil {
-		return r.fault(line, "%v; %s", err, fetchAnew)
-	}
-	if !valid {
+	case valid:
+		r.anchor(line, ds)
+	default:
 		r.reject(line, ds, fmt.Sprintf("%d is valid from %s until %s, and now it is %s",
 			ds.KeyTag, k.ValidFrom, cmp.Or(k.ValidUntil, "further notice"), now.UTC().Format(time.RFC3339)))
-		return nil
 	}
-	r.anchor(line, ds)
 	return nil
 }
 
 // ds is the record that k stands for, and agrees with.
 func (k *keyDigest) ds(zone string) (*dns.DS, error) {
-	tag, err := number("KeyTag", k.KeyTag, 16)
-	if err != nil {
-		return nil, err
-	}
-	algorithm, err := number("Algorithm", k.Algorithm, 8)
-	if err != nil {
-		return nil, err
-	}
-	digestType, err := number("DigestType", k.DigestType, 8)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	ds := &dns.DS{
 		Hdr:    dns.RR_Header{Name: zone, Rrtype: dns.TypeDS, Class: dns.ClassINET},
-		KeyTag: tag, Algorithm: uint8(algorithm), DigestType: uint8(digestType), Digest: withoutSpace(k.Digest),
+		KeyTag: number(&err, "KeyTag", k.KeyTag, 16), Algorithm: uint8(number(&err, "Algorithm", k.Algorithm, 8)),
+		DigestType: uint8(number(&err, "DigestType", k.DigestType, 8)), Digest: withoutSpace(k.Digest),
+	}
+	if err != nil {
+		return nil, err
 	}
 	return ds, cmp.Or(checkDigest(ds), k.agrees(ds))
 }
 
-func number(element, text string, bits int) (uint16, error) {
+// number reads a number; failed keeps the first error.
+func number(failed *error, element, text string, bits int) uint16 {
 	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, bits)
-	if err != nil {
-		return 0, fmt.Errorf("%s is %q and not a number of %d bits", element, text, bits)
+	if err != nil && *failed == nil {
+		*failed = fmt.Errorf("%s is %q and not a number of %d bits", element, text, bits)
 	}
-	return uint16(n), nil
+	return uint16(n)
 }
 
 func withoutSpace(s string) string { return strings.Join(strings.Fields(s), "") }
@@ -124,15 +114,13 @@ func (k *keyDigest) agrees(ds *dns.DS) error {
 	if k.PublicKey == nil || k.Flags == nil {
 		return fmt.Errorf("PublicKey and Flags must stand together (RFC 9718 section 2.1.2)")
 	}
-	flags, err := number("Flags", *k.Flags, 16)
-	if err != nil {
-		return err
-	}
+	var err error
 	key := &dns.DNSKEY{
 		Hdr:   dns.RR_Header{Name: ds.Hdr.Name, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET},
-		Flags: flags, Protocol: 3, Algorithm: ds.Algorithm, PublicKey: withoutSpace(*k.PublicKey),
+		Flags: number(&err, "Flags", *k.Flags, 16), Protocol: 3, Algorithm: ds.Algorithm,
+		PublicKey: withoutSpace(*k.PublicKey),
 	}
-	if err := checkKey(key); err != nil {
+	if err := cmp.Or(err, checkKey(key)); err != nil {
 		return err
 	}
 	of := key.ToDS(ds.DigestType)
@@ -146,11 +134,8 @@ func (k *keyDigest) agrees(ds *dns.DS) error {
 // validAt says whether now is within the validity: its begin belongs to it, its end does not.
 func (k *keyDigest) validAt(now time.Time) (bool, error) {
 	from, err := instant("validFrom", k.ValidFrom)
-	if err != nil {
-		return false, err
-	}
-	if k.ValidUntil == "" {
-		return !now.Before(from), nil
+	if k.ValidUntil == "" || err != nil {
+		return !now.Before(from), err
 	}
 	until, err := instant("validUntil", k.ValidUntil)
 	return !now.Before(from) && now.Before(until), err

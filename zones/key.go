@@ -54,8 +54,19 @@ func (k *Key) canSign() bool { return k.DNSKEY.KeyTag() != 0 }
 
 func generate(zone string, algorithm uint8, flags uint16) (*Key, error) {
 	k := &Key{DNSKEY: newDNSKEY(zone, algorithm, flags)}
+	if algorithm == dns.ED448 {
+		_, private, err := ed448.GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		return k, k.take(private)
+	}
 	if bits[algorithm] == 0 {
-		return k, k.generateForeign()
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		return k, k.take(private)
 	}
 	private, err := k.DNSKEY.Generate(bits[algorithm])
 	if err != nil {
@@ -73,33 +84,24 @@ func newDNSKEY(zone string, algorithm uint8, flags uint16) *dns.DNSKEY {
 	}
 }
 
-// generateForeign makes the key for an algorithm that the DNS library does not know.
-func (k *Key) generateForeign() error {
-	var public []byte
-	if k.DNSKEY.Algorithm == dns.ED448 {
-		key, private, err := ed448.GenerateKey(rand.Reader)
-		if err != nil {
-			return err
-		}
-		public = key
-		k.signer = foreignSigner{dns.ED448, func(m []byte) []byte { return ed448.Sign(private, m, "") }}
-	} else {
-		key, private, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			return err
-		}
-		public = key
-		k.signer = foreignSigner{k.DNSKEY.Algorithm, func(m []byte) []byte { return ed25519.Sign(private, m) }}
-	}
-	k.DNSKEY.PublicKey = base64.StdEncoding.EncodeToString(public)
-	return nil
-}
-
 // KeyFrom makes the key of a zone from a private key that is there already: of *rsa.PrivateKey, *ecdsa.PrivateKey,
 // ed25519.PrivateKey or ed448.PrivateKey the one that the algorithm asks for. Under a number without an algorithm it is
 // an Ed25519 key that no validator can use, as from [NewKey].
 func KeyFrom(zone string, algorithm uint8, flags uint16, private crypto.Signer) (*Key, error) {
-	k := &Key{DNSKEY: newDNSKEY(zone, algorithm, flags), signer: private}
+	k := &Key{DNSKEY: newDNSKEY(zone, algorithm, flags)}
+	if err := k.take(private); err != nil {
+		return nil, err
+	}
+	if !k.canSign() {
+		return nil, errors.New("the DNS library does not sign with a key of tag 0")
+	}
+	return k, nil
+}
+
+// take makes a private key that of k.
+func (k *Key) take(private crypto.Signer) error {
+	algorithm := k.DNSKEY.Algorithm
+	k.signer = private
 	var public []byte
 	switch key := private.(type) {
 	case *rsa.PrivateKey:
@@ -108,7 +110,7 @@ func KeyFrom(zone string, algorithm uint8, flags uint16, private crypto.Signer) 
 	case *ecdsa.PrivateKey:
 		point, err := key.PublicKey.Bytes()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		public = point[1:] // RFC 6605 section 4: without the octet that says it is uncompressed
 		k.signer = repeatable{key}
@@ -121,13 +123,10 @@ func KeyFrom(zone string, algorithm uint8, flags uint16, private crypto.Signer) 
 		public = key.Public().(ed448.PublicKey)
 		k.signer = foreignSigner{algorithm, func(m []byte) []byte { return ed448.Sign(key, m, "") }}
 	default:
-		return nil, fmt.Errorf("no zone is signed with a %T", private)
+		return fmt.Errorf("no zone is signed with a %T", private)
 	}
 	k.DNSKEY.PublicKey = base64.StdEncoding.EncodeToString(public)
-	if !k.canSign() {
-		return nil, errors.New("the DNS library does not sign with a key of tag 0")
-	}
-	return k, nil
+	return nil
 }
 
 // as returns the same RSA key for another zone, RSA algorithm or purpose.
@@ -185,9 +184,7 @@ func (s foreignSigner) Sign(_ io.Reader, message []byte, _ crypto.SignerOpts) ([
 type ring struct{ rsa *Key }
 
 func (r *ring) key(zone string, algorithm uint8, flags uint16) (*Key, error) {
-	switch algorithm {
-	case dns.RSASHA1, dns.RSASHA1NSEC3SHA1, dns.RSASHA256, dns.RSASHA512:
-	default:
+	if bits[algorithm] < 1024 { // not RSA
 		return NewKey(zone, algorithm, flags)
 	}
 	if r.rsa == nil {

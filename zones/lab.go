@@ -106,7 +106,7 @@ func (l *Lab) listen(clock func() time.Time) error {
 }
 
 func (l *Lab) serve(a answerer) (*listener, error) {
-	served, err := listen(a)
+	served, err := listen("127.0.0.1:0", a)
 	if err == nil {
 		l.listeners = append(l.listeners, served)
 	}

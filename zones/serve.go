@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/miekg/dns"
@@ -24,17 +23,12 @@ type listener struct {
 // answerer makes the reply to a question; nil stands for SERVFAIL.
 type answerer func(q dns.Question, do bool) *dns.Msg
 
-// listen serves answer on a free port until Close.
-func listen(answer answerer) (*listener, error) {
-	packets, stream, err := freePort()
+// listen serves answer at an address until Close.
+func listen(addr string, answer answerer) (*listener, error) {
+	packets, stream, err := sockets(addr)
 	if err != nil {
 		return nil, err
 	}
-	return listenOn(packets, stream, answer), nil
-}
-
-// listenOn serves answer on sockets that are there already.
-func listenOn(packets net.PacketConn, stream net.Listener, answer answerer) *listener {
 	l := &listener{addr: packets.LocalAddr().String()}
 	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: stream, MaxTCPQueries: -1}} {
 		started := make(chan struct{})
@@ -44,41 +38,26 @@ func listenOn(packets net.PacketConn, stream net.Listener, answer answerer) *lis
 		<-started
 		l.servers = append(l.servers, s)
 	}
-	return l
+	return l, nil
 }
 
-// Listen serves answer on a free port of 127.0.0.1, over UDP and TCP, until end is called. A nil reply stands for
-// SERVFAIL.
-func Listen(answer func(q dns.Question, do bool) *dns.Msg) (addr string, end func() error, err error) {
-	l, err := listen(answer)
+// Listen serves answer at an address, over UDP and TCP, until end is called; at is the address, also where the port
+// asked for was 0. A nil reply stands for SERVFAIL.
+func Listen(addr string, answer func(q dns.Question, do bool) *dns.Msg) (at string, end func() error, err error) {
+	l, err := listen(addr, answer)
 	if err != nil {
 		return "", nil, err
 	}
 	return l.addr, l.close, nil
 }
 
-// ListenAt is [Listen] for an address and port of one's own choice.
-func ListenAt(addr string, answer func(q dns.Question, do bool) *dns.Msg) (end func() error, err error) {
-	packets, err := net.ListenPacket("udp", addr)
-	if err != nil {
-		return nil, err
-	}
-	stream, err := net.Listen("tcp", addr)
-	if err != nil {
-		packets.Close()
-		return nil, err
-	}
-	return listenOn(packets, stream, answer).close, nil
-}
-
-// freePort opens a port for both transports: what the system hands out for one may be taken for the other.
-func freePort() (packets net.PacketConn, stream net.Listener, err error) {
+// sockets opens a port for both transports: what the system hands out for one may be taken for the other.
+func sockets(addr string) (packets net.PacketConn, stream net.Listener, err error) {
 	for range portTries {
-		if packets, err = net.ListenPacket("udp4", "127.0.0.1:0"); err != nil {
+		if packets, err = net.ListenPacket("udp", addr); err != nil {
 			return nil, nil, err
 		}
-		port := packets.LocalAddr().(*net.UDPAddr).Port
-		if stream, err = net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+		if stream, err = net.Listen("tcp", packets.LocalAddr().String()); err == nil {
 			return packets, stream, nil
 		}
 		packets.Close()
@@ -175,28 +154,23 @@ func (a *Authority) Answer(q dns.Question, do bool) *dns.Msg {
 // exchangeTimeout is how long the recursor waits for a server of the lab, which is on the same host.
 const exchangeTimeout = 2 * time.Second
 
-// over is the server at addr, asked by UDP with DO, and again by TCP if the reply is truncated or lost.
+// over is the server at addr, asked by UDP with DO, and again by TCP if the reply is truncated or lost. What concerned
+// only this hop is not in the reply.
 func over(addr string) Server {
 	return func(q dns.Question) *dns.Msg {
 		query := new(dns.Msg)
 		query.Id = dns.Id()
 		query.Question = []dns.Question{q}
 		query.SetEdns0(udpSize, true)
-		m, _, err := (&dns.Client{Net: "udp", Timeout: exchangeTimeout}).Exchange(query, addr)
-		if err == nil && !m.Truncated {
-			return plain(m)
+		for _, network := range []string{"udp", "tcp"} {
+			m, _, err := (&dns.Client{Net: network, Timeout: exchangeTimeout}).Exchange(query, addr)
+			if err == nil && (network == "tcp" || !m.Truncated) {
+				m.Extra = nil
+				return m
+			}
 		}
-		if m, _, err = (&dns.Client{Net: "tcp", Timeout: exchangeTimeout}).Exchange(query, addr); err != nil {
-			return nil
-		}
-		return plain(m)
+		return nil
 	}
-}
-
-// plain is a reply without what concerned only this hop.
-func plain(m *dns.Msg) *dns.Msg {
-	m.Extra = nil
-	return m
 }
 
 // Answer is [Recursor.Resolve] for a client that may not set DO: without DO signatures and proofs are left out unless

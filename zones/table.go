@@ -83,13 +83,14 @@ func (c *Config) parse(words []string) error {
 	return nil
 }
 
-func (c *Config) parseWord(word string) error {
-	key, value, _ := strings.Cut(word, ":")
-	if algorithm, err := strconv.ParseUint(key, 10, 8); err == nil {
-		c.Algorithms = append(c.Algorithms, uint8(algorithm))
-		return nil
+func (c *Config) parseWord(word string) (err error) {
+	key, value, valued := strings.Cut(word, ":")
+	number, salt, _ := strings.Cut(value, ":")
+	var n uint64
+	if valued {
+		n, err = strconv.ParseUint(number, 10, 16)
 	}
-	switch word {
+	switch algorithm, none := strconv.ParseUint(key, 10, 8); key {
 	case "nsec":
 	case "compact":
 		c.Compact = true
@@ -97,16 +98,6 @@ func (c *Config) parseWord(word string) error {
 		c.Split = true
 	case "unsigned":
 		c.Unsigned = true
-	default:
-		return c.parseValue(key, value)
-	}
-	return nil
-}
-
-func (c *Config) parseValue(key, value string) error {
-	number, salt, _ := strings.Cut(value, ":")
-	n, err := strconv.ParseUint(number, 10, 16)
-	switch key {
 	case "nsec3", "opt-out":
 		c.NSEC3 = &NSEC3{Iterations: uint16(n), Salt: salt, OptOut: key == "opt-out"}
 	case "flags":
@@ -114,7 +105,10 @@ func (c *Config) parseValue(key, value string) error {
 	case "digest":
 		c.Digests = append(c.Digests, uint8(n))
 	default:
-		return errors.New("unknown word")
+		if none != nil {
+			return errors.New("unknown word")
+		}
+		c.Algorithms = append(c.Algorithms, uint8(algorithm))
 	}
 	return err
 }

@@ -417,7 +417,7 @@ func TestInterrupted(t *testing.T) {
 // before puts an upstream before a lab that answers SERVFAIL to some questions, and all others as the lab does.
 func before(t *testing.T, lab *zones.Lab, fails func(q dns.Question) bool) (addr string) {
 	t.Helper()
-	addr, end, err := zones.Listen(func(q dns.Question, do bool) *dns.Msg {
+	addr, end, err := zones.Listen("127.0.0.1:0", func(q dns.Question, do bool) *dns.Msg {
 		if fails(q) {
 			return nil
 		}

@@ -331,11 +331,11 @@ func newTLSAView(t mail.TLSA, l *lookup) tlsaView {
 // policies reads the TXT records of MTA-STS and TLS reports.
 func (v *view) policies() {
 	v.MTASTS.lookupView, v.TLSRPT.lookupView = v.mtasts.lookupView, v.tlsrpt.lookupView
-	if sts, err := mail.ParseSTS(v.mtasts.found.Answer.Answer); v.MTASTS.parsed(err) {
-		v.MTASTS.ID = sts.ID
+	if id, err := mail.ParseSTS(v.mtasts.found.Answer.Answer); v.MTASTS.parsed(err) {
+		v.MTASTS.ID = id
 	}
-	if reports, err := mail.ParseTLSRPT(v.tlsrpt.found.Answer.Answer); v.TLSRPT.parsed(err) {
-		v.TLSRPT.RUA = reports.RUA
+	if rua, err := mail.ParseTLSRPT(v.tlsrpt.found.Answer.Answer); v.TLSRPT.parsed(err) {
+		v.TLSRPT.RUA = rua
 	}
 }
 

@@ -47,6 +47,11 @@ type Decision struct {
 	Code   string  // the enhanced status code that Postfix gives with it, if it is not that of most such decisions
 }
 
+// decide is a decision without more than its reason.
+func decide(a Action, format string, args ...any) Decision {
+	return Decision{Action: a, Why: fmt.Sprintf(format, args...)}
+}
+
 // Lookup is what a sender is told of one question.
 type Lookup struct {
 	Name   string // what was asked for
@@ -115,23 +120,21 @@ func (s Sender) Domain(d *Domain) Decision {
 	case d.MX.failed():
 		return failing(d.MX)
 	case d.NameError:
-		return Decision{Action: Bounce, Why: fmt.Sprintf("there is no domain %s", d.Name)}
+		return decide(Bounce, "there is no domain %s", d.Name)
 	case d.Null:
-		return Decision{Action: NullMX, Why: fmt.Sprintf("%s says by a null MX that it takes no mail", d.Name)}
+		return decide(NullMX, "%s says by a null MX that it takes no mail", d.Name)
 	case s.refuses(d.Name) != "":
 		return Decision{Action: Bounce, Why: s.refuses(d.Name), Code: "5.1.3"}
 	case d.NullToo && s == Postfix:
-		return Decision{Action: NullMX, Why: fmt.Sprintf("one of the MX records of %s says that it takes no mail, "+
-			"and Postfix then heeds no other", d.Name)}
+		return decide(NullMX, "one of the MX records of %s says that it takes no mail, and Postfix then heeds no other",
+			d.Name)
 	}
 	var all []Decision
 	for i := range d.Hosts {
 		all = append(all, s.Host(d, &d.Hosts[i]))
 	}
-	if s == Postfix {
-		if loop := d.loop(all); loop != nil {
-			return *loop
-		}
+	if loop := d.loop(all); loop != nil && s == Postfix {
+		return *loop
 	}
 	return over(d, all)
 }
@@ -139,8 +142,8 @@ func (s Sender) Domain(d *Domain) Decision {
 // loop is the decision of Postfix if it finds itself among the hosts and none before itself; nil if there is one.
 func (d *Domain) loop(hosts []Decision) *Decision {
 	self := d.self()
-	if self == nil || slices.ContainsFunc(hosts,
-		func(h Decision) bool { return h.Action.Delivers() || h.Action == Defer }) {
+	goesOn := func(h Decision) bool { return h.Action.Delivers() || h.Action == Defer }
+	if self == nil || slices.ContainsFunc(hosts, goesOn) {
 		return nil
 	}
 	for i := range d.Hosts {
@@ -181,11 +184,11 @@ func over(d *Domain, hosts []Decision) Decision {
 	case deferred != nil:
 		return *deferred
 	case d.own() && hosts[0].Action == NoAddress:
-		return Decision{Action: Bounce, Why: fmt.Sprintf("%s has neither MX nor address", d.Name)}
+		return decide(Bounce, "%s has neither MX nor address", d.Name)
 	case len(hosts) > 0 && hosts[0].Action == PassedOver:
 		return Decision{Action: Bounce, Why: hosts[0].Why}
 	}
-	return Decision{Action: Bounce, Why: fmt.Sprintf("no mail host of %s has an address", d.Name)}
+	return decide(Bounce, "no mail host of %s has an address", d.Name)
 }
 
 // failing is the decision because of a lookup.
@@ -199,8 +202,8 @@ func (s Sender) Host(d *Domain, h *Host) Decision {
 		return Decision{Action: PassedOver, Why: why}
 	}
 	if s == Postfix && postfixLiteral(h.Name).IsValid() {
-		return Decision{Action: Opportunistic,
-			Why: fmt.Sprintf("the MX record names the address %s, to which Postfix delivers without DANE", h.Name)}
+		return decide(Opportunistic, "the MX record names the address %s, to which Postfix delivers without DANE",
+			h.Name)
 	}
 	return s.byDNS(d, h)
 }
@@ -337,7 +340,7 @@ func (h *Host) unreachable() Decision {
 	if i := slices.IndexFunc(h.Addresses, Lookup.failed); i >= 0 {
 		return failing(h.Addresses[i])
 	}
-	return Decision{Action: NoAddress, Why: h.Name + " has no address"}
+	return decide(NoAddress, "%s has no address", h.Name)
 }
 
 // noTLSA says why a sender does not ask for TLSA records of a host, or not heed them; "" if it does.
@@ -366,18 +369,17 @@ func (s Sender) byTLSA(h *Host) Decision {
 	t := s.found(h)
 	switch {
 	case t == nil:
-		return Decision{Action: Opportunistic, Why: fmt.Sprintf("there is no Secure TLSA record for %s", h.Name)}
+		return decide(Opportunistic, "there is no Secure TLSA record for %s", h.Name)
 	case t.failed():
 		return failing(t.Lookup)
 	}
 	switch usable, _ := s.Usable(t.Records); {
 	case s == Postfix && slices.ContainsFunc(t.Records, Crashes):
-		return Decision{Action: Defer, Failed: &t.Lookup, Code: "4.3.0",
-			Why: fmt.Sprintf("Postfix 3.7 crashes on a TLSA record without data at %s", t.Name)}
+		return Decision{Defer, "Postfix 3.7 crashes on a TLSA record without data at " + t.Name, &t.Lookup, "4.3.0"}
 	case len(usable) > 0:
-		return Decision{Action: DANE, Why: fmt.Sprintf("%s is Secure and usable", t.Lookup)}
+		return decide(DANE, "%s is Secure and usable", t.Lookup)
 	}
-	return Decision{Action: Encrypt, Why: fmt.Sprintf("%s is Secure, but no record of it is usable", t.Lookup)}
+	return decide(Encrypt, "%s is Secure, but no record of it is usable", t.Lookup)
 }
 
 // found is the TLSA lookup that decides: the first one that is Secure and has records, or fails. Exim takes the target
@@ -469,8 +471,7 @@ func bounce(s Sender, a Decision) string {
 // while it tries again and 5 when it gives up.
 var exchangeOnline = map[Result]string{
 	STARTTLSNotSupported: "4/5.7.321", CertificateExpired: "4/5.7.322", TLSAInvalid: "4/5.7.323",
-	DNSSECInvalid:           "4/5.7.324",
-	CertificateHostMismatch: "5.7.325",
+	DNSSECInvalid: "4/5.7.324", CertificateHostMismatch: "5.7.325",
 }
 
 // ExchangeOnline is the code by which Exchange Online tells of the result, "" if it has none of its own.

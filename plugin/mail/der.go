@@ -35,14 +35,11 @@ func partial(data []byte) *x509.Certificate {
 	outer := cryptobyte.String(data)
 	var body, tbs, issuer, validity, subject, spki cryptobyte.String
 	if !outer.ReadASN1(&body, der.SEQUENCE) || !outer.Empty() || !body.ReadASN1(&tbs, der.SEQUENCE) ||
-		!body.SkipASN1(der.SEQUENCE) ||
-		!body.SkipASN1(der.BIT_STRING) || !body.Empty() {
-		return nil
-	}
-	if !tbs.SkipOptionalASN1(der.Tag(0).Constructed().ContextSpecific()) || !tbs.SkipASN1(der.INTEGER) ||
-		!tbs.SkipASN1(der.SEQUENCE) ||
-		!tbs.ReadASN1Element(&issuer, der.SEQUENCE) || !tbs.ReadASN1Element(&validity, der.SEQUENCE) ||
-		!tbs.ReadASN1Element(&subject, der.SEQUENCE) || !tbs.ReadASN1Element(&spki, der.SEQUENCE) || !isKey(spki) {
+		!body.SkipASN1(der.SEQUENCE) || !body.SkipASN1(der.BIT_STRING) || !body.Empty() ||
+		!tbs.SkipOptionalASN1(der.Tag(0).Constructed().ContextSpecific()) || !tbs.SkipASN1(der.INTEGER) ||
+		!tbs.SkipASN1(der.SEQUENCE) || !tbs.ReadASN1Element(&issuer, der.SEQUENCE) ||
+		!tbs.ReadASN1Element(&validity, der.SEQUENCE) || !tbs.ReadASN1Element(&subject, der.SEQUENCE) ||
+		!tbs.ReadASN1Element(&spki, der.SEQUENCE) || !isKey(spki) {
 		return nil
 	}
 	c.RawIssuer, c.RawSubject, c.RawSubjectPublicKeyInfo = issuer, subject, spki

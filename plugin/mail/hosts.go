@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 
@@ -52,10 +53,7 @@ func Hosts(domain string, answer []dns.RR) (hosts []Exchange, null bool) {
 
 // TLSAName is where the TLSA records of a base domain stand (D-3, RFC 6698 section 3).
 func TLSAName(base string, port int) string {
-	if base == "." {
-		return fmt.Sprintf("_%d._tcp.", port)
-	}
-	return fmt.Sprintf("_%d._tcp.%s", port, base)
+	return fmt.Sprintf("_%d._tcp.%s", port, strings.TrimPrefix(base, "."))
 }
 
 // Bases returns the TLSA base domains of a host in the order in which they are tried; the next one only if the one

@@ -3,6 +3,8 @@ package mail
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,11 +15,10 @@ import (
 
 // refuses says why a sender takes no mail for a domain of such a name, "" if it does.
 func (s Sender) refuses(domain string) string {
-	labels := strings.Split(strings.TrimSuffix(domain, "."), ".")
 	switch {
-	case s == Postfix && !hostname(labels, false):
+	case s == Postfix && (!postfixDomain.MatchString(domain) || numeric.MatchString(domain)):
 		return fmt.Sprintf("to Postfix %s is no domain name", domain)
-	case s == Exim && !every(labels, func(l string) bool { return l != "" && l[0] != '-' && every([]byte(l), isLDH) }):
+	case s == Exim && !eximDomain.MatchString(domain):
 		return fmt.Sprintf("to Exim %s is no domain name", domain)
 	}
 	return ""
@@ -25,66 +26,33 @@ func (s Sender) refuses(domain string) string {
 
 // malformed says why a sender passes over an MX record with such a name, "" if it does not.
 func (s Sender) malformed(name string) string {
-	labels := strings.Split(strings.TrimSuffix(name, "."), ".")
 	switch {
-	case s == Postfix && !postfixLiteral(name).IsValid() && !hostname(labels, true):
+	case s == Postfix && postfixLiteral(name).IsValid():
+	case s == Postfix && (!postfixHost.MatchString(name) || numeric.MatchString(name)):
 		return fmt.Sprintf("to Postfix %s is no host name, and it passes over the MX record", name)
 	case s == Exim && anyLiteral(name):
 		return fmt.Sprintf("%s is an address, and Exim passes over such an MX record", name)
-	case s == Exim && !every(labels, eximLabel):
+	case s == Exim && !eximHost.MatchString(name):
 		return fmt.Sprintf("to Exim %s is no host name, and it passes over the MX record", name)
 	}
 	return ""
 }
 
-func every[T any](all []T, ok func(T) bool) bool {
-	for _, one := range all {
-		if !ok(one) {
-			return false
-		}
-	}
-	return true
-}
-
-func isAlnum(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || isDigit(c) }
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-func isLDH(c byte) bool   { return isAlnum(c) || c == '-' }
-
-// hostname is valid_hostname of Postfix: letters, digits, underscores, and hyphens within labels; not digits alone;
-// where a wildcard is allowed, the first label may be one.
-func hostname(labels []string, wildcard bool) bool {
-	numeric := true
-	for i, l := range labels {
-		switch {
-		case wildcard && i == 0 && l == "*":
-			numeric = false
-		case l == "" || strings.HasPrefix(l, "-") || strings.HasSuffix(l, "-"):
-			return false
-		case !every([]byte(l), func(c byte) bool { return isLDH(c) || c == '_' }):
-			return false
-		case !every([]byte(l), isDigit):
-			numeric = false
-		}
-	}
-	return !numeric
-}
-
-// eximLabel is what Exim's check_dns_names_pattern, as it comes, takes for a label.
-func eximLabel(l string) bool {
-	word := func(c byte) bool { return isAlnum(c) || c == '_' }
-	return l != "" && word(l[0]) && word(l[len(l)-1]) &&
-		every([]byte(l), func(c byte) bool { return word(c) || c == '-' || c == '/' })
-}
+var (
+	// Postfix's valid_hostname: letters, digits, underscores, and hyphens within labels; not digits alone. The first
+	// label of a host may be a wildcard.
+	postfixDomain = regexp.MustCompile(`^(\w([\w-]*\w)?\.?)+$`)
+	postfixHost   = regexp.MustCompile(`^(\*\.?|(\*\.)?(\w([\w-]*\w)?\.?)+)$`)
+	numeric       = regexp.MustCompile(`^[\d.]+$`)
+	eximDomain    = regexp.MustCompile(`^([[:alnum:]][[:alnum:]-]*\.?)+$`)
+	eximHost      = regexp.MustCompile(`^(\w([\w/-]*\w)?\.?)+$`) // its check_dns_names_pattern, as it comes
+)
 
 // postfixLiteral is the address that Postfix takes an MX name for, which it connects to without a lookup; invalid if it
 // is a name.
 func postfixLiteral(name string) netip.Addr {
 	name = strings.TrimSuffix(name, ".")
-	if strings.Contains(name, ":") {
-		a, err := netip.ParseAddr(name)
-		if err != nil || a.Zone() != "" {
-			return netip.Addr{}
-		}
+	if a, err := netip.ParseAddr(name); strings.Contains(name, ":") && err == nil && a.Zone() == "" {
 		return a
 	}
 	return ipv4(name)
@@ -104,16 +72,15 @@ func ipv4(name string) netip.Addr {
 			base = 8
 		}
 		n, err := strconv.ParseUint(p, base, 8)
-		if err != nil || !every([]byte(p), isDigit) {
+		if err != nil {
 			return netip.Addr{}
 		}
 		octets[i] = byte(n)
 	}
-	a := netip.AddrFrom4(octets)
-	if octets[0] == 0 && a != netip.IPv4Unspecified() {
-		return netip.Addr{}
+	if a := netip.AddrFrom4(octets); octets[0] != 0 || a == netip.IPv4Unspecified() {
+		return a
 	}
-	return a
+	return netip.Addr{}
 }
 
 // anyLiteral reports whether a name has the form of an address.
@@ -137,13 +104,5 @@ var ignored = []netip.Prefix{
 
 // Ignores reports whether a sender takes no host to be at an address.
 func (s Sender) Ignores(a netip.Addr) bool {
-	if s != Exim {
-		return false
-	}
-	for _, net := range ignored {
-		if net.Contains(a.Unmap()) {
-			return true
-		}
-	}
-	return false
+	return s == Exim && slices.ContainsFunc(ignored, func(net netip.Prefix) bool { return net.Contains(a.Unmap()) })
 }

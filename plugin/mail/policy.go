@@ -16,58 +16,34 @@ import (
 // ErrNoPolicy says that there is no record of the kind among a name's TXT records.
 var ErrNoPolicy = errors.New("there is none")
 
-// STS is what the TXT record at _mta-sts says (RFC 8461 section 3.1).
-type STS struct {
-	ID string // changes with the policy
+// ParseSTS returns the id that the TXT records at _mta-sts give, which changes with the policy. Records that do not
+// begin with v=STSv1; are of no account, and of the others there must be one, else a domain has no policy (RFC 8461
+// section 3.1): [ErrNoPolicy] if there is none.
+func ParseSTS(answer []dns.RR) (id string, err error) {
+	id, err = fieldOf(answer, "v=STSv1", "id", "it has no id", "it has more than one id")
+	if err == nil && !stsID.MatchString(id) {
+		err = fmt.Errorf("its id %.100q is not 1 to 32 letters and digits", id)
+	}
+	return id, err
 }
 
-// TLSRPT is what the TXT record at _smtp._tls says (RFC 8460 section 3).
-type TLSRPT struct {
-	RUA []string // where reports go, mailto: and https: URIs
-}
-
-// ParseSTS reads the TXT records at _mta-sts. Those that do not begin with v=STSv1; are of no account, and of the
-// others there must be one, else a domain has no policy (RFC 8461 section 3.1): [ErrNoPolicy] if there is none.
-func ParseSTS(answer []dns.RR) (*STS, error) {
-	fields, err := fieldsOf(answer, "v=STSv1")
+// ParseTLSRPT returns where reports go by the TXT records at _smtp._tls: mailto: and https: URIs. Records that do not
+// begin with v=TLSRPTv1; are of no account, and of the others there must be one, else no reports are wanted (RFC 8460
+// section 3): [ErrNoPolicy] if there is none.
+func ParseTLSRPT(answer []dns.RR) (rua []string, err error) {
+	all, err := fieldOf(answer, "v=TLSRPTv1", "rua", "it has no rua, so nobody gets reports",
+		"it has more than one rua; several addresses stand in one, with commas between them")
 	if err != nil {
 		return nil, err
 	}
-	ids := fields.all("id")
-	switch {
-	case len(ids) == 0:
-		return nil, errors.New("it has no id")
-	case len(ids) > 1:
-		return nil, errors.New("it has more than one id")
-	case !stsID.MatchString(ids[0]):
-		return nil, fmt.Errorf("its id %.100q is not 1 to 32 letters and digits", ids[0])
-	}
-	return &STS{ID: ids[0]}, nil
-}
-
-// ParseTLSRPT reads the TXT records at _smtp._tls. Those that do not begin with v=TLSRPTv1; are of no account, and of
-// the others there must be one, else no reports are wanted (RFC 8460 section 3): [ErrNoPolicy] if there is none.
-func ParseTLSRPT(answer []dns.RR) (*TLSRPT, error) {
-	fields, err := fieldsOf(answer, "v=TLSRPTv1")
-	if err != nil {
-		return nil, err
-	}
-	all := fields.all("rua")
-	switch {
-	case len(all) == 0:
-		return nil, errors.New("it has no rua, so nobody gets reports")
-	case len(all) > 1:
-		return nil, errors.New("it has more than one rua; several addresses stand in one, with commas between them")
-	}
-	t := &TLSRPT{}
-	for uri := range strings.SplitSeq(all[0], ",") {
+	for uri := range strings.SplitSeq(all, ",") {
 		uri = strings.Trim(uri, wsp)
 		if err := reportURI(uri); err != nil {
 			return nil, err
 		}
-		t.RUA = append(t.RUA, uri)
+		rua = append(rua, uri)
 	}
-	return t, nil
+	return rua, nil
 }
 
 const wsp = " \t"
@@ -79,20 +55,8 @@ var (
 	fieldValue = regexp.MustCompile(`^[\x21-\x3A\x3C\x3E-\x7E]+$`)
 )
 
-// fields are those of a record, behind its version.
-type fields [][2]string
-
-func (f fields) all(name string) (values []string) {
-	for _, field := range f {
-		if field[0] == name {
-			values = append(values, field[1])
-		}
-	}
-	return values
-}
-
-// fieldsOf returns the fields of the one TXT record of a version.
-func fieldsOf(answer []dns.RR, version string) (fields, error) {
+// fieldOf returns the one field of a name in the one TXT record of a version.
+func fieldOf(answer []dns.RR, version, name, none, several string) (string, error) {
 	var found []string
 	for _, rr := range answer {
 		txt, ok := dnssec.Typed(rr).(*dns.TXT)
@@ -107,19 +71,31 @@ func fieldsOf(answer []dns.RR, version string) (fields, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, ErrNoPolicy
+		return "", ErrNoPolicy
 	case 1:
-		return split(found[0])
+	default:
+		return "", fmt.Errorf("there are %d records with %s, and so none counts", len(found), version)
 	}
-	return nil, fmt.Errorf("there are %d records with %s, and so none counts", len(found), version)
+	fields, err := split(found[0])
+	switch values := fields[name]; {
+	case err != nil:
+		return "", err
+	case len(values) == 0:
+		return "", errors.New(none)
+	case len(values) > 1:
+		return "", errors.New(several)
+	default:
+		return values[0], nil
+	}
 }
 
 // split reads what stands behind the version: fields, each after a semicolon, of which one more may stand at the end.
-func split(rest string) (all fields, err error) {
+func split(rest string) (map[string][]string, error) {
 	parts := strings.Split(rest, ";")[1:]
 	if strings.Trim(parts[len(parts)-1], wsp) == "" {
 		parts = parts[:len(parts)-1]
 	}
+	fields := map[string][]string{}
 	for _, part := range parts {
 		part = strings.Trim(part, wsp)
 		name, value, ok := strings.Cut(part, "=")
@@ -131,23 +107,24 @@ func split(rest string) (all fields, err error) {
 		case name != "rua" && !fieldValue.MatchString(value):
 			return nil, fmt.Errorf("its field %.100q has no proper value", part)
 		}
-		all = append(all, [2]string{name, value})
+		fields[name] = append(fields[name], value)
 	}
-	return all, nil
+	return fields, nil
 }
 
 // reportURI returns what is wrong with an address for reports.
 func reportURI(text string) error {
 	u, err := url.Parse(text)
-	switch {
-	case err != nil, strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }): // RFC 3986 section 2
+	odd := func(r rune) bool { return r <= ' ' || r > '~' } // RFC 3986 section 2
+	if err != nil || strings.ContainsFunc(text, odd) {
 		return fmt.Errorf("its rua %.100q is no URI", text)
-	case u.Scheme == "mailto":
-		box, err := url.PathUnescape(u.Opaque)
+	}
+	switch box, err := url.PathUnescape(u.Opaque); u.Scheme {
+	case "mailto":
 		if _, faulty := mail.ParseAddress(box); err != nil || faulty != nil || strings.ContainsAny(box, "<> ") {
 			return fmt.Errorf("its rua %.100q names no mailbox", text)
 		}
-	case u.Scheme == "https":
+	case "https":
 		if u.Host == "" {
 			return fmt.Errorf("its rua %.100q names no host", text)
 		}

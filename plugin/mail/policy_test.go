@@ -48,7 +48,7 @@ func TestParseSTS(t *testing.T) {
 	} {
 		got, err := ParseSTS(tt.answer)
 		switch {
-		case tt.failure == "" && (err != nil || got.ID != tt.id):
+		case tt.failure == "" && (err != nil || got != tt.id):
 			t.Errorf("%s: %v, %v", tt.name, got, err)
 		case tt.failure != "" && (err == nil || !strings.Contains(err.Error(), tt.failure)):
 			t.Errorf("%s: %v, %v, want %q", tt.name, got, err, tt.failure)
@@ -82,7 +82,7 @@ func TestParseTLSRPT(t *testing.T) {
 	} {
 		got, err := ParseTLSRPT(txt(tt.text))
 		switch {
-		case tt.failure == "" && (err != nil || strings.Join(got.RUA, " ") != tt.want):
+		case tt.failure == "" && (err != nil || strings.Join(got, " ") != tt.want):
 			t.Errorf("%s: %v, %v", tt.name, got, err)
 		case tt.failure != "" && (err == nil || !strings.Contains(err.Error(), tt.failure)):
 			t.Errorf("%s: %v, %v, want %q", tt.name, got, err, tt.failure)
@@ -101,10 +101,10 @@ func FuzzPolicies(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if s, err := ParseSTS(txt(text)); err == nil && !stsID.MatchString(s.ID) {
-			t.Errorf("%q", s.ID)
+		if id, err := ParseSTS(txt(text)); err == nil && !stsID.MatchString(id) {
+			t.Errorf("%q", id)
 		}
-		if r, err := ParseTLSRPT(txt(text)); err == nil && len(r.RUA) == 0 {
+		if rua, err := ParseTLSRPT(txt(text)); err == nil && len(rua) == 0 {
 			t.Error("accepted without an address")
 		}
 	})

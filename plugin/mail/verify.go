@@ -166,8 +166,8 @@ type path struct {
 func (o openSSL) build() path {
 	pool := slices.Clone(o.chain[1:])
 	for _, r := range o.usable {
-		if c := o.held(r); c != nil {
-			pool = append(pool, c)
+		if r.Usage == DANETA {
+			pool = append(pool, Held(r)...)
 		}
 	}
 	p := path{certs: o.chain[:1:1]}
@@ -195,13 +195,14 @@ func (o openSSL) build() path {
 	return p
 }
 
-// held is the certificate that a record of type 2 0 0 holds.
-func (o openSSL) held(r *dns.TLSA) *x509.Certificate {
-	if data, err := hex.DecodeString(r.Certificate); err == nil && r.Usage == DANETA && r.Selector == Cert &&
-		r.MatchingType == Full {
-		if c, err := ParseCertificate(data); err == nil {
-			return c
-		}
+// Held is the certificate that a record of matching type 0 and selector 0 holds, if it holds one.
+func Held(r *dns.TLSA) []*x509.Certificate {
+	data, err := hex.DecodeString(r.Certificate)
+	if err != nil || r.MatchingType != Full || r.Selector != Cert {
+		return nil
+	}
+	if c, err := ParseCertificate(data); err == nil {
+		return []*x509.Certificate{c}
 	}
 	return nil
 }

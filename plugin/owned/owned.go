@@ -10,6 +10,7 @@
 package owned
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -182,8 +183,7 @@ func (t Trust) fault(path string, info fs.FileInfo) error {
 		return t.foreign(path, info)
 	}
 	return refusef("%s may be written by others (mode %v): chmod go-w %[1]s, once it is certain that nobody has "+
-		"written to it",
-		path, info.Mode())
+		"written to it", path, info.Mode())
 }
 
 func (t Trust) foreign(path string, info fs.FileInfo) error {
@@ -192,8 +192,7 @@ func (t Trust) foreign(path string, info fs.FileInfo) error {
 		self += " or to " + name(uint32(uid))
 	}
 	return refusef("%s belongs to %s, not to %s, as whom danelaw runs: chown root %[1]s, if what is there is to be "+
-		"trusted",
-		path, name(uid(info)), self)
+		"trusted", path, name(uid(info)), self)
 }
 
 // shared reports whether somebody may write who would not be trusted as the owner.
@@ -216,18 +215,9 @@ func name(uid uint32) string {
 	return "the user " + id
 }
 
-// kind names what is no regular file.
-func kind(m fs.FileMode) string {
-	switch m.Type() {
-	case 0:
-		return "a regular file"
-	case fs.ModeDir:
-		return "a directory"
-	case fs.ModeNamedPipe:
-		return "a FIFO"
-	case fs.ModeSocket:
-		return "a socket"
-	default:
-		return "a device"
-	}
+// kinds names what is there.
+var kinds = map[fs.FileMode]string{
+	0: "a regular file", fs.ModeDir: "a directory", fs.ModeNamedPipe: "a FIFO", fs.ModeSocket: "a socket",
 }
+
+func kind(m fs.FileMode) string { return cmp.Or(kinds[m.Type()], "a device") }

@@ -24,9 +24,8 @@ func Text(s string) string {
 		return s
 	}
 	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
+	for i, r := range s {
+		switch _, size := utf8.DecodeRuneInString(s[i:]); {
 		case r == utf8.RuneError && size == 1:
 			fmt.Fprintf(&b, `\x%02x`, s[i])
 		case hidden(r):
@@ -34,7 +33,6 @@ func Text(s string) string {
 		default:
 			b.WriteRune(r)
 		}
-		i += size
 	}
 	return b.String()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 // suites are the cipher suites of TLS 1.2 and older by the key that signs, or is encrypted for.
@@ -110,9 +110,8 @@ func failedHandshake(err error) bool {
 
 // brokenOff reports whether a handshake ended without a word of TLS: closed, reset, or in silence.
 func brokenOff(err error) bool {
-	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE,
-		context.DeadlineExceeded},
-		func(e error) bool { return errors.Is(err, e) })
+	ends := []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, context.DeadlineExceeded}
+	return slices.ContainsFunc(ends, func(end error) bool { return errors.Is(err, end) })
 }
 
 // handshake connects and does a handshake of crypto/tls, within the time given.
@@ -188,45 +187,23 @@ func (p *Prober) unproven(t Target, r *Report, failed error) error {
 	return &Failure{Unspoken, fmt.Errorf("danelaw cannot speak what the host wants: %w%s", failed, matched)}
 }
 
-// odd is a certificate of which crypto/x509 cannot tell whether it leads to the trust anchor of a record.
-type odd struct {
-	record      *dns.TLSA
-	certificate *x509.Certificate
-}
-
-// unreadable returns what keeps a chain from being verified by a record of usage 2 that may fit; nil if all can be
-// judged.
-func unreadable(usable []*dns.TLSA, chain []*x509.Certificate) *odd {
-	if len(chain) == 0 {
-		return nil
-	}
+// unreadable says what keeps a chain from being verified by a record of usage 2 that may fit: a certificate of which
+// crypto/x509 cannot tell whether it leads to the trust anchor. It is nil if all can be judged.
+func unreadable(usable []*dns.TLSA, chain []*x509.Certificate) error {
 	for _, r := range usable {
-		if r.Usage != mail.DANETA ||
-			r.MatchingType != mail.Full &&
-				!slices.ContainsFunc(chain[1:], func(c *x509.Certificate) bool { return mail.Matches(r, c) }) {
+		if len(chain) == 0 || r.Usage != mail.DANETA || r.MatchingType != mail.Full &&
+			!slices.ContainsFunc(chain[1:], func(c *x509.Certificate) bool { return mail.Matches(r, c) }) {
 			continue
 		}
-		for _, c := range slices.Concat(chain, held(r)) {
+		for _, c := range slices.Concat(chain, mail.Held(r)) {
 			if mail.Partial(c) || c.PublicKeyAlgorithm == x509.UnknownPublicKeyAlgorithm ||
 				slices.Contains(unverified, c.SignatureAlgorithm) {
-				return &odd{r, c}
+				return fmt.Errorf("danelaw cannot tell whether the chain leads to the trust anchor of %s: it does "+
+					"not know what the certificate %q is made of", mail.Brief(r), printable.Short(c.Subject.String()))
 			}
 		}
 	}
 	return nil
-}
-
-// held is the certificate that a record holds, if it holds one.
-func held(r *dns.TLSA) []*x509.Certificate {
-	data, err := hex.DecodeString(r.Certificate)
-	if err != nil || r.MatchingType != mail.Full || r.Selector != mail.Cert {
-		return nil
-	}
-	c, err := mail.ParseCertificate(data)
-	if err != nil {
-		return nil
-	}
-	return []*x509.Certificate{c}
 }
 
 // unverified are the signatures that crypto/x509 does not verify. Senders may.

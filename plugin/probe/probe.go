@@ -15,6 +15,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"crypto/x509"
@@ -173,12 +174,7 @@ func (p *Prober) Probe(ctx context.Context, t Target) *Report {
 	return r
 }
 
-func (p *Prober) timeout() time.Duration {
-	if p.Timeout > 0 {
-		return p.Timeout
-	}
-	return Timeout
-}
+func (p *Prober) timeout() time.Duration { return cmp.Or(p.Timeout, Timeout) }
 
 // plain is an error of a connection without the operation and the address, which the reader knows.
 func (p *Prober) plain(ctx context.Context, err error) error {
@@ -299,9 +295,7 @@ func (p *Prober) verify(t Target, r *Report) (err error) {
 	}
 	if odd := unreadable(t.Usable, r.Chain); odd != nil &&
 		err.(*mail.CertificateError).Result == mail.CertificateNotTrusted {
-		return &Failure{Unspoken, fmt.Errorf("danelaw cannot tell whether the chain leads to the trust anchor of %s: "+
-			"it does not know what the certificate %q "+
-			"is made of", mail.Brief(odd.record), printable.Short(odd.certificate.Subject.String()))}
+		return &Failure{Unspoken, odd}
 	}
 	return &Failure{Certificate, err}
 }

@@ -230,7 +230,7 @@ func newFront() (*front, func() error, error) {
 	}
 	f := &front{base: all.Recursor(time.Now), up: map[string]*zones.Recursor{}}
 	var end func() error
-	f.addr, end, err = zones.Listen(f.answer)
+	f.addr, end, err = zones.Listen("127.0.0.1:0", f.answer)
 	return f, end, err
 }
 

@@ -55,7 +55,7 @@ func open(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end, err := zones.ListenAt(recursor+":53", built.Recursor(time.Now).Answer)
+	_, end, err := zones.Listen(recursor+":53", built.Recursor(time.Now).Answer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func tell(t *testing.T) []*dns.DS {
 	for _, l := range lieTable {
 		authority.Zones = append(authority.Zones, tree.Zone(l.name))
 	}
-	end, err := zones.ListenAt(net.JoinHostPort(scripted.address(), "53"), authority.Answer)
+	_, end, err := zones.Listen(net.JoinHostPort(scripted.address(), "53"), authority.Answer)
 	if err != nil {
 		t.Fatal(err)
 	}

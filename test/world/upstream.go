@@ -64,7 +64,7 @@ func (u *Upstream) Reply(query *dns.Msg) *dns.Msg {
 // Serve answers on a port of 127.0.0.1, over UDP and TCP, until the test ends.
 func (u *Upstream) Serve(t testing.TB) (addr string) {
 	t.Helper()
-	addr, end, err := zones.Listen(u.answer)
+	addr, end, err := zones.Listen("127.0.0.1:0", u.answer)
 	if err != nil {
 		t.Fatal(err)
 	}
