@@ -30,8 +30,7 @@ type asker struct {
 
 // askFlags are the flags of commands that ask the DNS themselves: they say whom.
 func askFlags() []cli.Flag {
-	return []cli.Flag{confFlag(), upstreamFlag(),
-		&cli.BoolFlag{Name: "lab", Usage: "ask a lab of its own, see danelaw lab"}}
+	return []cli.Flag{confFlag(), upstreamFlag(), boolFlag("lab", "ask a lab of its own, see danelaw lab")}
 }
 
 // openAsker makes an asker by the flags of askFlags.

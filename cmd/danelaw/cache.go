@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -44,13 +45,8 @@ func cacheCommand() *cli.Command {
 			ArgsUsage: "NAME",
 			Description: "Each entry has its security status and how long it will be used still. NAME is . for all " +
 				"there is.",
-			Flags: controlFlags(&cli.IntFlag{Name: "limit", Value: 1000,
-				Usage: "show at most `N` entries of each server block", Validator: func(n int) error {
-					if n < 1 || n > 10000 {
-						return fmt.Errorf("%d is no limit, they go from 1 to 10000", n)
-					}
-					return nil
-				}}),
+			Flags: controlFlags(
+				intFlag("limit", 1000, "show at most `N` entries of each server block", within("limit", 1, 10000))),
 			Action: dump,
 		}},
 	})
@@ -62,7 +58,8 @@ func flush(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	var reply danelaw.FlushReply
-	return call(ctx, c, "POST", query("/v1/flush", "name", name), nil, &reply, func(to io.Writer) {
+	path := "/v1/flush?" + url.Values{"name": {name}}.Encode()
+	return call(ctx, c, "POST", path, nil, &reply, func(to io.Writer) {
 		for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
 			n := reply.Blocks[block]
 			fmt.Fprintf(to, "%s: forgotten of %s and all below: %s, %s, %s\n", block, dns.CanonicalName(name),
@@ -106,7 +103,7 @@ func dump(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	var reply danelaw.DumpReply
-	path := query("/v1/cache/dump", "name", name, "limit", fmt.Sprint(c.Int("limit")))
+	path := "/v1/cache/dump?" + url.Values{"name": {name}, "limit": {fmt.Sprint(c.Int("limit"))}}.Encode()
 	return call(ctx, c, "GET", path, nil, &reply, func(to io.Writer) {
 		for _, block := range slices.Sorted(maps.Keys(reply.Blocks)) {
 			dumpBlock(to, block, name, reply.Blocks[block])

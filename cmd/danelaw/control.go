@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/user"
 	"strconv"
@@ -28,7 +27,7 @@ func controlFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "socket", Value: danelaw.DefaultControl,
 			Usage: "the daemon's control socket is `PATH`, see the option control of its Corefile"},
-		&cli.BoolFlag{Name: "json", Usage: "print the daemon's reply as it is, for programs"},
+		boolFlag("json", "print the daemon's reply as it is, for programs"),
 	}, more...)
 }
 
@@ -114,15 +113,6 @@ func keepers(socket string) string {
 		group = g.Name
 	}
 	return "a member of the group " + group
-}
-
-// query is a path with a query.
-func query(path string, pairs ...string) string {
-	values := url.Values{}
-	for i := 0; i < len(pairs); i += 2 {
-		values.Set(pairs[i], pairs[i+1])
-	}
-	return path + "?" + values.Encode()
 }
 
 // group is a command of commands.

@@ -28,16 +28,14 @@ func doctorCommand() *cli.Command {
 			"installed. Nothing is changed. Each finding is ok, a warning or a fault, with the reason and what to " +
 			"do. With --lab the resolver and the upstreams examined are those of a lab.\n\n" +
 			"Exit codes: 0 if there is no fault, 1 if there is one, 2 for a wrong command line.",
-		Flags: append(askFlags(),
-			&cli.StringFlag{Name: "resolver",
-				Usage: "examine the resolver at `ADDR[:PORT]` (default: the first nameserver of resolv.conf)"},
-			&cli.StringFlag{Name: "signed", Value: "ietf.org",
-				Usage: "a signed domain `NAME` for the test of the resolver"},
+		Flags: append(askFlags(), stringFlag("resolver", "examine the resolver at `ADDR[:PORT]` (default: the first "+
+			"nameserver of resolv.conf)"), &cli.StringFlag{Name: "signed", Value: "ietf.org",
+			Usage: "a signed domain `NAME` for the test of the resolver"},
 			&cli.StringFlag{Name: "bogus", Value: "dnssec-failed.org",
 				Usage: "a domain `NAME` whose signatures are wrong"},
 			&cli.StringSliceFlag{Name: "dnsbl", Value: []string{"zen.spamhaus.org", "bl.spamcop.net"},
 				Usage: "a DNSBL `ZONE` that the mail server asks"},
-			&cli.BoolFlag{Name: "json", Usage: "print the findings for a program"},
+			boolFlag("json", "print the findings for a program"),
 		),
 		Action: noArguments(doctor),
 	}
@@ -154,8 +152,9 @@ func doctor(ctx context.Context, c *cli.Command) error {
 	if err := context.Cause(ctx); err != nil && ctx.Err() == context.Canceled {
 		return err
 	}
+	isFault := func(f finding) bool { return f.State == fault }
 	return cmp.Or(show(c, found, func(to io.Writer) { printFindings(to, found, painterFor(to), widthOf(to)) }),
-		toldUnless(count(found, fault) == 0))
+		toldUnless(!slices.ContainsFunc(found, isFault)))
 }
 
 // examineAll runs all parts at once and returns what they found in their order.
@@ -177,24 +176,15 @@ func examineAll(ctx context.Context, parts ...examination) (all []finding) {
 const findingAt = 21
 
 func printFindings(to io.Writer, found []finding, p painter, width int) {
+	count := map[state]int{}
 	for _, f := range found {
+		count[f.State]++
 		word := string(f.State)
-		head := p.paint(tones[word], word) + strings.Repeat(" ", max(0, 8-len(word))) + " " +
-			fmt.Sprintf("%-11s ", f.Topic)
+		head := fmt.Sprintf("%s%*s%-11s ", p.paint(tones[word], word), 9-len(word), "", f.Topic)
 		fmt.Fprintln(to, head+strings.TrimLeft(wrapped(f.Why, findingAt, width), " "))
 		if f.Remedy != "" {
 			fmt.Fprintf(to, "%*s→ %s\n", findingAt, "", strings.TrimLeft(wrapped(f.Remedy, findingAt+2, width), " "))
 		}
 	}
-	fmt.Fprintf(to, "\n%d ok, %s, %s\n", count(found, ok), counted(count(found, warning), "warning"),
-		counted(count(found, fault), "fault"))
-}
-
-func count(found []finding, s state) (n int) {
-	for _, f := range found {
-		if f.State == s {
-			n++
-		}
-	}
-	return n
+	fmt.Fprintf(to, "\n%d ok, %s, %s\n", count[ok], counted(count[warning], "warning"), counted(count[fault], "fault"))
 }

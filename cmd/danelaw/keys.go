@@ -17,18 +17,6 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
-// OIDs of keys that crypto/x509 does not read.
-var (
-	oidEd448  = asn1.ObjectIdentifier{1, 3, 101, 113}              // RFC 8410 section 3
-	oidRSAPSS = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10} // RFC 4055 section 1.2
-)
-
-// subjectPublicKeyInfo is a public key as certificates have it (RFC 5280 section 4.1).
-type subjectPublicKeyInfo struct {
-	Algorithm pkix.AlgorithmIdentifier
-	Key       asn1.BitString
-}
-
 // privateKeyInfo is a private key in PKCS#8 (RFC 5958 section 2); what may stand behind is of no use here.
 type privateKeyInfo struct {
 	Version   int
@@ -75,8 +63,7 @@ func publicKey(block *pem.Block) ([]byte, error) {
 	case "EC PRIVATE KEY":
 		return publicOf(x509.ParseECPrivateKey(block.Bytes))
 	case "PUBLIC KEY":
-		var info subjectPublicKeyInfo
-		if rest, err := asn1.Unmarshal(block.Bytes, &info); err != nil || len(rest) > 0 {
+		if !mail.IsKey(block.Bytes) {
 			return nil, errors.New("it is no public key in DER")
 		}
 		return block.Bytes, nil
@@ -120,14 +107,14 @@ func publicOfPKCS8(der []byte) ([]byte, error) {
 		return nil, bad
 	}
 	switch {
-	case info.Algorithm.Algorithm.Equal(oidEd448):
+	case info.Algorithm.Algorithm.Equal(mail.OIDEd448):
 		var seed []byte
 		if rest, bad := asn1.Unmarshal(info.Key, &seed); bad != nil || len(rest) > 0 || len(seed) != ed448.SeedSize {
 			return nil, errors.New("its Ed448 key has not 57 octets")
 		}
 		public := ed448.NewKeyFromSeed(seed).Public().(ed448.PublicKey)
 		return marshalKey(info.Algorithm, public)
-	case info.Algorithm.Algorithm.Equal(oidRSAPSS):
+	case info.Algorithm.Algorithm.Equal(mail.OIDRSAPSS):
 		private, bad := x509.ParsePKCS1PrivateKey(info.Key)
 		if bad != nil {
 			return nil, bad
@@ -139,5 +126,5 @@ func publicOfPKCS8(der []byte) ([]byte, error) {
 }
 
 func marshalKey(algorithm pkix.AlgorithmIdentifier, key []byte) ([]byte, error) {
-	return asn1.Marshal(subjectPublicKeyInfo{algorithm, asn1.BitString{Bytes: key, BitLength: 8 * len(key)}})
+	return asn1.Marshal(mail.KeyInfo{Algorithm: algorithm, Key: asn1.BitString{Bytes: key, BitLength: 8 * len(key)}})
 }

@@ -34,10 +34,8 @@ func labCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "port", Usage: "listen on port `N` (default: 5300 or the next free one)",
 				HideDefault: true, Validator: checkPort},
-			&cli.StringFlag{Name: "socket",
-				Usage: "take the commands nta, flush and cache on the control socket `PATH`"},
-			&cli.BoolFlag{Name: "json", Usage: "print addresses, trust anchor, domains and expected " +
-				"verdicts for a program"},
+			stringFlag("socket", "take the commands nta, flush and cache on the control socket `PATH`"),
+			boolFlag("json", "print addresses, trust anchor, domains and expected verdicts for a program"),
 		},
 		Action: noArguments(runLab),
 	}

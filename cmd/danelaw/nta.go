@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -28,8 +29,8 @@ func ntaCommand() *cli.Command {
 			Description: "DURATION is 1h if it is not given, and at most 168h. Clients see REASON in an Extended DNS " +
 				"Error. About every five minutes what had failed is tried again, and the negative trust anchor is " +
 				"dropped when it validates.",
-			Flags: controlFlags(&cli.BoolFlag{Name: "keep", Usage: "do not drop it when the zone validates: it may " +
-				"fail for other names or types, such as TLSA alone"}),
+			Flags: controlFlags(boolFlag("keep",
+				"do not drop it when the zone validates: it may fail for other names or types, such as TLSA alone")),
 			Action: addNTA,
 		}, {
 			Name:   "list",
@@ -143,7 +144,8 @@ func removeNTA(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	return call(ctx, c, "DELETE", query("/v1/nta", "zone", zone), nil, new(danelaw.NTAReply), func(to io.Writer) {
+	path := "/v1/nta?" + url.Values{"zone": {zone}}.Encode()
+	return call(ctx, c, "DELETE", path, nil, new(danelaw.NTAReply), func(to io.Writer) {
 		fmt.Fprintf(to, "%s and all below are validated again\n", zone)
 	})
 }

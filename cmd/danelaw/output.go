@@ -94,8 +94,8 @@ func (o *output) close() {
 // outputFlags are those by which one is told how to log.
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "quiet", Usage: "log warnings and errors alone"},
-		&cli.BoolFlag{Name: "verbose", Usage: "log every question with its verdict too"},
+		boolFlag("quiet", "log warnings and errors alone"),
+		boolFlag("verbose", "log every question with its verdict too"),
 		&cli.StringFlag{Name: "log-format",
 			Usage: "write the log as `FORM`: text, json (an object on each line), or journal (systemd's: priorities " +
 				"instead of times and levels), which is taken where stderr is the journal", Validator: checkForm},

@@ -109,7 +109,7 @@ func TestLevels(t *testing.T) {
 	for flag, want := range map[string][]string{
 		"-quiet": {"[WARNING] plugin/danelaw: expired.dane. MX from 127.0.0.1: SERVFAIL: ", ""},
 		"-verbose": {"[WARNING] plugin/danelaw: expired.dane. MX from 127.0.0.1: SERVFAIL: ",
-			"[DEBUG] plugin/danelaw: good.dane. MX from 127.0.0.1: secure, NOERROR, AD=true, after "},
+			"[DEBUG] plugin/danelaw: good.dane. MX from 127.0.0.1: secure, NOERROR, AD=true, after ", "[INFO] "},
 	} {
 		port := ports.Closed(t)
 		p := start(t, nil, flag, "-conf", write(t, "Corefile", corefile(port, lab.Addr(), anchors(t, lab))))

@@ -130,11 +130,13 @@ func plant(zones []*zoneView) *forest {
 
 // hang puts a box below the zone that a name lies in.
 func (f *forest) hang(name string, b *box) {
-	if above := closest(f.zones, name); above != nil {
-		above.add(b)
-	} else {
-		f.roots = append(f.roots, b)
+	for at := range dnssec.Ancestors(name) {
+		if above := f.zones[at]; above != nil {
+			above.add(b)
+			return
+		}
 	}
+	f.roots = append(f.roots, b)
 }
 
 // draw draws one answer: zones below zones, in them its RRsets.
@@ -171,16 +173,6 @@ func boxOf(l *lookupView, none string) *box {
 
 func (b *box) add(child *box) {
 	b.Children = append(b.Children, child)
-}
-
-// closest is the box of the deepest zone at or above a name.
-func closest(zones map[string]*box, name string) *box {
-	for at := range dnssec.Ancestors(name) {
-		if b := zones[at]; b != nil {
-			return b
-		}
-	}
-	return nil
 }
 
 // boxes yields those of a host with the names where they belong: one, or for an alias that and its target. TLSA records
@@ -239,18 +231,14 @@ func (t *tlsaView) box() *box {
 
 // status is that of the addresses of a host: of those there are, else of what failed.
 func (h *hostView) status() string {
+	empty := func(l lookupView) bool { return len(l.Records) == 0 }
+	all := slices.DeleteFunc(slices.Clone(h.Addresses), empty)
+	if len(all) == 0 {
+		all = h.Addresses
+	}
 	worst := "Secure"
-	for _, data := range []bool{true, false} {
-		found := false
-		for _, l := range h.Addresses {
-			if (len(l.Records) > 0) == data {
-				found = true
-				worst = worse(worst, l.Status)
-			}
-		}
-		if found {
-			break
-		}
+	for _, l := range all {
+		worst = worse(worst, l.Status)
 	}
 	return worst
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -75,16 +74,7 @@ const maxPEM = 16 << 20
 
 // readPEM reads a file or a pipe to its end.
 func readPEM(ctx context.Context, file string) ([]byte, error) {
-	var content []byte
-	ended, err := unlessEnded(ctx, func() error {
-		f, err := os.Open(file)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		content, err = io.ReadAll(io.LimitReader(f, maxPEM+1))
-		return err
-	})
+	content, ended, err := readPipe(ctx, func() (*os.File, error) { return os.Open(file) }, maxPEM+1)
 	switch {
 	case ended:
 		return nil, fmt.Errorf("%s: ended before anything came from there", file)

@@ -30,7 +30,7 @@ func probeFlags(more ...cli.Flag) []cli.Flag {
 }
 
 func implicitFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "implicit-tls", Usage: "begin with TLS, as port 465 wants it, without STARTTLS"}
+	return boolFlag("implicit-tls", "begin with TLS, as port 465 wants it, without STARTTLS")
 }
 
 // newProber makes a prober by the flags of probeFlags.

@@ -35,21 +35,18 @@ func serveCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			confFlag(),
 			upstreamFlag(),
-			&cli.IntFlag{Name: "port", Value: 53, Usage: "listen on port `N` where the Corefile names none",
-				Validator: checkPort},
-			&cli.BoolFlag{Name: "validate",
-				Usage: "check the configuration, without listening or asking anything, and exit"},
-			&cli.BoolFlag{Name: "print-default-config",
-				Usage: "print the Corefile that is used without --conf, and exit"},
-			&cli.StringFlag{Name: "user", Usage: "started by root: run as `NAME`, who keeps the right to bind port " +
-				"53 and no other (Linux)"},
+			intFlag("port", 53, "listen on port `N` where the Corefile names none", checkPort),
+			boolFlag("validate", "check the configuration, without listening or asking anything, and exit"),
+			boolFlag("print-default-config", "print the Corefile that is used without --conf, and exit"),
+			stringFlag("user", "started by root: run as `NAME`, who keeps the right to bind port 53 and no other "+
+				"(Linux)"),
 		}, outputFlags()...),
 		Action: serve,
 	}
 }
 
 func confFlag() cli.Flag {
-	return &cli.StringFlag{Name: "conf", Usage: "take the Corefile `FILE`, or stdin (also -)"}
+	return stringFlag("conf", "take the Corefile `FILE`, or stdin (also -)")
 }
 
 func upstreamFlag() cli.Flag {
@@ -57,11 +54,24 @@ func upstreamFlag() cli.Flag {
 		Usage: "without --conf: ask `ADDR`, such as 192.0.2.53 or tls://9.9.9.9%dns.quad9.net"}
 }
 
-func checkPort(port int) error {
-	if port < 1 || port > 65535 {
-		return fmt.Errorf("%d is no port, they go from 1 to 65535", port)
+func boolFlag(name, usage string) cli.Flag { return &cli.BoolFlag{Name: name, Usage: usage} }
+
+func stringFlag(name, usage string) cli.Flag { return &cli.StringFlag{Name: name, Usage: usage} }
+
+func intFlag(name string, value int, usage string, check func(int) error) cli.Flag {
+	return &cli.IntFlag{Name: name, Value: value, Usage: usage, Validator: check}
+}
+
+var checkPort = within("port", 1, 65535)
+
+// within checks the number of a flag.
+func within(what string, least, most int) func(n int) error {
+	return func(n int) error {
+		if n < least || n > most {
+			return fmt.Errorf("%d is no %s, they go from %d to %d", n, what, least, most)
+		}
+		return nil
 	}
-	return nil
 }
 
 func serve(ctx context.Context, c *cli.Command) error {

@@ -203,10 +203,8 @@ func days(n int) string {
 		return "it has ended, less than a day ago"
 	case n < 0:
 		return fmt.Sprintf("it has ended, more than %s ago", counted(-n-1, "day"))
-	case n == 1:
-		return "1 day left"
 	}
-	return fmt.Sprintf("%d days left", n)
+	return counted(n, "day") + " left"
 }
 
 // brief is a TLSA record, its data cut short.

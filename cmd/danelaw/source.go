@@ -51,22 +51,31 @@ const maxCorefile = 16 << 20
 
 // piped reads a Corefile that can be read only once, unless ctx ends before.
 func piped(ctx context.Context, name string, open func() (*os.File, error)) (*source, error) {
-	s := &source{name: name}
-	ended, err := unlessEnded(ctx, func() error {
-		f, err := open()
-		if err == nil {
-			defer f.Close()
-			s.body, err = io.ReadAll(io.LimitReader(f, maxCorefile))
-		}
-		return err
-	})
+	body, ended, err := readPipe(ctx, open, maxCorefile)
 	switch {
 	case ended:
 		return nil, fmt.Errorf("%s: ended before a Corefile came from there", name)
 	case err != nil:
 		return nil, unreadable(err)
 	}
-	return s, empty(s.name, s.body)
+	return &source{name: name, body: body}, empty(name, body)
+}
+
+// readPipe reads what may be a pipe to its end, or up to a bound, unless ctx ends before.
+func readPipe(ctx context.Context, open func() (*os.File, error), most int64) (content []byte, ended bool, err error) {
+	var read []byte
+	ended, err = unlessEnded(ctx, func() error {
+		f, err := open()
+		if err == nil {
+			defer f.Close()
+			read, err = io.ReadAll(io.LimitReader(f, most))
+		}
+		return err
+	})
+	if ended {
+		return nil, true, nil
+	}
+	return read, false, err
 }
 
 // unlessEnded waits for a read that a pipe may keep waiting for ever, unless ctx ends before.

@@ -19,7 +19,7 @@ func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "version",
 		Usage: "print what this danelaw is",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON for a program"}},
+		Flags: []cli.Flag{boolFlag("json", "print JSON for a program")},
 		Action: noArguments(func(_ context.Context, c *cli.Command) error {
 			return show(c, thisDanelaw(), func(to io.Writer) { fmt.Fprint(to, about()) })
 		}),

@@ -39,7 +39,7 @@ func partial(data []byte) *x509.Certificate {
 		!tbs.SkipOptionalASN1(der.Tag(0).Constructed().ContextSpecific()) || !tbs.SkipASN1(der.INTEGER) ||
 		!tbs.SkipASN1(der.SEQUENCE) || !tbs.ReadASN1Element(&issuer, der.SEQUENCE) ||
 		!tbs.ReadASN1Element(&validity, der.SEQUENCE) || !tbs.ReadASN1Element(&subject, der.SEQUENCE) ||
-		!tbs.ReadASN1Element(&spki, der.SEQUENCE) || !isKey(spki) {
+		!tbs.ReadASN1Element(&spki, der.SEQUENCE) || !IsKey(spki) {
 		return nil
 	}
 	c.RawIssuer, c.RawSubject, c.RawSubjectPublicKeyInfo = issuer, subject, spki
@@ -60,18 +60,21 @@ func nameOf(raw []byte) (name pkix.Name) {
 	return name
 }
 
-// isKey reports whether data is a SubjectPublicKeyInfo. x509 would refuse those of algorithms that it does not know.
-func isKey(data []byte) bool {
+// IsKey reports whether data is a SubjectPublicKeyInfo. x509 would refuse those of algorithms that it does not know.
+func IsKey(data []byte) bool {
 	_, _, err := splitKey(data)
 	return err == nil
 }
 
+// KeyInfo is a public key as certificates have it, a SubjectPublicKeyInfo (RFC 5280 section 4.1).
+type KeyInfo struct {
+	Algorithm pkix.AlgorithmIdentifier
+	Key       asn1.BitString
+}
+
 // splitKey returns the algorithm of a SubjectPublicKeyInfo and the key within.
 func splitKey(data []byte) (asn1.ObjectIdentifier, []byte, error) {
-	var key struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
-	}
+	var key KeyInfo
 	rest, err := asn1.Unmarshal(data, &key)
 	if err == nil && len(rest) > 0 {
 		err = errors.New("something follows the key")
@@ -81,8 +84,8 @@ func splitKey(data []byte) (asn1.ObjectIdentifier, []byte, error) {
 
 // The algorithms of keys that crypto/x509 has no name for.
 var (
-	oidRSAPSS = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10} // RFC 4055 section 3.1
-	oidEd448  = asn1.ObjectIdentifier{1, 3, 101, 113}              // RFC 8410 section 3
+	OIDRSAPSS = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10} // RFC 4055 section 1.2
+	OIDEd448  = asn1.ObjectIdentifier{1, 3, 101, 113}              // RFC 8410 section 3
 )
 
 // PublicKey is the key of a certificate, also of those that crypto/x509 knows not: that of RSASSA-PSS is an
@@ -95,11 +98,11 @@ func PublicKey(c *x509.Certificate) any {
 	switch {
 	case err != nil:
 		return nil
-	case algorithm.Equal(oidRSAPSS):
+	case algorithm.Equal(OIDRSAPSS):
 		if public, err := x509.ParsePKCS1PublicKey(key); err == nil {
 			return public
 		}
-	case algorithm.Equal(oidEd448) && len(key) == ed448.PublicKeySize:
+	case algorithm.Equal(OIDEd448) && len(key) == ed448.PublicKeySize:
 		return ed448.PublicKey(key)
 	}
 	if public, err := x509.ParsePKIXPublicKey(c.RawSubjectPublicKeyInfo); err == nil {

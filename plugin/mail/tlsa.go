@@ -139,7 +139,7 @@ func swapped(data []byte) string {
 		return "; that many has a SHA-256, which is matching type 1"
 	case len(data) == sha512.Size:
 		return "; that many has a SHA-512, which is matching type 2"
-	case isKey(data):
+	case IsKey(data):
 		return "; it is a whole public key, which is matching type 0 with selector 1"
 	}
 	if _, err := ParseCertificate(data); err == nil {
@@ -156,7 +156,7 @@ func faultOfDER(selector uint8, data []byte) string {
 		}
 		return ""
 	}
-	if !isKey(data) {
+	if !IsKey(data) {
 		return "its data is not a public key in DER" + swapped(data)
 	}
 	return ""
