@@ -3,8 +3,6 @@ package danelaw
 import (
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -60,9 +58,9 @@ type (
 		Kept bool  `json:"kept_over_restart"`
 		Well bool  `json:"well,omitempty"` // of one just added: all tests passed
 	}
-	// NTA is a negative trust anchor (RFC 7646). The file that keeps them has the same form.
+	// NTA is a negative trust anchor in use (RFC 7646). The file that keeps them has the same form.
 	NTA struct {
-		Zone   string    `json:"zone"`
+		Zone   string    `json:"zone"` // canonical
 		Begun  time.Time `json:"begun"`
 		Until  time.Time `json:"until"`
 		Keep   bool      `json:"keep,omitempty"` // it is not dropped when the zone validates
@@ -157,27 +155,4 @@ func dumpTold(h *Handler, name string, most int) DumpBlock {
 		told.Entries = append(told.Entries, DumpEntry(e))
 	}
 	return told
-}
-
-func negativesTold(all []*negative) []NTA {
-	var told []NTA
-	for _, n := range all {
-		var tests []Test
-		for _, t := range n.tests {
-			tests = append(tests, Test{t.question.Name, dns.Type(t.question.Qtype).String(), t.result})
-		}
-		told = append(told, NTA{n.zone, n.begun, n.until, n.keep, n.reason, n.block, n.over, tests, n.tested})
-	}
-	return told
-}
-
-// negativeFrom takes back what negativesTold has told.
-func negativeFrom(n NTA) *negative {
-	in := &negative{zone: n.Zone, begun: n.Begun, until: n.Until, keep: n.Keep, reason: n.Reason, block: n.Block,
-		over: n.Over, tested: n.Tested}
-	for _, t := range n.Tests {
-		in.tests = append(in.tests, trial{dns.Question{Name: dns.CanonicalName(t.Name), Qtype: typeNamed(t.Type),
-			Qclass: dns.ClassINET}, t.Result})
-	}
-	return in
 }

@@ -131,8 +131,9 @@ type refusal struct {
 func controlMux() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, answer := range map[string]func(*http.Request) (any, error){
-		"GET /v1/nta": listNTAs, "POST /v1/nta": addNTA, "DELETE /v1/nta": removeNTA,
-		"GET /v1/status": status, "POST /v1/flush": flush, "GET /v1/cache": cacheStats, "GET /v1/cache/dump": cacheDump,
+		"GET /v1/nta": controlled(listNTAs), "POST /v1/nta": controlled(addNTA),
+		"DELETE /v1/nta": controlled(removeNTA), "GET /v1/status": controlled(status),
+		"POST /v1/flush": flush, "GET /v1/cache": cacheStats, "GET /v1/cache/dump": cacheDump,
 		"/": func(r *http.Request) (any, error) {
 			return nil, refusal{http.StatusNotFound,
 				fmt.Errorf("this danelaw does not know %s %.100s: it speaks version 1", r.Method, r.URL.Path)}
@@ -157,12 +158,14 @@ func controlMux() http.Handler {
 	return mux
 }
 
-// controlled returns the table of the daemon's negative trust anchors.
-func controlled() (*table, error) {
-	if t, ok := find[*table](&process, ""); ok {
-		return t, nil
+// controlled has answer look at the daemon's negative trust anchors, or change them.
+func controlled(answer func(*table, *http.Request) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		if t, ok := find[*table](&process, ""); ok {
+			return answer(t, r)
+		}
+		return nil, refusal{http.StatusServiceUnavailable, errors.New("danelaw is starting or ending")}
 	}
-	return nil, refusal{http.StatusServiceUnavailable, errors.New("danelaw is starting or ending")}
 }
 
 // persistent reports whether what is set now will be there after a restart.
@@ -171,24 +174,20 @@ func persistent(t *table) bool {
 	return place && !failed
 }
 
-func listNTAs(*http.Request) (any, error) {
-	t, err := controlled()
-	if err != nil {
-		return nil, err
-	}
-	return NTAReply{NTAs: negativesTold(t.list()), Kept: persistent(t)}, nil
+func listNTAs(t *table, _ *http.Request) (any, error) {
+	return NTAReply{NTAs: t.list(), Kept: persistent(t)}, nil
 }
 
 // NegativeLife reads how long a negative trust anchor is to last (T-18).
 func NegativeLife(text string) (time.Duration, error) {
-	life, err := period(text, time.Second, maxNegativeLife)
+	life, err := duration(time.Second, maxNegativeLife)(text)
 	if err != nil {
 		return 0, fmt.Errorf("%w: a negative trust anchor lasts from 1s to 168h", err)
 	}
 	return life, nil
 }
 
-func addNTA(r *http.Request) (any, error) {
+func addNTA(t *table, r *http.Request) (any, error) {
 	var in NTARequest
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
@@ -199,32 +198,23 @@ func addNTA(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := controlled()
-	if err != nil {
-		return nil, err
-	}
-	n, tester, err := t.add(NegativeAnchor{Zone: dns.CanonicalName(in.Zone), Life: life, Keep: in.Keep,
-		Reason: in.Reason})
+	n, tester, err := t.add(NegativeAnchor{dns.CanonicalName(in.Zone), life, in.Keep, in.Reason})
 	if err != nil {
 		return nil, err
 	}
 	well := t.test(r.Context(), tester, n)
-	return NTAReply{NTAs: negativesTold([]*negative{n}), Kept: persistent(t), Well: well}, nil
+	return NTAReply{NTAs: []NTA{*n}, Kept: persistent(t), Well: well}, nil
 }
 
-func removeNTA(r *http.Request) (any, error) {
+func removeNTA(t *table, r *http.Request) (any, error) {
 	zone, err := nameIn(r, "zone")
-	if err != nil {
-		return nil, err
-	}
-	t, err := controlled()
 	if err != nil {
 		return nil, err
 	}
 	if err := t.remove(zone); err != nil {
 		return nil, refusal{http.StatusNotFound, err}
 	}
-	return NTAReply{NTAs: negativesTold(t.list()), Kept: persistent(t)}, nil
+	return listNTAs(t, r)
 }
 
 // nameIn returns a domain name of the request.
@@ -236,12 +226,12 @@ func nameIn(r *http.Request, key string) (string, error) {
 	return dns.CanonicalName(name), nil
 }
 
-// served are the Handlers of a Corefile, the newest of each block.
-func served() map[string]*Handler {
-	all := process.newest()
-	for block, h := range all {
-		if h.origin.load == 0 {
-			delete(all, block)
+// ofServed is what there is of the Handlers of a Corefile, the newest of each block, by block.
+func ofServed[T any](of func(*Handler) T) map[string]T {
+	all := map[string]T{}
+	for block, h := range process.newest() {
+		if h.origin.load != 0 {
+			all[block] = of(h)
 		}
 	}
 	return all
@@ -252,21 +242,12 @@ func flush(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := FlushReply{map[string]Flushed{}}
-	for block, h := range served() {
-		out.Blocks[block] = Flushed(h.resolving.Flush(name))
-	}
+	blocks := ofServed(func(h *Handler) Flushed { return Flushed(h.resolving.Flush(name)) })
 	log.Infof("flushed %s and all below", name)
-	return out, nil
+	return FlushReply{blocks}, nil
 }
 
-func cacheStats(*http.Request) (any, error) {
-	out := CacheReply{map[string]CacheStats{}}
-	for block, h := range served() {
-		out.Blocks[block] = cacheTold(h)
-	}
-	return out, nil
-}
+func cacheStats(*http.Request) (any, error) { return CacheReply{ofServed(cacheTold)}, nil }
 
 // count64 reads a counter.
 func count64(c interface{ Write(*dto.Metric) error }) float64 {
@@ -288,9 +269,5 @@ func cacheDump(r *http.Request) (any, error) {
 			return nil, fmt.Errorf("limit %.20q is not a number from 1 to %d", limit, controlDump)
 		}
 	}
-	out := DumpReply{map[string]DumpBlock{}}
-	for block, h := range served() {
-		out.Blocks[block] = dumpTold(h, name, most)
-	}
-	return out, nil
+	return DumpReply{ofServed(func(h *Handler) DumpBlock { return dumpTold(h, name, most) })}, nil
 }

@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +19,7 @@ type history struct {
 	minutes [historyMinutes]minute
 
 	mu       sync.Mutex
-	failures []pastFailure // the latest last, one for each question
+	failures []FailureStatus // the latest first, one for each question
 }
 
 // minute counts the replies of one minute by verdict. Two minutes an hour apart share a slot; the first reply of the
@@ -30,13 +31,6 @@ type minute struct {
 
 // verdictOrder numbers the verdicts.
 var verdictOrder = [...]verdict{secure, insecure, bogus, indeterminate, local, passed, denied, invalid}
-
-// pastFailure is one that a client was told of.
-type pastFailure struct {
-	question dns.Question
-	at       time.Time
-	text     string
-}
 
 // replied counts one reply.
 func (h *history) replied(v verdict, now time.Time) {
@@ -76,27 +70,17 @@ func (h *history) lastHour(now time.Time) map[string]uint64 {
 func (h *history) failed(q dns.Question, text string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	kept := h.failures[:0]
-	for _, f := range h.failures {
-		if f.question != q {
-			kept = append(kept, f)
-		}
-	}
-	if len(kept) == historyFailures {
-		kept = append(kept[:0], kept[1:]...)
-	}
-	h.failures = append(kept, pastFailure{q, now, text})
+	latest := FailureStatus{q.Name, dns.Type(q.Qtype).String(), now.UTC(), text}
+	h.failures = slices.DeleteFunc(h.failures, func(f FailureStatus) bool {
+		return f.Name == latest.Name && f.Type == latest.Type
+	})
+	h.failures = slices.Insert(h.failures, 0, latest)
+	h.failures = h.failures[:min(len(h.failures), historyFailures)]
 }
 
 // latest returns the failures, the latest first.
-func (h *history) latest() (all []FailureStatus) {
+func (h *history) latest() []FailureStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all = []FailureStatus{}
-	for i := len(h.failures) - 1; i >= 0; i-- {
-		f := h.failures[i]
-		all = append(all, FailureStatus{Name: f.question.Name, Type: dns.Type(f.question.Qtype).String(),
-			At: f.at.UTC(), Text: f.text})
-	}
-	return all
+	return append([]FailureStatus{}, h.failures...)
 }

@@ -130,7 +130,7 @@ func (h *Handler) CannotAsk(ctx context.Context, domain string, failed []*dnssec
 	if len(failed) == 0 {
 		return nil
 	}
-	above, err := h.Explain(ctx, dns.Question{Name: ".", Qtype: dns.TypeNS, Qclass: dns.ClassINET})
+	above, err := h.Explain(ctx, dnssec.Question(".", dns.TypeNS))
 	if err != nil || above.Answer.Status > dnssec.Bogus || ctx.Err() != nil {
 		return nil
 	}
@@ -164,7 +164,7 @@ func (h *Handler) NotAsked(f *dnssec.Failure) string {
 
 // ask asks for one thing, keeps it, and notes when what it rests on ends.
 func (l *look) ask(name string, qtype uint16) mail.Reply {
-	q := dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+	q := dnssec.Question(name, qtype)
 	e, err := l.Explain(l.ctx, q)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,7 +174,7 @@ func (l *look) ask(name string, qtype uint16) mail.Reply {
 			l.failed = err
 		}
 	}
-	l.answers[dns.Question{Name: name, Qtype: qtype}] = e.Answer
+	l.answers[q] = e.Answer
 	data := slices.ContainsFunc(e.Answer.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == qtype })
 	for _, z := range e.Zones {
 		if z.Status == dnssec.Secure {
@@ -192,18 +192,9 @@ func (l *look) ask(name string, qtype uint16) mail.Reply {
 	}
 }
 
-// answer is what came of a lookup.
-func (l *look) answer(of mail.Lookup) *resolve.Answer {
-	return l.answers[dns.Question{Name: of.Name, Qtype: of.Type}]
-}
-
-// ends notes the end of a signature: the time nearest to now that 32 bits may mean (RFC 4034 section 3.1.5).
+// ends notes the end of a signature.
 func (l *look) ends(expiration uint32) {
-	now := l.seen.At.Unix()
-	end := time.Unix(now+int64(int32(expiration-uint32(now))), 0)
-	if l.seen.Signatures.IsZero() || end.Before(l.seen.Signatures) {
-		l.seen.Signatures = end
-	}
+	l.seen.Signatures = dnssec.Earlier(l.seen.Signatures, dnssec.Near(l.seen.At, expiration))
 }
 
 // domain looks at everything.
@@ -243,7 +234,7 @@ func (l *look) failures() (all []*dnssec.Failure) {
 // because is the reason of a decision: the sentence of the judge if a lookup failed.
 func (l *look) because(d mail.Decision) string {
 	if d.Failed != nil {
-		if a := l.answer(*d.Failed); a.Status <= dnssec.Bogus {
+		if a := l.answers[dnssec.Question(d.Failed.Name, d.Failed.Type)]; a.Status <= dnssec.Bogus {
 			return a.Notes[0].Text
 		}
 	}

@@ -53,8 +53,7 @@ func own(a netip.Addr) bool {
 // In a reload the Handler before and the one after share the socket.
 func (r *registry) returned(block, name string) bool {
 	return slices.ContainsFunc(r.all(), func(h *Handler) bool {
-		return h.config.Block == block &&
-			h.upstreams.Returned(name)
+		return h.config.Block == block && h.upstreams.Returned(name)
 	})
 }
 
@@ -64,8 +63,7 @@ func Loops(ctx context.Context) error {
 	for _, h := range process.newest() {
 		if loops := h.upstreams.Loops(ctx); len(loops) > 0 {
 			return fmt.Errorf("upstream %s leads back to danelaw itself: a question to it came back; name a "+
-				"resolver that is another",
-				strings.Join(loops, " and "))
+				"resolver that is another", strings.Join(loops, " and "))
 		}
 	}
 	return nil

@@ -37,45 +37,32 @@ type NegativeAnchor struct {
 	Reason string
 }
 
-// negative is a negative trust anchor in use.
-type negative struct {
-	zone         string // canonical
-	begun, until time.Time
-	keep         bool // it is not dropped when the zone validates
-	reason       string
-	block        string  // the server block whose Corefile has it; "": it was set at run time, for all
-	over         string  // why it ended, if a Corefile still has it
-	tests        []trial // what is tried again
-	tested       time.Time
-}
-
-// trial is a question that failed, and what came when it was tried the last time: the security status, and why.
-type trial struct {
-	question dns.Question
-	result   string
-}
-
 // String says what an operator should know of n.
-func (n *negative) String() string {
-	text := fmt.Sprintf("negative trust anchor for %s until %s UTC", n.zone,
-		n.until.UTC().Format("2006-01-02 15:04:05"))
-	if n.keep {
+func (n *NTA) String() string {
+	text := fmt.Sprintf("negative trust anchor for %s until %s UTC", n.Zone,
+		n.Until.UTC().Format("2006-01-02 15:04:05"))
+	if n.Keep {
 		text += ", keep"
 	}
-	if n.reason != "" {
-		text += ": " + n.reason
+	if n.Reason != "" {
+		text += ": " + n.Reason
 	}
 	return text
 }
 
+// begin returns the negative trust anchor that a is from now on.
+func (a NegativeAnchor) begin(now time.Time) *NTA {
+	return &NTA{Zone: a.Zone, Begun: now, Until: now.Add(a.Life), Keep: a.Keep, Reason: a.Reason}
+}
+
 // is reports whether n stands for a line of a Corefile.
-func (n *negative) is(block string, a NegativeAnchor) bool {
-	return n.block == block && n.zone == a.Zone && n.until.Sub(n.begun) == a.Life && n.keep == a.Keep &&
-		n.reason == a.Reason
+func (n *NTA) is(block string, a NegativeAnchor) bool {
+	return n.Block == block && n.Zone == a.Zone && n.Until.Sub(n.Begun) == a.Life && n.Keep == a.Keep &&
+		n.Reason == a.Reason
 }
 
 // active reports whether n is in force.
-func (n *negative) active(now time.Time) bool { return n.over == "" && now.Before(n.until) }
+func (n *NTA) active(now time.Time) bool { return n.Over == "" && now.Before(n.Until) }
 
 // table holds the negative trust anchors of a daemon: those set at run time, which hold for all server blocks, and
 // those of the Corefile with the time when they began, so that neither a reload nor a restart prolongs them.
@@ -83,7 +70,7 @@ type table struct {
 	key string
 
 	mu       sync.Mutex
-	all      []*negative
+	all      []*NTA
 	handlers []*Handler
 	store    stateFile
 }
@@ -107,17 +94,16 @@ func (t *table) declare(h *Handler) ([]chain.NegativeAnchor, error) {
 		return nil, err
 	}
 	for _, kept := range all {
-		if !slices.ContainsFunc(t.all, func(n *negative) bool { return n.zone == kept.zone && n.block == kept.block }) {
+		if !slices.ContainsFunc(t.all, func(n *NTA) bool { return n.Zone == kept.Zone && n.Block == kept.Block }) {
 			t.all = append(t.all, kept)
 		}
 	}
 	now := h.config.Clock().Round(0)
 	for _, a := range h.config.Negative {
-		if !slices.ContainsFunc(t.all, func(n *negative) bool { return n.is(h.config.Block, a) }) {
-			t.all = append(t.all, &negative{
-				zone: a.Zone, begun: now, until: now.Add(a.Life), keep: a.Keep, reason: a.Reason, block: h.config.Block,
-				tests: h.memory.failedBelow(a.Zone),
-			})
+		if !slices.ContainsFunc(t.all, func(n *NTA) bool { return n.is(h.config.Block, a) }) {
+			n := a.begin(now)
+			n.Block, n.Tests = h.config.Block, h.memory.failedBelow(a.Zone)
+			t.all = append(t.all, n)
 		}
 	}
 	return t.of(h, now), nil
@@ -141,10 +127,7 @@ func (t *table) leave(h *Handler) {
 func (t *table) start(h *Handler) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all = slices.DeleteFunc(t.all, func(n *negative) bool {
-		return n.block == h.config.Block &&
-			!h.config.declares(n)
-	})
+	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool { return n.Block == h.config.Block && !h.config.declares(n) })
 	t.store.serve()
 	t.store.save(t.all)
 	for _, n := range t.all {
@@ -152,30 +135,30 @@ func (t *table) start(h *Handler) {
 		case !h.config.concerns(n):
 		case n.active(h.config.Clock()):
 			log.Warningf("%s: answers there are not validated", n)
-		case n.block != "":
+		case n.Block != "":
 			log.Warningf("the %s is over: remove it from the configuration, or change it to begin anew", n)
 		}
 	}
 }
 
 // declares reports whether n stands for a line of the Corefile.
-func (c *Config) declares(n *negative) bool {
+func (c *Config) declares(n *NTA) bool {
 	return slices.ContainsFunc(c.Negative, func(a NegativeAnchor) bool { return n.is(c.Block, a) })
 }
 
 // concerns reports whether n is one for the server block.
-func (c *Config) concerns(n *negative) bool { return n.block == "" || c.declares(n) }
+func (c *Config) concerns(n *NTA) bool { return n.Block == "" || c.declares(n) }
 
 // of returns what is in force for h. Of two with the same zone the one that ends later counts.
 func (t *table) of(h *Handler, now time.Time) (all []chain.NegativeAnchor) {
-	latest := map[string]*negative{}
+	latest := map[string]*NTA{}
 	for _, n := range t.all {
-		if old := latest[n.zone]; h.config.concerns(n) && n.active(now) && (old == nil || old.until.Before(n.until)) {
-			latest[n.zone] = n
+		if old := latest[n.Zone]; h.config.concerns(n) && n.active(now) && (old == nil || old.Until.Before(n.Until)) {
+			latest[n.Zone] = n
 		}
 	}
 	for _, n := range latest {
-		all = append(all, chain.NegativeAnchor{Zone: n.zone, Until: n.until, Reason: n.reason})
+		all = append(all, chain.NegativeAnchor{Zone: n.Zone, Until: n.Until, Reason: n.Reason})
 	}
 	return all
 }
@@ -207,7 +190,7 @@ var errNoNTA = errors.New("there is no negative trust anchor")
 
 // add sets a negative trust anchor for all server blocks; it replaces one of the same zone that was set before. It
 // returns a copy, and a Handler that can test it.
-func (t *table) add(a NegativeAnchor) (*negative, *Handler, error) {
+func (t *table) add(a NegativeAnchor) (*NTA, *Handler, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	tester, err := t.acceptable(a)
@@ -215,13 +198,13 @@ func (t *table) add(a NegativeAnchor) (*negative, *Handler, error) {
 		return nil, nil, err
 	}
 	now := t.now().Round(0)
-	n := &negative{zone: a.Zone, begun: now, until: now.Add(a.Life), keep: a.Keep, reason: a.Reason}
+	n := a.begin(now)
 	for _, h := range t.handlers {
-		if tests := h.memory.failedBelow(a.Zone); n.tests == nil || tests[0].result != "" {
-			n.tests = tests
+		if tests := h.memory.failedBelow(a.Zone); n.Tests == nil || tests[0].Result != "" {
+			n.Tests = tests
 		}
 	}
-	t.all = slices.DeleteFunc(t.all, func(o *negative) bool { return o.zone == a.Zone && o.block == "" })
+	t.all = slices.DeleteFunc(t.all, func(o *NTA) bool { return o.Zone == a.Zone && o.Block == "" })
 	t.all = append(t.all, n)
 	log.Warningf("%s: added, answers there are not validated", n)
 	t.changed()
@@ -235,7 +218,7 @@ func (t *table) acceptable(a NegativeAnchor) (*Handler, error) {
 	}
 	set := 0
 	for _, n := range t.all {
-		if n.block == "" && n.zone != a.Zone {
+		if n.Block == "" && n.Zone != a.Zone {
 			set++
 		}
 	}
@@ -295,21 +278,19 @@ func (c Config) distrustable(zone string) error {
 
 // failedBelow returns the questions below a zone that are known to have failed; if none is, the two that every mail
 // domain answers.
-func (m *memory) failedBelow(zone string) (tests []trial) {
+func (m *memory) failedBelow(zone string) (tests []Test) {
 	for _, q := range m.Failed(zone, maxTests) {
-		tests = append(tests, trial{q, "failed"})
+		tests = append(tests, Test{q.Name, dns.Type(q.Qtype).String(), "failed"})
 	}
 	if tests == nil {
-		for _, qtype := range []uint16{dns.TypeMX, dns.TypeSOA} {
-			tests = append(tests, trial{question: dns.Question{Name: zone, Qtype: qtype, Qclass: dns.ClassINET}})
-		}
+		return []Test{{Name: zone, Type: "MX"}, {Name: zone, Type: "SOA"}}
 	}
 	return tests
 }
 
 // remove ends the negative trust anchors of a zone.
 func (t *table) remove(zone string) error {
-	if !t.end("removed", func(n *negative, now time.Time) bool { return n.zone == zone && n.active(now) }) {
+	if !t.end("removed", func(n *NTA, now time.Time) bool { return n.Zone == zone && n.active(now) }) {
 		return fmt.Errorf("%w for %s", errNoNTA, zone)
 	}
 	return nil
@@ -324,18 +305,18 @@ func (t *table) now() time.Time {
 }
 
 // end ends those that match now, and reports whether there was one.
-func (t *table) end(why string, match func(n *negative, now time.Time) bool) (any bool) {
+func (t *table) end(why string, match func(n *NTA, now time.Time) bool) (any bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	t.all = slices.DeleteFunc(t.all, func(n *negative) bool {
+	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool {
 		if !match(n, now) {
 			return false
 		}
 		any = true
 		log.Warningf("%s: %s, answers there are validated again", n, why)
-		n.over = why
-		return n.block == ""
+		n.Over = why
+		return n.Block == ""
 	})
 	if any {
 		t.changed()
@@ -344,37 +325,36 @@ func (t *table) end(why string, match func(n *negative, now time.Time) bool) (an
 }
 
 // list returns copies of all, by zone.
-func (t *table) list() (all []*negative) {
+func (t *table) list() (all []NTA) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, n := range t.all {
-		all = append(all, n.clone())
+		all = append(all, *n.clone())
 	}
-	slices.SortFunc(all, func(a, b *negative) int { return strings.Compare(a.zone+" "+a.block, b.zone+" "+b.block) })
+	slices.SortFunc(all, func(a, b NTA) int { return strings.Compare(a.Zone+" "+a.Block, b.Zone+" "+b.Block) })
 	return all
 }
 
 // same reports whether n is a copy of o.
-func (n *negative) same(o *negative) bool {
-	return o.zone == n.zone && o.block == n.block && o.begun.Equal(n.begun)
+func (n *NTA) same(o *NTA) bool {
+	return o.Zone == n.Zone && o.Block == n.Block && o.Begun.Equal(n.Begun)
 }
 
-func (n *negative) clone() *negative {
+func (n *NTA) clone() *NTA {
 	c := *n
-	c.tests = slices.Clone(n.tests)
+	c.Tests = slices.Clone(n.Tests)
 	return &c
 }
 
 // tend ends negative trust anchors whose time is over, and drops those of h that are not needed any more.
 func (t *table) tend(ctx context.Context, h *Handler) {
 	defer survive()
-	t.end("ended", func(n *negative, now time.Time) bool { return n.over == "" && !now.Before(n.until) })
+	t.end("ended", func(n *NTA, now time.Time) bool { return n.Over == "" && !now.Before(n.Until) })
 	t.saveAgain(time.Now())
 	for _, tested := range t.due(h) {
 		if ctx.Err() == nil && t.test(ctx, h, tested) {
-			t.end("dropped, as the zone validates", func(n *negative, now time.Time) bool {
-				return tested.same(n) &&
-					n.active(now)
+			t.end("dropped, as the zone validates", func(n *NTA, now time.Time) bool {
+				return tested.same(n) && n.active(now)
 			})
 		}
 	}
@@ -391,20 +371,20 @@ func (t *table) saveAgain(now time.Time) {
 
 // due returns copies of those that h has to test now, and marks them as tested, so that no other Handler tests them
 // too.
-func (t *table) due(h *Handler) (all []*negative) {
+func (t *table) due(h *Handler) (all []*NTA) {
 	now := h.config.Clock().Round(0)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, n := range t.all {
-		last := n.begun
-		if n.tested.After(last) {
-			last = n.tested
+		last := n.Begun
+		if n.Tested.After(last) {
+			last = n.Tested
 		}
-		if n.keep || !n.active(now) || !h.config.concerns(n) || now.Sub(last).Abs() < testEvery ||
-			h.config.distrustable(n.zone) != nil {
+		if n.Keep || !n.active(now) || !h.config.concerns(n) || now.Sub(last).Abs() < testEvery ||
+			h.config.distrustable(n.Zone) != nil {
 			continue
 		}
-		n.tested = now
+		n.Tested = now
 		all = append(all, n.clone())
 	}
 	return all
@@ -412,21 +392,22 @@ func (t *table) due(h *Handler) (all []*negative) {
 
 // test tries what failed under n, a copy, as if it were not there, notes what came, and reports whether all is well:
 // Secure, or proven to be unsigned.
-func (t *table) test(ctx context.Context, h *Handler, n *negative) bool {
+func (t *table) test(ctx context.Context, h *Handler, n *NTA) bool {
 	well := true
-	for i := range n.tests {
-		a := h.resolving.Retest(ctx, n.tests[i].question)
+	for i := range n.Tests {
+		tried := &n.Tests[i]
+		a := h.resolving.Retest(ctx, dnssec.Question(tried.Name, typeNamed(tried.Type)))
 		well = well && a.Status > dnssec.Bogus
-		n.tests[i].result = a.Status.String()
+		tried.Result = a.Status.String()
 		if len(a.Notes) > 0 {
-			n.tests[i].result += ": " + a.Notes[0].Text
+			tried.Result += ": " + a.Notes[0].Text
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, o := range t.all {
 		if n.same(o) {
-			o.tests = slices.Clone(n.tests)
+			o.Tests = slices.Clone(n.Tests)
 			return well
 		}
 	}

@@ -64,7 +64,7 @@ func TestNegativeDropped(t *testing.T) {
 	tlsa := func() *dns.Msg { return ask(t, server, secureTLSA, dns.TypeTLSA, withDO) }
 	wants(t, "before", "failed", tlsa())
 	n, _, err := h.negatives.add(NegativeAnchor{Zone: secureMX, Life: time.Hour, Reason: "told them"})
-	if err != nil || len(n.tests) != 1 || n.tests[0].question.Name != secureTLSA {
+	if err != nil || len(n.Tests) != 1 || n.Tests[0].Name != secureTLSA {
 		t.Fatalf("%+v, %v", n, err)
 	}
 	kept := config(t, p.addr)
@@ -80,7 +80,7 @@ func TestNegativeDropped(t *testing.T) {
 	wants(t, "added", "distrusted", ask(t, server, secureMX, dns.TypeMX, withDO))
 	tend(testEvery + time.Second)
 	wants(t, "still broken", "distrusted", tlsa())
-	if got := h.negatives.list()[0].tests[0].result; !strings.HasPrefix(got, "Bogus: ") {
+	if got := h.negatives.list()[0].Tests[0].Result; !strings.HasPrefix(got, "Bogus: ") {
 		t.Errorf("the test came out as %q", got)
 	}
 	p.become(honest)
@@ -95,7 +95,7 @@ func TestNegativeDropped(t *testing.T) {
 		t.Error("the one to be kept is gone")
 	}
 	tend(time.Hour)
-	if n := keeper.negatives.list()[0]; n.over != "ended" || keeper.negatives.count(keeper) != 0 {
+	if n := keeper.negatives.list()[0]; n.Over != "ended" || keeper.negatives.count(keeper) != 0 {
 		t.Errorf("an hour later: %+v", n)
 	}
 	for _, want := range []string{
@@ -156,11 +156,11 @@ func TestNegativeRefused(t *testing.T) {
 // TestNegativeBounded: there can be so many, and one that is set again is no further one.
 func TestNegativeBounded(t *testing.T) {
 	h := open(t, config(t))
-	h.negatives.all = make([]*negative, maxNegatives)
+	h.negatives.all = make([]*NTA, maxNegatives)
 	for i := range h.negatives.all {
-		h.negatives.all[i] = &negative{zone: "other.dane."}
+		h.negatives.all[i] = &NTA{Zone: "other.dane."}
 	}
-	h.negatives.all[0].zone = "a.dane."
+	h.negatives.all[0].Zone = "a.dane."
 	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "b.dane.", Life: time.Hour}); err == nil ||
 		!strings.Contains(err.Error(), "1000 already") {
 		t.Errorf("one more: %v", err)
@@ -210,8 +210,8 @@ func TestNegativeOutlivesRestart(t *testing.T) {
 		t.Fatalf("%d before, %d after", len(before), len(after))
 	}
 	for i, n := range after {
-		if o := before[i]; n.zone != o.zone || !n.begun.Equal(o.begun) || !n.until.Equal(o.until) ||
-			n.reason != o.reason || n.keep != o.keep || n.over != o.over {
+		if o := before[i]; n.Zone != o.Zone || !n.Begun.Equal(o.Begun) || !n.Until.Equal(o.Until) ||
+			n.Reason != o.Reason || n.Keep != o.Keep || n.Over != o.Over {
 			t.Errorf("%+v\n before it was %+v", n, o)
 		}
 	}
@@ -222,7 +222,7 @@ func TestNegativeOutlivesRestart(t *testing.T) {
 	h = restart(t, h, func(c *Config) { c.Negative[0].Reason = "again" })
 	inForce := map[string]bool{}
 	for _, n := range h.negatives.list() {
-		inForce[n.zone] = n.active(clock.now())
+		inForce[n.Zone] = n.active(clock.now())
 	}
 	h.negatives.tend(context.Background(), h)
 	if !inForce["a.dane."] || inForce["b.dane."] || !inForce["c.dane."] || inForce["run.dane."] {
@@ -339,9 +339,9 @@ func TestNegativeReload(t *testing.T) {
 		}
 	}
 	both("at first", "failed", "failed")
-	negatives, err := controlled()
-	if err != nil {
-		t.Fatal(err)
+	negatives, there := find[*table](&process, "")
+	if !there {
+		t.Fatal("the Corefile has no table of negative trust anchors")
 	}
 	if _, _, err := negatives.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour, Keep: true,
 		Reason: "told them"}); err != nil {
@@ -352,9 +352,9 @@ func TestNegativeReload(t *testing.T) {
 	both("reloaded", "distrusted", "failed")
 	reload(with)
 	both("with a line", "distrusted", "distrusted")
-	begun := negatives.list()[1].begun
+	begun := negatives.list()[1].Begun
 	reload(with)
-	if negatives.list()[1].begun != begun {
+	if negatives.list()[1].Begun != begun {
 		t.Error("a reload began a line anew")
 	}
 	if err := c.reload(with + blockOf("z.example:0", optionsFor(t, lab().Addr()), "cache")); err == nil {

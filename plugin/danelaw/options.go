@@ -39,27 +39,34 @@ var options = []option{
 		"a domain name, a duration from 1s to 168h, and perhaps `keep` and a reason such as \"told them\"", true,
 		addNegative},
 	{"private", "ZONE...", "domain names or networks, but not the root", true, setPrivate},
-	{"sha1", "unsupported|verify", "`unsupported` or `verify`", false, setSHA1},
+	{"sha1", "unsupported|verify", "`unsupported` or `verify`", false,
+		single(func(c *Config) *bool { return &c.Policy.SHA1 },
+			word(map[string]bool{"unsupported": false, "verify": true}))},
 	{"nsec3_iterations", "N", "a number from 0 to 150", false,
-		integer(0, 150, func(s *setting) *int { return &s.config.Policy.NSEC3Iterations })}, // V-61
+		single(func(c *Config) *int { return &c.Policy.NSEC3Iterations }, integer(0, 150))}, // V-61
 	{"clock_skew", "DURATION", "a duration from 0s to 3600s", false,
-		duration(0, time.Hour, func(s *setting) *time.Duration { return &s.config.Policy.ClockSkew })}, // V-20
-	{"validation_time", "RFC3339", "a time such as 2026-11-20T04:00:00Z", false, setValidationTime},
+		single(func(c *Config) *time.Duration { return &c.Policy.ClockSkew }, duration(0, time.Hour))}, // V-20
+	{"validation_time", "RFC3339", "a time such as 2026-11-20T04:00:00Z", false,
+		single(func(c *Config) *time.Time { return &c.ValidationTime }, instant)},
 	{"allow_clients", "CIDR...", "networks or addresses such as 127.0.0.0/8 ::1", true,
-		prefixes(func(s *setting) *[]netip.Prefix { return &s.config.AllowClients })},
+		prefixes(func(c *Config) *[]netip.Prefix { return &c.AllowClients })},
 	{"ad_clients", "CIDR...", "networks or addresses such as 127.0.0.0/8 ::1", true,
-		prefixes(func(s *setting) *[]netip.Prefix { return &s.config.ADClients })},
-	{"ignore_cd", "on|off", "`on` or `off`", false, onOff(func(s *setting) *bool { return &s.config.IgnoreCD })},
-	{"cache", "SIZE", "a size from 1MiB to 1TiB such as 64MiB", false, setCache},
+		prefixes(func(c *Config) *[]netip.Prefix { return &c.ADClients })},
+	{"ignore_cd", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.IgnoreCD }, onOff)},
+	{"cache", "SIZE", "a size from 1MiB to 1TiB such as 64MiB", false,
+		single(func(c *Config) *int64 { return &c.CacheSize }, parseSize)},
 	{"cache_ttl", "MIN MAX",
 		"two durations, the first from 0s to 60s, the second from 1s to 168h, such as 0s 24h", false, setCacheTTL},
-	{"prefetch", "on|off", "`on` or `off`", false, onOff(func(s *setting) *bool { return &s.config.Prefetch })},
-	{"aggressive_nsec", "off|nsec|all", "`off`, `nsec` or `all`", false, setAggressive}, // C-9
+	{"prefetch", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.Prefetch }, onOff)},
+	{"aggressive_nsec", "off|nsec|all", "`off`, `nsec` or `all`", false, // C-9
+		single(func(c *Config) *reuse.Use { return &c.Aggressive },
+			word(map[string]reuse.Use{"off": reuse.Off, "nsec": reuse.NSEC, "all": reuse.All}))},
 	{"timeout", "DURATION", "a duration from 1s to 30s", false,
-		duration(time.Second, 30*time.Second, func(s *setting) *time.Duration { return &s.config.Timeout })}, // L-10
+		single(func(c *Config) *time.Duration { return &c.Timeout }, duration(time.Second, 30*time.Second))}, // L-10
 	{"limit", "NAME N", limitNames(), true, setLimit},
 	{"control", "PATH|off", "the path of a Unix socket, or `off`", false, setControl},
-	{"edns_size", "N", "a number from 512 to 4096", false, setEDNSSize},
+	{"edns_size", "N", "a number from 512 to 4096", false, // S-1
+		single(func(c *Config) *uint16 { return &c.EDNSSize }, integer[uint16](512, 4096))},
 	{"watch", "DOMAIN...", "domains of your own that get mail, such as example.org", true, setWatch},
 }
 
@@ -67,17 +74,17 @@ var options = []option{
 type limit struct {
 	name        string
 	least, most int
-	value       func(s *setting) *int
+	value       func(*Config) *int
 }
 
 // The bounds keep what a limit is for: no legitimate chain needs fewer than the least, and above the most it protects
 // nobody (L-1, L-9, L-13).
 var limits = []limit{
-	{"signature_checks", 16, 1024, func(s *setting) *int { return &s.config.SignatureChecks }},
-	{"upstream_questions", 16, 1000, func(s *setting) *int { return &s.config.UpstreamQuestions }},
-	{"retries", 0, 10, func(s *setting) *int { return &s.config.Retries }},
-	{"in_flight", leastInFlight, 1 << 20, func(s *setting) *int { return &s.config.InFlight }},
-	{"waiting", 1, 1 << 20, func(s *setting) *int { return &s.config.Waiting }},
+	{"signature_checks", 16, 1024, func(c *Config) *int { return &c.SignatureChecks }},
+	{"upstream_questions", 16, 1000, func(c *Config) *int { return &c.UpstreamQuestions }},
+	{"retries", 0, 10, func(c *Config) *int { return &c.Retries }},
+	{"in_flight", leastInFlight, 1 << 20, func(c *Config) *int { return &c.InFlight }},
+	{"waiting", 1, 1 << 20, func(c *Config) *int { return &c.Waiting }},
 }
 
 const leastInFlight = 16
@@ -117,121 +124,84 @@ func one(args []string) (string, error) {
 	return args[0], nil
 }
 
-func number(arg string, least, most int) (int, error) {
-	n, err := strconv.Atoi(arg)
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("%q is not a whole number", arg)
-	case n < least || n > most:
-		return 0, fmt.Errorf("%d is out of range", n)
-	}
-	return n, nil
-}
-
-func integer(least, most int, field func(*setting) *int) func(*setting, []string) error {
+// single sets a field to what the only value reads as.
+func single[T any](field func(*Config) *T, read func(string) (T, error)) func(*setting, []string) error {
 	return func(s *setting, args []string) error {
 		arg, err := one(args)
 		if err == nil {
-			*field(s), err = number(arg, least, most)
+			*field(&s.config), err = read(arg)
 		}
 		return err
 	}
 }
 
-func period(arg string, least, most time.Duration) (time.Duration, error) {
-	d, err := time.ParseDuration(arg)
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("%q is not a duration with its unit", arg)
-	case d < least || d > most:
-		return 0, fmt.Errorf("%q is out of range", arg)
-	}
-	return d, nil
-}
-
-func duration(least, most time.Duration, field func(*setting) *time.Duration) func(*setting, []string) error {
-	return func(s *setting, args []string) error {
-		arg, err := one(args)
-		if err == nil {
-			*field(s), err = period(arg, least, most)
+func integer[T int | uint16](least, most T) func(string) (T, error) {
+	return func(arg string) (T, error) {
+		n, err := strconv.Atoi(arg)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("%q is not a whole number", arg)
+		case n < int(least) || n > int(most):
+			return 0, fmt.Errorf("%d is out of range", n)
 		}
-		return err
+		return T(n), nil
 	}
 }
 
-// choose returns whether the only value is yes; it must be one of the two.
-func choose(args []string, yes, no string) (bool, error) {
-	arg, err := one(args)
-	if err == nil && arg != yes && arg != no {
-		err = fmt.Errorf("%q is neither", arg)
-	}
-	return arg == yes, err
-}
-
-func setSHA1(s *setting, args []string) (err error) {
-	s.config.Policy.SHA1, err = choose(args, "verify", "unsupported")
-	return err
-}
-
-func onOff(field func(*setting) *bool) func(*setting, []string) error {
-	return func(s *setting, args []string) (err error) {
-		*field(s), err = choose(args, "on", "off")
-		return err
+func duration(least, most time.Duration) func(string) (time.Duration, error) {
+	return func(arg string) (time.Duration, error) {
+		d, err := time.ParseDuration(arg)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("%q is not a duration with its unit", arg)
+		case d < least || d > most:
+			return 0, fmt.Errorf("%q is out of range", arg)
+		}
+		return d, nil
 	}
 }
 
-func setAggressive(s *setting, args []string) error {
-	arg, err := one(args)
+// word reads one of the words that stand for a value.
+func word[T any](all map[string]T) func(string) (T, error) {
+	none := "none of them"
+	if len(all) == 2 {
+		none = "neither"
+	}
+	return func(arg string) (value T, err error) {
+		value, ok := all[arg]
+		if !ok {
+			err = fmt.Errorf("%q is %s", arg, none)
+		}
+		return value, err
+	}
+}
+
+var onOff = word(map[string]bool{"on": true, "off": false})
+
+func instant(arg string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, arg)
 	if err != nil {
-		return err
+		err = fmt.Errorf("%q is not a time of RFC 3339", arg)
 	}
-	uses := map[string]reuse.Use{
-		"off": reuse.Off, "nsec": reuse.NSEC, "all": reuse.All,
-	}
-	use, ok := uses[arg]
-	if !ok {
-		return fmt.Errorf("%q is none of them", arg)
-	}
-	s.config.Aggressive = use
-	return nil
-}
-
-func setValidationTime(s *setting, args []string) error {
-	arg, err := one(args)
-	if err != nil {
-		return err
-	}
-	if s.config.ValidationTime, err = time.Parse(time.RFC3339, arg); err != nil {
-		return fmt.Errorf("%q is not a time of RFC 3339", arg)
-	}
-	return nil
-}
-
-func setEDNSSize(s *setting, args []string) error {
-	arg, err := one(args)
-	if err != nil {
-		return err
-	}
-	n, err := number(arg, 512, 4096) // S-1
-	s.config.EDNSSize = uint16(n)
-	return err
+	return t, err
 }
 
 // prefixes reads networks. The first line of the option replaces the default, further ones add.
-func prefixes(field func(*setting) *[]netip.Prefix) func(*setting, []string) error {
+func prefixes(field func(*Config) *[]netip.Prefix) func(*setting, []string) error {
 	return func(s *setting, args []string) error {
 		if len(args) == 0 {
 			return errArgs
 		}
+		all := field(&s.config)
 		if s.first() {
-			*field(s) = nil
+			*all = nil
 		}
 		for _, arg := range args {
 			p, err := parsePrefix(arg)
 			if err != nil {
 				return err
 			}
-			*field(s) = append(*field(s), p)
+			*all = append(*all, p)
 		}
 		return nil
 	}
@@ -304,7 +274,7 @@ func addNegative(s *setting, args []string) (err error) {
 		return errArgs
 	}
 	a := NegativeAnchor{Zone: dns.CanonicalName(args[0])}
-	if a.Life, err = period(args[1], time.Second, maxNegativeLife); err != nil { // T-18
+	if a.Life, err = duration(time.Second, maxNegativeLife)(args[1]); err != nil { // T-18
 		return err
 	}
 	reason := args[2:]
@@ -315,10 +285,8 @@ func addNegative(s *setting, args []string) (err error) {
 	if err := a.check(); err != nil {
 		return err
 	}
-	for _, other := range s.config.Negative {
-		if other.Zone == a.Zone {
-			return fmt.Errorf("%s is there twice", a.Zone)
-		}
+	if slices.ContainsFunc(s.config.Negative, func(other NegativeAnchor) bool { return other.Zone == a.Zone }) {
+		return fmt.Errorf("%s is there twice", a.Zone)
 	}
 	s.at["negative_trust_anchor "+a.Zone] = s.here
 	s.config.Negative = append(s.config.Negative, a)
@@ -359,15 +327,6 @@ func parseZones(args []string) (zones []string, err error) {
 	return zones, nil
 }
 
-func setCache(s *setting, args []string) error {
-	arg, err := one(args)
-	if err != nil {
-		return err
-	}
-	s.config.CacheSize, err = parseSize(arg)
-	return err
-}
-
 var units = []struct {
 	suffix string
 	octets float64
@@ -394,10 +353,10 @@ func setCacheTTL(s *setting, args []string) (err error) {
 	if len(args) != 2 {
 		return errArgs
 	}
-	if s.config.MinTTL, err = period(args[0], 0, time.Minute); err != nil { // C-6
+	if s.config.MinTTL, err = duration(0, time.Minute)(args[0]); err != nil { // C-6
 		return err
 	}
-	s.config.MaxTTL, err = period(args[1], time.Second, 7*24*time.Hour) // C-5
+	s.config.MaxTTL, err = duration(time.Second, 7*24*time.Hour)(args[1]) // C-5
 	if err == nil && s.config.MinTTL > s.config.MaxTTL {
 		err = fmt.Errorf("the least time %s is more than the greatest, %s", args[0], args[1])
 	}
@@ -416,7 +375,7 @@ func setLimit(s *setting, args []string) error {
 		return fmt.Errorf("%s is there twice", args[0])
 	}
 	s.limited = append(s.limited, args[0])
-	n, err := number(args[1], limits[i].least, limits[i].most)
-	*limits[i].value(s) = n
+	n, err := integer(limits[i].least, limits[i].most)(args[1])
+	*limits[i].value(&s.config) = n
 	return err
 }

@@ -61,8 +61,7 @@ type readiness struct {
 func newReadiness(c Config, f fitter, p primer, m *memory, s *upstreamStates) *readiness {
 	r := &readiness{
 		clock: c.Clock, built: BuildDate(), zones: slices.Sorted(maps.Keys(c.Anchors)), fit: f, prime: p, memory: m,
-		states: s,
-		again:  make(chan struct{}, 1), reports: map[string]string{},
+		states: s, again: make(chan struct{}, 1), reports: map[string]string{},
 	}
 	if !c.ValidationTime.IsZero() {
 		r.built = time.Time{}
@@ -171,11 +170,11 @@ func (r *readiness) test(ctx context.Context) bool {
 // log tells what failed at an upstream, and when it recovers: once, not at every test.
 func (r *readiness) log(report upstream.Report) {
 	state := fmt.Sprint(report.Fit, len(report.Faults))
-	if old, known := r.reports[report.Upstream]; old == state || !known && report.Fit && len(report.Faults) == 0 {
-		r.reports[report.Upstream] = state
+	old, known := r.reports[report.Upstream]
+	r.reports[report.Upstream] = state
+	if old == state || !known && report.Fit && len(report.Faults) == 0 {
 		return
 	}
-	r.reports[report.Upstream] = state
 	faults := strings.Join(report.Faults, "; ")
 	switch {
 	case faults == "":

@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,48 +33,42 @@ type stateFile struct {
 
 // state is what stands in the file.
 type state struct {
-	Version   int   `json:"version"`
-	Negatives []NTA `json:"negative_trust_anchors"`
+	Version   int    `json:"version"`
+	Negatives []*NTA `json:"negative_trust_anchors"`
 }
 
 func (s *stateFile) path() string { return filepath.Join(s.dir, negativesFile) }
 
 // open makes dir the place of the file, and returns what it holds the first time. It fails if others may write there.
-func (s *stateFile) open(dir string, trust owned.Trust) ([]*negative, error) {
+func (s *stateFile) open(dir string, trust owned.Trust) ([]*NTA, error) {
 	if dir == "" || dir == s.dir {
 		return nil, nil
 	}
 	if err := trust.Keep(dir); err != nil {
 		return nil, fmt.Errorf("trust_anchor_state: %w", err)
 	}
+	var kept []*NTA
 	next := stateFile{dir: dir, serving: s.serving}
 	text, err := trust.Read(next.path(), maxState)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case errors.Is(err, owned.ErrRefused):
 		return nil, fmt.Errorf("trust_anchor_state: %w", err)
-	case err != nil:
-		next.unread(err)
 	default:
-		kept, err := parseState(text)
 		if err == nil {
-			*s = next
-			return kept, nil
+			kept, err = parseState(text)
+			next.damaged = err != nil
 		}
-		next.damaged = true
-		next.unread(err)
+		if next.failed = err != nil; next.failed {
+			log.Errorf("the negative trust anchors in %s cannot be read, and are not in force: %v", next.path(), err)
+		}
 	}
 	*s = next
-	return nil, nil
-}
-
-func (s *stateFile) unread(err error) {
-	s.failed = true
-	log.Errorf("the negative trust anchors in %s cannot be read, and are not in force: %v", s.path(), err)
+	return kept, nil
 }
 
 // parseState reads the content of the file.
-func parseState(text []byte) (all []*negative, err error) {
+func parseState(text []byte) ([]*NTA, error) {
 	var in state
 	if err := json.Unmarshal(text, &in); err != nil {
 		return nil, err
@@ -81,14 +76,13 @@ func parseState(text []byte) (all []*negative, err error) {
 	if in.Version != stateVersion {
 		return nil, fmt.Errorf("it is of version %d, this danelaw knows %d", in.Version, stateVersion)
 	}
-	for _, kept := range in.Negatives {
-		n := negativeFrom(kept)
-		if err := (NegativeAnchor{Zone: n.zone, Life: n.until.Sub(n.begun), Reason: n.reason}).check(); err != nil {
+	for _, n := range in.Negatives {
+		n = cmp.Or(n, new(NTA)) // null
+		if err := (NegativeAnchor{Zone: n.Zone, Life: n.Until.Sub(n.Begun), Reason: n.Reason}).check(); err != nil {
 			return nil, err // no negative trust anchor that was written by danelaw is so
 		}
-		all = append(all, n)
 	}
-	return all, nil
+	return in.Negatives, nil
 }
 
 // serve allows writing. A file that could not be understood is renamed, for people to look at.
@@ -107,11 +101,11 @@ func (s *stateFile) serve() {
 }
 
 // save writes all, if they have changed.
-func (s *stateFile) save(all []*negative) {
+func (s *stateFile) save(all []*NTA) {
 	if s.dir == "" || !s.serving {
 		return
 	}
-	text, err := json.MarshalIndent(state{stateVersion, negativesTold(all)}, "", "  ")
+	text, err := json.MarshalIndent(state{stateVersion, all}, "", "  ")
 	if err == nil && string(text) == s.written && !s.failed {
 		return
 	}

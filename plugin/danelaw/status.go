@@ -14,20 +14,15 @@ import (
 // processBegan is when this process was started.
 var processBegan = time.Now()
 
-// Status implements GET /v1/status.
-func status(*http.Request) (any, error) {
-	t, err := controlled()
-	if err != nil {
-		return nil, err
-	}
+// status implements GET /v1/status.
+func status(t *table, _ *http.Request) (any, error) {
 	now := time.Now()
 	out := StatusReply{
-		Version: ThisBuild().String(), Since: processBegan.UTC(), Now: now.UTC(), Ready: true,
-		NTAs: negativesTold(t.list()), Blocks: map[string]*BlockStatus{},
+		Version: ThisBuild().String(), Since: processBegan.UTC(), Now: now.UTC(), Ready: true, NTAs: t.list(),
+		Blocks: ofServed(func(h *Handler) *BlockStatus { return h.status(now) }),
 	}
-	for block, h := range served() {
-		out.Blocks[block] = h.status(now)
-		out.Ready = out.Ready && out.Blocks[block].Ready
+	for _, block := range out.Blocks {
+		out.Ready = out.Ready && block.Ready
 	}
 	return out, nil
 }

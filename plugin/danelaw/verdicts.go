@@ -21,9 +21,8 @@ type lastVerdicts struct {
 }
 
 func newLastVerdicts() *lastVerdicts {
-	l := new(lastVerdicts)
-	l.lru, _ = simplelru.NewLRU[dns.Question, dnssec.Status](rememberedVerdicts, nil) // fails for counts below 1 only
-	return l
+	lru, _ := simplelru.NewLRU[dns.Question, dnssec.Status](rememberedVerdicts, nil) // fails for counts below 1 only
+	return &lastVerdicts{lru: lru}
 }
 
 // swap remembers a verdict and returns the one before; false if none is remembered.

@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 )
 
@@ -71,8 +72,7 @@ type watcher struct {
 func newWatcher(h *Handler) *watcher {
 	return &watcher{
 		Handler: h, prober: &probe.Prober{Clock: h.JudgedAt, Dial: h.config.WatchDial},
-		slots: make(chan struct{}, watchAtOnce),
-		wait:  sleep, random: rand.Float64,
+		slots: make(chan struct{}, watchAtOnce), wait: sleep, random: rand.Float64,
 	}
 }
 
@@ -174,8 +174,7 @@ func (w *watcher) remember(seen *Seen) {
 
 // logFaults tells what is wrong beside the state of DANE, and what is so no more.
 func (w *watcher) logFaults(old, seen *Seen) {
-	before := faults(old)
-	now := faults(seen)
+	before, now := faults(old), faults(seen)
 	for _, where := range slices.Sorted(maps.Keys(now)) {
 		if before[where] != now[where] {
 			log.Warningf("watch %s: %s: %s", seen.Domain, where, now[where])
@@ -304,8 +303,7 @@ func setWatch(s *setting, args []string) error {
 // unwatchable says why a domain to be watched is not validated here.
 func (n names) unwatchable(domains []string) error {
 	for _, domain := range domains {
-		if _, special := n.special(dns.Question{Name: domain, Qtype: dns.TypeMX, Qclass: dns.ClassINET}); special ||
-			n.private.cover(domain) {
+		if _, special := n.special(dnssec.Question(domain, dns.TypeMX)); special || n.private.cover(domain) {
 			return errors.New("watch " + domain + ": the name is private or special, and never validated")
 		}
 	}
