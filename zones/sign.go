@@ -1,15 +1,208 @@
+// Package zones is danelaw's lab: a small signed mail internet that is built in memory from zone files, broken on
+// purpose in named places, and served on loopback by authoritative servers and a plain recursor ([Start]). Its parts
+// serve tests without sockets: [Parse] and [Zone.Sign] make one zone, [Build] a tree of them with a [Fault] here and
+// there.
+//
+// It is imported by the lab command, by bench and by tests only. Its keys are short and its files are trusted: it is no
+// signer for real zones.
 package zones
 
 import (
 	"cmp"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/cloudflare/circl/sign/ed448"
 	"github.com/miekg/dns"
 )
+
+// Key is a signing key of a zone.
+type Key struct {
+	DNSKEY *dns.DNSKEY
+	signer crypto.Signer
+}
+
+// bits are the key sizes of the algorithms that the DNS library signs with. RSA is as short as Go allows.
+var bits = map[uint8]int{
+	dns.RSASHA1: 1024, dns.RSASHA1NSEC3SHA1: 1024, dns.RSASHA256: 1024, dns.RSASHA512: 1024,
+	dns.ECDSAP256SHA256: 256, dns.ECDSAP384SHA384: 384, dns.ED25519: 256,
+}
+
+// NewKey makes a fresh key for zone. Flags are those of RFC 4034 section 2.1.1, usually 256 or 257. Algorithms 5, 7, 8,
+// 10, 13, 14, 15 and 16 are real; under any other number the key is one that no validator can use.
+func NewKey(zone string, algorithm uint8, flags uint16) (*Key, error) {
+	for {
+		k, err := generate(zone, algorithm, flags)
+		if err != nil || k.canSign() {
+			return k, err
+		}
+	}
+}
+
+// canSign reports whether the DNS library signs with the key: it takes key tag 0, which one key of 65,536 has, for a
+// missing one.
+func (k *Key) canSign() bool { return k.DNSKEY.KeyTag() != 0 }
+
+func generate(zone string, algorithm uint8, flags uint16) (*Key, error) {
+	k := &Key{DNSKEY: newDNSKEY(zone, algorithm, flags)}
+	if algorithm == dns.ED448 {
+		_, private, err := ed448.GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		return k, k.take(private)
+	}
+	if bits[algorithm] == 0 {
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		return k, k.take(private)
+	}
+	private, err := k.DNSKEY.Generate(bits[algorithm])
+	if err != nil {
+		return nil, err
+	}
+	k.signer = private.(crypto.Signer)
+	return k, nil
+}
+
+// newDNSKEY is the record of a key that is still to come.
+func newDNSKEY(zone string, algorithm uint8, flags uint16) *dns.DNSKEY {
+	return &dns.DNSKEY{
+		Hdr:   dns.RR_Header{Name: dns.CanonicalName(zone), Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
+		Flags: flags, Protocol: 3, Algorithm: algorithm,
+	}
+}
+
+// KeyFrom makes the key of a zone from a private key that is there already: of *rsa.PrivateKey, *ecdsa.PrivateKey,
+// ed25519.PrivateKey or ed448.PrivateKey the one that the algorithm asks for. Under a number without an algorithm it is
+// an Ed25519 key that no validator can use, as from [NewKey].
+func KeyFrom(zone string, algorithm uint8, flags uint16, private crypto.Signer) (*Key, error) {
+	k := &Key{DNSKEY: newDNSKEY(zone, algorithm, flags)}
+	if err := k.take(private); err != nil {
+		return nil, err
+	}
+	if !k.canSign() {
+		return nil, errors.New("the DNS library does not sign with a key of tag 0")
+	}
+	return k, nil
+}
+
+// take makes a private key that of k.
+func (k *Key) take(private crypto.Signer) error {
+	algorithm := k.DNSKEY.Algorithm
+	k.signer = private
+	var public []byte
+	switch key := private.(type) {
+	case *rsa.PrivateKey:
+		exponent := big.NewInt(int64(key.E)).Bytes() // RFC 3110 section 2
+		public = slices.Concat([]byte{byte(len(exponent))}, exponent, key.N.Bytes())
+	case *ecdsa.PrivateKey:
+		point, err := key.PublicKey.Bytes()
+		if err != nil {
+			return err
+		}
+		public = point[1:] // RFC 6605 section 4: without the octet that says it is uncompressed
+		k.signer = repeatable{key}
+	case ed25519.PrivateKey:
+		public = key.Public().(ed25519.PublicKey)
+		if bits[algorithm] == 0 {
+			k.signer = foreignSigner{algorithm, func(m []byte) []byte { return ed25519.Sign(key, m) }}
+		}
+	case ed448.PrivateKey:
+		public = key.Public().(ed448.PublicKey)
+		k.signer = foreignSigner{algorithm, func(m []byte) []byte { return ed448.Sign(key, m, "") }}
+	default:
+		return fmt.Errorf("no zone is signed with a %T", private)
+	}
+	k.DNSKEY.PublicKey = base64.StdEncoding.EncodeToString(public)
+	return nil
+}
+
+// as returns the same RSA key for another zone, RSA algorithm or purpose.
+func (k *Key) as(zone string, algorithm uint8, flags uint16) *Key {
+	key := *k.DNSKEY
+	key.Hdr.Name, key.Algorithm, key.Flags = zone, algorithm, flags
+	return &Key{&key, k.signer}
+}
+
+// DS returns the DS of the key with the given digest type (1, 2 or 4).
+func (k *Key) DS(digest uint8) *dns.DS { return k.DNSKEY.ToDS(digest) }
+
+// Sign returns the RRSIG of the key over rrset, whose records share owner, type and TTL. A wildcard owner gets the
+// Labels of RFC 4034 section 3.1.3.
+func (k *Key) Sign(rrset []dns.RR, inception, expiration time.Time) (*dns.RRSIG, error) {
+	sig := &dns.RRSIG{
+		Hdr:       dns.RR_Header{Ttl: rrset[0].Header().Ttl},
+		Algorithm: k.DNSKEY.Algorithm, KeyTag: k.DNSKEY.KeyTag(), SignerName: k.DNSKEY.Hdr.Name,
+		Inception: uint32(inception.Unix()), Expiration: uint32(expiration.Unix()),
+	}
+	if bits[sig.Algorithm] != 0 {
+		return sig, sig.Sign(k.signer, rrset)
+	}
+	// The library hands the data to be signed whole to an Ed25519 signer, so it may make up that data, and our signer
+	// mends the one octet that differs.
+	sig.Algorithm = dns.ED25519
+	err := sig.Sign(k.signer, rrset)
+	sig.Algorithm = k.DNSKEY.Algorithm
+	return sig, err
+}
+
+// repeatable signs the same data the same way each time (RFC 6979): what is built from given keys is the same octet by
+// octet.
+type repeatable struct{ *ecdsa.PrivateKey }
+
+func (s repeatable) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return s.PrivateKey.Sign(nil, digest, opts)
+}
+
+// foreignSigner signs the RRSIG data of algorithm 15 as that of another algorithm.
+type foreignSigner struct {
+	algorithm uint8
+	sign      func(message []byte) []byte
+}
+
+func (s foreignSigner) Public() crypto.PublicKey { return nil }
+
+func (s foreignSigner) Sign(_ io.Reader, message []byte, _ crypto.SignerOpts) ([]byte, error) {
+	const algorithmOffset = 2 // after Type Covered, RFC 4034 section 3.1
+	message[algorithmOffset] = s.algorithm
+	return s.sign(message), nil
+}
+
+// ring makes the keys of a world. RSA keys take long to make, so one serves all its zones.
+type ring struct{ rsa *Key }
+
+func (r *ring) key(zone string, algorithm uint8, flags uint16) (*Key, error) {
+	if bits[algorithm] < 1024 { // not RSA
+		return NewKey(zone, algorithm, flags)
+	}
+	if r.rsa == nil {
+		k, err := NewKey(zone, algorithm, flags)
+		if err != nil {
+			return nil, err
+		}
+		r.rsa = k
+	}
+	if k := r.rsa.as(zone, algorithm, flags); k.canSign() {
+		return k, nil
+	}
+	return NewKey(zone, algorithm, flags)
+}
 
 // Sign makes keys, the denial chain and all signatures, anew if it was signed before.
 func (z *Zone) Sign(c Config) error { return z.sign(c, new(ring)) }

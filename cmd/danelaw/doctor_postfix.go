@@ -256,13 +256,9 @@ func (p *postfix) destinations() (found []finding) {
 	for _, r := range p.routes {
 		group := r
 		group.whose = ""
-		if whose[group] == nil {
-			order = append(order, group)
-		}
-		whose[group] = append(whose[group], r.whose)
+		order, whose[group] = append(order, group), append(whose[group], r.whose)
 	}
-	for _, group := range order {
-		group.whose = ""
+	for _, group := range unique(order) {
 		if all := whose[group]; !slices.Contains(all, "") {
 			group.whose = several(all)
 		}

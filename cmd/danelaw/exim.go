@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -193,4 +195,193 @@ func eximHost(item string) nexthop {
 	}
 	name, _, _ := strings.Cut(item, "/")
 	return nexthopOf(name)
+}
+
+// exim examines routers, transports and the binary itself.
+func (m *machine) exim(ctx context.Context) []finding {
+	program := m.eximProgram()
+	if program == "" {
+		return []finding{fine("Exim", "it is not installed")}
+	}
+	about, err := m.run(ctx, program, "-bV")
+	if err != nil {
+		return []finding{warn("Exim", "it does not tell about itself: %v", err).do("run this as root")}
+	}
+	if !strings.Contains(about, "DANE") {
+		return []finding{faulty("Exim", "this Exim was built without DANE").
+			do("install one that was, such as Debian's exim4-daemon-heavy or -light")}
+	}
+	e, found := m.openExim(ctx, program)
+	if len(found) > 0 {
+		return found
+	}
+	return e.examine(ctx)
+}
+
+// openExim reads its drivers.
+func (m *machine) openExim(ctx context.Context, program string) (e *exim, found []finding) {
+	e = &exim{machine: m, program: program}
+	for list, into := range map[string]*[]eximDriver{"routers": &e.routers, "transports": &e.transports} {
+		out, err := m.run(ctx, program, "-bP", list)
+		if err != nil {
+			found = append(found, warn("Exim", "its %s cannot be read: %v", list, err).do("run this as root"))
+		}
+		*into = eximDrivers(out)
+	}
+	return e, found
+}
+
+// examine looks at the main section, and at the drivers that send mail.
+func (e *exim) examine(ctx context.Context) []finding {
+	found := e.mainSection(ctx)
+	sends := false
+	for _, r := range e.routers {
+		if e.skipped(ctx, r) {
+			continue
+		}
+		switch t := e.transport(r); {
+		case t != nil && (t.options["driver"] != "smtp" || t.options["protocol"] == "lmtp"):
+		case t != nil:
+			sends = true
+			found = slices.Concat(found, e.router(r), r.routes(), t.sending(r))
+		case strings.Contains(r.options["transport"], "$") || r.options["driver"] == "queryprogram":
+			found = append(found, warn("Exim", "%s chooses its transport by mail: whether that does DANE is not seen "+
+				"here", r.name).do("see to it that each has `hosts_try_dane = *`"))
+		}
+	}
+	switch {
+	case len(found) == 0 && !sends:
+		return []finding{fine("Exim", "no router of it sends mail by SMTP")}
+	case len(found) == 0:
+		return []finding{fine("Exim", "DANE is on")}
+	}
+	return unique(found)
+}
+
+// mainSection examines what holds for all of Exim.
+func (e *exim) mainSection(ctx context.Context) (found []finding) {
+	if e.main(ctx, "dns_dnssec_ok") == "0" {
+		found = append(found, warn("Exim", "dns_dnssec_ok is 0: Exim asks without DO, and hears of AD by the "+
+			"`trust-ad` of resolv.conf alone").do("write `dns_dnssec_ok = 1`"))
+	}
+	if domains := e.main(ctx, "dns_again_means_nonexist"); domains != "" {
+		found = append(found, warn("Exim", "dns_again_means_nonexist is %s: SERVFAIL then means that there is "+
+			"no record, so that mail bounces which should wait, and who suppresses MX records chooses another host",
+			domains).do("take `dns_again_means_nonexist` out").graver(covers(domains) == everything))
+	}
+	return found
+}
+
+// off is the finding of an option that covers nothing, or not everything.
+func (d eximDriver) off(option, without string, c coverage) finding {
+	remedy := fmt.Sprintf("write `%s = *` into %s", option, d.name)
+	if c == nothing {
+		return faulty("Exim", "%s has no %s: %s, and DANE is off", d.name, option, without).do(remedy)
+	}
+	return warn("Exim", "%s has %s = %s: for all else %s, and DANE is off", d.name, option, d.options[option], without).
+		do(remedy)
+}
+
+// asks judges with which names a driver wants DNSSEC (D-14). What it requires it requests, too.
+func (d eximDriver) asks(what string) []finding {
+	requested, required := covers(d.options["dnssec_request_domains"]), covers(d.options["dnssec_require_domains"])
+	if c := max(requested, required); c != everything {
+		return []finding{d.off("dnssec_request_domains", what+" are not looked up with DNSSEC", c)}
+	}
+	return nil
+}
+
+// router judges how a router finds hosts.
+func (e *exim) router(r eximDriver) (found []finding) {
+	switch r.options["driver"] {
+	case "dnslookup":
+		found = r.asks("MX records and addresses")
+	case "manualroute":
+		if slices.ContainsFunc(eximRoutes(r), eximRoute.looked) {
+			found = r.asks("addresses")
+		}
+	}
+	if r.on("pass_on_timeout") {
+		found = append(found, warn("Exim", "%s has pass_on_timeout: a domain that is SERVFAIL goes to the next "+
+			"router, so that an attacker chooses it", r.name).do("take `pass_on_timeout` out of "+r.name))
+	}
+	return found
+}
+
+// looked reports whether a route has hosts that are looked up in DNS.
+func (r eximRoute) looked() bool {
+	return r.odd != "" || !r.byName &&
+		slices.ContainsFunc(r.hosts, func(h string) bool { return !eximHost(h).address.IsValid() })
+}
+
+// routes judges the hosts that a manualroute router names, and those that get mail when others fail.
+func (d eximDriver) routes() (found []finding) {
+	if d.options["driver"] == "manualroute" {
+		for _, r := range eximRoutes(d) {
+			domains := d.options["domains"]
+			if r.whose == "*" && domains != "" && domains[0] != '!' {
+				r.whose = domains
+			}
+			found = append(found, d.route(r)...)
+		}
+	}
+	return append(found, d.fallbacks()...)
+}
+
+// fallbacks judges the hosts that get mail when others fail.
+func (d eximDriver) fallbacks() (found []finding) {
+	for _, host := range eximList(d.options["fallback_hosts"]) {
+		found = append(found, warn("Exim", "%s has fallback_hosts = %s: %s", d.name, host, eximHost(host).asFallback()).
+			do("take `fallback_hosts` out of "+d.name))
+	}
+	return found
+}
+
+// route judges one way.
+func (d eximDriver) route(r eximRoute) (found []finding) {
+	what := r.whose
+	if r.whose == "*" {
+		what = "all mail"
+	}
+	if r.odd != "" {
+		return []finding{warn("Exim", "%s sends %s to what %s says: whether DANE is on there is not seen here", d.name,
+			what, r.odd).do("see to it that these are names of hosts with TLSA records, not addresses")}
+	}
+	for _, item := range r.hosts {
+		h := eximHost(item)
+		from := fmt.Sprintf("%s sends %s to %s", d.name, what, item)
+		switch {
+		case h.local() && r.whose != "*":
+		case r.byName && !h.local() && !h.address.IsValid():
+			found = append(found, warn("Exim", "%s byname, which is without DNSSEC, and DANE is off", from).
+				do("write `bydns` in place of `byname`, and see to it that the host has TLSA records and does DANE "+
+					"as well").graver(r.whose == "*"))
+		default:
+			found = append(found, h.asRelay("Exim", from, r.whose == "*"))
+		}
+	}
+	return found
+}
+
+// sending judges the transport of a router.
+func (d eximDriver) sending(r eximDriver) (found []finding) {
+	if c := max(covers(d.options["hosts_try_dane"]), covers(d.options["hosts_require_dane"])); c != everything {
+		found = append(found, d.off("hosts_try_dane", "TLSA records are not looked up", c))
+	}
+	if hosts := d.options["hosts_avoid_tls"]; hosts != "" {
+		found = append(found, warn("Exim", "%s has hosts_avoid_tls = %s: mail to such a host with DANE stays in the "+
+			"queue", d.name, hosts).do("take `hosts_avoid_tls` out of "+d.name))
+	}
+	if d.options["hosts"] != "" && (d.on("hosts_override") || r.options["driver"] == "accept") {
+		route := newEximRoute("*", `"`+d.options["hosts"]+`"`)
+		route.byName = d.on("gethostbyname")
+		found = append(found, d.route(route)...)
+		if route.looked() {
+			found = append(found, d.asks("addresses")...)
+		}
+	}
+	if r.options["fallback_hosts"] == "" {
+		found = append(found, d.fallbacks()...)
+	}
+	return found
 }

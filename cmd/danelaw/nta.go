@@ -59,8 +59,7 @@ func addNTA(ctx context.Context, c *cli.Command) error {
 	in := danelaw.NTARequest{Zone: zone, Life: "1h", Keep: c.Bool("keep")}
 	if len(args) > 1 {
 		if _, err := time.ParseDuration(args[1]); err != nil {
-			return wrong("%q is not a duration such as 30m or 24h, which stands before the reason",
-				args[1])
+			return wrong("%q is not a duration such as 30m or 24h, which stands before the reason", args[1])
 		}
 		if _, err := danelaw.NegativeLife(args[1]); err != nil {
 			return usageError{err}

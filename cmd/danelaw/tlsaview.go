@@ -148,13 +148,11 @@ func (p *tlsaPlan) steps(out *planned) {
 		}
 	}
 	switch same := p.sameRecords(out); {
-	case p.set.secure && out.Good && stale == 0:
-		out.Steps = []string{"All of these records are published: the next certificate can be used at any time."}
 	case p.set.secure && out.Good:
-		out.Steps = []string{
-			"All of these records are published: the next certificate can be used at any time.",
-			fmt.Sprintf("Remove %s that match nothing given here, once nothing uses them.",
-				counted(stale, "published record")),
+		out.Steps = []string{"All of these records are published: the next certificate can be used at any time."}
+		if stale > 0 {
+			out.Steps = append(out.Steps, fmt.Sprintf("Remove %s that match nothing given here, once nothing uses "+
+				"them.", counted(stale, "published record")))
 		}
 	case same && !p.set.secure:
 		out.Steps = []string{"The record stays the same: if it is published, as --check tells, the next certificate " +

@@ -34,6 +34,7 @@ func parseType(name string) (uint16, error) {
 type tree struct {
 	*resolve.Explanation
 	question dns.Question
+	now      time.Time // as of which it is judged
 }
 
 // The form of `danelaw check --json NAME TYPE`, of which text and page are made too. Names end with a dot, times are
@@ -63,22 +64,17 @@ type (
 
 // newChainView tells what came of a question.
 func newChainView(q dns.Question, e *resolve.Explanation, now time.Time) *chainView {
-	t := &tree{e, q}
+	t := &tree{e, q, now}
 	v := &chainView{
 		Name: q.Name, Type: dns.Type(q.Qtype).String(), Checked: now.UTC(), Status: e.Answer.Status.String(),
-		Verdict: t.verdict(),
-		Rcode:   dns.RcodeToString[e.Answer.Rcode], Failures: []*failureView{}, Zones: t.zones(), Sets: t.answer(),
+		Verdict: t.verdict(), Rcode: dns.RcodeToString[e.Answer.Rcode], Failures: []*failureView{}, Zones: t.zones(),
+		Sets: t.answer(),
 	}
 	if e.Answer.Status <= dnssec.Bogus {
 		v.Rcode = dns.RcodeToString[dns.RcodeServerFailure]
 	}
 	for _, f := range e.Answer.Notes {
 		v.Failures = append(v.Failures, failureOf(f))
-	}
-	for _, s := range v.Sets {
-		if s.Signature != nil {
-			s.Signature.DaysLeft = daysLeft(s.Signature.Expires, now)
-		}
 	}
 	return v
 }
@@ -234,8 +230,7 @@ func (t *tree) answer() []*setView {
 		if told := func(z *dnssec.Zone) bool { return z.Cause == cause }; !slices.ContainsFunc(t.Zones, told) {
 			all = append(all, &setView{
 				Owner: t.question.Name, Type: dns.Type(t.question.Qtype).String(), Status: t.Answer.Status.String(),
-				How:     cause.Text,
-				Records: []string{},
+				How: cause.Text, Records: []string{},
 			})
 		}
 		return all
@@ -270,10 +265,9 @@ func (t *tree) set(set []dns.RR) *setView {
 	if sig := signature(set); sig != nil {
 		v.How = fmt.Sprintf("key %d %s, %s", sig.KeyTag, algorithm(sig.Algorithm),
 			validity(sig.Inception, sig.Expiration))
-		v.Signature = &signatureView{
-			Owner: h.Name, Type: v.Type, Signer: dns.CanonicalName(sig.SignerName), KeyTag: sig.KeyTag,
-			Expires: near(sig.Expiration, time.Now()),
-		}
+		ends := near(sig.Expiration, time.Now())
+		v.Signature = &signatureView{h.Name, v.Type, dns.CanonicalName(sig.SignerName), sig.KeyTag, ends,
+			daysLeft(ends, t.now)}
 	}
 	return v
 }

@@ -176,10 +176,15 @@ func (l *lookup) records() []dns.RR { return slices.Concat(l.found.Answer.Answer
 // lookup asks for one thing. A name that is not validated is Indeterminate, with the reason.
 func (a *asker) lookup(ctx context.Context, name string, qtype uint16) *lookup {
 	e, err := a.explain(ctx, name, qtype)
-	l := &lookup{found: e, unjudged: err, lookupView: lookupView{
+	l := newLookup(name, qtype, e)
+	l.unjudged = err
+	return l
+}
+
+func newLookup(name string, qtype uint16, e *resolve.Explanation) *lookup {
+	l := &lookup{found: e, lookupView: lookupView{
 		Name: name, Type: dns.Type(qtype).String(), Status: e.Answer.Status.String(),
-		Rcode:   dns.RcodeToString[e.Answer.Rcode],
-		Records: []string{},
+		Rcode: dns.RcodeToString[e.Answer.Rcode], Records: []string{},
 	}}
 	for _, rr := range e.Answer.Answer {
 		if rr.Header().Rrtype == qtype {
@@ -267,8 +272,8 @@ type lookOptions struct {
 // walk asks what a sender asks, and keeps all answers.
 func (a *asker) walk(ctx context.Context, v *view, o lookOptions) {
 	v.domain = *mail.Walk(v.Domain, o.port, v.asked.remember(func(name string, qtype uint16) *lookup {
-		if o.host && qtype == dns.TypeMX {
-			return noMX(name)
+		if o.host && qtype == dns.TypeMX { // the name is a mail host's: none is made
+			return newLookup(name, qtype, &resolve.Explanation{Answer: &resolve.Answer{Status: dnssec.Secure}})
 		}
 		return a.lookup(ctx, name, qtype)
 	}))
@@ -283,18 +288,6 @@ func (v *view) of(l mail.Lookup) *lookup { return v.asked.of(l.Name, l.Type) }
 
 func (v *view) add(h *hostView) {
 	v.Hosts, v.hosts = append(v.Hosts, h), append(v.hosts, &receiver{hostView: h})
-}
-
-// noMX stands in for the MX lookup where the name given is a mail host already: none is made.
-func noMX(name string) *lookup {
-	return &lookup{
-		lookupView: lookupView{
-			Name: name, Type: "MX", Status: dnssec.Secure.String(), Rcode: dns.RcodeToString[dns.RcodeSuccess],
-			Records: []string{},
-		},
-		judged: mail.Lookup{Name: name, Type: dns.TypeMX, Status: dnssec.Secure},
-		found:  &resolve.Explanation{Answer: &resolve.Answer{Status: dnssec.Secure}},
-	}
 }
 
 func newHostView(h mail.Host, of func(mail.Lookup) *lookup) *hostView {

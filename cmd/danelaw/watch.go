@@ -28,9 +28,10 @@ func watchCommand() *cli.Command {
 			"the plugin does the same every ten minutes, with metrics.\n\n" +
 			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within --days; 1 if " +
 			"not; 2 for a wrong command line.",
-		Flags: append(slices.Concat(askFlags(), probeFlags()), intFlag("days", 1, "a signature, or a certificate "+
-			"under usage 2, that ends within `N` days is a fault", nil), boolFlag("json", "print JSON for a program"),
-		),
+		Flags: append(slices.Concat(askFlags(), probeFlags()),
+			intFlag("days", 1,
+				"a signature, or a certificate under usage 2, that ends within `N` days is a fault", nil),
+			boolFlag("json", "print JSON for a program")),
 		Action: watch,
 	}
 }

@@ -125,8 +125,7 @@ func tooShort(r *dns.TLSA) string {
 		return "its data has 0 octets: take it away, Postfix 3.7 crashes on it"
 	case cut(r):
 		return fmt.Sprintf("it has %d of the %d octets that a TLSA record has at least, and is dangerous: take it "+
-			"away (Postfix 3.7 warns of it and passes over it, others may crash)",
-			r.Hdr.Rdlength, leastTLSA+1)
+			"away (Postfix 3.7 warns of it and passes over it, others may crash)", r.Hdr.Rdlength, leastTLSA+1)
 	}
 	return "its data has 0 octets, which is dangerous: take it away (Postfix 3.7 crashes on such records of usage 2 " +
 		"and 3)"
@@ -335,6 +334,5 @@ func (e outOfDate) Unwrap() error { return e.CertificateInvalidError }
 func (e outOfDate) Error() string {
 	const form = "2006-01-02 15:04"
 	return fmt.Sprintf("the certificate %.200q is valid from %s to %s UTC only, and a record of usage 2 heeds that",
-		e.Cert.Subject,
-		e.Cert.NotBefore.UTC().Format(form), e.Cert.NotAfter.UTC().Format(form))
+		e.Cert.Subject, e.Cert.NotBefore.UTC().Format(form), e.Cert.NotAfter.UTC().Format(form))
 }

@@ -36,26 +36,23 @@ func refusef(format string, args ...any) error { return refusal{fmt.Sprintf(form
 
 // Trust says whose files are taken.
 type Trust struct {
-	owner  func(uid uint32) bool
-	groups bool // whose members may write, too
+	anybody bool // else only root and the user of the process
+	groups  bool // whose members may write, too
 }
 
 // Daemon trusts root and the user of the process: the rule for whatever decides what a daemon believes (T-10).
-func Daemon() Trust {
-	self := uint32(os.Geteuid())
-	return Trust{owner: func(uid uint32) bool { return uid == 0 || uid == self }}
-}
+func Daemon() Trust { return Trust{} }
 
 // AnyOwner trusts all owners, but nobody else: for who only looks at the files of a daemon, which may run as another
 // user.
-func AnyOwner() Trust { return Trust{owner: anybody} }
+func AnyOwner() Trust { return Trust{anybody: true} }
 
 // AnyGroup trusts all owners and the members of their groups: for what people edit together.
-func AnyGroup() Trust { return Trust{owner: anybody, groups: true} }
+func AnyGroup() Trust { return Trust{anybody: true, groups: true} }
 
-func anybody(uint32) bool { return true }
-
-func (t Trust) owns(info fs.FileInfo) bool { return t.owner(uid(info)) }
+func (t Trust) owns(info fs.FileInfo) bool {
+	return t.anybody || uid(info) == 0 || uid(info) == uint32(os.Geteuid())
+}
 
 func uid(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
 

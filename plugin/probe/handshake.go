@@ -92,8 +92,7 @@ func (p *Prober) Other(ctx context.Context, t Target, first *Report) *Report {
 		return r
 	case r.Failure != nil && tooOld(r.Failure):
 		first.Note = strings.TrimPrefix(fmt.Sprintf("%s; the host speaks nothing older than TLS 1.3, so that another "+
-			"certificate, with a key of %s, cannot be seen, "+
-			"if it has one", first.Note, t.Key), "; ")
+			"certificate, with a key of %s, cannot be seen, if it has one", first.Note, t.Key), "; ")
 	}
 	return nil
 }
