@@ -22,10 +22,12 @@ type lasting interface {
 	close()
 }
 
-// held is a thing, and by how many Handlers it is held.
+// held is a thing, and by how many Handlers it is held, or going to be. Changing is locked while it is opened or closed;
+// then, and under the lock of the registry, the thing is set.
 type held struct {
-	thing lasting
-	by    int
+	changing sync.Mutex
+	thing    lasting // nil if it is not open
+	by       int
 }
 
 // keyOf is the key of a thing: its type and name.
@@ -33,41 +35,79 @@ type keyOf[T lasting] struct{ name string }
 
 // hold returns the thing of that type and name, opened if nobody holds it yet. It must be released.
 func hold[T lasting](r *registry, name string, open func() (T, error)) (T, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	key := keyOf[T]{name}
-	if h := r.things[key]; h != nil {
-		h.by++
+	h := r.claim(key)
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	if h.thing != nil {
 		return h.thing.(T), nil
 	}
 	thing, err := open()
-	if err == nil {
-		r.things[key] = &held{thing, 1}
+	if err != nil {
+		r.unclaim(key, h)
+		return thing, err
 	}
-	return thing, err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h.thing = thing
+	return thing, nil
+}
+
+// claim counts one more who holds a thing, or is going to.
+func (r *registry) claim(key any) *held {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.things[key]
+	if h == nil {
+		h = new(held)
+		r.things[key] = h
+	}
+	h.by++
+	return h
+}
+
+// unclaim undoes claim.
+func (r *registry) unclaim(key any, h *held) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h.by--; h.by == 0 {
+		delete(r.things, key)
+	}
 }
 
 // release lets go of a thing.
 func release[T lasting](r *registry, thing T) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	key := keyOf[T]{thing.name()}
+	r.mu.Lock()
 	h := r.things[key]
-	if h.by--; h.by == 0 {
-		delete(r.things, key)
+	r.mu.Unlock()
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	defer r.unclaim(key, h)
+	if r.last(h) {
 		thing.close()
 	}
+}
+
+// last reports whether one alone holds a thing, which is found no more then.
+func (r *registry) last(h *held) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h.by > 1 {
+		return false
+	}
+	h.thing = nil
+	return true
 }
 
 // find returns the thing of that type and name, if it is held.
 func find[T lasting](r *registry, name string) (thing T, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	h := r.things[keyOf[T]{name}]
-	if h == nil {
-		return thing, false
+	if h := r.things[keyOf[T]{name}]; h != nil {
+		thing, ok = h.thing.(T)
 	}
-	return h.thing.(T), true
+	return thing, ok
 }
 
 func (r *registry) begin(h *Handler) {
