@@ -129,6 +129,33 @@ func TestBackgroundYieldsFirst(t *testing.T) {
 	}
 }
 
+// L-13: what goes on in the background holds no slot, and so makes no place in a full table, in which there are never
+// more questions than it has slots; it makes room where that is what is short.
+func TestBackgroundLeavesNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const questions = 12
+		table := newTable(questions, 10)
+		for _, f := range fill(t, table, "a.", 2) {
+			table.release(f)
+		}
+		all := fill(t, table, "b.", questions)
+		if f, _, no := table.join(named("one more"), "", of("c.")); no == nil || no.limit != "in_flight" || f != nil {
+			t.Errorf("one more than there are slots got in: %v", no)
+		}
+		time.Sleep(yieldAfter)
+		one := fill(t, table, "c.", 1)
+		if n := table.running + table.yielding.Len(); n != questions || ended(all) != 1 || ended(one) != 0 {
+			t.Errorf("%d questions, %d and %d of them put out", n, ended(all), ended(one))
+		}
+	})
+	table := newFlights(40, 10, fetch.NewRoom(8*(clientOctets+flightOctets)), func() bool { return false })
+	table.release(fill(t, table, "a.", 1)[0])
+	all := fill(t, table, "b.", 7)
+	if table.background.Len() != 0 || ended(all) != 0 {
+		t.Errorf("%d go on in the background, %d were put out", table.background.Len(), ended(all))
+	}
+}
+
 // L-15: clients that wait, questions being worked on, questions to upstreams and their replies take room, and give all
 // of it back.
 func TestRoomIsTakenAndGivenBack(t *testing.T) {

@@ -160,14 +160,9 @@ func (t *flights) place(f *flight) *refused {
 		return &refused{errProcessors}
 	}
 	if full := t.running+t.yielding.Len() >= 2*t.half; full || !t.room.Take(clientOctets+flightOctets, false) {
-		v := t.victim(f)
-		switch {
-		case v == nil && full:
-			return &refused{"in_flight"}
-		case v == nil || !t.room.Take(clientOctets+flightOctets, true): // what the victim leaves comes a moment later
-			return &refused{fetch.ErrRoom}
+		if no := t.makeWay(f, full); no != nil {
+			return no
 		}
-		t.evict(v)
 	}
 	f.octets = flightOctets
 	if t.running < t.half {
@@ -180,13 +175,32 @@ func (t *flights) place(f *flight) *refused {
 	return nil
 }
 
+// makeWay has others yield to a new flight, and takes its room, which they leave a moment later. What goes on in the
+// background yields first, but holds no slot.
+func (t *flights) makeWay(f *flight, full bool) *refused {
+	var v *flight
+	late := t.background.Front()
+	if late != nil {
+		t.end(late.Value.(*flight))
+	}
+	if full || late == nil {
+		v = t.victim(f)
+	}
+	switch {
+	case v == nil && full:
+		return &refused{"in_flight"}
+	case v == nil && late == nil, !t.room.Take(clientOctets+flightOctets, true):
+		return &refused{fetch.ErrRoom}
+	case v != nil:
+		t.evict(v)
+	}
+	return nil
+}
+
 // victim returns the flight that yields to a new one; nil if that has to do without. When processors are what is short
 // no work is thrown away for more of the same; when upstreams are silent, those that have waited the longest are the
 // least likely to be answered.
 func (t *flights) victim(to *flight) *flight {
-	if late := t.background.Front(); late != nil {
-		return late.Value.(*flight)
-	}
 	crowd, short := t.crowd(to), t.short()
 	switch {
 	case crowd != nil && short:
@@ -256,10 +270,6 @@ func (c crowds) largest() (most *list.List) {
 
 // evict makes a flight give up. What it has taken is given back when it has ended.
 func (t *flights) evict(f *flight) {
-	if f.late != nil {
-		t.end(f)
-		return
-	}
 	t.unplace(f)
 	if t.byKey[f.key] == f {
 		delete(t.byKey, f.key)
