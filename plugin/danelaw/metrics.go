@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
@@ -28,8 +29,10 @@ var (
 	fetches         = counter("fetches_total", "Counter of questions to upstreams by use and end.", "role", "result")
 	limitHits       = counter("limits_total", "Counter of limits hit.", "limit")
 	signatureChecks = counter("signature_checks_total", "Counter of signatures verified.")
-	nsec3Hashes     = counter("nsec3_hashes_total", "Counter of names hashed for NSEC3.")
-	distrusted      = counter("negative_trust_anchor_answers_total",
+	signaturesKnown = counter("signatures_known_total",
+		"Counter of signatures that were not verified, as they were known to hold.")
+	nsec3Hashes = counter("nsec3_hashes_total", "Counter of names hashed for NSEC3.")
+	distrusted  = counter("negative_trust_anchor_answers_total",
 		"Counter of answers that a negative trust anchor kept from being validated.")
 	verdictChanges = counter("verdict_changes_total", "Counter of changes of the verdict on a question of mail.",
 		"from", "to")
@@ -90,13 +93,14 @@ func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
 
 // meter counts for one server block. What is counted for each query is looked up once.
 type meter struct {
-	block                     string
-	responses                 map[replyKind]prometheus.Counter
-	durations                 map[verdict]prometheus.Observer
-	hits, misses, joined      prometheus.Counter
-	signatures, nsec3, panics prometheus.Counter
-	synthesised               map[reuse.Proof]prometheus.Counter
-	distrusted                prometheus.Counter
+	block                    string
+	responses                map[replyKind]prometheus.Counter
+	durations                map[verdict]prometheus.Observer
+	hits, misses, joined     prometheus.Counter
+	signatures, known, nsec3 prometheus.Counter
+	panics                   prometheus.Counter
+	synthesised              map[reuse.Proof]prometheus.Counter
+	distrusted               prometheus.Counter
 }
 
 var _ resolve.Meter = (*meter)(nil)
@@ -106,7 +110,8 @@ func newMeter(block string) *meter {
 		block: block, responses: map[replyKind]prometheus.Counter{}, durations: map[verdict]prometheus.Observer{},
 		hits: cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block),
 		joined:     joined.WithLabelValues(block),
-		signatures: signatureChecks.WithLabelValues(block), nsec3: nsec3Hashes.WithLabelValues(block),
+		signatures: signatureChecks.WithLabelValues(block), known: signaturesKnown.WithLabelValues(block),
+		nsec3:  nsec3Hashes.WithLabelValues(block),
 		panics: panics.WithLabelValues(block), distrusted: distrusted.WithLabelValues(block),
 		synthesised: map[reuse.Proof]prometheus.Counter{},
 	}
@@ -175,9 +180,10 @@ func (m *meter) Cache(hit bool) {
 }
 
 // Checks implements resolve.Meter.
-func (m *meter) Checks(signatures, nsec3Hashes int) {
-	m.signatures.Add(float64(signatures))
-	m.nsec3.Add(float64(nsec3Hashes))
+func (m *meter) Checks(w dnssec.Work) {
+	m.signatures.Add(float64(w.Signatures))
+	m.known.Add(float64(w.Known))
+	m.nsec3.Add(float64(w.Hashes))
 }
 
 // Joined implements resolve.Meter.

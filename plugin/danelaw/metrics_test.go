@@ -44,8 +44,7 @@ func described() chan *prometheus.Desc {
 	descs := make(chan *prometheus.Desc, 100)
 	for _, c := range []prometheus.Collector{
 		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks,
-		nsec3Hashes,
-		distrusted, verdictChanges, panics, exhausted,
+		signaturesKnown, nsec3Hashes, distrusted, verdictChanges, panics, exhausted,
 		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, newGauges(),
 		downgrades, newWatchGauges(),
 		reloads, reloadFailed, buildInfo,

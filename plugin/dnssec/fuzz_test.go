@@ -80,7 +80,7 @@ func judgeAll(w tree, m *dns.Msg) []string {
 	var out []string
 	v := c.Answer(q, grouped.Clone(), w.zones)
 	out = append(out, fmt.Sprintf("answer: %s, %v, TTL %d, until %v, %q", told(v), v.Cause, v.TTL, v.Expires, v.Last))
-	if signatures, hashes := c.Work(); signatures > c.SignatureChecks || hashes > maxHashes {
+	if w := c.Work(); w.Signatures > c.SignatureChecks || w.Hashes > maxHashes {
 		panic("over the budget")
 	}
 	for _, f := range []forger{w.root, w.example} {

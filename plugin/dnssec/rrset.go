@@ -46,9 +46,16 @@ type work struct {
 	aliases    map[string]bool // followed (L-8)
 }
 
-// Work returns how many signatures were verified and names hashed so far.
-func (c *Check) Work() (signatures, nsec3Hashes int) {
-	return c.work.signatures - c.work.known, len(c.hashes.known)
+// Work is what judging has taken.
+type Work struct {
+	Signatures int // verified
+	Known      int // and those that needed no verification, as they were known to hold; L-1 counts both
+	Hashes     int // of names, for NSEC3
+}
+
+// Work returns what was done so far.
+func (c *Check) Work() Work {
+	return Work{c.work.signatures - c.work.known, c.work.known, len(c.hashes.known)}
 }
 
 // anyLabels lets verifyBelow use every RRSIG: the field has eight bits.

@@ -22,7 +22,7 @@ type Account struct {
 	question dns.Question    // the client's
 	budget   *Budget
 
-	signatures, hashes int // its part of the budget's work; under Budget.judging
+	worked dnssec.Work // its part of the budget's work; under Budget.judging
 
 	mu    sync.Mutex // guards asked, and what the inquiries in it hold
 	asked map[try]*Inquiry
@@ -266,13 +266,15 @@ func (a *Account) Judge(ctx context.Context, judge func(c *dnssec.Check)) *dnsse
 	if err != nil {
 		return Expired(ctx, a.question, "a processor to verify signatures")
 	}
-	signatures, hashes := b.check.Work()
+	before := b.check.Work()
 	defer func() {
 		if turn != nil {
 			a.fetcher.turns.release(turn)
 		}
-		s, h := b.check.Work()
-		a.signatures, a.hashes = a.signatures+s-signatures, a.hashes+h-hashes
+		after := b.check.Work()
+		a.worked.Signatures += after.Signatures - before.Signatures
+		a.worked.Known += after.Known - before.Known
+		a.worked.Hashes += after.Hashes - before.Hashes
 	}()
 	b.check.Yield = func() error { // to the next in the queue
 		a.fetcher.turns.release(turn)
@@ -283,9 +285,9 @@ func (a *Account) Judge(ctx context.Context, judge func(c *dnssec.Check)) *dnsse
 	return nil
 }
 
-// Work returns how many signatures were checked and names hashed on this account.
-func (a *Account) Work() (signatures, nsec3Hashes int) {
+// Work returns what was done on this account.
+func (a *Account) Work() dnssec.Work {
 	a.budget.judging.Lock()
 	defer a.budget.judging.Unlock()
-	return a.signatures, a.hashes
+	return a.worked
 }

@@ -23,10 +23,10 @@ type Meter interface {
 	// response_octets, in_flight, waiting, memory, processors, deadline or panic of this package, outstanding or files
 	// of the upstreams.
 	Limit(name string)
-	Cache(hit bool)                     // a client question was, or was not, in the cache
-	Checks(signatures, nsec3Hashes int) // work spent on one client query
-	Joined()                            // a question was joined with one in flight (L-13)
-	Synthesised(by reuse.Proof)         // an answer was made of what is held for others (C-9, C-17)
+	Cache(hit bool)             // a client question was, or was not, in the cache
+	Checks(dnssec.Work)         // what judging took for one client query
+	Joined()                    // a question was joined with one in flight (L-13)
+	Synthesised(by reuse.Proof) // an answer was made of what is held for others (C-9, C-17)
 }
 
 // Config is what a Resolver is made of: an option each, and so more fields than other types have. Defaults are the

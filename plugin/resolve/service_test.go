@@ -227,7 +227,7 @@ type spent struct {
 	signatures atomic.Int64
 }
 
-func (s *spent) Checks(signatures, _ int) { s.signatures.Add(int64(signatures)) }
+func (s *spent) Checks(w dnssec.Work) { s.signatures.Add(int64(w.Signatures + w.Known)) }
 
 // L-6, L-9: the search for a denial is on the account of the client query that it is for: one budget of questions,
 // retries and speculation, and one of signatures, whichever of the two ends.

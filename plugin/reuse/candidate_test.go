@@ -300,11 +300,11 @@ func TestHashing(t *testing.T) {
 	if c, _ := s.proven(asks(t, "a TXT"), in); c.Proof != reuse.ProofNSEC3 || turns != 1 {
 		t.Errorf("proven by %q in %d turns", c.Proof, turns)
 	}
-	if _, hashes := s.work.Work(); hashes != 1 {
+	if hashes := s.work.Work().Hashes; hashes != 1 {
 		t.Errorf("%d hashes counted, want 1", hashes)
 	}
 	s.proven(asks(t, strings.Repeat("x.", 40)+"a TXT"), in)
-	if _, hashes := s.work.Work(); hashes > 1+10 {
+	if hashes := s.work.Work().Hashes; hashes > 1+10 {
 		t.Errorf("%d hashes for two questions, want at most 1 and 10", hashes)
 	}
 	in.Judge = func(func(*dnssec.Check)) *dnssec.Failure { return &dnssec.Failure{Err: errors.New("no turn")} }
