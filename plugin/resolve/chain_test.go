@@ -58,7 +58,7 @@ func TestCached(t *testing.T) {
 	quiet(t, r)
 	u.Forget()
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
-	if n := u.Count("com. DNSKEY") - u.Count("mx.example.com. DNSKEY"); n != 0 {
+	if n := u.Count("*com. DNSKEY") - u.Count("mx.example.com. DNSKEY"); n != 0 {
 		t.Errorf("known keys were asked for: %v", u.Asked())
 	}
 	quiet(t, r)
@@ -226,7 +226,7 @@ func TestReasonOutlivesTheLastTry(t *testing.T) {
 			if f := a.Notes[0]; f.Code != dns.ExtendedErrorCodeDNSBogus || !strings.Contains(f.Text, want) {
 				t.Errorf("notes %s", notes(a))
 			}
-			if tries := u.Tries(""); tries[len(tries)-1].CD {
+			if tries := u.Tries("*"); tries[len(tries)-1].CD {
 				t.Error("there was no try without CD")
 			}
 			if f, ok := r.Store.failures.alive(question("example.com.", dns.TypeMX), now.Now()); !ok ||
@@ -254,7 +254,7 @@ func TestOneTypeFails(t *testing.T) {
 	}
 	quiet(t, r)
 	u.Forget()
-	if again := ask(r, "_25._tcp.mx.example.com.", dns.TypeTLSA); !again.Cached || u.Count("TLSA") > 0 {
+	if again := ask(r, "_25._tcp.mx.example.com.", dns.TypeTLSA); !again.Cached || u.Count("* TLSA") > 0 {
 		t.Errorf("a fresh failure was not remembered: asked %v", u.Asked())
 	}
 	now.Advance(networkLife)
@@ -292,7 +292,7 @@ func TestStaleKeys(t *testing.T) {
 		quiet(t, r)
 		u.Forget()
 		expect(t, ask(r, "mx.example.com.", dns.TypeAAAA), dnssec.Bogus, dns.RcodeServerFailure)
-		if n := u.Count("example.com. DNSKEY"); n > u.Count("mx.example.com. DNSKEY") {
+		if n := u.Count("example.com. DNSKEY"); n > 0 {
 			t.Errorf("links fetched again: %v", u.Asked())
 		}
 		now.Advance(30 * time.Second)
@@ -335,7 +335,7 @@ func TestJoin(t *testing.T) {
 		})
 	}
 	// who comes later may just miss the flight and the cache
-	for u.Count(" MX") < 2 || u.Count("DNSKEY") < 4 || waiting(r) < 100 {
+	for u.Count("* MX") < 2 || u.Count("* DNSKEY") < 4 || waiting(r) < 100 {
 		time.Sleep(time.Millisecond)
 	}
 	close(release)

@@ -266,7 +266,7 @@ func TestServiceIsOnOneAccount(t *testing.T) {
 // nothing.
 func TestServiceLateAnswer(t *testing.T) {
 	late := func(ctx context.Context, u *scripted.Upstream, _ dns.Question) (fetch.Reply, error, bool) {
-		if u.Count(" TLSA") == 1 {
+		if u.Count("* TLSA") == 1 {
 			return fetch.Reply{}, errors.New("not yet"), true
 		}
 		for u.Count("_tcp.mx.svc.com. A") == 0 { // not before the search has begun

@@ -5,7 +5,6 @@ package scripted
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/miekg/dns"
@@ -86,20 +85,20 @@ func (u *Upstream) Asked() (all []string) {
 	return all
 }
 
-// Tries are those of the questions so far that contain a text.
-func (u *Upstream) Tries(text string) (all []fetch.Try) {
+// Tries are those of the questions so far that are the one given, as in [world.Matches].
+func (u *Upstream) Tries(pattern string) (all []fetch.Try) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for i, q := range u.asked {
-		if strings.Contains(world.Words(q), text) {
+		if world.Matches(pattern, q) {
 			all = append(all, u.tries[i])
 		}
 	}
 	return all
 }
 
-// Count returns how many of the questions so far contain a text.
-func (u *Upstream) Count(text string) int { return len(u.Tries(text)) }
+// Count returns how many of the questions so far are the one given, as in [world.Matches].
+func (u *Upstream) Count(pattern string) int { return len(u.Tries(pattern)) }
 
 // Forget drops the questions so far.
 func (u *Upstream) Forget() {

@@ -1,8 +1,7 @@
 package world
 
 import (
-	"slices"
-	"strings"
+	"path"
 	"sync"
 	"testing"
 
@@ -82,9 +81,16 @@ func (u *Upstream) Asked() (all []string) {
 	return all
 }
 
-// Count returns how many of the questions so far contain a text, such as " DS" or "example.com. MX".
-func (u *Upstream) Count(text string) int {
-	return len(slices.DeleteFunc(u.Asked(), func(q string) bool { return !strings.Contains(q, text) }))
+// Count returns how many of the questions so far are the one given, as in [Matches].
+func (u *Upstream) Count(pattern string) (n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, q := range u.asked {
+		if Matches(pattern, q) {
+			n++
+		}
+	}
+	return n
 }
 
 // Forget drops the cache, and the questions so far.
@@ -98,3 +104,10 @@ func (u *Upstream) Forget() {
 
 // Words is a question as "NAME TYPE".
 func Words(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
+
+// Matches reports whether a question is the one given as "NAME TYPE", in which * stands for anything: "* DS" is each that
+// asks for DS.
+func Matches(pattern string, q dns.Question) bool {
+	matches, err := path.Match(pattern, Words(q))
+	return Words(q) == pattern || matches && err == nil
+}
