@@ -25,7 +25,7 @@ type noMeter struct{}
 func (noMeter) Fetch(fetch.Role, bool)  {}
 func (noMeter) Limit(string)            {}
 func (noMeter) Cache(bool)              {}
-func (noMeter) Checks(_, _ int)         {}
+func (noMeter) Checks(dnssec.Work)      {}
 func (noMeter) Joined()                 {}
 func (noMeter) Synthesised(reuse.Proof) {}
 
