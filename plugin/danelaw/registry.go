@@ -22,8 +22,8 @@ type lasting interface {
 	close()
 }
 
-// held is a thing, and by how many Handlers it is held, or going to be. Changing is locked while it is opened or closed;
-// then, and under the lock of the registry, the thing is set.
+// held is a thing, and by how many Handlers it is held, or going to be. Changing is locked while it is opened or
+// closed; then, and under the lock of the registry, the thing is set.
 type held struct {
 	changing sync.Mutex
 	thing    lasting // nil if it is not open

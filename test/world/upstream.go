@@ -105,8 +105,8 @@ func (u *Upstream) Forget() {
 // Words is a question as "NAME TYPE".
 func Words(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
 
-// Matches reports whether a question is the one given as "NAME TYPE", in which * stands for anything: "* DS" is each that
-// asks for DS.
+// Matches reports whether a question is the one given as "NAME TYPE", in which * stands for anything: "* DS" is each
+// that asks for DS.
 func Matches(pattern string, q dns.Question) bool {
 	matches, err := path.Match(pattern, Words(q))
 	return Words(q) == pattern || matches && err == nil
