@@ -130,23 +130,19 @@ func parseServer(s string, port uint16) (netip.AddrPort, error) {
 
 // String names the upstream in logs and metrics: in the form that [Parse] reads, the port always included, but with a
 // path that is shortened, as many services make it a credential.
-func (a Address) String() string {
-	if a.Transport == HTTPS {
-		return "https://" + a.Server.String() + shortened(a.Path) + "%" + a.Name
-	}
-	return a.public()
-}
+func (a Address) String() string { return a.with(shortened(a.Path)) }
 
 // public names the upstream to clients, in sentences: by its host alone.
-func (a Address) public() string {
+func (a Address) public() string { return a.with("") }
+
+func (a Address) with(path string) string {
 	switch a.Transport {
 	case TLS:
 		return "tls://" + a.Server.String() + "%" + a.Name
 	case HTTPS:
-		return "https://" + a.Server.String() + "%" + a.Name
-	default:
-		return a.Server.String()
+		return "https://" + a.Server.String() + path + "%" + a.Name
 	}
+	return a.Server.String()
 }
 
 // commonPath is that of services that tell their customers apart by other means, if at all (RFC 8484 has it in its

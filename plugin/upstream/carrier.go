@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
@@ -142,9 +140,4 @@ func (u *upstream) givenUp(ctx context.Context, q query, err error, took time.Du
 	if errors.Is(err, context.DeadlineExceeded) {
 		u.meter.Failed(u.name, Timeout)
 	}
-}
-
-// question is an IN question.
-func question(name string, qtype uint16) dns.Question {
-	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
 }

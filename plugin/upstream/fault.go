@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -59,28 +60,28 @@ func faultf(r Reason, format string, args ...any) *fault {
 
 // unreachable makes a fault of an error on the way to an upstream; text says what could not be done.
 func unreachable(text string, err error) *fault {
+	told := text + ": " + concise(err)
 	switch {
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return &fault{Busy, text + ": " + concise(err), errors.Join(err, errFiles)}
-	case exhausted(err):
-		return &fault{Busy, text + ": " + concise(err), errors.Join(err, errOutstanding)}
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+	case isAny(err, syscall.EMFILE, syscall.ENFILE):
+		return &fault{Busy, told, errors.Join(err, errFiles)}
+	case isAny(err, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRINUSE):
+		// this host has run out of ports or memory for sockets, which is no fault of an upstream
+		return &fault{Busy, told, errors.Join(err, errOutstanding)}
+	case isAny(err, os.ErrDeadlineExceeded, context.DeadlineExceeded):
 		return &fault{Timeout, text + ": no reply", err}
 	}
-	return &fault{Network, text + ": " + concise(err), err}
+	return &fault{Network, told, err}
 }
 
-// exhausted reports whether this host has run out of ports or memory for sockets: that is no fault of an upstream.
-func exhausted(err error) bool {
-	return slices.ContainsFunc([]error{syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRINUSE},
-		func(e error) bool { return errors.Is(err, e) })
+// isAny reports whether err is one of some.
+func isAny(err error, some ...error) bool {
+	return slices.ContainsFunc(some, func(one error) bool { return errors.Is(err, one) })
 }
 
 // concise leaves out what net's errors say of addresses: the sentence names the upstream already. What it cites may be
 // the server's own words, from its certificate for one, and must be text all the same (S-15).
 func concise(err error) string {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if isAny(err, io.EOF, io.ErrUnexpectedEOF) {
 		return "connection closed"
 	}
 	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
@@ -106,8 +107,10 @@ func (o outcome) did() *fault {
 	return o.fault
 }
 
-// describe names a question in a sentence.
-func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
+// unreached is what a failure to reach an upstream with q is, but for its sentence.
+func unreached(q dns.Question, err error) dnssec.Failure {
+	return dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: err}
+}
 
 // failure makes one failure of what each upstream asked did.
 func failure(q dns.Question, outcomes []outcome) *dnssec.Failure {
@@ -119,16 +122,12 @@ func failure(q dns.Question, outcomes []outcome) *dnssec.Failure {
 		texts[i], codes[i] = o.upstream+" "+did.text, did.reason.code()
 		errs = append(errs, did.err)
 	}
-	f := &dnssec.Failure{
-		Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype,
-		Err:  errors.Join(errs...),
-		Text: describe(q) + ": " + strings.Join(texts, "; "),
-	}
+	f := unreached(q, errors.Join(errs...))
 	if codes = slices.Compact(codes); len(codes) == 1 {
 		f.Code = codes[0]
 	}
 	if len(outcomes) > 0 && !slices.ContainsFunc(outcomes, func(o outcome) bool { return o.did().reason != Network }) {
 		f.Kind = dnssec.OfNoUpstream
 	}
-	return f
+	return f.Says("%s: %s", fetch.Describe(q), strings.Join(texts, "; "))
 }

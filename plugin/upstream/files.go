@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -29,12 +30,7 @@ type sockets struct {
 }
 
 // The hard bound on files is asked for once: each question needs it.
-var udpSockets = sockets{most: sync.OnceValue(func() int {
-	if files := OpenFiles(); files > 0 {
-		return files / socketShare
-	}
-	return unknownFiles / socketShare
-})}
+var udpSockets = sockets{most: sync.OnceValue(func() int { return cmp.Or(OpenFiles(), unknownFiles) / socketShare })}
 
 // take reports whether one more may be opened; it has to be given back then.
 func (s *sockets) take() bool {

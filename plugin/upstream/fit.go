@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
 // Report is the outcome of the fitness test for one upstream.
@@ -78,7 +81,7 @@ func (s *Set) fitFor(ctx context.Context, u *upstream, zone string) string {
 	}
 	fault = cmp.Or(fault, <-denial)
 	if s.looped(probing, u) {
-		return u.name + " is danelaw itself: the question " + describe(question(probe, dns.TypeA)) +
+		return u.name + " is danelaw itself: the question " + fetch.Describe(dnssec.Question(probe, dns.TypeA)) +
 			" came back; take it out of the upstreams"
 	}
 	if fault == "" {
@@ -94,12 +97,12 @@ func (s *Set) fitFor(ctx context.Context, u *upstream, zone string) string {
 func (s *Set) try(ctx context.Context, u *upstream, step step) string {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	q := question(step.name, step.qtype)
+	q := dnssec.Question(step.name, step.qtype)
 	reply, outcomes := run(ctx, query{Question: q, tcp: step.tcp, cd: true, size: s.size, test: true}, []*upstream{u})
 	if reply.Msg != nil {
 		return step.check(q, reply.Msg)
 	}
-	text := describe(q)
+	text := fetch.Describe(q)
 	if step.tcp {
 		text += " over TCP"
 	}
@@ -110,22 +113,22 @@ func (s *Set) try(ctx context.Context, u *upstream, step step) string {
 func signed(q dns.Question, m *dns.Msg) string {
 	switch {
 	case !holds(m.Answer, q.Name, q.Qtype):
-		return "does not know " + describe(q) + ": the answer holds none"
+		return "does not know " + fetch.Describe(q) + ": the answer holds none"
 	case !signs(m.Answer, q.Name, q.Qtype):
-		return "strips RRSIGs: " + describe(q) + " came without"
+		return "strips RRSIGs: " + fetch.Describe(q) + " came without"
 	}
 	return ""
 }
 
 // denied wants a signed denial of a name that is not there; if a wildcard answers for it, a denial comes along as well.
 func denied(q dns.Question, m *dns.Msg) string {
-	none := "gives no proof that a name does not exist: " + describe(q) + " came without NSEC and NSEC3"
+	none := "gives no proof that a name does not exist: " + fetch.Describe(q) + " came without NSEC and NSEC3"
 	for _, rr := range m.Ns {
 		if h := rr.Header(); h.Rrtype == dns.TypeNSEC || h.Rrtype == dns.TypeNSEC3 {
 			if signs(m.Ns, h.Name, h.Rrtype) {
 				return ""
 			}
-			none = "strips RRSIGs: the denial of " + describe(q) + " came without"
+			none = "strips RRSIGs: the denial of " + fetch.Describe(q) + " came without"
 		}
 	}
 	return none

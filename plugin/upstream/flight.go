@@ -107,7 +107,7 @@ var datagrams = sync.Pool{New: func() any { return new([datagramSize]byte) }}
 func (f *flight) await() (fetch.Reply, habit, error) {
 	datagram := datagrams.Get().(*[datagramSize]byte)
 	defer datagrams.Put(datagram)
-	buf := datagram[:]
+	buf, foreign := datagram[:], 0
 	for range maxMismatches {
 		n, err := f.conn.Read(buf)
 		if err != nil {
@@ -123,11 +123,12 @@ func (f *flight) await() (fetch.Reply, habit, error) {
 			f.heard(s)
 			return reply, s.how, err
 		}
-		if s.foreign++; f.foreign() == 1 {
+		s.foreign++
+		if foreign++; foreign == 1 {
 			f.cookies.strike()
 		}
 	}
-	f.mismatched(f.foreign())
+	f.mismatched(foreign)
 	return fetch.Reply{}, withCookie, wantsTCP("sent too many replies over UDP that matched no question")
 }
 
@@ -141,16 +142,6 @@ func (f *flight) answered(wire []byte) *sent {
 		}
 	}
 	return nil
-}
-
-// foreign counts the replies with the cookie of another.
-func (f *flight) foreign() (n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, s := range f.sent {
-		n += s.foreign
-	}
-	return n
 }
 
 // heard notes that the reply to s has come.

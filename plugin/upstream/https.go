@@ -13,7 +13,6 @@ import (
 	"net/http/httptrace"
 	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -157,14 +156,6 @@ func (w *web) fetch(ctx context.Context, wire []byte) (*http.Response, []byte, e
 
 // do makes one request. There is no client above the transport: nothing is redirected, no cookie kept.
 func (w *web) do(ctx context.Context, over *http.Transport, wire []byte) (*http.Response, error) {
-	request, err := w.request(ctx, wire)
-	if err != nil {
-		return nil, err
-	}
-	return over.RoundTrip(request)
-}
-
-func (w *web) request(ctx context.Context, wire []byte) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(wire))
 	if err != nil {
 		return nil, err
@@ -176,7 +167,7 @@ func (w *web) request(ctx context.Context, wire []byte) (*http.Request, error) {
 		// Not sent. It tells net/http that the request may be repeated on a new connection if a kept one has gone.
 		"Idempotency-Key": nil,
 	}
-	return request, nil
+	return over.RoundTrip(request)
 }
 
 // acceptable checks all of a response but the DNS message inside.
@@ -218,5 +209,5 @@ func (w *web) close() {
 
 // tlsConfig is what both encrypted transports share: strict, TLS 1.2 or better (S-9).
 func tlsConfig(c Config) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.RootCAs, Time: func() time.Time { return c.Clock() }}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.RootCAs, Time: c.Clock}
 }

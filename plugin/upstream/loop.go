@@ -27,9 +27,6 @@ func (p *loopProbes) send(ctx context.Context, zone string) (probing context.Con
 	probing, cancel := context.WithCancelCause(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.out == nil {
-		p.out = map[string]context.CancelCauseFunc{}
-	}
 	p.out[name] = cancel
 	return probing, name, func() {
 		p.mu.Lock()

@@ -13,12 +13,3 @@ type Meter interface {
 	// sentence that begins with its name.
 	State(upstream string, fit, alive bool, why string)
 }
-
-type noMeter struct{}
-
-func (noMeter) Asked(string)                     {}
-func (noMeter) Answered(string, time.Duration)   {}
-func (noMeter) Failed(string, Reason)            {}
-func (noMeter) Mismatched(string)                {}
-func (noMeter) Exhausted(string)                 {}
-func (noMeter) State(string, bool, bool, string) {}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"net"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
@@ -216,10 +218,24 @@ func goroutines() (int, string) {
 	return strings.Count(stacks, "\n\n") - strings.Count(stacks, "proxy.(*Transport).connManager("), stacks
 }
 
+const defaultEDNSSize = 1232
+
+var question = dnssec.Question
+
+// usually is c with what danelaw takes unless it is told another.
+func usually(c Config) Config {
+	c.EDNSSize = cmp.Or(c.EDNSSize, defaultEDNSSize)
+	c.Meter = cmp.Or[Meter](c.Meter, new(counts))
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	return c
+}
+
 // newSet makes a Set that is closed at the end of the test, when no goroutine of it may be left.
 func newSet(t testing.TB, c Config) *Set {
 	t.Helper()
-	s, err := New(c)
+	s, err := New(usually(c))
 	if err != nil {
 		t.Fatal(err)
 	}

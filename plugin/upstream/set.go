@@ -9,7 +9,6 @@
 package upstream
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -25,9 +24,8 @@ import (
 
 // Bounds of the EDNS size, in octets (S-1).
 const (
-	minEDNSSize     = 512
-	defaultEDNSSize = 1232 // RFC 9715 section 3.1: passes every path unfragmented
-	maxEDNSSize     = datagramSize
+	minEDNSSize = 512
+	maxEDNSSize = datagramSize
 )
 
 // Route sends the questions for names at and below From to the upstreams To, in order of preference. The longest From
@@ -43,9 +41,9 @@ type Config struct {
 	Next     plugin.Handler   // is asked for names that no route covers, and for private ones; nil: these fail
 	Private  []string         // zones that only Next knows, by canonical name
 	RootCAs  *x509.CertPool   // vouch for TLS and HTTPS upstreams; nil: the system's
-	EDNSSize uint16           // octets to advertise, 512..4096; 0: 1232 (S-1)
-	Clock    func() time.Time // for certificates, round trips and backoff; nil: time.Now
-	Meter    Meter            // nil: nothing is counted
+	EDNSSize uint16           // octets to advertise, 512..4096 (S-1)
+	Clock    func() time.Time // for certificates, round trips and backoff
+	Meter    Meter
 }
 
 // Set is all upstreams. It is safe for concurrent use.
@@ -68,17 +66,10 @@ type route struct {
 
 // New returns the Set for a configuration; an error names what is wrong in it. Nothing is asked yet.
 func New(c Config) (*Set, error) {
-	c.EDNSSize = cmp.Or(c.EDNSSize, defaultEDNSSize)
 	if c.EDNSSize < minEDNSSize || c.EDNSSize > maxEDNSSize {
 		return nil, fmt.Errorf("EDNS size %d: give one of %d to %d octets", c.EDNSSize, minEDNSSize, maxEDNSSize)
 	}
-	if c.Clock == nil {
-		c.Clock = time.Now
-	}
-	if c.Meter == nil {
-		c.Meter = noMeter{}
-	}
-	s := &Set{size: c.EDNSSize, clock: c.Clock}
+	s := &Set{size: c.EDNSSize, clock: c.Clock, loopProbes: loopProbes{out: map[string]context.CancelCauseFunc{}}}
 	if err := s.addRoutes(c); err != nil {
 		return nil, err
 	}
@@ -164,11 +155,8 @@ func (s *Set) responsible(q dns.Question) ([]*upstream, bool) {
 func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
 	upstreams, ok := s.responsible(q)
 	if !ok {
-		return fetch.Reply{}, &dnssec.Failure{
-			Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype,
-			Err:  ErrUpstream,
-			Text: describe(q) + ": there is no upstream to ask and no plugin below",
-		}
+		return fetch.Reply{}, unreached(q, ErrUpstream).Says(
+			"%s: there is no upstream to ask and no plugin below", fetch.Describe(q))
 	}
 	query := query{Question: q, tcp: t.TCP, cd: t.CD, further: t.N > 0, size: s.size, demand: t.Demand}
 	first, reserve := order(upstreams, t.Avoid)

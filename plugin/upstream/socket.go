@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,7 +24,7 @@ func openSocket(server netip.AddrPort) (s socket, err error) {
 			udpSockets.most()), errOutstanding}
 	}
 	for range portTries {
-		if s.Conn, err = bind(server); !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
+		if s.Conn, err = bind(server); !isAny(err, syscall.EADDRINUSE, syscall.EACCES) {
 			break
 		}
 	}

@@ -141,8 +141,7 @@ func mayCome(q query, n int, err error) bool {
 
 // closed reports whether an error is that the other side has closed a connection.
 func closed(err error) bool {
-	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE},
-		func(e error) bool { return errors.Is(err, e) })
+	return isAny(err, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE)
 }
 
 // wait pauses before a question is put the nth time again, for longer each time, and reports whether there is time left
@@ -155,10 +154,8 @@ func wait(ctx context.Context, pause time.Duration, n int) bool {
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < pause {
 		return false
 	}
-	t := time.NewTimer(pause)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(pause):
 		return true
 	case <-ctx.Done():
 		return false
