@@ -37,7 +37,6 @@ var undecided = map[string]string{
 	"D-1":   "what V, L and C come to for the types of mail",
 	"D-19":  "for MTAs to decide",
 	"D-22":  "REQUIRETLS is not built",
-	"S-4":   "CoreDNS serves TCP",
 	"S-16":  "not built, and says why",
 }
 

@@ -14,14 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// headerSize is that of a DNS message: what is shorter is none.
-	headerSize = 12
-	// receiveBuffer is what is asked for each socket, in octets. The kernel takes twice that, with room for over a
-	// thousand questions: so many come in while a busy host keeps danelaw from its processors for a moment, and what
-	// does not fit is lost, be it about mail (L-13). By default there is room for some 270.
-	receiveBuffer = 512 << 10
-)
+// receiveBuffer is what is asked for each socket, in octets. The kernel takes twice that, with room for over a thousand
+// questions: so many come in while a busy host keeps danelaw from its processors for a moment, and what does not fit is
+// lost, be it about mail (L-13). By default there is room for some 270.
+const receiveBuffer = 512 << 10
 
 // datagrams reads one UDP socket.
 type datagrams struct {

@@ -8,6 +8,9 @@ import (
 	"net/netip"
 )
 
+// headerSize is that of a DNS message: what is shorter is none.
+const headerSize = 12
+
 // source answers queries. Both methods may be called by many goroutines at once.
 type source interface {
 	// now answers a query at once, if it can: it appends the reply, without framing, to dst. done and nothing appended:

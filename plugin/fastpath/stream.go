@@ -1,0 +1,211 @@
+package fastpath
+
+import (
+	"container/ring"
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// streamLimits bound what clients over TCP can take.
+type streamLimits struct {
+	Idle        time.Duration // a connection is kept so long without a query, counted from its last reply
+	Read        time.Duration // a query that has begun must be there in that time
+	Write       time.Duration // a client that does not take a reply for so long is cut off
+	Connections int           // open at once
+	Pipelined   int           // queries of one connection that are left for later at once: it is not read further then
+}
+
+// addressShare is the part of the table that is kept for addresses that have less than it: any other gets a connection
+// there in the place of one of its own only.
+const addressShare = 4
+
+// Accepting that fails (no files, no memory) is tried again after a pause, twice as long each time.
+const (
+	shortestPause = 5 * time.Millisecond
+	longestPause  = time.Second
+)
+
+// streams answers what clients ask over TCP (S-4; RFC 7766, RFC 9210). It holds the table of connections: when it is
+// full, who has waited longest for a query makes room, and who has one in work does not.
+type streams struct {
+	listener net.Listener
+	source   source
+	limits   streamLimits
+	ctx      context.Context // ends when no more is to be read
+	stop     context.CancelFunc
+	running  sync.WaitGroup // connections
+
+	mu      sync.Mutex
+	open    map[*connection]struct{}
+	holders map[netip.Prefix]*holder
+	idle    ring.Ring // the head of those that wait for a query, the longest waiting first
+}
+
+// holder is an address that holds connections: for IPv6 a /64, of which one client may have any address.
+type holder struct {
+	network netip.Prefix
+	open    int
+	idle    ring.Ring // as that of streams
+}
+
+// place is that of a connection in the table, whose lock guards it.
+type place struct {
+	holder         *holder // nil: it has left
+	queries        int     // in work
+	since          time.Time
+	idle, ofHolder ring.Ring // its links, while it waits for a query
+}
+
+func newStreams(l net.Listener, s source, limits streamLimits) *streams {
+	t := &streams{
+		listener: l, source: s, limits: limits, open: map[*connection]struct{}{}, holders: map[netip.Prefix]*holder{},
+	}
+	t.ctx, t.stop = context.WithCancel(context.Background())
+	return t
+}
+
+// run accepts connections until close.
+func (t *streams) run() {
+	for pause := shortestPause; t.ctx.Err() == nil; {
+		conn, err := t.listener.Accept()
+		switch {
+		case err == nil:
+			pause = shortestPause
+			if outgoing := t.enter(newConnection(conn, t)); outgoing != nil {
+				outgoing.end()
+			}
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			select {
+			case <-time.After(pause):
+			case <-t.ctx.Done():
+			}
+			pause = min(2*pause, longestPause)
+		}
+	}
+}
+
+// close reads no more. It returns when what is in flight has been answered, or when ctx ends: then all connections are
+// closed.
+func (t *streams) close(ctx context.Context) {
+	t.mu.Lock()
+	t.stop()
+	for c := range t.open {
+		c.SetReadDeadline(time.Unix(1, 0))
+	}
+	t.mu.Unlock()
+	t.listener.Close()
+	drained, cancel := context.WithCancel(ctx)
+	go func() {
+		t.running.Wait()
+		cancel()
+	}()
+	<-drained.Done()
+	t.mu.Lock()
+	left := slices.Collect(maps.Keys(t.open))
+	t.mu.Unlock()
+	for _, c := range left {
+		c.end()
+	}
+}
+
+// enter serves a new connection if there is a place for it, perhaps that of another. It returns who has to go then.
+func (t *streams) enter(c *connection) (outgoing *connection) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx.Err() != nil {
+		return c
+	}
+	h := t.holderOf(c.client.addr.Addr())
+	share := max(1, t.limits.Connections/addressShare)
+	var idle *ring.Ring // of whom the first makes room
+	if len(t.open) >= t.limits.Connections {
+		idle = &t.idle
+	}
+	if h.open >= share && len(t.open) >= t.limits.Connections-share {
+		idle = &h.idle
+	}
+	if idle != nil {
+		var waits bool
+		if outgoing, waits = idle.Next().Value.(*connection); !waits {
+			return c
+		}
+	}
+	t.open[c], t.holders[h.network] = struct{}{}, h
+	h.open++
+	c.place.holder = h
+	t.rest(c)
+	t.running.Go(c.serve)
+	return outgoing
+}
+
+func (t *streams) holderOf(addr netip.Addr) *holder {
+	bits := 64
+	if addr.Is4() {
+		bits = 32
+	}
+	network, _ := addr.Prefix(bits)
+	if h := t.holders[network]; h != nil {
+		return h
+	}
+	return &holder{network: network}
+}
+
+// leave takes a connection out of the table, if it is there.
+func (t *streams) leave(c *connection) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := c.place.holder
+	if h == nil {
+		return
+	}
+	c.place.holder = nil
+	c.place.unlink()
+	delete(t.open, c)
+	if h.open--; h.open == 0 {
+		delete(t.holders, h.network)
+	}
+}
+
+// work says that a connection has n more queries in work.
+func (t *streams) work(c *connection, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.place.queries += n
+	if c.place.queries > 0 {
+		c.place.unlink()
+	} else if c.place.holder != nil {
+		t.rest(c)
+	}
+}
+
+// rest puts a connection behind those that have waited longer for a query.
+func (t *streams) rest(c *connection) {
+	c.place.since = time.Now()
+	c.place.idle.Value, c.place.ofHolder.Value = c, c
+	t.idle.Prev().Link(&c.place.idle)
+	c.place.holder.idle.Prev().Link(&c.place.ofHolder)
+}
+
+func (p *place) unlink() {
+	p.idle.Prev().Unlink(1)
+	p.ofHolder.Prev().Unlink(1)
+}
+
+// idleUntil is when a connection has waited long enough for a query, if none is in work.
+func (t *streams) idleUntil(c *connection) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	since := c.place.since
+	if c.place.queries > 0 {
+		since = time.Now()
+	}
+	return since.Add(t.limits.Idle)
+}
