@@ -20,14 +20,8 @@ import (
 
 func benchCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "bench",
-		Usage: "measure what validation costs, beside other resolvers",
-		Description: "Starts danelaw and, if it is installed, Unbound on loopback, on a processor of their own, in " +
-			"front of a signed DNS made up for this, asks them in turn, and prints what a domain or query costs " +
-			"them. Every reply is checked: a wrong one makes the run void. Nothing else should run on the machine " +
-			"meanwhile. It asks nothing of the network and leaves nothing behind.\n\n" +
-			"To see what a change costs, with both danelaws in one run:\n\n" +
-			"  danelaw bench --beside before=/path/of/the/other/danelaw",
+		Name:   "bench",
+		Usage:  "measure what validation costs, beside other resolvers",
 		Flags:  benchFlags(),
 		Action: noArguments(runBench),
 	}

@@ -23,10 +23,8 @@ func flushCommand() *cli.Command {
 		Name:      "flush",
 		Usage:     "have the daemon forget what it has cached of a name",
 		ArgsUsage: "NAME",
-		Description: "Answers, chains of trust and failures of NAME and of all names below it are forgotten, and " +
-			"asked for anew. NAME is . for all there is. Upstreams may hold the old data for longer.",
-		Flags:  controlFlags(),
-		Action: flush,
+		Flags:     controlFlags(),
+		Action:    flush,
 	}
 }
 
@@ -43,8 +41,6 @@ func cacheCommand() *cli.Command {
 			Name:      "dump",
 			Usage:     "show what is cached of a name and of all names below it",
 			ArgsUsage: "NAME",
-			Description: "Each entry has its security status and how long it will be used still. NAME is . for all " +
-				"there is.",
 			Flags: controlFlags(
 				intFlag("limit", 1000, "show at most `N` entries of each server block", within("limit", 1, 10000))),
 			Action: dump,

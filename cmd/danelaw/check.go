@@ -29,18 +29,6 @@ func checkCommand() *cli.Command {
 		Name:      "check",
 		Usage:     "show how a sender of mail sees a domain, or the chain of trust of a name, and what is wrong",
 		ArgsUsage: "DOMAIN... | NAME TYPE | --queue",
-		Description: "For each DOMAIN: its MX, the addresses and TLSA records of its mail hosts, each with its " +
-			"security status; what a sender with DANE decides on (RFC 7672), what Postfix and Exim do, and which " +
-			"record is to blame. For a NAME and a TYPE of records: the answer with its chain of trust. TYPE is a " +
-			"word without a dot, such as TLSA. With --queue: each domain that Postfix or Exim of this host holds " +
-			"mail for, with the MTA's reason, what danelaw finds, whose fault it is and what mends it.\n\n" +
-			"Everything is asked for and judged here, with the upstreams and trust anchors of the configuration; a " +
-			"danelaw that runs on this host is not asked. The file of --file has a domain a line; what follows a # " +
-			"is a comment.\n\n" +
-			"Exit codes: 0 if Postfix and Exim deliver to every host of every domain (one that says by a null MX " +
-			"that it takes no mail counts too), or the answer for NAME and TYPE is Secure or Insecure; 1 if one is " +
-			"not delivered to, or clients get SERVFAIL for the answer, mail is deferred with --queue, or something " +
-			"did not work; 2 for a wrong command line.",
 		Flags: append(slices.Concat(askFlags(), probeFlags(implicitFlag())),
 			stringFlag("file", "check the domains in `FILE` too, or in stdin, and print a line for each"),
 			boolFlag("smtp", "connect to the mail hosts, too, and compare their certificates with the TLSA records"),

@@ -91,8 +91,7 @@ func unreachable(socket string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("danelaw does not answer on %s within %v", socket, controlPatience)
 	}
-	var network *net.OpError
-	if errors.As(err, &network) {
+	if network, ok := errors.AsType[*net.OpError](err); ok {
 		err = network
 	}
 	return fmt.Errorf("danelaw cannot be reached on %s: %w", socket, err)

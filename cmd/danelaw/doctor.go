@@ -25,11 +25,6 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "examine this host: does its mail server really get validated answers, and does it use them",
-		Description: "Looks at who answers on port 53, at resolv.conf, at the resolver that it names, at the " +
-			"upstreams, trust anchors and clock of danelaw, at DNSBLs, and at Postfix and Exim where they are " +
-			"installed. Nothing is changed. Each finding is ok, a warning or a fault, with the reason and what to " +
-			"do. With --lab the resolver and the upstreams examined are those of a lab.\n\n" +
-			"Exit codes: 0 if there is no fault, 1 if there is one, 2 for a wrong command line.",
 		Flags: append(askFlags(),
 			stringFlag("resolver",
 				"examine the resolver at `ADDR[:PORT]` (default: the first nameserver of resolv.conf)"),
@@ -62,17 +57,9 @@ type finding struct {
 	Remedy string `json:"remedy,omitempty"` // what to do; empty if all is well
 }
 
-func fine(topic, format string, args ...any) finding {
-	return finding{Topic: topic, State: ok, Why: fmt.Sprintf(format, args...)}
-}
-
-// warn is a warning, and faulty a fault, each still without what to do.
-func warn(topic, format string, args ...any) finding {
-	return finding{Topic: topic, State: warning, Why: fmt.Sprintf(format, args...)}
-}
-
-func faulty(topic, format string, args ...any) finding {
-	return finding{Topic: topic, State: fault, Why: fmt.Sprintf(format, args...)}
+// of is a finding of such a state, still without what to do.
+func (s state) of(topic, format string, args ...any) finding {
+	return finding{Topic: topic, State: s, Why: fmt.Sprintf(format, args...)}
 }
 
 // do adds what to do.
@@ -199,13 +186,13 @@ func (*machine) listeners(context.Context) (found []finding) {
 	for _, network := range []string{"udp", "tcp"} {
 		names, over := holders(network, everywhere, overlap), strings.ToUpper(network)
 		all := strings.Join(names, ", ")
-		f := fine("port 53", "%s listens over %s", all, over)
+		f := ok.of("port 53", "%s listens over %s", all, over)
 		switch {
 		case len(names) == 0:
-			f = warn("port 53", "nobody is seen to listen on port 53 over %s", over).
+			f = warning.of("port 53", "nobody is seen to listen on port 53 over %s", over).
 				do("start danelaw, or run this as root if a process of another user should be there")
 		case !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "danelaw ") }):
-			f = warn("port 53", "over %s it is not danelaw that listens, but %s", over, all).
+			f = warning.of("port 53", "over %s it is not danelaw that listens, but %s", over, all).
 				do("stop that, or have danelaw listen on an address of its own, as with `bind 127.0.0.5`")
 		}
 		found = append(found, f)
@@ -220,17 +207,17 @@ func (m *machine) resolverConfiguration(context.Context) (found []finding) {
 	found, add := nameserverFindings(servers), "add `options trust-ad edns0` to "+resolvConf
 	switch {
 	case slices.Contains(options, "trust-ad"):
-		found = append(found, fine("resolv.conf", "`options trust-ad` lets the AD bit through"))
+		found = append(found, ok.of("resolv.conf", "`options trust-ad` lets the AD bit through"))
 	case m.eximProgram() != "":
-		found = append(found, faulty("resolv.conf",
+		found = append(found, fault.of("resolv.conf",
 			"`options trust-ad` is missing: glibc takes the AD bit from answers, so Exim never uses DANE").do(add))
 	default:
-		found = append(found, warn("resolv.conf", "`options trust-ad` is missing: glibc takes the AD bit from "+
+		found = append(found, warning.of("resolv.conf", "`options trust-ad` is missing: glibc takes the AD bit from "+
 			"answers, and only Postfix asks for it to stay").do(add))
 	}
 	if !slices.Contains(options, "edns0") {
-		found = append(found, warn("resolv.conf", "`options edns0` is missing: large answers need a second question "+
-			"over TCP").do(add))
+		found = append(found, warning.of("resolv.conf",
+			"`options edns0` is missing: large answers need a second question over TCP").do(add))
 	}
 	return found
 }
@@ -257,29 +244,29 @@ func nameserverFindings(servers []string) (found []finding) {
 	const topic, one = "resolv.conf", "let `nameserver 127.0.0.1`, where danelaw listens, be the only nameserver"
 	if len(servers) == 0 {
 		return []finding{
-			warn(topic, "%s names no nameserver: programs ask 127.0.0.1", resolvConf).
+			warning.of(topic, "%s names no nameserver: programs ask 127.0.0.1", resolvConf).
 				do("write `nameserver 127.0.0.1`"),
 		}
 	}
 	for _, s := range servers {
-		f := fine(topic, "%s is on this host", s)
+		f := ok.of(topic, "%s is on this host", s)
 		switch addr, err := netip.ParseAddr(s); {
 		case err != nil:
-			f = faulty(topic, "nameserver %q is no IP address", s).do(one)
+			f = fault.of(topic, "nameserver %q is no IP address", s).do(one)
 		case addr == resolvedStub:
-			f = faulty(topic, "127.0.0.53 is systemd-resolved, whose AD bit is not the proof that DANE needs").
+			f = fault.of(topic, "127.0.0.53 is systemd-resolved, whose AD bit is not the proof that DANE needs").
 				do(one + "; a symlink to /run/systemd/resolve has to be replaced by a file")
 		case addr == netip.AddrFrom4([4]byte{127, 0, 0, 11}):
-			f = faulty(topic, "127.0.0.11 is Docker's resolver: it validates nothing, and hands no signatures on").
+			f = fault.of(topic, "127.0.0.11 is Docker's resolver: it validates nothing, and hands no signatures on").
 				do("run danelaw in the container's network, and name its address with `dns:` in the container's " +
 					"settings")
 		case !addr.IsLoopback():
-			f = warn(topic, "%s is not on this host: an AD bit can be forged on the way", s).do(one)
+			f = warning.of(topic, "%s is not on this host: an AD bit can be forged on the way", s).do(one)
 		}
 		found = append(found, f)
 	}
 	if len(servers) > 1 {
-		found = append(found, faulty(topic, "%d nameservers are named: the others are asked whenever the first is "+
+		found = append(found, fault.of(topic, "%d nameservers are named: the others are asked whenever the first is "+
 			"slow or says SERVFAIL, and what they say of a bogus domain is believed", len(servers)).do(one))
 	}
 	return found
@@ -289,17 +276,17 @@ func nameserverFindings(servers []string) (found []finding) {
 func (*machine) clock(context.Context) []finding {
 	now, built := time.Now().UTC(), danelaw.BuildDate().UTC()
 	synchronised, known := clockSynchronised()
-	f := fine("clock", "it is %s UTC, synchronised", now.Format(time.DateTime))
+	f := ok.of("clock", "it is %s UTC, synchronised", now.Format(time.DateTime))
 	switch {
 	case now.Before(built):
-		f = faulty("clock", "it is %s by this host's clock, before danelaw was built (%s): no signature is valid yet",
+		f = fault.of("clock", "it is %s by this host's clock, before danelaw was built (%s): no signature is valid yet",
 			now.Format(time.DateOnly), built.Format(time.DateOnly)).do("set the clock, and name NTP servers by address")
 	case !known:
-		f = fine("clock", "it is %s UTC; whether it is synchronised the system does not tell",
+		f = ok.of("clock", "it is %s UTC; whether it is synchronised the system does not tell",
 			now.Format(time.DateTime))
 	case !synchronised:
-		f = warn("clock", "it is %s UTC, and nothing keeps the clock right: a wrong one makes signatures expired, or "+
-			"not yet valid", now.Format(time.DateTime)).do("run systemd-timesyncd, chrony or ntpd")
+		f = warning.of("clock", "it is %s UTC, and nothing keeps the clock right: a wrong one makes signatures "+
+			"expired, or not yet valid", now.Format(time.DateTime)).do("run systemd-timesyncd, chrony or ntpd")
 	}
 	return []finding{f}
 }

@@ -142,7 +142,7 @@ func withCD(m *dns.Msg) { m.CheckingDisabled = true }
 func (s *subject) resolverValidates(ctx context.Context) (found []finding) {
 	if _, err := s.ask(ctx, ".", dns.TypeNS, withDO); err != nil {
 		return []finding{
-			faulty("resolver", "%s does not answer: %v", s.resolver, err).
+			fault.of("resolver", "%s does not answer: %v", s.resolver, err).
 				do("start danelaw there, or correct " + resolvConf),
 		}
 	}
@@ -156,14 +156,14 @@ func (s *subject) resolverValidates(ctx context.Context) (found []finding) {
 		{".", dns.TypeNS, withDO, "with DO, as Postfix probes it"}, // D-12
 	} {
 		text := fmt.Sprintf("%s %s, asked %s: %s", q.name, dns.Type(q.qtype), q.how, s.resolver)
-		f := fine("resolver", "%s answers with AD", text)
+		f := ok.of("resolver", "%s answers with AD", text)
 		switch r, err := s.ask(ctx, q.name, q.qtype, q.change); {
 		case err != nil:
-			f = faulty("resolver", "%s does not answer: %v", text, err).do(askAlone)
+			f = fault.of("resolver", "%s does not answer: %v", text, err).do(askAlone)
 		case r.Rcode != dns.RcodeSuccess:
-			f = faulty("resolver", "%s answers %s%s", text, dns.RcodeToString[r.Rcode], because(r)).do(askAlone)
+			f = fault.of("resolver", "%s answers %s%s", text, dns.RcodeToString[r.Rcode], because(r)).do(askAlone)
 		case !r.AuthenticatedData:
-			f = faulty("resolver", "%s answers without AD: it does not validate, or keeps it to itself", text).
+			f = fault.of("resolver", "%s answers without AD: it does not validate, or keeps it to itself", text).
 				do(askAlone)
 		}
 		found = append(found, f)
@@ -178,22 +178,22 @@ func (s *subject) refusesBogus(ctx context.Context) finding {
 	const another = "name another domain that is bogus with --bogus"
 	r, err := s.ask(ctx, s.bogus, dns.TypeMX, withDO)
 	if err != nil {
-		return faulty("resolver", "%s MX: %s does not answer: %v", s.bogus, s.resolver, err).do(askAlone)
+		return fault.of("resolver", "%s MX: %s does not answer: %v", s.bogus, s.resolver, err).do(askAlone)
 	}
 	switch rcode := dns.RcodeToString[r.Rcode]; r.Rcode {
 	case dns.RcodeServerFailure:
 		u, err := s.ask(ctx, s.bogus, dns.TypeMX, func(m *dns.Msg) { withDO(m); withCD(m) })
 		if err != nil || u.Rcode == dns.RcodeServerFailure {
-			return warn("resolver", "%s MX fails even unchecked: whether wrong signatures are noticed is not known",
-				s.bogus).do(another)
+			return warning.of("resolver", "%s MX fails even unchecked: whether wrong signatures are noticed is not "+
+				"known", s.bogus).do(another)
 		}
-		return fine("resolver", "%s MX, whose signatures are wrong: %s answers SERVFAIL%s", s.bogus, s.resolver,
+		return ok.of("resolver", "%s MX, whose signatures are wrong: %s answers SERVFAIL%s", s.bogus, s.resolver,
 			because(r))
 	case dns.RcodeSuccess:
-		return faulty("resolver", "%s MX has wrong signatures, and %s answers %s: a forged answer would be believed",
+		return fault.of("resolver", "%s MX has wrong signatures, and %s answers %s: a forged answer would be believed",
 			s.bogus, s.resolver, rcode).do(askAlone)
 	default:
-		return warn("resolver", "%s MX: %s answers %s, so whether wrong signatures are noticed is not known",
+		return warning.of("resolver", "%s MX: %s answers %s, so whether wrong signatures are noticed is not known",
 			s.bogus, s.resolver, rcode).do(another)
 	}
 }
@@ -214,18 +214,19 @@ func because(r *dns.Msg) string {
 func (s *subject) upstreams(ctx context.Context) (found []finding) {
 	if s.unconfigured != nil {
 		return []finding{
-			warn("upstreams", "they are not examined: %v", s.unconfigured).do("name danelaw's Corefile with --conf"),
+			warning.of("upstreams", "they are not examined: %v", s.unconfigured).
+				do("name danelaw's Corefile with --conf"),
 		}
 	}
 	h, err := s.asker.handler(".")
 	if err != nil {
-		return []finding{warn("upstreams", "they are not examined: %v", err).do("have a server block for `.`")}
+		return []finding{warning.of("upstreams", "they are not examined: %v", err).do("have a server block for `.`")}
 	}
 	for _, r := range h.Fit(ctx) {
-		f := warn("upstreams", "%s", strings.Join(r.Faults, "; "))
+		f := warning.of("upstreams", "%s", strings.Join(r.Faults, "; "))
 		switch {
 		case f.Why == "":
-			f = fine("upstreams", "%s hands on signatures and denials, and answers over TCP", r.Upstream)
+			f = ok.of("upstreams", "%s hands on signatures and denials, and answers over TCP", r.Upstream)
 		case r.Fit:
 			f = f.do("see `upstream` in the Corefile: that zone may need another")
 		default:
@@ -234,10 +235,10 @@ func (s *subject) upstreams(ctx context.Context) (found []finding) {
 		found = append(found, f)
 	}
 	if err := h.Resolver().Prime(ctx); err != nil {
-		return append(found, faulty("anchors", "%v", err).
+		return append(found, fault.of("anchors", "%v", err).
 			do("check the clock, the upstreams, and `trust_anchor` in the Corefile"))
 	}
-	return append(found, fine("anchors", "the root's keys validate with the trust anchors"))
+	return append(found, ok.of("anchors", "the root's keys validate with the trust anchors"))
 }
 
 // lists examines whether DNSBLs answer: their test entry must be there (RFC 5782 section 5), and 127.255.255.0/24 means
@@ -255,18 +256,18 @@ func (s *subject) listFinding(ctx context.Context, list string) finding {
 	r, err := s.ask(ctx, "2.0.0.127."+list, dns.TypeA, withDO)
 	switch {
 	case err != nil:
-		return warn("DNSBL", "%s does not answer: %v", list, err).do(remedy)
+		return warning.of("DNSBL", "%s does not answer: %v", list, err).do(remedy)
 	case r.Rcode == dns.RcodeNameError || r.Rcode == dns.RcodeSuccess && len(r.Answer) == 0:
-		return warn("DNSBL", "%s does not list its test entry 127.0.0.2: it is gone, or answers nothing to this "+
+		return warning.of("DNSBL", "%s does not list its test entry 127.0.0.2: it is gone, or answers nothing to this "+
 			"upstream", list).do(remedy)
 	case r.Rcode != dns.RcodeSuccess:
-		return warn("DNSBL", "%s answers %s%s", list, dns.RcodeToString[r.Rcode], because(r)).do(remedy)
+		return warning.of("DNSBL", "%s answers %s%s", list, dns.RcodeToString[r.Rcode], because(r)).do(remedy)
 	}
 	for _, rr := range r.Answer {
 		if a, is := rr.(*dns.A); is && strings.HasPrefix(a.A.String(), "127.255.255.") {
-			return warn("DNSBL", "%s answers %s: it refuses questions that come by this upstream, and mail is not "+
-				"filtered", list, a.A).do(remedy)
+			return warning.of("DNSBL", "%s answers %s: it refuses questions that come by this upstream, and mail is "+
+				"not filtered", list, a.A).do(remedy)
 		}
 	}
-	return fine("DNSBL", "%s lists its test entry", list)
+	return ok.of("DNSBL", "%s lists its test entry", list)
 }

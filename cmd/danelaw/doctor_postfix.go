@@ -13,10 +13,10 @@ import (
 // (postmulti(1)).
 func (m *machine) postfix(ctx context.Context) []finding {
 	if !m.has("postconf") {
-		return []finding{fine("Postfix", "it is not installed")}
+		return []finding{ok.of("Postfix", "it is not installed")}
 	}
 	if library, err := m.run(ctx, "postconf", "-T", "compile-version"); err != nil || strings.TrimSpace(library) == "" {
-		return []finding{faulty("Postfix", "this Postfix was built without TLS: it can do no DANE").
+		return []finding{fault.of("Postfix", "this Postfix was built without TLS: it can do no DANE").
 			do("install one that was built with OpenSSL, such as Debian's")}
 	}
 	found, others := m.postfixInstance(ctx, "")
@@ -32,15 +32,15 @@ func (m *machine) postfixInstance(ctx context.Context, dir string) (found []find
 	p, err := m.openPostfix(ctx, dir)
 	if err != nil {
 		why := strings.TrimLeft(fmt.Sprintf("%s its settings cannot be read: %v", dir, err), " ")
-		return []finding{warn("Postfix", "%s", why).do("run this as root")}, nil
+		return []finding{warning.of("Postfix", "%s", why).do("run this as root")}, nil
 	}
 	if dir != "" && !strings.EqualFold(p.settings["multi_instance_enable"], "yes") {
-		return []finding{fine("Postfix", "%s: this instance is not enabled", dir)}, nil
+		return []finding{ok.of("Postfix", "%s: this instance is not enabled", dir)}, nil
 	}
 	found = slices.Concat(p.services(ctx), p.destinations(), p.unlisted)
 	if len(found) == 0 {
 		found = append(found,
-			fine("Postfix", "DANE is on: level %s", p.of(p.routes[0].service, "smtp_tls_security_level")))
+			ok.of("Postfix", "DANE is on: level %s", p.of(p.routes[0].service, "smtp_tls_security_level")))
 	}
 	found = append(found, p.chroots()...)
 	for i := range found {
@@ -142,7 +142,7 @@ func (p *postfix) broken(service string, rule postfixRule, value string, grave b
 	if whose := p.whose(service); whose != "" {
 		why += " (for " + whose + ")"
 	}
-	return warn("Postfix", "%s", why).do(p.mend(service, rule.setting, rule.value)).graver(grave)
+	return warning.of("Postfix", "%s", why).do(p.mend(service, rule.setting, rule.value)).graver(grave)
 }
 
 // mend is the command that gives a setting its value, or its default.
@@ -172,7 +172,7 @@ func (p *postfix) reuse(service string) []finding {
 	if _, there := p.master["tlsproxy"]; there || !strings.EqualFold(p.of(service, setting), "yes") {
 		return nil
 	}
-	return []finding{faulty("Postfix", "%s is \"yes\", but master.cf has no tlsproxy: TLS cannot be started, and "+
+	return []finding{fault.of("Postfix", "%s is \"yes\", but master.cf has no tlsproxy: TLS cannot be started, and "+
 		"mail to hosts with DANE stays in the queue", setting).do(p.mend(service, setting, "no"))}
 }
 
@@ -186,7 +186,7 @@ func (p *postfix) filters(ctx context.Context, service string) (found []finding)
 		}
 		tlsa := func(e tableEntry) bool { return strings.Contains(strings.ToUpper(e.key), "TLSA") }
 		if slices.ContainsFunc(entries, tlsa) {
-			found = append(found, faulty("Postfix", "%s (%s) is about TLSA records: those that it takes out make a "+
+			found = append(found, fault.of("Postfix", "%s (%s) is about TLSA records: those that it takes out make a "+
 				"lookup fail, and mail stays in the queue", setting, table).do(p.mend(service, setting, "")))
 		}
 	}
@@ -219,7 +219,7 @@ func (p *postfix) policies(ctx context.Context, service string) (found []finding
 		}
 		for _, level := range slices.Sorted(maps.Keys(byLevel)) {
 			keys := byLevel[level]
-			found = append(found, warn("Postfix", "%s (%s) has %s for %s: no TLSA record is used there",
+			found = append(found, warning.of("Postfix", "%s (%s) has %s for %s: no TLSA record is used there",
 				setting, table, level, several(keys)).
 				do("take the entry out if there are TLSA records: danelaw check "+askable(keys[0])))
 		}
@@ -234,7 +234,7 @@ func firstWord(value string) string {
 
 // unreadable is the finding of a table that does not list what it holds.
 func (p *postfix) unreadable(setting, table, meaning string) finding {
-	return warn("Postfix", "%s has %s, which lists no entries: %s", setting, table, meaning).
+	return warning.of("Postfix", "%s has %s, which lists no entries: %s", setting, table, meaning).
 		do(fmt.Sprintf("ask it for the domains you care for: postmap%s -q DOMAIN '%s'", p.flag(), table))
 }
 
@@ -243,7 +243,7 @@ func (p *postfix) unreadable(setting, table, meaning string) finding {
 func (p *postfix) fallbacks(service string) (found []finding) {
 	const setting = "smtp_fallback_relay"
 	for _, to := range postfixWords(p.of(service, setting)) {
-		found = append(found, warn("Postfix", "%s is %s: %s", setting, to, nexthopOf(to).asFallback()).
+		found = append(found, warning.of("Postfix", "%s is %s: %s", setting, to, nexthopOf(to).asFallback()).
 			do(p.mend(service, setting, "")))
 	}
 	return found
@@ -273,7 +273,7 @@ func (p *postfix) destination(r postfixRoute) (found []finding) {
 	service, known := p.master[r.service]
 	if !known || !service.sends() {
 		if r.whose == "" && r.setting == "default_transport" {
-			return []finding{warn("Postfix", "default_transport is %s: %s leaves by it, not by "+
+			return []finding{warning.of("Postfix", "default_transport is %s: %s leaves by it, not by "+
 				"Postfix's own SMTP, and whether that does DANE is not seen here", r.service, what).
 				do(p.mend(r.service, r.setting, "smtp"))}
 		}
@@ -306,9 +306,9 @@ func (p *postfix) chroots() []finding {
 	file := p.settings["queue_directory"] + resolvConf
 	servers, copied := p.machine.nameservers(resolvConf), p.machine.nameservers(file)
 	if slices.Equal(servers, copied) {
-		return []finding{fine("resolv.conf", "Postfix's chroot has the same nameservers")}
+		return []finding{ok.of("resolv.conf", "Postfix's chroot has the same nameservers")}
 	}
-	return []finding{faulty("resolv.conf", "Postfix's copy %s names %s: its chrooted processes ask other resolvers",
+	return []finding{fault.of("resolv.conf", "Postfix's copy %s names %s: its chrooted processes ask other resolvers",
 		file, strings.Join(copied, ", ")).do(fmt.Sprintf("cp %s %s && postfix%s reload", resolvConf, file, p.flag()))}
 }
 

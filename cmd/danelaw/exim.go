@@ -201,14 +201,14 @@ func eximHost(item string) nexthop {
 func (m *machine) exim(ctx context.Context) []finding {
 	program := m.eximProgram()
 	if program == "" {
-		return []finding{fine("Exim", "it is not installed")}
+		return []finding{ok.of("Exim", "it is not installed")}
 	}
 	about, err := m.run(ctx, program, "-bV")
 	if err != nil {
-		return []finding{warn("Exim", "it does not tell about itself: %v", err).do("run this as root")}
+		return []finding{warning.of("Exim", "it does not tell about itself: %v", err).do("run this as root")}
 	}
 	if !strings.Contains(about, "DANE") {
-		return []finding{faulty("Exim", "this Exim was built without DANE").
+		return []finding{fault.of("Exim", "this Exim was built without DANE").
 			do("install one that was, such as Debian's exim4-daemon-heavy or -light")}
 	}
 	e, found := m.openExim(ctx, program)
@@ -224,7 +224,7 @@ func (m *machine) openExim(ctx context.Context, program string) (e *exim, found 
 	for list, into := range map[string]*[]eximDriver{"routers": &e.routers, "transports": &e.transports} {
 		out, err := m.run(ctx, program, "-bP", list)
 		if err != nil {
-			found = append(found, warn("Exim", "its %s cannot be read: %v", list, err).do("run this as root"))
+			found = append(found, warning.of("Exim", "its %s cannot be read: %v", list, err).do("run this as root"))
 		}
 		*into = eximDrivers(out)
 	}
@@ -245,15 +245,15 @@ func (e *exim) examine(ctx context.Context) []finding {
 			sends = true
 			found = slices.Concat(found, e.router(r), r.routes(), t.sending(r))
 		case strings.Contains(r.options["transport"], "$") || r.options["driver"] == "queryprogram":
-			found = append(found, warn("Exim", "%s chooses its transport by mail: whether that does DANE is not seen "+
-				"here", r.name).do("see to it that each has `hosts_try_dane = *`"))
+			found = append(found, warning.of("Exim", "%s chooses its transport by mail: whether that does DANE is "+
+				"not seen here", r.name).do("see to it that each has `hosts_try_dane = *`"))
 		}
 	}
 	switch {
 	case len(found) == 0 && !sends:
-		return []finding{fine("Exim", "no router of it sends mail by SMTP")}
+		return []finding{ok.of("Exim", "no router of it sends mail by SMTP")}
 	case len(found) == 0:
-		return []finding{fine("Exim", "DANE is on")}
+		return []finding{ok.of("Exim", "DANE is on")}
 	}
 	return unique(found)
 }
@@ -261,11 +261,11 @@ func (e *exim) examine(ctx context.Context) []finding {
 // mainSection examines what holds for all of Exim.
 func (e *exim) mainSection(ctx context.Context) (found []finding) {
 	if e.main(ctx, "dns_dnssec_ok") == "0" {
-		found = append(found, warn("Exim", "dns_dnssec_ok is 0: Exim asks without DO, and hears of AD by the "+
+		found = append(found, warning.of("Exim", "dns_dnssec_ok is 0: Exim asks without DO, and hears of AD by the "+
 			"`trust-ad` of resolv.conf alone").do("write `dns_dnssec_ok = 1`"))
 	}
 	if domains := e.main(ctx, "dns_again_means_nonexist"); domains != "" {
-		found = append(found, warn("Exim", "dns_again_means_nonexist is %s: SERVFAIL then means that there is "+
+		found = append(found, warning.of("Exim", "dns_again_means_nonexist is %s: SERVFAIL then means that there is "+
 			"no record, so that mail bounces which should wait, and who suppresses MX records chooses another host",
 			domains).do("take `dns_again_means_nonexist` out").graver(covers(domains) == everything))
 	}
@@ -276,10 +276,10 @@ func (e *exim) mainSection(ctx context.Context) (found []finding) {
 func (d eximDriver) off(option, without string, c coverage) finding {
 	remedy := fmt.Sprintf("write `%s = *` into %s", option, d.name)
 	if c == nothing {
-		return faulty("Exim", "%s has no %s: %s, and DANE is off", d.name, option, without).do(remedy)
+		return fault.of("Exim", "%s has no %s: %s, and DANE is off", d.name, option, without).do(remedy)
 	}
-	return warn("Exim", "%s has %s = %s: for all else %s, and DANE is off", d.name, option, d.options[option], without).
-		do(remedy)
+	return warning.of("Exim", "%s has %s = %s: for all else %s, and DANE is off", d.name, option, d.options[option],
+		without).do(remedy)
 }
 
 // asks judges with which names a driver wants DNSSEC (D-14). What it requires it requests, too.
@@ -302,7 +302,7 @@ func (e *exim) router(r eximDriver) (found []finding) {
 		}
 	}
 	if r.on("pass_on_timeout") {
-		found = append(found, warn("Exim", "%s has pass_on_timeout: a domain that is SERVFAIL goes to the next "+
+		found = append(found, warning.of("Exim", "%s has pass_on_timeout: a domain that is SERVFAIL goes to the next "+
 			"router, so that an attacker chooses it", r.name).do("take `pass_on_timeout` out of "+r.name))
 	}
 	return found
@@ -331,8 +331,8 @@ func (d eximDriver) routes() (found []finding) {
 // fallbacks judges the hosts that get mail when others fail.
 func (d eximDriver) fallbacks() (found []finding) {
 	for _, host := range eximList(d.options["fallback_hosts"]) {
-		found = append(found, warn("Exim", "%s has fallback_hosts = %s: %s", d.name, host, eximHost(host).asFallback()).
-			do("take `fallback_hosts` out of "+d.name))
+		found = append(found, warning.of("Exim", "%s has fallback_hosts = %s: %s", d.name, host,
+			eximHost(host).asFallback()).do("take `fallback_hosts` out of "+d.name))
 	}
 	return found
 }
@@ -344,8 +344,8 @@ func (d eximDriver) route(r eximRoute) (found []finding) {
 		what = "all mail"
 	}
 	if r.odd != "" {
-		return []finding{warn("Exim", "%s sends %s to what %s says: whether DANE is on there is not seen here", d.name,
-			what, r.odd).do("see to it that these are names of hosts with TLSA records, not addresses")}
+		return []finding{warning.of("Exim", "%s sends %s to what %s says: whether DANE is on there is not seen here",
+			d.name, what, r.odd).do("see to it that these are names of hosts with TLSA records, not addresses")}
 	}
 	for _, item := range r.hosts {
 		h := eximHost(item)
@@ -353,7 +353,7 @@ func (d eximDriver) route(r eximRoute) (found []finding) {
 		switch {
 		case h.local() && r.whose != "*":
 		case r.byName && !h.local() && !h.address.IsValid():
-			found = append(found, warn("Exim", "%s byname, which is without DNSSEC, and DANE is off", from).
+			found = append(found, warning.of("Exim", "%s byname, which is without DNSSEC, and DANE is off", from).
 				do("write `bydns` in place of `byname`, and see to it that the host has TLSA records and does DANE "+
 					"as well").graver(r.whose == "*"))
 		default:
@@ -369,8 +369,8 @@ func (d eximDriver) sending(r eximDriver) (found []finding) {
 		found = append(found, d.off("hosts_try_dane", "TLSA records are not looked up", c))
 	}
 	if hosts := d.options["hosts_avoid_tls"]; hosts != "" {
-		found = append(found, warn("Exim", "%s has hosts_avoid_tls = %s: mail to such a host with DANE stays in the "+
-			"queue", d.name, hosts).do("take `hosts_avoid_tls` out of "+d.name))
+		found = append(found, warning.of("Exim", "%s has hosts_avoid_tls = %s: mail to such a host with DANE stays "+
+			"in the queue", d.name, hosts).do("take `hosts_avoid_tls` out of "+d.name))
 	}
 	if d.options["hosts"] != "" && (d.on("hosts_override") || r.options["driver"] == "accept") {
 		route := newEximRoute("*", `"`+d.options["hosts"]+`"`)

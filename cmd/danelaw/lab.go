@@ -29,8 +29,6 @@ func labCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "lab",
 		Usage: "start a small signed mail internet, with broken domains, and a danelaw in front of it",
-		Description: "All of it runs on 127.0.0.1, in this process, until Ctrl-C, and leaves nothing behind. Every " +
-			"domain shows one thing; the table says what, and how to ask for it.",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "port", Usage: "listen on port `N` (default: 5300 or the next free one)",
 				HideDefault: true, Validator: checkPort},

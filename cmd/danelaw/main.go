@@ -10,6 +10,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -91,15 +92,22 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		ErrWriter:      stderr,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run does that
 	}
-	prepare(root, root)
+	prepare(root, root, "")
 	return root
 }
 
-// prepare gives all commands what they have in common.
-func prepare(c, root *cli.Command) {
+// helpTexts are what help says of commands at length, by their path.
+//
+//go:embed help
+var helpTexts embed.FS
+
+// prepare gives all commands what they have in common, and their texts.
+func prepare(c, root *cli.Command, path string) {
+	text, _ := helpTexts.ReadFile("help/" + path + ".txt") // some need none
+	c.Description = string(text)
 	c.HideHelpCommand = c != root
 	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error { return misread(c, err) }
 	for _, sub := range c.Commands {
-		prepare(sub, root)
+		prepare(sub, root, strings.TrimPrefix(path+"-"+sub.Name, "-"))
 	}
 }

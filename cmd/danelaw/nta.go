@@ -19,16 +19,10 @@ func ntaCommand() *cli.Command {
 	return group(&cli.Command{
 		Name:  "nta",
 		Usage: "leave a broken zone unvalidated for a while (negative trust anchors)",
-		Description: "For a domain that has broken its DNSSEC, when you know that it is their mistake and no attack. " +
-			"Its answers, and those of all names below, are then Insecure: mail goes out as if the domain had no " +
-			"DANE. See RFC 7646.",
 		Commands: []*cli.Command{{
 			Name:      "add",
 			Usage:     "leave a zone, and all below it, unvalidated",
 			ArgsUsage: "ZONE [DURATION [REASON]]",
-			Description: "DURATION is 1h if it is not given, and at most 168h. Clients see REASON in an Extended DNS " +
-				"Error. About every five minutes what had failed is tried again, and the negative trust anchor is " +
-				"dropped when it validates.",
 			Flags: controlFlags(boolFlag("keep",
 				"do not drop it when the zone validates: it may fail for other names or types, such as TLSA alone")),
 			Action: addNTA,

@@ -348,13 +348,13 @@ func (h nexthop) local() bool { return h.name == "localhost" || h.address.IsLoop
 func (h nexthop) asRelay(topic, from string, all bool) finding {
 	switch {
 	case h.local():
-		return warn(topic, "%s, on this host: whether what is there does DANE is not seen here", from).
+		return warning.of(topic, "%s, on this host: whether what is there does DANE is not seen here", from).
 			do("see to it that it does")
 	case h.address.IsValid():
-		return warn(topic, "%s: an address has no TLSA records, and DANE is off", from).
+		return warning.of(topic, "%s: an address has no TLSA records, and DANE is off", from).
 			do("name the host instead, and see to it that it has TLSA records and does DANE as well").graver(all)
 	}
-	return warn(topic, "%s: DANE protects the way to it alone", from).
+	return warning.of(topic, "%s: DANE protects the way to it alone", from).
 		do("see to it that it does DANE as well, and has TLSA records: danelaw check " + h.name)
 }
 

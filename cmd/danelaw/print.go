@@ -90,60 +90,60 @@ func wrapped(text string, indent, width int) string {
 	return out.String()
 }
 
-// cells is a line of a table: a name, perhaps indented, a word, and a text.
-type cells struct {
-	indent           int
-	name, word, text string
-	painted          string // the word in colours; its width is the word's
-	heading          bool   // it is aligned with no other
-}
-
 // nameColumns is the widest that the column of names may be: two fifths of the line. Longer names have a line of their
 // own.
-func nameColumns(rows []cells, width int) (names, words int) {
+func nameColumns(rows []row, width int) (names, words int) {
 	for _, r := range rows {
-		if r.heading || r.word == "" && r.text == "" {
+		if r.Heading || r.Word == "" && r.Text == "" {
 			continue
 		}
-		if n := r.indent + utf8.RuneCountInString(r.name); n > names && n <= max(2*width/5, 16) {
+		if n := utf8.RuneCountInString(r.What); n > names && n <= max(2*width/5, 16) {
 			names = n
 		}
-		words = max(words, utf8.RuneCountInString(r.word))
+		words = max(words, utf8.RuneCountInString(r.Word))
 	}
 	return names, words
 }
 
-// printCells aligns a table within a width: texts are broken at words and go on below themselves.
-func printCells(to io.Writer, rows []cells, width int) {
-	names, words := nameColumns(rows, width)
-	at := names + 2 + words + 2
+// printRows aligns a table within a width: texts are broken at words and go on below themselves. It is moved to the
+// right by some columns, and each row by as many as its first cell begins with spaces.
+func printRows(to io.Writer, rows []row, right int, p painter, width int) {
+	var shown []row
 	for _, r := range rows {
-		line := fmt.Sprintf("%-*s", names, strings.Repeat(" ", r.indent)+r.name)
+		what := strings.Repeat(" ", right) + printable.Text(r.What)
+		shown = append(shown, row{what, printable.Text(r.Word), printable.Text(r.Text), r.Heading})
+	}
+	names, words := nameColumns(shown, width)
+	at := names + 2 + words + 2
+	for _, r := range shown {
+		line := fmt.Sprintf("%-*s", names, r.What)
 		switch {
-		case r.word == "" && r.text == "":
-			fmt.Fprintln(to, wrapped(r.name, r.indent, width))
+		case r.Word == "" && r.Text == "":
+			fmt.Fprintln(to, wrapped(r.What, r.indent(), width))
 			continue
-		case r.heading:
-			fmt.Fprintln(to, r.asHeading(width))
+		case r.Heading:
+			fmt.Fprintln(to, r.asHeading(p, width))
 			continue
 		case utf8.RuneCountInString(line) > names:
 			line += "\n" + strings.Repeat(" ", names)
 		}
-		line += "  " + r.painted
-		if r.text != "" {
-			text := strings.TrimLeft(wrapped(r.text, at, max(width, at+24)), " ")
-			line += strings.Repeat(" ", words-utf8.RuneCountInString(r.word)+2) + text
+		line += "  " + p.paint(tones[r.Word], r.Word)
+		if r.Text != "" {
+			text := strings.TrimLeft(wrapped(r.Text, at, max(width, at+24)), " ")
+			line += strings.Repeat(" ", words-utf8.RuneCountInString(r.Word)+2) + text
 		}
 		fmt.Fprintln(to, line)
 	}
 }
 
+// indent is how many spaces stand before a row.
+func (r row) indent() int { return len(r.What) - len(strings.TrimLeft(r.What, " ")) }
+
 // asHeading is a line that is aligned with no other. What does not fit goes below, a little to the right.
-func (r cells) asHeading(width int) string {
-	line := strings.Repeat(" ", r.indent) + r.name + "  "
-	text := "  " + r.text
-	if utf8.RuneCountInString(line+r.word+text) > width {
-		text = "\n" + wrapped(r.text, r.indent+4, width)
+func (r row) asHeading(p painter, width int) string {
+	line, text := r.What+"  ", "  "+r.Text
+	if utf8.RuneCountInString(line+r.Word+text) > width {
+		text = "\n" + wrapped(r.Text, r.indent()+4, width)
 	}
-	return strings.TrimRight(line+r.painted+text, " ")
+	return strings.TrimRight(line+p.paint(tones[r.Word], r.Word)+text, " ")
 }

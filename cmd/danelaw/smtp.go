@@ -249,8 +249,7 @@ func (s *connection) unreachable() bool {
 // one, or nobody has tried.
 func (h *receiver) stops(s mail.Sender, a mail.Action) (why string) {
 	telling := false
-	for i := range h.connections {
-		at := &h.connections[i]
+	for _, at := range h.connections {
 		if s.Ignores(at.at.Addr()) {
 			continue
 		}
@@ -359,8 +358,8 @@ func (v *view) hostDecision(s mail.Sender, i int) (d mail.Decision, changed bool
 func (v *view) smtpResult() mail.Result {
 	for i, h := range v.hosts {
 		action := mail.Standard.Host(&v.domain, &v.domain.Hosts[i]).Action
-		for n := range h.connections {
-			if s := &h.connections[n]; s.stops(mail.Standard, action) != "" && s.Failure.ResultType != "" {
+		for _, s := range h.connections {
+			if s.stops(mail.Standard, action) != "" && s.Failure.ResultType != "" {
 				return mail.Result(s.Failure.ResultType)
 			}
 		}

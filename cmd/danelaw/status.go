@@ -19,12 +19,8 @@ import (
 
 func statusCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "status",
-		Usage: "show how the daemon is: ready or not and why, upstreams, cache, the last hour",
-		Description: "Of each server block: its upstreams with their state and how long they take to answer, trust " +
-			"anchors, negative trust anchors, the cache, the replies of the last hour by verdict, and the latest " +
-			"failures, each with its sentence.\n\n" +
-			"Exit codes: 0 if the daemon is ready; 1 if it is not, or there is none; 2 for a wrong command line.",
+		Name:   "status",
+		Usage:  "show how the daemon is: ready or not and why, upstreams, cache, the last hour",
 		Flags:  controlFlags(),
 		Action: noArguments(showStatus),
 	}

@@ -29,18 +29,6 @@ func tlsaCommand() *cli.Command {
 		Name:      "tlsa",
 		Usage:     "make the TLSA records of a mail host, plan their rollover, or compare them with those published",
 		ArgsUsage: "FILE... | --smtp HOST[:PORT]",
-		Description: "Each FILE is PEM: a certificate, with those above it and its key or without, or a key alone, " +
-			"public or private. With --smtp the certificates are those that a live host shows, the one with an RSA " +
-			"key and the one with an ECDSA key. The records are printed in zone-file form: 3 1 1, the SHA-256 of the " +
-			"host's public key, unless flags say otherwise. For usage 2 it is that of the last certificate of the " +
-			"chain, which the host has to present.\n\n" +
-			"With --next FILE it is a rollover to another certificate or key: both records, and the steps with their " +
-			"waiting times, which --check takes from what is published. With --check the published records are " +
-			"looked up and validated here, with the upstreams and trust anchors of the configuration: which match " +
-			"nothing, and which certificate has none. Where the host or the name of its records is an alias, they " +
-			"are sought where senders seek them (RFC 7672 section 2.2.2).\n\n" +
-			"Exit codes: 0; 1 if something did not work, or with --check a certificate has no record or the records " +
-			"are not Secure; 2 for a wrong command line.",
 		Flags: append(slices.Concat(askFlags(), probeFlags(implicitFlag())),
 			&cli.StringFlag{Name: "host", Usage: "the mail host is `NAME`, as MX records have it (default: the " +
 				"certificate's name, if it has one only)"},

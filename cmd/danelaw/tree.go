@@ -81,16 +81,15 @@ func newChainView(q dns.Question, e *resolve.Explanation, now time.Time) *chainV
 
 // print writes the verdict in one line, and the tree: a line for each zone, below it what it holds.
 func (v *chainView) print(to io.Writer) {
-	width, p := widthOf(to), painterFor(to)
+	width := widthOf(to)
 	fmt.Fprintln(to, wrapped(v.Verdict, 0, width))
 	for _, f := range v.Failures {
 		fmt.Fprintln(to, wrapped(fmt.Sprintf("%s (EDE %d)", printable.Text(f.Text), f.EDE), 0, width))
 	}
 	fmt.Fprintln(to)
-	var rows []cells
+	var rows []row
 	add := func(depth int, what, status, how string) {
-		rows = append(rows, cells{2 * depth, printable.Text(what), status, printable.Text(how),
-			p.paint(tones[status], status), false})
+		rows = append(rows, row{strings.Repeat("  ", depth) + what, status, how, false})
 	}
 	for _, z := range v.Zones {
 		add(v.depth(z.Name), z.Name, z.Status, z.How)
@@ -102,10 +101,10 @@ func (v *chainView) print(to io.Writer) {
 		}
 		add(depth, s.Owner+" "+s.Type, s.Status, s.How)
 		for _, r := range s.Records {
-			rows = append(rows, cells{indent: 2 * (depth + 1), name: printable.Text(r)})
+			add(depth+1, r, "", "")
 		}
 	}
-	printCells(to, rows, width)
+	printRows(to, rows, 0, painterFor(to), width)
 }
 
 // depth is how many zones of the chain lie above one of them.

@@ -147,39 +147,36 @@ func misread(c *cli.Command, err error) error {
 
 // ourWords says what is wrong with the value of a flag; "" if the text is one of the language's libraries.
 func ourWords(c *cli.Command, flag string, err error, text string) string {
+	if !errors.As(err, new(*strconv.NumError)) && !strings.Contains(text, "parse error") &&
+		!strings.HasPrefix(text, "strconv") && !strings.HasPrefix(text, "time:") {
+		return text
+	}
 	i := slices.IndexFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), flag) })
-	if errors.As(err, new(*strconv.NumError)) || strings.Contains(text, "parse error") ||
-		strings.HasPrefix(text, "strconv") || strings.HasPrefix(text, "time:") {
-		if i < 0 {
-			return ""
-		}
-		switch c.Flags[i].(type) {
-		case *cli.IntFlag:
-			return "give a whole number"
-		case *cli.DurationFlag:
-			return "give a duration such as 30s or 5m"
-		case *cli.BoolFlag:
-			return "give no value, or true or false"
-		}
+	if i < 0 {
 		return ""
 	}
-	return text
+	switch c.Flags[i].(type) {
+	case *cli.IntFlag:
+		return "give a whole number"
+	case *cli.DurationFlag:
+		return "give a duration such as 30s or 5m"
+	case *cli.BoolFlag:
+		return "give no value, or true or false"
+	}
+	return ""
 }
 
 // inWords is an error as a person would say it: what the operating system and the network have to say comes from Go's
 // libraries in words of their calls.
 func inWords(err error) string {
 	text := err.Error()
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		text = strings.Replace(text, path.Error(), path.Path+": "+path.Err.Error(), 1)
 	}
-	var op *net.OpError
-	if errors.As(err, &op) && op.Addr != nil {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
 		text = strings.Replace(text, op.Error(), op.Addr.String()+": "+innermost(op.Err).Error(), 1)
 	}
-	var call *os.SyscallError
-	if errors.As(err, &call) {
+	if call, ok := errors.AsType[*os.SyscallError](err); ok {
 		text = strings.Replace(text, call.Error(), call.Err.Error(), 1)
 	}
 	text = strings.ReplaceAll(text, context.DeadlineExceeded.Error(), "no answer in time")
@@ -244,46 +241,39 @@ func described(text string) string {
 	return strings.TrimRight(strings.Join(all, "\n\n"), " ")
 }
 
-func commands(c *cli.Command) string {
-	out := new(strings.Builder)
+func commands(c *cli.Command) (text string) {
 	for _, sub := range c.VisibleCommands() {
-		entry(out, sub.Name, sub.Usage)
+		text += entry(sub.Name, sub.Usage)
 	}
-	return out.String()
+	return text
 }
 
 // repeated is how the library tells that a flag may be given several times.
 var repeated = regexp.MustCompile(` \[ .* \]$`)
 
-func flags(c *cli.Command) string {
-	out := new(strings.Builder)
+func flags(c *cli.Command) (text string) {
 	for _, f := range c.VisibleFlags() {
 		name, usage, _ := strings.Cut(cli.FlagStringer(f), "\t")
 		if repeated.MatchString(name) {
 			name, usage = repeated.ReplaceAllString(name, ""), usage+"; may be repeated"
 		}
-		entry(out, name, usage)
+		text += entry(name, usage)
 	}
-	return out.String()
+	return text
 }
 
-// entry writes a name and, beside it or below, what it is for.
-func entry(out *strings.Builder, name, usage string) {
+// entry is a name and, beside it or below, what it is for.
+func entry(name, usage string) string {
 	text := wrapped(usage, helpIndent+helpNames+2, helpWidth)
 	if utf8.RuneCountInString(name) > helpNames {
-		fmt.Fprintf(out, "%s%s\n%s\n", strings.Repeat(" ", helpIndent), name, text)
-		return
+		return fmt.Sprintf("%*s%s\n%s\n", helpIndent, "", name, text)
 	}
-	fmt.Fprintf(out, "%*s%-*s  %s\n", helpIndent, "", helpNames, name, strings.TrimLeft(text, " "))
+	return fmt.Sprintf("%*s%-*s  %s\n", helpIndent, "", helpNames, name, strings.TrimLeft(text, " "))
 }
 
 // describeCompletion shows the library's command, in our words.
 func describeCompletion(c *cli.Command) {
-	prepare(group(c), c.Root())
+	prepare(group(c), c.Root(), c.Name)
 	c.Hidden = false
 	c.Usage = "print what a shell needs to complete commands and flags"
-	c.Description = "For the shell that runs now, and in its start-up file for those to come:\n\n" +
-		"  source <(danelaw completion bash)\n" +
-		"  source <(danelaw completion zsh)\n" +
-		"  danelaw completion fish | source"
 }

@@ -54,6 +54,23 @@ func TestHelpOfAll(t *testing.T) {
 	})
 }
 
+// TestHelpTexts: each is that of a command.
+func TestHelpTexts(t *testing.T) {
+	texts := map[string]bool{"completion.txt": true} // whose command the library makes later
+	each(command(new(bytes.Buffer), new(bytes.Buffer)), func(_ *cli.Command, path []string) {
+		texts[strings.Join(path, "-")+".txt"] = true
+	})
+	files, err := helpTexts.ReadDir("help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if !texts[f.Name()] {
+			t.Errorf("%s is of no command", f.Name())
+		}
+	}
+}
+
 // TestNoName: what people give in the place of a domain is told what it is.
 func TestNoName(t *testing.T) {
 	for text, want := range map[string]string{

@@ -133,14 +133,7 @@ func printView(to io.Writer, v *view, p painter) {
 		fmt.Fprintln(to, wrapped(printable.Text(told), 0, widthOf(to)))
 	}
 	fmt.Fprintln(to)
-	var table []cells
-	for _, r := range v.rows() {
-		what, word, text := printable.Text(r.What), printable.Text(r.Word), printable.Text(r.Text)
-		bare := strings.TrimLeft(what, " ")
-		table = append(table, cells{2 + len(what) - len(bare), bare, word, text, p.paint(tones[r.Word], word),
-			r.Heading})
-	}
-	printCells(to, table, widthOf(to))
+	printRows(to, v.rows(), 2, p, widthOf(to))
 }
 
 // told is the sentence below the headline.

@@ -22,12 +22,6 @@ func watchCommand() *cli.Command {
 		Name:      "watch",
 		Usage:     "look once at domains of your own as senders with DANE see them, for cron",
 		ArgsUsage: "DOMAIN...",
-		Description: "MX, addresses and TLSA records of the mail hosts are looked up and validated here, with the " +
-			"upstreams and trust anchors of the configuration; then the certificates at port 25 of all addresses are " +
-			"compared with the TLSA records, that with an ECDSA key and that with an RSA key. The option watch of " +
-			"the plugin does the same every ten minutes, with metrics.\n\n" +
-			"Exit codes: 0 if all domains have DANE, all certificates match, and nothing ends within --days; 1 if " +
-			"not; 2 for a wrong command line.",
 		Flags: append(slices.Concat(askFlags(), probeFlags()),
 			intFlag("days", 1,
 				"a signature, or a certificate under usage 2, that ends within `N` days is a fault", nil),

@@ -36,14 +36,14 @@ func TestColumns(t *testing.T) {
 	}
 }
 
-// TestCells: words stand one below the other, and a name that is too long has a line of its own.
-func TestCells(t *testing.T) {
-	rows := []cells{
-		{0, ".", "Secure", "trust anchor 1, signed from then to now", "Secure", false},
-		{2, "dane.", "Bogus", "", "Bogus", false},
-		{4, "_25._tcp.a-long-name.dane. TLSA", "Secure", "key 1", "Secure", false},
-		{6, "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef", "", "", "", false},
-		{2, "mx.dane.", "defer", "because of something or other", "defer", true},
+// TestRows: words stand one below the other, and a name that is too long has a line of its own.
+func TestRows(t *testing.T) {
+	rows := []row{
+		{".", "Secure", "trust anchor 1, signed from then to now", false},
+		{"  dane.", "Bogus", "", false},
+		{"    _25._tcp.a-long-name.dane. TLSA", "Secure", "key 1", false},
+		{"      3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef", "", "", false},
+		{"  mx.dane.", "defer", "because of something or other", true},
 	}
 	for width, want := range map[int]string{
 		44: `
@@ -66,7 +66,7 @@ func TestCells(t *testing.T) {
 `,
 	} {
 		var out strings.Builder
-		printCells(&out, rows, width)
+		printRows(&out, rows, 0, newPainter(false), width)
 		if got := "\n" + out.String(); got != want {
 			t.Errorf("%d columns:%swant%s", width, got, want)
 		}

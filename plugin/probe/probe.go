@@ -147,13 +147,13 @@ func (s short) Unwrap() error { return s.error }
 
 // Result is the result type that a sender reports (RFC 8460 section 4.3), "" for what has to do with TLS in no way.
 func (f *Failure) Result() mail.Result {
-	var c *mail.CertificateError
-	switch {
-	case errors.As(f.Err, &c):
+	if c, ok := errors.AsType[*mail.CertificateError](f.Err); ok {
 		return c.Result
-	case f.Kind == NoSTARTTLS:
+	}
+	switch f.Kind {
+	case NoSTARTTLS:
 		return mail.STARTTLSNotSupported
-	case f.Kind == Handshake:
+	case Handshake:
 		return mail.ValidationFailure
 	}
 	return ""
