@@ -52,11 +52,7 @@ func (v *view) linksToZone(zone string) (links []dns.Question) {
 
 // linksTo lists the links worth asking for.
 func (v *view) linksTo(q dns.Question) (links []dns.Question) {
-	name := q.Name
-	if q.Qtype == dns.TypeDS {
-		name = dnssec.Parent(name)
-	}
-	name = withoutUnderscore(name)
+	name := withoutUnderscore(dnssec.InCharge(q.Name, q.Qtype == dns.TypeDS))
 	zone, at, ends := v.deepest(name)
 	switch {
 	case ends || isReverse(name):

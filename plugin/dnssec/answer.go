@@ -84,7 +84,7 @@ func (c *Check) Answer(q dns.Question, reply *Message, zones Zones) Verdict {
 // follow judges what the reply holds for the last name of the chain so far, and reports whether an alias leads on.
 func (j *judgement) follow() bool {
 	name := j.v.Last
-	anchor := j.zones.Anchor(inCharge(name, j.qtype == dns.TypeDS))
+	anchor := j.zones.Anchor(InCharge(name, j.qtype == dns.TypeDS))
 	for _, dname := range dnamesAbove(j.reply.Answer, name) {
 		if !dns.IsSubDomain(anchor, dname.Owner) {
 			break // V-12: this one and those behind it lie in zones above
@@ -272,7 +272,7 @@ func (j *judgement) settle(set *RRset) settled {
 		return j.signatures(set)
 	}
 	parentSide := set.Type == dns.TypeDS || set.Type == dns.TypeCNAME && j.qtype == dns.TypeDS
-	owner := inCharge(set.Owner, parentSide)
+	owner := InCharge(set.Owner, parentSide)
 	signers := signersOf(set, set.Sigs, j.zones.Anchor(owner))
 	zones, pending := j.zonesAt(signers)
 	if pending {
@@ -359,9 +359,9 @@ func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 	return s
 }
 
-// inCharge returns the name whose zone is in charge of what is at name. What is parentSide lies, where a zone begins,
-// in the one above it.
-func inCharge(name string, parentSide bool) string {
+// InCharge returns the name whose zone is in charge of what is at name. What is parentSide, as DS is (V-8), lies where
+// a zone begins in the one above it.
+func InCharge(name string, parentSide bool) string {
 	if parentSide {
 		return Parent(name)
 	}

@@ -27,7 +27,7 @@ func (j *judgement) denied(name string) {
 		j.fail(Indeterminate, d.cause)
 		return
 	}
-	walked := j.byWalk(inCharge(name, j.qtype == dns.TypeDS), d.cause, func(z *Zone) *Failure {
+	walked := j.byWalk(InCharge(name, j.qtype == dns.TypeDS), d.cause, func(z *Zone) *Failure {
 		return cmp.Or(j.nodata(j.gather(z, j.reply.Authority), name, j.qtype).cause, tooManySigners(z.Name, name))
 	})
 	switch {
@@ -64,7 +64,7 @@ func (j *judgement) hasSay(zone, name string) bool {
 
 // denialSigners returns the signers of the denial records whose zones have a say about name, deepest first.
 func (j *judgement) denialSigners(name string) []string {
-	anchor := j.zones.Anchor(inCharge(name, j.qtype == dns.TypeDS))
+	anchor := j.zones.Anchor(InCharge(name, j.qtype == dns.TypeDS))
 	var signers []string
 	for _, set := range j.reply.Authority {
 		if set.Type != dns.TypeNSEC && set.Type != dns.TypeNSEC3 {
@@ -122,7 +122,7 @@ func (j *judgement) disproof(name string) (denial, bool) {
 // showDelegation shows the unsigned delegation on the way to name that evidence proves: the denial of an unsigned zone
 // may come with the records of the zone above by which it was referred to (V-50h).
 func (j *judgement) showDelegation(e *evidence, name string) {
-	for _, soa := range setsOver(j.reply.Authority, dns.TypeSOA, inCharge(name, j.qtype == dns.TypeDS)) {
+	for _, soa := range setsOver(j.reply.Authority, dns.TypeSOA, InCharge(name, j.qtype == dns.TypeDS)) {
 		if soa.Owner == e.zone.Name || !dns.IsSubDomain(e.zone.Name, soa.Owner) {
 			continue
 		}

@@ -250,9 +250,11 @@ func (i *Inquiry) take() (*Grouped, *dnssec.Failure) {
 	if !a.budget.receive(i.reply.Size) {
 		return nil, Limit(a.question, "response_octets", "the replies needed are over %d octets", responseOctets)
 	}
-	if !a.fetcher.Room.takeUntil(a.ctx, int64(i.reply.Size)*replyGrowth) {
+	room, octets := a.fetcher.Room, int64(i.reply.Size)*replyGrowth
+	if !room.Take(octets, true) {
 		return nil, Limit(a.question, ErrRoom, "no memory is left for replies of upstreams (limit %s)", string(ErrRoom))
 	}
+	context.AfterFunc(a.ctx, func() { room.Give(octets) })
 	i.got = &Grouped{i.message.Clone(), i.reply.Msg, i.reply.Upstream}
 	return i.got, nil
 }

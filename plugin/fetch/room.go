@@ -1,9 +1,6 @@
 package fetch
 
-import (
-	"context"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // What asking takes of the process's memory, in octets, as measured with thousands of questions that nobody answers:
 // the stack of its goroutine, and twice what lives in the heap, since the collector lets that grow so far at GOGC=100
@@ -42,12 +39,3 @@ func (r *Room) Give(n int64) { r.taken.Add(-n) }
 
 // Half reports whether half of it is taken: there is none for luxuries then.
 func (r *Room) Half() bool { return r.taken.Load() >= r.octets/2 }
-
-// takeUntil takes n octets until ctx ends, for what is under way.
-func (r *Room) takeUntil(ctx context.Context, n int64) bool {
-	if !r.Take(n, true) {
-		return false
-	}
-	context.AfterFunc(ctx, func() { r.Give(n) })
-	return true
-}

@@ -23,9 +23,9 @@ var errDenied = errors.New("the name was proven not to exist meanwhile")
 
 // serviceAbove returns the ancestor of name that begins with the label _tcp (RFC 6698 section 3); "" if there is none.
 func serviceAbove(name string) string {
-	for name != "." {
-		if name = dnssec.Parent(name); strings.HasPrefix(name, "_tcp.") {
-			return name
+	for above := range dnssec.Ancestors(dnssec.Parent(name)) {
+		if strings.HasPrefix(above, "_tcp.") {
+			return above
 		}
 	}
 	return ""

@@ -15,10 +15,7 @@ import (
 // Secure. Only its records say anything about the name (C-10): a zone above may have delegated it since, an anchor may
 // make it a world of its own, and what is asked elsewhere may differ from what is public.
 func (c *Config) zoneHeld(q dns.Question, known func(name string) *dnssec.Zone) *dnssec.Zone {
-	name := q.Name
-	if q.Qtype == dns.TypeDS {
-		name = dnssec.Parent(name)
-	}
+	name := dnssec.InCharge(q.Name, q.Qtype == dns.TypeDS)
 	if z := known(name); z != nil && z.Status == dnssec.Secure && c.public(z.Name, name) {
 		return z
 	}

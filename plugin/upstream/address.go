@@ -46,31 +46,25 @@ func parse(to string) (Address, error) {
 		return Address{Server: server}, err
 	}
 	switch scheme {
-	case "tls":
-		return parseTLS(rest)
-	case "https":
-		return parseHTTPS(rest)
+	case "tls", "https":
 	case "quic": // S-11
 		return Address{}, errors.New("DNS over QUIC is not built; use tls:// or https://")
+	default:
+		return Address{}, fmt.Errorf("unknown scheme %q; write ADDR[:PORT], tls://ADDR[:PORT]%%NAME or "+
+			"https://ADDR[:PORT]/PATH%%NAME", afterUser(scheme))
 	}
-	return Address{}, fmt.Errorf("unknown scheme %q; write ADDR[:PORT], tls://ADDR[:PORT]%%NAME or "+
-		"https://ADDR[:PORT]/PATH%%NAME", afterUser(scheme))
-}
-
-func parseTLS(rest string) (Address, error) {
 	rest, name, err := cutName(rest)
-	if err != nil {
+	switch {
+	case err != nil:
 		return Address{}, err
+	case scheme == "https":
+		return parseHTTPS(rest, name)
 	}
 	server, err := parseServer(rest, 853)
 	return Address{Transport: TLS, Server: server, Name: name}, err
 }
 
-func parseHTTPS(rest string) (Address, error) {
-	rest, name, err := cutName(rest)
-	if err != nil {
-		return Address{}, err
-	}
+func parseHTTPS(rest, name string) (Address, error) {
 	host, path, found := strings.Cut(rest, "/")
 	if !found || path == "" {
 		return Address{}, errors.New("the path is missing; most services use /dns-query, as in " +

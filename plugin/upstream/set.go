@@ -142,18 +142,10 @@ func (s *Set) route(name string) ([]*upstream, bool) {
 	return nil, false
 }
 
-// responsible returns the upstreams for a question. DS is data of the parent (V-8), so the parent's upstreams are
-// asked.
-func (s *Set) responsible(q dns.Question) ([]*upstream, bool) {
-	if q.Qtype == dns.TypeDS {
-		return s.route(dnssec.Parent(q.Name))
-	}
-	return s.route(q.Name)
-}
-
 // Exchange implements [fetch.Exchanger].
 func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
-	upstreams, ok := s.responsible(q)
+	// DS is data of the parent (V-8), so the parent's upstreams are asked.
+	upstreams, ok := s.route(dnssec.InCharge(q.Name, q.Qtype == dns.TypeDS))
 	if !ok {
 		return fetch.Reply{}, unreached(q, ErrUpstream).Says(
 			"%s: there is no upstream to ask and no plugin below", fetch.Describe(q))

@@ -20,23 +20,24 @@ const (
 
 // datagram asks one server over UDP, and over TCP where UDP does not do. Each question has a socket of its own.
 type datagram struct {
-	server     netip.AddrPort
-	stream     *stream
-	cookies    cookies
-	mismatched func(n int) // is told of replies that match no question
-	exhausted  func()      // is told of each question that found the table of files full
-	measured   func(took time.Duration)
+	server   netip.AddrPort
+	stream   *stream
+	cookies  cookies
+	meter    Meter
+	name     string // for the meter
+	measured func(took time.Duration)
 }
 
 func newDatagram(a Address, name string, config Config) *datagram {
 	return &datagram{
-		server: a.Server, stream: newTCP(a), cookies: cookies{clock: config.Clock},
-		exhausted: func() { config.Meter.Exhausted(name) },
-		mismatched: func(n int) {
-			for range n {
-				config.Meter.Mismatched(name)
-			}
-		},
+		server: a.Server, stream: newTCP(a), cookies: cookies{clock: config.Clock}, meter: config.Meter, name: name,
+	}
+}
+
+// mismatched notes n replies that match no question.
+func (d *datagram) mismatched(n int) {
+	for range n {
+		d.meter.Mismatched(d.name)
 	}
 }
 
@@ -181,7 +182,7 @@ func (d *datagram) conclude(q query, reply fetch.Reply, err error) (fetch.Reply,
 // withoutSocket asks over TCP, where a connection serves many questions; that this fails says nothing of the server.
 func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (fetch.Reply, error) {
 	if errors.Is(full, errFiles) {
-		d.exhausted()
+		d.meter.Exhausted(d.name)
 	}
 	reply, err := d.stream.ask(ctx, q)
 	if _, failed := errors.AsType[*fault](err); failed {
