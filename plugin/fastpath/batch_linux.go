@@ -67,6 +67,11 @@ func (b *batch) receive(fd uintptr) (err unix.Errno) {
 	}
 	b.replies, b.ready = b.replies[:0], 0
 	b.received, err = transfer(unix.SYS_RECVMMSG, fd, b.in[:])
+	for i := range b.received {
+		if !b.peers[i].leave(int(b.in[i].Controllen)) {
+			b.in[i].SetControllen(0)
+		}
+	}
 	return err
 }
 
@@ -129,18 +134,14 @@ func transfer(call, fd uintptr, messages []message) (int, unix.Errno) {
 // answer makes a message the reply to another, which has come from a peer.
 func (m *message) answer(query *message, from *peer, text []byte) {
 	m.Name, m.Namelen = &from.name[0], query.Namelen
-	m.Control = nil
-	m.SetControllen(0)
-	if from.leave(int(query.Controllen)) {
-		m.Control = &from.control[0]
-		m.SetControllen(int(query.Controllen))
-	}
+	m.Control, m.Controllen = &from.control[0], query.Controllen
 	m.Iov.Base = unsafe.SliceData(text)
 	m.Iov.SetLen(len(text))
 }
 
-// leave makes of the control message that came with a query the one that has the reply leave from the address that the
-// query came to. The interface is left to the routes, but for a link-local address, which says nothing without it.
+// leave makes of the control message that came with a query, if one did, that which has the reply leave from the
+// address that the query came to. The interface is for the routes to choose, but for a link-local address, which says
+// nothing without it.
 func (p *peer) leave(length int) bool {
 	const header, ipv6 = unix.SizeofCmsghdr, unix.SizeofInet6Pktinfo
 	level := binary.NativeEndian.Uint32(p.control[header-8:])

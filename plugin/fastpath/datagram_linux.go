@@ -14,10 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiveBuffer is what is asked for each socket, in octets. The kernel takes twice that, with room for over a thousand
-// questions: so many come in while a busy host keeps danelaw from its processors for a moment, and what does not fit is
-// lost, be it about mail (L-13). By default there is room for some 270.
-const receiveBuffer = 512 << 10
+const (
+	// receiveBuffer is what is asked for each socket, in octets. The kernel takes twice that, with room for over a
+	// thousand questions: so many come in while a busy host keeps danelaw from its processors for a moment, and what
+	// does not fit is lost, be it about mail (L-13). By default there is room for some 270.
+	receiveBuffer = 512 << 10
+	// sendBuffer is the same for what goes out: the replies to a neighbour that has gone, or has never been, wait there
+	// for its hardware address, and those to others are not to be dropped for it.
+	sendBuffer = 4 << 20
+)
 
 // datagrams reads one UDP socket.
 type datagrams struct {
@@ -50,11 +55,14 @@ func newDatagrams(conn *net.UDPConn, s source) (*datagrams, error) {
 	return d, nil
 }
 
-// setOptions enlarges the receive buffer of a socket as far as the kernel allows: without CAP_NET_ADMIN,
-// net.core.rmem_max is the most. A wildcard socket is to tell which address each datagram has come to.
+// setOptions enlarges the buffers of a socket as far as the kernel allows: without CAP_NET_ADMIN, net.core.rmem_max and
+// wmem_max are the most. A wildcard socket is to tell which address each datagram has come to.
 func setOptions(fd int, wildcard bool) error {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 	}
 	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	switch {
@@ -150,11 +158,10 @@ func (c *datagramClient) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(
 
 // Write sends a reply. It waits once where the send buffer is full.
 func (c *datagramClient) Write(reply []byte) (int, error) {
-	peer := c.peer // of its own, as there may be other replies
 	m := []message{{}}
 	m[0].Iov = &unix.Iovec{}
 	m[0].SetIovlen(1)
-	m[0].answer(&c.query, &peer, reply)
+	m[0].answer(&c.query, &c.peer, reply)
 	var err unix.Errno
 	waited := false
 	failed := c.d.raw.Write(func(fd uintptr) bool {

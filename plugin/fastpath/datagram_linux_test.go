@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -118,10 +119,10 @@ func gets(t testing.TB, c net.Conn, want []byte) {
 	c.SetReadDeadline(time.Now().Add(patient))
 	n, err := c.Read(buffer)
 	if err != nil {
-		t.Fatalf("no reply %q: %v", want, err)
+		t.Fatalf("no reply %.100q: %v", want, err)
 	}
 	if !bytes.Equal(buffer[:n], want) {
-		t.Fatalf("the reply is %q, not %q", buffer[:n], want)
+		t.Fatalf("the reply is %.100q (%d octets), not %.100q (%d)", buffer[:n], n, want, len(want))
 	}
 }
 
@@ -132,15 +133,14 @@ func TestDatagramsReplyFromTheAddressAsked(t *testing.T) {
 		"later": deferring(func(_ context.Context, query []byte, w replier) { w.Write(query) }),
 	}
 	for name, s := range sources {
-		for _, at := range []struct{ bound, asked string }{
-			{"127.0.0.1:0", "127.0.0.1"},
-			{"[::1]:0", "::1"},
-			{"0.0.0.0:0", "127.0.0.1"},
-			{"0.0.0.0:0", "127.0.0.7"},
-			{"[::]:0", "::1"},
-			{"[::]:0", "127.0.0.1"},
-			{"[::]:0", "127.0.0.7"},
-		} {
+		rows := append(slices.Clone(groups), []where{{"0.0.0.0:0", "127.0.0.7"}, {"[::]:0", "127.0.0.7"}}...)
+		for _, asked := range addresses(t) {
+			rows = append(rows, where{"[::]:0", asked.String()})
+			if asked.Is4() {
+				rows = append(rows, where{"0.0.0.0:0", asked.String()})
+			}
+		}
+		for _, at := range rows {
 			t.Run(fmt.Sprintf("%s at %s, %s asked", name, at.bound, at.asked), func(t *testing.T) {
 				c := dialed(t, reading(t, s, at.bound), at.asked)
 				for i := range 3 {
@@ -173,21 +173,36 @@ func TestDatagramsOverLinkLocal(t *testing.T) {
 // linkLocal is a link-local address of this host.
 func linkLocal(t *testing.T) netip.Addr {
 	t.Helper()
+	for _, address := range addresses(t) {
+		if address.Zone() != "" {
+			return address
+		}
+	}
+	t.Skip("no interface has a link-local address")
+	return netip.Addr{}
+}
+
+// addresses are those of this host.
+func addresses(t *testing.T) (all []netip.Addr) {
+	t.Helper()
 	interfaces, err := net.Interfaces()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, at := range interfaces {
-		addresses, _ := at.Addrs()
-		for _, address := range addresses {
-			if prefix, err := netip.ParsePrefix(address.String()); err == nil && prefix.Addr().Is6() &&
-				prefix.Addr().IsLinkLocalUnicast() {
-				return prefix.Addr().WithZone(at.Name)
+		prefixes, _ := at.Addrs()
+		for _, text := range prefixes {
+			prefix, err := netip.ParsePrefix(text.String())
+			address := prefix.Addr()
+			if err == nil && address.Is6() && address.IsLinkLocalUnicast() {
+				address = address.WithZone(at.Name)
+			}
+			if err == nil {
+				all = append(all, address)
 			}
 		}
 	}
-	t.Skip("no interface has a link-local address")
-	return netip.Addr{}
+	return all
 }
 
 // TestDatagramsNameTheClient: as the socket has it, an IPv4 client of a socket of IPv6 as one of IPv4.
@@ -196,9 +211,7 @@ func TestDatagramsNameTheClient(t *testing.T) {
 		now           client
 		local, remote net.Addr
 	}
-	for _, at := range []struct{ bound, asked string }{
-		{"127.0.0.1:0", "127.0.0.1"}, {"[::1]:0", "::1"}, {"[::]:0", "127.0.0.1"},
-	} {
+	for _, at := range groups {
 		names := make(chan named, 1)
 		var from client
 		d := reading(t, datagramSource{
@@ -360,6 +373,29 @@ func TestDatagramsClose(t *testing.T) {
 	}
 }
 
+// TestDatagramsCloseUnderLoad: there is always one more query to be read.
+func TestDatagramsCloseUnderLoad(t *testing.T) {
+	var c *net.UDPConn
+	begun := make(chan struct{}, 1)
+	d := bound(t, datagramSource{atOnce: func(query []byte, _ client, dst []byte) ([]byte, bool) {
+		c.Write(query)
+		select {
+		case begun <- struct{}{}:
+		default:
+		}
+		return dst, true
+	}}, "127.0.0.1:0")
+	c = dialed(t, d, "127.0.0.1")
+	asks(t, c, question("and again"))
+	go d.run()
+	<-begun
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	defer cancel()
+	if d.close(ctx); ctx.Err() != nil {
+		t.Error("it is still being read")
+	}
+}
+
 // TestDatagramsCloseWithoutPatience: queries whose answers take too long hear of the end, and cannot reply any more.
 func TestDatagramsCloseWithoutPatience(t *testing.T) {
 	begun, failed := make(chan struct{}), make(chan error)
@@ -421,74 +457,106 @@ func TestDatagramsSurviveTheSocketsErrors(t *testing.T) {
 	gets(t, c, question("after"))
 }
 
-// TestReceiveBuffer: there is room for over a thousand questions where the host allows it.
-func TestReceiveBuffer(t *testing.T) {
+// TestBuffers: there is room for over a thousand questions and for many replies, as far as the host allows it.
+func TestBuffers(t *testing.T) {
 	d := bound(t, echo, "127.0.0.1:0")
-	var size int
-	var err error
-	d.raw.Control(func(fd uintptr) { size, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF) })
+	for _, row := range []struct {
+		of           string
+		forced, read int
+		wanted       int
+	}{
+		{"rmem_max", unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveBuffer},
+		{"wmem_max", unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendBuffer},
+	} {
+		var size int
+		var err error
+		d.raw.Control(func(fd uintptr) { size, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, row.read) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := 2 * allowedBuffer(t, row.of, row.forced, row.wanted); size != want {
+			t.Errorf("%s: the buffer has %d octets, not %d", row.of, size, want)
+		}
+	}
+}
+
+// allowedBuffer is how much this host allows this user of a buffer that is wanted.
+func allowedBuffer(t *testing.T, of string, forced, wanted int) (most int) {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := allowedBuffer(t); size != 2*most {
-		t.Errorf("the buffer has %d octets, not %d", size, 2*most)
+	defer unix.Close(socket)
+	if unix.SetsockoptInt(socket, unix.SOL_SOCKET, forced, wanted) == nil {
+		return wanted
 	}
-}
-
-// allowedBuffer is the receive buffer that this host allows this user, if as much is asked for as we ask.
-func allowedBuffer(t *testing.T) int {
-	t.Helper()
-	text, err := os.ReadFile("/proc/sys/net/core/rmem_max")
+	text, err := os.ReadFile("/proc/sys/net/core/" + of)
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &most)
+	}
 	if err != nil {
 		t.Skip(err)
 	}
-	var most int
-	fmt.Sscan(string(text), &most)
-	if os.Geteuid() == 0 {
-		return receiveBuffer
-	}
-	return min(most, receiveBuffer)
+	return min(most, wanted)
 }
 
-// batches are as many queries as one system call reads, in a socket that is read by who asks for it.
-func batches(t testing.TB, address, asked string) (answer func()) {
+// batches are as many queries as one system call reads. answer answers such a batch, and returns the processor time
+// that it has taken.
+func batches(t testing.TB, address, asked string) (answer func() time.Duration) {
 	t.Helper()
 	d := bound(t, echo, address)
 	c := dialed(t, d, asked)
 	query, reply := question("the same, again and again"), make([]byte, querySize)
 	serve := func(fd uintptr) { d.serve(fd) }
-	return func() {
+	return func() time.Duration {
 		for range batchSize {
 			c.Write(query)
 		}
+		begun := processorTime()
 		d.raw.Control(serve)
+		took := processorTime() - begun
 		for range batchSize {
 			if n, err := c.Read(reply); err != nil || n != len(query) {
 				t.Fatal(n, err)
 			}
 		}
+		return took
 	}
+}
+
+// processorTime is what this thread has used.
+func processorTime() time.Duration {
+	var used unix.Timespec
+	unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &used)
+	return time.Duration(used.Nano())
 }
 
 // TestNowAllocatesNothing: from the socket to the socket.
 func TestNowAllocatesNothing(t *testing.T) {
 	for _, at := range groups {
 		answer := batches(t, at.bound, at.asked)
-		if n := testing.AllocsPerRun(100, answer); n >= 1 {
+		if n := testing.AllocsPerRun(100, func() { answer() }); n >= 1 {
 			t.Errorf("at %s: %.1f allocations for %d queries of %s", at.bound, n, batchSize, at.asked)
 		}
 	}
 }
 
-// BenchmarkNow is what a query costs that is answered at once: its client's two system calls, and its part of a batch.
+// BenchmarkNow is what a query costs that is answered at once, its part of a batch: ns/query is the processor time
+// without that of the client.
 func BenchmarkNow(b *testing.B) {
 	for _, at := range []string{"127.0.0.1:0", "[::]:0"} {
 		b.Run(at, func(b *testing.B) {
 			answer := batches(b, at, "127.0.0.1")
 			b.ReportAllocs()
-			for done := 0; done < b.N; done += batchSize {
-				answer()
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			var took time.Duration
+			done := 0
+			for ; done < b.N; done += batchSize {
+				took += answer()
 			}
+			b.ReportMetric(float64(took.Nanoseconds())/float64(done), "ns/query")
 		})
 	}
 }

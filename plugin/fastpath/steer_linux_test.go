@@ -19,8 +19,11 @@ import (
 // sharing opens the sockets of others, as CoreDNS does: listeners are of MPTCP where the host has it.
 var sharing = net.ListenConfig{Control: share}
 
-// groups are the addresses of groups, and where each is asked.
-var groups = []struct{ bound, asked string }{
+// where is what a socket is bound to, and an address that reaches it.
+type where struct{ bound, asked string }
+
+// groups are where the sockets of groups are.
+var groups = []where{
 	{"127.0.0.1:0", "127.0.0.1"},
 	{"[::1]:0", "::1"},
 	{"0.0.0.0:0", "127.0.0.1"},
@@ -145,6 +148,38 @@ func TestSteerManyDatagrams(t *testing.T) {
 	}
 }
 
+// TestSteerLosesNothing: while ours is searched, again and again, and others answer as it does, no query gets lost.
+func TestSteerLosesNothing(t *testing.T) {
+	d, _, _ := datagramGroup(t, echo, 1, 0, "127.0.0.1:0")
+	address := d.conn.LocalAddr().String()
+	go d.run()
+	defer d.close(t.Context())
+	for range 4 {
+		other, err := listenDatagrams(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := newDatagrams(other, echo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go o.run()
+		defer o.close(t.Context())
+	}
+	asked := make(chan struct{})
+	go func() { manyPorts(t, 160, 50, netip.MustParseAddrPort(address)); close(asked) }()
+	for {
+		if err := d.steer(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-asked:
+			return
+		default:
+		}
+	}
+}
+
 // TestSteerDatagramsAgain: a member closes, and the last, which is ours, takes its number. Steered to
 // again, ours has all.
 func TestSteerDatagramsAgain(t *testing.T) {
@@ -173,12 +208,74 @@ func TestSteerUnread(t *testing.T) {
 	if !errors.Is(err, errNotFound) || !strings.Contains(err.Error(), d.conn.LocalAddr().String()) {
 		t.Fatalf("not read, but: %v", err)
 	}
-	for range 200 { // none of so many comes to the other: once in 2^200 times
-		asks(t, dialed(t, d, "127.0.0.1"), question("to whom?"))
+	for range 200 { // the hash chooses ours for all once in 2^200 times
+		c := dialed(t, d, "127.0.0.1")
+		ttl(t, c, 1) // the program of the search would choose number 0, ours
+		asks(t, c, question("to whom?"))
 	}
 	await(t, "a query at the other socket", func() bool { return strays.Load() > 0 })
 	go d.run()
 	d.close(t.Context())
+}
+
+// ttl sets that of what a client sends.
+func ttl(t *testing.T, c *net.UDPConn, hops int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = control(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, hops) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSteerDoubts: one probe is said to have come to us, but it came to another. The confirmations do not come, and the
+// search goes on.
+func TestSteerDoubts(t *testing.T) {
+	other, err := sharing.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	ours, err := listenDatagrams(other.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := newDatagrams(ours, echo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan bool, 1)
+	go func() {
+		_, from, err := other.ReadFrom(make([]byte, probeSize))
+		said <- err == nil && d.probes.took(from.(*net.UDPAddr).AddrPort())
+		go d.run()
+	}()
+	if err := d.steer(); err != nil {
+		t.Fatal(err)
+	}
+	if !<-said {
+		t.Error("what came first to the other was no probe")
+	}
+	manyPorts(t, 80, 2, d.conn.LocalAddr().(*net.UDPAddr).AddrPort())
+	d.close(t.Context())
+}
+
+// TestProbes: each is taken once, whatever comes from its address later; others are none.
+func TestProbes(t *testing.T) {
+	var p probes
+	from := netip.MustParseAddrPort("[::ffff:127.0.0.1]:1024")
+	if p.took(from) {
+		t.Error("before any is expected")
+	}
+	arrived := p.expect(map[netip.AddrPort]int{netip.MustParseAddrPort("127.0.0.1:1024"): 7})
+	if !p.took(from) || p.took(from) || <-arrived != 7 {
+		t.Error("not taken, or taken twice")
+	}
+	if p.took(netip.MustParseAddrPort("127.0.0.1:1025")) {
+		t.Error("from another port")
+	}
 }
 
 // await waits for what has to come.
@@ -191,24 +288,20 @@ func await(t *testing.T, what string, come func() bool) {
 	}
 }
 
-// TestSteerThroughAFlood: our buffer is full, and the first probes are lost. They are repeated.
-func TestSteerThroughAFlood(t *testing.T) {
-	d, _, strays := datagramGroup(t, echo, 2, 0, "127.0.0.1:0")
-	full := dialed(t, d, "127.0.0.1")
+// TestProbesInAFlood: our buffer is full when the probes are sent, and they are lost. They are sent again.
+func TestProbesInAFlood(t *testing.T) {
+	d := bound(t, echo, "127.0.0.1:0")
+	c := dialed(t, d, "127.0.0.1")
 	for !dropping(t, d) {
-		for range 1000 {
-			asks(t, full, make([]byte, headerSize))
-		}
-		if strays.Swap(0) > 0 { // the hash has this client come to the other
-			full = dialed(t, d, "127.0.0.1")
-		}
+		asks(t, c, make([]byte, headerSize))
 	}
-	steered := make(chan error)
-	go func() { steered <- d.steer() }()
-	time.Sleep(2 * repetition) // the first probes have been sent, most likely
-	go d.run()
-	if err := <-steered; err != nil {
+	s := search{raw: d.raw, probes: &d.probes, kind: unix.SOCK_DGRAM}
+	if err := s.aim(d.conn.LocalAddr().(*net.UDPAddr).AddrPort()); err != nil {
 		t.Fatal(err)
+	}
+	time.AfterFunc(3*repetition, d.run)
+	if came, err := s.probe(4, 4, patient); len(came) != 4 || err != nil {
+		t.Errorf("of 4 probes %d have come: %v", len(came), err)
 	}
 	d.close(t.Context())
 }
@@ -235,21 +328,22 @@ func connectionGroup(t *testing.T, members, ours int, address string) (
 	t.Helper()
 	came, strays = &atomic.Int64{}, &atomic.Int64{}
 	for i := range members {
-		config := sharing
-		config.SetMultipathTCP(i != ours)
-		listener, err := config.Listen(t.Context(), network("tcp", address), address)
+		var listener net.Listener
+		var err error
+		count := strays
+		if i == ours {
+			l, err = listenConnections(address)
+			listener, count = l, came
+		} else {
+			listener, err = sharing.Listen(t.Context(), "tcp", address)
+			others = append(others, listener)
+		}
 		if err != nil {
 			t.Skipf("no listener at %s: %v", address, err)
 		}
 		t.Cleanup(func() { listener.Close() })
 		address = rebound(address, listener.Addr())
-		if i != ours {
-			others = append(others, listener)
-			go countConnections(listener, strays)
-			continue
-		}
-		l = &steered{TCPListener: listener.(*net.TCPListener)}
-		go countConnections(l, came)
+		go countConnections(listener, count)
 	}
 	return l, others, came, strays
 }
@@ -290,6 +384,9 @@ func manyConnections(t *testing.T, count int, asked netip.AddrPort) {
 // TestSteerConnections: whichever number ours has, all connections of all clients come to it.
 func TestSteerConnections(t *testing.T) {
 	eachGroup(t, func(t *testing.T, members, ours int, bound, asked string) {
+		if network("tcp", bound) != "tcp" {
+			bound = "[::]:0" // which Go has 0.0.0.0 be
+		}
 		l, _, came, strays := connectionGroup(t, members, ours, bound)
 		if err := l.steer(); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,177 @@
+package fastpath
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// apart has a test run in a network of its own, for which one has to be root. Its loopback interface is not up.
+func apart(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skipf("no network of its own: %v", err)
+	}
+}
+
+// setInterface sets something of an interface.
+func setInterface(t *testing.T, file int, request uint, name string, set func(*unix.Ifreq) error) {
+	t.Helper()
+	what, err := unix.NewIfreq(name)
+	if err == nil {
+		err = set(what)
+	}
+	if err == nil {
+		err = unix.IoctlIfreq(file, request, what)
+	}
+	if err != nil {
+		t.Fatalf("%s, request %#x: %v", name, request, err)
+	}
+}
+
+// setFlags has an interface be up, or down.
+func setFlags(t *testing.T, name string, flags uint16) {
+	t.Helper()
+	socket := control4(t)
+	setInterface(t, socket, unix.SIOCSIFFLAGS, name, func(r *unix.Ifreq) error { r.SetUint16(flags); return nil })
+}
+
+// control4 is a socket of this network, to ask the kernel by.
+func control4(t *testing.T) int {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(socket) })
+	return socket
+}
+
+// TestSteerWithoutIPv6: a host that has none, as containers often are. Go listens on [::] there all the same.
+func TestSteerWithoutIPv6(t *testing.T) {
+	apart(t)
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0); err != nil {
+		t.Skip(err)
+	}
+	setFlags(t, "lo", unix.IFF_UP)
+	d, _, strays := datagramGroup(t, echo, 2, 1, "[::]:0")
+	go d.run()
+	defer d.close(t.Context())
+	l, _, came, streamStrays := connectionGroup(t, 2, 1, "[::]:0")
+	if err := errors.Join(d.steer(), l.steer()); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		c := dialed(t, d, "127.0.0.1")
+		asks(t, c, question("without IPv6"))
+		gets(t, c, question("without IPv6"))
+	}
+	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
+	manyConnections(t, 50, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
+	if n := strays.Load() + streamStrays.Load(); n > 0 || came.Load() != 50 {
+		t.Errorf("%d queries and connections came to others, %d of 50 connections to us", n, came.Load())
+	}
+}
+
+// TestFullSendBuffer: it is full of datagrams to a neighbour whose hardware address nobody tells. Queries are read all
+// the same, and what can be answered is dropped; an answer given later waits. When there is room again, all is as
+// before.
+func TestFullSendBuffer(t *testing.T) {
+	apart(t)
+	setFlags(t, "lo", unix.IFF_UP)
+	deaf := deafNeighbour(t)
+	seen, sent := make(chan string, 1), make(chan error)
+	d := reading(t, datagramSource{
+		atOnce: func(query []byte, _ client, dst []byte) ([]byte, bool) {
+			text := string(query[headerSize:])
+			seen <- text
+			return append(dst, query...), text != "later"
+		},
+		inTime: func(_ context.Context, query []byte, w replier) {
+			_, err := w.Write(query)
+			sent <- err
+		},
+	}, "0.0.0.0:0")
+	fill(t, d, deaf)
+
+	c := dialed(t, d, "127.0.0.1")
+	for _, text := range []string{"one", "later", "two", "three"} {
+		asks(t, c, question("%s", text))
+		if got := <-seen; got != text {
+			t.Fatalf("%q has been read, not %q", got, text)
+		}
+	}
+	select {
+	case err := <-sent:
+		t.Errorf("an answer for later, though there is no room: %v", err)
+	default:
+	}
+
+	setFlags(t, "deaf", 0) // what waits for the neighbour goes
+	if err := <-sent; err != nil {
+		t.Errorf("an answer for later, now that there is room: %v", err)
+	}
+	asks(t, c, question("after"))
+	<-seen
+	var replies []string
+	for buffer := make([]byte, querySize); len(replies) == 0 || replies[len(replies)-1] != "after"; {
+		c.SetReadDeadline(time.Now().Add(patient))
+		n, err := c.Read(buffer)
+		if err != nil {
+			t.Fatalf("after %q: %v", replies, err)
+		}
+		replies = append(replies, string(bytes.TrimLeft(buffer[:n], "\x00")))
+	}
+	if len(replies) > 3 { // the last query before may have been answered when there was room
+		t.Errorf("replies to %q", replies)
+	}
+}
+
+// deafNeighbour is an address of an Ethernet at which nobody hears.
+func deafNeighbour(t *testing.T) netip.AddrPort {
+	t.Helper()
+	tap, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { tap.Close() })
+	setInterface(t, int(tap.Fd()), unix.TUNSETIFF, "deaf", func(r *unix.Ifreq) error {
+		r.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+		return nil
+	})
+	socket := control4(t)
+	setInterface(t, socket, unix.SIOCSIFADDR, "deaf", func(r *unix.Ifreq) error {
+		return r.SetInet4Addr([]byte{192, 0, 2, 1}) // a /24
+	})
+	setFlags(t, "deaf", unix.IFF_UP)
+	return netip.MustParseAddrPort("192.0.2.2:53")
+}
+
+// fill fills the send buffer of a socket, once it is small.
+func fill(t *testing.T, d *datagrams, to netip.AddrPort) {
+	t.Helper()
+	if err := d.conn.SetWriteBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for range 100 {
+		d.raw.Control(func(fd uintptr) {
+			err = unix.Sendto(int(fd), make([]byte, 100), unix.MSG_DONTWAIT, sockaddr(to))
+		})
+		if err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, unix.EAGAIN) {
+		t.Fatalf("the buffer is not full: %v", err)
+	}
+}
