@@ -3,6 +3,7 @@ package fastpath
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -88,7 +89,8 @@ func TestSteerWithoutIPv6(t *testing.T) {
 func TestFullSendBuffer(t *testing.T) {
 	apart(t)
 	setFlags(t, "lo", unix.IFF_UP)
-	deaf := deafNeighbour(t)
+	ethernet(t, "deaf", 192, 0, 2, 1)
+	deaf := netip.MustParseAddrPort("192.0.2.2:53")
 	seen, sent := make(chan string, 1), make(chan error)
 	d := reading(t, datagramSource{
 		atOnce: func(query []byte, _ client, dst []byte) ([]byte, bool) {
@@ -136,24 +138,87 @@ func TestFullSendBuffer(t *testing.T) {
 	}
 }
 
-// deafNeighbour is an address of an Ethernet at which nobody hears.
-func deafNeighbour(t *testing.T) netip.AddrPort {
+// TestReplyTakesItsRoute: a query comes by one interface, but the way to its client leads by another.
+func TestReplyTakesItsRoute(t *testing.T) {
+	apart(t)
+	in, out := ethernet(t, "in", 192, 0, 2, 1), ethernet(t, "out", 198, 51, 100, 1)
+	for _, of := range []string{"all", "in"} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+of+"/rp_filter", []byte("0"), 0); err != nil {
+			t.Skip(err)
+		}
+	}
+	for i, address := range []string{"0.0.0.0:0", "[::]:0"} {
+		d := reading(t, echo, address)
+		asker := netip.AddrFrom4([4]byte{198, 51, 100, byte(2 + i)})
+		asked := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), d.port())
+		if _, err := in.Write(frame(netip.AddrPortFrom(asker, 1024), asked, question("by in"))); err != nil {
+			t.Fatal(err)
+		}
+		soughtAt(t, out, asked.Addr(), asker)
+	}
+}
+
+// soughtAt waits for the ARP request by which an address of ours looks for another at an Ethernet.
+func soughtAt(t *testing.T, at *os.File, by, sought netip.Addr) {
 	t.Helper()
-	tap, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	seen := make(chan struct{})
+	go func() {
+		for frame := make([]byte, 2000); ; {
+			n, err := at.Read(frame)
+			if err != nil {
+				return
+			}
+			if arp := n >= 42 && bytes.Equal(frame[12:14], []byte{8, 6}); arp &&
+				bytes.Equal(frame[28:32], by.AsSlice()) && bytes.Equal(frame[38:42], sought.AsSlice()) {
+				close(seen)
+				return
+			}
+		}
+	}()
+	select {
+	case <-seen:
+	case <-time.After(patient):
+		t.Fatalf("%s does not look for %s there", by, sought)
+	}
+}
+
+// frame is a datagram on an Ethernet, to all.
+func frame(from, to netip.AddrPort, text []byte) []byte {
+	f := append(bytes.Repeat([]byte{0xff}, 6), 2, 0, 0, 0, 0, 1, 8, 0) // to, from, IPv4
+	header := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}
+	binary.BigEndian.PutUint16(header[2:], uint16(28+len(text)))
+	header = append(append(header, from.Addr().AsSlice()...), to.Addr().AsSlice()...)
+	sum := uint32(0)
+	for i := 0; i < len(header); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(header[i:]))
+	}
+	binary.BigEndian.PutUint16(header[10:], ^uint16(sum+sum>>16))
+	f = append(f, header...)
+	f = binary.BigEndian.AppendUint16(f, from.Port())
+	f = binary.BigEndian.AppendUint16(f, to.Port())
+	f = binary.BigEndian.AppendUint16(f, uint16(8+len(text)))
+	return append(append(f, 0, 0), text...) // no checksum
+}
+
+// ethernet makes an interface of an address, at which we hear what leaves. Nobody answers there.
+func ethernet(t *testing.T, name string, address ...byte) *os.File {
+	t.Helper()
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0) // os would poll it too early
 	if err != nil {
 		t.Skip(err)
 	}
+	tap := os.NewFile(uintptr(fd), name)
 	t.Cleanup(func() { tap.Close() })
-	setInterface(t, int(tap.Fd()), unix.TUNSETIFF, "deaf", func(r *unix.Ifreq) error {
+	setInterface(t, fd, unix.TUNSETIFF, name, func(r *unix.Ifreq) error {
 		r.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
 		return nil
 	})
 	socket := control4(t)
-	setInterface(t, socket, unix.SIOCSIFADDR, "deaf", func(r *unix.Ifreq) error {
-		return r.SetInet4Addr([]byte{192, 0, 2, 1}) // a /24
+	setInterface(t, socket, unix.SIOCSIFADDR, name, func(r *unix.Ifreq) error {
+		return r.SetInet4Addr(address) // a /24
 	})
-	setFlags(t, "deaf", unix.IFF_UP)
-	return netip.MustParseAddrPort("192.0.2.2:53")
+	setFlags(t, name, unix.IFF_UP)
+	return tap
 }
 
 // fill fills the send buffer of a socket, once it is small.

@@ -68,8 +68,8 @@ func (b *batch) receive(fd uintptr) (err unix.Errno) {
 	b.replies, b.ready = b.replies[:0], 0
 	b.received, err = transfer(unix.SYS_RECVMMSG, fd, b.in[:])
 	for i := range b.received {
-		if !b.peers[i].leave(int(b.in[i].Controllen)) {
-			b.in[i].SetControllen(0)
+		if b.in[i].Controllen > 0 {
+			b.peers[i].leave()
 		}
 	}
 	return err
@@ -139,25 +139,15 @@ func (m *message) answer(query *message, from *peer, text []byte) {
 	m.Iov.SetLen(len(text))
 }
 
-// leave makes of the control message that came with a query, if one did, that which has the reply leave from the
-// address that the query came to. The interface is for the routes to choose, but for a link-local address, which says
-// nothing without it.
-func (p *peer) leave(length int) bool {
-	const header, ipv6 = unix.SizeofCmsghdr, unix.SizeofInet6Pktinfo
-	level := binary.NativeEndian.Uint32(p.control[header-8:])
-	kind := binary.NativeEndian.Uint32(p.control[header-4:])
-	info := p.control[header:]
-	switch {
-	case level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO:
+// leave makes of the control message that came with a query the one that has the reply leave from the address that the
+// query came to. The interface is for the routes to choose, but for a link-local address, which says nothing without it.
+func (p *peer) leave() {
+	info := p.control[unix.SizeofCmsghdr:]
+	if binary.NativeEndian.Uint32(p.control[unix.SizeofCmsghdr-8:]) == unix.IPPROTO_IP { // in_pktinfo
 		clear(info[:4])
-		return length >= header+unix.SizeofInet4Pktinfo
-	case level == unix.IPPROTO_IPV6 && kind == unix.IPV6_PKTINFO:
-		if !netip.AddrFrom16([16]byte(info[:16])).IsLinkLocalUnicast() {
-			clear(info[16:ipv6])
-		}
-		return length >= header+ipv6
+	} else if !netip.AddrFrom16([16]byte(info[:16])).IsLinkLocalUnicast() { // in6_pktinfo
+		clear(info[16:20])
 	}
-	return false
 }
 
 // zones are the names of interfaces by their numbers.
