@@ -140,7 +140,7 @@ func (m *message) answer(query *message, from *peer, text []byte) {
 }
 
 // leave makes of the control message that came with a query the one that has the reply leave from the address that the
-// query came to. The interface is for the routes to choose, but for a link-local address, which says nothing without it.
+// query came to. The interface is for the routes to choose, but for a link-local address, which is none without it.
 func (p *peer) leave() {
 	info := p.control[unix.SizeofCmsghdr:]
 	if binary.NativeEndian.Uint32(p.control[unix.SizeofCmsghdr-8:]) == unix.IPPROTO_IP { // in_pktinfo

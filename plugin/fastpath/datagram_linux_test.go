@@ -168,6 +168,20 @@ func TestDatagramsOverLinkLocal(t *testing.T) {
 		}
 		gets(t, c, question("which interface?"))
 	}
+	for _, address := range addresses(t) { // a client whose own address says no interface
+		if !address.Is6() || address.Zone() != "" || address.IsLoopback() {
+			continue
+		}
+		d := reading(t, echo, "[::]:0")
+		c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 0)),
+			net.UDPAddrFromAddrPort(netip.AddrPortFrom(asked, d.port())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asks(t, c, question("from %s", address))
+		gets(t, c, question("from %s", address))
+		c.Close()
+	}
 }
 
 // linkLocal is a link-local address of this host.
