@@ -125,11 +125,9 @@ func printLab(out io.Writer, lab *zones.Lab, at *net.UDPAddr) {
 		q := d.Questions[0]
 		fmt.Fprintf(out, "%-13s  %-33s %s\n%15s%s\n", q.Status, d.Name, d.Shows, "", dig(at, q))
 	}
-	at25, at27 := lab.Receivers()["192.0.2.25"], lab.Receivers()["192.0.2.27"]
-	fmt.Fprintf(out, "\nThe mail hosts receive on %s, with STARTTLS and by SNI; that of no-starttls.dane on %s.\n",
-		at25, at27)
-	fmt.Fprintf(out, "How a sender of mail sees a domain, without dig:  danelaw check --lab --smtp %s\n",
-		lab.Domains()[0].Name)
+	fmt.Fprintf(out, "\nThe mail hosts receive on %s, with STARTTLS and by SNI; that of no-starttls.dane on %s.\n"+
+		"How a sender of mail sees a domain, without dig:  danelaw check --lab --smtp %s\n",
+		lab.Receivers()["192.0.2.25"], lab.Receivers()["192.0.2.27"], lab.Domains()[0].Name)
 	if _, err := exec.LookPath("dig"); err != nil {
 		fmt.Fprintln(out, "dig is not installed here: it is in the package bind9-dnsutils (Debian), bind-utils "+
 			"(Fedora) or bind-tools (Alpine).")

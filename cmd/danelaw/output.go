@@ -34,8 +34,7 @@ type level struct {
 // levels are those of CoreDNS, the gravest last. A line that says nothing is as the second.
 var levels = []level{
 	{"DEBUG", slog.LevelDebug, 7}, {"INFO", slog.LevelInfo, 6}, {"WARNING", slog.LevelWarn, 4},
-	{"ERROR", slog.LevelError, 3},
-	{"FATAL", slog.LevelError + 4, 2}, {"PANIC", slog.LevelError + 4, 2},
+	{"ERROR", slog.LevelError, 3}, {"FATAL", slog.LevelError + 4, 2}, {"PANIC", slog.LevelError + 4, 2},
 }
 
 // The forms of the log.

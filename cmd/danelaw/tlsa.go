@@ -98,8 +98,7 @@ func newTLSAPlan(c *cli.Command) (*tlsaPlan, error) {
 		if n := c.Int("ttl"); n < 0 || n > 1<<31-1 {
 			return nil, wrong("%d is no TTL, they go from 0 to 2147483647", n)
 		}
-		ttl := uint32(c.Int("ttl"))
-		p.ttl = &ttl
+		p.ttl = new(uint32(c.Int("ttl")))
 	}
 	return p, p.readKind(c)
 }

@@ -70,8 +70,7 @@ func (p *tlsaPlan) report(check bool) (*planned, error) {
 		c := &plannedCertJSON{From: id.String(), Next: i >= len(p.current), Record: p.line(r),
 			Warning: p.warning(id, r)}
 		if len(id.chain) > 0 {
-			end := id.chain[0].NotAfter.UTC()
-			c.Ends = &end
+			c.Ends = new(id.chain[0].NotAfter.UTC())
 		}
 		out.Certificates = append(out.Certificates, c)
 	}
@@ -238,13 +237,12 @@ func (out *planned) certificate(text io.Writer, c *plannedCertJSON, seen map[str
 	if c.Ends != nil {
 		ends = ", valid to " + c.Ends.Format("2006-01-02 15:04 UTC")
 	}
-	fmt.Fprintf(text, "; %s%s%s\n", when, c.From, ends)
-	if seen[c.Record] {
-		fmt.Fprintln(text, "; has the same record")
-		return
+	record := c.Record
+	if seen[record] {
+		record = "; has the same record"
 	}
+	fmt.Fprintf(text, "; %s%s%s\n%s\n", when, c.From, ends, record)
 	seen[c.Record] = true
-	fmt.Fprintln(text, c.Record)
 }
 
 func (out *planned) printPublished(text io.Writer) {

@@ -501,16 +501,15 @@ func near(t uint32, now time.Time) time.Time {
 
 // firstToExpire tells which signature is the first to expire.
 func (v *view) firstToExpire() string {
-	if v.Blind {
+	switch {
+	case v.Blind:
 		return "unknown"
-	}
-	if len(v.Signatures) == 0 {
+	case len(v.Signatures) == 0:
 		return "nothing is signed"
-	}
-	if v.Culprit != nil && !mail.ActionOf(v.Decision).Delivers() {
+	case v.Culprit != nil && !mail.ActionOf(v.Decision).Delivers():
 		return "what fails is told above"
 	}
 	s := v.Signatures[0]
 	return fmt.Sprintf("the first to expire is that over %s %s (key %d), %s UTC: %s", s.Owner, s.Type, s.KeyTag,
-		s.Expires.Format("2006-01-02 15:04"), days(s.DaysLeft))
+		minute(s.Expires), days(s.DaysLeft))
 }

@@ -101,3 +101,9 @@ func (who *runAs) drop() error {
 	}
 	return unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_NET_BIND_SERVICE, 0, 0)
 }
+
+// clockSynchronised reports whether the kernel thinks that something keeps its clock right (adjtimex(2)).
+func clockSynchronised() (synchronised, known bool) {
+	state, err := unix.Adjtimex(new(unix.Timex))
+	return state != unix.TIME_ERROR, err == nil
+}
