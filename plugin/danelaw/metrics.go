@@ -142,6 +142,9 @@ func (m *meter) replied(v verdict, q *query) {
 	m.durations[v].Observe(time.Since(q.begun).Seconds())
 }
 
+// malformed counts one query that was refused before it was one.
+func (m *meter) malformed() { m.responses[replyKind{invalid, otherType}].Inc() }
+
 // changed counts one change of a verdict.
 func (m *meter) changed(from, to verdict) {
 	verdictChanges.WithLabelValues(m.block, string(from), string(to)).Inc()

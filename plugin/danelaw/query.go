@@ -116,8 +116,8 @@ func (q *query) String() string {
 
 func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
 
-// bare mends the SERVFAIL that CoreDNS writes, before any plugin, to a query that ends with its header: nothing has
-// failed, the query is malformed (S-22). CoreDNS lets a plugin see what it writes over UDP, not over TCP.
+// bare mends the SERVFAIL that CoreDNS, where it reads queries itself, writes to one that ends with its header: nothing
+// has failed, the query is malformed (S-22). It lets a plugin see what it writes over UDP, not over TCP.
 type bare struct{ dns.Writer }
 
 func (b bare) Write(reply []byte) (int, error) {

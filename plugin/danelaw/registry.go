@@ -11,10 +11,11 @@ type registry struct {
 	mu      sync.Mutex
 	things  map[any]*held
 	serving []*Handler // oldest first; during a reload a server block has two
+	readers readers
 }
 
 // process is the registry of this process.
-var process = registry{things: map[any]*held{}}
+var process = registry{things: map[any]*held{}, readers: readers{at: map[string]*listening{}}}
 
 // lasting is a thing that outlives a Handler. It ends when the last one that holds it lets go.
 type lasting interface {

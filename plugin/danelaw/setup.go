@@ -18,7 +18,6 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
-	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
@@ -49,7 +48,9 @@ type setting struct {
 // plugin.Handler and ready.Readiness.
 type directive struct {
 	block   string
+	load    uint64                  // of a Corefile
 	handler atomic.Pointer[Handler] // nil until the plugins around it are known
+	asked   atomic.Int64            // queries that it answers now
 	closed  atomic.Bool
 }
 
@@ -57,9 +58,16 @@ type directive struct {
 func (d *directive) Name() string { return pluginName }
 
 // ServeDNS implements plugin.Handler. Nothing is served before the Handler is there. What comes once it is closed is
-// from a server that CoreDNS has left behind, as it had not begun to serve when a reload was to end it.
+// from a server that a reload has replaced a moment ago, or has left behind as it had not begun to serve.
 func (d *directive) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	return d.serving().ServeDNS(ctx, w, r)
+	d.asked.Add(1)
+	h := d.serving()
+	if h != d.handler.Load() {
+		d.asked.Add(-1)
+		return h.ServeDNS(ctx, w, r)
+	}
+	defer d.asked.Add(-1)
+	return h.ServeDNS(ctx, w, r)
 }
 
 // Ready implements ready.Readiness. While CoreDNS starts, ready may ask before there is a Handler.
@@ -78,12 +86,17 @@ func (d *directive) serving() *Handler {
 	return cmp.Or(process.newest()[d.block], h)
 }
 
-// close ends what has been opened.
+// close ends what has been opened, once the queries that are being answered have their replies.
 func (d *directive) close() {
 	d.closed.Store(true)
-	if h := d.handler.Load(); h != nil {
-		h.Close()
+	h := d.handler.Load()
+	if h == nil {
+		return
 	}
+	for over := time.Now().Add(drainPatience); d.asked.Load() > 0 && time.Now().Before(over); {
+		time.Sleep(time.Millisecond)
+	}
+	h.Close()
 }
 
 func setup(c *caddy.Controller) error {
@@ -99,18 +112,26 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error(pluginName, err)
 	}
 	s.config.Block = blockName(c)
-	s.directive = &directive{block: s.config.Block}
+	s.directive = &directive{block: s.config.Block, load: s.origin.load}
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		s.config.Next = next
 		return s.directive
 	})
 	config.UDPDecorateWriterFunc = func(listener *dnsserver.Server) dns.DecorateWriter { // for each, before it serves
-		// Beside it, as the server has not begun to serve before this is done, and a reload would leave it behind.
-		go widenBuffer(strings.TrimPrefix(listener.Addr, transport.DNS+"://"))
+		loadOf(c).servers.tell(told{listener, config, s.directive})
 		return func(w dns.Writer) dns.Writer { return bare{w} }
 	}
 	load(c, s)
-	c.OnStartup(func() error { return s.start(config.Handlers()) })
+	c.OnStartup(func() error {
+		addresses, err := wanted(c.ServerBlockKeys, config.ListenHosts)
+		if err != nil {
+			return err
+		}
+		for _, address := range addresses {
+			loadOf(c).servers.want(address)
+		}
+		return s.start(config.Handlers())
+	})
 	s.endings(c)
 	return nil
 }
@@ -138,7 +159,11 @@ func (s *setting) endings(c *caddy.Controller) {
 		}
 		return nil
 	})
-	c.OnFinalShutdown(func() error { s.directive.close(); return nil })
+	c.OnFinalShutdown(func() error {
+		process.readers.drain(s.directive.load)
+		s.directive.close()
+		return nil
+	})
 }
 
 // start has the server block served.
@@ -197,7 +222,11 @@ type corefileLoad struct {
 	number         uint64 // from 1; a reload is another load
 	names          []string
 	state, control string // of the first block that says so
+	servers        servers
 }
+
+// loadKey is where an instance of CoreDNS keeps its corefileLoad.
+type loadKey struct{}
 
 // agree returns an error if two server blocks differ in what the whole daemon has only once.
 func (s *setting) agree(i *corefileLoad) error {
@@ -220,11 +249,10 @@ var loads atomic.Uint64
 
 // loadOf returns what is known of the load of a Corefile that c belongs to.
 func loadOf(c *caddy.Controller) *corefileLoad {
-	type key struct{}
-	i, ok := c.Get(key{}).(*corefileLoad)
+	i, ok := c.Get(loadKey{}).(*corefileLoad)
 	if !ok {
-		i = &corefileLoad{number: loads.Add(1)}
-		c.Set(key{}, i)
+		i = &corefileLoad{number: loads.Add(1), servers: newServers()}
+		c.Set(loadKey{}, i)
 	}
 	return i
 }

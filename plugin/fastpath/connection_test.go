@@ -225,7 +225,7 @@ func TestSlowReader(t *testing.T) {
 
 // TestClock: how long a client may leave us waiting.
 func TestClock(t *testing.T) {
-	limits := streamLimits{
+	limits := Limits{
 		Idle: 10 * time.Second, Read: 3 * time.Second, Write: 5 * time.Second, Connections: 10, Pipelined: 10,
 	}
 	for name, row := range map[string]struct {

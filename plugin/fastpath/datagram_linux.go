@@ -31,6 +31,7 @@ type datagrams struct {
 	source   source
 	batch    *batch
 	probes   probes
+	group    search
 	failures int // of the socket, one after another
 	closing  atomic.Bool
 	busy     sync.WaitGroup // run, and each query that is answered later

@@ -74,14 +74,15 @@ func control(c syscall.RawConn, do func(fd int) error) (err error) {
 // steer has the kernel give all datagrams of the socket's group to it. run has to be running. When a socket has joined
 // or left the group, it is to be called again.
 func (d *datagrams) steer() error {
-	s := search{raw: d.raw, probes: &d.probes, kind: unix.SOCK_DGRAM}
-	return s.steer(d.conn.LocalAddr().(*net.UDPAddr).AddrPort())
+	d.group = search{raw: d.raw, probes: &d.probes, kind: unix.SOCK_DGRAM}
+	return d.group.steer(d.conn.LocalAddr().(*net.UDPAddr).AddrPort())
 }
 
 // steered is a listener that can be steered to.
 type steered struct {
 	*net.TCPListener
 	probes probes
+	group  search
 }
 
 // Accept gives the next connection that is no probe.
@@ -102,8 +103,8 @@ func (l *steered) steer() error {
 	if err != nil {
 		return err
 	}
-	s := search{raw: raw, probes: &l.probes, kind: unix.SOCK_STREAM}
-	return s.steer(l.Addr().(*net.TCPAddr).AddrPort())
+	l.group = search{raw: raw, probes: &l.probes, kind: unix.SOCK_STREAM}
+	return l.group.steer(l.Addr().(*net.TCPAddr).AddrPort())
 }
 
 // errNotFound: probes have been sent, and too few of them came.
@@ -143,6 +144,7 @@ type search struct {
 	probes *probes
 	kind   int            // SOCK_DGRAM or SOCK_STREAM
 	target netip.AddrPort // of the probes
+	number int            // of our socket
 }
 
 // steer attaches the program that chooses the socket, if its number is found; else none is left attached.
@@ -197,13 +199,21 @@ func (s *search) try(count int, patience time.Duration) (found bool, err error) 
 	if len(came) == 0 || err != nil {
 		return false, err
 	}
-	err = s.attach(unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(slices.Min(came))})
-	if err != nil {
+	s.number = slices.Min(came)
+	if err = s.attach(always(s.number)); err != nil {
 		return false, err
 	}
 	came, err = s.probe(confirmations, confirmations, confirmPatience)
 	return len(came) == confirmations, err
 }
+
+// always is the program that chooses one socket.
+func always(number int) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(number)}
+}
+
+// away has the kernel give another of the group what comes from now on. Alone in it, our socket gets it still.
+func (s *search) away() error { return s.attach(always(1 - min(s.number, 1))) }
 
 // probe sends so many probes, numbered from 0, until enough of them have come to our socket. It returns their numbers.
 func (s *search) probe(count, enough int, patience time.Duration) (came []int, err error) {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// streamLimits bound what clients over TCP can take.
-type streamLimits struct {
+// Limits bound what clients over TCP can take.
+type Limits struct {
 	Idle        time.Duration // a connection is kept so long without a query, counted from its last reply
 	Read        time.Duration // a query that has begun must be there in that time
 	Write       time.Duration // a client that does not take a reply for so long is cut off
@@ -36,7 +36,7 @@ const (
 type streams struct {
 	listener net.Listener
 	source   source
-	limits   streamLimits
+	limits   Limits
 	ctx      context.Context // ends when no more is to be read
 	stop     context.CancelFunc
 	running  sync.WaitGroup // connections
@@ -62,7 +62,7 @@ type place struct {
 	idle, ofHolder ring.Ring // its links, while it waits for a query
 }
 
-func newStreams(l net.Listener, s source, limits streamLimits) *streams {
+func newStreams(l net.Listener, s source, limits Limits) *streams {
 	t := &streams{
 		listener: l, source: s, limits: limits, open: map[*connection]struct{}{}, holders: map[netip.Prefix]*holder{},
 	}

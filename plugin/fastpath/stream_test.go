@@ -25,7 +25,7 @@ import (
 const forever = 20 * time.Second
 
 // usualLimits are longer than any test, but for those of the clock, which have one of their own.
-var usualLimits = streamLimits{
+var usualLimits = Limits{
 	Idle: time.Hour, Read: time.Hour, Write: time.Hour, Connections: 100, Pipelined: 100,
 }
 
@@ -112,7 +112,7 @@ func asking(what ...string) (stream []byte) {
 }
 
 // serving answers over TCP at an address, until the test ends.
-func serving(t testing.TB, s source, limits streamLimits, address string) *streams {
+func serving(t testing.TB, s source, limits Limits, address string) *streams {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -234,7 +234,7 @@ func (l *pipes) call(t testing.TB, from string) caller {
 }
 
 // inBubble serves clients with a clock that goes on when all wait for it.
-func inBubble(t *testing.T, limits streamLimits, test func(t *testing.T, l *pipes, d desk, served *streams)) {
+func inBubble(t *testing.T, limits Limits, test func(t *testing.T, l *pipes, d desk, served *streams)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l, d := &pipes{coming: make(chan net.Conn), over: make(chan struct{})}, desk(make(chan *task, 1000))

@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -147,8 +148,14 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 			}
 		case <-ctx.Done():
 			r.flights.leave(f)
+			a := f.overdue(q, r.Timeout)
+			if errors.Is(ctx.Err(), context.Canceled) { // nobody reads it any more: that is no news for the log
+				a.told = new(atomic.Bool)
+				a.Tell()
+				return a
+			}
 			r.Meter.Limit(string(fetch.ErrDeadline))
-			return f.overdue(q, r.Timeout)
+			return a
 		}
 	}
 }

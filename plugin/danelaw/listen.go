@@ -1,0 +1,247 @@
+package danelaw
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin/pkg/transport"
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/fastpath"
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
+)
+
+// CoreDNS tells at the end of each start and reload that it serves.
+func init() {
+	caddy.RegisterEventHook(pluginName, func(event caddy.EventName, info any) error {
+		if i, ok := info.(*caddy.Instance); ok && event == caddy.InstanceStartupEvent {
+			process.readers.take(i)
+		}
+		return nil
+	})
+}
+
+// told is a server of CoreDNS that begins to serve, and the directive that has heard of it.
+type told struct {
+	*dnsserver.Server
+	config    *dnsserver.Config
+	directive *directive
+}
+
+// address is what the server was asked to listen on.
+func (s told) address() string { return strings.TrimPrefix(s.Addr, transport.DNS+"://") }
+
+// listening is one address where danelaw reads: strictly (L-14), and the queries of one connection side by side (S-4).
+type listening struct {
+	reader *fastpath.Listener
+	server atomic.Pointer[told] // who answers: since the last reload
+}
+
+// serve is what all queries are given to.
+func (l *listening) serve(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
+	s := l.server.Load().Server
+	ctx = context.WithValue(ctx, dnsserver.Key{}, s)
+	s.ServeDNS(context.WithValue(ctx, dnsserver.LoopKey{}, 0), w, q)
+}
+
+// handler is the latest that answers here.
+func (l *listening) handler() *Handler { return l.server.Load().directive.serving() }
+
+// drainPatience is how long queries in flight may take once nothing more is read: as long as CoreDNS waits.
+const drainPatience = 5 * time.Second
+
+// drain ends the reading; what is in flight is answered.
+func (l *listening) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
+	defer cancel()
+	l.reader.Close(ctx)
+}
+
+// readers are the addresses where danelaw reads in the place of CoreDNS. They outlive a reload.
+type readers struct {
+	mu sync.Mutex
+	at map[string]*listening // by the address that the Corefile names
+}
+
+// take has danelaw read where the servers of an instance listen that danelaw is told of, and no more where those
+// listened that the instance has replaced.
+func (r *readers) take(i *caddy.Instance) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if load, ok := i.Storage[loadKey{}].(*corefileLoad); ok {
+		all := load.servers.await()
+		for _, s := range all {
+			if err := r.read(i, s, len(all)); err != nil {
+				log.Infof("CoreDNS reads what comes to %s, danelaw does not: %v", s.address(), err)
+			}
+		}
+	}
+	r.end(func(s *told) bool { return s.directive.closed.Load() })
+}
+
+// read has danelaw read at the address of one server of so many.
+func (r *readers) read(i *caddy.Instance, s told, servers int) error {
+	if l := r.at[s.address()]; l != nil {
+		l.server.Store(&s)
+		return nil
+	}
+	l, err := newListening(i, s, connectionsFor(upstream.OpenFiles())/servers)
+	if err == nil {
+		r.at[s.address()] = l
+	}
+	return err
+}
+
+// drain ends all reading for one load of a Corefile: the process ends.
+func (r *readers) drain(load uint64) {
+	r.mu.Lock()
+	ended := r.end(func(s *told) bool { return s.directive.load == load })
+	r.mu.Unlock()
+	ended.Wait()
+}
+
+// end ends the reading for those servers.
+func (r *readers) end(over func(*told) bool) (ended *sync.WaitGroup) {
+	ended = new(sync.WaitGroup)
+	maps.DeleteFunc(r.at, func(_ string, l *listening) bool {
+		last := over(l.server.Load())
+		if last {
+			ended.Go(l.drain)
+		}
+		return last
+	})
+	return ended
+}
+
+// newListening opens sockets beside those of a server.
+func newListening(i *caddy.Instance, s told, connections int) (*listening, error) {
+	if len(s.TsigSecret) > 0 || s.MaxTCPQueries > 0 || s.config.ProxyProtoConnPolicy != nil {
+		return nil, errors.New("TSIG, the PROXY protocol and bounds on the queries of a connection are CoreDNS's own")
+	}
+	udp, tcp, err := s.bound(i)
+	if err != nil {
+		return nil, err
+	}
+	l := new(listening)
+	l.server.Store(&s)
+	l.reader, err = fastpath.Listen(udp, tcp, l.serve, fastpath.Options{
+		Limits: fastpath.Limits{
+			Idle: s.IdleTimeout, Read: s.ReadTimeout, Write: s.WriteTimeout,
+			Connections: max(1, connections), Pipelined: pipelinedQueries,
+		},
+		Size:    func() uint16 { return l.handler().config.EDNSSize },
+		Refused: func() { l.handler().meter.malformed() },
+	})
+	return l, err
+}
+
+// bound returns the addresses of UDP and of TCP that the server is bound to. They differ from what it was asked for
+// where that leaves the choice of a port to the system.
+func (s told) bound(i *caddy.Instance) (udp, tcp string, err error) {
+	host, port, err := net.SplitHostPort(s.address())
+	if port != "0" || err != nil {
+		return s.address(), s.address(), err
+	}
+	for _, l := range i.Servers() {
+		if l.Addr() == nil || l.LocalAddr() == nil {
+			continue
+		}
+		at, _, err := net.SplitHostPort(l.LocalAddr().String())
+		if ip := net.ParseIP(at); err == nil && (at == host || host == "" && ip.IsUnspecified()) {
+			return l.LocalAddr().String(), l.Addr().String(), nil
+		}
+	}
+	return "", "", errors.New("it is not known which ports the system has chosen")
+}
+
+const (
+	// pipelinedQueries is how many queries of one connection are worked on at once.
+	pipelinedQueries = 100
+	// mostConnections keeps what connections take within the memory promised (L-15).
+	mostConnections = 1000
+)
+
+// connectionsFor returns how many connections clients may hold where a process may have so many files open, 0 if that
+// is not known: half of them are for questions to upstreams, an eighth is for all else.
+func connectionsFor(files int) int {
+	if files == 0 {
+		return mostConnections
+	}
+	return min(mostConnections, files/8*3)
+}
+
+// servers are those that one load of a Corefile has where danelaw is to read. CoreDNS starts each on a goroutine of its
+// own, so they come after the end of a start, or never if another plugin has what tells danelaw of them.
+type servers struct {
+	mu     sync.Mutex
+	wanted map[string]bool // by address
+	told   []told
+	all    chan struct{} // closed once nothing is wanted any more
+}
+
+func newServers() servers { return servers{wanted: map[string]bool{}, all: make(chan struct{})} }
+
+// want says that a server will begin to serve.
+func (s *servers) want(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wanted[address] = true
+}
+
+// tell is told of a server that begins to serve. Of those that share an address the first is enough.
+func (s *servers) tell(one told) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.wanted[one.address()] {
+		return
+	}
+	s.told = append(s.told, one)
+	if delete(s.wanted, one.address()); len(s.wanted) == 0 {
+		close(s.all)
+	}
+}
+
+// startPatience is how long the end of a start waits for servers to begin.
+const startPatience = time.Second
+
+// await returns the servers that have begun to serve.
+func (s *servers) await() []told {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.wanted) > 0 {
+		s.mu.Unlock()
+		select {
+		case <-s.all:
+		case <-time.After(startPatience):
+		}
+		s.mu.Lock()
+	}
+	return s.told
+}
+
+// wanted returns the addresses of plain DNS that a server block with those keys and hosts listens on, as CoreDNS names
+// them.
+func wanted(keys, hosts []string) (all []string, err error) {
+	for _, key := range keys {
+		zone, plain := strings.CutPrefix(key, transport.DNS+"://")
+		if !plain {
+			continue
+		}
+		for _, host := range hosts {
+			at, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(host, zone[strings.LastIndexByte(zone, ':')+1:]))
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, at.String())
+		}
+	}
+	return all, nil
+}

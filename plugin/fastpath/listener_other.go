@@ -1,0 +1,19 @@
+//go:build !linux
+
+package fastpath
+
+import (
+	"context"
+	"errors"
+)
+
+// Listener is for Linux only: elsewhere the kernel does not let one socket of an address have all that comes to it.
+type Listener struct{}
+
+// Listen fails.
+func Listen(string, string, Server, Options) (*Listener, error) {
+	return nil, errors.New("that is for Linux only")
+}
+
+// Close is never called.
+func (*Listener) Close(context.Context) {}
