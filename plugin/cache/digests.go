@@ -7,24 +7,26 @@ import (
 	"sync/atomic"
 )
 
-// Digests is a set of SHA-256 digests in memory that is bounded in octets and holds nothing for the collector to
-// follow. A new digest takes the place of an older one; those that are met again and again soon come back. Nobody can
-// make two inputs with one digest, so a digest that is found was put there. It is safe for concurrent use.
+// Digests is a set of SHA-256 digests in memory that is bounded in octets and lies outside Go's heap, as that of a
+// Cache does. A new digest takes the place of an older one; those that are met again and again soon come back. Nobody
+// can make two inputs with one digest, so a digest that is found was put there. It is safe for concurrent use.
 type Digests struct {
 	locks  [64]sync.RWMutex
-	places [][sha256.Size]byte // each under the lock of its index, by its last bits
+	memory []byte // places for a digest each, under the lock of its number, by its last bits
 	held   atomic.Int64
 }
 
 // NewDigests returns a set of at most size octets; at least one digest fits.
 func NewDigests(size int64) *Digests {
-	return &Digests{places: make([][sha256.Size]byte, max(1, size/sha256.Size))}
+	d := &Digests{memory: reserve(max(1, size/sha256.Size) * sha256.Size)}
+	freeWith(d, d.memory)
+	return d
 }
 
 // place returns where a digest belongs, and the lock of that.
 func (d *Digests) place(digest [sha256.Size]byte) (*[sha256.Size]byte, *sync.RWMutex) {
-	i := binary.NativeEndian.Uint64(digest[:]) % uint64(len(d.places))
-	return &d.places[i], &d.locks[i%uint64(len(d.locks))]
+	i := binary.NativeEndian.Uint64(digest[:]) % uint64(len(d.memory)/sha256.Size)
+	return (*[sha256.Size]byte)(d.memory[i*sha256.Size:]), &d.locks[i%uint64(len(d.locks))]
 }
 
 // Has reports whether a digest is there.
@@ -46,7 +48,7 @@ func (d *Digests) Add(digest [sha256.Size]byte) {
 	*place = digest
 }
 
-// Size returns the octets taken, which are the same from the beginning, and the digests held.
+// Size returns the octets that it may take, and the digests held.
 func (d *Digests) Size() (octets int64, entries int) {
-	return int64(len(d.places)) * sha256.Size, int(d.held.Load())
+	return int64(len(d.memory)), int(d.held.Load())
 }

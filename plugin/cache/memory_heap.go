@@ -8,4 +8,4 @@ const inHeap = true
 func reserve(octets int64) []byte { return make([]byte, octets) }
 
 // freeWith is the collector's business here.
-func freeWith(*shard, []byte) {}
+func freeWith[T any](*T, []byte) {}

@@ -23,8 +23,8 @@ func reserve(octets int64) []byte {
 	return make([]byte, octets) // the heap serves as well, and says so if the system has no memory at all
 }
 
-// freeWith gives memory from reserve back once s is no longer reachable. Who uses the memory must hold the lock of s,
-// and so keeps it reachable.
-func freeWith(s *shard, memory []byte) {
-	runtime.AddCleanup(s, func(memory []byte) { _ = syscall.Munmap(memory) }, memory) // fails for heap memory only
+// freeWith gives memory from reserve back once its holder is no longer reachable. Who uses the memory must hold a lock
+// of the holder, and so keeps it reachable.
+func freeWith[T any](holder *T, memory []byte) {
+	runtime.AddCleanup(holder, func(memory []byte) { _ = syscall.Munmap(memory) }, memory) // fails for heap memory only
 }
