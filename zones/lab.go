@@ -3,6 +3,7 @@ package zones
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,9 +25,9 @@ type Options struct {
 type Lab struct {
 	world     *World
 	domains   []Domain
-	recursor  *listener
-	authority map[string]*listener // by zone
-	listeners []*listener          // all of them, the recursor last
+	recursor  string            // its address
+	authority map[string]string // addresses by zone
+	ends      []func() error    // of all servers, the recursor last
 	receivers *receivers
 }
 
@@ -60,7 +61,7 @@ func Start(o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{authority: map[string]*listener{}}
+	l := &Lab{authority: map[string]string{}}
 	if l.receivers, err = newReceivers(o.Now, entries); err != nil {
 		return nil, err
 	}
@@ -87,34 +88,32 @@ func Start(o Options) (*Lab, error) {
 
 // listen starts the servers: one each for the root, for top-level domains and for all below, as they are different
 // hands in the world; then the recursor that knows them.
-func (l *Lab) listen(clock func() time.Time) error {
+func (l *Lab) listen(clock func() time.Time) (err error) {
 	authorities := make([]Authority, 3)
-	for _, name := range l.world.names() {
+	for _, name := range slices.Sorted(maps.Keys(l.world.zones)) {
 		a := &authorities[min(dns.CountLabel(name), 2)]
 		a.Zones = append(a.Zones, l.world.zones[name])
 	}
 	r := &Recursor{Servers: map[string]Server{}, Clock: clock}
 	for _, a := range authorities {
-		served, err := l.serve(a.Answer)
+		at, err := l.serve(a.Answer)
 		if err != nil {
 			return err
 		}
 		for _, z := range a.Zones {
-			l.authority[z.Name] = served
-			r.Servers[z.Name] = over(served.addr)
+			l.authority[z.Name], r.Servers[z.Name] = at, over(at)
 		}
 	}
-	var err error
 	l.recursor, err = l.serve(r.Answer)
 	return err
 }
 
-func (l *Lab) serve(a answerer) (*listener, error) {
-	served, err := listen("127.0.0.1:0", a)
+func (l *Lab) serve(a answerer) (at string, err error) {
+	at, end, err := Listen("127.0.0.1:0", a)
 	if err == nil {
-		l.listeners = append(l.listeners, served)
+		l.ends = append(l.ends, end)
 	}
-	return served, err
+	return at, err
 }
 
 // Close ends all servers and waits for them.
@@ -124,24 +123,18 @@ func (l *Lab) Close() { l.close() } //nolint:errcheck // the sockets are loopbac
 func (l *Lab) close() error {
 	l.receivers.close()
 	var errs []error
-	for _, served := range slices.Backward(l.listeners) {
-		errs = append(errs, served.close())
+	for _, end := range slices.Backward(l.ends) {
+		errs = append(errs, end())
 	}
-	l.listeners = nil
+	l.ends = nil
 	return errors.Join(errs...)
 }
 
 // Addr is the recursor's address, host and port, for UDP and TCP.
-func (l *Lab) Addr() string { return l.recursor.addr }
+func (l *Lab) Addr() string { return l.recursor }
 
 // Authorities are the addresses of the authoritative servers by zone.
-func (l *Lab) Authorities() map[string]string {
-	addrs := map[string]string{}
-	for zone, served := range l.authority {
-		addrs[zone] = served.addr
-	}
-	return addrs
-}
+func (l *Lab) Authorities() map[string]string { return l.authority }
 
 // DS is the trust anchor of the root.
 func (l *Lab) DS() []*dns.DS { return l.world.Zone(".").DS(dns.SHA256) }

@@ -17,41 +17,25 @@ const (
 	portTries = 20   // until a port is found that is free for UDP and TCP
 )
 
-// listener answers on one port of 127.0.0.1, over UDP and TCP.
-type listener struct {
-	addr    string
-	servers []*dns.Server
-}
-
 // answerer makes the reply to a question; nil stands for SERVFAIL.
 type answerer func(q dns.Question, do bool) *dns.Msg
 
-// listen serves answer at an address until Close.
-func listen(addr string, answer answerer) (*listener, error) {
-	packets, stream, err := sockets(addr)
-	if err != nil {
-		return nil, err
-	}
-	l := &listener{addr: packets.LocalAddr().String()}
-	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: stream, MaxTCPQueries: -1}} {
-		started := make(chan struct{})
-		s.Handler = answer
-		s.NotifyStartedFunc = func() { close(started) }
-		go s.ActivateAndServe() //nolint:errcheck // it ends with Close
-		<-started
-		l.servers = append(l.servers, s)
-	}
-	return l, nil
-}
-
-// Listen serves answer at an address, over UDP and TCP, until end is called; at is the address, also where the port
-// asked for was 0. A nil reply stands for SERVFAIL.
+// Listen serves answer at an address, over UDP and TCP, until end is called, which waits for the questions being
+// answered; at is the address, also where the port asked for was 0. A nil reply stands for SERVFAIL.
 func Listen(addr string, answer func(q dns.Question, do bool) *dns.Msg) (at string, end func() error, err error) {
-	l, err := listen(addr, answer)
+	packets, stream, err := sockets(addr)
 	if err != nil {
 		return "", nil, err
 	}
-	return l.addr, l.close, nil
+	udp, tcp := &dns.Server{PacketConn: packets}, &dns.Server{Listener: stream, MaxTCPQueries: -1}
+	for _, s := range []*dns.Server{udp, tcp} {
+		started := make(chan struct{})
+		s.Handler = answerer(answer)
+		s.NotifyStartedFunc = func() { close(started) }
+		go s.ActivateAndServe() //nolint:errcheck // it ends with end
+		<-started
+	}
+	return packets.LocalAddr().String(), func() error { return errors.Join(udp.Shutdown(), tcp.Shutdown()) }, nil
 }
 
 // sockets opens a port for both transports: what the system hands out for one may be taken for the other.
@@ -66,15 +50,6 @@ func sockets(addr string) (packets net.PacketConn, stream net.Listener, err erro
 		packets.Close()
 	}
 	return nil, nil, err
-}
-
-// close ends the service, once the questions being answered are.
-func (l *listener) close() error {
-	var errs []error
-	for _, s := range l.servers {
-		errs = append(errs, s.Shutdown())
-	}
-	return errors.Join(errs...)
 }
 
 // ServeDNS answers a query by the rules of EDNS (RFC 6891) and without cutting RRsets: what does not fit makes an empty

@@ -58,26 +58,24 @@ func (k *Key) canSign() bool { return k.DNSKEY.KeyTag() != 0 }
 
 func generate(zone string, algorithm uint8, flags uint16) (*Key, error) {
 	k := &Key{DNSKEY: newDNSKEY(zone, algorithm, flags)}
-	if algorithm == dns.ED448 {
-		_, private, err := ed448.GenerateKey(rand.Reader)
-		if err != nil {
-			return nil, err
+	var private crypto.Signer
+	var err error
+	switch {
+	case algorithm == dns.ED448:
+		_, private, err = ed448.GenerateKey(rand.Reader)
+	case bits[algorithm] == 0:
+		_, private, err = ed25519.GenerateKey(rand.Reader)
+	default:
+		var made crypto.PrivateKey
+		if made, err = k.DNSKEY.Generate(bits[algorithm]); err == nil {
+			k.signer = made.(crypto.Signer)
 		}
-		return k, k.take(private)
+		return k, err
 	}
-	if bits[algorithm] == 0 {
-		_, private, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		return k, k.take(private)
-	}
-	private, err := k.DNSKEY.Generate(bits[algorithm])
 	if err != nil {
 		return nil, err
 	}
-	k.signer = private.(crypto.Signer)
-	return k, nil
+	return k, k.take(private)
 }
 
 // newDNSKEY is the record of a key that is still to come.

@@ -3,7 +3,6 @@ package zones
 import (
 	"embed"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -416,6 +415,3 @@ func (w *World) Recursor(clock func() time.Time) *Recursor {
 	}
 	return r
 }
-
-// names returns the zones' names, sorted.
-func (w *World) names() []string { return slices.Sorted(maps.Keys(w.zones)) }

@@ -97,6 +97,23 @@ func (c *Cache) Remove(k Key) {
 	s.remove(h, k)
 }
 
+// Keys returns the keys of all entries, dead ones among them, that match says yes to, in no order. It is given the key
+// and the user's notes, which it must not keep. One shard at a time is locked, and open to readers.
+func (c *Cache) Keys(match func(k Key, notes []byte) bool) (keys []Key) {
+	var notes []byte
+	for _, s := range c.shards {
+		s.mu.RLock()
+		for _, hash := range s.index.Keys() {
+			var k Key
+			if k, notes = s.keyAt(hash, notes); match(k, notes) {
+				keys = append(keys, k)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return keys
+}
+
 // Size returns the octets held, memory that waits to be used again included, and the number of entries.
 func (c *Cache) Size() (octets int64, entries int) {
 	for _, s := range c.shards {

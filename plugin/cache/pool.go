@@ -123,3 +123,11 @@ func (c *cursor) past(text string) bool {
 	}
 	return true
 }
+
+// skip moves past n octets.
+func (c *cursor) skip(n int) {
+	for n > 0 {
+		step := min(n, len(c.ahead()))
+		n, c.rest = n-step, c.rest[step:]
+	}
+}

@@ -158,6 +158,19 @@ func (s *shard) find(hash uint32, k Key) (h header, body cursor, found bool) {
 	return h, body, h.typ == k.Type && int(h.name) == len(k.Name) && body.past(k.Name)
 }
 
+// keyAt returns the key and the notes of the record that is indexed under a hash; the notes lie in the memory of buf.
+func (s *shard) keyAt(hash uint32, buf []byte) (Key, []byte) {
+	first, _ := s.index.Peek(hash)
+	body := s.pool.cursor(first)
+	h := readHeader(&body)
+	name := make([]byte, h.name)
+	body.read(name)
+	body.skip(int(h.wire))
+	notes := resized(buf, h.notes)
+	body.read(notes)
+	return Key{Name: string(name), Type: h.typ}, notes
+}
+
 func (s *shard) size() (int64, int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -13,34 +13,19 @@ import (
 type Table[V any] struct {
 	seed   maphash.Seed
 	shift  uint // the bits of a hash above it choose the shard
-	shards []*tableShard[V]
-	cost   func(V) int64
-}
-
-// tableShard is a part of a Table with a lock and a budget of its own.
-type tableShard[V any] struct {
-	mu           sync.RWMutex
-	index        *simplelru.LRU[string, priced[V]]
-	used, budget int64
-	evicted      uint64
-}
-
-// priced is a value and what it is charged, which must not change while it is there.
-type priced[V any] struct {
-	value  V
-	octets int64
+	shards []*part[V]
 }
 
 // NewTable returns a table of at most size octets.
 func NewTable[V any](size int64, cost func(V) int64) *Table[V] {
-	const leastShard = 64 << 10 // some tens of zones
+	const (
+		leastShard = 64 << 10 // some tens of zones
+		place      = 140      // 80 for a node in the LRU list, and 30 to 70 in the map
+	)
 	n, shift := shardCount(size, leastShard)
-	t := &Table[V]{seed: maphash.MakeSeed(), shift: shift, shards: make([]*tableShard[V], n), cost: cost}
+	t := &Table[V]{seed: maphash.MakeSeed(), shift: shift, shards: make([]*part[V], n)}
 	for i := range t.shards {
-		s := &tableShard[V]{budget: size / int64(n)}
-		// fails for counts below 1 only
-		s.index, _ = simplelru.NewLRU(noLimit, func(_ string, p priced[V]) { s.used -= p.octets })
-		t.shards[i] = s
+		t.shards[i] = newPart(size/int64(n), place, cost, func(string) {})
 	}
 	return t
 }
@@ -51,10 +36,8 @@ func (t *Table[V]) Get(key string) (V, bool) {
 	s.mu.RLock()
 	p, ok := s.index.Peek(key)
 	s.mu.RUnlock()
-	if ok && promotes() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.index.Get(key)
+	if ok {
+		s.hit(key)
 	}
 	return p.value, ok
 }
@@ -74,44 +57,26 @@ func (t *Table[V]) Update(key string, f func(old V, ok bool) (V, bool)) {
 	v, keep := f(old.value, ok)
 	s.index.Remove(key)
 	if keep {
-		s.add(key, priced[V]{v, t.charge(key, v)})
+		s.add(key, v)
 	}
-}
-
-// charge is what v costs under key, with its place in the index: 80 for its node in the LRU list, and 30 to 70 in the
-// map.
-func (t *Table[V]) charge(key string, v V) int64 {
-	const place = 140
-	return (t.cost(v) + int64(len(key)) + place) * heapGrowth / 100
-}
-
-// add stores p under key, which is not there, and makes room for it.
-func (s *tableShard[V]) add(key string, p priced[V]) {
-	if p.octets > s.budget {
-		return
-	}
-	for s.used+p.octets > s.budget {
-		s.index.RemoveOldest()
-		s.evicted++
-	}
-	s.index.Add(key, p)
-	s.used += p.octets
 }
 
 // Remove forgets key.
-func (t *Table[V]) Remove(key string) {
-	s := t.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.index.Remove(key)
+func (t *Table[V]) Remove(key string) { t.shard(key).Remove(key) }
+
+// Keys returns all keys that match says yes to, in no order.
+func (t *Table[V]) Keys(match func(key string, v V) bool) (keys []string) {
+	for _, s := range t.shards {
+		keys = append(keys, s.Keys(match)...)
+	}
+	return keys
 }
 
 // Size returns the octets in use and the number of entries.
 func (t *Table[V]) Size() (octets int64, entries int) {
 	for _, s := range t.shards {
-		s.mu.RLock()
-		octets, entries = octets+s.used, entries+s.index.Len()
-		s.mu.RUnlock()
+		o, n := s.Size()
+		octets, entries = octets+o, entries+n
 	}
 	return octets, entries
 }
@@ -119,13 +84,96 @@ func (t *Table[V]) Size() (octets int64, entries int) {
 // Evicted returns how many entries were put out to make room for others.
 func (t *Table[V]) Evicted() (n uint64) {
 	for _, s := range t.shards {
-		s.mu.RLock()
-		n += s.evicted
-		s.mu.RUnlock()
+		n += s.Evicted()
 	}
 	return n
 }
 
-func (t *Table[V]) shard(key string) *tableShard[V] {
+func (t *Table[V]) shard(key string) *part[V] {
 	return t.shards[maphash.String(t.seed, key)>>t.shift]
+}
+
+// part is a map with a lock and a bound in octets, a part of a [Table] or all of an [Ordered]. Each value is charged
+// what cost says of it beside its key and its place in the index, all times 2.5 (see the package doc); the least
+// recently used go first.
+type part[V any] struct {
+	mu                  sync.RWMutex
+	index               *simplelru.LRU[string, priced[V]]
+	cost                func(V) int64
+	place, used, budget int64
+	evicted             uint64
+}
+
+// priced is a value and what it is charged, which must not change while it is there.
+type priced[V any] struct {
+	value  V
+	octets int64
+}
+
+// newPart returns a part of at most budget octets, which tells of each key that goes.
+func newPart[V any](budget, place int64, cost func(V) int64, gone func(key string)) *part[V] {
+	p := &part[V]{cost: cost, place: place, budget: budget}
+	p.index, _ = simplelru.NewLRU(noLimit, func(key string, v priced[V]) { // fails for counts below 1 only
+		p.used -= v.octets
+		gone(key)
+	})
+	return p
+}
+
+// hit notes that the value under key was found.
+func (p *part[V]) hit(key string) {
+	if promotes() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.index.Get(key)
+	}
+}
+
+// add stores v under key, where there is nothing, and makes room for it; false if it is larger than all there is. The
+// lock is held.
+func (p *part[V]) add(key string, v V) bool {
+	octets := (p.cost(v) + int64(len(key)) + p.place) * heapGrowth / 100
+	if octets > p.budget {
+		return false
+	}
+	for p.used+octets > p.budget {
+		p.index.RemoveOldest()
+		p.evicted++
+	}
+	p.index.Add(key, priced[V]{v, octets})
+	p.used += octets
+	return true
+}
+
+// Remove forgets key.
+func (p *part[V]) Remove(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.index.Remove(key)
+}
+
+// Keys returns all keys that match says yes to, in no order.
+func (p *part[V]) Keys(match func(key string, v V) bool) (keys []string) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, key := range p.index.Keys() {
+		if v, _ := p.index.Peek(key); match(key, v.value) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// Size returns the octets in use and the number of entries.
+func (p *part[V]) Size() (octets int64, entries int) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.used, p.index.Len()
+}
+
+// Evicted returns how many entries were put out to make room for others.
+func (p *part[V]) Evicted() uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.evicted
 }
