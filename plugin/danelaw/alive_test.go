@@ -23,11 +23,15 @@ func TestUpstreamDies(t *testing.T) {
 	if strings.Count(book.String(), died) == 0 {
 		t.Errorf("the log lacks %q:\n%s", died, book)
 	}
+	alive := func() bool { return h.upstreams.States()[0].Alive }
+	if alive() {
+		t.Error("its state is that it is alive")
+	}
 	returns()
 	back := "[INFO] plugin/danelaw: upstream " + p.addr + " answers again, "
 	eventually(t, 10*time.Second, "it is back", func() bool {
 		ask(t, server, bogusMX, dns.TypeMX)
-		return strings.Contains(book.String(), back)
+		return strings.Contains(book.String(), back) && alive()
 	})
 }
 

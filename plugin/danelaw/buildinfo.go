@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
 	"strconv"
@@ -25,25 +26,19 @@ func ThisBuild() Build {
 }
 
 func buildOf(info *debug.BuildInfo) Build {
-	b := Build{"unknown", "unknown", "unknown"}
+	const unknown = "unknown"
 	if info == nil {
-		return b
+		return Build{unknown, unknown, unknown}
 	}
-	if info.Main.Version != "" {
-		b.Version = info.Main.Version
-	}
-	changed := ""
+	known := map[string]string{}
 	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision" && s.Value != "":
-			b.Revision = fmt.Sprintf("%.12s", s.Value)
-		case s.Key == "vcs.time" && s.Value != "":
-			b.Time = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			changed = "+"
-		}
+		known[s.Key] = s.Value
 	}
-	b.Revision += changed
+	b := Build{cmp.Or(info.Main.Version, unknown), cmp.Or(fmt.Sprintf("%.12s", known["vcs.revision"]), unknown),
+		cmp.Or(known["vcs.time"], unknown)}
+	if known["vcs.modified"] == "true" {
+		b.Revision += "+"
+	}
 	return b
 }
 
@@ -58,12 +53,8 @@ func BuildDate() time.Time {
 	if seconds, err := strconv.ParseInt(buildDate, 10, 64); err == nil {
 		return time.Unix(seconds, 0).UTC()
 	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if t, err := time.Parse(time.RFC3339, s.Value); s.Key == "vcs.time" && err == nil {
-				return t.UTC()
-			}
-		}
+	if t, err := time.Parse(time.RFC3339, ThisBuild().Time); err == nil {
+		return t.UTC()
 	}
 	return time.Date(2024, time.July, 18, 0, 0, 0, 0, time.UTC) // validFrom of key 38696 (T-1)
 }

@@ -80,14 +80,18 @@ func loopback() []netip.Prefix {
 // apart returns the zones that are private or have upstreams of their own, which may know other names than the public
 // zones above.
 func (c Config) apart() map[string]bool {
-	zones := map[string]bool{}
-	for _, r := range c.Routes {
-		zones[dns.CanonicalName(r.From)] = true
-	}
-	for _, zone := range c.Private {
-		zones[zone] = true
-	}
+	zones := c.routed(c.Private...)
 	delete(zones, ".")
+	return zones
+}
+
+// routed returns the zones that have upstreams of their own, and more.
+func (c Config) routed(more ...string) zoneSet {
+	zones := zoneSet{}
+	zones.add(more...)
+	for _, r := range c.Routes {
+		zones.add(dns.CanonicalName(r.From))
+	}
 	return zones
 }
 
@@ -105,10 +109,7 @@ func (c Config) lacks() error {
 	if root := c.Policy.Anchor(".", c.Anchors["."]); len(c.Anchors["."]) > 0 && root.Cut != dnssec.SignedCut { // T-15
 		return fmt.Errorf("%s: add `trust_anchor embedded`", root.Cause.Text)
 	}
-	covered := zoneSet{}
-	for _, r := range c.Routes {
-		covered.add(dns.CanonicalName(r.From))
-	}
+	covered := c.routed()
 	for zone := range c.Anchors {
 		if c.Next == nil && !covered.cover(zone) {
 			return fmt.Errorf("there is nobody to ask for the trust anchor of %s: add `upstream %[1]s ADDRESS...`, "+

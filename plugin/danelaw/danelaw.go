@@ -127,7 +127,7 @@ func (h *Handler) open() (err error) {
 	})
 	h.resolver = h.resolving
 	h.negatives.join(h)
-	h.readiness = newReadiness(c, h.upstreams, h.resolving, h.memory, &h.upstreams.states)
+	h.readiness = newReadiness(c, h.upstreams, h.resolving, h.memory)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package danelaw
 
 import (
 	"cmp"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -195,60 +196,62 @@ func (m *meter) Joined() { m.joined.Inc() }
 // Synthesised implements resolve.Meter.
 func (m *meter) Synthesised(by reuse.Proof) { m.synthesised[by].Inc() }
 
-// gauges show the Handlers that serve as they are when asked.
-type gauges struct {
-	ready, octets, limit, entries, evicted, negatives, unsaved, fit, alive *prometheus.Desc
+// The gauges, shown as things are when asked.
+var (
+	shownReady     = gauge("ready", "1 once anchors, clock and an upstream were found in order.")
+	shownOctets    = gauge("cache_size_bytes", "Octets held by the cache: answers, zones and failures.")
+	shownLimit     = gauge("cache_limit_bytes", "Octets that the cache may hold.")
+	shownEvicted   = gauge("cache_evictions_total", "Counter of entries put out of the cache to make room for others.")
+	shownEntries   = gauge("cache_entries", "Entries held by the cache: answers, zones and failures.")
+	shownNegatives = gauge("negative_trust_anchors", "Negative trust anchors in force.")
+	shownUnsaved   = gauge("state_unsaved", "1 if what is to outlive a restart could not be read or written.")
+	shownFit       = gauge("upstream_fit",
+		"1 if the upstream has passed the fitness test, or has not been tested yet.", "to")
+	shownAlive = gauge("upstream_alive", "1 if the upstream answers.", "to")
+)
+
+// gauges are all that are described to Prometheus by gauge. It implements prometheus.Collector.
+type gauges struct{ descs []*prometheus.Desc }
+
+var shown = new(gauges)
+
+func gauge(name, help string, labels ...string) *prometheus.Desc {
+	d := prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, name), help,
+		append([]string{blockLabel}, labels...), nil)
+	shown.descs = append(shown.descs, d)
+	return d
 }
 
-func newGauges() gauges {
-	gauge := func(name, help string, labels ...string) *prometheus.Desc {
-		name = prometheus.BuildFQName(plugin.Namespace, pluginName, name)
-		return prometheus.NewDesc(name, help, append([]string{blockLabel}, labels...), nil)
-	}
-	return gauges{
-		ready:     gauge("ready", "1 once anchors, clock and an upstream were found in order."),
-		octets:    gauge("cache_size_bytes", "Octets held by the cache: answers, zones and failures."),
-		limit:     gauge("cache_limit_bytes", "Octets that the cache may hold."),
-		evicted:   gauge("cache_evictions_total", "Counter of entries put out of the cache to make room for others."),
-		entries:   gauge("cache_entries", "Entries held by the cache: answers, zones and failures."),
-		negatives: gauge("negative_trust_anchors", "Negative trust anchors in force."),
-		unsaved:   gauge("state_unsaved", "1 if what is to outlive a restart could not be read or written."),
-		fit: gauge("upstream_fit", "1 if the upstream has passed the fitness test, or has not been tested yet.",
-			"to"),
-		alive: gauge("upstream_alive", "1 if the upstream answers.", "to"),
-	}
-}
-
-func init() { prometheus.MustRegister(newGauges()) }
+func init() { prometheus.MustRegister(shown) }
 
 // Describe implements prometheus.Collector.
-func (g gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.ready, g.octets, g.limit, g.entries, g.evicted, g.negatives, g.unsaved,
-		g.fit, g.alive} {
+func (g *gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range g.descs {
 		to <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (g gauges) Collect(to chan<- prometheus.Metric) {
+func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	for block, h := range process.newest() {
 		show := func(d *prometheus.Desc, value float64, labels ...string) {
 			labels = append([]string{block}, labels...)
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 		}
 		octets, entries := h.memory.Size()
-		show(g.ready, truth(h.Ready()))
-		show(g.octets, float64(octets))
-		show(g.limit, float64(h.config.CacheSize))
-		show(g.entries, float64(entries))
-		to <- prometheus.MustNewConstMetric(g.evicted, prometheus.CounterValue, float64(h.memory.Evicted()), block)
-		show(g.negatives, float64(h.negatives.count(h)))
+		show(shownReady, truth(h.Ready()))
+		show(shownOctets, float64(octets))
+		show(shownLimit, float64(h.config.CacheSize))
+		show(shownEntries, float64(entries))
+		to <- prometheus.MustNewConstMetric(shownEvicted, prometheus.CounterValue, float64(h.memory.Evicted()), block)
+		show(shownNegatives, float64(h.negatives.count(h)))
 		_, failed := h.negatives.saved()
-		show(g.unsaved, truth(failed))
-		for upstream, s := range h.upstreams.states.all() {
-			show(g.fit, truth(s.fit), upstream)
-			show(g.alive, truth(s.alive), upstream)
+		show(shownUnsaved, truth(failed))
+		for _, s := range h.upstreams.States() {
+			show(shownFit, truth(s.Fit), s.Upstream)
+			show(shownAlive, truth(s.Alive), s.Upstream)
 		}
+		h.showWatched(show)
 	}
 }
 
@@ -257,4 +260,39 @@ func truth(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// What is one for the whole process, so that there is no label of a server block.
+var (
+	reloads = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "reloads_total",
+		Help: "Counter of reloads of the Corefile by result.",
+	}, []string{"result"})
+	reloadFailed = promauto.NewGauge(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "reload_failed",
+		Help: "1 if the last reload failed, and the configuration before it is in use.",
+	})
+	buildInfo = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "build_info",
+		Help: "1, with what danelaw was built from.",
+	}, []string{"version", "revision", "goversion"})
+)
+
+func init() {
+	reloads.WithLabelValues("success") // a counter that appears with its first failure shows no increase
+	reloads.WithLabelValues("failure")
+	b := ThisBuild()
+	buildInfo.WithLabelValues(b.Version, b.Revision, runtime.Version()).Set(1)
+}
+
+// ReloadFailed counts a reload that failed before a server block was told of it: its Corefile could not be read or
+// understood.
+func ReloadFailed() {
+	reloads.WithLabelValues("failure").Inc()
+	reloadFailed.Set(1)
+}
+
+func reloaded() {
+	reloads.WithLabelValues("success").Inc()
+	reloadFailed.Set(0)
 }

@@ -45,8 +45,8 @@ func described() chan *prometheus.Desc {
 	for _, c := range []prometheus.Collector{
 		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks,
 		signaturesKnown, nsec3Hashes, distrusted, verdictChanges, panics, exhausted,
-		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, newGauges(),
-		downgrades, newWatchGauges(),
+		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, shown,
+		downgrades,
 		reloads, reloadFailed, buildInfo,
 	} {
 		c.Describe(descs)
@@ -278,17 +278,15 @@ func TestUpstreamStates(t *testing.T) {
 		if got := h.resolver.Resolve(context.Background(), q).Cached; got != tt.cached {
 			t.Errorf("%+v: cached %v", tt, got)
 		}
-		if s := h.upstreams.states.all()["192.0.2.1:53"]; s != (upstreamState{tt.fit, tt.alive}) {
-			t.Errorf("%+v: %+v", tt, s)
-		}
 	}
 	m.Mismatched("192.0.2.1:53")
 	m.Exhausted("192.0.2.1:53")
 	if n := metric(t, "upstream_mismatches_total", "block", h.config.Block, "to", "192.0.2.1:53"); n != 1 {
 		t.Errorf("%v mismatches", n)
 	}
-	h.upstreams.states.seen("192.0.2.2:53")
-	if s := h.upstreams.states.all()["192.0.2.2:53"]; !s.fit || !s.alive {
-		t.Errorf("of which nothing was heard: %+v", s)
+	for _, s := range m.States() {
+		if !s.Fit || !s.Alive {
+			t.Errorf("of which nothing was heard: %+v", s)
+		}
 	}
 }

@@ -50,7 +50,6 @@ type readiness struct {
 	fit     fitter
 	prime   primer
 	memory  *memory
-	states  *upstreamStates
 	early   atomic.Bool // the clock is before the build date
 	again   chan struct{}
 	reports map[string]string // by upstream: what was logged last
@@ -58,10 +57,10 @@ type readiness struct {
 	obstacle atomic.Pointer[dnssec.Failure] // why it is not ready
 }
 
-func newReadiness(c Config, f fitter, p primer, m *memory, s *upstreamStates) *readiness {
+func newReadiness(c Config, f fitter, p primer, m *memory) *readiness {
 	r := &readiness{
 		clock: c.Clock, built: BuildDate(), zones: slices.Sorted(maps.Keys(c.Anchors)), fit: f, prime: p, memory: m,
-		states: s, again: make(chan struct{}, 1), reports: map[string]string{},
+		again: make(chan struct{}, 1), reports: map[string]string{},
 	}
 	if !c.ValidationTime.IsZero() {
 		r.built = time.Time{}
@@ -159,7 +158,6 @@ func (r *readiness) test(ctx context.Context) bool {
 	fit := false
 	for _, report := range r.fit.Fit(ctx, r.zones) {
 		fit = fit || report.Fit
-		r.states.seen(report.Upstream)
 		if ctx.Err() == nil {
 			r.log(report)
 		}

@@ -1,14 +1,56 @@
 package danelaw
 
 import (
-	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
+
+// names are those that are not simply asked for.
+type names struct {
+	private zoneSet // passed to the plugins below
+	local   zoneSet // configured in another way: no special names (S-18)
+}
+
+func namesOf(c Config) names {
+	n := names{zoneSet{}, c.routed(slices.Collect(maps.Keys(c.Anchors))...)}
+	n.private.add(c.Private...)
+	delete(n.local, ".")
+	return n
+}
+
+// zoneSet is a set of canonical zone names.
+type zoneSet map[string]bool
+
+func (z zoneSet) add(names ...string) {
+	for _, name := range names {
+		z[name] = true
+	}
+}
+
+// cover reports whether the canonical name is one of the zones or lies in one.
+func (z zoneSet) cover(name string) bool {
+	_, ok := z.closest(name)
+	return ok
+}
+
+// closest returns the deepest of the zones that holds the canonical name.
+func (z zoneSet) closest(name string) (string, bool) {
+	if len(z) == 0 {
+		return "", false
+	}
+	for at := range dnssec.Ancestors(name) {
+		if z[at] {
+			return at, true
+		}
+	}
+	return "", false
+}
 
 // specialTTL is how long a local answer may be kept (RFC 6303 section 3).
 const specialTTL = 10800
@@ -47,20 +89,12 @@ func specialZones() map[string]kind {
 
 // reverseZones are those of RFC 6303 section 4 and RFC 7793.
 func reverseZones() []string {
-	zones := []string{
-		"10.in-addr.arpa.", "168.192.in-addr.arpa.", // RFC 1918
-		"0.in-addr.arpa.", "127.in-addr.arpa.", "254.169.in-addr.arpa.", "255.255.255.255.in-addr.arpa.",
-		"2.0.192.in-addr.arpa.", "100.51.198.in-addr.arpa.", "113.0.203.in-addr.arpa.", // documentation
-		"d.f.ip6.arpa.", "8.e.f.ip6.arpa.", "9.e.f.ip6.arpa.", "a.e.f.ip6.arpa.", "b.e.f.ip6.arpa.",
-		"8.b.d.0.1.0.0.2.ip6.arpa.",
-		strings.Repeat("0.", 32) + "ip6.arpa.", loopback6,
-	}
-	for i := 16; i <= 31; i++ {
-		zones = append(zones, fmt.Sprintf("%d.172.in-addr.arpa.", i))
-	}
-	for i := 64; i <= 127; i++ {
-		zones = append(zones, fmt.Sprintf("%d.100.in-addr.arpa.", i))
-	}
+	zones, _ := parseZones([]string{ // which are sound
+		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", // RFC 1918
+		"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "255.255.255.255/32", "100.64.0.0/10",
+		"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", // documentation
+		"fd00::/8", "fe80::/10", strings.Repeat("0.", 32) + "ip6.arpa.", loopback6,
+	})
 	return zones
 }
 

@@ -1,9 +1,17 @@
 package danelaw
 
 import (
-	"maps"
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/coredns/coredns/core/dnsserver"
 
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
@@ -13,7 +21,6 @@ type upstreams struct {
 	*upstream.Set
 	block  string
 	memory *memory
-	states upstreamStates
 	alive  aliveLog
 }
 
@@ -54,50 +61,149 @@ func (u *upstreams) Mismatched(to string) { upstreamMismatches.WithLabelValues(u
 func (u *upstreams) Exhausted(to string) { exhausted.WithLabelValues(u.block, to).Inc() }
 
 // State implements upstream.Meter. What failed while an upstream was away is worth another try now (C-11).
-func (u *upstreams) State(to string, fit, alive bool, why string) {
-	old := u.states.set(to, upstreamState{fit, alive})
-	if alive != old.alive {
-		u.alive.changed(to, alive, why)
-	}
-	if alive && !old.alive {
+func (u *upstreams) State(to string, _, alive bool, why string) {
+	if u.alive.changed(to, alive, why) && alive {
 		u.memory.ForgetFailures()
 	}
 }
 
-// upstreamState is what is known of an upstream.
-type upstreamState struct{ fit, alive bool }
+// aliveEvery is how often the log tells of one upstream that dies and comes back all the time.
+const aliveEvery = time.Minute
 
-// upstreamStates are those of all upstreams of a Handler. One of which nothing was heard is in order.
-type upstreamStates struct {
-	mu sync.Mutex
-	by map[string]upstreamState
+// aliveLog logs that an upstream has died or come back: at once, but no more often than once in an interval.
+type aliveLog struct {
+	every  time.Duration // 0: aliveEvery
+	mu     sync.Mutex
+	closed bool
+	by     map[string]*lifeline
 }
 
-// set replaces the state of an upstream and returns the old one.
-func (u *upstreamStates) set(to string, s upstreamState) upstreamState {
-	u.seen(to)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	old := u.by[to]
-	u.by[to] = s
-	return old
+// lifeline is what is known, and what was told, of one upstream.
+type lifeline struct {
+	alive   bool
+	why     string // if it is not
+	died    time.Time
+	changes int // since it was told of
+	told    time.Time
+	telling *time.Timer // tells the state as it is then; nil if all was told
 }
 
-// seen notes that there is such an upstream.
-func (u *upstreamStates) seen(to string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if _, ok := u.by[to]; ok {
-		return
+// changed notes whether an upstream is alive, and reports whether it was not before. One of which nothing was heard is.
+func (l *aliveLog) changed(to string, alive bool, why string) bool {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.by == nil {
+		l.by = map[string]*lifeline{}
 	}
-	if u.by == nil {
-		u.by = map[string]upstreamState{}
+	u := l.by[to]
+	if u == nil {
+		u = &lifeline{alive: true}
+		l.by[to] = u
 	}
-	u.by[to] = upstreamState{fit: true, alive: true}
+	if u.alive == alive {
+		return false
+	}
+	u.alive, u.why = alive, why
+	if u.changes++; !alive {
+		u.died = now
+	}
+	switch wait := u.told.Add(cmp.Or(l.every, aliveEvery)).Sub(now); {
+	case l.closed || u.telling != nil:
+	case wait <= 0:
+		u.tell(to, now)
+	default:
+		u.telling = time.AfterFunc(wait, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if u.telling = nil; !l.closed {
+				u.tell(to, time.Now())
+			}
+		})
+	}
+	return true
 }
 
-func (u *upstreamStates) all() map[string]upstreamState {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return maps.Clone(u.by)
+// tell writes the line.
+func (u *lifeline) tell(to string, now time.Time) {
+	often := ""
+	if u.changes > 1 {
+		often = fmt.Sprintf("; it came or went %d times in %v", u.changes, now.Sub(u.told).Round(time.Second))
+	}
+	u.told, u.changes = now, 0
+	if u.alive {
+		log.Infof("upstream %s answers again, %v after it died%s", to, now.Sub(u.died).Round(time.Second), often)
+	} else {
+		log.Warningf("upstream %s counts as dead: it %s%s", to, u.why, often)
+	}
+}
+
+// close ends it: what was not told is not any more.
+func (l *aliveLog) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, u := range l.by {
+		if u.telling != nil {
+			u.telling.Stop()
+		}
+	}
+}
+
+// asksItself returns an error if an upstream is an address on which the server block listens.
+func (s *setting) asksItself(config *dnsserver.Config) error {
+	for _, r := range s.config.Routes {
+		for _, to := range r.To {
+			if fmt.Sprint(to.Server.Port()) == config.Port &&
+				slices.ContainsFunc(config.ListenHosts, func(host string) bool {
+					return reaches(to.Server.Addr(), host)
+				}) {
+				return s.errorAt("upstream "+r.From, "upstream %s: that is danelaw itself, which listens there: it "+
+					"would ask itself; name a resolver", to)
+			}
+		}
+	}
+	return nil
+}
+
+// reaches reports whether a packet to an address arrives at a listener on host. An empty or unspecified host listens on
+// all addresses of this machine.
+func reaches(to netip.Addr, host string) bool {
+	listens, err := netip.ParseAddr(host)
+	if err != nil || listens.IsUnspecified() {
+		return (host == "" || err == nil && (listens.Is6() || to.Is4())) && own(to)
+	}
+	return listens.Unmap().WithZone("") == to.WithZone("")
+}
+
+// own reports whether an address is one of this host.
+func own(a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	addrs, _ := net.InterfaceAddrs()
+	return slices.ContainsFunc(addrs, func(o net.Addr) bool {
+		p, err := netip.ParsePrefix(o.String())
+		return err == nil && p.Addr().Unmap() == a.WithZone("")
+	})
+}
+
+// returned reports whether a name that a client asks for is one that a server block has asked an upstream for (S-13).
+// In a reload the Handler before and the one after share the socket.
+func (r *registry) returned(block, name string) bool {
+	return slices.ContainsFunc(r.all(), func(h *Handler) bool {
+		return h.config.Block == block && h.upstreams.Returned(name)
+	})
+}
+
+// Loops returns an error if an upstream of a Handler that serves is danelaw itself, however the way leads back. It asks
+// each upstream one question, and waits for no reply longer than ctx.
+func Loops(ctx context.Context) error {
+	for _, h := range process.newest() {
+		if loops := h.upstreams.Loops(ctx); len(loops) > 0 {
+			return fmt.Errorf("upstream %s leads back to danelaw itself: a question to it came back; name a "+
+				"resolver that is another", strings.Join(loops, " and "))
+		}
+	}
+	return nil
 }

@@ -210,60 +210,40 @@ func faults(s *Seen) map[string]string {
 var downgrades = counter("watch_downgrades_total", "Counter of watched domains whose DANE was secure and is no more.",
 	"domain", "to")
 
-// watchGauges show what was seen at last.
-type watchGauges struct{ state, checked, signatures, matches, reached, certificate *prometheus.Desc }
+// The gauges of what was seen at last.
+var (
+	shownState = gauge("watch_state", "1 for the state of DANE of a watched domain, 0 for the others.",
+		"domain", "state")
+	shownChecked = gauge("watch_checked_timestamp_seconds", "When a watched domain was looked at.", "domain")
+	shownLeft    = gauge("watch_signatures_left_seconds",
+		"Seconds until the first signature ends that DANE of a watched domain rests on.", "domain")
+	shownMatches = gauge("watch_certificate_matches",
+		"1 if a certificate matches the TLSA records of its host.", "domain", "host", "address", "key")
+	shownReached = gauge("watch_host_reached", "1 if a mail host could be reached and spoke TLS.",
+		"domain", "host", "address")
+	shownCertificate = gauge("watch_certificate_left_seconds", "Seconds until a certificate ends.",
+		"domain", "host", "address", "key")
+)
 
-func newWatchGauges() watchGauges {
-	gauge := func(name, help string, labels ...string) *prometheus.Desc {
-		name = prometheus.BuildFQName("coredns", pluginName, "watch_"+name)
-		return prometheus.NewDesc(name, help, append([]string{blockLabel, "domain"}, labels...), nil)
+// showWatched shows the gauges of the domains that are watched now.
+func (h *Handler) showWatched(show func(d *prometheus.Desc, value float64, labels ...string)) {
+	if len(h.config.Watch) == 0 {
+		return
 	}
-	return watchGauges{
-		state:   gauge("state", "1 for the state of DANE of a watched domain, 0 for the others.", "state"),
-		checked: gauge("checked_timestamp_seconds", "When a watched domain was looked at."),
-		signatures: gauge("signatures_left_seconds",
-			"Seconds until the first signature ends that DANE of a watched domain rests on."),
-		matches: gauge("certificate_matches", "1 if a certificate matches the TLSA records of its host.", "host",
-			"address", "key"),
-		reached:     gauge("host_reached", "1 if a mail host could be reached and spoke TLS.", "host", "address"),
-		certificate: gauge("certificate_left_seconds", "Seconds until a certificate ends.", "host", "address", "key"),
-	}
-}
-
-func init() { prometheus.MustRegister(newWatchGauges()) }
-
-// Describe implements prometheus.Collector.
-func (g watchGauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.state, g.checked, g.signatures, g.matches, g.reached, g.certificate} {
-		to <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (g watchGauges) Collect(to chan<- prometheus.Metric) {
-	for block, h := range process.newest() {
-		if len(h.config.Watch) == 0 {
-			continue
-		}
-		for _, w := range h.watches.known() {
-			if w.seen != nil {
-				g.collect(to, block, h.JudgedAt(), w.seen)
-			}
+	for _, w := range h.watches.known() {
+		if w.seen != nil {
+			w.seen.show(show, h.JudgedAt())
 		}
 	}
 }
 
-func (g watchGauges) collect(to chan<- prometheus.Metric, block string, now time.Time, s *Seen) {
-	show := func(d *prometheus.Desc, value float64, labels ...string) {
-		labels = append([]string{block, s.Domain}, labels...)
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
-	}
+func (s *Seen) show(show func(d *prometheus.Desc, value float64, labels ...string), now time.Time) {
 	for _, state := range States {
-		show(g.state, truth(s.State == state), string(state))
+		show(shownState, truth(s.State == state), s.Domain, string(state))
 	}
-	show(g.checked, float64(s.At.Unix()))
+	show(shownChecked, float64(s.At.Unix()), s.Domain)
 	if !s.Signatures.IsZero() {
-		show(g.signatures, s.Signatures.Sub(now).Seconds())
+		show(shownLeft, s.Signatures.Sub(now).Seconds(), s.Domain)
 	}
 	for _, h := range s.Hosts {
 		reached := map[string]bool{}
@@ -271,13 +251,13 @@ func (g watchGauges) collect(to chan<- prometheus.Metric, block string, now time
 			address := c.Address.Addr().String()
 			if reached[address] = reached[address] || len(c.Chain) > 0; len(c.Chain) > 0 {
 				if c.Failure == nil || !c.Failure.Kind.Unknown() {
-					show(g.matches, truth(c.Failure == nil), h.Name, address, string(c.Key))
+					show(shownMatches, truth(c.Failure == nil), s.Domain, h.Name, address, string(c.Key))
 				}
-				show(g.certificate, c.Expires().Sub(now).Seconds(), h.Name, address, string(c.Key))
+				show(shownCertificate, c.Expires().Sub(now).Seconds(), s.Domain, h.Name, address, string(c.Key))
 			}
 		}
 		for address, yes := range reached {
-			show(g.reached, truth(yes), h.Name, address)
+			show(shownReached, truth(yes), s.Domain, h.Name, address)
 		}
 	}
 }
