@@ -136,6 +136,7 @@ func newListening(i *caddy.Instance, s told, connections int) (*listening, error
 		Limits: fastpath.Limits{
 			Idle: s.IdleTimeout, Read: s.ReadTimeout, Write: s.WriteTimeout,
 			Connections: max(1, connections), Pipelined: pipelinedQueries,
+			Hit: func(limit string) { l.handler().meter.Limit(limit) },
 		},
 		Size:    func() uint16 { return l.handler().config.EDNSSize },
 		Refused: func() { l.handler().meter.malformed() },

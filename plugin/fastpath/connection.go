@@ -208,6 +208,9 @@ func (c *connection) send(framed []byte) error {
 		}
 		c.end()
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.streams.limits.hit(LimitUnread)
+	}
 	return err
 }
 

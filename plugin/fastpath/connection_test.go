@@ -198,10 +198,11 @@ func TestClientGoneUnseen(t *testing.T) {
 	}
 }
 
-// TestSlowReader: a client that takes no replies is cut off, and nobody works for it any more.
+// TestSlowReader: a client that takes no replies is cut off, which counts as a limit hit (L-16), and nobody works for it
+// any more.
 func TestSlowReader(t *testing.T) {
-	limits := usualLimits
-	limits.Write = 50 * time.Millisecond
+	limits, hits := usualLimits, make(chan string, 10)
+	limits.Write, limits.Hit = 50*time.Millisecond, func(limit string) { hits <- limit }
 	d := desk(make(chan *task))
 	served := serving(t, d, limits, "127.0.0.1:0")
 	c := call(t, served.listener.Addr())
@@ -213,6 +214,9 @@ func TestSlowReader(t *testing.T) {
 		if written += n; err != nil {
 			break
 		}
+	}
+	if hit := <-hits; hit != LimitUnread {
+		t.Errorf("limit hit: %s", hit)
 	}
 	for _, task := range tasks {
 		task.ends(t)

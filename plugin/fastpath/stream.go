@@ -19,6 +19,20 @@ type Limits struct {
 	Write       time.Duration // a client that does not take a reply for so long is cut off
 	Connections int           // open at once
 	Pipelined   int           // queries of one connection that are left for later at once: it is not read further then
+
+	Hit func(limit string) // is told of each connection that a limit has ended; nil: nobody is
+}
+
+// Limits that end a connection: as there are too many, or as its client does not take its replies (L-16).
+const (
+	LimitConnections = "connections"
+	LimitUnread      = "unread"
+)
+
+func (l *Limits) hit(limit string) {
+	if l.Hit != nil {
+		l.Hit(limit)
+	}
 }
 
 // addressShare is the part of the table that is kept for addresses that have less than it: any other gets a connection
@@ -79,6 +93,7 @@ func (t *streams) run() {
 			pause = shortestPause
 			if outgoing := t.enter(newConnection(conn, t)); outgoing != nil {
 				outgoing.end()
+				t.limits.hit(LimitConnections)
 			}
 		case errors.Is(err, net.ErrClosed):
 			return

@@ -248,7 +248,7 @@ func inBubble(t *testing.T, limits Limits, test func(t *testing.T, l *pipes, d d
 	})
 }
 
-// TestTable: which of its connections makes room for one more.
+// TestTable: which of its connections makes room for one more; each that goes counts as a limit hit (L-16).
 func TestTable(t *testing.T) {
 	const a, b, c = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 	const net1, net1too, net2 = "2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"
@@ -273,6 +273,8 @@ func TestTable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			limits := usualLimits
 			limits.Connections = 8
+			var hits []string
+			limits.Hit = func(limit string) { hits = append(hits, limit) }
 			inBubble(t, limits, func(t *testing.T, l *pipes, d desk, served *streams) {
 				go served.run()
 				var callers []caller
@@ -297,6 +299,9 @@ func TestTable(t *testing.T) {
 					if gone := !errors.Is(err, os.ErrDeadlineExceeded); gone != slices.Contains(row.gone, i) {
 						t.Errorf("connection %d: %v", i, err)
 					}
+				}
+				if want := slices.Repeat([]string{LimitConnections}, len(row.gone)); !slices.Equal(hits, want) {
+					t.Errorf("limits hit %v, want %v", hits, want)
 				}
 			})
 		})
