@@ -251,7 +251,9 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 			show(shownFit, truth(s.Fit), s.Upstream)
 			show(shownAlive, truth(s.Alive), s.Upstream)
 		}
-		h.showWatched(show)
+		if len(h.config.Watch) > 0 {
+			h.watches.show(show, h.JudgedAt())
+		}
 	}
 }
 

@@ -225,14 +225,11 @@ var (
 		"domain", "host", "address", "key")
 )
 
-// showWatched shows the gauges of the domains that are watched now.
-func (h *Handler) showWatched(show func(d *prometheus.Desc, value float64, labels ...string)) {
-	if len(h.config.Watch) == 0 {
-		return
-	}
-	for _, w := range h.watches.known() {
-		if w.seen != nil {
-			w.seen.show(show, h.JudgedAt())
+// show shows the gauges of all domains.
+func (w *watches) show(show func(d *prometheus.Desc, value float64, labels ...string), now time.Time) {
+	for _, of := range w.known() {
+		if of.seen != nil {
+			of.seen.show(show, now)
 		}
 	}
 }
