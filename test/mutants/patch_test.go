@@ -3,7 +3,15 @@ package mutants
 import (
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/build"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -126,4 +134,53 @@ func TestPatchesApply(t *testing.T) {
 			t.Errorf("%s does not apply any more: %v", m.name, err)
 		}
 	}
+}
+
+// TestPatchesBuild: the packages that a mutant changes can be compiled, so that it is tests that catch it.
+func TestPatchesBuild(t *testing.T) {
+	files := token.NewFileSet()
+	imports := importer.ForCompiler(files, "gc", exported(t))
+	for _, m := range mutants(t) {
+		after, _ := m.changed(root) // TestPatchesApply
+		for file := range after {
+			p, err := build.ImportDir(filepath.Dir(file), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var parsed []*ast.File
+			for _, name := range p.GoFiles {
+				name = filepath.Join(p.Dir, name)
+				var source any // nil: what is there
+				if text, changed := after[name]; changed {
+					source = text
+				}
+				f, err := parser.ParseFile(files, name, source, parser.SkipObjectResolution)
+				if err != nil {
+					t.Errorf("%s: %v", m.name, err)
+				}
+				parsed = append(parsed, f)
+			}
+			if _, err := (&types.Config{Importer: imports}).Check(p.Name, files, parsed, nil); err != nil {
+				t.Errorf("%s does not build: %v", m.name, err)
+			}
+		}
+	}
+}
+
+// exported returns what finds the types of a package that the module or its dependencies import, as go list has them.
+func exported(t *testing.T) importer.Lookup {
+	t.Helper()
+	args := []string{"list", "-export", "-deps", "-f={{.ImportPath}} {{.Export}}", "./..."}
+	list := exec.CommandContext(t.Context(), "go", args...)
+	list.Dir = root
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		path, file, _ := strings.Cut(strings.TrimSpace(line), " ")
+		at[path] = file
+	}
+	return func(path string) (io.ReadCloser, error) { return os.Open(at[path]) }
 }
