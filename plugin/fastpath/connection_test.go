@@ -198,8 +198,8 @@ func TestClientGoneUnseen(t *testing.T) {
 	}
 }
 
-// TestSlowReader: a client that takes no replies is cut off, which counts as a limit hit (L-16), and nobody works for it
-// any more.
+// TestSlowReader: a client that takes no replies is cut off, which counts as a limit hit (L-16), and nobody works for
+// it any more.
 func TestSlowReader(t *testing.T) {
 	limits, hits := usualLimits, make(chan string, 10)
 	limits.Write, limits.Hit = 50*time.Millisecond, func(limit string) { hits <- limit }
