@@ -377,9 +377,6 @@ func TestReloadUnderLoad(t *testing.T) {
 		if err := c.reload(text); err != nil {
 			t.Fatal(err)
 		}
-		for _, network := range []string{"udp", "tcp"} { // CoreDNS ends no server that has not begun to serve
-			exchange(t, network, map[string]string{"udp": c.udp, "tcp": c.tcp}[network], newMsg(secureMX, dns.TypeMX))
-		}
 		time.Sleep(soak(20*time.Millisecond) / 20)
 	}
 	close(stop)
@@ -407,6 +404,26 @@ func TestLeftBehind(t *testing.T) {
 	if r.Rcode != dns.RcodeServerFailure || len(edes(r)) == 0 {
 		t.Errorf("when nobody serves any more: %s", describes(r))
 	}
+}
+
+// TestLeftBehindTwice: the successor that answers a query of a server left behind is closed by the next reload only
+// once it has.
+func TestLeftBehindTwice(t *testing.T) {
+	c := config(t)
+	c.Block = "dns://left.twice:0"
+	left, next := &directive{block: c.Block}, &directive{block: c.Block}
+	left.handler.Store(started(t, c))
+	left.close()
+	next.handler.Store(started(t, c))
+	h := left.enter()
+	closed := make(chan struct{})
+	go func() { next.close(); close(closed) }()
+	eventually(t, 5*time.Second, "the end of the successor", next.closed.Load)
+	if r := from("127.0.0.1:5300").ask(t, h, secureMX, dns.TypeMX, withDO); !r.AuthenticatedData {
+		t.Errorf("in the second reload: %s", describes(r))
+	}
+	h.asked.Add(-1)
+	<-closed
 }
 
 // TestReadyPlugin: ready reports danelaw, and over a reload never that it is not ready.

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -60,11 +61,12 @@ type kept struct {
 	control   *control // nil if there is none
 }
 
-// background is what a Handler does beside answering.
+// background is what a Handler does beside answering, and what has to end before it can.
 type background struct {
 	stop    context.CancelFunc // nil before it has begun
 	running sync.WaitGroup
 	closing sync.Once
+	asked   atomic.Int64 // queries from CoreDNS that it answers now
 }
 
 // New returns a Handler that answers; the error says what its configuration lacks. [Handler.Start] has it tell whether

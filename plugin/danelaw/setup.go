@@ -50,7 +50,6 @@ type directive struct {
 	block   string
 	load    uint64                  // of a Corefile
 	handler atomic.Pointer[Handler] // nil until the plugins around it are known
-	asked   atomic.Int64            // queries that it answers now
 	closed  atomic.Bool
 }
 
@@ -60,14 +59,20 @@ func (d *directive) Name() string { return pluginName }
 // ServeDNS implements plugin.Handler. Nothing is served before the Handler is there. What comes once it is closed is
 // from a server that a reload has replaced a moment ago, or has left behind as it had not begun to serve.
 func (d *directive) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	d.asked.Add(1)
-	h := d.serving()
-	if h != d.handler.Load() {
-		d.asked.Add(-1)
-		return h.ServeDNS(ctx, w, r)
-	}
-	defer d.asked.Add(-1)
+	h := d.enter()
+	defer h.asked.Add(-1)
 	return h.ServeDNS(ctx, w, r)
+}
+
+// enter returns the Handler that a query is for, counted there: none is closed by another reload meanwhile.
+func (d *directive) enter() *Handler {
+	for {
+		h := d.serving()
+		if h.asked.Add(1); h == d.serving() {
+			return h
+		}
+		h.asked.Add(-1)
+	}
 }
 
 // Ready implements ready.Readiness. While CoreDNS starts, ready may ask before there is a Handler.
@@ -93,7 +98,7 @@ func (d *directive) close() {
 	if h == nil {
 		return
 	}
-	for over := time.Now().Add(drainPatience); d.asked.Load() > 0 && time.Now().Before(over); {
+	for over := time.Now().Add(drainPatience); h.asked.Load() > 0 && time.Now().Before(over); {
 		time.Sleep(time.Millisecond)
 	}
 	h.Close()
