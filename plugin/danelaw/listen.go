@@ -68,7 +68,7 @@ func (l *listening) drain() {
 // readers are the addresses where danelaw reads in the place of CoreDNS. They outlive a reload.
 type readers struct {
 	mu sync.Mutex
-	at map[string]*listening // by the address that the Corefile names
+	at map[string]*listening // by the address of UDP
 }
 
 // take has danelaw read where the servers of an instance listen that danelaw is told of, and no more where those
@@ -89,13 +89,17 @@ func (r *readers) take(i *caddy.Instance) {
 
 // read has danelaw read at the address of one server of so many.
 func (r *readers) read(i *caddy.Instance, s told, servers int) error {
-	if l := r.at[s.address()]; l != nil {
+	udp, tcp, err := s.bound(i)
+	if err != nil {
+		return err
+	}
+	if l := r.at[udp]; l != nil {
 		l.server.Store(&s)
 		return nil
 	}
-	l, err := newListening(i, s, connectionsFor(upstream.OpenFiles())/servers)
+	l, err := newListening(udp, tcp, s, connectionsFor(upstream.OpenFiles())/servers)
 	if err == nil {
-		r.at[s.address()] = l
+		r.at[udp] = l
 	}
 	return err
 }
@@ -122,15 +126,11 @@ func (r *readers) end(over func(*told) bool) (ended *sync.WaitGroup) {
 }
 
 // newListening opens sockets beside those of a server.
-func newListening(i *caddy.Instance, s told, connections int) (*listening, error) {
+func newListening(udp, tcp string, s told, connections int) (l *listening, err error) {
 	if len(s.TsigSecret) > 0 || s.MaxTCPQueries > 0 || s.config.ProxyProtoConnPolicy != nil {
 		return nil, errors.New("TSIG, the PROXY protocol and bounds on the queries of a connection are CoreDNS's own")
 	}
-	udp, tcp, err := s.bound(i)
-	if err != nil {
-		return nil, err
-	}
-	l := new(listening)
+	l = new(listening)
 	l.server.Store(&s)
 	l.reader, err = fastpath.Listen(udp, tcp, l.serve, fastpath.Options{
 		Limits: fastpath.Limits{

@@ -222,6 +222,24 @@ func TestConnectionOutlivesReload(t *testing.T) {
 	}
 }
 
+// TestInstancesApart: each of two CoreDNS in one process has its own address, though both leave the port to the system.
+func TestInstancesApart(t *testing.T) {
+	one := startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr()), ""))
+	other := startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr(), "ad_clients 192.0.2.0/24"), ""))
+	for range 2 {
+		if r := one.ask("good.dane.", dns.TypeMX, withDO); !r.AuthenticatedData {
+			t.Errorf("the first: %s", describes(r))
+		}
+		if r := other.ask("good.dane.", dns.TypeMX, withDO); r.Rcode != dns.RcodeSuccess || r.AuthenticatedData {
+			t.Errorf("the second: %s", describes(r))
+		}
+		if r := raw(t, other.udp, fromHex(t, "abcd 0100 0001 0000 0000 0000"+goodMX+"00"), 30*time.Second); r == nil ||
+			r.Rcode != formErr {
+			t.Errorf("a trailing octet at the second: %v", r)
+		}
+	}
+}
+
 // TestReadsNoMore: where a reload takes danelaw away, CoreDNS reads again; at the end nobody listens.
 func TestReadsNoMore(t *testing.T) {
 	port := fmt.Sprintf(".:%d", ports.Closed(t))
