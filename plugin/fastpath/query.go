@@ -46,7 +46,7 @@ type query struct {
 }
 
 // scan reads a message without believing any of it (L-14): names of 255 octets at most, compression pointers strictly
-// backwards, none in the question, which has nothing before it to point at, and nothing behind the last record.
+// backwards, so that the question, which no name stands before, has none, and nothing behind the last record.
 func scan(message []byte) query {
 	if len(message) < headerSize || flagsOf(message)&bitQR != 0 {
 		return query{}
@@ -63,7 +63,7 @@ func scan(message []byte) query {
 		}
 		return q
 	}
-	at, ok := pastName(message, headerSize, false)
+	at, ok := pastName(message, headerSize)
 	if !ok || at+4 > len(message) {
 		return q
 	}
@@ -86,7 +86,7 @@ func flagsOf(message []byte) uint16 { return binary.BigEndian.Uint16(message[fla
 
 // pastRecord returns where the record at an offset ends.
 func (q *query) pastRecord(message []byte, at int, additional bool) (end int, ok bool) {
-	fixed, ok := pastName(message, at, true)
+	fixed, ok := pastName(message, at)
 	if !ok || fixed+recordFixed > len(message) {
 		return 0, false
 	}
@@ -118,7 +118,7 @@ func wholeOptions(data []byte) bool {
 }
 
 // pastName returns where the name at an offset ends.
-func pastName(message []byte, at int, compressed bool) (end int, ok bool) {
+func pastName(message []byte, at int) (end int, ok bool) {
 	size, hops, before := 0, 0, at
 	for at < len(message) {
 		switch length := int(message[at]); {
@@ -132,7 +132,7 @@ func pastName(message []byte, at int, compressed bool) (end int, ok bool) {
 				return 0, false
 			}
 			at += 1 + length
-		case length < pointer || !compressed || at+1 == len(message):
+		case length < pointer || at+1 == len(message):
 			return 0, false
 		default:
 			to := (length&^pointer)<<8 | int(message[at+1])
