@@ -32,6 +32,27 @@ func TestDigests(t *testing.T) {
 	}
 }
 
+// Few digests take little memory, however much they may take, and nearly all of them are found again.
+func TestDigestsGrow(t *testing.T) {
+	const size = 1 << 20
+	d := NewDigests(size)
+	for i := range 8000 {
+		d.Add(digestOf(i))
+		if octets, entries := d.Size(); octets > max(firstUsed, int64(i+1)*2*mostFilled)*sha256.Size || entries > i+1 {
+			t.Fatalf("%d digests take %d octets, and %d are held", i+1, octets, entries)
+		}
+	}
+	found := 0
+	for i := range 8000 {
+		if d.Has(digestOf(i)) {
+			found++
+		}
+	}
+	if octets, entries := d.Size(); octets > size || found != entries || found < 6500 {
+		t.Errorf("%d of 8000 are found, %d are held in %d octets", found, entries, octets)
+	}
+}
+
 // Many at once find only what somebody has put there. The race detector watches.
 func TestDigestsAtOnce(t *testing.T) {
 	d := NewDigests(1000)
