@@ -129,7 +129,7 @@ func (h *Handler) open() (err error) {
 	})
 	h.resolver = h.resolving
 	h.negatives.join(h)
-	h.readiness = newReadiness(c, h.upstreams, h.resolving, h.memory)
+	h.readiness = newReadiness(h)
 	return nil
 }
 

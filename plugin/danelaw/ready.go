@@ -2,12 +2,12 @@ package danelaw
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,25 +30,16 @@ const (
 	jump = 2 * time.Second
 )
 
-// fitter tests upstreams; an *upstream.Set is one.
-type fitter interface {
-	Fit(ctx context.Context, zones []string) []upstream.Report
-}
-
-// primer tries the trust anchors; a *resolve.Resolver is one.
-type primer interface {
-	Prime(ctx context.Context) error
-}
-
 // readiness finds out whether danelaw can do its work: the clock is not before the build date (T-14), an upstream is
 // fit for validation (S-13), and the key of an anchor could be validated (T-13). It only reports: questions are judged
 // on their own evidence, ready or not (S-13a).
 type readiness struct {
-	clock   func() time.Time
-	built   time.Time // zero: the clock does not matter, as validation_time is set
-	zones   []string  // of the anchors
-	fit     fitter
-	prime   primer
+	clock func() time.Time
+	built time.Time // zero: the clock does not matter, as validation_time is set
+	zones []string  // of the anchors
+	// fit tests upstreams, prime tries the trust anchors.
+	fit     func(ctx context.Context, zones []string) []upstream.Report
+	prime   func(ctx context.Context) error
 	memory  *memory
 	early   atomic.Bool // the clock is before the build date
 	again   chan struct{}
@@ -57,15 +48,17 @@ type readiness struct {
 	obstacle atomic.Pointer[dnssec.Failure] // why it is not ready
 }
 
-func newReadiness(c Config, f fitter, p primer, m *memory) *readiness {
+func newReadiness(h *Handler) *readiness {
+	c := h.config
 	r := &readiness{
-		clock: c.Clock, built: BuildDate(), zones: slices.Sorted(maps.Keys(c.Anchors)), fit: f, prime: p, memory: m,
+		clock: c.Clock, built: BuildDate(), zones: slices.Sorted(maps.Keys(c.Anchors)), fit: h.upstreams.Set.Fit,
+		prime: h.resolving.Prime, memory: h.memory,
 		again: make(chan struct{}, 1), reports: map[string]string{},
 	}
 	if !c.ValidationTime.IsZero() {
 		r.built = time.Time{}
 	}
-	r.obstruct(errors.New("danelaw has just been started"))
+	r.obstruct("danelaw has just been started")
 	r.early.Store(r.clock().Before(r.built))
 	return r
 }
@@ -76,12 +69,9 @@ func (r *readiness) Ready() bool { return r.memory.ready.Load() }
 
 // run looks at everything until ctx ends.
 func (r *readiness) run(ctx context.Context) {
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		r.watch(ctx)
-	}()
-	defer func() { <-watched }()
+	var watching sync.WaitGroup
+	watching.Go(func() { r.watch(ctx) })
+	defer watching.Wait()
 	for retry := firstRetry; ; {
 		wait := retry
 		if r.attempt(ctx) {
@@ -108,12 +98,13 @@ func (r *readiness) attempt(ctx context.Context) (passed bool) {
 	}
 	switch {
 	case !fit:
-		r.obstruct(errors.New("no upstream is fit for validation"))
+		r.obstruct("no upstream is fit for validation")
 	case r.early.Load():
-		r.obstruct(r.clockFailure())
+		r.obstruct(fmt.Sprintf("check this host's clock: it is %s, which is before danelaw was built (%s)",
+			r.clock().UTC().Format(time.RFC3339), r.built.Format(time.RFC3339)))
 	default:
-		if err := r.prime.Prime(ctx); err != nil {
-			r.obstruct(err)
+		if err := r.prime(ctx); err != nil {
+			r.obstruct(err.Error())
 			return false
 		}
 		r.memory.ready.Store(true)
@@ -145,9 +136,9 @@ func survive() {
 }
 
 // obstruct notes why danelaw is not ready. Each reason is logged once.
-func (r *readiness) obstruct(why error) {
+func (r *readiness) obstruct(why string) {
 	old := r.obstacle.Swap(&dnssec.Failure{Kind: dnssec.OfNoUpstream, Code: dns.ExtendedErrorCodeNotReady,
-		Text: "not ready: " + why.Error()})
+		Text: "not ready: " + why})
 	if old != nil && old.Text != r.obstacle.Load().Text {
 		log.Warningf("%s", r.obstacle.Load().Text)
 	}
@@ -156,7 +147,7 @@ func (r *readiness) obstruct(why error) {
 // test tests all upstreams and reports whether one is fit.
 func (r *readiness) test(ctx context.Context) bool {
 	fit := false
-	for _, report := range r.fit.Fit(ctx, r.zones) {
+	for _, report := range r.fit(ctx, r.zones) {
 		fit = fit || report.Fit
 		if ctx.Err() == nil {
 			r.log(report)
@@ -206,12 +197,6 @@ func (r *readiness) look(now time.Time, step time.Duration) {
 	case r.again <- struct{}{}:
 	default: // an attempt is due already
 	}
-}
-
-// clockFailure says what is wrong with the clock.
-func (r *readiness) clockFailure() error {
-	return fmt.Errorf("check this host's clock: it is %s, which is before danelaw was built (%s)",
-		r.clock().UTC().Format(time.RFC3339), r.built.Format(time.RFC3339))
 }
 
 // explain returns the reasons of a SERVFAIL, with the one that lies in danelaw if the answer rests on an anchor that it

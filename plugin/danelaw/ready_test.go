@@ -15,7 +15,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
-	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -253,7 +252,7 @@ func TestClockBeforeBuild(t *testing.T) {
 			c.ValidationTime = time.Now()
 		}
 		h := open(t, c)
-		h.readiness.prime = primed{}
+		h.readiness.prime = primed(nil)
 		if h.readiness.attempt(context.Background()); h.Ready() != tt.ready {
 			t.Errorf("%+v: ready %v: %s", tt, h.Ready(), h.readiness.obstacle.Load().Text)
 		}
@@ -261,13 +260,13 @@ func TestClockBeforeBuild(t *testing.T) {
 	}
 }
 
-type primed struct{ err error }
+func primed(err error) func(context.Context) error {
+	return func(context.Context) error { return err }
+}
 
-func (p primed) Prime(context.Context) error { return p.err }
-
-type fitted func() []upstream.Report
-
-func (f fitted) Fit(context.Context, []string) []upstream.Report { return f() }
+func fitted(reports func() []upstream.Report) func(context.Context, []string) []upstream.Report {
+	return func(context.Context, []string) []upstream.Report { return reports() }
+}
 
 // TestJump: a step of the clock is one that time passing does not explain, either way; then failures are forgotten and
 // all is tried again.
@@ -351,7 +350,7 @@ func TestReadinessSurvives(t *testing.T) {
 		t.Errorf("log: %s", book)
 	}
 	r.fit = fit
-	r.prime = primed{errors.New("no key matches")}
+	r.prime = primed(errors.New("no key matches"))
 	for range 2 {
 		if r.attempt(context.Background()) || h.Ready() {
 			t.Error("ready without an anchor")
@@ -397,5 +396,3 @@ func TestBuildDate(t *testing.T) {
 		}
 	}
 }
-
-var _ primer = (*resolve.Resolver)(nil)

@@ -105,15 +105,12 @@ func (d *directive) close() {
 }
 
 func setup(c *caddy.Controller) error {
-	s, err := parse(c)
-	if err != nil {
-		return plugin.Error(pluginName, err)
-	}
-	if err := s.agree(loadOf(c)); err != nil {
-		return plugin.Error(pluginName, err)
-	}
 	config := dnsserver.GetConfig(c)
-	if err := s.asksItself(config); err != nil {
+	s, err := parse(c)
+	if err == nil {
+		err = cmp.Or(s.agree(loadOf(c)), s.asksItself(config))
+	}
+	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
 	s.config.Block = blockName(c)
@@ -145,7 +142,7 @@ func setup(c *caddy.Controller) error {
 // CoreDNS calls that too, but goes on serving until the last OnFinalShutdown: health may wait in its own for clients to
 // go elsewhere.
 func (s *setting) endings(c *caddy.Controller) {
-	restarting, first := false, len(loadOf(c).names) == 1 // of the blocks: one of them counts for all
+	restarting, first := false, loadOf(c).blocks == 1 // of the blocks: one of them counts for all
 	c.OnRestart(func() error { restarting = true; return nil })
 	c.OnRestartFailed(func() error {
 		restarting = false
@@ -225,8 +222,9 @@ func (s *setting) listen(h *Handler) (err error) {
 // corefileLoad is what the server blocks share that one load of a Corefile has set up.
 type corefileLoad struct {
 	number         uint64 // from 1; a reload is another load
-	names          []string
-	state, control string // of the first block that says so
+	blocks         int
+	named          map[string]int // how many of them have the same keys
+	state, control string         // of the first block that says so
 	servers        servers
 }
 
@@ -256,7 +254,7 @@ var loads atomic.Uint64
 func loadOf(c *caddy.Controller) *corefileLoad {
 	i, ok := c.Get(loadKey{}).(*corefileLoad)
 	if !ok {
-		i = &corefileLoad{number: loads.Add(1), servers: newServers()}
+		i = &corefileLoad{number: loads.Add(1), named: map[string]int{}, servers: newServers()}
 		c.Set(loadKey{}, i)
 	}
 	return i
@@ -266,20 +264,11 @@ func loadOf(c *caddy.Controller) *corefileLoad {
 func blockName(c *caddy.Controller) string {
 	i := loadOf(c)
 	name := strings.Join(c.ServerBlockKeys, " ")
-	i.names = append(i.names, name)
-	if n := count(i.names, name); n > 1 {
-		return fmt.Sprintf("%s #%d", name, n)
+	i.blocks++
+	if i.named[name]++; i.named[name] > 1 {
+		return fmt.Sprintf("%s #%d", name, i.named[name])
 	}
 	return name
-}
-
-func count(names []string, name string) (n int) {
-	for _, other := range names {
-		if other == name {
-			n++
-		}
-	}
-	return n
 }
 
 // parse reads the directive.
@@ -346,10 +335,7 @@ func (s *setting) errorAt(option, format string, args ...any) error {
 
 // finish does what needs all options.
 func (s *setting) finish() error {
-	if err := s.loadAnchors(); err != nil {
-		return err
-	}
-	if err := s.loadCA(); err != nil {
+	if err := cmp.Or(s.loadAnchors(), s.loadCA()); err != nil {
 		return err
 	}
 	if s.at["control"] != "" && s.control != "" {
@@ -405,7 +391,12 @@ func (s *setting) loadAnchors() error {
 			s.config.Anchors.Merge(trustanchors.Embedded())
 			continue
 		}
-		set, warnings, err := s.loadAnchor(s.path(anchor), now)
+		var set trustanchors.Set
+		var warnings []string
+		content, err := s.files().Read(s.path(anchor), maxFile)
+		if err == nil {
+			set, warnings, err = trustanchors.Load(s.path(anchor), content, now, s.config.Policy.SHA1)
+		}
 		if err != nil {
 			return s.errorAt("trust_anchor", "trust_anchor %s: %v: mend the file, or write `trust_anchor embedded`",
 				anchor, err)
@@ -421,14 +412,6 @@ func (s *setting) loadAnchors() error {
 		}
 	}
 	return nil
-}
-
-func (s *setting) loadAnchor(file string, now time.Time) (trustanchors.Set, []string, error) {
-	content, err := s.files().Read(file, maxFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	return trustanchors.Load(file, content, now, s.config.Policy.SHA1)
 }
 
 // maxFile is how many octets a file may have: more than all authorities of the world take.

@@ -138,7 +138,7 @@ func (p *Prober) handshake(ctx context.Context, t Target, r *Report, c *tls.Conf
 		}
 	}
 	secured.SetDeadline(time.Now().Add(farewell)) //nolint:errcheck // it ends anyway
-	within.quit()
+	within.command("QUIT")                        //nolint:errcheck // a farewell matters to nobody
 	return nil
 }
 

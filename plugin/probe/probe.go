@@ -164,7 +164,11 @@ func (p *Prober) Probe(ctx context.Context, t Target) *Report {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout())
 	defer cancel()
 	r := &Report{Address: t.Address}
-	if err := p.probe(ctx, t, r); err != nil && !errors.As(err, &r.Failure) {
+	err := p.agree(ctx, t, r)
+	if err == nil {
+		err = p.verify(t, r)
+	}
+	if err != nil && !errors.As(err, &r.Failure) {
 		r.Failure = &Failure{Unreachable, p.plain(ctx, err)}
 		if r.awaited != "" && ctx.Err() == context.DeadlineExceeded && p.timeout() < SenderTimeout {
 			r.Failure = &Failure{Slow, fmt.Errorf("%s is slower than %v; senders wait 5 minutes",
@@ -189,14 +193,6 @@ func (p *Prober) plain(ctx context.Context, err error) error {
 		return op.Err
 	}
 	return err
-}
-
-// probe takes the steps. Its errors are those of the connection, or a *Failure.
-func (p *Prober) probe(ctx context.Context, t Target, r *Report) error {
-	if err := p.agree(ctx, t, r); err != nil {
-		return err
-	}
-	return p.verify(t, r)
 }
 
 // open connects, and speaks SMTP until TLS may begin. The connection ends with ctx; it is to be closed.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -61,7 +60,8 @@ type answer struct {
 }
 
 func (a *answer) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("%d %s", a.code, firstLine(a.text)))
+	first, _, _ := strings.Cut(a.text, "\n")
+	return strings.TrimSpace(fmt.Sprintf("%d %s", a.code, printable.Short(first)))
 }
 
 // greeting waits for the first words of the receiver.
@@ -141,7 +141,7 @@ func (s session) reply() (*answer, error) {
 	for {
 		if begin, err := s.in.Peek(3); err != nil {
 			return nil, err
-		} else if !isCode(begin) { // some other protocol, which may know no lines
+		} else if strings.Trim(string(begin), "0123456789") != "" { // some other protocol, which may know no lines
 			return nil, errGarbled
 		}
 		line, err := s.in.ReadSlice('\n')
@@ -163,13 +163,6 @@ func (s session) reply() (*answer, error) {
 		}
 	}
 }
-
-func isCode(begin []byte) bool {
-	return !slices.ContainsFunc(begin, func(b byte) bool { return b < '0' || b > '9' })
-}
-
-// quit takes leave; a receiver that does not say farewell has said all that matters.
-func (s session) quit() { s.command("QUIT") } //nolint:errcheck // see above
 
 // offers reports whether a reply to EHLO lists an extension.
 func offers(reply, extension string) bool {
@@ -194,10 +187,4 @@ func refusal(kind Kind, what string, err error) error {
 		return errors.New("the peer closed the connection")
 	}
 	return err
-}
-
-// firstLine is what of a reply stands in a message.
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return printable.Short(line)
 }
