@@ -742,7 +742,7 @@ func mixedProof(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 // wholeTwin adds the whole proof of the other kind, unless that proves more, or a name error where the zone has a name
 // without types.
 func wholeTwin(c *Case, w *world, f Fault) {
-	if z := c.zone(f.Zone); z.loose() || z.Denial == "compact" {
+	if z := c.zone(f.Zone); z.provesLess() || z.Denial == "compact" {
 		return
 	}
 	replies(func(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {

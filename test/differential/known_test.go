@@ -116,7 +116,7 @@ var known = map[string]func(situation) bool{
 		})
 	},
 	"alias-beside-data": func(s situation) bool {
-		signed := s.truth.status == dnssec.Secure && s.danelawFails() && s.unboundInsecure() && s.passes(Zone.loose)
+		signed := s.truth.status == dnssec.Secure && s.danelawFails() && s.unboundInsecure() && s.passes(Zone.provesLess)
 		unsigned := s.truth.status == dnssec.Insecure && s.danelawTrue()
 		return (signed || unsigned) && s.broken(Fault.addsAlias) && len(s.truth.answer) > 0
 	},
@@ -159,7 +159,7 @@ var known = map[string]func(situation) bool{
 	},
 	"wildcard-alias-to-bogus": func(s situation) bool {
 		return s.danelawFails() && s.unboundInsecure() && s.truth.aliased() && s.truth.expanded &&
-			s.passes(Zone.loose) &&
+			s.passes(Zone.provesLess) &&
 			s.broken(func(f Fault) bool { return !inside(f.Zone, s.q.Name) })
 	},
 	"shuffled-denial": func(s situation) bool {

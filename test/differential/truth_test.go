@@ -233,8 +233,8 @@ func (c *Case) fatalTo(q Question) bool {
 	})
 }
 
-// overLimit zones have denials that are all Insecure (V-61).
+// overLimit: all denials of the zone are Insecure (V-61).
 func (z Zone) overLimit() bool { return z.hashed() && z.Iterations > mostIterations }
 
-// loose zones have some that are (V-51).
-func (z Zone) loose() bool { return z.overLimit() || z.Denial == "optout" }
+// provesLess: some of the denials of the zone are Insecure (V-51).
+func (z Zone) provesLess() bool { return z.overLimit() || z.Denial == "optout" }
