@@ -94,13 +94,9 @@ func (r *response) node(owner, name string, t uint16) (target string) {
 	switch {
 	case alias:
 		return dns.CanonicalName(sets[0].rrs[0].(*dns.CNAME).Target)
-	case len(sets) > 0:
-	case owner == name:
+	case len(sets) == 0:
 		r.soa()
-		r.deny(func() { r.nodata(name) })
-	default:
-		r.soa()
-		r.deny(func() { r.wildcardNodata(name, owner) })
+		r.nodata(name, owner)
 	}
 	return ""
 }
@@ -170,11 +166,11 @@ func (r *response) wildcard(name string, t uint16) string {
 	if !r.zone.exists(wild) {
 		r.msg.Rcode = dns.RcodeNameError
 		r.soa()
-		r.deny(func() { r.nameError(name) })
+		r.nameError(name)
 		return ""
 	}
 	if sets, _ := r.zone.nodes[wild].asked(t); len(sets) > 0 {
-		r.deny(func() { r.nextCloser(name) })
+		r.nextCloser(name)
 	}
 	return r.node(wild, name, t)
 }
@@ -187,7 +183,7 @@ func (r *response) refer(cut string) {
 		r.put(&r.msg.Ns, ds, cut)
 		return
 	}
-	r.deny(func() { r.nodata(cut) })
+	r.nodata(cut, cut)
 }
 
 // soa adds the SOA of a denial, whose TTL is that of the denial (RFC 2308 section 3).
@@ -199,33 +195,35 @@ func (r *response) soa() {
 	}
 }
 
-// deny runs a proof if the client wants one and the zone has one.
-func (r *response) deny(proof func()) {
-	if r.do && !r.zone.config.Unsigned {
-		proof()
-	}
-}
-
 // Proof returns the SOA and the records by which the zone denies that name is there or, if it is, that it has more than
 // its bit map says. At or below a delegation such a proof is not the zone's to give: validators must not fall for it.
 func (z *Zone) Proof(name string) []dns.RR {
 	r := &response{zone: z, do: true, msg: new(dns.Msg)}
 	r.soa()
 	if name = dns.CanonicalName(name); z.exists(name) {
-		r.deny(func() { r.nodata(name) })
+		r.nodata(name, name)
 	} else {
-		r.deny(func() { r.nameError(name) })
+		r.nameError(name)
 	}
 	return r.msg.Ns
 }
 
-// nodata proves that name, which exists, has no more than its bit map says.
-func (r *response) nodata(name string) {
+// proves reports whether the client wants proofs and the zone has them.
+func (r *response) proves() bool { return r.do && !r.zone.config.Unsigned }
+
+// nodata proves that name has no more than the bit map of owner says: its own, or, where name does not exist, that of
+// the wildcard that stands in for it.
+func (r *response) nodata(name, owner string) {
 	switch z := r.zone; {
+	case !r.proves():
 	case z.config.Compact:
-		r.compact(name, z.types(name, dns.TypeNSEC, dns.TypeRRSIG))
+		r.compact(name, z.types(owner, dns.TypeNSEC, dns.TypeRRSIG))
 	case z.config.NSEC3 == nil:
 		r.cover(name)
+		r.cover(owner)
+	case owner != name:
+		r.closestEncloser(name)
+		r.coverHash(owner)
 	case z.matches(name):
 		r.coverHash(name)
 	default: // an unsigned delegation under opt-out, or what leads to such only
@@ -233,24 +231,10 @@ func (r *response) nodata(name string) {
 	}
 }
 
-// wildcardNodata proves that name does not exist and what the wildcard that stands in for it has.
-func (r *response) wildcardNodata(name, wild string) {
-	switch z := r.zone; {
-	case z.config.Compact:
-		r.compact(name, z.types(wild, dns.TypeNSEC, dns.TypeRRSIG))
-	case z.config.NSEC3 == nil:
-		r.cover(name)
-		r.cover(wild)
-	default:
-		r.closestEncloser(name)
-		r.coverHash(wild)
-	}
-}
-
 // nextCloser proves that name does not exist; the closest encloser is known from the Labels of a wildcard's signature.
 func (r *response) nextCloser(name string) {
 	switch z := r.zone; {
-	case z.config.Compact:
+	case !r.proves() || z.config.Compact:
 	case z.config.NSEC3 == nil:
 		r.cover(name)
 	default:
@@ -261,6 +245,7 @@ func (r *response) nextCloser(name string) {
 // nameError proves that neither name nor a wildcard for it exists.
 func (r *response) nameError(name string) {
 	switch z := r.zone; {
+	case !r.proves():
 	case z.config.Compact:
 		r.msg.Rcode = dns.RcodeSuccess
 		r.compact(name, []uint16{dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNXNAME})

@@ -74,14 +74,8 @@ func backwards(c *Config) { c.Inception, c.Expiration = c.Expiration, c.Inceptio
 func otherKey(ds *dns.DS) *dns.DS {
 	other := *ds
 	other.KeyTag ^= 1
-	other.Digest = reversed(ds.Digest)
+	other.Digest = ds.Digest[1:] + ds.Digest[:1]
 	return &other
-}
-
-func reversed(s string) string {
-	b := []byte(s)
-	slices.Reverse(b)
-	return string(b)
 }
 
 // unknownDigest makes the digest type one that nobody verifies (5 is GOST R 34.11-2012).

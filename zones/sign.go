@@ -283,33 +283,28 @@ func (z *Zone) DS(digest uint8) []*dns.DS {
 
 // signAll signs every authoritative RRset and the chain.
 func (z *Zone) signAll() error {
+	var sets []*rrset
 	for owner, n := range z.nodes {
 		for t, set := range n {
-			if t == dns.TypeNSEC || !z.authoritative(owner, t) {
-				continue
-			}
-			if err := z.signNowOrLate(set); err != nil {
-				return err
+			if t != dns.TypeNSEC && z.authoritative(owner, t) {
+				sets = append(sets, set)
 			}
 		}
 	}
 	for _, l := range z.chain {
-		if err := z.signNowOrLate(l.set); err != nil {
+		sets = append(sets, l.set)
+	}
+	for _, set := range sets {
+		if z.config.Lazy {
+			set.late = sync.OnceFunc(func() {
+				if err := z.signSet(set); err != nil {
+					panic(err) // the same keys have signed before
+				}
+			})
+		} else if err := z.signSet(set); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-func (z *Zone) signNowOrLate(set *rrset) error {
-	if !z.config.Lazy {
-		return z.signSet(set)
-	}
-	set.late = sync.OnceFunc(func() {
-		if err := z.signSet(set); err != nil {
-			panic(err) // the same keys have signed before
-		}
-	})
 	return nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
 // Blocks are the server blocks of a Corefile that hold danelaw, set up but not served.
@@ -99,19 +101,14 @@ func (b Blocks) Close() {
 // Handler returns the Handler of the block that owns a name, ready to be asked.
 func (b Blocks) Handler(name string) (*Handler, error) {
 	name = dns.CanonicalName(name)
-	var owner *block
-	labels := -1
-	for _, block := range b {
-		for _, zone := range block.zones {
-			if n := dns.CountLabel(zone); dns.IsSubDomain(zone, name) && n > labels {
-				owner, labels = block, n
+	for at := range dnssec.Ancestors(name) {
+		for _, block := range b {
+			if slices.Contains(block.zones, at) {
+				return block.setup.directive.handler.Load(), block.start()
 			}
 		}
 	}
-	if owner == nil {
-		return nil, fmt.Errorf("%s: no server block with danelaw serves this name", name)
-	}
-	return owner.setup.directive.handler.Load(), owner.start()
+	return nil, fmt.Errorf("%s: no server block with danelaw serves this name", name)
 }
 
 // start starts the plugins below danelaw that cannot be asked otherwise (forward).

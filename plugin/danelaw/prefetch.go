@@ -24,16 +24,14 @@ type prefetcher struct {
 // prefetch resolves what an MTA asks once it has the MX records: addresses and TLSA of the hosts (RFC 7672 section
 // 2.2), in the background. The MTA's own questions join.
 func (p prefetcher) prefetch(q dns.Question, a *resolve.Answer) {
-	if q.Qtype != dns.TypeMX || a.Cached || a.Status <= dnssec.Bogus {
+	if q.Qtype != dns.TypeMX || a.Cached || a.Status <= dnssec.Bogus || a.Rcode != dns.RcodeSuccess {
 		return
 	}
+	hosts, _ := mail.Hosts(aliasEnd(dns.CanonicalName(q.Name), a), a.Answer) // none of a domain that takes no mail
 	zone, _ := p.resolver.ZoneKnown(q.Name)
 	ahead := p.resolver.Ahead()
-	for i, host := range mailHosts(dns.CanonicalName(q.Name), a) {
-		if i == prefetchHosts {
-			return
-		}
-		p.host(ahead, host, zone, i < prefetchTLSA)
+	for i, host := range hosts[:min(len(hosts), prefetchHosts)] { // the best first
+		p.host(ahead, host.Name, zone, i < prefetchTLSA)
 	}
 }
 
@@ -58,19 +56,6 @@ func (p prefetcher) host(ahead *resolve.Ahead, host, zone string, tlsa bool) {
 	if tlsa {
 		ask(mail.TLSAName(host, mail.Port), dns.TypeTLSA, near, nil)
 	}
-}
-
-// mailHosts returns the hosts of an MX answer, the best first; nothing for a domain that takes no mail (RFC 7505) or
-// does not exist.
-func mailHosts(domain string, a *resolve.Answer) (hosts []string) {
-	if a.Rcode != dns.RcodeSuccess {
-		return nil
-	}
-	exchanges, _ := mail.Hosts(aliasEnd(domain, a), a.Answer)
-	for _, x := range exchanges {
-		hosts = append(hosts, x.Name)
-	}
-	return hosts
 }
 
 // aliasEnd returns where the CNAME records of an answer lead from name.

@@ -131,10 +131,5 @@ func (b bare) Write(reply []byte) (int, error) {
 
 // contains reports whether one of the prefixes holds the address.
 func contains(prefixes []netip.Prefix, a netip.Addr) bool {
-	for _, p := range prefixes {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
