@@ -14,8 +14,7 @@ import (
 
 // Options say how a lab is started. The zero value is a lab of the present.
 type Options struct {
-	Now   time.Time        // when the zones are signed; zero: Clock's time
-	Clock func() time.Time // by which the recursor's cache ages; nil: time.Now
+	Now time.Time // when the zones are signed; zero: now
 	// Edit, if set, may change each zone before it is signed: put the digest of a real certificate in the place of a
 	// TLSA record, or the address of a receiver in that of an A.
 	Edit func(*Zone)
@@ -51,11 +50,8 @@ type Question struct {
 
 // Start builds the lab, binds its servers to free ports of 127.0.0.1 and serves until Close.
 func Start(o Options) (*Lab, error) {
-	if o.Clock == nil {
-		o.Clock = time.Now
-	}
 	if o.Now.IsZero() {
-		o.Now = o.Clock()
+		o.Now = time.Now()
 	}
 	entries, err := readTable()
 	if err != nil {
@@ -80,7 +76,7 @@ func Start(o Options) (*Lab, error) {
 			l.domains = append(l.domains, e.domain(l.world.Zone(e.name)))
 		}
 	}
-	if err := errors.Join(l.listen(o.Clock), l.receivers.listen()); err != nil {
+	if err := errors.Join(l.listen(), l.receivers.listen()); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
@@ -88,13 +84,13 @@ func Start(o Options) (*Lab, error) {
 
 // listen starts the servers: one each for the root, for top-level domains and for all below, as they are different
 // hands in the world; then the recursor that knows them.
-func (l *Lab) listen(clock func() time.Time) (err error) {
+func (l *Lab) listen() (err error) {
 	authorities := make([]Authority, 3)
 	for _, name := range slices.Sorted(maps.Keys(l.world.zones)) {
 		a := &authorities[min(dns.CountLabel(name), 2)]
 		a.Zones = append(a.Zones, l.world.zones[name])
 	}
-	r := &Recursor{Servers: map[string]Server{}, Clock: clock}
+	r := &Recursor{Servers: map[string]Server{}, Clock: time.Now}
 	for _, a := range authorities {
 		at, err := l.serve(a.Answer)
 		if err != nil {

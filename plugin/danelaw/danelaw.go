@@ -82,7 +82,11 @@ func newHandler(c Config, from origin) (h *Handler, err error) {
 	if err := cmp.Or(c.lacks(), h.names.unwatchable(c.Watch)); err != nil {
 		return nil, err
 	}
-	h.kept = holdAll(c, from)
+	table := c.Block
+	if from.load != 0 { // all server blocks of a Corefile share one
+		table = ""
+	}
+	h.kept = kept{memory: holdMemory(c), negatives: holdTable(table), watches: holdWatches(c.Block)}
 	h.writer = writer{adClients: c.ADClients, ednsSize: c.EDNSSize, meter: h.meter, history: &h.memory.history}
 	h.changes = changes{last: h.memory.last, meter: h.meter, lines: flood{of: "changes of verdicts"}}
 	if err := h.open(); err != nil {
@@ -90,15 +94,6 @@ func newHandler(c Config, from origin) (h *Handler, err error) {
 		return nil, err
 	}
 	return h, nil
-}
-
-// holdAll holds what a Handler of that configuration goes on with.
-func holdAll(c Config, from origin) kept {
-	table := c.Block
-	if from.load != 0 { // all server blocks of a Corefile share one
-		table = ""
-	}
-	return kept{memory: holdMemory(c), negatives: holdTable(table), watches: holdWatches(c.Block)}
 }
 
 // release lets go of all but the control socket.

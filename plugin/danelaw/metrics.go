@@ -69,13 +69,6 @@ type replyKind struct {
 	of      string
 }
 
-func kindOf(v verdict, q *query) replyKind {
-	if len(q.Question) == 0 {
-		return replyKind{v, otherType}
-	}
-	return replyKind{v, cmp.Or(typeLabels[q.Question[0].Qtype], otherType)}
-}
-
 // blockLabel names the server block.
 const blockLabel = "block"
 
@@ -139,7 +132,11 @@ func newMeter(block string) *meter {
 
 // replied counts one reply.
 func (m *meter) replied(v verdict, q *query) {
-	m.responses[kindOf(v, q)].Inc()
+	of := otherType
+	if len(q.Question) > 0 {
+		of = cmp.Or(typeLabels[q.Question[0].Qtype], otherType)
+	}
+	m.responses[replyKind{v, of}].Inc()
 	m.durations[v].Observe(time.Since(q.begun).Seconds())
 }
 

@@ -40,12 +40,14 @@ func (z zoneSet) cover(name string) bool {
 }
 
 // closest returns the deepest of the zones that holds the canonical name.
-func (z zoneSet) closest(name string) (string, bool) {
-	if len(z) == 0 {
+func (z zoneSet) closest(name string) (string, bool) { return closest(z, name) }
+
+func closest[T any](zones map[string]T, name string) (string, bool) {
+	if len(zones) == 0 {
 		return "", false
 	}
 	for at := range dnssec.Ancestors(name) {
-		if z[at] {
+		if _, ok := zones[at]; ok {
 			return at, true
 		}
 	}
@@ -104,13 +106,14 @@ var loopback6 = "1." + strings.Repeat("0.", 31) + "ip6.arpa."
 
 // special answers q if its name is special and not configured. Such an answer is local: not validated, never AD (S-19).
 func (n names) special(q dns.Question) (reply, bool) {
-	zone, kind, ok := specialZone(q.Name)
+	zone, ok := closest(specials, q.Name)
 	if !ok || n.local.cover(q.Name) {
 		return reply{}, false
 	}
 	if q.Qtype == dns.TypeDS && q.Name == zone && dns.IsSubDomain("arpa.", zone) {
 		return reply{}, false // its insecurity is provable upstream (S-19, RFC 8375 section 4)
 	}
+	kind := specials[zone]
 	re := reply{verdict: local, answer: specialRecords(q, zone, kind)}
 	if len(re.answer) > 0 {
 		return re, true
@@ -120,15 +123,6 @@ func (n names) special(q dns.Question) (reply, bool) {
 	}
 	re.ns = []dns.RR{soa(zone)}
 	return re, true
-}
-
-func specialZone(name string) (zone string, k kind, ok bool) {
-	for at := range dnssec.Ancestors(name) {
-		if k, ok := specials[at]; ok {
-			return at, k, true
-		}
-	}
-	return "", nothing, false
 }
 
 func specialExists(name, zone string, k kind) bool {

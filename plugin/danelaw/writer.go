@@ -207,17 +207,12 @@ func withoutLast(rrs []dns.RR) []dns.RR {
 	return slices.DeleteFunc(rrs, func(rr dns.RR) bool { return setOf(rr) == last })
 }
 
-// rrset names the RRset that a record belongs to.
-type rrset struct {
-	owner  string
-	rrtype uint16
-}
-
-func setOf(rr dns.RR) rrset {
-	set := rrset{dns.CanonicalName(rr.Header().Name), rr.Header().Rrtype}
-	if set.rrtype == dns.TypeRRSIG {
+// setOf is the question for the RRset that a record, or a signature, belongs to.
+func setOf(rr dns.RR) dns.Question {
+	set := dnssec.Question(dns.CanonicalName(rr.Header().Name), rr.Header().Rrtype)
+	if set.Qtype == dns.TypeRRSIG {
 		if sig, ok := dnssec.Typed(rr).(*dns.RRSIG); ok {
-			set.rrtype = sig.TypeCovered
+			set.Qtype = sig.TypeCovered
 		}
 	}
 	return set
