@@ -1,10 +1,12 @@
 package danelaw
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,7 +34,6 @@ func init() {
 // told is a server of CoreDNS that begins to serve, and the directive that has heard of it.
 type told struct {
 	*dnsserver.Server
-	config    *dnsserver.Config
 	directive *directive
 }
 
@@ -71,35 +72,52 @@ type readers struct {
 	at map[string]*listening // by the address of UDP
 }
 
+// follow has a server answer where danelaw reads already for one of an earlier load: that is about to be stopped. Where
+// the system chose the port, take does it.
+func (r *readers) follow(s told) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.at[s.address()]
+	if l != nil && l.server.Load().directive.load < s.directive.load && s.mayLeave() == nil {
+		l.server.Store(&s)
+	}
+}
+
 // take has danelaw read where the servers of an instance listen that danelaw is told of, and no more where those
 // listened that the instance has replaced.
 func (r *readers) take(i *caddy.Instance) {
+	var all []told
+	if load, ok := i.Storage[loadKey{}].(*corefileLoad); ok {
+		all = load.servers.await()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if load, ok := i.Storage[loadKey{}].(*corefileLoad); ok {
-		all := load.servers.await()
-		for _, s := range all {
-			if err := r.read(i, s, len(all)); err != nil {
-				log.Infof("CoreDNS reads what comes to %s, danelaw does not: %v", s.address(), err)
-			}
+	for _, s := range all {
+		if err := r.read(i, s, len(all)); err != nil {
+			log.Infof("CoreDNS reads what comes to %s, danelaw does not: %v", s.address(), err)
 		}
 	}
 	r.end(func(s *told) bool { return s.directive.closed.Load() })
 }
 
-// read has danelaw read at the address of one server of so many.
+// read has danelaw read at the address of one server of so many. Where it does already, the reload may have changed the
+// number of CoreDNS's sockets, or what only CoreDNS can read.
 func (r *readers) read(i *caddy.Instance, s told, servers int) error {
 	udp, tcp, err := s.bound(i)
-	if err != nil {
+	if err = cmp.Or(err, s.mayLeave()); err != nil {
+		return err // an earlier reader goes with its server
+	}
+	l := r.at[udp]
+	if l == nil {
+		if l, err = newListening(udp, tcp, s, connectionsFor(upstream.OpenFiles())/servers); err == nil {
+			r.at[udp] = l
+		}
 		return err
 	}
-	if l := r.at[udp]; l != nil {
-		l.server.Store(&s)
-		return nil
-	}
-	l, err := newListening(udp, tcp, s, connectionsFor(upstream.OpenFiles())/servers)
-	if err == nil {
-		r.at[udp] = l
+	l.server.Store(&s)
+	if err = l.reader.Steer(); err != nil {
+		delete(r.at, udp)
+		go l.drain()
 	}
 	return err
 }
@@ -125,11 +143,18 @@ func (r *readers) end(over func(*told) bool) (ended *sync.WaitGroup) {
 	return ended
 }
 
+// mayLeave returns why CoreDNS has to read what comes to the server itself. The policy of a PROXY protocol may be that
+// of any server block at its address, of which CoreDNS tells nobody.
+func (s told) mayLeave() error {
+	proxied := reflect.ValueOf(s.Server).Elem().FieldByName("connPolicy")
+	if len(s.TsigSecret) > 0 || s.MaxTCPQueries > 0 || !proxied.IsNil() {
+		return errors.New("TSIG, the PROXY protocol and bounds on the queries of a connection are CoreDNS's own")
+	}
+	return nil
+}
+
 // newListening opens sockets beside those of a server.
 func newListening(udp, tcp string, s told, connections int) (l *listening, err error) {
-	if len(s.TsigSecret) > 0 || s.MaxTCPQueries > 0 || s.config.ProxyProtoConnPolicy != nil {
-		return nil, errors.New("TSIG, the PROXY protocol and bounds on the queries of a connection are CoreDNS's own")
-	}
 	l = new(listening)
 	l.server.Store(&s)
 	l.reader, err = fastpath.Listen(udp, tcp, l.serve, fastpath.Options{

@@ -12,10 +12,13 @@ import (
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/forward"
 	_ "github.com/coredns/coredns/plugin/metrics"
+	_ "github.com/coredns/coredns/plugin/multisocket"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	_ "github.com/coredns/coredns/plugin/proxyproto"
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"
 	_ "github.com/coredns/coredns/plugin/root"
+	_ "github.com/coredns/coredns/plugin/tsig"
 	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
 )
@@ -35,8 +38,8 @@ func TestMain(m *testing.M) {
 	clog.Discard()
 	defaultControl = "/nonexistent/control.sock"
 	caddy.Quiet, dnsserver.Quiet = true, true
-	if err := dnsserver.SetDirectives([]string{"root", "bind", "ready", "prometheus", "reload", "view", "pause",
-		"cache", "danelaw", "forward", "whoami"}); err != nil {
+	if err := dnsserver.SetDirectives([]string{"root", "bind", "multisocket", "proxyproto", "ready", "prometheus",
+		"reload", "view", "pause", "tsig", "cache", "danelaw", "forward", "whoami"}); err != nil {
 		panic(err)
 	}
 	syscall.Umask(0o022) // files that a group may write are refused

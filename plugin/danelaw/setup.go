@@ -120,7 +120,8 @@ func setup(c *caddy.Controller) error {
 		return s.directive
 	})
 	config.UDPDecorateWriterFunc = func(listener *dnsserver.Server) dns.DecorateWriter { // for each, before it serves
-		loadOf(c).servers.tell(told{listener, config, s.directive})
+		loadOf(c).servers.tell(told{listener, s.directive})
+		process.readers.follow(told{listener, s.directive})
 		return func(w dns.Writer) dns.Writer { return bare{w} }
 	}
 	load(c, s)

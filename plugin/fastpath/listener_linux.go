@@ -32,7 +32,7 @@ func Listen(udp, tcp string, s Server, o Options) (*Listener, error) {
 	l.streams = newStreams(l.accepted, by, o.Limits)
 	go l.datagrams.run()
 	go l.streams.run()
-	if err := l.steer(); err != nil {
+	if err := l.Steer(); err != nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		l.end(ctx)
@@ -41,8 +41,9 @@ func Listen(udp, tcp string, s Server, o Options) (*Listener, error) {
 	return l, nil
 }
 
-// steer has the kernel give all that comes to this Listener.
-func (l *Listener) steer() error {
+// Steer has the kernel give all that comes to this Listener. When a socket has joined or left its addresses, that
+// has to be done again.
+func (l *Listener) Steer() error {
 	if err := l.datagrams.steer(); err != nil {
 		return fmt.Errorf("UDP: %w", err)
 	}

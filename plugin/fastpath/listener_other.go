@@ -15,5 +15,8 @@ func Listen(string, string, Server, Options) (*Listener, error) {
 	return nil, errors.New("that is for Linux only")
 }
 
+// Steer is never called.
+func (*Listener) Steer() error { return nil }
+
 // Close is never called.
 func (*Listener) Close(context.Context) {}
