@@ -2,6 +2,7 @@ package fastpath
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/miekg/dns"
 )
@@ -16,6 +17,10 @@ const (
 	maxHops      = 127 // compression pointers of one name (L-14)
 	pointer      = 0xC0
 	optionHeader = 4 // of an EDNS option (RFC 6891 section 6.1.2)
+	maxOptions   = 32
+	// A query is held until it is answered, and many may be (L-15): of one over slimQuery no option over maxOption is
+	// kept, which is padding or unknown, and then it has at most maxQuery octets.
+	slimQuery, maxQuery, maxOption = 512, 4 << 10, 256
 )
 
 // Bits of the flags, and an opcode among them.
@@ -105,9 +110,9 @@ func (q *query) pastRecord(message []byte, at int, additional bool) (end int, ok
 	return end, wholeOptions(message[data:end])
 }
 
-// wholeOptions reports whether EDNS options fill data.
+// wholeOptions reports whether EDNS options, not too many (L-14), fill data.
 func wholeOptions(data []byte) bool {
-	for len(data) >= optionHeader {
+	for n := 0; len(data) >= optionHeader && n < maxOptions; n++ {
 		size := optionHeader + int(binary.BigEndian.Uint16(data[2:]))
 		if size > len(data) {
 			return false
@@ -172,26 +177,36 @@ func (q query) refusal(dst, message []byte, size uint16) []byte {
 	return dst
 }
 
+// errLong: a query is longer than any has to be.
+var errLong = errors.New("too long for a query")
+
 // unpack returns a sound query for CoreDNS. An option that the library cannot read is one that danelaw does not know,
 // and those are ignored (RFC 6891 section 6.1.2).
 func (q query) unpack(message []byte) (*dns.Msg, error) {
 	m := new(dns.Msg)
-	err := m.Unpack(message)
-	if err == nil || q.opt == 0 {
-		return m, err
+	if len(message) <= slimQuery {
+		if err := m.Unpack(message); err == nil || q.opt == 0 {
+			return m, err
+		}
+		m = new(dns.Msg)
 	}
-	m = new(dns.Msg)
-	return m, m.Unpack(q.withoutOdd(message))
+	if q.opt > 0 {
+		message = q.withoutOdd(message)
+	}
+	if len(message) > maxQuery && flagsOf(message)>>opcodeShift&opcodeMask == dns.OpcodeQuery {
+		return nil, errLong
+	}
+	return m, m.Unpack(message)
 }
 
-// withoutOdd returns the message without those options that the library cannot read.
+// withoutOdd returns the message without those options that the library cannot read, or that are long.
 func (q query) withoutOdd(message []byte) []byte {
 	data := q.opt + 1 + recordFixed
 	end := data + int(binary.BigEndian.Uint16(message[data-2:]))
 	plain := append([]byte{}, message[:data]...)
 	for at := data; at < end; {
 		next := at + optionHeader + int(binary.BigEndian.Uint16(message[at+2:]))
-		if readable(message[at:next]) {
+		if next-at <= maxOption && readable(message[at:next]) {
 			plain = append(plain, message[at:next]...)
 		}
 		at = next

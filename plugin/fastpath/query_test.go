@@ -77,12 +77,16 @@ func TestScan(t *testing.T) {
 			exampleMX + "00 0029 04b0 00008000 0004", malformed},
 		"option longer than its OPT": {0x100, [4]uint16{1, 0, 0, 1}, exampleMX + optWith("000a 0009 01"), malformed},
 		"half an option":             {0x100, [4]uint16{1, 0, 0, 1}, exampleMX + optWith("000a 00"), malformed},
-		"odd option":                 {0x100, [4]uint16{1, 0, 0, 1}, exampleMX + optWith("000f 0001 01"), sound},
-		"OPT and another record":     {0x100, [4]uint16{1, 0, 0, 2}, exampleMX + optDO + a, sound},
-		"NOTIFY":                     {0x2000, [4]uint16{1}, exampleMX, sound},
-		"NOTIFY without a question":  {0x2000, [4]uint16{}, "", malformed},
-		"DSO":                        {0x3000, [4]uint16{}, "0001 0000", foreign},
-		"UPDATE":                     {0x2800, [4]uint16{1}, exampleMX, sound},
+		"32 options": {0x100, [4]uint16{1, 0, 0, 1},
+			exampleMX + optWith(strings.Repeat("00030000", 32)), sound},
+		"33 options": {0x100, [4]uint16{1, 0, 0, 1},
+			exampleMX + optWith(strings.Repeat("00030000", 33)), malformed},
+		"odd option":                {0x100, [4]uint16{1, 0, 0, 1}, exampleMX + optWith("000f 0001 01"), sound},
+		"OPT and another record":    {0x100, [4]uint16{1, 0, 0, 2}, exampleMX + optDO + a, sound},
+		"NOTIFY":                    {0x2000, [4]uint16{1}, exampleMX, sound},
+		"NOTIFY without a question": {0x2000, [4]uint16{}, "", malformed},
+		"DSO":                       {0x3000, [4]uint16{}, "0001 0000", foreign},
+		"UPDATE":                    {0x2800, [4]uint16{1}, exampleMX, sound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := scan(octets(t, row.flags, row.counts, row.rest)).sort; got != row.want {
@@ -149,6 +153,51 @@ func TestOddOptions(t *testing.T) {
 			}
 			if !slices.Contains(codes, dns.EDNS0COOKIE) || !slices.Contains(codes, dns.EDNS0NSID) || len(codes) > 3 {
 				t.Errorf("options %v: a cookie and an NSID want to be there", codes)
+			}
+		})
+	}
+}
+
+// TestLongQuery: what is held of a query is small, however long it is (L-15): its padding is not, and one that is long
+// without is refused.
+func TestLongQuery(t *testing.T) {
+	signature := &dns.SIG{RRSIG: dns.RRSIG{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeSIG, Class: dns.ClassANY},
+		SignerName: "key.", Signature: strings.Repeat("AAAA", 10000)}}
+	for name, row := range map[string]struct {
+		padding, opcode int
+		signed, refused bool
+	}{
+		"padded to 468 octets": {padding: 400}, "padded as far as may be": {padding: 65000},
+		"signed at length": {signed: true, refused: true}, "UPDATE": {opcode: dns.OpcodeUpdate, signed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := new(dns.Msg).SetQuestion("example.", dns.TypeMX).SetEdns0(1232, true)
+			m.Opcode = row.opcode
+			m.IsEdns0().Option = []dns.EDNS0{
+				&dns.EDNS0_PADDING{Padding: make([]byte, row.padding)},
+				&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0102030405060708"},
+			}
+			if row.signed {
+				m.Extra = append(m.Extra, signature)
+			}
+			octets, err := m.Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := scan(octets)
+			got, err := q.unpack(octets)
+			if q.sort != sound || (err != nil) != row.refused {
+				t.Fatalf("sort %d, %v", q.sort, err)
+			}
+			if row.refused || row.signed {
+				return
+			}
+			if octets, err = got.Pack(); err != nil || len(octets) > slimQuery {
+				t.Errorf("%d octets are held, %v", len(octets), err)
+			}
+			o := got.IsEdns0().Option
+			if len(o) == 0 || o[len(o)-1].Option() != dns.EDNS0COOKIE || !got.IsEdns0().Do() {
+				t.Errorf("%v: the cookie and DO want to be there", got)
 			}
 		})
 	}
