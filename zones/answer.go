@@ -67,15 +67,13 @@ func (r *response) step(name string, t uint16) (target string) {
 
 // put appends an RRset with its signatures to a section, under the given owner.
 func (r *response) put(section *[]dns.RR, set *rrset, owner string) {
-	for _, rr := range set.rrs {
+	rrs := set.rrs
+	if r.do {
+		set.sign()
+		rrs = slices.Concat(rrs, set.sigs)
+	}
+	for _, rr := range rrs {
 		*section = append(*section, renamed(rr, owner))
-	}
-	if !r.do {
-		return
-	}
-	set.sign()
-	for _, sig := range set.sigs {
-		*section = append(*section, renamed(sig, owner))
 	}
 }
 

@@ -77,7 +77,8 @@ func Start(o Options) (*Lab, error) {
 		}
 	}
 	if err := errors.Join(l.listen(), l.receivers.listen()); err != nil {
-		return nil, errors.Join(err, l.close())
+		l.Close()
+		return nil, err
 	}
 	return l, nil
 }
@@ -112,18 +113,13 @@ func (l *Lab) serve(a answerer) (at string, err error) {
 	return at, err
 }
 
-// Close ends all servers and waits for them.
-func (l *Lab) Close() { l.close() } //nolint:errcheck // the sockets are loopback's and about to go
-
-// close ends the recursor first, as its questions end with replies of the others.
-func (l *Lab) close() error {
+// Close ends all servers and waits for them: the recursor first, as its questions end with replies of the others.
+func (l *Lab) Close() {
 	l.receivers.close()
-	var errs []error
 	for _, end := range slices.Backward(l.ends) {
-		errs = append(errs, end())
+		end() //nolint:errcheck // the sockets are loopback's and about to go
 	}
 	l.ends = nil
-	return errors.Join(errs...)
 }
 
 // Addr is the recursor's address, host and port, for UDP and TCP.

@@ -54,18 +54,15 @@ type receivers struct {
 }
 
 func newReceivers(now time.Time, entries []*entry) (*receivers, error) {
-	r := &receivers{now: now, entries: entries, withRSA: map[string]bool{}, made: map[string]*tls.Certificate{},
-		byTarget: map[string]string{}}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	r := &receivers{now: now, entries: entries, authority: new(tls.Certificate), withRSA: map[string]bool{},
+		made: map[string]*tls.Certificate{}, byTarget: map[string]string{}}
+	var err error
+	if r.ecdsa, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
 	}
-	r.ecdsa = key
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	if r.authority.PrivateKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
 	}
-	r.authority = &tls.Certificate{PrivateKey: private}
 	template := r.template("the lab's authority")
 	template.IsCA, template.DNSNames = true, nil
 	return r, r.issue(r.authority, template, template)

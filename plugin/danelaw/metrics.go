@@ -13,7 +13,6 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
-	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
 
@@ -96,8 +95,6 @@ type meter struct {
 	synthesised              map[reuse.Proof]prometheus.Counter
 	distrusted               prometheus.Counter
 }
-
-var _ resolve.Meter = (*meter)(nil)
 
 func newMeter(block string) *meter {
 	m := &meter{

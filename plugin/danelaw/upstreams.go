@@ -24,8 +24,6 @@ type upstreams struct {
 	alive  aliveLog
 }
 
-var _ upstream.Meter = (*upstreams)(nil)
-
 func newUpstreams(c Config, m *memory) (u *upstreams, err error) {
 	u = &upstreams{block: c.Block, memory: m}
 	u.Set, err = upstream.New(upstream.Config{

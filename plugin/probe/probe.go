@@ -195,12 +195,18 @@ func (p *Prober) plain(ctx context.Context, err error) error {
 	return err
 }
 
-// open connects, and speaks SMTP until TLS may begin. The connection ends with ctx; it is to be closed.
+// open connects, with a bound on what is read, and speaks SMTP until TLS may begin. The connection ends with ctx; it is
+// to be closed.
 func (p *Prober) open(ctx context.Context, to netip.AddrPort, r *Report) (net.Conn, error) {
-	conn, err := p.dial(ctx, to)
+	dial := p.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	endless, err := dial(ctx, "tcp", to.String())
 	if err != nil {
 		return nil, err
 	}
+	conn := &bounded{Conn: endless, left: maxOctets}
 	ended := context.AfterFunc(ctx, func() { conn.Close() })
 	if p.Implicit {
 		r.awaited = "an answer"
@@ -239,19 +245,6 @@ func (p *Prober) hello(conn net.Conn, to netip.AddrPort, r *Report) (err error) 
 
 // submissions is the port for TLS from the first octet on (RFC 8314 section 7.3).
 const submissions = 465
-
-// dial connects, with a bound on what is read.
-func (p *Prober) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	dial := p.Dial
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	conn, err := dial(ctx, "tcp", to.String())
-	if err != nil {
-		return nil, err
-	}
-	return &bounded{Conn: conn, left: maxOctets}, nil
-}
 
 // hostname is another in tests.
 var hostname = os.Hostname

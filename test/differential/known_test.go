@@ -116,7 +116,8 @@ var known = map[string]func(situation) bool{
 		})
 	},
 	"alias-beside-data": func(s situation) bool {
-		signed := s.truth.status == dnssec.Secure && s.danelawFails() && s.unboundInsecure() && s.passes(Zone.provesLess)
+		signed := s.truth.status == dnssec.Secure && s.danelawFails() && s.unboundInsecure() &&
+			s.passes(Zone.provesLess)
 		unsigned := s.truth.status == dnssec.Insecure && s.danelawTrue()
 		return (signed || unsigned) && s.broken(Fault.addsAlias) && len(s.truth.answer) > 0
 	},
