@@ -217,34 +217,34 @@ func (c *Config) parse(words []string) error {
 	return nil
 }
 
-func (c *Config) parseWord(word string) (err error) {
-	key, value, valued := strings.Cut(word, ":")
+func (c *Config) parseWord(word string) error {
+	key, value, _ := strings.Cut(word, ":")
 	number, salt, _ := strings.Cut(value, ":")
-	var n uint64
-	if valued {
-		n, err = strconv.ParseUint(number, 10, 16)
-	}
-	switch algorithm, none := strconv.ParseUint(key, 10, 8); key {
-	case "nsec":
-	case "compact":
-		c.Compact = true
-	case "split":
-		c.Split = true
-	case "unsigned":
-		c.Unsigned = true
-	case "nsec3", "opt-out":
-		c.NSEC3 = &NSEC3{Iterations: uint16(n), Salt: salt, OptOut: key == "opt-out"}
-	case "flags":
-		c.Flags = uint16(n)
-	case "digest":
-		c.Digests = append(c.Digests, uint8(n))
-	default:
-		if none != nil {
-			return errors.New("unknown word")
-		}
+	n, err := strconv.ParseUint(number, 10, 16)
+	algorithm, none := strconv.ParseUint(word, 10, 8)
+	switch {
+	case none == nil:
 		c.Algorithms = append(c.Algorithms, uint8(algorithm))
+	case word == "nsec":
+	case word == "compact":
+		c.Compact = true
+	case word == "split":
+		c.Split = true
+	case word == "unsigned":
+		c.Unsigned = true
+	case key == "nsec3", key == "opt-out":
+		c.NSEC3 = &NSEC3{Iterations: uint16(n), Salt: salt, OptOut: key == "opt-out"}
+		return err
+	case key == "flags":
+		c.Flags = uint16(n)
+		return err
+	case key == "digest":
+		c.Digests = append(c.Digests, uint8(n))
+		return err
+	default:
+		return errors.New("unknown word")
 	}
-	return err
+	return nil
 }
 
 // addQuestion reads a line below a zone: name, type, verdict, RCODE.

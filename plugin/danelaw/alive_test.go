@@ -15,8 +15,13 @@ func TestUpstreamDies(t *testing.T) {
 	p := between(t, honest)
 	h := open(t, config(t, p.addr))
 	h.upstreams.alive.every = time.Nanosecond
+	process.begin(h) // its gauges are shown
 	server := serve(t, h)
 	ask(t, server, secureMX, dns.TypeMX)
+	shown := func() float64 { return metric(t, "upstream_alive", "block", h.config.Block) }
+	if n := shown(); n != 1 {
+		t.Errorf("upstream_alive is %v at first", n)
+	}
 	returns := p.vanish()
 	ask(t, server, insecureMX, dns.TypeMX)
 	died := "[WARNING] plugin/danelaw: upstream " + p.addr + " counts as dead: it failed over UDP: connection refused\n"
@@ -24,14 +29,14 @@ func TestUpstreamDies(t *testing.T) {
 		t.Errorf("the log lacks %q:\n%s", died, book)
 	}
 	alive := func() bool { return h.upstreams.States()[0].Alive }
-	if alive() {
-		t.Error("its state is that it is alive")
+	if n := shown(); alive() || n != 0 {
+		t.Errorf("its state is that it is alive: %v, and upstream_alive is %v", alive(), n)
 	}
 	returns()
 	back := "[INFO] plugin/danelaw: upstream " + p.addr + " answers again, "
 	eventually(t, 10*time.Second, "it is back", func() bool {
 		ask(t, server, bogusMX, dns.TypeMX)
-		return strings.Contains(book.String(), back) && alive()
+		return strings.Contains(book.String(), back) && alive() && shown() == 1
 	})
 }
 
