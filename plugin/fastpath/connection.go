@@ -35,6 +35,7 @@ type connection struct {
 	ctx     context.Context // ends when the client gets no more replies
 	cancel  context.CancelFunc
 	frames  frames
+	long    bool          // a message of over so many octets as are read together is being read
 	begun   time.Time     // the first query that is not wholly there
 	replies []byte        // of the queries that have been read together
 	slots   chan struct{} // one is taken by each query that is left for later
@@ -58,8 +59,9 @@ func newConnection(conn net.Conn, t *streams) *connection {
 // serve answers the client until it has no more questions, as it may say by closing its half (RFC 7766 section 6.2.4),
 // or no more patience is due to it.
 func (c *connection) serve() {
-	for c.read() && c.answer() {
+	for c.admit() && c.read() && c.answer() {
 	}
+	c.shrink()
 	for range cap(c.slots) {
 		c.slots <- struct{}{} // what is in flight is answered
 	}
@@ -100,6 +102,29 @@ func (c *connection) read() bool {
 	}
 }
 
+// admit ends the connection if what has come of a message is so long that there is no room for the rest of it.
+func (c *connection) admit() bool {
+	if c.long || len(c.frames.data) < together {
+		return true
+	}
+	if c.streams.long.Add(1) > mostLong {
+		c.streams.long.Add(-1)
+		c.end()
+		c.streams.limits.hit(LimitConnections)
+		return false
+	}
+	c.long = true
+	return true
+}
+
+// shrink says that no long message is being read any more.
+func (c *connection) shrink() {
+	if c.long {
+		c.streams.long.Add(-1)
+	}
+	c.long = false
+}
+
 // patience is until when the client may leave us waiting.
 func (c *connection) patience() time.Time {
 	if len(c.frames.data) == 0 {
@@ -127,7 +152,9 @@ func (c *connection) answer() (more bool) {
 	more = c.flush() && more
 	c.replies = nil
 	c.begun = time.Now()
-	c.frames.tidy()
+	if c.frames.tidy(); len(c.frames.data) < together {
+		c.shrink()
+	}
 	return more
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,10 @@ func (l *Limits) hit(limit string) {
 // there in the place of one of its own only.
 const addressShare = 4
 
+// mostLong is how many connections may have sent more than 16 KiB of a message at once: each takes up to 128 KiB (L-15).
+// None of those that ask danelaw has to.
+const mostLong = 32
+
 // Accepting that fails (no files, no memory) is tried again after a pause, twice as long each time.
 const (
 	shortestPause = 5 * time.Millisecond
@@ -54,6 +59,7 @@ type streams struct {
 	ctx      context.Context // ends when no more is to be read
 	stop     context.CancelFunc
 	running  sync.WaitGroup // connections
+	long     atomic.Int64   // connections with a long message
 
 	mu      sync.Mutex
 	open    map[*connection]struct{}

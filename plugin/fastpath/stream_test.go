@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -505,4 +506,33 @@ func TestCloseWhileTheyCome(t *testing.T) {
 			t.Errorf("%d connections are left", len(all))
 		}
 	}
+}
+
+// TestLongMessages: only so many connections hold long messages that are not wholly there (L-15).
+func TestLongMessages(t *testing.T) {
+	var hits atomic.Int64
+	limits := usualLimits
+	limits.Hit = func(string) { hits.Add(1) }
+	inBubble(t, limits, func(t *testing.T, l *pipes, _ desk, served *streams) {
+		go served.run()
+		long := asking(strings.Repeat("x", 60_000))
+		var holders []caller
+		for range mostLong {
+			c := l.call(t, "192.0.2.1")
+			c.send(long[:50_000])
+			holders = append(holders, c)
+		}
+		one := l.call(t, "192.0.2.2")
+		n, err := one.Write(long[:50_000])
+		synctest.Wait()
+		if err == nil || hits.Load() != 1 {
+			t.Errorf("%d octets of one more are read, %d limits hit", n, hits.Load())
+		}
+		holders[0].Close()
+		another := l.call(t, "192.0.2.2")
+		another.send(long[:50_000])
+		if synctest.Wait(); hits.Load() != 1 {
+			t.Errorf("%d limits hit once there is room", hits.Load())
+		}
+	})
 }
