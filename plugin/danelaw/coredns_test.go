@@ -159,17 +159,6 @@ func TestCoreDNSQueries(t *testing.T) {
 	}
 }
 
-// TestBareHeader: a query that ends with its header is malformed, whatever it counts (S-22).
-func TestBareHeader(t *testing.T) {
-	c := startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr()), ""))
-	for _, questions := range []byte{0, 1, 2} {
-		r := raw(t, c.udp, []byte{0x12, 0x34, 1, 0, 0, questions, 0, 0, 0, 0, 0, 0}, 5*time.Second)
-		if r == nil || r.Id != 0x1234 || r.Rcode != dns.RcodeFormatError || !r.Response || !r.RecursionDesired {
-			t.Errorf("%d questions: %v", questions, r)
-		}
-	}
-}
-
 // TestBlocks: each server block has its own options, memory and metrics, and its name in them.
 func TestBlocks(t *testing.T) {
 	book := logged(t)

@@ -116,19 +116,6 @@ func (q *query) String() string {
 
 func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
 
-// bare mends the SERVFAIL that CoreDNS, where it reads queries itself, writes to one that ends with its header: nothing
-// has failed, the query is malformed (S-22). It lets a plugin see what it writes over UDP, not over TCP.
-type bare struct{ dns.Writer }
-
-func (b bare) Write(reply []byte) (int, error) {
-	const header, rcode = 12, 3
-	if len(reply) == header && reply[rcode]&0xF == dns.RcodeServerFailure {
-		reply = slices.Clone(reply)
-		reply[rcode] ^= dns.RcodeServerFailure ^ dns.RcodeFormatError
-	}
-	return b.Writer.Write(reply)
-}
-
 // contains reports whether one of the prefixes holds the address.
 func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })

@@ -122,7 +122,7 @@ func setup(c *caddy.Controller) error {
 	config.UDPDecorateWriterFunc = func(listener *dnsserver.Server) dns.DecorateWriter { // for each, before it serves
 		loadOf(c).servers.tell(told{listener, s.directive})
 		process.readers.follow(told{listener, s.directive})
-		return func(w dns.Writer) dns.Writer { return bare{w} }
+		return nil
 	}
 	load(c, s)
 	c.OnStartup(func() error {
