@@ -40,7 +40,7 @@ func (l *Limits) hit(limit string) {
 // there in the place of one of its own only.
 const addressShare = 4
 
-// mostLong is how many connections may have sent more than 16 KiB of a message at once: each takes up to 128 KiB (L-15).
+// mostLong is how many connections may have sent more than 16 KiB of a message at once: each takes 128 KiB (L-15).
 // None of those that ask danelaw has to.
 const mostLong = 32
 
