@@ -68,7 +68,11 @@ func Start(o Options) (*Lab, error) {
 			o.Edit(z)
 		}
 	}
-	if l.world, err = Build(o.Now, plans(entries, edit)...); err != nil || failed != nil {
+	var plans []Plan
+	for _, e := range entries {
+		plans = append(plans, Plan{Name: e.name, Text: e.text, Config: e.config, Fault: Faults[e.fault], Edit: edit})
+	}
+	if l.world, err = Build(o.Now, plans...); err != nil || failed != nil {
 		return nil, errors.Join(err, failed)
 	}
 	for _, e := range entries {
@@ -198,8 +202,10 @@ func parseEntry(line string) (*entry, error) {
 		return nil, err
 	}
 	e.text = string(text)
-	if err := e.config.parse(strings.Fields(columns[2])); err != nil {
-		return nil, err
+	for _, word := range strings.Fields(columns[2]) {
+		if err := e.config.parse(word); err != nil {
+			return nil, fmt.Errorf("signing %q: %w", word, err)
+		}
 	}
 	if e.shows == "" {
 		return e, nil
@@ -207,17 +213,8 @@ func parseEntry(line string) (*entry, error) {
 	return e, e.verdict.parseVerdict(strings.Fields(columns[4]))
 }
 
-// parse reads how a zone is signed, from the words that the table's comment explains.
-func (c *Config) parse(words []string) error {
-	for _, word := range words {
-		if err := c.parseWord(word); err != nil {
-			return fmt.Errorf("signing %q: %w", word, err)
-		}
-	}
-	return nil
-}
-
-func (c *Config) parseWord(word string) error {
+// parse reads how a zone is signed, from one of the words that the table's comment explains.
+func (c *Config) parse(word string) error {
 	key, value, _ := strings.Cut(word, ":")
 	number, salt, _ := strings.Cut(value, ":")
 	n, err := strconv.ParseUint(number, 10, 16)
@@ -285,14 +282,6 @@ func (q *Question) parseVerdict(fields []string) error {
 }
 
 func (q *Question) failed() bool { return q.Status == "Bogus" || q.Status == "Indeterminate" }
-
-// plans turns the table into what Build takes.
-func plans(entries []*entry, edit func(*Zone)) (all []Plan) {
-	for _, e := range entries {
-		all = append(all, Plan{Name: e.name, Text: e.text, Config: e.config, Fault: Faults[e.fault], Edit: edit})
-	}
-	return all
-}
 
 // domain is the table's line with all its questions: those written there, then what a mail server asks.
 func (e *entry) domain(z *Zone) Domain {

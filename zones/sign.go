@@ -186,20 +186,17 @@ func (s foreignSigner) Sign(_ io.Reader, message []byte, _ crypto.SignerOpts) ([
 type ring struct{ rsa *Key }
 
 func (r *ring) key(zone string, algorithm uint8, flags uint16) (*Key, error) {
-	if bits[algorithm] < 1024 { // not RSA
-		return NewKey(zone, algorithm, flags)
-	}
-	if r.rsa == nil {
-		k, err := NewKey(zone, algorithm, flags)
-		if err != nil {
-			return nil, err
+	isRSA := bits[algorithm] >= 1024
+	if isRSA && r.rsa != nil {
+		if k := r.rsa.as(zone, algorithm, flags); k.canSign() {
+			return k, nil
 		}
+	}
+	k, err := NewKey(zone, algorithm, flags)
+	if isRSA && err == nil {
 		r.rsa = k
 	}
-	if k := r.rsa.as(zone, algorithm, flags); k.canSign() {
-		return k, nil
-	}
-	return NewKey(zone, algorithm, flags)
+	return k, err
 }
 
 // Sign makes keys, the denial chain and all signatures, anew if it was signed before.

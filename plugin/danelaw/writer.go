@@ -35,8 +35,7 @@ func (w *writer) send(q *query, re reply) int {
 	}
 	if clog.D.Value() {
 		log.Debugf("%s from %s: %s, %s, AD=%t, after %v", q, q.client, re.verdict, dns.RcodeToString[re.rcode],
-			m.AuthenticatedData,
-			time.Since(q.begun).Round(time.Microsecond))
+			m.AuthenticatedData, time.Since(q.begun).Round(time.Microsecond))
 	}
 	if err := w.write(q, m); err != nil {
 		w.unwritten(q, m, err)
