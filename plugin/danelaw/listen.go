@@ -163,6 +163,7 @@ func newListening(udp, tcp string, s told, connections int) (l *listening, err e
 			Connections: max(1, connections), Pipelined: pipelinedQueries,
 			Hit: func(limit string) { l.handler().meter.Limit(limit) },
 		},
+		Pending: pending(s.directive.serving().config.InFlight),
 		Size:    func() uint16 { return l.handler().config.EDNSSize },
 		Refused: func() { l.handler().meter.malformed() },
 	})
@@ -194,6 +195,14 @@ const (
 	// mostConnections keeps what connections take within the memory promised (L-15).
 	mostConnections = 1000
 )
+
+// pending returns how many queries over UDP CoreDNS may have at once where so many questions may be in flight: all that
+// may wait for an answer, as each takes 8 KiB of their memory, and a thousand that do not wait (L-15).
+func pending(inFlight int) int {
+	const waiting = 8 << 10
+	most := questionsIn(ours().work)
+	return 1000 + int(ours().work/waiting)*max(1, (inFlight+most-1)/most)
+}
 
 // connectionsFor returns how many connections clients may hold where a process may have so many files open, 0 if that
 // is not known: half of them are for questions to upstreams, an eighth is for all else.

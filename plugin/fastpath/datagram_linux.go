@@ -32,16 +32,18 @@ type datagrams struct {
 	batch    *batch
 	probes   probes
 	group    search
-	failures int // of the socket, one after another
+	failures int           // of the socket, one after another
+	slots    chan struct{} // one is taken by each query that is answered later (L-15): without one nothing is read
 	closing  atomic.Bool
 	busy     sync.WaitGroup // run, and each query that is answered later
 	ctx      context.Context
 	cancel   context.CancelFunc
 }
 
-// newDatagrams has a source answer what comes to a socket, once run runs. On a wildcard socket a reply leaves from the
+// newDatagrams has a source answer what comes to a socket, once run runs, with so many queries answered later at once;
+// what comes meanwhile waits in the kernel, or is lost there. On a wildcard socket a reply leaves from the
 // address that its query came to.
-func newDatagrams(conn *net.UDPConn, s source) (*datagrams, error) {
+func newDatagrams(conn *net.UDPConn, s source, pending int) (*datagrams, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -50,7 +52,7 @@ func newDatagrams(conn *net.UDPConn, s source) (*datagrams, error) {
 	if err := control(raw, func(fd int) error { return setOptions(fd, wildcard) }); err != nil {
 		return nil, err
 	}
-	d := &datagrams{conn: conn, raw: raw, source: s, batch: newBatch()}
+	d := &datagrams{conn: conn, raw: raw, source: s, batch: newBatch(), slots: make(chan struct{}, pending)}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.busy.Add(1)
 	return d, nil
@@ -139,7 +141,11 @@ func (d *datagrams) answer(i int) {
 	case !done:
 		to := &datagramClient{d: d, addr: from, query: b.in[i], peer: b.peers[i]}
 		query = bytes.Clone(query)
-		d.busy.Go(func() { d.source.later(d.ctx, query, to) })
+		d.slots <- struct{}{}
+		d.busy.Go(func() {
+			defer func() { <-d.slots }()
+			d.source.later(d.ctx, query, to)
+		})
 	case len(reply) > before:
 		b.replies = reply
 		b.reply(i, reply[before:])

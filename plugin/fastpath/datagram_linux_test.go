@@ -57,7 +57,7 @@ func bound(t testing.TB, s source, address string) *datagrams {
 	if err != nil {
 		t.Skipf("no socket at %s: %v", address, err)
 	}
-	d, err := newDatagrams(conn, s)
+	d, err := newDatagrams(conn, s, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,6 +359,44 @@ func TestLaterReplies(t *testing.T) {
 			t.Errorf("a reply too long for UDP: %v", err)
 		}
 	}
+}
+
+// TestLaterIsBounded: while as many queries are answered later as may be, nothing is read; what has come is answered as
+// they end (L-15).
+func TestLaterIsBounded(t *testing.T) {
+	const pending, asked = 3, 10
+	begun, proceed := make(chan struct{}, asked), make(chan struct{})
+	d := bound(t, deferring(func(_ context.Context, query []byte, w replier) {
+		begun <- struct{}{}
+		<-proceed
+		w.Write(query)
+	}), "127.0.0.1:0")
+	d.slots = make(chan struct{}, pending)
+	c := dialed(t, d, "127.0.0.1")
+	for i := range asked {
+		asks(t, c, question("%d", i))
+	}
+	ended := make(chan struct{})
+	go func() { d.run(); close(ended) }()
+	for range pending {
+		<-begun
+	}
+	for range asked - pending {
+		if len(begun) > 0 {
+			t.Fatalf("more than %d are answered at once", pending)
+		}
+		proceed <- struct{}{}
+		<-begun
+	}
+	close(proceed)
+	for range asked {
+		c.SetReadDeadline(time.Now().Add(patient))
+		if _, err := c.Read(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.close(t.Context())
+	<-ended
 }
 
 // TestDatagramsClose: what is in flight is answered, while nothing more is read; the close does not wait longer than

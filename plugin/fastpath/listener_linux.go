@@ -26,7 +26,7 @@ func Listen(udp, tcp string, s Server, o Options) (*Listener, error) {
 	if l.accepted, err = listenConnections(tcp); err != nil {
 		return nil, errors.Join(err, packets.Close())
 	}
-	if l.datagrams, err = newDatagrams(packets, by); err != nil {
+	if l.datagrams, err = newDatagrams(packets, by, o.Pending); err != nil {
 		return nil, errors.Join(err, packets.Close(), l.accepted.Close())
 	}
 	l.streams = newStreams(l.accepted, by, o.Limits)

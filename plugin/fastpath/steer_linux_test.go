@@ -61,7 +61,7 @@ func datagramGroup(t *testing.T, s source, members, ours int, address string) (
 			go countDatagrams(conn, strays)
 			continue
 		}
-		if d, err = newDatagrams(conn.(*net.UDPConn), s); err != nil {
+		if d, err = newDatagrams(conn.(*net.UDPConn), s, 1000); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -159,7 +159,7 @@ func TestSteerLosesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := newDatagrams(other, echo)
+		o, err := newDatagrams(other, echo, 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +242,7 @@ func TestSteerDoubts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDatagrams(ours, echo)
+	d, err := newDatagrams(ours, echo, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
