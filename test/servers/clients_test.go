@@ -36,7 +36,7 @@ func TestClients(t *testing.T) {
 	planted := grown(t)
 	planted.serve(t)
 	upstreams[0].run(t)
-	runDanelaw(t, product, upstreams[0].address, ofRoot)
+	runDanelaw(t, product, upstreams[0].address, ofRoot, "", "")
 	for _, q := range clientQuestions {
 		out := run("delv", "-a", ofRoot.as("anchors"), "+root", "+cd", "@"+product, q.name, q.qtype)
 		if !strings.Contains(out, q.delv) {

@@ -18,6 +18,14 @@ type resolver struct {
 	to       string // the address to which it forwards; "": it iterates from the root
 	address  string
 	anchors  anchors // of one that validates
+	apart    border
+}
+
+// border is around a zone that is asked of another server than all else, and may be unsigned there, whatever the zone
+// above says.
+type border struct {
+	zone, to string
+	unsigned bool
 }
 
 // anchors are trust anchors, by the name of the files that have them in the forms of all validators.
@@ -84,6 +92,12 @@ func (r resolver) unbound(t *testing.T, directory string) []string {
 	if r.to != "" {
 		config += fmt.Sprintf("forward-zone:\n	name: \".\"\n	forward-addr: %s\n", r.to)
 	}
+	if r.apart.zone != "" {
+		config += fmt.Sprintf("forward-zone:\n	name: %q\n	forward-addr: %s\n", r.apart.zone, r.apart.to)
+	}
+	if r.apart.unsigned {
+		config += fmt.Sprintf("server:\n	domain-insecure: %q\n", r.apart.zone)
+	}
 	return []string{"unbound", "-d", "-c", write(t, directory, "unbound.conf", config)}
 }
 
@@ -98,7 +112,14 @@ func (r resolver) bind(t *testing.T, directory string) []string {
 	if r.to != "" {
 		config += fmt.Sprintf("	forward only; forwarders { %s; };\n", r.to)
 	}
+	if r.apart.unsigned {
+		config += fmt.Sprintf("	validate-except { %q; };\n", r.apart.zone)
+	}
 	config += "};\ncontrols { };\n"
+	if r.apart.zone != "" {
+		config += fmt.Sprintf("zone %q { type forward; forward only; forwarders { %s; }; };\n", r.apart.zone,
+			r.apart.to)
+	}
 	if r.to == "" {
 		config += fmt.Sprintf("zone \".\" { type hint; file %q; };\n", suite.Dir("root.hints"))
 	}
@@ -119,6 +140,13 @@ cache.size = 20 * MB
 		config += fmt.Sprintf("dofile(%q)\n", r.anchors.as("kresd"))
 	} else {
 		config += "trust_anchors.remove('.')\noption('NO_MINIMIZE', true)\n"
+	}
+	if r.apart.unsigned {
+		config += fmt.Sprintf("trust_anchors.set_insecure({'%s'})\n", r.apart.zone)
+	}
+	if r.apart.zone != "" {
+		config += fmt.Sprintf("policy.add(policy.suffix(policy.FORWARD('%s@53'), policy.todnames({'%s'})))\n",
+			r.apart.to, r.apart.zone)
 	}
 	if r.to != "" {
 		config += fmt.Sprintf("policy.add(policy.all(policy.FORWARD('%s@53')))\n", r.to)
@@ -151,7 +179,14 @@ loglevel=3
 	if r.to != "" {
 		config += fmt.Sprintf("forward-zones-recurse=.=%s\n", r.to)
 	}
-	if r.validate {
+	if r.apart.zone != "" {
+		config += fmt.Sprintf("forward-zones-recurse+=%s=%s\n", r.apart.zone, r.apart.to)
+	}
+	switch {
+	case r.apart.unsigned:
+		config += fmt.Sprintf("lua-config-file=%s\n", write(t, directory, "lua",
+			fmt.Sprintf("dofile(%q)\naddNTA(%q)\n", r.anchors.as("pdns"), r.apart.zone)))
+	case r.validate:
 		config += fmt.Sprintf("lua-config-file=%s\n", r.anchors.as("pdns"))
 	}
 	write(t, directory, "recursor.conf", config)
@@ -175,8 +210,8 @@ func (r resolver) forward(t *testing.T, directory string) []string {
 // stranger is a client that danelaw serves, but not to be trusted with AD.
 var stranger = dead.address()
 
-// runDanelaw starts danelaw in front of an upstream.
-func runDanelaw(t *testing.T, address, upstream string, a anchors) {
+// runDanelaw starts danelaw in front of an upstream, with more of its options and with plugins below it.
+func runDanelaw(t *testing.T, address, upstream string, a anchors, options, below string) {
 	directory := suite.Dir(place(t), address)
 	namespace.Start(t, "danelaw", directory, suite.Danelaw(), "-conf", write(t, directory, "Corefile",
 		fmt.Sprintf(`.:53 {
@@ -186,9 +221,11 @@ func runDanelaw(t *testing.T, address, upstream string, a anchors) {
 		trust_anchor %s
 		allow_clients 127.0.0.0/8 %s/32
 		control off
+		%s
 	}
+	%s
 }
-`, address, upstream, a.as("ds"), stranger)))
+`, address, upstream, a.as("ds"), stranger, options, below)))
 	await(t, address, ".", dns.TypeNS)
 }
 

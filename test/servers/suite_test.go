@@ -94,7 +94,7 @@ func verdicts(t *testing.T, tr trial, upstream resolver) {
 				upstreams[0].run(t)
 			}
 			upstream.run(t)
-			runDanelaw(t, product, upstream.address, tr.anchors)
+			runDanelaw(t, product, upstream.address, tr.anchors, "", "")
 			for i, kind := range oracles {
 				resolver{kind: kind, validate: true, to: upstream.address, address: oracle(i),
 					anchors: tr.anchors}.run(t)
