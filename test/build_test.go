@@ -40,7 +40,7 @@ func readiness(port int) (code int, body string) {
 func secure(port int, name string) bool {
 	query := new(dns.Msg).SetQuestion(name, dns.TypeMX)
 	query.SetEdns0(1232, true)
-	m, err := dns.Exchange(query, fmt.Sprintf("127.0.0.1:%d", port))
+	m, _, err := (&dns.Client{Timeout: patience}).Exchange(query, fmt.Sprintf("127.0.0.1:%d", port))
 	return err == nil && m.AuthenticatedData && len(m.Answer) > 0
 }
 

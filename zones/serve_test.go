@@ -4,6 +4,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -121,7 +122,7 @@ func TestCloseWithOpenConnection(t *testing.T) {
 	}
 	defer conn.Close()
 	c := &dns.Conn{Conn: conn}
-	if _, _, err := new(dns.Client).ExchangeWithConn(query("good.dane.", dns.TypeMX, nil), c); err != nil {
+	if _, _, err := (&dns.Client{Timeout: time.Minute}).ExchangeWithConn(query("good.dane.", dns.TypeMX, nil), c); err != nil {
 		t.Fatal(err)
 	}
 	l.Close()

@@ -133,7 +133,7 @@ func TestNearerAnchor(t *testing.T) {
 	lab, dir := newLab(t), socketDir(t)
 	socket := filepath.Join(dir, "control.sock")
 	m := new(dns.Msg).SetQuestion("good.dane.", dns.TypeDS)
-	reply, err := dns.Exchange(m, lab.Addr())
+	reply, _, err := (&dns.Client{Timeout: patience}).Exchange(m, lab.Addr())
 	if err != nil || len(reply.Answer) == 0 {
 		t.Fatalf("%v, %v", reply, err)
 	}

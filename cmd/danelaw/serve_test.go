@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -468,8 +467,27 @@ func TestSecondSignal(t *testing.T) {
 	go exchange(port, "good.dane.", dns.TypeMX)
 	<-held.first
 	p.Process.Signal(syscall.SIGINT)
-	time.Sleep(100 * time.Millisecond) // until the first is handled; if it is not, the second one is the first
-	p.Process.Signal(syscall.SIGINT)
+	eventually(t, "the end of the service", func() bool {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	select {
+	case <-p.ended:
+		t.Fatal("it does not wait")
+	default:
+	}
+	eventually(t, "its end", func() bool {
+		p.Process.Signal(syscall.SIGINT) // more than once: the first may not have been handled to its end
+		select {
+		case <-p.ended:
+			return true
+		default:
+			return false
+		}
+	})
 	if code := p.end(t); code != -1 { // by the signal
 		t.Errorf("exit code %d", code)
 	}

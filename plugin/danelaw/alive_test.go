@@ -34,7 +34,7 @@ func TestUpstreamDies(t *testing.T) {
 	}
 	returns()
 	back := "[INFO] plugin/danelaw: upstream " + p.addr + " answers again, "
-	eventually(t, 10*time.Second, "it is back", func() bool {
+	eventually(t, "it is back", func() bool {
 		ask(t, server, bogusMX, dns.TypeMX)
 		return strings.Contains(book.String(), back) && alive() && shown() == 1
 	})

@@ -30,21 +30,25 @@ func TestFailureLogged(t *testing.T) {
 		}
 		clients.Wait()
 	}
+	joined := func(t *testing.T, _ *Handler, server string) { askAll(t, server) }
 	for _, tt := range []struct {
-		name   string
-		tamper tamper
-		ask    func(t *testing.T, h *Handler, server string)
-		lines  int
+		name    string
+		tamper  tamper
+		timeout time.Duration
+		ask     func(t *testing.T, h *Handler, server string)
+		lines   int
 	}{
-		{"a client", honest, func(t *testing.T, _ *Handler, server string) { ask(t, server, tlsa, dns.TypeTLSA) }, 1},
-		{"clients one after the other", honest, func(t *testing.T, _ *Handler, server string) {
+		{"a client", honest, patience, func(t *testing.T, _ *Handler, server string) {
+			ask(t, server, tlsa, dns.TypeTLSA)
+		}, 1},
+		{"clients one after the other", honest, patience, func(t *testing.T, _ *Handler, server string) {
 			for range 4 { // as Postfix does
 				ask(t, server, tlsa, dns.TypeTLSA)
 			}
 		}, 1},
-		{"a prefetch", honest, func(t *testing.T, h *Handler, server string) {
+		{"a prefetch", honest, patience, func(t *testing.T, h *Handler, server string) {
 			ask(t, server, "tlsa-servfail.dane.", dns.TypeMX)
-			eventually(t, 10*time.Second, "the failure is remembered",
+			eventually(t, "the failure is remembered",
 				func() bool { return h.memory.Sizes().Failures.Entries > 0 })
 			if r := ask(t, server, tlsa, dns.TypeTLSA, withDO); !slices.Contains(edes(r),
 				dns.ExtendedErrorCodeCachedError) {
@@ -52,14 +56,14 @@ func TestFailureLogged(t *testing.T) {
 			}
 			ask(t, server, tlsa, dns.TypeTLSA)
 		}, 1},
-		{"clients who joined", slowly, func(t *testing.T, _ *Handler, server string) { askAll(t, server) }, 1},
-		{"clients whose time was up", silent, func(t *testing.T, _ *Handler, server string) { askAll(t, server) }, 1},
-		{"CD, and one without", slowly, func(t *testing.T, _ *Handler, server string) {
+		{"clients who joined", slowly, patience, joined, 1},
+		{"clients whose time was up", silent, 2 * time.Second, joined, 1},
+		{"CD, and one without", slowly, patience, func(t *testing.T, _ *Handler, server string) {
 			ask(t, server, bogusMX, dns.TypeMX, withDO, withCD) // gets an answer
 			ask(t, server, bogusMX, dns.TypeMX, withDO)
 			ask(t, server, bogusMX, dns.TypeMX, withDO)
 		}, 1},
-		{"two failures", honest, func(t *testing.T, h *Handler, server string) {
+		{"two failures", honest, patience, func(t *testing.T, h *Handler, server string) {
 			ask(t, server, tlsa, dns.TypeTLSA)
 			h.memory.ForgetFailures()
 			ask(t, server, tlsa, dns.TypeTLSA)
@@ -68,7 +72,9 @@ func TestFailureLogged(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			book := logged(t)
 			c := config(t, between(t, tt.tamper).addr)
-			c.Timeout = 2 * time.Second
+			c.Timeout = tt.timeout
+			begun := time.Now()
+			c.Clock = func() time.Time { return begun } // no failure is forgotten meanwhile
 			h := open(t, c)
 			tt.ask(t, h, serve(t, h))
 			if n := strings.Count(book.String(), " from 127.0.0.1: SERVFAIL: "); n != tt.lines {
@@ -94,7 +100,7 @@ func TestFailedRenewalLogged(t *testing.T) {
 	if r := ask(t, server, secureTLSA, dns.TypeTLSA, withDO); !r.AuthenticatedData {
 		t.Fatalf("it is not cached any more: %s", describes(r))
 	}
-	eventually(t, 10*time.Second, "a failed renewal", func() bool {
+	eventually(t, "a failed renewal", func() bool {
 		return metric(t, "fetches_total", "block", c.Block, "role", "renew", "result", "failure") > 0
 	})
 	if strings.Contains(book.String(), "SERVFAIL: ") {
@@ -127,7 +133,7 @@ func TestSecretPath(t *testing.T) {
 		t.Errorf("the client is told %s, want %s", text, want)
 	}
 	label := fmt.Sprintf("https://%s/...%%doh.example", at)
-	eventually(t, 10*time.Second, "the log names both", func() bool {
+	eventually(t, "the log names both", func() bool {
 		return strings.Contains(book.String(), label+" is not fit") &&
 			strings.Contains(book.String(), label+" #2 is not fit")
 	})

@@ -47,7 +47,7 @@ func TestReady(t *testing.T) {
 		t.Errorf("before it is ready: %s", describes(r))
 	}
 	h.Start()
-	eventually(t, 5*time.Second, "ready", h.Ready)
+	eventually(t, "ready", h.Ready)
 	p.become(servfail)
 	h.readiness.attempt(context.Background())
 	if !h.Ready() {
@@ -74,11 +74,11 @@ func TestStartsBeforeNetwork(t *testing.T) {
 	if codes := edes(r); r.Rcode != dns.RcodeServerFailure || h.Ready() || len(codes) == 0 {
 		t.Errorf("without upstream: %s, ready %v", describes(r), h.Ready())
 	}
-	eventually(t, time.Second, "a reason", func() bool {
+	eventually(t, "a reason", func() bool {
 		return strings.Contains(h.readiness.obstacle.Load().Text, "no upstream is fit")
 	})
 	p.become(honest)
-	eventually(t, 10*time.Second, "ready", h.Ready)
+	eventually(t, "ready", h.Ready)
 	if r := ask(t, server, "good.dane.", dns.TypeMX, withDO); !r.AuthenticatedData {
 		t.Errorf("when it is ready: %s", describes(r))
 	}
@@ -93,7 +93,7 @@ func TestWrongAnchor(t *testing.T) {
 	c.Anchors["."] = []*dns.DS{&wrong}
 	h := started(t, c)
 	server := serve(t, h)
-	eventually(t, 5*time.Second, "a reason", func() bool {
+	eventually(t, "a reason", func() bool {
 		return strings.Contains(h.readiness.obstacle.Load().Text, ".: ")
 	})
 	for _, want := range [][]uint16{{9, 14}, {9, 14, 13}} {
@@ -123,7 +123,7 @@ func TestWrongAnchor(t *testing.T) {
 	if r := ask(t, server, "good.dane.", dns.TypeMX, withDO); r.Rcode != dns.RcodeServerFailure {
 		t.Errorf("below the other: %s", describes(r))
 	}
-	eventually(t, 5*time.Second, "ready, as one anchor works", h.Ready)
+	eventually(t, "ready, as one anchor works", h.Ready)
 }
 
 // TestUnsupportedAnchor: danelaw with a trust anchor of a zone that no supported one is left of starts, says so, and
@@ -156,7 +156,7 @@ func TestUnsupportedAnchor(t *testing.T) {
 		if r := c.ask(secureMX, dns.TypeMX, withDO); r.AuthenticatedData != (with != "") {
 			t.Errorf("elsewhere: %s", describes(r))
 		}
-		eventually(t, 10*time.Second, "ready", process.newest()["dns://.:0"].Ready)
+		eventually(t, "ready", process.newest()["dns://.:0"].Ready)
 		if got := process.newest()["dns://.:0"].status(time.Now()).Anchors["good.dane."]; len(got) > 0 {
 			t.Errorf("in use are %v", got)
 		}
@@ -176,7 +176,7 @@ func TestStrippingUpstream(t *testing.T) {
 	book := logged(t)
 	p := between(t, stripped)
 	h := started(t, config(t, p.addr))
-	eventually(t, 5*time.Second, "the log names the upstream", func() bool {
+	eventually(t, "the log names the upstream", func() bool {
 		return strings.Contains(book.String(), "upstream "+p.addr+" is not fit for validation") &&
 			strings.Contains(book.String(), "strips RRSIGs")
 	})
@@ -191,7 +191,7 @@ func TestStrippingUpstream(t *testing.T) {
 	c := config(t, p.addr, lab().Addr())
 	c.Block += " two"
 	h = started(t, c)
-	eventually(t, 5*time.Second, "ready with one fit upstream", h.Ready)
+	eventually(t, "ready with one fit upstream", h.Ready)
 	server := serve(t, h)
 	for _, d := range lab().Domains()[:12] {
 		for _, q := range d.Questions {
@@ -210,7 +210,7 @@ func TestWrongClock(t *testing.T) {
 	c.Clock = clock.now
 	h := started(t, c)
 	server := serve(t, h)
-	eventually(t, 5*time.Second, "a reason", func() bool {
+	eventually(t, "a reason", func() bool {
 		return strings.Contains(h.readiness.obstacle.Load().Text, "check this host's clock: it is 1970-01-01T00:05")
 	})
 	for range 3 {
@@ -224,10 +224,10 @@ func TestWrongClock(t *testing.T) {
 		}
 	}
 	clock.set(time.Now())
-	eventually(t, 10*time.Second, "right again", func() bool {
+	eventually(t, "right again", func() bool {
 		return ask(t, server, secureMX, dns.TypeMX, withDO).AuthenticatedData
 	})
-	eventually(t, 10*time.Second, "ready", h.Ready)
+	eventually(t, "ready", h.Ready)
 	if !strings.Contains(book.String(), "the clock was set by") {
 		t.Errorf("log:\n%s", book)
 	}

@@ -290,7 +290,7 @@ func TestWatchStarts(t *testing.T) {
 	c := config(t)
 	c.Watch, c.WatchDial = []string{"good.dane."}, lab().Dial
 	h := started(t, c)
-	eventually(t, time.Minute, "the begin", func() bool {
+	eventually(t, "the begin", func() bool {
 		_, known := h.watches.known()["good.dane."]
 		return known
 	})

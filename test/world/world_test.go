@@ -67,7 +67,8 @@ func TestUpstream(t *testing.T) {
 	u := tree.Caching()
 	addr := u.Serve(t)
 	ask := func() *dns.Msg {
-		m, _, err := new(dns.Client).Exchange(new(dns.Msg).SetQuestion("com.", dns.TypeMX).SetEdns0(1232, true), addr)
+		m, _, err := (&dns.Client{Timeout: time.Minute}).Exchange(
+			new(dns.Msg).SetQuestion("com.", dns.TypeMX).SetEdns0(1232, true), addr)
 		if err != nil {
 			t.Fatal(err)
 		}
