@@ -122,7 +122,8 @@ func TestCloseWithOpenConnection(t *testing.T) {
 	}
 	defer conn.Close()
 	c := &dns.Conn{Conn: conn}
-	if _, _, err := (&dns.Client{Timeout: time.Minute}).ExchangeWithConn(query("good.dane.", dns.TypeMX, nil), c); err != nil {
+	client := &dns.Client{Timeout: time.Minute}
+	if _, _, err := client.ExchangeWithConn(query("good.dane.", dns.TypeMX, nil), c); err != nil {
 		t.Fatal(err)
 	}
 	l.Close()

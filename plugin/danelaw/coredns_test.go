@@ -407,7 +407,7 @@ func TestLeftBehindTwice(t *testing.T) {
 	h := left.enter()
 	closed := make(chan struct{})
 	go func() { next.close(); close(closed) }()
-	eventually(t, 5*time.Second, "the end of the successor", next.closed.Load)
+	eventually(t, "the end of the successor", next.closed.Load)
 	if r := from("127.0.0.1:5300").ask(t, h, secureMX, dns.TypeMX, withDO); !r.AuthenticatedData {
 		t.Errorf("in the second reload: %s", describes(r))
 	}

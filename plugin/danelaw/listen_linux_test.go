@@ -262,12 +262,12 @@ func TestReadsNoMore(t *testing.T) {
 	if err := c.reload(port + " {\n bind 127.0.0.1\n forward . " + lab().Addr() + "\n}\n"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "CoreDNS, which takes a trailing octet, reads", func() bool {
+	eventually(t, "CoreDNS, which takes a trailing octet, reads", func() bool {
 		r := raw(t, c.udp, odd, 30*time.Second)
 		return r != nil && r.Rcode == dns.RcodeSuccess
 	})
 	c.stop()
-	eventually(t, 30*time.Second, "nobody listens", func() bool {
+	eventually(t, "nobody listens", func() bool {
 		conn, err := net.Dial("tcp", c.tcp)
 		if err == nil {
 			conn.Close()

@@ -72,7 +72,7 @@ func TestReloadBringsTSIG(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "the forged signature to be refused", func() bool {
+	eventually(t, "the forged signature to be refused", func() bool {
 		r := raw(t, c.udp, forged, 30*time.Second)
 		return r != nil && r.Rcode == dns.RcodeNotAuth
 	})

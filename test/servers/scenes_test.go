@@ -104,8 +104,8 @@ func unchecked(q question, first bool) func(address string) (*dns.Msg, error) {
 	}
 }
 
-// sceneTime is how long any validator may take: the Knot Resolver gives up on a silent server after 16 s, Unbound has not
-// done so after a minute.
+// sceneTime is how long any validator may take: the Knot Resolver gives up on a silent server after 16 s, Unbound has
+// not done so after a minute.
 const sceneTime = 20 * time.Second
 
 // ofWorld is the anchor of the world that scenes are of.
@@ -131,7 +131,7 @@ const insiders = "127.0.3.9"
 // insider starts it. All names have its address, and nothing else.
 func insider(t *testing.T) {
 	t.Helper()
-	end, err := zones.ListenAt(net.JoinHostPort(insiders, "53"), func(q dns.Question, _ bool) *dns.Msg {
+	_, end, err := zones.Listen(net.JoinHostPort(insiders, "53"), func(q dns.Question, _ bool) *dns.Msg {
 		m := new(dns.Msg)
 		if q.Qtype == dns.TypeA {
 			m.Answer = []dns.RR{record(q.Name + " 300 A" + inside)}
@@ -204,7 +204,7 @@ func (s scene) seen(t *testing.T, tree *world.Tree, i int, start func(upstream s
 		u.Spoil(s.play(ended))
 	}
 	address := fmt.Sprintf("127.0.3.%d", 1+i)
-	end, err := zones.ListenAt(net.JoinHostPort(address, "53"),
+	_, end, err := zones.Listen(net.JoinHostPort(address, "53"),
 		func(q dns.Question, _ bool) *dns.Msg { return u.Resolve(q) })
 	if err != nil {
 		t.Fatal(err)
