@@ -56,6 +56,8 @@ type Config struct {
 	Waiting           int           // L-13
 	EDNSSize          uint16        // S-1, octets
 
+	processorsShort func() bool // as in resolve.Config
+
 	Watch []string // canonical names of own domains, which are looked at regularly
 	// WatchDial, if set, connects to their mail hosts in the place of the system.
 	WatchDial func(ctx context.Context, network, address string) (net.Conn, error)

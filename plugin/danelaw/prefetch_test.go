@@ -78,7 +78,7 @@ func far(t *testing.T, change func(*Config), f func(t *testing.T, h *Handler, d 
 		d := &distant{away: 20 * time.Millisecond, Upstream: tree.Upstream()}
 		c := Defaults()
 		c.Block = fmt.Sprint(t.Name(), configs.Add(1))
-		c.Anchors, c.Next = tree.Anchors(), d
+		c.Anchors, c.Next, c.processorsShort = tree.Anchors(), d, enough
 		if change != nil {
 			change(&c)
 		}

@@ -134,6 +134,7 @@ func TestRoundTripsOverTLS(t *testing.T) {
 	var handshakes atomic.Int64
 	address, authority := pipelined(t, in, &handshakes)
 	c := Defaults()
+	c.processorsShort = enough
 	c.Block = t.Name()
 	c.Anchors, c.RootCAs, c.Timeout = tree.Anchors(), authority.Pool, 20*time.Second
 	c.Routes = []upstream.Route{{From: ".", To: []upstream.Address{address}}}

@@ -59,6 +59,9 @@ type Config struct {
 	Waiting           int           // clients per question (L-13)
 	Room              *fetch.Room   // for work in flight (L-15)
 	MinTTL, MaxTTL    time.Duration // C-5, C-6
+
+	// ProcessorsShort reports whether processors are what is short (L-13); nil: it is measured.
+	ProcessorsShort func() bool
 }
 
 // Answer is what a client is told. It is never shared: the caller may change it.

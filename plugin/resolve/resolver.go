@@ -43,7 +43,10 @@ func New(c Config) *Resolver {
 			}
 		},
 	})
-	r.flights = newFlights(c.InFlight, c.Waiting, c.Room, r.fetcher.ProcessorsShort)
+	if c.ProcessorsShort == nil {
+		c.ProcessorsShort = r.fetcher.ProcessorsShort
+	}
+	r.flights = newFlights(c.InFlight, c.Waiting, c.Room, c.ProcessorsShort)
 	r.chain = chain.New(chain.Config{
 		Fetcher: r.fetcher, Store: c.Store.places, Anchors: c.Anchors, Policy: c.Policy, Clock: c.Clock, Now: r.now,
 		MaxTTL: c.MaxTTL, Renew: c.Prefetch, Busy: r.flights.busy, Joined: c.Meter.Joined, Life: background,
