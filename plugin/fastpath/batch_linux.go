@@ -115,7 +115,7 @@ func (b *batch) send(fd uintptr) {
 		case err == unix.EAGAIN:
 			unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, sendPatience)
 			waited = true
-		case err != unix.EINTR:
+		default:
 			next++ // what the error is about is the first of those that were left
 		}
 	}
@@ -123,12 +123,17 @@ func (b *batch) send(fd uintptr) {
 
 // transfer receives or sends some of the messages, and does not wait.
 func transfer(call, fd uintptr, messages []message) (int, unix.Errno) {
-	n, _, err := unix.Syscall6(call, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)),
-		unix.MSG_DONTWAIT, 0, 0)
-	if err != 0 {
-		return 0, err
+	for {
+		n, _, err := unix.Syscall6(call, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)),
+			unix.MSG_DONTWAIT, 0, 0)
+		switch err {
+		case 0:
+			return int(n), 0
+		case unix.EINTR:
+		default:
+			return 0, err
+		}
 	}
-	return int(n), 0
 }
 
 // answer makes a message the reply to another, which has come from a peer.

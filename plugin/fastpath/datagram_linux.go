@@ -117,7 +117,6 @@ func (d *datagrams) serve(fd uintptr) bool {
 			d.batch.send(fd)
 		case unix.EAGAIN:
 			return false
-		case unix.EINTR:
 		default:
 			return true
 		}
@@ -172,9 +171,7 @@ func (c *datagramClient) Write(reply []byte) (int, error) {
 	var err unix.Errno
 	waited := false
 	failed := c.d.raw.Write(func(fd uintptr) bool {
-		for _, err = transfer(unix.SYS_SENDMMSG, fd, m); err == unix.EINTR; {
-			_, err = transfer(unix.SYS_SENDMMSG, fd, m)
-		}
+		_, err = transfer(unix.SYS_SENDMMSG, fd, m)
 		wait := err == unix.EAGAIN && !waited
 		waited = true
 		return !wait
