@@ -44,25 +44,26 @@ func (s told) address() string { return strings.TrimPrefix(s.Addr, transport.DNS
 type listening struct {
 	reader *fastpath.Listener
 	server atomic.Pointer[told] // who answers: since the last reload
-	swap   sync.RWMutex         // held, to read, from the look at server until the Handler counts the query
 }
 
 // serve is what all queries are given to.
 func (l *listening) serve(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
-	l.swap.RLock()
-	s := l.server.Load()
-	h := s.directive.enter() // a reload closes it after that only
-	l.swap.RUnlock()
+	s, h := l.enter()
 	defer h.asked.Add(-1)
 	ctx = context.WithValue(ctx, dnsserver.Key{}, s.Server)
 	s.ServeDNS(context.WithValue(ctx, dnsserver.LoopKey{}, 0), w, q)
 }
 
-// answeredBy has a server answer all that comes from now on. Whoever has the query of another is counted there.
-func (l *listening) answeredBy(s told) {
-	l.swap.Lock()
-	defer l.swap.Unlock()
-	l.server.Store(&s)
+// enter returns who answers a query, counted at its Handler: a reload has another answer before it closes that.
+func (l *listening) enter() (*told, *Handler) {
+	for {
+		s := l.server.Load()
+		h := s.directive.enter()
+		if s == l.server.Load() {
+			return s, h
+		}
+		h.asked.Add(-1)
+	}
 }
 
 // handler is the latest that answers here.
@@ -91,7 +92,7 @@ func (r *readers) follow(s told) {
 	defer r.mu.Unlock()
 	l := r.at[s.address()]
 	if l != nil && l.server.Load().directive.load < s.directive.load && s.mayLeave() == nil {
-		l.answeredBy(s)
+		l.server.Store(&s)
 	}
 }
 
@@ -126,7 +127,7 @@ func (r *readers) read(i *caddy.Instance, s told, servers int) error {
 		}
 		return err
 	}
-	l.answeredBy(s)
+	l.server.Store(&s)
 	if err = l.reader.Steer(); err != nil {
 		delete(r.at, udp)
 		go l.drain()
