@@ -329,6 +329,19 @@ func TestFailedReload(t *testing.T) {
 		func() bool { return runtime.NumGoroutine() <= before })
 }
 
+// asking has clients ask one question after another, client by client and by number, until the end.
+func asking(clients int, ask func(client, n int) (more bool)) (end func()) {
+	var stop atomic.Bool
+	var running sync.WaitGroup
+	for i := range clients {
+		running.Go(func() {
+			for n := 0; !stop.Load() && ask(i, n); n++ {
+			}
+		})
+	}
+	return func() { stop.Store(true); running.Wait() }
+}
+
 // TestReloadUnderLoad: no query is lost and nothing leaks while CoreDNS is reloaded again and again.
 func TestReloadUnderLoad(t *testing.T) {
 	noLeak(t)
@@ -337,39 +350,28 @@ func TestReloadUnderLoad(t *testing.T) {
 	defer c.stop()
 	c.ask(secureMX, dns.TypeMX)
 	var asked, wrong atomic.Int64
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	for i := range 8 {
-		clients.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				m := newMsg(fmt.Sprintf("n%d-%d.rsasha256.dane.", i, n), dns.TypeMX, withDO)
-				want := dns.RcodeNameError
-				if n%2 == 0 {
-					m, want = newMsg(secureMX, dns.TypeMX, withDO), dns.RcodeSuccess
-				}
-				r, _, err := (&dns.Client{Timeout: patience}).Exchange(m, c.udp)
-				asked.Add(1)
-				if err != nil || r.Rcode != want || !r.AuthenticatedData {
-					if wrong.Add(1) < 5 {
-						t.Errorf("%s: %v %v", m.Question[0].Name, err, r)
-					}
-				}
+	end := asking(8, func(client, n int) bool {
+		m := newMsg(fmt.Sprintf("n%d-%d.rsasha256.dane.", client, n), dns.TypeMX, withDO)
+		want := dns.RcodeNameError
+		if n%2 == 0 {
+			m, want = newMsg(secureMX, dns.TypeMX, withDO), dns.RcodeSuccess
+		}
+		r, _, err := (&dns.Client{Timeout: patience}).Exchange(m, c.udp)
+		asked.Add(1)
+		if err != nil || r.Rcode != want || !r.AuthenticatedData {
+			if wrong.Add(1) < 5 {
+				t.Errorf("%s: %v %v", m.Question[0].Name, err, r)
 			}
-		})
-	}
+		}
+		return true
+	})
 	for range 20 {
 		if err := c.reload(text); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(soak(20*time.Millisecond) / 20)
 	}
-	close(stop)
-	clients.Wait()
+	end()
 	t.Logf("%d queries, %d wrong", asked.Load(), wrong.Load())
 	if len(process.all()) != 1 || things[*memory]() != 1 {
 		t.Errorf("%d handlers and %d memories after the reloads", len(process.all()), things[*memory]())

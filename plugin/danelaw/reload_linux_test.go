@@ -2,7 +2,6 @@ package danelaw
 
 import (
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -84,30 +83,18 @@ func TestReloadOfOtherKeys(t *testing.T) {
 	options := optionsFor(t, lab().Addr())
 	keys := []string{fmt.Sprintf(".:%d", port), fmt.Sprintf(".:%d example.:%d", port, port)}
 	c := startCoreDNS(t, blockOf(keys[0], options, ""))
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	for i := range 4 {
-		clients.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				m := newMsg(fmt.Sprintf("k%d-%d.rsasha256.dane.", i, n), dns.TypeMX, withDO)
-				r, _, err := (&dns.Client{Timeout: 8 * time.Second}).Exchange(m, c.udp)
-				if err != nil || r.Rcode != dns.RcodeNameError || !r.AuthenticatedData {
-					t.Errorf("%s: %v %v", m.Question[0].Name, err, r)
-					return
-				}
-			}
-		})
-	}
+	defer asking(4, func(client, n int) bool {
+		m := newMsg(fmt.Sprintf("k%d-%d.rsasha256.dane.", client, n), dns.TypeMX, withDO)
+		r, _, err := (&dns.Client{Timeout: 8 * time.Second}).Exchange(m, c.udp)
+		if err != nil || r.Rcode != dns.RcodeNameError || !r.AuthenticatedData {
+			t.Errorf("%s: %v %v", m.Question[0].Name, err, r)
+			return false
+		}
+		return true
+	})()
 	for i := range 10 {
 		if err := c.reload(blockOf(keys[(i+1)%2], options, "")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	close(stop)
-	clients.Wait()
 }
