@@ -49,8 +49,9 @@ type Handler struct {
 
 // origin is where a Handler comes from. That of a program's own is the zero one.
 type origin struct {
-	load    uint64 // the number of the load of a Corefile; 0: none
-	looking bool   // it serves nobody
+	load      uint64   // the number of the load of a Corefile; 0: none
+	addresses []string // where danelaw is to read for it
+	looking   bool     // it serves nobody
 }
 
 // kept is what a Handler holds that outlives it.

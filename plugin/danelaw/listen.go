@@ -135,10 +135,10 @@ func (r *readers) read(i *caddy.Instance, s told, servers int) error {
 	return err
 }
 
-// drain ends all reading for one load of a Corefile: the process ends.
-func (r *readers) drain(load uint64) {
+// drain ends the reading for one load of a Corefile, but where danelaw goes on to read for another.
+func (r *readers) drain(load uint64, goesOn map[string]bool) {
 	r.mu.Lock()
-	ended := r.end(func(s *told) bool { return s.directive.load == load })
+	ended := r.end(func(s *told) bool { return s.directive.load == load && !goesOn[s.address()] })
 	r.mu.Unlock()
 	ended.Wait()
 }

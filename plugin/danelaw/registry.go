@@ -139,6 +139,19 @@ func (r *registry) newest() map[string]*Handler {
 	return byBlock
 }
 
+// readAfter returns the addresses where danelaw is to read for loads of a Corefile after that one.
+func (r *registry) readAfter(load uint64) map[string]bool {
+	addresses := map[string]bool{}
+	for _, h := range r.all() {
+		if h.origin.load > load {
+			for _, address := range h.origin.addresses {
+				addresses[address] = true
+			}
+		}
+	}
+	return addresses
+}
+
 // closeOthers closes the Handlers of all loads of a Corefile but that one: of those that failed. Those of no Corefile
 // are their program's.
 func (r *registry) closeOthers(load uint64) {

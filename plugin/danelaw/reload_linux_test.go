@@ -98,3 +98,28 @@ func TestReloadOfOtherKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestReloadTakesDanelawAway: no query is lost or refused while reloads take danelaw out of a server block and put it
+// back, whether it stays in another block or not.
+func TestReloadTakesDanelawAway(t *testing.T) {
+	port, other := fmt.Sprintf(".:%d", ports.Closed(t)), fmt.Sprintf(".:%d", ports.Closed(t))
+	with := blockOf(port, optionsFor(t, lab().Addr()), "")
+	without := port + " {\n bind 127.0.0.1\n forward . " + lab().Addr() + "\n}\n"
+	elsewhere := blockOf(other, optionsFor(t, lab().Addr()), "")
+	c := startCoreDNS(t, with)
+	defer asking(4, func(int, int) bool {
+		r, _, err := (&dns.Client{Timeout: 8 * time.Second}).Exchange(newMsg("good.dane.", dns.TypeMX, withDO), c.udp)
+		if err != nil || r.Rcode != noError {
+			t.Errorf("%v %v", err, r)
+			return false
+		}
+		return true
+	})()
+	for _, text := range []string{
+		without, with, without + elsewhere, with + elsewhere, without, with + elsewhere, without,
+	} {
+		if err := c.reload(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -130,6 +130,7 @@ func setup(c *caddy.Controller) error {
 		if err != nil {
 			return err
 		}
+		s.origin.addresses = addresses
 		for _, address := range addresses {
 			loadOf(c).servers.want(address)
 		}
@@ -158,12 +159,13 @@ func (s *setting) endings(c *caddy.Controller) {
 			if first {
 				reloaded()
 			}
+			process.readers.drain(s.origin.load, process.readAfter(s.origin.load)) // CoreDNS reads there already
 			s.directive.close()
 		}
 		return nil
 	})
 	c.OnFinalShutdown(func() error {
-		process.readers.drain(s.directive.load)
+		process.readers.drain(s.origin.load, nil)
 		s.directive.close()
 		return nil
 	})
