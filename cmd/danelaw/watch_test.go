@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/danelaw-dns/danelaw/plugin/probe"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // TestWatch: the text and the exit code say whether all is well with a domain of one's own.
@@ -66,5 +71,65 @@ func TestWatchJSON(t *testing.T) {
 	}
 	if null.State != "none" || len(null.Hosts) != 0 || len(null.Faults) != 2 {
 		t.Errorf("%+v", null)
+	}
+}
+
+// wordless is a connection on which the greeting has no words.
+type wordless struct {
+	net.Conn
+	greeted bool
+}
+
+func (w *wordless) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if !w.greeted && err == nil {
+		w.greeted = true
+		return copy(b, "220\r\n"), nil
+	}
+	return n, err
+}
+
+// TestWatchPrograms: what Postfix or Exim makes of a domain otherwise than RFC 7672 is a fault, although the TLSA
+// records and the certificates of the hosts are as they should be.
+func TestWatchPrograms(t *testing.T) {
+	lab, err := zones.Start(zones.Options{Edit: func(z *zones.Zone) {
+		if z.Name == "good.dane." {
+			addRecords(t, z, "null MX 0 .", "null MX 10 mx1", "address MX 5 192.0.2.25.", "address MX 10 mx1")
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(lab.Close)
+	_, blocks := labBlocks(t, lab)
+	a := &asker{prober: &probe.Prober{Timeout: time.Minute, Dial: lab.Dial}, end: func() {}, blocks: blocks}
+	defer a.close()
+	bare := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := lab.Dial(ctx, network, address)
+		return &wordless{Conn: conn}, err
+	}
+	for _, test := range []struct {
+		domain string
+		dial   func(ctx context.Context, network, address string) (net.Conn, error)
+		want   string
+	}{
+		{"good.dane.", lab.Dial, ""},
+		{"null.good.dane.", lab.Dial, "Postfix bounces (5.1.0): one of the MX records of null.good.dane."},
+		{"address.good.dane.", lab.Dial, "Postfix delivers, with TLS if the host offers it; the MX record names the " +
+			"address 192.0.2.25."},
+		{"good.dane.", bare, "not to Postfix: Postfix takes a greeting without a word for that of a Cisco PIX"},
+	} {
+		h, err := a.handler(test.domain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, err := h.Look(t.Context(), test.domain, &probe.Prober{Timeout: time.Minute, Dial: test.dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := report(seen, 0)
+		if told := strings.Join(d.Faults, "\n"); d.Good != (test.want == "") || !strings.Contains(told, test.want) {
+			t.Errorf("%s: good is %v, want %q in\n%s", test.domain, d.Good, test.want, told)
+		}
 	}
 }

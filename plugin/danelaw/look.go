@@ -291,10 +291,14 @@ func (l *look) certificates(d *mail.Domain, h *mail.Host, seen *SeenHost) {
 	}
 }
 
-// refusal notes as a failure that a program refuses a certificate which RFC 7672 accepts.
+// refusal notes as a failure that a program refuses what RFC 7672 accepts: a certificate, or how the host speaks.
 func (l *look) refusal(d *mail.Domain, h *mail.Host, r *probe.Report) {
 	for _, s := range mail.Programs {
 		if r.Failure != nil || s.Host(d, h).Action != mail.DANE {
+			continue
+		}
+		if _, why := r.Manners(s, mail.DANE); why != "" {
+			r.Failure = &probe.Failure{Kind: probe.Protocol, Err: fmt.Errorf("not to %s: %s", s, why)}
 			continue
 		}
 		_, err := s.Authenticate(d, h, r.Chain, l.seen.At)

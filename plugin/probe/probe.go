@@ -18,6 +18,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -287,6 +289,22 @@ func (p *Prober) verify(t Target, r *Report) (err error) {
 		return &Failure{Unspoken, odd}
 	}
 	return &Failure{Certificate, err}
+}
+
+// Manners is what a program whose decision is to deliver does because of how a host speaks SMTP, where RFC 7672 says
+// otherwise; why is "" if it does the same. The suite test/mta shows it with Debian's Postfix 3.7 and Exim 4.96.
+func (r *Report) Manners(s mail.Sender, a mail.Action) (action mail.Action, why string) {
+	switch mustEncrypt := s == mail.Postfix && a > mail.Opportunistic; {
+	case s == mail.Exim && r.Code/100 == 5:
+		return mail.Bounce, r.Failure.Error()
+	case mustEncrypt && strings.Trim(r.Greeting, "20 *") == "" && r.Code/100 == 2:
+		return mail.Defer, "Postfix takes a greeting without a word for that of a Cisco PIX, says HELO, and is not " +
+			"offered STARTTLS (smtp_pix_workarounds)"
+	case mustEncrypt && r.Version != 0 && r.Version < tls.VersionTLS12:
+		return mail.Defer, fmt.Sprintf("Postfix with OpenSSL 3 does not agree on %s where it must have TLS",
+			tls.VersionName(r.Version))
+	}
+	return 0, ""
 }
 
 // Unsure says why it cannot be known what a sender does with a chain that its TLSA records do not authenticate; "" if
