@@ -35,13 +35,18 @@ const (
 var labDNSBLs = []string{"dnsbl.dane", "refusing.dane"}
 
 func newSubject(ctx context.Context, c *cli.Command) (s *subject, end func(), err error) {
-	s = &subject{signed: dns.Fqdn(c.String("signed")), bogus: dns.Fqdn(c.String("bogus")),
-		dnsbls: c.StringSlice("dnsbl")}
-	for _, name := range append([]string{s.signed, s.bogus}, s.dnsbls...) {
-		if _, valid := dns.IsDomainName(name); !valid || name == "." {
-			return nil, nil, wrong("%q is not a domain name", name)
+	names := append([]string{c.String("signed"), c.String("bogus")}, c.StringSlice("dnsbl")...)
+	for i, text := range names {
+		name, err := domainName(text)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case name == ".":
+			return nil, nil, wrong("the root is not such a domain")
 		}
+		names[i] = strings.TrimSuffix(name, ".")
 	}
+	s = &subject{signed: dns.Fqdn(names[0]), bogus: dns.Fqdn(names[1]), dnsbls: names[2:]}
 	if s.resolver, err = resolverAddress(c.String("resolver")); err != nil {
 		return nil, nil, err
 	}

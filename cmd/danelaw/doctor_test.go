@@ -441,7 +441,8 @@ func TestDoctorResolver(t *testing.T) {
 func TestDoctorUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"now"}, {"-resolver", "localhost"}, {"-signed", "a..b"}, {"-dnsbl", "."}, {"-lab", "-resolver", "127.0.0.1"},
-		{"-lab", "-conf", "x"},
+		{"-lab", "-conf", "x"}, {"-lab", "-signed", "https://good.dane/"}, {"-lab", "-bogus", "192.0.2.1"},
+		{"-lab", "-dnsbl", "https://dnsbl.dane/"},
 	} {
 		if code, _, stderr := here(append([]string{"doctor"}, args...)...); code != exitUsage ||
 			!strings.HasPrefix(stderr, "danelaw: ") {

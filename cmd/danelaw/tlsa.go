@@ -236,6 +236,10 @@ func (p *tlsaPlan) showAll(ctx context.Context, addresses []netip.Addr, port uin
 
 // splitTarget reads HOST[:PORT].
 func splitTarget(target string) (host string, port uint16, err error) {
+	if strings.Contains(target, "/") { // a URL, mostly, which has a colon too
+		_, err := mailHost(target)
+		return "", 0, err
+	}
 	host, digits, err := net.SplitHostPort(target)
 	if err != nil {
 		return strings.Trim(target, "[]"), mail.Port, nil // an IPv6 address with or without brackets, or no port

@@ -188,6 +188,7 @@ func TestTLSAErrors(t *testing.T) {
 		"say with --host":              {"-smtp", "192.0.2.25"},
 		"-smtp mx.example:0: \"0\" is": {"-smtp", "mx.example:0"},
 		"\"a/b\" is not a domain name": {"-smtp", "mx.example", "-host", "a/b"},
+		"is a URL; give the domain":    {"-smtp", "https://mx.example/", "-host", "mx.example"},
 	} {
 		code, out, stderr := here(append([]string{"tlsa"}, args...)...)
 		if code == 0 || out != "" || !strings.Contains(stderr, want) {
