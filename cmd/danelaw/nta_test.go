@@ -113,6 +113,8 @@ func TestNegativeTrustAnchor(t *testing.T) {
 		"expired.dane. and all below are validated again")
 	validated(t, "removed", mx())
 	validated(t, "removed", tlsa())
+	lacks(t, "nta add", told(t, "nta", "add", "-socket", socket, "bücher.dane"), "xn--bcher-kva.dane. and all below")
+	lacks(t, "nta remove", told(t, "nta", "remove", "-socket", socket, "bücher.dane"), "xn--bcher-kva.dane. and all")
 	code, _, stderr := here("nta", "remove", "-socket", socket, "expired.dane")
 	if code != exitFailure || !strings.Contains(stderr, "there is no negative trust anchor for expired.dane.") {
 		t.Errorf("removed twice: exit code %d, %s", code, stderr)

@@ -10,12 +10,14 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"path/filepath"
 	"slices"
@@ -485,6 +487,29 @@ func TestTLSAJSON(t *testing.T) {
 		len(got.Published.Records) != 2 {
 		t.Errorf("exit code %d, %v\n%s", code, err, out)
 	}
+}
+
+// TestTLSAImplicit: with --implicit-tls a host is spoken TLS to from the first octet on.
+func TestTLSAImplicit(t *testing.T) {
+	c := newCredentials(t, "mx.example.org")
+	l, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{c.cert}, PrivateKey: c.key}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			go func() {
+				defer conn.Close()
+				io.WriteString(conn, "220 mx.example.org\r\n") //nolint:errcheck // the prober tells
+				io.Copy(io.Discard, io.LimitReader(conn, 6))   //nolint:errcheck // QUIT
+			}()
+		}
+	}()
+	at := []string{"tlsa", "--host", "mx.example.org", "--smtp", l.Addr().String()}
+	says(t, append(at, "--implicit-tls"), 0, "IN TLSA 3 1 1 "+sum256(c.spki))
+	says(t, append(at, "--wait", "1s"), exitFailure, "the greeting is slower than 1s; senders wait 5 minutes")
 }
 
 // TestTLSASource: a host that is really there is probed by the system's own ways.

@@ -38,6 +38,7 @@ func TestWatch(t *testing.T) {
 		{[]string{"-days", "100", "dane-ta.dane"}, 1,
 			[]string{"too soon: mx.dane-ta.dane. at 192.0.2.25 ECDSA: certificates end 20"}},
 		{[]string{"localhost"}, 1, []string{"localhost. is a special name"}},
+		{[]string{"bücher.dane"}, 1, []string{"there is no domain xn--bcher-kva.dane."}},
 		{nil, 2, []string{"watch takes the domains"}},
 		{[]string{"a/b"}, 2, []string{`"a/b" is not a domain`}},
 		{[]string{"-days", "-1", "good.dane"}, 2, []string{"-days -1"}},

@@ -115,6 +115,23 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
+// TestTypes: replies are counted by the types that mail asks for, all others as one.
+func TestTypes(t *testing.T) {
+	for qtype, want := range map[uint16]string{
+		dns.TypeMX: "mx", dns.TypeA: "a", dns.TypeAAAA: "aaaa", dns.TypeTLSA: "tlsa", dns.TypePTR: "ptr",
+		dns.TypeTXT: "txt", dns.TypeNS: "other", 65280: "other",
+	} {
+		block := config(t).Block
+		newMeter(block).replied(secure, newQuery(from("127.0.0.1:5300"), newMsg("example.", qtype)))
+		for _, label := range []string{"mx", "a", "aaaa", "tlsa", "ptr", "txt", "other"} {
+			n := metric(t, "responses_total", "block", block, "type", label)
+			if (n == 1) != (label == want) {
+				t.Errorf("type %d counts %v times as %s", qtype, n, label)
+			}
+		}
+	}
+}
+
 // TestEvictions: what is put out of the cache to make room is counted, and the bound of the cache is shown.
 func TestEvictions(t *testing.T) {
 	c := config(t)
