@@ -28,6 +28,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
+	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -98,7 +99,7 @@ func hostileReceivers(t *testing.T, c tls.Certificate) (port int) {
 		l, err := net.Listen("tcp", address)
 		switch {
 		case err != nil && runtime.GOOS != "linux": // elsewhere 127.0.0.2 is not there unless somebody adds it
-			t.Skip("SKIPPED: there is no second address of loopback: ", err)
+			needs.Host(t, fmt.Errorf("a second address of loopback, as `ifconfig lo0 alias 127.0.0.2` adds: %w", err))
 		case err != nil:
 			t.Fatal(err)
 		}

@@ -5,23 +5,47 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
+	"os/exec"
+	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
-// apart has a test run in a network of its own, for which one has to be root. Its loopback interface is not up.
-func apart(t *testing.T) {
+// apart has a test run in a process with a network of its own, where it reports true. Its loopback interface is not up.
+func apart(t *testing.T) bool {
 	t.Helper()
-	runtime.LockOSThread() // and never unlocked: the thread ends with the test
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("no network of its own: %v", err)
+	const inside = "DANELAW_FASTPATH_INSIDE"
+	if os.Getenv(inside) != "" {
+		return true
 	}
+	needs.Root(t)
+	test := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	test.Env = append(os.Environ(), inside+"=1")
+	test.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
+	said, err := test.CombinedOutput()
+	switch failed := (&exec.ExitError{}); {
+	case errors.As(err, &failed):
+		t.Fatalf("%s", said)
+	case err == nil && bytes.Contains(said, []byte("--- SKIP")):
+		err = fmt.Errorf("%s", said)
+	}
+	needs.Host(t, err)
+	return false
+}
+
+// sysctl sets something of the network.
+func sysctl(t *testing.T, name, value string) {
+	t.Helper()
+	needs.Host(t, os.WriteFile("/proc/sys/net/"+name, []byte(value), 0))
 }
 
 // setInterface sets something of an interface.
@@ -59,10 +83,10 @@ func control4(t *testing.T) int {
 
 // TestSteerWithoutIPv6: a host that has none, as containers often are. Go listens on [::] there all the same.
 func TestSteerWithoutIPv6(t *testing.T) {
-	apart(t)
-	if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0); err != nil {
-		t.Skip(err)
+	if !apart(t) {
+		return
 	}
+	sysctl(t, "ipv6/conf/all/disable_ipv6", "1")
 	setFlags(t, "lo", unix.IFF_UP)
 	d, _, strays := datagramGroup(t, echo, 2, 1, "[::]:0")
 	go d.run()
@@ -87,7 +111,9 @@ func TestSteerWithoutIPv6(t *testing.T) {
 // the same, and what can be answered is dropped; an answer given later waits. When there is room again, all is as
 // before.
 func TestFullSendBuffer(t *testing.T) {
-	apart(t)
+	if !apart(t) {
+		return
+	}
 	setFlags(t, "lo", unix.IFF_UP)
 	ethernet(t, "deaf", 192, 0, 2, 1)
 	deaf := netip.MustParseAddrPort("192.0.2.2:53")
@@ -140,12 +166,12 @@ func TestFullSendBuffer(t *testing.T) {
 
 // TestReplyTakesItsRoute: a query comes by one interface, but the way to its client leads by another.
 func TestReplyTakesItsRoute(t *testing.T) {
-	apart(t)
+	if !apart(t) {
+		return
+	}
 	in, out := ethernet(t, "in", 192, 0, 2, 1), ethernet(t, "out", 198, 51, 100, 1)
 	for _, of := range []string{"all", "in"} {
-		if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+of+"/rp_filter", []byte("0"), 0); err != nil {
-			t.Skip(err)
-		}
+		sysctl(t, "ipv4/conf/"+of+"/rp_filter", "0")
 	}
 	for i, address := range []string{"0.0.0.0:0", "[::]:0"} {
 		d := reading(t, echo, address)
@@ -204,9 +230,7 @@ func frame(from, to netip.AddrPort, text []byte) []byte {
 func ethernet(t *testing.T, name string, address ...byte) *os.File {
 	t.Helper()
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0) // os would poll it too early
-	if err != nil {
-		t.Skip(err)
-	}
+	needs.Host(t, os.NewSyscallError("open /dev/net/tun", err))
 	tap := os.NewFile(uintptr(fd), name)
 	t.Cleanup(func() { tap.Close() })
 	setInterface(t, fd, unix.TUNSETIFF, name, func(r *unix.Ifreq) error {
@@ -238,5 +262,61 @@ func fill(t *testing.T, d *datagrams, to netip.AddrPort) {
 	}
 	if !errors.Is(err, unix.EAGAIN) {
 		t.Fatalf("the buffer is not full: %v", err)
+	}
+}
+
+// linkLocal is a link-local address of an interface that it makes, and one of the same interface that says nothing of
+// it.
+func linkLocal(t *testing.T) (address, plain netip.Addr) {
+	t.Helper()
+	setFlags(t, "lo", unix.IFF_UP) // by which a host hears itself
+	for _, of := range []string{"all", "default"} {
+		sysctl(t, "ipv6/conf/"+of+"/accept_dad", "0") // nobody is there who could have the addresses, too
+	}
+	const name = "link"
+	ethernet(t, name, 192, 0, 2, 1)
+	plain = netip.MustParseAddr("2001:db8::1")
+	add(t, name, plain)
+	for over := time.Now().Add(patient); time.Now().Before(over); time.Sleep(time.Millisecond) {
+		for _, address := range addresses(t) {
+			if address.Zone() == name && usable(address) && usable(plain) {
+				return address, plain
+			}
+		}
+	}
+	t.Fatal("the interface has no addresses")
+	return address, plain
+}
+
+// usable reports whether the kernel has found, as it does beside us, that nobody else has an address.
+func usable(address netip.Addr) bool {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 0)))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// add gives an interface an address of IPv6.
+func add(t *testing.T, name string, address netip.Addr) {
+	t.Helper()
+	at, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(socket)
+	what := struct { // in6_ifreq of linux/ipv6.h
+		address [16]byte
+		bits    uint32
+		index   int32
+	}{address.As16(), 64, int32(at.Index)}
+	_, _, failed := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCSIFADDR, uintptr(unsafe.Pointer(&what)))
+	if failed != 0 {
+		t.Fatal(failed)
 	}
 }

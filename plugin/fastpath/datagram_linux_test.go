@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
 // patient is how long a test waits for what has to come.
@@ -54,9 +56,7 @@ func question(format string, args ...any) []byte {
 func bound(t testing.TB, s source, address string) *datagrams {
 	t.Helper()
 	conn, err := net.ListenUDP(network("udp", address), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(address)))
-	if err != nil {
-		t.Skipf("no socket at %s: %v", address, err)
-	}
+	needs.Address(t, address, err)
 	d, err := newDatagrams(conn, s, 1000)
 	if err != nil {
 		t.Fatal(err)
@@ -97,9 +97,7 @@ func dialed(t testing.TB, d *datagrams, host string) *net.UDPConn {
 	t.Helper()
 	to := netip.AddrPortFrom(netip.MustParseAddr(host), d.port())
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
-	if err != nil {
-		t.Skipf("%s cannot be asked: %v", host, err)
-	}
+	needs.Address(t, host, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }
@@ -154,12 +152,15 @@ func TestDatagramsReplyFromTheAddressAsked(t *testing.T) {
 
 // TestDatagramsOverLinkLocal: an address that says nothing without its interface.
 func TestDatagramsOverLinkLocal(t *testing.T) {
+	if !apart(t) {
+		return
+	}
 	var froms = make(chan client, 1)
 	s := datagramSource{atOnce: func(query []byte, from client, dst []byte) ([]byte, bool) {
 		froms <- from
 		return append(dst, query...), true
 	}}
-	asked := linkLocal(t)
+	asked, plain := linkLocal(t)
 	for _, at := range []string{"[::]:0", netip.AddrPortFrom(asked, 0).String()} {
 		c := dialed(t, reading(t, s, at), asked.String())
 		asks(t, c, question("which interface?"))
@@ -168,32 +169,15 @@ func TestDatagramsOverLinkLocal(t *testing.T) {
 		}
 		gets(t, c, question("which interface?"))
 	}
-	for _, address := range addresses(t) { // a client whose own address says no interface
-		if !address.Is6() || address.Zone() != "" || address.IsLoopback() {
-			continue
-		}
-		d := reading(t, echo, "[::]:0")
-		c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 0)),
-			net.UDPAddrFromAddrPort(netip.AddrPortFrom(asked, d.port())))
-		if err != nil {
-			t.Fatal(err)
-		}
-		asks(t, c, question("from %s", address))
-		gets(t, c, question("from %s", address))
-		c.Close()
+	d := reading(t, echo, "[::]:0") // and for a client whose own address says no interface
+	c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(plain, 0)),
+		net.UDPAddrFromAddrPort(netip.AddrPortFrom(asked, d.port())))
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-// linkLocal is a link-local address of this host.
-func linkLocal(t *testing.T) netip.Addr {
-	t.Helper()
-	for _, address := range addresses(t) {
-		if address.Zone() != "" {
-			return address
-		}
-	}
-	t.Skip("no interface has a link-local address")
-	return netip.Addr{}
+	defer c.Close()
+	asks(t, c, question("from %s", plain))
+	gets(t, c, question("from %s", plain))
 }
 
 // addresses are those of this host.
@@ -226,26 +210,28 @@ func TestDatagramsNameTheClient(t *testing.T) {
 		local, remote net.Addr
 	}
 	for _, at := range groups {
-		names := make(chan named, 1)
-		var from client
-		d := reading(t, datagramSource{
-			atOnce: func(_ []byte, c client, dst []byte) ([]byte, bool) { from = c; return dst, false },
-			inTime: func(_ context.Context, _ []byte, w replier) {
-				names <- named{from, w.LocalAddr(), w.RemoteAddr()}
-			},
-		}, at.bound)
-		c := dialed(t, d, at.asked)
-		asks(t, c, question("who am I?"))
-		got, self := <-names, c.LocalAddr().(*net.UDPAddr).AddrPort()
-		if want := (client{addr: self, udp: true}); got.now != want {
-			t.Errorf("now: the client is %v, not %v", got.now, want)
-		}
-		if remote := got.remote.(*net.UDPAddr).AddrPort(); remote != self {
-			t.Errorf("later: the client is %v, not %v", remote, self)
-		}
-		if got.local.String() != d.conn.LocalAddr().String() {
-			t.Errorf("the socket is at %v, not %v", got.local, d.conn.LocalAddr())
-		}
+		t.Run(at.asked+" at "+at.bound, func(t *testing.T) {
+			names := make(chan named, 1)
+			var from client
+			d := reading(t, datagramSource{
+				atOnce: func(_ []byte, c client, dst []byte) ([]byte, bool) { from = c; return dst, false },
+				inTime: func(_ context.Context, _ []byte, w replier) {
+					names <- named{from, w.LocalAddr(), w.RemoteAddr()}
+				},
+			}, at.bound)
+			c := dialed(t, d, at.asked)
+			asks(t, c, question("who am I?"))
+			got, self := <-names, c.LocalAddr().(*net.UDPAddr).AddrPort()
+			if want := (client{addr: self, udp: true}); got.now != want {
+				t.Errorf("now: the client is %v, not %v", got.now, want)
+			}
+			if remote := got.remote.(*net.UDPAddr).AddrPort(); remote != self {
+				t.Errorf("later: the client is %v, not %v", remote, self)
+			}
+			if got.local.String() != d.conn.LocalAddr().String() {
+				t.Errorf("the socket is at %v, not %v", got.local, d.conn.LocalAddr())
+			}
+		})
 	}
 }
 
@@ -526,14 +512,14 @@ func TestBuffers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := 2 * allowedBuffer(t, row.of, row.forced, row.wanted); size != want {
+		if want := allowedBuffer(t, row.forced, row.read, row.wanted); size != want {
 			t.Errorf("%s: the buffer has %d octets, not %d", row.of, size, want)
 		}
 	}
 }
 
-// allowedBuffer is how much this host allows this user of a buffer that is wanted.
-func allowedBuffer(t *testing.T, of string, forced, wanted int) (most int) {
+// allowedBuffer is the size that a buffer gets, which is twice what is asked for, if so much is wanted of this host.
+func allowedBuffer(t *testing.T, forced, asked, wanted int) (octets int) {
 	t.Helper()
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -541,16 +527,15 @@ func allowedBuffer(t *testing.T, of string, forced, wanted int) (most int) {
 	}
 	defer unix.Close(socket)
 	if unix.SetsockoptInt(socket, unix.SOL_SOCKET, forced, wanted) == nil {
-		return wanted
+		return 2 * wanted
 	}
-	text, err := os.ReadFile("/proc/sys/net/core/" + of)
-	if err == nil {
-		_, err = fmt.Sscan(string(text), &most)
+	if err = unix.SetsockoptInt(socket, unix.SOL_SOCKET, asked, wanted); err == nil {
+		octets, err = unix.GetsockoptInt(socket, unix.SOL_SOCKET, asked)
 	}
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
-	return min(most, wanted)
+	return octets
 }
 
 // batches are as many queries as one system call reads. answer answers such a batch, and returns the processor time
@@ -587,10 +572,12 @@ func processorTime() time.Duration {
 // TestNowAllocatesNothing: from the socket to the socket.
 func TestNowAllocatesNothing(t *testing.T) {
 	for _, at := range groups {
-		answer := batches(t, at.bound, at.asked)
-		if n := testing.AllocsPerRun(100, func() { answer() }); n >= 1 {
-			t.Errorf("at %s: %.1f allocations for %d queries of %s", at.bound, n, batchSize, at.asked)
-		}
+		t.Run(at.asked+" at "+at.bound, func(t *testing.T) {
+			answer := batches(t, at.bound, at.asked)
+			if n := testing.AllocsPerRun(100, func() { answer() }); n >= 1 {
+				t.Errorf("%.1f allocations for %d queries", n, batchSize)
+			}
+		})
 	}
 }
 

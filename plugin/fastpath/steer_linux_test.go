@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
 // sharing opens the sockets of others, as CoreDNS does: listeners are of MPTCP where the host has it.
@@ -51,9 +53,7 @@ func datagramGroup(t *testing.T, s source, members, ours int, address string) (
 	strays = &atomic.Int64{}
 	for i := range members {
 		conn, err := sharing.ListenPacket(t.Context(), network("udp", address), address)
-		if err != nil {
-			t.Skipf("no socket at %s: %v", address, err)
-		}
+		needs.Address(t, address, err)
 		t.Cleanup(func() { conn.Close() })
 		address = rebound(address, conn.LocalAddr())
 		if i != ours {
@@ -338,9 +338,7 @@ func connectionGroup(t *testing.T, members, ours int, address string) (
 			listener, err = sharing.Listen(t.Context(), "tcp", address)
 			others = append(others, listener)
 		}
-		if err != nil {
-			t.Skipf("no listener at %s: %v", address, err)
-		}
+		needs.Address(t, address, err)
 		t.Cleanup(func() { listener.Close() })
 		address = rebound(address, listener.Addr())
 		go countConnections(listener, count)
@@ -425,7 +423,10 @@ func TestSteerWithoutGroup(t *testing.T) {
 
 // TestSteerOverLinkLocal: the address of the probes has a zone.
 func TestSteerOverLinkLocal(t *testing.T) {
-	asked := linkLocal(t)
+	if !apart(t) {
+		return
+	}
+	asked, _ := linkLocal(t)
 	d, _, strays := datagramGroup(t, echo, 2, 1, netip.AddrPortFrom(asked, 0).String())
 	go d.run()
 	defer d.close(t.Context())

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
 // forever is how long a test waits for what has to come.
@@ -116,9 +118,7 @@ func asking(what ...string) (stream []byte) {
 func serving(t testing.TB, s source, limits Limits, address string) *streams {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Skipf("no listener at %s: %v", address, err)
-	}
+	needs.Address(t, address, err)
 	served := newStreams(l, s, limits)
 	go served.run()
 	t.Cleanup(func() {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
 func must(t *testing.T, errs ...error) {
@@ -133,9 +135,7 @@ func TestKeep(t *testing.T) {
 
 // TestOwners: whose files are taken. Only root can give files away.
 func TestOwners(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: only root can give files away, as .ci/run, which installs packages, is")
-	}
+	needs.Root(t)
 	const other = 12345
 	for _, tt := range []struct {
 		name                 string

@@ -12,6 +12,8 @@ import (
 
 var variables = regexp.MustCompile(`"(DANELAW_(?:TEST_[A-Z]+|SOAK))"`)
 
+var ofHost = regexp.MustCompile(`needs\.(Host|Root|Address)\(`)
+
 // wanted returns the variables without which a test in the file is skipped.
 func wanted(text string) (all []string) {
 	for line := range strings.Lines(text) {
@@ -20,6 +22,9 @@ func wanted(text string) (all []string) {
 		}
 		if strings.Contains(line, "needs.Tools(") {
 			all = append(all, "DANELAW_TEST_TOOLS")
+		}
+		if ofHost.MatchString(line) {
+			all = append(all, "DANELAW_TEST_HOST")
 		}
 	}
 	return all
