@@ -405,6 +405,67 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
+// L-13, L-10: what nobody waits for any more, as all of its clients have gone, holds no slot: it is a luxury, and ends
+// when half of the table is taken. A client that still waits keeps it.
+func TestClientsGone(t *testing.T) {
+	r, u, _ := setup(t, func(c *Config) { c.InFlight = 8 })
+	outstanding, release := hold(u)
+	defer release()
+	var all []context.CancelFunc
+	gone := make(chan *Answer)
+	come := func(name string) {
+		ctx, cancel := context.WithCancel(context.Background())
+		all = append(all, cancel)
+		go func() { gone <- r.Resolve(ctx, question(name, dns.TypeA)) }()
+		key := keyOf(question(name, dns.TypeA))
+		eventually(t, name+" to be asked", func() bool {
+			r.flights.mu.Lock()
+			defer r.flights.mu.Unlock()
+			return r.flights.byKey[key] != nil && r.flights.byKey[key].waiting > 0 && u.Count(name+" A") == 1
+		})
+	}
+	table := func() (slots, background int) {
+		r.flights.mu.Lock()
+		defer r.flights.mu.Unlock()
+		return r.flights.running + r.flights.yielding.Len(), r.flights.background.Len()
+	}
+	for i := range 4 {
+		come(fmt.Sprintf("n%d.example.com.", i))
+	}
+	come("n0.example.com.")
+	eventually(t, "the second client to have joined", func() bool {
+		r.flights.mu.Lock()
+		defer r.flights.mu.Unlock()
+		return r.flights.byKey[keyOf(question("n0.example.com.", dns.TypeA))].waiting == 2
+	})
+	leave := func(i int) {
+		all[i]()
+		<-gone
+	}
+	leave(0)
+	leave(1)
+	if slots, background := table(); slots != 3 || background != 1 {
+		t.Errorf("%d slots are held, %d go on in the background; want n0, n2 and n3, and n1", slots, background)
+	}
+	leave(4)
+	if slots, background := table(); slots != 2 || background != 2 {
+		t.Errorf("%d slots are held, %d go on in the background; want n2 and n3, and n0 and n1", slots, background)
+	}
+	for i := range 3 { // with these the table is more than half full
+		come(fmt.Sprintf("late%d.example.com.", i))
+	}
+	before := outstanding.Load()
+	leave(2)
+	if slots, background := table(); slots != 4 || background != 0 {
+		t.Errorf("%d slots are held, %d go on in the background of a table that is half full", slots, background)
+	}
+	eventually(t, "their questions to end", func() bool { return outstanding.Load() < before })
+	release()
+	for range 4 {
+		expect(t, <-gone, dnssec.Secure, dns.RcodeNameError)
+	}
+}
+
 // V-76, C-11: who sets CD gets the data that is there, also when the chain could not be fetched, be that remembered,
 // and when its time is up. Nothing is there when no reply came.
 func TestUncheckedGetsWhatIsThere(t *testing.T) {

@@ -300,21 +300,22 @@ func (t *flights) unplace(f *flight) {
 	}
 }
 
-// leave is called by a client that waits no longer.
-func (t *flights) leave(f *flight) {
+// leave is called by a client that waits no longer, and reports whether nobody does now.
+func (t *flights) leave(f *flight) (last bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f.waiting--
 	t.room.Give(clientOctets)
+	return f.waiting == 0
 }
 
-// release takes the slot from a flight whose first clients have had their answer. It goes on in the background, which
-// is a luxury (L-10): not when half of the table or of the room is taken, or processors are short.
+// release takes the slot from a flight whose first clients have had their answer, or have all gone. It goes on in the
+// background, which is a luxury (L-10): not when half of the table or of the room is taken, or processors are short.
 func (t *flights) release(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unplace(f)
-	if f.octets == 0 { // it has ended
+	if f.octets == 0 || f.late != nil { // it has ended, or goes on there already
 		return
 	}
 	f.late = t.background.PushBack(f)

@@ -150,8 +150,10 @@ func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 				return a
 			}
 		case <-ctx.Done():
-			r.flights.leave(f)
 			a := f.overdue(q, r.Timeout)
+			if r.flights.leave(f) {
+				r.flights.release(f)
+			}
 			if errors.Is(ctx.Err(), context.Canceled) { // nobody reads it any more: that is no news for the log
 				a.told = new(atomic.Bool)
 				a.Tell()

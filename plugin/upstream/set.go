@@ -152,7 +152,9 @@ func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.
 	}
 	query := query{Question: q, tcp: t.TCP, cd: t.CD, further: t.N > 0, size: s.size, demand: t.Demand}
 	first, reserve := order(upstreams, t.Avoid)
-	s.probe(query, upstreams)
+	if _, alive := first[0].health.state(); alive { // else the dead are asked anyway
+		s.probe(query, upstreams)
+	}
 	reply, outcomes := run(ctx, query, first)
 	if reply.Msg == nil && len(reserve) > 0 && ctx.Err() == nil {
 		var more []outcome

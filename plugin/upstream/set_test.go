@@ -291,6 +291,38 @@ func TestLossDoesNotSlow(t *testing.T) {
 	}
 }
 
+// A question that is put to a dead upstream anyway is not put to it once more, on a socket of its own, to find out
+// whether it lives.
+func TestDeadIsNotAskedTwice(t *testing.T) {
+	leakless(t)
+	var to []Address
+	var servers []*server
+	for range 2 {
+		s := serve(t, func(*asked) {})
+		servers, to = append(servers, s), append(to, s.plain())
+		clock := world.NewClock(time.Now())
+		set := newSet(t, Config{Routes: []Route{{".", to}}, Clock: clock.Now})
+		for _, u := range set.upstreams {
+			u.health.broke(clock.Now(), "failed")
+		}
+		clock.Advance(lastBackoff)
+		before := messages(servers)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			set.Exchange(ctx, mxQuestion, fetch.Try{CD: true})
+		}()
+		eventually(t, "the question to arrive", func() bool { return messages(servers) > before })
+		time.Sleep(firstCopy / 4)
+		if n := messages(servers) - before; n != 1 {
+			t.Errorf("%d dead upstreams: asked %d times at once", len(to), n)
+		}
+		cancel()
+		<-ended
+	}
+}
+
 // An upstream that falls silent is found dead though another answers soon.
 func TestBeatenWithoutReplyIsMissed(t *testing.T) {
 	leakless(t)
