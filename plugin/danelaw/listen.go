@@ -121,13 +121,15 @@ func (r *readers) read(i *caddy.Instance, s told, servers int) error {
 		return err // an earlier reader goes with its server
 	}
 	l := r.at[udp]
+	connections := max(1, connectionsFor(upstream.OpenFiles())/servers)
 	if l == nil {
-		if l, err = newListening(udp, tcp, s, connectionsFor(upstream.OpenFiles())/servers); err == nil {
+		if l, err = newListening(udp, tcp, s, connections); err == nil {
 			r.at[udp] = l
 		}
 		return err
 	}
 	l.server.Store(&s)
+	l.reader.Limit(l.limits(s, connections))
 	if err = l.reader.Steer(); err != nil {
 		delete(r.at, udp)
 		go l.drain()
@@ -171,16 +173,21 @@ func newListening(udp, tcp string, s told, connections int) (l *listening, err e
 	l = new(listening)
 	l.server.Store(&s)
 	l.reader, err = fastpath.Listen(udp, tcp, l.serve, fastpath.Options{
-		Limits: fastpath.Limits{
-			Idle: s.IdleTimeout, Read: s.ReadTimeout, Write: s.WriteTimeout,
-			Connections: max(1, connections), Pipelined: pipelinedQueries,
-			Hit: func(limit string) { l.handler().meter.Limit(limit) },
-		},
-		Pending: pending(s.directive.serving().config.InFlight),
+		Limits:  l.limits(s, connections),
 		Size:    func() uint16 { return l.handler().config.EDNSSize },
 		Refused: func() { l.handler().meter.malformed() },
 	})
 	return l, err
+}
+
+// limits are those of clients while a server answers.
+func (l *listening) limits(s told, connections int) fastpath.Limits {
+	return fastpath.Limits{
+		Pending: pending(s.directive.serving().config.InFlight),
+		Idle:    s.IdleTimeout, Read: s.ReadTimeout, Write: s.WriteTimeout,
+		Connections: connections, Pipelined: pipelinedQueries,
+		Hit: func(limit string) { l.handler().meter.Limit(limit) },
+	}
 }
 
 // bound returns the addresses of UDP and of TCP that the server is bound to. They differ from what it was asked for

@@ -2,7 +2,9 @@ package danelaw
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -230,6 +232,22 @@ func TestConnectionOutlivesReload(t *testing.T) {
 	s.send(question)
 	if r := s.receive(); r.Rcode != dns.RcodeSuccess || r.AuthenticatedData {
 		t.Errorf("after a reload that failed: %v", r)
+	}
+}
+
+// TestTimeoutsOfReload: the timeouts of a connection are those of the last reload.
+func TestTimeoutsOfReload(t *testing.T) {
+	text := func(idle string) string {
+		return blockOf(".:0", optionsFor(t, lab().Addr()), "timeouts {\n idle "+idle+"\n}")
+	}
+	c := startCoreDNS(t, text("1h"))
+	if err := c.reload(text("1s")); err != nil {
+		t.Fatal(err)
+	}
+	s := connect(t, c.tcp)
+	s.SetReadDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // the connection is open
+	if n, err := s.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("an idle connection: %d octets, %v", n, err)
 	}
 }
 

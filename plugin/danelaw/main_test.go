@@ -18,6 +18,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"
 	_ "github.com/coredns/coredns/plugin/root"
+	_ "github.com/coredns/coredns/plugin/timeouts"
 	_ "github.com/coredns/coredns/plugin/tsig"
 	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 	defaultControl = "/nonexistent/control.sock"
 	caddy.Quiet, dnsserver.Quiet = true, true
 	if err := dnsserver.SetDirectives([]string{"root", "bind", "multisocket", "proxyproto", "ready", "prometheus",
-		"reload", "view", "pause", "tsig", "cache", "danelaw", "forward", "whoami"}); err != nil {
+		"reload", "view", "pause", "timeouts", "tsig", "cache", "danelaw", "forward", "whoami"}); err != nil {
 		panic(err)
 	}
 	syscall.Umask(0o022) // files that a group may write are refused

@@ -43,7 +43,7 @@ type connection struct {
 }
 
 func newConnection(conn net.Conn, t *streams) *connection {
-	c := &connection{Conn: conn, streams: t, slots: make(chan struct{}, t.limits.Pipelined)}
+	c := &connection{Conn: conn, streams: t, slots: make(chan struct{}, t.limits().Pipelined)}
 	c.frames.buffer, c.frames.data = c.frames.small[:0], c.frames.small[:0]
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if tcp, ok := conn.(*net.TCPConn); ok {
@@ -110,7 +110,7 @@ func (c *connection) admit() bool {
 	if c.streams.long.Add(1) > mostLong {
 		c.streams.long.Add(-1)
 		c.end()
-		c.streams.limits.hit(LimitConnections)
+		c.streams.limits().hit(LimitConnections)
 		return false
 	}
 	c.long = true
@@ -130,7 +130,7 @@ func (c *connection) patience() time.Time {
 	if len(c.frames.data) == 0 {
 		return c.streams.idleUntil(c)
 	}
-	return c.begun.Add(c.streams.limits.Read)
+	return c.begun.Add(c.streams.limits().Read)
 }
 
 // answer answers the queries that are wholly there. It is false if nothing more is to be read: so after a message that
@@ -227,7 +227,7 @@ func (c *connection) Write(reply []byte) (int, error) {
 func (c *connection) send(framed []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	c.SetWriteDeadline(time.Now().Add(c.streams.limits.Write))
+	c.SetWriteDeadline(time.Now().Add(c.streams.limits().Write))
 	_, err := c.Conn.Write(framed)
 	if err != nil {
 		if tcp, ok := c.Conn.(*net.TCPConn); ok {
@@ -236,7 +236,7 @@ func (c *connection) send(framed []byte) error {
 		c.end()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.streams.limits.hit(LimitUnread)
+		c.streams.limits().hit(LimitUnread)
 	}
 	return err
 }

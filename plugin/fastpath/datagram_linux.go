@@ -32,8 +32,8 @@ type datagrams struct {
 	batch    *batch
 	probes   probes
 	group    search
-	failures int           // of the socket, one after another
-	slots    chan struct{} // one is taken by each query that is answered later (L-15): without one nothing is read
+	failures int          // of the socket, one after another
+	slots    atomic.Value // chan struct{}: one is taken by each query that is answered later (L-15), or nothing is read
 	closing  atomic.Bool
 	busy     sync.WaitGroup // run, and each query that is answered later
 	ctx      context.Context
@@ -52,10 +52,18 @@ func newDatagrams(conn *net.UDPConn, s source, pending int) (*datagrams, error) 
 	if err := control(raw, func(fd int) error { return setOptions(fd, wildcard) }); err != nil {
 		return nil, err
 	}
-	d := &datagrams{conn: conn, raw: raw, source: s, batch: newBatch(), slots: make(chan struct{}, pending)}
+	d := &datagrams{conn: conn, raw: raw, source: s, batch: newBatch()}
+	d.limit(pending)
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.busy.Add(1)
 	return d, nil
+}
+
+// limit changes how many queries may be answered later at once, those apart that are already.
+func (d *datagrams) limit(pending int) {
+	if slots, _ := d.slots.Load().(chan struct{}); cap(slots) != pending {
+		d.slots.Store(make(chan struct{}, pending))
+	}
 }
 
 // setOptions enlarges the buffers of a socket as far as the kernel allows: without CAP_NET_ADMIN, net.core.rmem_max and
@@ -140,9 +148,10 @@ func (d *datagrams) answer(i int) {
 	case !done:
 		to := &datagramClient{d: d, addr: from, query: b.in[i], peer: b.peers[i]}
 		query = bytes.Clone(query)
-		d.slots <- struct{}{}
+		slots := d.slots.Load().(chan struct{})
+		slots <- struct{}{}
 		d.busy.Go(func() {
-			defer func() { <-d.slots }()
+			defer func() { <-slots }()
 			d.source.later(d.ctx, query, to)
 		})
 	case len(reply) > before:

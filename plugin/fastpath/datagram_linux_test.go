@@ -357,7 +357,7 @@ func TestLaterIsBounded(t *testing.T) {
 		<-proceed
 		w.Write(query)
 	}), "127.0.0.1:0")
-	d.slots = make(chan struct{}, pending)
+	d.limit(pending)
 	c := dialed(t, d, "127.0.0.1")
 	for i := range asked {
 		asks(t, c, question("%d", i))

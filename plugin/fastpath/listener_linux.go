@@ -26,7 +26,7 @@ func Listen(udp, tcp string, s Server, o Options) (*Listener, error) {
 	if l.accepted, err = listenConnections(tcp); err != nil {
 		return nil, errors.Join(err, packets.Close())
 	}
-	if l.datagrams, err = newDatagrams(packets, by, o.Pending); err != nil {
+	if l.datagrams, err = newDatagrams(packets, by, o.Limits.Pending); err != nil {
 		return nil, errors.Join(err, packets.Close(), l.accepted.Close())
 	}
 	l.streams = newStreams(l.accepted, by, o.Limits)
@@ -51,6 +51,12 @@ func (l *Listener) Steer() error {
 		return fmt.Errorf("TCP: %w", err)
 	}
 	return nil
+}
+
+// Limit changes the limits, from now on.
+func (l *Listener) Limit(limits Limits) {
+	l.streams.limit(limits)
+	l.datagrams.limit(limits.Pending)
 }
 
 // settling is how long what is on its way to a socket is waited for after its group has been told to go elsewhere.

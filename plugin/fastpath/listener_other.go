@@ -18,5 +18,8 @@ func Listen(string, string, Server, Options) (*Listener, error) {
 // Steer is never called.
 func (*Listener) Steer() error { return nil }
 
+// Limit is never called.
+func (*Listener) Limit(Limits) {}
+
 // Close is never called.
 func (*Listener) Close(context.Context) {}

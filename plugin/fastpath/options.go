@@ -12,7 +12,6 @@ type Server func(ctx context.Context, w dns.ResponseWriter, query *dns.Msg)
 // Options say how a Listener listens.
 type Options struct {
 	Limits  Limits
-	Pending int           // queries over UDP that the Server has at once; no more is read then
 	Size    func() uint16 // the EDNS size in what the Listener itself replies, in octets
 	Refused func()        // is told of each query that is malformed
 }

@@ -13,8 +13,11 @@ import (
 	"time"
 )
 
-// Limits bound what clients over TCP can take.
+// Limits bound what clients can take.
 type Limits struct {
+	Pending int // queries over UDP that are answered later at once; no more is read then
+
+	// Of TCP:
 	Idle        time.Duration // a connection is kept so long without a query, counted from its last reply
 	Read        time.Duration // a query that has begun must be there in that time
 	Write       time.Duration // a client that does not take a reply for so long is cut off
@@ -55,7 +58,7 @@ const (
 type streams struct {
 	listener net.Listener
 	source   source
-	limits   Limits
+	limited  atomic.Pointer[Limits]
 	ctx      context.Context // ends when no more is to be read
 	stop     context.CancelFunc
 	running  sync.WaitGroup // connections
@@ -84,10 +87,33 @@ type place struct {
 
 func newStreams(l net.Listener, s source, limits Limits) *streams {
 	t := &streams{
-		listener: l, source: s, limits: limits, open: map[*connection]struct{}{}, holders: map[netip.Prefix]*holder{},
+		listener: l, source: s, open: map[*connection]struct{}{}, holders: map[netip.Prefix]*holder{},
 	}
+	t.limited.Store(&limits)
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	return t
+}
+
+func (t *streams) limits() *Limits { return t.limited.Load() }
+
+// limit changes the limits. A connection is held to those of time from the next that it sends on.
+func (t *streams) limit(limits Limits) {
+	t.limited.Store(&limits)
+	for c := t.surplus(); c != nil; c = t.surplus() {
+		c.end()
+		limits.hit(LimitConnections)
+	}
+}
+
+// surplus returns who has waited longest for a query, if there are too many connections.
+func (t *streams) surplus() *connection {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.open) <= t.limits().Connections {
+		return nil
+	}
+	c, _ := t.idle.Next().Value.(*connection)
+	return c
 }
 
 // run accepts connections until close.
@@ -99,7 +125,7 @@ func (t *streams) run() {
 			pause = shortestPause
 			if outgoing := t.enter(newConnection(conn, t)); outgoing != nil {
 				outgoing.end()
-				t.limits.hit(LimitConnections)
+				t.limits().hit(LimitConnections)
 			}
 		case errors.Is(err, net.ErrClosed):
 			return
@@ -145,12 +171,13 @@ func (t *streams) enter(c *connection) (outgoing *connection) {
 		return c
 	}
 	h := t.holderOf(c.client.addr.Addr())
-	share := max(1, t.limits.Connections/addressShare)
+	most := t.limits().Connections
+	share := max(1, most/addressShare)
 	var idle *ring.Ring // of whom the first makes room
-	if len(t.open) >= t.limits.Connections {
+	if len(t.open) >= most {
 		idle = &t.idle
 	}
-	if h.open >= share && len(t.open) >= t.limits.Connections-share {
+	if h.open >= share && len(t.open) >= most-share {
 		idle = &h.idle
 	}
 	if idle != nil {
@@ -228,5 +255,5 @@ func (t *streams) idleUntil(c *connection) time.Time {
 	if c.place.queries > 0 {
 		since = time.Now()
 	}
-	return since.Add(t.limits.Idle)
+	return since.Add(t.limits().Idle)
 }

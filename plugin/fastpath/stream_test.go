@@ -309,6 +309,38 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestLimitsChange: new limits hold for connections that are open; of those that are too many then, who has waited
+// longest goes, and who has a query in work does not (S-4).
+func TestLimitsChange(t *testing.T) {
+	var hits []string
+	inBubble(t, usualLimits, func(t *testing.T, l *pipes, d desk, served *streams) {
+		go served.run()
+		var callers []caller
+		for i := range 4 {
+			callers = append(callers, l.call(t, fmt.Sprintf("192.0.2.%d", i)))
+		}
+		callers[0].send(asking("later"))
+		task := d.tasks(t, 1)["later"]
+		limits := usualLimits
+		limits.Connections, limits.Idle = 2, time.Second
+		limits.Hit = func(limit string) { hits = append(hits, limit) }
+		served.limit(limits)
+		callers[1].closed()
+		callers[2].closed()
+		if want := []string{LimitConnections, LimitConnections}; !slices.Equal(hits, want) {
+			t.Errorf("limits hit %v, want %v", hits, want)
+		}
+		callers[3].send(asking("now"))
+		callers[3].gets("now")
+		begun := time.Now()
+		if callers[3].closed(); time.Since(begun) != time.Second {
+			t.Errorf("an idle connection is closed after %v", time.Since(begun))
+		}
+		go task.answer()
+		callers[0].gets("later")
+	})
+}
+
 // news are so many connections of an address.
 func news(n int, address string) string { return strings.Repeat("new "+address+",", n) }
 
