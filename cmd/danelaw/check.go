@@ -104,7 +104,7 @@ func checkName(ctx context.Context, c *cli.Command, a *asker, q dns.Question) er
 		return err
 	}
 	v := newChainView(q, found, a.now(q.Name))
-	if err := writePage(c.String("html"), newChainPage(v)); err != nil {
+	if err := writePage(c.String("html"), func() *page { return newChainPage(v) }); err != nil {
 		return err
 	}
 	return cmp.Or(show(c, v, v.print), toldUnless(found.Answer.Status > dnssec.Bogus))
@@ -117,7 +117,7 @@ func checkAll(ctx context.Context, c *cli.Command, a *asker, domains []string) e
 	if err != nil {
 		return err
 	}
-	if err := writePage(c.String("html"), newPage(results)); err != nil {
+	if err := writePage(c.String("html"), func() *page { return newPage(results) }); err != nil {
 		return err
 	}
 	print := printViews

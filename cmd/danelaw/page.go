@@ -76,13 +76,13 @@ func newChainPage(v *chainView) *page {
 	return &page{Title: d.Domain + " - danelaw check", Written: time.Now().UTC(), Domains: []*pageDomain{d}}
 }
 
-// writePage writes a page, if there is a file for it.
-func writePage(file string, p *page) error {
+// writePage makes a page and writes it, if there is a file for it.
+func writePage(file string, made func() *page) error {
 	if file == "" {
 		return nil
 	}
 	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, p); err != nil {
+	if err := pageTemplate.Execute(&b, made()); err != nil {
 		return err
 	}
 	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {

@@ -47,7 +47,10 @@ func hostileView() *view {
 // TestHostileTexts: nothing of it becomes markup of the page, or reaches the terminal as a control character.
 func TestHostileTexts(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "page.html")
-	if err := writePage(file, newPage([]result{{domain: "a.example.", view: hostileView()}})); err != nil {
+	err := writePage(file, func() *page {
+		return newPage([]result{{domain: "a.example.", view: hostileView()}})
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	page, _ := os.ReadFile(file)
