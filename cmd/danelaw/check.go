@@ -321,7 +321,7 @@ func printLines(to io.Writer, results []result, p painter) {
 			printable.Text(text))
 		fmt.Fprintln(to, strings.TrimRight(line, " "))
 	}
-	fmt.Fprintf(to, "\n%s\n", summary(results, result.word))
+	fmt.Fprintf(to, "\n%s\n", summary(results))
 }
 
 // line is what there is to say of a domain in one line.
@@ -333,10 +333,10 @@ func (v *view) line() string {
 }
 
 // summary counts the results, those of each word too.
-func summary(results []result, word func(result) string) string {
+func summary(results []result) string {
 	count, unwanted := map[string]uint64{}, 0
 	for _, r := range results {
-		count[word(r)]++
+		count[r.word()]++
 		if r.unwanted() {
 			unwanted++
 		}

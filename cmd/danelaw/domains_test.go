@@ -245,9 +245,9 @@ func TestCheckBlind(t *testing.T) {
 	silent, stream := ports.Open(t)
 	defer silent.Close()
 	stream.Close()
-	dead := fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
+	dead, page := fmt.Sprintf("127.0.0.1:%d", ports.Closed(t)), filepath.Join(t.TempDir(), "page.html")
 	for _, args := range [][]string{
-		{dead, "good.dane"}, {dead, "--file", write(t, "domains", "good.dane\ngood.nsec3\n")},
+		{dead, "good.dane"}, {dead, "--file", write(t, "domains", "good.dane\ngood.nsec3\n"), "--html", page},
 		{dead, "--json", "good.dane"}, {silent.LocalAddr().String(), "good.dane"},
 	} {
 		code, out, _ := here(append([]string{"check", "--upstream"}, args...)...)
@@ -266,6 +266,11 @@ func TestCheckBlind(t *testing.T) {
 				t.Errorf("%q: exit code %d, want %q:\n%s", args, code, text, out)
 			}
 		}
+	}
+	html, err := os.ReadFile(page)
+	if n := strings.Count(string(html), ">unknown</td>"); err != nil || n < 2 ||
+		!strings.Contains(string(html), "2 domains: 2 unknown; 2 not as wanted") {
+		t.Errorf("%v, %d unknown:\n%s", err, n, html)
 	}
 }
 

@@ -50,18 +50,13 @@ func newPage(results []result) *page {
 		if r.err != nil {
 			p.Errors = append(p.Errors, r)
 		} else {
-			p.Domains = append(p.Domains, newPageDomain(r.view))
+			p.Domains = append(p.Domains, newPageDomain(r))
 		}
 	}
 	if len(results) == 1 {
 		p.Title = results[0].domain + " - danelaw check"
 	} else {
-		p.Summary = summary(results, func(r result) string {
-			if r.err != nil {
-				return "unknown"
-			}
-			return r.view.Decision
-		})
+		p.Summary = summary(results)
 	}
 	return p
 }
@@ -91,10 +86,11 @@ func writePage(file string, made func() *page) error {
 	return nil
 }
 
-func newPageDomain(v *view) *pageDomain {
+func newPageDomain(r result) *pageDomain {
+	v := r.view
 	headline, tone := v.headline()
 	return &pageDomain{
-		Domain: v.Domain, Headline: headline, Tone: toneNames[tone], Told: v.told(), Word: v.Decision,
+		Domain: v.Domain, Headline: headline, Tone: toneNames[tone], Told: v.told(), Word: r.word(),
 		Failing: v.Culprit != nil || tone == bad, Rows: v.rows(), Tree: v.draw(),
 	}
 }
