@@ -114,8 +114,8 @@ func TestLevels(t *testing.T) {
 		port := ports.Closed(t)
 		p := start(t, nil, flag, "-conf", write(t, "Corefile", corefile(port, lab.Addr(), anchors(t, lab))))
 		eventually(t, "an answer", func() bool {
-			_, err := exchange(port, "good.dane.", dns.TypeMX)
-			return err == nil
+			m, err := exchange(port, "good.dane.", dns.TypeMX)
+			return err == nil && m.AuthenticatedData
 		})
 		ask(t, port, "expired.dane.", dns.TypeMX)
 		ask(t, port, "good.dane.", dns.TypeMX)
