@@ -260,7 +260,8 @@ func TestLeadsBack(t *testing.T) {
 	port := ports.Closed(t)
 	back, let := slowProxy(t, fmt.Sprintf("127.0.0.1:%d", port))
 	let()
-	p := start(t, nil, "-conf", write(t, "Corefile", corefile(port, back.addr, anchors(t, lab))))
+	p := startWith(t, []string{withPatience + "=1"}, nil, "-conf", write(t, "Corefile",
+		corefile(port, back.addr, anchors(t, lab))))
 	if code := p.end(t); code != exitFailure ||
 		!strings.Contains(p.err.String(), "upstream "+back.addr+" leads back to danelaw itself") {
 		t.Errorf("exit code %d, %s", code, &p.err)

@@ -25,12 +25,17 @@ const (
 	asDanelaw = "DANELAW_TEST_BE_DANELAW"
 	// withResolvConf is where the system's configuration is for that.
 	withResolvConf = "DANELAW_TEST_WITH_RESOLV_CONF"
+	// withPatience has that wait for a question that comes back as long as a busy machine needs.
+	withPatience = "DANELAW_TEST_WITH_PATIENCE"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asDanelaw) != "" {
 		if file := os.Getenv(withResolvConf); file != "" {
 			resolvConf, followEvery = file, 20*time.Millisecond
+		}
+		if os.Getenv(withPatience) != "" {
+			loopPatience = patience
 		}
 		main()
 	}

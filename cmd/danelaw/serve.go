@@ -222,7 +222,7 @@ func begin(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 
 // loopPatience is how long a start waits for a question that may come back: one that does takes no longer on its way
 // through this host.
-const loopPatience = 300 * time.Millisecond
+var loopPatience = 300 * time.Millisecond // more in a test
 
 func loops(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, loopPatience)
