@@ -338,7 +338,7 @@ func noLeak(t testing.TB) {
 	lab() // its goroutines stay
 	before := runtime.NumGoroutine()
 	t.Cleanup(func() {
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(patience)
 		for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
 			runtime.GC() // forward ends some of its own by a finalizer
 			time.Sleep(10 * time.Millisecond)
