@@ -325,8 +325,7 @@ func TestFailedReload(t *testing.T) {
 	if r := from("127.0.0.1:5300").ask(t, own, "good.dane.", dns.TypeMX, withDO); !r.AuthenticatedData {
 		t.Errorf("a handler of the program's own was closed: %s", describes(r))
 	}
-	eventually(t, "the goroutines of failed reloads end",
-		func() bool { return runtime.NumGoroutine() <= before })
+	noneLeft(t, before)
 }
 
 // asking has clients ask one question after another, client by client and by number, until the end.

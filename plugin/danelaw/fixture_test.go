@@ -337,15 +337,19 @@ func noLeak(t testing.TB) {
 	t.Helper()
 	lab() // its goroutines stay
 	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		deadline := time.Now().Add(patience)
-		for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
-			runtime.GC() // forward ends some of its own by a finalizer
-			time.Sleep(10 * time.Millisecond)
-		}
-		if now := runtime.NumGoroutine(); now > before {
-			stacks := make([]byte, 1<<20)
-			t.Errorf("%d goroutines before, %d after:\n%s", before, now, stacks[:runtime.Stack(stacks, true)])
-		}
-	})
+	t.Cleanup(func() { noneLeft(t, before) })
+}
+
+// noneLeft fails the test if 5 s later more goroutines run than before.
+func noneLeft(t testing.TB, before int) {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
+		runtime.GC() // forward ends some of its own by a finalizer
+		time.Sleep(10 * time.Millisecond)
+	}
+	if now := runtime.NumGoroutine(); now > before {
+		stacks := make([]byte, 1<<20)
+		t.Errorf("%d goroutines before, %d after:\n%s", before, now, stacks[:runtime.Stack(stacks, true)])
+	}
 }
