@@ -233,6 +233,58 @@ func TestWrongClock(t *testing.T) {
 	}
 }
 
+// TestRightInTime: danelaw is right within 10 s of the clock being set, what it remembers of before included (T-14).
+func TestRightInTime(t *testing.T) {
+	clock := new(dial)
+	far(t, func(c *Config) {
+		clock.set(time.Date(1970, 1, 1, 0, 5, 0, 0, time.UTC))
+		c.Clock = clock.now
+	}, func(t *testing.T, h *Handler, _ *distant) {
+		h.readiness.built = bubbleTime()
+		h.Start()
+		mta := from("127.0.0.1:5300")
+		for range 10 { // so that long ones are between the attempts
+			if r := mta.ask(t, h, "example.com.", dns.TypeMX, withDO); r.AuthenticatedData || h.Ready() {
+				t.Errorf("in 1970: %s, ready %v", describes(r), h.Ready())
+			}
+			time.Sleep(time.Minute)
+		}
+		clock.set(time.Now())
+		time.Sleep(10 * time.Second)
+		if r := mta.ask(t, h, "example.com.", dns.TypeMX, withDO); !r.AuthenticatedData || !h.Ready() {
+			t.Errorf("10 s later: %s, ready %v", describes(r), h.Ready())
+		}
+	})
+}
+
+// TestReadyInTime: what keeps danelaw from being ready is known within a second, and tried again after 1, 2, 4 and so
+// on up to 60 s (T-13).
+func TestReadyInTime(t *testing.T) {
+	for _, tt := range []struct{ away, within time.Duration }{
+		{0, time.Second}, {2 * time.Second, 2 * time.Second}, {5 * time.Second, 4 * time.Second},
+		{time.Hour, time.Minute},
+	} {
+		far(t, nil, func(t *testing.T, h *Handler, d *distant) {
+			h.readiness.built = bubbleTime()
+			h.readiness.early.Store(false)
+			d.Spoil(func(dns.Question, *dns.Msg) *dns.Msg { return nil })
+			defer d.Spoil(nil)
+			h.Start()
+			time.Sleep(time.Second)
+			if f := h.readiness.obstacle.Load(); !strings.Contains(f.Text, "no upstream is fit") || h.Ready() {
+				t.Errorf("without upstream: %s, ready %v", f.Text, h.Ready())
+			}
+			time.Sleep(tt.away)
+			d.Spoil(nil)
+			time.Sleep(tt.within + time.Second) // which attempts take
+			if !h.Ready() {
+				t.Errorf("%v after an upstream that was away for %v: %s", tt.within, tt.away,
+					h.readiness.obstacle.Load().Text)
+			}
+		})
+	}
+}
+
 // TestClockBeforeBuild: one second before the build date is too early, the date itself is not, and validation_time
 // makes it not matter (T-14).
 func TestClockBeforeBuild(t *testing.T) {
