@@ -103,16 +103,17 @@ func checkQueue(ctx context.Context, c *cli.Command, m *machine) error {
 func readQueues(ctx context.Context, m *machine, only string) (*queue, error) {
 	out := &queue{index: map[string]*waiting{}}
 	exim := m.eximProgram()
+	hasPostfix, hasExim := only != "exim" && m.has("postqueue"), only != "postfix" && exim != ""
 	switch {
 	case only != "" && only != "postfix" && only != "exim":
 		return nil, wrong("--mta %q is neither postfix nor exim", only)
-	case !(only != "exim" && m.has("postqueue")) && !(only != "postfix" && exim != ""):
+	case !hasPostfix && !hasExim:
 		return nil, errors.New("neither postqueue nor exim is found in PATH or /usr/sbin")
 	}
-	if only != "exim" && m.has("postqueue") {
+	if hasPostfix {
 		m.readPostfix(ctx, "", out)
 	}
-	if only != "postfix" && exim != "" {
+	if hasExim {
 		m.readExim(ctx, exim, out)
 	}
 	slices.SortStableFunc(out.waiting, func(a, b *waiting) int {
