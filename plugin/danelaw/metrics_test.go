@@ -284,13 +284,11 @@ func TestUpstreamStates(t *testing.T) {
 		h.resolver.Resolve(context.Background(), q)
 		return h.resolver.Resolve(context.Background(), q).Cached
 	}
-	for _, tt := range []struct{ fit, alive, cached bool }{
-		{true, false, true}, {false, false, true}, {false, true, false}, {true, true, true},
-	} {
+	for _, tt := range []struct{ alive, cached bool }{{false, true}, {false, true}, {true, false}, {true, true}} {
 		if !cached() {
 			t.Fatal("a failure is not cached")
 		}
-		m.State("192.0.2.1:53", tt.fit, tt.alive, "sent no reply")
+		m.Alive("192.0.2.1:53", tt.alive, "sent no reply")
 		if got := h.resolver.Resolve(context.Background(), q).Cached; got != tt.cached {
 			t.Errorf("%+v: cached %v", tt, got)
 		}

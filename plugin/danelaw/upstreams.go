@@ -58,8 +58,8 @@ func (u *upstreams) Mismatched(to string) { upstreamMismatches.WithLabelValues(u
 // Exhausted implements upstream.Meter.
 func (u *upstreams) Exhausted(to string) { exhausted.WithLabelValues(u.block, to).Inc() }
 
-// State implements upstream.Meter. What failed while an upstream was away is worth another try now (C-11).
-func (u *upstreams) State(to string, _, alive bool, why string) {
+// Alive implements upstream.Meter. What failed while an upstream was away is worth another try now (C-11).
+func (u *upstreams) Alive(to string, alive bool, why string) {
 	if u.alive.changed(to, alive, why) && alive {
 		u.memory.ForgetFailures()
 	}

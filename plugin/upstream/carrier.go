@@ -35,7 +35,7 @@ type upstream struct {
 func newUpstream(name, public string, c carrier, lossy bool, config Config) *upstream {
 	return &upstream{
 		name: name, public: public, carrier: c, lossy: lossy, meter: config.Meter, clock: config.Clock,
-		health: health{changed: func(fit, alive bool, why string) { config.Meter.State(name, fit, alive, why) }},
+		health: health{changed: func(alive bool, why string) { config.Meter.Alive(name, alive, why) }},
 	}
 }
 

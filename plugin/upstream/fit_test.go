@@ -163,8 +163,7 @@ func TestUnfitIsAskedLast(t *testing.T) {
 			a.answer(theMX(t))
 		}
 	})
-	meter := new(counts)
-	set := newSet(t, Config{Routes: []Route{{".", []Address{first.plain(), second.plain()}}}, Meter: meter})
+	set := rootSet(t, first.plain(), second.plain())
 	for _, tt := range []struct {
 		strips, refuses bool
 		want            *server
@@ -176,8 +175,8 @@ func TestUnfitIsAskedLast(t *testing.T) {
 			reports[0].Upstream != first.addr.String() {
 			t.Fatalf("got %+v", reports)
 		}
-		if meter.fit.Load() == tt.strips {
-			t.Error("the meter was not told")
+		if states := set.States(); states[0].Fit == tt.strips || !states[1].Fit {
+			t.Errorf("%+v: %+v", tt, states)
 		}
 		for range 2 {
 			if reply := wantMX(t, set); reply.Upstream != tt.want.addr.String() {

@@ -26,7 +26,7 @@ const (
 
 // health is what questions and the fitness test have taught of one upstream.
 type health struct {
-	changed func(fit, alive bool, why string) // is told of each change; not called concurrently
+	changed func(alive bool, why string) // is told when it dies or comes back; not called concurrently
 
 	mu      sync.Mutex
 	unfit   bool
@@ -100,7 +100,7 @@ func (h *health) heard() {
 	h.missed = 0
 	if h.backoff > 0 {
 		h.backoff = 0
-		h.report("")
+		h.changed(true, "")
 	}
 }
 
@@ -123,7 +123,7 @@ func (h *health) broke(now time.Time, did string) {
 func (h *health) die(now time.Time, did string) {
 	if h.backoff == 0 {
 		h.backoff, h.again = firstBackoff, now.Add(firstBackoff)
-		h.report(did)
+		h.changed(false, did)
 	}
 }
 
@@ -131,13 +131,8 @@ func (h *health) die(now time.Time, did string) {
 func (h *health) judged(fit bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.unfit == fit {
-		h.unfit = !fit
-		h.report("")
-	}
+	h.unfit = !fit
 }
-
-func (h *health) report(why string) { h.changed(!h.unfit, h.backoff == 0, why) }
 
 // state reports the outcome of the last fitness test, and whether questions are answered.
 func (h *health) state() (fit, alive bool) {

@@ -9,7 +9,6 @@ type Meter interface {
 	Failed(upstream string, reason Reason)        // no usable reply came, and not because another was quicker
 	Mismatched(upstream string)                   // a datagram came that matched no question (S-7)
 	Exhausted(upstream string)                    // a question found the table of open files full (L-16)
-	// State: its state has changed: fit by S-13, alive as questions find it. If it has just died, why is the end of a
-	// sentence that begins with its name.
-	State(upstream string, fit, alive bool, why string)
+	// Alive: it has died, or come back. If it has died, why is the end of a sentence that begins with its name.
+	Alive(upstream string, alive bool, why string)
 }

@@ -171,7 +171,7 @@ func TestOnlyUpstreamReturns(t *testing.T) {
 // Backoff doubles up to its bound, any reply ends it, and only silence in a row counts.
 func TestHealth(t *testing.T) {
 	changes := 0
-	h := health{changed: func(bool, bool, string) { changes++ }}
+	h := health{changed: func(bool, string) { changes++ }}
 	now := time.Now()
 	for range maxMissed - 1 {
 		h.missing(now)
@@ -201,8 +201,8 @@ func TestHealth(t *testing.T) {
 	h.judged(true)
 	h.judged(false)
 	h.judged(false)
-	if fit, alive := h.state(); fit || !alive || h.due(now.Add(lastBackoff)) || changes != 3 {
-		t.Error("unfit is not told, or taken for dead")
+	if fit, alive := h.state(); fit || !alive || h.due(now.Add(lastBackoff)) || changes != 2 {
+		t.Error("unfit is not known, or taken for dead")
 	}
 }
 

@@ -508,7 +508,7 @@ func TestDeadline(t *testing.T) {
 type counts struct {
 	asked, answered, failed, mismatched, exhausted, changed atomic.Int32
 	reason                                                  atomic.Value
-	fit, alive                                              atomic.Bool
+	alive                                                   atomic.Bool
 }
 
 func (c *counts) Asked(string)                   { c.asked.Add(1) }
@@ -516,8 +516,7 @@ func (c *counts) Answered(string, time.Duration) { c.answered.Add(1) }
 func (c *counts) Failed(_ string, r Reason)      { c.failed.Add(1); c.reason.Store(r) }
 func (c *counts) Mismatched(string)              { c.mismatched.Add(1) }
 func (c *counts) Exhausted(string)               { c.exhausted.Add(1) }
-func (c *counts) State(_ string, fit, alive bool, _ string) {
-	c.fit.Store(fit)
+func (c *counts) Alive(_ string, alive bool, _ string) {
 	c.alive.Store(alive)
 	c.changed.Add(1)
 }
