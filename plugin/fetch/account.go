@@ -228,7 +228,7 @@ func (i *Inquiry) gaveUp(ctx context.Context) *dnssec.Failure {
 	if silent < silentAfter || !errors.Is(context.Cause(ctx), ErrDeadline) {
 		return Expired(ctx, i.account.question, Describe(i.question))
 	}
-	return unanswered(i.question, dns.ExtendedErrorCodeNoReachableAuthority, nil).Says(
+	return Unanswered(i.question, nil).Says(
 		"%s: no upstream has replied in %v", Describe(i.question), silent.Round(100*time.Millisecond))
 }
 

@@ -23,8 +23,9 @@ func Limit(q dns.Question, l dnssec.LimitError, format string, args ...any) *dns
 	return f.Says("%s: %s", Describe(q), fmt.Sprintf(format, args...))
 }
 
-// unanswered is what a failure to get a reply to q is, but for its sentence; err may be nil.
-func unanswered(q dns.Question, code uint16, err error) dnssec.Failure {
+// Unanswered is what a failure to get a reply to q is, but for its sentence; err may be nil.
+func Unanswered(q dns.Question, err error) dnssec.Failure {
+	code := dns.ExtendedErrorCodeNoReachableAuthority
 	return dnssec.Failure{Kind: dnssec.OfNoReply, Code: code, Owner: q.Name, Type: q.Qtype, Err: err}
 }
 
@@ -34,8 +35,7 @@ func Expired(ctx context.Context, q dns.Question, waitedFor string) *dnssec.Fail
 	if !errors.Is(err, dnssec.ErrLimit) {
 		err = ErrDeadline // shut down, or the caller has gone
 	}
-	return unanswered(q, dns.ExtendedErrorCodeNoReachableAuthority, err).Says(
-		"%s: gave up waiting for %s", Describe(q), waitedFor)
+	return Unanswered(q, err).Says("%s: gave up waiting for %s", Describe(q), waitedFor)
 }
 
 // AsFailure makes of any error the failure to get a reply; one that is no failure already is a network error.
@@ -47,8 +47,8 @@ func AsFailure(q dns.Question, err error) *dnssec.Failure {
 		noReply.Kind = dnssec.OfNoReply
 		return &noReply
 	}
-	f := unanswered(q, dns.ExtendedErrorCodeNetworkError, err)
-	f.Kind = dnssec.OfNoUpstream
+	f := Unanswered(q, err)
+	f.Kind, f.Code = dnssec.OfNoUpstream, dns.ExtendedErrorCodeNetworkError
 	return f.Says("%s could not be asked: %v", Describe(q), err)
 }
 

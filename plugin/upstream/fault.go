@@ -107,11 +107,6 @@ func (o outcome) did() *fault {
 	return o.fault
 }
 
-// unreached is what a failure to reach an upstream with q is, but for its sentence.
-func unreached(q dns.Question, err error) dnssec.Failure {
-	return dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority, Owner: q.Name, Type: q.Qtype, Err: err}
-}
-
 // failure makes one failure of what each upstream asked did.
 func failure(q dns.Question, outcomes []outcome) *dnssec.Failure {
 	texts := make([]string, len(outcomes))
@@ -122,7 +117,7 @@ func failure(q dns.Question, outcomes []outcome) *dnssec.Failure {
 		texts[i], codes[i] = o.upstream+" "+did.text, did.reason.code()
 		errs = append(errs, did.err)
 	}
-	f := unreached(q, errors.Join(errs...))
+	f := fetch.Unanswered(q, errors.Join(errs...))
 	if codes = slices.Compact(codes); len(codes) == 1 {
 		f.Code = codes[0]
 	}

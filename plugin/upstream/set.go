@@ -147,7 +147,7 @@ func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.
 	// DS is data of the parent (V-8), so the parent's upstreams are asked.
 	upstreams, ok := s.route(dnssec.InCharge(q.Name, q.Qtype == dns.TypeDS))
 	if !ok {
-		return fetch.Reply{}, unreached(q, ErrUpstream).Says(
+		return fetch.Reply{}, fetch.Unanswered(q, ErrUpstream).Says(
 			"%s: there is no upstream to ask and no plugin below", fetch.Describe(q))
 	}
 	query := query{Question: q, tcp: t.TCP, cd: t.CD, further: t.N > 0, size: s.size, demand: t.Demand}
