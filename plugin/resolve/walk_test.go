@@ -258,21 +258,31 @@ func TestDenialFromAbove(t *testing.T) {
 		if tt.known {
 			expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
 		}
-		u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-			reply := u.Reply(q)
-			switch {
-			case fetch.Describe(q) == "example.com. DS":
-				reply.Msg.Answer = nil
-				reply.Msg.Ns = u.Reply(question("nosuchtld.", dns.TypeDS)).Msg.Ns
-			case q.Name == "example.com.":
-				reply.Msg.Answer = scripted.Unsigned(reply.Msg.Answer)
-				hint, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
-				reply.Msg.Ns = []dns.RR{hint}
-			}
-			return reply, nil, true
-		})
+		denial := u.Reply(question("nosuchtld.", dns.TypeDS)).Msg
+		denial.Rcode = dns.RcodeSuccess
+		deniedFromAbove(u, denial)
 		expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
 	}
+}
+
+// deniedFromAbove has the root deny the DS of example.com., whose data comes unsigned, with a hint that it is a zone.
+func deniedFromAbove(u *scripted.Upstream, denial *dns.Msg) {
+	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
+		switch {
+		case fetch.Describe(q) == "example.com. DS":
+			reply.Msg.Answer, reply.Msg.Ns, reply.Msg.Rcode = nil, denial.Copy().Ns, denial.Rcode
+		case q.Name == "example.com.":
+			reply.Msg.Answer, reply.Msg.Ns = scripted.Unsigned(reply.Msg.Answer), []dns.RR{apexOfExample()}
+		}
+		return reply, nil, true
+	})
+}
+
+// apexOfExample is the SOA record of example.com., unsigned.
+func apexOfExample() dns.RR {
+	soa, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
+	return soa
 }
 
 // V-50h, X-14: the NODATA of an unsigned zone that carries the parent's signed NSEC is Insecure.
@@ -319,23 +329,30 @@ func TestDelegationInHand(t *testing.T) {
 // known Secure cut, though it comes with the reply.
 func TestReplayInHand(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	before, err := zones.Parse(".", u.Tree.Plan(".").Text+"example.com NS ns\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := before.Sign(u.Tree.Plan(".").Config); err != nil {
-		t.Fatal(err)
-	}
+	before := rootOnce(t, u, "example.com NS ns\n")
 	expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
 	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.Reply(q)
 		if q.Qtype == dns.TypeMX {
-			soa, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
-			reply.Msg.Answer, reply.Msg.Ns = nil, append(before.Answer(question(q.Name, dns.TypeDS), true).Ns, soa)
+			denial := before.Answer(question(q.Name, dns.TypeDS), true).Ns
+			reply.Msg.Answer, reply.Msg.Ns = nil, append(denial, apexOfExample())
 		}
 		return reply, nil, true
 	})
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
+}
+
+// rootOnce is the root as it was once, without the zones below it, and with more lines.
+func rootOnce(t *testing.T, u *scripted.Upstream, more string) *zones.Zone {
+	t.Helper()
+	root, err := zones.Parse(".", u.Tree.Plan(".").Text+more)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Sign(u.Tree.Plan(".").Config); err != nil {
+		t.Fatal(err)
+	}
+	return root
 }
 
 // V-49: no links are asked for above the next closer name of data from a wildcard, whose signature holds though its
@@ -390,26 +407,9 @@ func TestReplayFromAbove(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = &zones.NSEC3{OptOut: true} })
 	u.Tree.Publish()
-	before, err := zones.Parse(".", u.Tree.Plan(".").Text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := before.Sign(u.Tree.Plan(".").Config); err != nil {
-		t.Fatal(err)
-	}
+	before := rootOnce(t, u, "")
 	expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
-	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		reply := u.Reply(q)
-		switch {
-		case fetch.Describe(q) == "example.com. DS":
-			reply.Msg = before.Answer(q, true)
-		case q.Name == "example.com.":
-			reply.Msg.Answer = scripted.Unsigned(reply.Msg.Answer)
-			hint, _ := dns.NewRR("example.com. 300 IN SOA ns. h. 1 2 3 4 5")
-			reply.Msg.Ns = []dns.RR{hint}
-		}
-		return reply, nil, true
-	})
+	deniedFromAbove(u, before.Answer(question("example.com.", dns.TypeDS), true))
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)
 }
 
