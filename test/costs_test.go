@@ -30,7 +30,7 @@ func TestCosts(t *testing.T) {
 		"unbound": func(upstream string) string { return unbound.Start(t, upstream, anchor) },
 	} {
 		upstream := tree.Caching()
-		resolver := startResolver(upstream.Serve(t))
+		resolver := startResolver(upstream.Serve(t, world.AnyPort))
 		deliver(t, resolver, "known.com.")
 		deliver(t, resolver, "example.com.")
 		time.Sleep(200 * time.Millisecond) // what else is asked in the background

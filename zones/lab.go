@@ -139,7 +139,7 @@ func (l *Lab) DS() []*dns.DS { return l.world.Zone(".").DS(dns.SHA256) }
 // itself.
 func (l *Lab) DNSKEY() []*dns.DNSKEY {
 	var keys []*dns.DNSKEY
-	for _, k := range l.world.Zone(".").signers(dns.TypeDNSKEY) {
+	for _, k := range l.world.Zone(".").Signers(dns.TypeDNSKEY) {
 		keys = append(keys, k.DNSKEY)
 	}
 	return keys

@@ -258,8 +258,8 @@ func (z *Zone) makeKeys(r *ring) error {
 	return nil
 }
 
-// signers returns the keys that sign RRsets of type t.
-func (z *Zone) signers(t uint16) []*Key {
+// Signers returns the keys that sign RRsets of type t.
+func (z *Zone) Signers(t uint16) []*Key {
 	keys := slices.DeleteFunc(slices.Clone(z.Keys), func(k *Key) bool {
 		return (k.DNSKEY.Flags&dns.SEP != 0) != (t == dns.TypeDNSKEY)
 	})
@@ -272,7 +272,7 @@ func (z *Zone) signers(t uint16) []*Key {
 // DS returns the DS records for the parent zone, of one digest type.
 func (z *Zone) DS(digest uint8) []*dns.DS {
 	var all []*dns.DS
-	for _, k := range z.signers(dns.TypeDNSKEY) {
+	for _, k := range z.Signers(dns.TypeDNSKEY) {
 		all = append(all, k.DS(digest))
 	}
 	return all
@@ -309,7 +309,7 @@ func (z *Zone) signAll() error {
 func (z *Zone) signSet(set *rrset) error {
 	set.sigs = nil
 	h := set.rrs[0].Header()
-	for _, k := range z.signers(h.Rrtype) {
+	for _, k := range z.Signers(h.Rrtype) {
 		sig, err := k.Sign(set.rrs, z.config.Inception, z.config.Expiration)
 		if err != nil {
 			return fmt.Errorf("signing %s %s: %w", h.Name, dns.Type(h.Rrtype), err)

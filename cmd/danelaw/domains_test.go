@@ -19,6 +19,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -422,7 +423,7 @@ func TestInterrupted(t *testing.T) {
 // before puts an upstream before a lab that answers SERVFAIL to some questions, and all others as the lab does.
 func before(t *testing.T, lab *zones.Lab, fails func(q dns.Question) bool) (addr string) {
 	t.Helper()
-	addr, end, err := zones.Listen("127.0.0.1:0", func(q dns.Question, do bool) *dns.Msg {
+	return world.Serve(t, world.AnyPort, func(q dns.Question, do bool) *dns.Msg {
 		if fails(q) {
 			return nil
 		}
@@ -435,11 +436,6 @@ func before(t *testing.T, lab *zones.Lab, fails func(q dns.Question) bool) (addr
 		r.Extra = slices.DeleteFunc(r.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT })
 		return r
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end() }) //nolint:errcheck // the test has ended
-	return addr
 }
 
 // TestCannotAsk: if the upstreams of danelaw fail, or are not what validates, no domain is blamed, and no result type

@@ -329,7 +329,7 @@ func TestDelegationInHand(t *testing.T) {
 // known Secure cut, though it comes with the reply.
 func TestReplayInHand(t *testing.T) {
 	r, u, _ := setup(t, nil)
-	before := rootOnce(t, u, "example.com NS ns\n")
+	before := rootOnce(u, "example.com NS ns\n")
 	expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
 	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		reply := u.Reply(q)
@@ -343,16 +343,10 @@ func TestReplayInHand(t *testing.T) {
 }
 
 // rootOnce is the root as it was once, without the zones below it, and with more lines.
-func rootOnce(t *testing.T, u *scripted.Upstream, more string) *zones.Zone {
-	t.Helper()
-	root, err := zones.Parse(".", u.Tree.Plan(".").Text+more)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := root.Sign(u.Tree.Plan(".").Config); err != nil {
-		t.Fatal(err)
-	}
-	return root
+func rootOnce(u *scripted.Upstream, more string) *zones.Zone {
+	plan := *u.Tree.Plan(".")
+	plan.Text += more
+	return world.New(func() time.Time { return scripted.Noon }, plan).Zone(".")
 }
 
 // V-49: no links are asked for above the next closer name of data from a wildcard, whose signature holds though its
@@ -407,7 +401,7 @@ func TestReplayFromAbove(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Tree.Each(func(p *zones.Plan) { p.Config.NSEC3 = &zones.NSEC3{OptOut: true} })
 	u.Tree.Publish()
-	before := rootOnce(t, u, "")
+	before := rootOnce(u, "")
 	expect(t, ask(r, "com.", dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
 	deniedFromAbove(u, before.Answer(question("example.com.", dns.TypeDS), true))
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Bogus, dns.RcodeServerFailure)

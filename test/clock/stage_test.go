@@ -107,7 +107,7 @@ type recursor struct {
 func (s *stage) newRecursor() *recursor {
 	s.Helper()
 	u := s.tree.Caching()
-	return &recursor{u, u.Serve(s)}
+	return &recursor{u, u.Serve(s, world.AnyPort)}
 }
 
 // hold makes it learn something, as if a client had asked.

@@ -115,14 +115,7 @@ func (z *state) publishKeys(zone *zones.Zone) {
 		for _, k := range z.keys {
 			rrs = append(rrs, k.DNSKEY)
 		}
-		for _, k := range z.ksk {
-			sig, err := k.Sign(rrs, z.inception, z.expiration)
-			if err != nil {
-				panic(err) // the keys have signed before
-			}
-			sigs = append(sigs, sig)
-		}
-		return rrs, sigs
+		return rrs, world.Sign(rrs, z.inception, z.expiration, z.ksk...)
 	})
 }
 

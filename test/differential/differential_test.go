@@ -57,11 +57,7 @@ type rig struct {
 
 func newRig(t testing.TB, unbound bool) *rig {
 	t.Helper()
-	f, end, err := newFront()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end() }) //nolint:errcheck // the sockets are loopback's
+	f := newFront(t)
 	r := &rig{TB: t, front: f, danelaw: startDanelaw(t, f.addr), ofKind: map[string]int{}, known: map[string]int{},
 		reports: map[string]int{}}
 	if unbound {
@@ -162,19 +158,13 @@ func (r *rig) try(seed uint64) {
 
 // ask puts the case up and asks its questions.
 func (r *rig) ask(c *Case) (all []situation) {
-	w, down, err := r.front.raise(c)
-	if err != nil {
-		r.Fatalf("%v\n%s", err, c)
-	}
+	tr, down := r.front.raise(c)
 	defer down()
-	sound, err := c.build(true)
-	if err != nil {
-		r.Fatalf("%v\n%s", err, c)
-	}
+	sound := c.build(true)
 	for _, q := range c.Questions {
-		s := situation{c: c, q: q, sound: sound, truth: c.truth(sound, q), danelaw: ask(r.danelaw, w.tree, q)}
+		s := situation{c: c, q: q, sound: sound, truth: c.truth(sound, q), danelaw: ask(r.danelaw, tr.name, q)}
 		if s.complaint = c.judge(q, s.danelaw, s.truth); s.complaint == "" && r.unbound != "" {
-			r.compare(&s, w.tree)
+			r.compare(&s, tr.name)
 		}
 		all = append(all, s)
 	}
@@ -266,28 +256,21 @@ func (r *rig) voices(c *Case) string {
 	c = c.clone()
 	q := c.Questions[len(c.Questions)-1]
 	c.Questions = []Question{q}
-	w, down, err := r.front.raise(c)
-	if err != nil {
-		return err.Error()
-	}
+	tr, down := r.front.raise(c)
 	defer down()
-	sound, err := c.build(true)
-	if err != nil {
-		return err.Error()
-	}
 	q.DO = true
 	var b strings.Builder
-	danelaw := ask(r.danelaw, w.tree, q)
-	fmt.Fprintf(&b, "truth, but for the faults: %+v\n", c.truth(sound, q))
+	danelaw := ask(r.danelaw, tr.name, q)
+	fmt.Fprintf(&b, "truth, but for the faults: %+v\n", c.truth(c.build(true), q))
 	fmt.Fprintf(&b, "danelaw: %s %q\n%s\n", danelaw, danelaw.answer, danelaw.ede)
 	if r.unbound != "" {
-		unbound, bind := ask(r.unbound, w.tree, q), ask(r.bind(), w.tree, q)
+		unbound, bind := ask(r.unbound, tr.name, q), ask(r.bind(), tr.name, q)
 		fmt.Fprintf(&b, "Unbound: %s %q %s\n", unbound, unbound.answer, unbound.ede)
 		fmt.Fprintf(&b, "BIND: %s %q %s\n", bind, bind.answer, bind.ede)
-		fmt.Fprintf(&b, "delv: %s\n", askDelv(r, r.front.addr, w.tree, q))
+		fmt.Fprintf(&b, "delv: %s\n", askDelv(r, r.front.addr, tr.name, q))
 	}
 	q.CD = true
-	fmt.Fprintf(&b, "what there is: %q\n", ask(r.front.addr, w.tree, q).answer)
+	fmt.Fprintf(&b, "what there is: %q\n", ask(r.front.addr, tr.name, q).answer)
 	return b.String()
 }
 
@@ -313,13 +296,10 @@ func TestCases(t *testing.T) {
 }
 
 func replay(t *testing.T, r *rig, c *Case) {
-	w, down, err := r.front.raise(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr, down := r.front.raise(c)
 	defer down()
 	for _, q := range c.Questions {
-		if got := ask(r.danelaw, w.tree, q); got.String() != q.Want {
+		if got := ask(r.danelaw, tr.name, q); got.String() != q.Want {
 			t.Errorf("%s %s: %s, want %s\n%s", q.Name, typeName(q.Type), got, q.Want, got.ede)
 		}
 	}

@@ -10,13 +10,14 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // breaker is one way to break a tree.
 type breaker struct {
 	plan  func(*zones.Plan, Fault)     // before its zone is signed
-	apply func(*Case, *world, Fault)   // afterwards
+	apply func(*Case, *tree, Fault)    // afterwards
 	aim   func(*rand.Rand, *Zone) goal // what it is about; nil: questions of any name and type
 	// harmless faults change no verdict.
 	harmless bool
@@ -54,11 +55,11 @@ var breakers = map[string]*breaker{
 	"bitmap-raw":    {apply: denials(changeBitmapRaw)},
 	"gap":           {apply: denials(shorten), lies: true},
 	"half-denial":   {apply: replies(halfDenial)},
-	"no-authority": {apply: replies(func(_ *world, _ *zones.Zone, _ Fault, _ dns.Question,
+	"no-authority": {apply: replies(func(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question,
 		m *dns.Msg) {
 		m.Ns = nil
 	})},
-	"no-answer": {apply: replies(func(_ *world, _ *zones.Zone, _ Fault, _ dns.Question,
+	"no-answer": {apply: replies(func(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question,
 		m *dns.Msg) {
 		m.Answer = nil
 	})},
@@ -170,19 +171,19 @@ func flipBase64(text string, n uint64) string {
 }
 
 // edited changes one RRset of the signed zone.
-func edited(change func(rrs, sigs []dns.RR, f Fault) (newRRs, newSigs []dns.RR)) func(*Case, *world, Fault) {
-	return func(_ *Case, w *world, f Fault) {
-		w.zones[f.Zone].Edit(under(w.tree, f.Owner), f.Type, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
+func edited(change func(rrs, sigs []dns.RR, f Fault) (newRRs, newSigs []dns.RR)) func(*Case, *tree, Fault) {
+	return func(_ *Case, tr *tree, f Fault) {
+		tr.zone(f.Zone).Edit(under(tr.name, f.Owner), f.Type, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
 			return change(rrs, sigs, f)
 		})
 	}
 }
 
 // editedIn changes one RRset with the keys of its zone at hand.
-func editedIn(change func(z *zones.Zone, rrs, sigs []dns.RR, f Fault) (newSigs []dns.RR)) func(*Case, *world, Fault) {
-	return func(_ *Case, w *world, f Fault) {
-		z := w.zones[f.Zone]
-		z.Edit(under(w.tree, f.Owner), f.Type, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
+func editedIn(change func(z *zones.Zone, rrs, sigs []dns.RR, f Fault) (newSigs []dns.RR)) func(*Case, *tree, Fault) {
+	return func(_ *Case, tr *tree, f Fault) {
+		z := tr.zone(f.Zone)
+		z.Edit(under(tr.name, f.Owner), f.Type, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
 			if len(sigs) == 0 { // of another zone
 				return rrs, sigs
 			}
@@ -272,29 +273,11 @@ func garbage(rrs, sigs []dns.RR, f Fault) (_, _ []dns.RR) {
 	return rrs, append([]dns.RR{bad}, sigs...)
 }
 
-// signers are the keys that sign the data of a zone.
-func signers(z *zones.Zone, t uint16) []*zones.Key {
-	keys := slices.DeleteFunc(slices.Clone(z.Keys), func(k *zones.Key) bool {
-		return (k.DNSKEY.Flags&dns.SEP != 0) != (t == dns.TypeDNSKEY)
-	})
-	if len(keys) == 0 {
-		return z.Keys
-	}
-	return keys
-}
-
-// sign signs records with the keys of a zone, under another owner if one is given.
-func sign(z *zones.Zone, rrs []dns.RR, as string, from, to int) (sigs []dns.RR) {
-	owner := rrs[0].Header().Name
-	for _, k := range signers(z, rrs[0].Header().Rrtype) {
-		sig, err := k.Sign(renamed(rrs, as), inDays(from), inDays(to))
-		if err != nil {
-			panic(err)
-		}
-		sig.Hdr.Name = owner
-		sigs = append(sigs, sig)
-	}
-	return sigs
+// sign signs records with the keys of a zone as if they were those of an owner.
+func sign(z *zones.Zone, rrs []dns.RR, as string, from, to int) []dns.RR {
+	h := rrs[0].Header()
+	sigs := world.Sign(renamed(rrs, as), inDays(from), inDays(to), z.Signers(h.Rrtype)...)
+	return renamed(sigs, h.Name)
 }
 
 func renamed(rrs []dns.RR, owner string) (all []dns.RR) {
@@ -328,26 +311,26 @@ func signLabels(z *zones.Zone, rrs, sigs []dns.RR, f Fault) []dns.RR {
 }
 
 // replies changes the replies of the zone to the questions that the fault is about.
-func replies(change func(*world, *zones.Zone, Fault, dns.Question, *dns.Msg)) func(*Case, *world, Fault) {
-	return func(_ *Case, w *world, f Fault) {
-		z := w.zones[f.Zone]
+func replies(change func(*tree, *zones.Zone, Fault, dns.Question, *dns.Msg)) func(*Case, *tree, Fault) {
+	return func(_ *Case, tr *tree, f Fault) {
+		z := tr.zone(f.Zone)
 		z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
-			if f.concerns(w, q) {
-				change(w, z, f, q, m)
+			if f.concerns(tr, q) {
+				change(tr, z, f, q, m)
 			}
 			return m
 		})
 	}
 }
 
-func (f Fault) concerns(w *world, q dns.Question) bool {
-	return (f.Type == 0 || f.Type == q.Qtype) && (f.Owner == "" || under(w.tree, f.Owner) == dns.CanonicalName(q.Name))
+func (f Fault) concerns(tr *tree, q dns.Question) bool {
+	return (f.Type == 0 || f.Type == q.Qtype) && (f.Owner == "" || under(tr.name, f.Owner) == dns.CanonicalName(q.Name))
 }
 
 // denials changes one denial record of each reply, the same one for the same reply.
-func denials(change func(z *zones.Zone, f Fault, q dns.Question, rr dns.RR) (newSigs []dns.RR)) func(*Case, *world,
+func denials(change func(z *zones.Zone, f Fault, q dns.Question, rr dns.RR) (newSigs []dns.RR)) func(*Case, *tree,
 	Fault) {
-	return replies(func(_ *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
+	return replies(func(_ *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 		var at []int
 		for i, rr := range m.Ns {
 			if isDenial(rr) {
@@ -434,12 +417,12 @@ func nextDigit(c byte) string {
 	return string(digits[(strings.IndexByte(digits, strings.ToUpper(string(c))[0])+1)%len(digits)])
 }
 
-func without(types ...uint16) func(*world, *zones.Zone, Fault, dns.Question, *dns.Msg) {
+func without(types ...uint16) func(*tree, *zones.Zone, Fault, dns.Question, *dns.Msg) {
 	lost := func(rr dns.RR) bool {
 		sig, ok := rr.(*dns.RRSIG)
 		return slices.Contains(types, rr.Header().Rrtype) || ok && slices.Contains(types, sig.TypeCovered)
 	}
-	return func(_ *world, _ *zones.Zone, _ Fault, q dns.Question, m *dns.Msg) {
+	return func(_ *tree, _ *zones.Zone, _ Fault, q dns.Question, m *dns.Msg) {
 		if !slices.Contains(types, q.Qtype) {
 			m.Answer, m.Ns = slices.DeleteFunc(m.Answer, lost), slices.DeleteFunc(m.Ns, lost)
 		}
@@ -447,7 +430,7 @@ func without(types ...uint16) func(*world, *zones.Zone, Fault, dns.Question, *dn
 }
 
 // halfDenial takes one denial record out of a reply.
-func halfDenial(_ *world, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
+func halfDenial(_ *tree, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
 	var all []dns.RR
 	for _, rr := range m.Ns {
 		if isDenial(rr) {
@@ -488,25 +471,25 @@ func replaceDenial(m *dns.Msg, records []dns.RR) {
 
 // proof is what a zone proves about a name. With compact denial it makes a record for any name, but for none below a
 // delegation.
-func (c *Case) proof(w *world, zone, name string) []dns.RR {
+func (c *Case) proof(tr *tree, zone, name string) []dns.RR {
 	for _, z := range c.Zones {
-		if at := under(w.tree, z.Name); zone != z.Name && inside(zone, z.Name) && c.zone(zone).Denial == "compact" &&
+		if at := under(tr.name, z.Name); zone != z.Name && inside(zone, z.Name) && c.zone(zone).Denial == "compact" &&
 			dns.IsSubDomain(at, name) {
 			name = at
 		}
 	}
-	return w.zones[zone].Proof(name)
+	return tr.zone(zone).Proof(name)
 }
 
 // foreignProof answers with what another zone of the tree proves about a name of its own.
-func foreignProof(c *Case, w *world, f Fault) {
+func foreignProof(c *Case, tr *tree, f Fault) {
 	others := slices.DeleteFunc(slices.Clone(c.Zones), func(z Zone) bool { return z.Name == f.Zone || z.Unsigned })
 	if len(others) == 0 {
 		return
 	}
 	from := others[f.N%uint64(len(others))].Name
-	other := w.zones[from]
-	replies(func(_ *world, _ *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
+	other := tr.zone(from)
+	replies(func(_ *tree, _ *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 		name := "nope." + other.Name
 		if f.N>>8&1 == 1 {
 			name = other.Name
@@ -515,15 +498,15 @@ func foreignProof(c *Case, w *world, f Fault) {
 			name = q.Name // a zone above speaks of what is below its delegation
 		}
 		if f.N>>10&1 == 1 {
-			deny(m, f, c.proof(w, from, name))
+			deny(m, f, c.proof(tr, from, name))
 		} else if len(m.Answer) == 0 {
-			replaceDenial(m, c.proof(w, from, name))
+			replaceDenial(m, c.proof(tr, from, name))
 		}
-	})(c, w, f)
+	})(c, tr, f)
 }
 
 // otherProof answers with what the zone proves about another of its names.
-func otherProof(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
+func otherProof(tr *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 	names := []string{"zzz." + z.Name, z.Name, "www." + z.Name, "ns." + z.Name, "x.ns." + z.Name,
 		"*." + z.Name, "0." + q.Name}
 	name := names[f.N%uint64(len(names))]
@@ -538,45 +521,45 @@ func otherProof(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 }
 
 // parentProof answers with what the zone above proves at its delegation.
-func parentProof(c *Case, w *world, f Fault) {
+func parentProof(c *Case, tr *tree, f Fault) {
 	above := c.above(f.Zone)
-	replies(func(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
+	replies(func(tr *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 		name := z.Name
 		if f.N&1 == 1 {
 			name = q.Name
 		}
 		if above == nil {
-			deny(m, f, w.root.Proof(name))
+			deny(m, f, tr.Zone(".").Proof(name))
 		} else {
-			deny(m, f, c.proof(w, above.Name, name))
+			deny(m, f, c.proof(tr, above.Name, name))
 		}
-	})(c, w, f)
+	})(c, tr, f)
 }
 
 // collated adds to the denials of a zone what the zone above says of its DS, as recursors do that put together what
 // they have.
-func collated(c *Case, w *world, f Fault) {
-	proof := parentOf(c, w, f.Zone).Proof(under(w.tree, f.Zone))
-	replies(func(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
+func collated(c *Case, tr *tree, f Fault) {
+	proof := parentOf(c, tr, f.Zone).Proof(under(tr.name, f.Zone))
+	replies(func(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 		for _, rr := range proof {
 			if sig, ok := rr.(*dns.RRSIG); len(m.Answer) == 0 &&
 				(isDenial(rr) || ok && sig.TypeCovered != dns.TypeSOA) {
 				m.Ns = append(m.Ns, dns.Copy(rr))
 			}
 		}
-	})(c, w, f)
+	})(c, tr, f)
 }
 
-func parentOf(c *Case, w *world, name string) *zones.Zone {
+func parentOf(c *Case, tr *tree, name string) *zones.Zone {
 	if above := c.above(name); above != nil {
-		return w.zones[above.Name]
+		return tr.zone(above.Name)
 	}
-	return w.root
+	return tr.Zone(".")
 }
 
 // atDelegation spoils what the zone above says of the DS of a zone.
-func atDelegation(c *Case, w *world, f Fault, change func(parent, child *zones.Zone, m *dns.Msg)) {
-	parent, child := parentOf(c, w, f.Zone), w.zones[f.Zone]
+func atDelegation(c *Case, tr *tree, f Fault, change func(parent, child *zones.Zone, m *dns.Msg)) {
+	parent, child := parentOf(c, tr, f.Zone), tr.zone(f.Zone)
 	parent.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
 		if q.Qtype == dns.TypeDS && dns.CanonicalName(q.Name) == child.Name {
 			change(parent, child, m)
@@ -586,13 +569,13 @@ func atDelegation(c *Case, w *world, f Fault, change func(parent, child *zones.Z
 }
 
 // childProof denies the DS of a zone with what that zone says at its top.
-func childProof(c *Case, w *world, f Fault) {
-	atDelegation(c, w, f, func(_, child *zones.Zone, m *dns.Msg) { deny(m, Fault{}, child.Proof(child.Name)) })
+func childProof(c *Case, tr *tree, f Fault) {
+	atDelegation(c, tr, f, func(_, child *zones.Zone, m *dns.Msg) { deny(m, Fault{}, child.Proof(child.Name)) })
 }
 
 // childDS has a zone sign its own DS.
-func childDS(c *Case, w *world, f Fault) {
-	atDelegation(c, w, f, func(_, child *zones.Zone, m *dns.Msg) {
+func childDS(c *Case, tr *tree, f Fault) {
+	atDelegation(c, tr, f, func(_, child *zones.Zone, m *dns.Msg) {
 		ds := child.DS(dns.SHA256)
 		if len(ds) == 0 {
 			return
@@ -607,12 +590,12 @@ func childDS(c *Case, w *world, f Fault) {
 }
 
 // parentSigned has the zone above sign data of a zone, in the place of the zone itself or beside it.
-func parentSigned(c *Case, w *world, f Fault) {
-	parent := parentOf(c, w, f.Zone)
+func parentSigned(c *Case, tr *tree, f Fault) {
+	parent := parentOf(c, tr, f.Zone)
 	if len(parent.Keys) == 0 {
 		return
 	}
-	w.zones[f.Zone].Edit(under(w.tree, f.Owner), f.Type, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
+	tr.zone(f.Zone).Edit(under(tr.name, f.Owner), f.Type, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
 		if len(sigs) == 0 {
 			return rrs, sigs
 		}
@@ -624,7 +607,7 @@ func parentSigned(c *Case, w *world, f Fault) {
 	})
 }
 
-func duplicate(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
+func duplicate(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 	for _, section := range []*[]dns.RR{&m.Answer, &m.Ns} {
 		for _, rr := range slices.Clone(*section) {
 			*section = append(*section, dns.Copy(rr))
@@ -632,7 +615,7 @@ func duplicate(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 	}
 }
 
-func shuffle(_ *world, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
+func shuffle(_ *tree, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
 	r := rand.New(rand.NewPCG(f.N, 0))
 	for _, section := range [][]dns.RR{m.Answer, m.Ns} {
 		r.Shuffle(len(section), func(i, j int) { section[i], section[j] = section[j], section[i] })
@@ -640,14 +623,14 @@ func shuffle(_ *world, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
 }
 
 // raiseTTL makes TTLs higher than those that were signed, within an RRset the same or not.
-func raiseTTL(_ *world, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
+func raiseTTL(_ *tree, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
 	for i, rr := range slices.Concat(m.Answer, m.Ns) {
 		rr.Header().Ttl += 100000 + uint32(f.N%2)*uint32(i)
 	}
 }
 
 // upperCase writes names in capitals, where that changes nothing (RFC 4034 section 6.2).
-func upperCase(_ *world, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
+func upperCase(_ *tree, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
 	for _, rr := range slices.Concat(m.Answer, m.Ns) {
 		if f.N&1 == 0 {
 			rr.Header().Name = strings.ToUpper(rr.Header().Name)
@@ -684,7 +667,7 @@ func embedded(rr dns.RR) []*string {
 }
 
 // upperNext writes the next name of NSEC in capitals, which its signature does not forgive (RFC 6840 section 5.1).
-func upperNext(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
+func upperNext(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 	for _, rr := range m.Ns {
 		if nsec, ok := rr.(*dns.NSEC); ok {
 			nsec.NextDomain = strings.ToUpper(nsec.NextDomain)
@@ -693,7 +676,7 @@ func upperNext(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 }
 
 // extra adds an RRset that nobody signed.
-func extra(_ *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
+func extra(_ *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 	switch address := record("extra." + z.Name + " 3600 A 198.51.100.66"); f.N % 5 {
 	case 0:
 		m.Answer = append(m.Answer, address)
@@ -717,7 +700,7 @@ func record(text string) dns.RR {
 }
 
 // otherRcode makes a name error of NODATA, and the reverse.
-func otherRcode(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
+func otherRcode(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 	switch {
 	case len(m.Answer) > 0:
 	case m.Rcode == dns.RcodeSuccess:
@@ -728,8 +711,8 @@ func otherRcode(_ *world, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 }
 
 // mixedProof takes the first record of a denial from one kind and the rest from the other.
-func mixedProof(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
-	own, other := groups(z.Proof(q.Name)), groups(w.twins[f.Zone].Proof(q.Name))
+func mixedProof(tr *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
+	own, other := groups(z.Proof(q.Name)), groups(tr.twins[f.Zone].Proof(q.Name))
 	if len(m.Answer) > 0 || len(own) < 2 || len(other) < 2 {
 		return
 	}
@@ -741,19 +724,19 @@ func mixedProof(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 
 // wholeTwin adds the whole proof of the other kind, unless that proves more, or a name error where the zone has a name
 // without types.
-func wholeTwin(c *Case, w *world, f Fault) {
+func wholeTwin(c *Case, tr *tree, f Fault) {
 	if z := c.zone(f.Zone); z.provesLess() || z.Denial == "compact" {
 		return
 	}
-	replies(func(w *world, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
-		own, other := z.Proof(q.Name), w.twins[f.Zone].Proof(q.Name)
+	replies(func(tr *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
+		own, other := z.Proof(q.Name), tr.twins[f.Zone].Proof(q.Name)
 		if f.N%2 == 1 {
 			own, other = other, own
 		}
 		if len(m.Answer) == 0 {
 			replaceDenial(m, slices.Concat(own, other))
 		}
-	})(c, w, f)
+	})(c, tr, f)
 }
 
 // groups are the denial records of a proof, each with its signatures.

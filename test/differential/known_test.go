@@ -18,8 +18,8 @@ import (
 type situation struct {
 	c                          *Case
 	q                          Question
-	sound                      *world // the tree without the faults
-	truth                      truth  // of it
+	sound                      *tree // the tree without the faults
+	truth                      truth // of it
 	danelaw, unbound, upstream reply
 	complaint                  string // what is wrong; "" if nothing is
 }

@@ -227,6 +227,11 @@ func parse(text string) (*Case, error) {
 	if len(c.Zones) == 0 || c.Zones[0].Name != top {
 		return nil, fmt.Errorf("the first zone is not %s", top)
 	}
+	for _, f := range c.Faults {
+		if c.zone(f.Zone) == nil {
+			return nil, fmt.Errorf("no zone for the fault %s", f)
+		}
+	}
 	return c, nil
 }
 

@@ -19,21 +19,21 @@ type truth struct {
 }
 
 // truth finds out what holds from a sound build of a case, by what its zones are and answer: no signature is looked at.
-func (c *Case) truth(w *world, q Question) truth {
+func (c *Case) truth(tr *tree, q Question) truth {
 	t := truth{status: dnssec.Secure}
 	asked := []string{}
-	for name := strings.ToLower(under(w.tree, q.Name)); name != "" && !slices.Contains(asked, name); {
+	for name := strings.ToLower(under(tr.name, q.Name)); name != "" && !slices.Contains(asked, name); {
 		asked = append(asked, name)
-		z := c.inCharge(relative(w.tree, name), q.Type)
+		z := c.inCharge(relative(tr.name, name), q.Type)
 		status, m := dnssec.Secure, (*dns.Msg)(nil)
 		question := dns.Question{Name: name, Qtype: q.Type, Qclass: dns.ClassINET}
 		if z == nil {
-			m = w.root.Answer(question, true)
+			m = tr.Zone(".").Answer(question, true)
 		} else {
-			status, m = c.status(z.Name), w.zones[z.Name].Answer(question, true)
+			status, m = c.status(z.Name), tr.zone(z.Name).Answer(question, true)
 		}
 		end, last := leave(m, name, q.Type)
-		if q.Type == dns.TypeDS && last != name && c.inCharge(relative(w.tree, last), q.Type) != z {
+		if q.Type == dns.TypeDS && last != name && c.inCharge(relative(tr.name, last), q.Type) != z {
 			end = last // the zone spoke of its own top, which is for the one above to do
 			if !expanded(m.Answer) {
 				m.Ns = nil
@@ -47,7 +47,7 @@ func (c *Case) truth(w *world, q Question) truth {
 		}
 		t.expanded = t.expanded || expanded(m.Answer)
 		t.status, t.rcode = t.status.Join(status), m.Rcode
-		t.answer = append(t.answer, comparable(w.tree, m.Answer)...)
+		t.answer = append(t.answer, comparable(tr.name, m.Answer)...)
 		name = end
 	}
 	if q.Type == dns.TypeANY && !q.DO { // who does not want proofs has none of them in an answer of all types (V-75)

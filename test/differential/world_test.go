@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/cloudflare/circl/sign/ed448"
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -74,66 +76,57 @@ func privateKey(algorithm uint8, octets []byte) (crypto.Signer, error) {
 // rootKey signs the roots of all trees, so that one trust anchor does for them.
 var rootKey = makeKey(0, ".", ".", dns.ECDSAP256SHA256, dns.ZONE|dns.SEP, 0)
 
-// rootText is the root of every tree. The roots of two trees deny each other's top, so what one denies must not be kept
-// (C-9).
-const rootText = "@ SOA a.root. hostmaster.root. 1 7200 3600 1209600 0\n@ NS a.root.\na.root. A 192.0.2.1\n"
+// root is that of every tree. The roots of two trees deny each other's top, so no resolver may keep what one of them
+// denies (C-9).
+var root = zones.Plan{Name: ".", Config: zones.Config{Keys: []*zones.Key{rootKey}},
+	Text: "@ SOA a.root. hostmaster.root. 1 7200 3600 1209600 0\n@ NS a.root.\na.root. A 192.0.2.1\n"}
 
-// world is a tree that has been built under a fresh name.
-type world struct {
-	tree  string // absolute
-	zones map[string]*zones.Zone
-	twins map[string]*zones.Zone // the same zones with the other kind of denial, where a fault needs them
-	root  *zones.Zone
-	all   *zones.World
+// tree is a case that has been built under a fresh name.
+type tree struct {
+	*world.Tree
+	name  string                 // of its top, absolute
+	twins map[string]*zones.Zone // zones with the other kind of denial, by relative name, where a fault needs them
 }
 
-// Signatures are valid for that long on both sides of now. Validators forgive hours, in different ways.
-const validity = 10 * 24 * time.Hour
+// zone is one by its relative name.
+func (tr *tree) zone(name string) *zones.Zone { return tr.Zone(under(tr.name, name)) }
 
-var worlds atomic.Uint64
+var trees atomic.Uint64
 
-// build makes a tree; faults are left out if sound is set.
-func (c *Case) build(sound bool) (*world, error) {
-	w := &world{
-		tree: fmt.Sprintf("t%d.", worlds.Add(1)), zones: map[string]*zones.Zone{}, twins: map[string]*zones.Zone{},
-	}
-	plans := []zones.Plan{{Name: ".", Text: rootText, Config: zones.Config{Keys: []*zones.Key{rootKey}}}}
+// build makes a tree; faults are left out if sound is set. It panics if the case makes no sense.
+func (c *Case) build(sound bool) *tree {
+	defer func() {
+		if why := recover(); why != nil {
+			panic(fmt.Sprintf("%v\n%s", why, c))
+		}
+	}()
+	tr := &tree{name: fmt.Sprintf("t%d.", trees.Add(1)), twins: map[string]*zones.Zone{}}
+	plans := []zones.Plan{root}
 	for i := range c.Zones {
-		plans = append(plans, c.plan(w, &c.Zones[i], sound))
+		plans = append(plans, c.plan(tr.name, &c.Zones[i], sound))
 	}
-	for i := range plans {
-		plans[i].Config.Lazy = true // most of a tree is never asked for
-		plans[i].Config.Inception, plans[i].Config.Expiration = time.Now().Add(-validity), time.Now().Add(validity)
-	}
-	var err error
-	if w.all, err = zones.Build(time.Now(), plans...); err != nil {
-		return nil, err
-	}
-	w.root = w.all.Zone(".")
-	for _, z := range c.Zones {
-		w.zones[z.Name] = w.all.Zone(under(w.tree, z.Name))
-	}
+	tr.Tree = world.New(time.Now, plans...)
 	if !sound {
-		return w, c.spoil(w)
+		c.spoil(tr)
 	}
-	return w, nil
+	return tr
 }
 
-// plan is what the lab needs to know of a zone.
-func (c *Case) plan(w *world, z *Zone, sound bool) zones.Plan {
-	p := zones.Plan{Name: under(w.tree, z.Name), Text: z.text(w.tree), Config: c.config(w, z)}
+// plan says how a zone is made in the tree of that name.
+func (c *Case) plan(tree string, z *Zone, sound bool) zones.Plan {
+	p := zones.Plan{Name: under(tree, z.Name), Text: z.text(tree), Config: c.config(tree, z)}
 	if z.Island {
 		p.Fault.DS = func([]*dns.DS) []*dns.DS { return nil }
 	}
 	for _, f := range c.Faults {
-		if b := breakers[f.Kind]; b != nil && b.plan != nil && f.Zone == z.Name && !sound {
+		if b := breakers[f.Kind]; b.plan != nil && f.Zone == z.Name && !sound {
 			b.plan(&p, f)
 		}
 	}
 	return p
 }
 
-func (c *Case) config(w *world, z *Zone) zones.Config {
+func (c *Case) config(tree string, z *Zone) zones.Config {
 	config := zones.Config{Unsigned: z.Unsigned, Digests: z.Digests, Compact: z.Denial == "compact"}
 	if z.hashed() {
 		config.NSEC3 = &zones.NSEC3{Iterations: z.Iterations, Salt: z.Salt, OptOut: z.Denial == "optout"}
@@ -144,66 +137,51 @@ func (c *Case) config(w *world, z *Zone) zones.Config {
 	}
 	for _, a := range z.Algorithms {
 		for n, f := range flags {
-			config.Keys = append(config.Keys, makeKey(c.Seed, z.Name, under(w.tree, z.Name), a, f, n))
+			config.Keys = append(config.Keys, makeKey(c.Seed, z.Name, under(tree, z.Name), a, f, n))
 		}
 	}
 	return config
 }
 
 // spoil brings in the faults of what is signed.
-func (c *Case) spoil(w *world) error {
+func (c *Case) spoil(tr *tree) {
 	for _, f := range c.Faults {
 		b := breakers[f.Kind]
-		if b == nil || w.zones[f.Zone] == nil {
-			return fmt.Errorf("nothing is broken by %s", f)
-		}
 		if b.needsTwin {
-			if err := c.twin(w, f.Zone); err != nil {
-				return err
-			}
+			tr.twins[f.Zone] = c.twin(tr, f.Zone)
 		}
 		if b.apply != nil {
-			b.apply(c, w, f)
+			b.apply(c, tr, f)
 		}
 	}
-	return nil
 }
 
-// twin makes the zone once more with the other kind of denial.
-func (c *Case) twin(w *world, name string) error {
-	z, original := c.zone(name), w.zones[name]
-	config := c.config(w, z)
-	config.Keys, config.Lazy = original.Keys, true
-	config.Inception, config.Expiration = time.Now().Add(-validity), time.Now().Add(validity)
-	config.Compact = false
-	if config.NSEC3 == nil {
-		config.NSEC3 = &zones.NSEC3{}
+// twin is the zone made once more, with the same keys and the other kind of denial.
+func (c *Case) twin(tr *tree, name string) *zones.Zone {
+	original, plan := tr.zone(name), c.plan(tr.name, c.zone(name), true)
+	plan.Config.Keys, plan.Config.Compact = original.Keys, false
+	if plan.Config.NSEC3 == nil {
+		plan.Config.NSEC3 = &zones.NSEC3{}
 	} else {
-		config.NSEC3 = nil
+		plan.Config.NSEC3 = nil
 	}
-	twin, err := zones.Parse(original.Name, z.text(w.tree))
-	if err != nil {
-		return err
-	}
-	for _, t := range []uint16{dns.TypeNS, dns.TypeDS} { // of the delegations
-		for _, owner := range original.Owners(t) {
-			if owner != original.Name {
-				twin.Add(original.Records(owner, t)...)
+	plan.Edit = func(twin *zones.Zone) {
+		for _, t := range []uint16{dns.TypeNS, dns.TypeDS} { // of the delegations
+			for _, owner := range original.Owners(t) {
+				if owner != original.Name {
+					twin.Add(original.Records(owner, t)...)
+				}
 			}
 		}
 	}
-	w.twins[name] = twin
-	return twin.Sign(config)
+	return world.New(time.Now, plan).Zone(plan.Name)
 }
 
-// recursor is a plain recursor for the world.
-func (w *world) recursor(c *Case) *zones.Recursor {
-	r := w.all.Recursor(time.Now)
+// recursor is a plain recursor for the tree.
+func (tr *tree) recursor(c *Case) *zones.Recursor {
+	r := tr.Recursor()
 	if c.OneServer {
-		one := &zones.Authority{}
-		for _, z := range w.zones {
-			one.Zones = append(one.Zones, z)
-		}
+		one := tr.Authority()
 		for name := range r.Servers {
 			if name != "." {
 				r.Servers[name] = func(q dns.Question) *dns.Msg { return one.Answer(q, true) }
@@ -213,25 +191,20 @@ func (w *world) recursor(c *Case) *zones.Recursor {
 	return r
 }
 
-// front is the recursor that all validators ask: it knows the worlds that are up.
+// front is the recursor that all validators ask: it knows the trees that are up.
 type front struct {
 	addr string
-	base *zones.Recursor
+	base *zones.Recursor // for the root, and for trees that are not up
 
 	mu sync.RWMutex
-	up map[string]*zones.Recursor // by tree
+	up map[string]*zones.Recursor // by name of the tree
 }
 
-func newFront() (*front, func() error, error) {
-	all, err := zones.Build(time.Now(), zones.Plan{Name: ".", Text: rootText,
-		Config: zones.Config{Keys: []*zones.Key{rootKey}}})
-	if err != nil {
-		return nil, nil, err
-	}
-	f := &front{base: all.Recursor(time.Now), up: map[string]*zones.Recursor{}}
-	var end func() error
-	f.addr, end, err = zones.Listen("127.0.0.1:0", f.answer)
-	return f, end, err
+func newFront(t testing.TB) *front {
+	t.Helper()
+	f := &front{base: world.New(time.Now, root).Recursor(), up: map[string]*zones.Recursor{}}
+	f.addr = world.Serve(t, world.AnyPort, f.answer)
+	return f
 }
 
 func (f *front) answer(q dns.Question, do bool) *dns.Msg {
@@ -249,18 +222,16 @@ func (f *front) answer(q dns.Question, do bool) *dns.Msg {
 	return r.Answer(q, do)
 }
 
-// raise puts a case up under a fresh name, which is returned with the function that takes it down again.
-func (f *front) raise(c *Case) (w *world, down func(), err error) {
-	if w, err = c.build(false); err != nil {
-		return nil, nil, err
-	}
-	r := w.recursor(c)
+// raise puts a case up under a fresh name; down takes it down again.
+func (f *front) raise(c *Case) (tr *tree, down func()) {
+	tr = c.build(false)
+	r := tr.recursor(c)
 	f.mu.Lock()
-	f.up[w.tree] = r
-	f.mu.Unlock()
-	return w, func() {
+	defer f.mu.Unlock()
+	f.up[tr.name] = r
+	return tr, func() {
 		f.mu.Lock()
-		delete(f.up, w.tree)
-		f.mu.Unlock()
-	}, nil
+		defer f.mu.Unlock()
+		delete(f.up, tr.name)
+	}
 }

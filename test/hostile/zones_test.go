@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -185,11 +186,7 @@ func addKeys(z *zones.Zone, fake []*dns.DNSKEY) {
 		for _, k := range fake {
 			rrs = append(rrs, k)
 		}
-		sig, err := z.Keys[0].Sign(rrs, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
-		if err != nil {
-			panic(err)
-		}
-		return rrs, []dns.RR{sig}
+		return rrs, world.Sign(rrs, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour), z.Keys[0])
 	})
 }
 

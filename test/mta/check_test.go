@@ -26,7 +26,7 @@ type checkedHost struct {
 }
 
 // check asks danelaw check about all domains.
-func (w *world) check(t *testing.T) map[string]checked {
+func (s *stage) check(t *testing.T) map[string]checked {
 	t.Helper()
 	list := suite.Dir("domains")
 	var names strings.Builder
@@ -53,7 +53,7 @@ func (w *world) check(t *testing.T) map[string]checked {
 }
 
 // compare holds what danelaw check says that an MTA would do against what it did.
-func (w *world) compare(t *testing.T, m transferAgent, got map[string]outcome, all map[string]checked) {
+func (s *stage) compare(t *testing.T, m transferAgent, got map[string]outcome, all map[string]checked) {
 	t.Helper()
 	for _, d := range deliveries {
 		o, c := got[d.domain], all[d.domain]

@@ -22,7 +22,7 @@ type delivery struct {
 	papers []paper             // of the domain's own; {2 1 1 NAME} in text is the RDATA of a TLSA record for one
 	sends  string              // which of them are shown at {A}
 	drops  uint16              // the type of questions that its nameserver leaves without reply
-	attack func(*world) tamper // what an attacker on the way does to replies about it
+	attack func(*stage) tamper // what an attacker on the way does to replies about it
 	prey   string              // where the attacker waits: {A} or mallory's address; "" if there is none
 	by     string              // the domain whose receiver gets the mail, if it is another's
 	want   [2]string           // by Postfix and by Exim

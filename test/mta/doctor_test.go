@@ -46,20 +46,20 @@ type doctored interface {
 // TestDoctor gives each configuration to the real MTA and to danelaw doctor.
 func TestDoctor(t *testing.T) {
 	suite.Needs(t)
-	w := open(t)
-	w.runDanelaw(t)
+	s := open(t)
+	s.runDanelaw(t)
 	for _, m := range []struct {
 		doctored
 		table []examined
 	}{{postfix{newRoot(t, "postfix")}, postfixExamined}, {exim{newRoot(t, "exim4-daemon-light")}, eximExamined}} {
 		t.Run(m.name(), func(t *testing.T) {
 			m.install(t)
-			w.installDanelaw(t, m.path())
+			s.installDanelaw(t, m.path())
 			m.start(t)
 			defer m.stop(t)
 			m.save(t)
 			for _, e := range m.table {
-				t.Run(e.name, func(t *testing.T) { w.examine(t, m.doctored, e) })
+				t.Run(e.name, func(t *testing.T) { s.examine(t, m.doctored, e) })
 			}
 		})
 	}
@@ -73,7 +73,7 @@ func copyFile(t *testing.T, from, to string) {
 }
 
 // examine compares what the MTA does with what doctor says of it, and then applies the remedies.
-func (w *world) examine(t *testing.T, m doctored, e examined) {
+func (s *stage) examine(t *testing.T, m doctored, e examined) {
 	t.Helper()
 	if e.to == "" {
 		e.to = "ee.dane"
@@ -83,7 +83,7 @@ func (w *world) examine(t *testing.T, m doctored, e examined) {
 	}
 	m.restore(t)
 	for _, c := range e.change {
-		m.must(t, "sh", "-ec", w.withAddresses(t, c))
+		m.must(t, "sh", "-ec", s.withAddresses(t, c))
 	}
 	m.reload(t)
 	defer func() {
@@ -104,12 +104,12 @@ func (w *world) examine(t *testing.T, m doctored, e examined) {
 		t.Errorf("doctor says %v, want %q", found, e.says)
 	}
 	if e.mends {
-		w.mend(t, m, e, found)
+		s.mend(t, m, e, found)
 	}
 }
 
 // mend applies what doctor tells to do.
-func (w *world) mend(t *testing.T, m doctored, e examined, found []finding) {
+func (s *stage) mend(t *testing.T, m doctored, e examined, found []finding) {
 	t.Helper()
 	for _, f := range found {
 		if c, is := m.remedy(f); is {
@@ -128,7 +128,7 @@ func (w *world) mend(t *testing.T, m doctored, e examined, found []finding) {
 // addressOf names the receiver of a domain by its address.
 var addressOf = regexp.MustCompile(`\{A:([^}]+)\}`)
 
-func (w *world) withAddresses(t *testing.T, text string) string {
+func (s *stage) withAddresses(t *testing.T, text string) string {
 	t.Helper()
 	return addressOf.ReplaceAllStringFunc(text, func(m string) string {
 		domain := addressOf.FindStringSubmatch(m)[1]

@@ -33,7 +33,7 @@ func (o outcome) is(want string) bool {
 }
 
 // judge compares what became of all messages with what was wanted.
-func (w *world) judge(t *testing.T, got map[string]outcome, mta int, wanted func(delivery, int) string) {
+func (s *stage) judge(t *testing.T, got map[string]outcome, mta int, wanted func(delivery, int) string) {
 	t.Helper()
 	for _, d := range deliveries {
 		o, want := got[d.domain], wanted(d, mta)
@@ -41,24 +41,24 @@ func (w *world) judge(t *testing.T, got map[string]outcome, mta int, wanted func
 		if !o.is(want) {
 			t.Errorf("%s: %v (in the queue: %t), want %s", d.domain, o, o.queued, want)
 		}
-		w.judgeReceipts(t, d, want)
+		s.judgeReceipts(t, d, want)
 	}
 }
 
 // judgeReceipts compares what receivers got with what was wanted.
-func (w *world) judgeReceipts(t *testing.T, d delivery, want string) {
+func (s *stage) judgeReceipts(t *testing.T, d delivery, want string) {
 	t.Helper()
 	var wanted []receipt
 	if strings.HasPrefix(want, "sent") {
-		wanted = []receipt{{w.receiver(d), want != clear}}
+		wanted = []receipt{{s.receiver(d), want != clear}}
 	}
-	if got := w.receivers.of(d.domain); !slices.Equal(got, wanted) {
+	if got := s.receivers.of(d.domain); !slices.Equal(got, wanted) {
 		t.Errorf("%s: receivers got %+v, want %+v", d.domain, got, wanted)
 	}
 }
 
 // receiver is the address of the receiver that gets a domain's mail.
-func (w *world) receiver(d delivery) string {
+func (s *stage) receiver(d delivery) string {
 	domain := d.domain
 	if d.by != "" {
 		domain = d.by
@@ -68,21 +68,21 @@ func (w *world) receiver(d delivery) string {
 
 // judgeWithoutTrustAD sends a message to a host that should have STARTTLS and has not: the C library hides AD from
 // Exim, which sends in clear. Postfix asks for AD itself.
-func (w *world) judgeWithoutTrustAD(t *testing.T, m transferAgent, mta int) {
+func (s *stage) judgeWithoutTrustAD(t *testing.T, m transferAgent, mta int) {
 	t.Helper()
 	to := deliveries[slices.IndexFunc(deliveries,
 		func(d delivery) bool { return d.domain == "stripped-starttls.dane" })]
 	want := [2]string{noSTARTTLS[0], clear}[mta]
-	o := w.deliver(t, m, []delivery{to})[to.domain]
+	o := s.deliver(t, m, []delivery{to})[to.domain]
 	t.Logf("%-24s %v", to.domain, o)
 	if !o.is(want) {
 		t.Errorf("%s: %v, want %s", to.domain, o, want)
 	}
-	w.judgeReceipts(t, to, want)
+	s.judgeReceipts(t, to, want)
 }
 
 // judgeLoot wants every attacker to get his mail, and none to be verified, as nobody validates.
-func (w *world) judgeLoot(t *testing.T, got map[string]outcome) {
+func (s *stage) judgeLoot(t *testing.T, got map[string]outcome) {
 	t.Helper()
 	for _, d := range deliveries {
 		o := got[d.domain]
@@ -93,8 +93,8 @@ func (w *world) judgeLoot(t *testing.T, got map[string]outcome) {
 		if d.prey == "" {
 			continue
 		}
-		at := strings.ReplaceAll(d.prey, "{A}", w.receiver(d))
-		if loot := w.receivers.of(d.domain); o.status != "sent" || len(loot) != 1 || loot[0].at != at {
+		at := strings.ReplaceAll(d.prey, "{A}", s.receiver(d))
+		if loot := s.receivers.of(d.domain); o.status != "sent" || len(loot) != 1 || loot[0].at != at {
 			t.Errorf("%s: the attacker at %s got nothing: %v, receipts %+v", d.domain, at, o, loot)
 		}
 	}

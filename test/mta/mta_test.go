@@ -60,37 +60,37 @@ type transferAgent interface {
 // settings needed, messages go out without trust-ad too, and at last with a resolver that does not validate.
 func TestMTAs(t *testing.T) {
 	suite.Needs(t)
-	w := open(t)
+	s := open(t)
 	for i, m := range []transferAgent{postfix{newRoot(t, "postfix")}, exim{newRoot(t, "exim4-daemon-light")}} {
 		t.Run(m.name(), func(t *testing.T) {
 			m.install(t)
 			t.Run("danelaw", func(t *testing.T) {
-				w.runDanelaw(t)
-				w.network.attacked.Store(true)
+				s.runDanelaw(t)
+				s.network.attacked.Store(true)
 				t.Run("cold", func(t *testing.T) {
-					got := w.deliver(t, m, deliveries)
-					w.judge(t, got, i, delivery.wanted)
-					w.compare(t, m, got, w.check(t))
+					got := s.deliver(t, m, deliveries)
+					s.judge(t, got, i, delivery.wanted)
+					s.compare(t, m, got, s.check(t))
 				})
-				t.Run("warm", func(t *testing.T) { w.judge(t, w.deliver(t, m, deliveries), i, delivery.wanted) })
+				t.Run("warm", func(t *testing.T) { s.judge(t, s.deliver(t, m, deliveries), i, delivery.wanted) })
 			})
 			t.Run("surprised", func(t *testing.T) {
-				w.runDanelaw(t)
-				w.network.attacked.Store(false)
+				s.runDanelaw(t)
+				s.network.attacked.Store(false)
 				warm()
-				w.network.attacked.Store(true)
-				w.judge(t, w.deliver(t, m, deliveries), i, delivery.wantedSurprised)
+				s.network.attacked.Store(true)
+				s.judge(t, s.deliver(t, m, deliveries), i, delivery.wantedSurprised)
 			})
 			t.Run("without trust-ad", func(t *testing.T) {
-				w.runDanelaw(t)
+				s.runDanelaw(t)
 				m.write(t, "etc/resolv.conf", "nameserver 127.0.0.1\n")
 				defer m.write(t, "etc/resolv.conf", resolvConf(t))
-				w.judgeWithoutTrustAD(t, m, i)
+				s.judgeWithoutTrustAD(t, m, i)
 			})
 			t.Run("without validation", func(t *testing.T) {
-				w.runForwarder(t)
-				w.network.attacked.Store(true)
-				w.judgeLoot(t, w.deliver(t, m, deliveries))
+				s.runForwarder(t)
+				s.network.attacked.Store(true)
+				s.judgeLoot(t, s.deliver(t, m, deliveries))
 			})
 		})
 	}
@@ -132,11 +132,11 @@ func (r root) write(t *testing.T, file, text string) {
 }
 
 // runDanelaw starts danelaw, its cache empty.
-func (w *world) runDanelaw(t *testing.T) {
+func (s *stage) runDanelaw(t *testing.T) {
 	t.Helper()
 	conf := suite.Dir("Corefile")
 	text := fmt.Sprintf(".:53 {\n bind 127.0.0.1\n errors\n danelaw {\n  upstream . %s\n  trust_anchor %s\n  control "+
-		"off\n }\n}\n", upstream, w.anchor)
+		"off\n }\n}\n", upstream, s.anchor)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func (w *world) runDanelaw(t *testing.T) {
 }
 
 // runForwarder starts a resolver that validates nothing.
-func (w *world) runForwarder(t *testing.T) {
+func (s *stage) runForwarder(t *testing.T) {
 	t.Helper()
 	namespace.Start(t, "dnsmasq", suite.Dir(), "dnsmasq", "-k", "-C", "/dev/null", "--no-resolv",
 		"--no-hosts", "--user=root",
@@ -193,9 +193,9 @@ func warm() {
 // deliver has an MTA send a message to each of some domains, and returns what became of them. Those that other domains'
 // hosts receive for come last: Exim passes over a host that has failed a moment ago, and the domain whose own it is
 // would never see it.
-func (w *world) deliver(t *testing.T, m transferAgent, to []delivery) map[string]outcome {
+func (s *stage) deliver(t *testing.T, m transferAgent, to []delivery) map[string]outcome {
 	t.Helper()
-	w.receivers.forget()
+	s.receivers.forget()
 	m.start(t)
 	defer m.stop(t)
 	borrows := func(d delivery) bool { return d.by != "" }

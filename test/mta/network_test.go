@@ -69,13 +69,13 @@ func (n *network) tamper(name string) tamper {
 
 // forged answers questions of type t with a record of the attacker's. The signatures stay, and the reply claims to be
 // validated.
-func forged(t uint16, record string) func(*world) tamper {
-	return func(w *world) tamper {
+func forged(t uint16, record string) func(*stage) tamper {
+	return func(s *stage) tamper {
 		return func(q dns.Question, r *dns.Msg) *dns.Msg {
 			if q.Qtype != t {
 				return r
 			}
-			rr, err := dns.NewRR(q.Name + " 3600 " + strings.ReplaceAll(record, "{MALLORY}", tlsa(3, w.mallory.leaf)))
+			rr, err := dns.NewRR(q.Name + " 3600 " + strings.ReplaceAll(record, "{MALLORY}", tlsa(3, s.mallory.leaf)))
 			if err != nil {
 				panic(err) // a fault of the table
 			}
@@ -87,7 +87,7 @@ func forged(t uint16, record string) func(*world) tamper {
 }
 
 // always is an attack that needs to know nothing of the world.
-func always(how tamper) func(*world) tamper { return func(*world) tamper { return how } }
+func always(how tamper) func(*stage) tamper { return func(*stage) tamper { return how } }
 
 // denied is an attacker who says that there is nothing of type t, with the SOA that he saw but no proof.
 func denied(t uint16) tamper {

@@ -36,8 +36,8 @@ var explained = []struct{ domain, to, kind, fault, says string }{
 // TestQueue: danelaw explains the mail that both MTAs really hold, as root and, as far as the MTA lets them, to others.
 func TestQueue(t *testing.T) {
 	suite.Needs(t)
-	w := open(t)
-	w.runDanelaw(t)
+	s := open(t)
+	s.runDanelaw(t)
 	for _, m := range []struct {
 		doctored
 		route  []string // the mail to routed.dane goes to another's host
@@ -54,11 +54,11 @@ func TestQueue(t *testing.T) {
 	} {
 		t.Run(m.name(), func(t *testing.T) {
 			m.install(t)
-			w.installDanelaw(t, m.path())
+			s.installDanelaw(t, m.path())
 			for _, c := range m.route {
 				m.must(t, "sh", "-ec", c)
 			}
-			w.network.attacked.Store(true)
+			s.network.attacked.Store(true)
 			m.start(t)
 			defer m.stop(t)
 			for _, e := range explained {
@@ -67,7 +67,7 @@ func TestQueue(t *testing.T) {
 				}
 			}
 			m.attempted(t, len(explained))
-			w.network.attacked.Store(false)
+			s.network.attacked.Store(false)
 			judgeQueue(t, m.doctored, queueOf(t, m.path(), 0))
 			if all := queueOf(t, m.path(), 0, "-smtp"); !strings.Contains(all["mismatch.dane"].Sentence,
 				"does not keep to its TLSA records: ") {
@@ -88,9 +88,9 @@ func TestQueue(t *testing.T) {
 }
 
 // installDanelaw puts danelaw into a root, with a Corefile and the trust anchor.
-func (w *world) installDanelaw(t *testing.T, root string) {
+func (s *stage) installDanelaw(t *testing.T, root string) {
 	t.Helper()
-	for from, to := range map[string]string{suite.Danelaw(): "danelaw", w.anchor: "root.ds"} {
+	for from, to := range map[string]string{suite.Danelaw(): "danelaw", s.anchor: "root.ds"} {
 		os.Remove(filepath.Join(root, to)) //nolint:errcheck // the first time it is not there
 		copyFile(t, from, filepath.Join(root, to))
 	}

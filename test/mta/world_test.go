@@ -11,13 +11,13 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
 const (
 	upstream = "127.0.0.53" // of the resolvers: the way to the recursor
 	recursor = "127.0.0.54"
-	base     = "$INCLUDE base.zone\n"
 )
 
 // address is that of the receiver of a delivery.
@@ -35,8 +35,8 @@ func addresses() []string {
 	return all
 }
 
-// world is the internet with its receivers, while a test runs.
-type world struct {
+// stage is the internet with its receivers, while a test runs.
+type stage struct {
 	identities map[string]identity                     // by domain
 	papers     map[string]map[string]*x509.Certificate // likewise
 	mallory    identity
@@ -45,83 +45,76 @@ type world struct {
 	anchor     string // file with the trust anchor
 }
 
-// open builds the world and serves it.
-func open(t *testing.T) *world {
+// open builds the internet and serves it.
+func open(t *testing.T) *stage {
 	t.Helper()
-	w := &world{identities: map[string]identity{}, papers: map[string]map[string]*x509.Certificate{}}
-	w.receivers.forget()
-	w.identify(t)
-	built, err := zones.Build(time.Now(), w.plans()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, end, err := zones.Listen(recursor+":53", built.Recursor(time.Now).Answer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end() }) //nolint:errcheck // the test has ended
-	w.network = network{upstream: recursor + ":53", faults: map[string]tamper{}, attacks: map[string]tamper{}}
+	s := &stage{identities: map[string]identity{}, papers: map[string]map[string]*x509.Certificate{}}
+	s.receivers.forget()
+	s.identify(t)
+	tree := world.New(time.Now, s.plans()...)
+	tree.Caching().Serve(t, recursor+":53")
+	s.network = network{upstream: recursor + ":53", faults: map[string]tamper{}, attacks: map[string]tamper{}}
 	for i, d := range deliveries {
-		w.occupy(t, i, d)
+		s.occupy(t, i, d)
 	}
-	w.receivers.listen(t, mallory, "", nil)
-	w.network.serve(t, upstream)
-	w.anchor = suite.Dir("root.ds")
-	if err := os.WriteFile(w.anchor, []byte(built.Anchors()["."][0].String()+"\n"), 0o644); err != nil {
+	s.receivers.listen(t, mallory, "", nil)
+	s.network.serve(t, upstream)
+	s.anchor = suite.Dir("root.ds")
+	if err := os.WriteFile(s.anchor, []byte(tree.DS(".")[0].String()+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return w
+	return s
 }
 
 // identify makes the certificates.
-func (w *world) identify(t *testing.T) {
+func (s *stage) identify(t *testing.T) {
 	t.Helper()
 	end := time.Now().Add(time.Hour)
-	w.mallory = newIdentity(t, "mx.mallory.plain", end)
+	s.mallory = newIdentity(t, "mx.mallory.plain", end)
 	for _, d := range deliveries {
 		if d.papers != nil {
 			made, shown := issue(t, d.domain, d.papers, d.sends)
-			w.papers[d.domain] = made
-			w.identities[d.domain] = identity{shown, made["leaf"], made["ca"]}
+			s.papers[d.domain] = made
+			s.identities[d.domain] = identity{shown, made["leaf"], made["ca"]}
 			continue
 		}
 		switch d.shows {
 		case "expired":
-			w.identities[d.domain] = newIdentity(t, "mx."+d.domain, time.Now().Add(-time.Hour))
+			s.identities[d.domain] = newIdentity(t, "mx."+d.domain, time.Now().Add(-time.Hour))
 		case "other name":
-			w.identities[d.domain] = newIdentity(t, "mx.of.somebody.else", end)
+			s.identities[d.domain] = newIdentity(t, "mx.of.somebody.else", end)
 		default:
-			w.identities[d.domain] = newIdentity(t, "mx."+d.domain, end)
+			s.identities[d.domain] = newIdentity(t, "mx."+d.domain, end)
 		}
 	}
 }
 
 // occupy opens the receiver of a delivery, and puts its nameserver's faults and its attacker into the network.
-func (w *world) occupy(t *testing.T, i int, d delivery) {
+func (s *stage) occupy(t *testing.T, i int, d delivery) {
 	t.Helper()
-	shown := map[string]*tls.Config{"clear": nil, withOwnCertKey: w.mallory.tls()}
+	shown := map[string]*tls.Config{"clear": nil, withOwnCertKey: s.mallory.tls()}
 	c, other := shown[d.shows]
 	if !other {
-		c = w.identities[d.domain].tls()
+		c = s.identities[d.domain].tls()
 	}
-	w.receivers.listen(t, address(i), d.shows, c)
+	s.receivers.listen(t, address(i), d.shows, c)
 	if d.drops != 0 {
-		w.network.faults[dns.Fqdn(d.domain)] = dropped(d.drops)
+		s.network.faults[dns.Fqdn(d.domain)] = dropped(d.drops)
 	}
 	if d.attack != nil {
-		w.network.attacks[dns.Fqdn(d.domain)] = d.attack(w)
+		s.network.attacks[dns.Fqdn(d.domain)] = d.attack(s)
 	}
 }
 
 // plans are all zones.
-func (w *world) plans() []zones.Plan {
+func (s *stage) plans() []zones.Plan {
 	plans := []zones.Plan{
-		{Name: ".", Text: base, Config: zones.Config{Split: true}},
-		{Name: "dane.", Text: base},
-		{Name: "nsec3.", Text: base, Config: nsec3},
-		{Name: "opt-out.", Text: base, Config: zones.Config{NSEC3: &zones.NSEC3{OptOut: true}}},
-		{Name: "plain.", Text: base, Config: unsigned},
-		{Name: "mallory.plain.", Text: base + "mx A " + mallory + "\n", Config: unsigned},
+		{Name: ".", Text: world.Base, Config: zones.Config{Split: true}},
+		world.Zone("dane."),
+		{Name: "nsec3.", Text: world.Base, Config: nsec3},
+		{Name: "opt-out.", Text: world.Base, Config: zones.Config{NSEC3: &zones.NSEC3{OptOut: true}}},
+		{Name: "plain.", Text: world.Base, Config: unsigned},
+		{Name: "mallory.plain.", Text: world.Base + "mx A " + mallory + "\n", Config: unsigned},
 	}
 	for i, d := range deliveries {
 		if d.zone == "-" {
@@ -132,21 +125,22 @@ func (w *world) plans() []zones.Plan {
 			name = d.domain
 		}
 		plans = append(plans, zones.Plan{
-			Name: dns.Fqdn(name), Text: base + w.fill(d.text, d.domain, address(i)), Config: d.config, Fault: d.fault,
+			Name: dns.Fqdn(name), Text: world.Base + s.fill(d.text, d.domain, address(i)),
+			Config: d.config, Fault: d.fault,
 		})
 	}
 	return plans
 }
 
 // fill puts the address and the certificates of a domain's receiver into a text of the table.
-func (w *world) fill(text, domain, address string) string {
-	own := w.identities[domain]
+func (s *stage) fill(text, domain, address string) string {
+	own := s.identities[domain]
 	pairs := []string{
 		"{A}", address, "{EE}", tlsa(3, own.leaf), "{TA}", tlsa(2, own.authority), "{PKIX}", tlsa(1, own.leaf),
-		"{OTHER PKIX}", tlsa(1, w.mallory.leaf), "{MALLORY}", tlsa(3, w.mallory.leaf),
+		"{OTHER PKIX}", tlsa(1, s.mallory.leaf), "{MALLORY}", tlsa(3, s.mallory.leaf),
 	}
-	for other, i := range w.identities {
+	for other, i := range s.identities {
 		pairs = append(pairs, "{EE:"+other+"}", tlsa(3, i.leaf))
 	}
-	return fillIn(strings.NewReplacer(pairs...).Replace(text), w.papers[domain])
+	return fillIn(strings.NewReplacer(pairs...).Replace(text), s.papers[domain])
 }

@@ -131,7 +131,7 @@ const insiders = "127.0.3.9"
 // insider starts it. All names have its address, and nothing else.
 func insider(t *testing.T) {
 	t.Helper()
-	_, end, err := zones.Listen(net.JoinHostPort(insiders, "53"), func(q dns.Question, _ bool) *dns.Msg {
+	world.Serve(t, net.JoinHostPort(insiders, "53"), func(q dns.Question, _ bool) *dns.Msg {
 		m := new(dns.Msg)
 		if q.Qtype == dns.TypeA {
 			m.Answer = []dns.RR{record(q.Name + " 300 A" + inside)}
@@ -140,10 +140,6 @@ func insider(t *testing.T) {
 		}
 		return m
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end() }) //nolint:errcheck // the sockets are loopback's
 }
 
 // try compares danelaw with the others.
@@ -204,12 +200,7 @@ func (s scene) seen(t *testing.T, tree *world.Tree, i int, start func(upstream s
 		u.Spoil(s.play(ended))
 	}
 	address := fmt.Sprintf("127.0.3.%d", 1+i)
-	_, end, err := zones.Listen(net.JoinHostPort(address, "53"),
-		func(q dns.Question, _ bool) *dns.Msg { return u.Resolve(q) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end() }) //nolint:errcheck // the sockets are loopback's
+	u.Serve(t, net.JoinHostPort(address, "53"))
 	t.Cleanup(func() { close(ended) })
 	asks := s.asks
 	if asks == nil {

@@ -50,15 +50,7 @@ func liar(name string, hash *zones.NSEC3, f zones.Fault) zones.Plan {
 func tell(t *testing.T) []*dns.DS {
 	t.Helper()
 	tree := lies()
-	authority := &zones.Authority{Zones: []*zones.Zone{tree.Zone("lie."), tree.Zone("lie3.")}}
-	for _, l := range lieTable {
-		authority.Zones = append(authority.Zones, tree.Zone(l.name))
-	}
-	_, end, err := zones.Listen(net.JoinHostPort(scripted.address(), "53"), authority.Answer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end() })
+	world.Serve(t, net.JoinHostPort(scripted.address(), "53"), tree.Authority().Answer)
 	return append(tree.DS("lie."), tree.DS("lie3.")...)
 }
 
@@ -172,26 +164,15 @@ func resigned(change func(dns.RR)) zones.Fault {
 func signedAgain(z *zones.Zone, rr dns.RR, change func(dns.RR)) []dns.RR {
 	rr = dns.Copy(rr)
 	change(rr)
-	now := time.Now()
-	sig, err := z.Keys[0].Sign([]dns.RR{rr}, now.Add(-time.Hour), now.Add(validity))
-	if err != nil {
-		panic(err) // it was signed before
-	}
-	return []dns.RR{rr, sig}
+	now, rrs := time.Now(), []dns.RR{rr}
+	return append(rrs, world.Sign(rrs, now.Add(-time.Hour), now.Add(validity), z.Keys[0])...)
 }
 
 // other is the same zone with other parameters of NSEC3, or with NSEC, under the same keys.
 func other(z *zones.Zone, hash *zones.NSEC3) *zones.Zone {
-	twin, err := zones.Parse(z.Name, fmt.Sprintf(base, z.Name, "ns", scripted.address())+full+"real.wild A 192.0.2.9\n")
-	if err != nil {
-		panic(err) // it was parsed before
-	}
-	now := time.Now().Add(-time.Hour)
-	if err := twin.Sign(zones.Config{NSEC3: hash, Keys: z.Keys, Inception: now,
-		Expiration: now.Add(validity)}); err != nil {
-		panic(err)
-	}
-	return twin
+	plan := liar(z.Name, hash, zones.Fault{})
+	plan.Config.Keys = z.Keys
+	return world.New(time.Now, plan).Zone(z.Name)
 }
 
 // mixed keeps the i-th denial record and adds what a twin of the zone says, but for its j-th.
@@ -275,11 +256,7 @@ func timed(inception, expiration time.Duration) zones.Fault {
 	return answers(func(z *zones.Zone, _ dns.Question, m *dns.Msg) {
 		m.Answer = slices.DeleteFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG })
 		now := time.Now()
-		sig, err := z.Keys[0].Sign(m.Answer, now.Add(inception), now.Add(expiration))
-		if err != nil {
-			panic(err) // it was signed before
-		}
-		m.Answer = append(m.Answer, sig)
+		m.Answer = append(m.Answer, world.Sign(m.Answer, now.Add(inception), now.Add(expiration), z.Keys[0])...)
 	})
 }
 
@@ -288,13 +265,10 @@ func signedTwice(own, above func(*dns.RRSIG)) zones.Fault {
 	return zones.Fault{Parent: func(parent, zone *zones.Zone) {
 		zone.Edit("mx."+zone.Name, dns.TypeA, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
 			now := time.Now()
-			other, err := parent.Keys[0].Sign(rrs, now.Add(-time.Hour), now.Add(validity))
-			if err != nil {
-				panic(err) // its key signs that zone
-			}
+			others := world.Sign(rrs, now.Add(-time.Hour), now.Add(validity), parent.Keys[0])
 			own(sigs[0].(*dns.RRSIG))
-			above(other)
-			return rrs, append(sigs, other)
+			above(others[0].(*dns.RRSIG))
+			return rrs, append(sigs, others...)
 		})
 	}}
 }

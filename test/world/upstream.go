@@ -60,15 +60,25 @@ func (u *Upstream) Reply(query *dns.Msg) *dns.Msg {
 	return m.SetEdns0(4096, true)
 }
 
-// Serve answers on a port of 127.0.0.1, over UDP and TCP, until the test ends.
-func (u *Upstream) Serve(t testing.TB) (addr string) {
+// Serve answers at an address as [Serve] does.
+func (u *Upstream) Serve(t testing.TB, addr string) (at string) {
 	t.Helper()
-	addr, end, err := zones.Listen("127.0.0.1:0", u.answer)
+	return Serve(t, addr, u.answer)
+}
+
+// AnyPort is the address of a free port.
+const AnyPort = "127.0.0.1:0"
+
+// Serve has answer called for what is asked at an address, over UDP and TCP, until the test ends; at is the address,
+// also where that was [AnyPort]. A nil reply stands for SERVFAIL.
+func Serve(t testing.TB, addr string, answer func(q dns.Question, do bool) *dns.Msg) (at string) {
+	t.Helper()
+	at, end, err := zones.Listen(addr, answer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { end() }) //nolint:errcheck // the sockets are loopback's
-	return addr
+	return at
 }
 
 // Asked are the questions so far as "NAME TYPE", in the order in which they came.

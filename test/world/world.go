@@ -3,6 +3,8 @@
 package world
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -85,8 +87,8 @@ func (t *Tree) Each(f func(*zones.Plan)) {
 // Publish makes all zones anew as their plans say. The keys stay.
 func (t *Tree) Publish() {
 	var plans []zones.Plan
-	for _, p := range t.plans {
-		plans = append(plans, *p)
+	for _, name := range slices.Sorted(maps.Keys(t.plans)) {
+		plans = append(plans, *t.plans[name])
 	}
 	built, err := zones.Build(t.clock(), plans...)
 	if err != nil {
@@ -130,4 +132,27 @@ func (t *Tree) Recursor() *zones.Recursor {
 		r.Servers[name] = func(q dns.Question) *dns.Msg { return t.Zone(name).Answer(q, true) }
 	}
 	return r
+}
+
+// Authority is one server that has all zones but the root.
+func (t *Tree) Authority() *zones.Authority {
+	a := &zones.Authority{}
+	for name := range t.plans {
+		if name != "." {
+			a.Zones = append(a.Zones, t.Zone(name))
+		}
+	}
+	return a
+}
+
+// Sign returns the signatures of each key over an RRset, which its zone may know nothing of.
+func Sign(rrs []dns.RR, inception, expiration time.Time, keys ...*zones.Key) (sigs []dns.RR) {
+	for _, k := range keys {
+		sig, err := k.Sign(rrs, inception, expiration)
+		if err != nil {
+			panic(err) // the keys have signed their zone
+		}
+		sigs = append(sigs, sig)
+	}
+	return sigs
 }

@@ -65,7 +65,7 @@ func TestValidity(t *testing.T) {
 func TestUpstream(t *testing.T) {
 	tree := New(noon, Zone("."), Domain("com."))
 	u := tree.Caching()
-	addr := u.Serve(t)
+	addr := u.Serve(t, AnyPort)
 	ask := func() *dns.Msg {
 		m, _, err := (&dns.Client{Timeout: time.Minute}).Exchange(
 			new(dns.Msg).SetQuestion("com.", dns.TypeMX).SetEdns0(1232, true), addr)
