@@ -1,5 +1,5 @@
-// Package differential asks danelaw and other validators the same questions about trees of zones that chance has built
-// and broken, and compares their verdicts.
+// Package differential asks danelaw and other validators the same questions about trees of zones that are drawn and
+// broken at random, and compares their verdicts.
 package differential
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Environment: how many questions are asked with Unbound beside danelaw, and the seed of the run, of which every case
-// has one of its own; a single case is repeated by its own seed.
+// Variables of the environment: how many questions danelaw and Unbound are both asked; the seed of a run, from which
+// each case draws a seed of its own; and the seed of a single case that is to be repeated.
 const (
 	questionsVariable = "DANELAW_DIFFERENTIAL"
 	seedVariable      = "DANELAW_DIFFERENTIAL_SEED"
@@ -30,17 +30,17 @@ const (
 const (
 	withoutTools = 400 // questions in a plain go test
 	workers      = 4
-	leastOfKind  = 20    // questions about trees broken in each way, of each
+	leastOfKind  = 20    // questions about each kind of fault at least, out of
 	ofSoMany     = 10000 // questions
-	mostReports  = 12    // disagreements that are shrunk and told; more are counted
+	mostReports  = 12    // disagreements that are shrunk and reported; more are only counted
 )
 
 func TestMain(m *testing.M) {
-	clog.Discard() // each failure has its line in danelaw's log
+	clog.Discard() // danelaw logs each failure
 	os.Exit(m.Run())
 }
 
-// rig is what questions are asked of.
+// rig is the set of validators that questions are put to, with what has come of them.
 type rig struct {
 	testing.TB
 	front            *front
@@ -67,7 +67,7 @@ func newRig(t testing.TB, unbound bool) *rig {
 	return r
 }
 
-// TestDifferential asks about trees of chance.
+// TestDifferential asks about trees drawn at random.
 func TestDifferential(t *testing.T) {
 	questions, _ := strconv.Atoi(os.Getenv(questionsVariable))
 	r := newRig(t, questions > 0)
@@ -88,7 +88,7 @@ func TestDifferential(t *testing.T) {
 	t.Logf("%.0f questions per second", float64(r.asked)/time.Since(begun).Seconds())
 	for _, kind := range kinds {
 		if least := leastOfKind * questions / ofSoMany; r.ofKind[kind] < least {
-			t.Errorf("only %d questions about %s, want %d", r.ofKind[kind], kind, least)
+			t.Errorf("%d questions about trees with the fault %s, want %d or more", r.ofKind[kind], kind, least)
 		}
 	}
 }
@@ -101,7 +101,7 @@ func number(t testing.TB, text string) uint64 {
 	return n
 }
 
-// run makes cases from the seed until so many questions are asked.
+// run draws cases from the seed until the given number of questions has been asked.
 func (r *rig) run(seed uint64, questions int) {
 	seeds := make(chan uint64)
 	var all sync.WaitGroup
@@ -114,7 +114,7 @@ func (r *rig) run(seed uint64, questions int) {
 	}
 	chance := rand.New(rand.NewPCG(seed, 1))
 	for i := range uint64(questions+questionsPerTree-1) / questionsPerTree {
-		seeds <- chance.Uint64()/shares/2*shares + i%shares // all kinds of faults alike
+		seeds <- chance.Uint64()/shares/2*shares + i%shares // each kind of fault is drawn as often
 	}
 	close(seeds)
 	all.Wait()
@@ -125,17 +125,17 @@ func (r *rig) summary() {
 	r.Logf("known disagreements, and replies lost: %v", r.known)
 	r.Logf("complaints: %v", r.reports)
 	for _, f := range r.fleeting {
-		r.Log("did not happen again: ", f)
+		r.Log("did not happen again in another tree: ", f)
 	}
 	if len(r.fleeting) > 1+r.asked/5000 {
-		r.Errorf("%d of %d verdicts were not the same again", len(r.fleeting), r.asked)
+		r.Errorf("%d of %d complaints did not happen again in another tree", len(r.fleeting), r.asked)
 	}
 	if r.known[lost] > r.asked/100 {
 		r.Errorf("%d of %d questions had no verdict", r.known[lost], r.asked)
 	}
 }
 
-// try asks the questions of one case.
+// try draws a case from its seed and asks its questions.
 func (r *rig) try(seed uint64) {
 	c := generate(seed)
 	for i, s := range r.ask(c) {
@@ -156,7 +156,7 @@ func (r *rig) try(seed uint64) {
 	}
 }
 
-// ask puts the case up and asks its questions.
+// ask serves the case and asks its questions.
 func (r *rig) ask(c *Case) (all []situation) {
 	tr, down := r.front.raise(c)
 	defer down()
@@ -171,11 +171,11 @@ func (r *rig) ask(c *Case) (all []situation) {
 	return all
 }
 
-// compare asks Unbound, and complains where it disagrees and that is not known.
+// compare asks Unbound, and complains of a disagreement that is not among the known ones.
 func (r *rig) compare(s *situation, tree string) {
 	s.unbound = ask(r.unbound, tree, s.q)
 	same := s.danelaw.String() == s.unbound.String()
-	if s.q.CD { // Unbound says AD then only if it had the answer already
+	if s.q.CD { // with CD, Unbound sets AD only on an answer that it has cached
 		same = s.danelaw.rcode == s.unbound.rcode
 		if checked := s.q; s.danelaw.ad && !s.unbound.ad {
 			checked.CD = false
@@ -204,7 +204,7 @@ func (r *rig) count(name string) {
 	r.known[name]++
 }
 
-// report has a complaint made again, shrunk and told.
+// report repeats a case that caused a complaint, makes it as small as it can, and prints it.
 func (r *rig) report(seed uint64, c *Case, s situation) {
 	name := fmt.Sprintf("%s=%d: %s", caseVariable, seed, s.complaint)
 	switch alone := r.alone(c); {
@@ -225,7 +225,8 @@ func (r *rig) report(seed uint64, c *Case, s situation) {
 	}
 }
 
-// enough reports whether so much was told of the complaint, or in all, that it is only to be named.
+// enough reports whether this complaint, or complaints in all, have been printed so often that only the name is to be
+// printed.
 func (r *rig) enough(complaint string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -233,8 +234,8 @@ func (r *rig) enough(complaint string) bool {
 	return len(r.reports) > mostReports || r.reports[complaint] > 3
 }
 
-// again reports whether the last question of a case still gives that complaint, in a tree that no cache has seen. The
-// hashes of NSEC3 are others in each tree, and what they cover with them, so one tree more than another may show it.
+// again reports whether the last question of a case still causes that complaint, in trees that no cache has seen. Each
+// tree has other NSEC3 hashes, which cover other names, so it may take several trees to show it.
 func (r *rig) again(c *Case, complaint string, trees int) bool {
 	for range trees {
 		if all := r.ask(c); all[len(all)-1].complaint == complaint {
@@ -244,14 +245,14 @@ func (r *rig) again(c *Case, complaint string, trees int) bool {
 	return false
 }
 
-// alone asks only the last question of a case.
+// alone asks the last question of a case, without those before it.
 func (r *rig) alone(c *Case) situation {
 	c = c.clone()
 	c.Questions = c.Questions[len(c.Questions)-1:]
 	return r.ask(c)[0]
 }
 
-// voices is what all validators say about the last question of a case, each asked nothing else.
+// voices returns what each validator says about the last question of a case when it is asked nothing else.
 func (r *rig) voices(c *Case) string {
 	c = c.clone()
 	q := c.Questions[len(c.Questions)-1]
@@ -261,7 +262,7 @@ func (r *rig) voices(c *Case) string {
 	q.DO = true
 	var b strings.Builder
 	danelaw := ask(r.danelaw, tr.name, q)
-	fmt.Fprintf(&b, "truth, but for the faults: %+v\n", c.truth(c.build(true), q))
+	fmt.Fprintf(&b, "without the faults: %+v\n", c.truth(c.build(true), q))
 	fmt.Fprintf(&b, "danelaw: %s %q\n%s\n", danelaw, danelaw.answer, danelaw.ede)
 	if r.unbound != "" {
 		unbound, bind := ask(r.unbound, tr.name, q), ask(r.bind(), tr.name, q)
@@ -270,11 +271,11 @@ func (r *rig) voices(c *Case) string {
 		fmt.Fprintf(&b, "delv: %s\n", askDelv(r, r.front.addr, tr.name, q))
 	}
 	q.CD = true
-	fmt.Fprintf(&b, "what there is: %q\n", ask(r.front.addr, tr.name, q).answer)
+	fmt.Fprintf(&b, "the upstream: %q\n", ask(r.front.addr, tr.name, q).answer)
 	return b.String()
 }
 
-// TestCases asks the questions of the cases that once failed.
+// TestCases asks the questions of the cases in testdata, which failed once.
 func TestCases(t *testing.T) {
 	files, err := fs.Glob(testdata, "testdata/*.case")
 	if err != nil {
@@ -305,7 +306,7 @@ func replay(t *testing.T, r *rig, c *Case) {
 	}
 }
 
-// TestText: a case can be written and read again.
+// TestText: a case that is written as text and read again is the same.
 func TestText(t *testing.T) {
 	for seed := range uint64(200) {
 		text := generate(seed).String()
@@ -316,7 +317,7 @@ func TestText(t *testing.T) {
 	}
 }
 
-// TestSeed: the same seed makes the same keys and the same case.
+// TestSeed: a seed always gives the same keys and the same case.
 func TestSeed(t *testing.T) {
 	for _, algorithm := range []uint8{5, 8, 10, 13, 14, 15, 16, 23} {
 		a, b := makeKey(1, "a", "a.", algorithm, 257, 0), makeKey(1, "a", "a.", algorithm, 257, 0)

@@ -14,27 +14,27 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// breaker is one way to break a tree.
+// breaker is one kind of fault.
 type breaker struct {
-	plan  func(*zones.Plan, Fault)     // before its zone is signed
-	apply func(*Case, *tree, Fault)    // afterwards
-	aim   func(*rand.Rand, *Zone) goal // what it is about; nil: questions of any name and type
+	plan  func(*zones.Plan, Fault)     // changes the plan of its zone
+	apply func(*Case, *tree, Fault)    // changes the signed zone, or its replies
+	aim   func(*rand.Rand, *Zone) goal // picks the RRset that it is about; nil: it is about any
 	// harmless faults change no verdict.
 	harmless bool
-	// fatal faults make the very RRset that they are about Bogus, if it belongs to a signed zone.
+	// fatal faults make the RRset that they are about Bogus, if its zone is signed.
 	fatal bool
-	// lies says that the keys of the zone sign what is not in it.
+	// lies is set if the keys of the zone sign something that is not true of it.
 	lies      bool
 	needsTwin bool
 }
 
-// goal is an RRset by its owner, relative to the tree.
+// goal is the owner, relative to the tree, and the type of an RRset.
 type goal struct {
 	owner string
 	t     uint16
 }
 
-// breakers are the kinds of faults.
+// breakers are all kinds of faults, by name.
 var breakers = map[string]*breaker{
 	"signature": {apply: edited(corrupt), aim: someSet, fatal: true},
 	"key":       {apply: edited(corruptKey), aim: keys, fatal: true},
@@ -100,7 +100,7 @@ func someSet(r *rand.Rand, z *Zone) goal {
 	for _, record := range z.Records {
 		words := strings.Fields(record)
 		if z.Denial == "compact" && strings.HasPrefix(words[0], "*") {
-			continue // signed again for each name made from it
+			continue // it is signed again for each name that is expanded from it
 		}
 		owner := z.Name
 		if words[0] != top {
@@ -111,7 +111,7 @@ func someSet(r *rand.Rand, z *Zone) goal {
 	return goals[r.IntN(len(goals))]
 }
 
-// someDenial picks what every zone denies at its top.
+// someDenial picks a type that every zone denies at its top.
 func someDenial(_ *rand.Rand, z *Zone) goal { return goal{z.Name, dns.TypeTLSA} }
 
 func times(from, to int) func(*zones.Plan, Fault) {
@@ -122,7 +122,7 @@ func times(from, to int) func(*zones.Plan, Fault) {
 
 func inDays(n int) time.Time { return time.Now().Add(time.Duration(n) * 24 * time.Hour) }
 
-// withDS changes the DS of the zone one after the other.
+// withDS changes each DS of the zone.
 func withDS(change func(*dns.DS, uint64)) func(*zones.Plan, Fault) {
 	return func(p *zones.Plan, f Fault) {
 		before := p.Fault.DS
@@ -138,7 +138,7 @@ func withDS(change func(*dns.DS, uint64)) func(*zones.Plan, Fault) {
 	}
 }
 
-// withKeys changes what the keys of a zone say of themselves, before they sign and have their DS.
+// withKeys changes the fields of a zone's keys, before they sign and before the DS are made.
 func withKeys(change func(*dns.DNSKEY)) func(*zones.Plan, Fault) {
 	return func(p *zones.Plan, _ Fault) {
 		for _, k := range p.Config.Keys {
@@ -170,7 +170,7 @@ func flipBase64(text string, n uint64) string {
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// edited changes one RRset of the signed zone.
+// edited changes one RRset of a signed zone, and its signatures.
 func edited(change func(rrs, sigs []dns.RR, f Fault) (newRRs, newSigs []dns.RR)) func(*Case, *tree, Fault) {
 	return func(_ *Case, tr *tree, f Fault) {
 		tr.zone(f.Zone).Edit(under(tr.name, f.Owner), f.Type, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
@@ -179,7 +179,7 @@ func edited(change func(rrs, sigs []dns.RR, f Fault) (newRRs, newSigs []dns.RR))
 	}
 }
 
-// editedIn changes one RRset with the keys of its zone at hand.
+// editedIn changes the signatures of one RRset, for which it may use the keys of the zone.
 func editedIn(change func(z *zones.Zone, rrs, sigs []dns.RR, f Fault) (newSigs []dns.RR)) func(*Case, *tree, Fault) {
 	return func(_ *Case, tr *tree, f Fault) {
 		z := tr.zone(f.Zone)
@@ -210,7 +210,7 @@ func corruptKey(rrs, sigs []dns.RR, f Fault) (_, _ []dns.RR) {
 	return changed, sigs
 }
 
-// changeLabels makes the label count one more or less, or 0.
+// changeLabels changes the Labels field of a signature: one more, one less, or 0.
 func changeLabels(rrs, sigs []dns.RR, f Fault) (_, _ []dns.RR) {
 	for _, rr := range sigs {
 		sig := rr.(*dns.RRSIG)
@@ -226,7 +226,7 @@ func changeLabels(rrs, sigs []dns.RR, f Fault) (_, _ []dns.RR) {
 	return rrs, sigs
 }
 
-// addMember adds a record that nobody signed to an RRset.
+// addMember adds an unsigned record to an RRset.
 func addMember(rrs, sigs []dns.RR, _ Fault) (_, _ []dns.RR) {
 	more := dns.Copy(rrs[0])
 	switch rr := more.(type) {
@@ -254,7 +254,7 @@ func addMember(rrs, sigs []dns.RR, _ Fault) (_, _ []dns.RR) {
 	return append(slices.Clone(rrs), more), sigs
 }
 
-// garbage puts a signature that does not hold in front of those that do.
+// garbage puts a signature that does not verify before those that do.
 func garbage(rrs, sigs []dns.RR, f Fault) (_, _ []dns.RR) {
 	if len(sigs) == 0 {
 		return rrs, sigs
@@ -273,7 +273,7 @@ func garbage(rrs, sigs []dns.RR, f Fault) (_, _ []dns.RR) {
 	return rrs, append([]dns.RR{bad}, sigs...)
 }
 
-// sign signs records with the keys of a zone as if they were those of an owner.
+// sign returns signatures by the keys of a zone over records, made as if their owner were another.
 func sign(z *zones.Zone, rrs []dns.RR, as string, from, to int) []dns.RR {
 	h := rrs[0].Header()
 	sigs := world.Sign(renamed(rrs, as), inDays(from), inDays(to), z.Signers(h.Rrtype)...)
@@ -295,7 +295,8 @@ func resigned(from, to int) func(*zones.Zone, []dns.RR, []dns.RR, Fault) []dns.R
 	}
 }
 
-// signLabels signs an RRset as if it came from a wildcard: at the closest encloser, or above the zone.
+// signLabels signs an RRset as if it were expanded from a wildcard: the one below the parent of its owner, or one above
+// the zone.
 func signLabels(z *zones.Zone, rrs, sigs []dns.RR, f Fault) []dns.RR {
 	owner := rrs[0].Header().Name
 	ancestors := dns.CountLabel(owner) - 1
@@ -310,7 +311,7 @@ func signLabels(z *zones.Zone, rrs, sigs []dns.RR, f Fault) []dns.RR {
 	return sign(z, rrs, wild, -10, 10)
 }
 
-// replies changes the replies of the zone to the questions that the fault is about.
+// replies changes the zone's replies to the questions that the fault is about.
 func replies(change func(*tree, *zones.Zone, Fault, dns.Question, *dns.Msg)) func(*Case, *tree, Fault) {
 	return func(_ *Case, tr *tree, f Fault) {
 		z := tr.zone(f.Zone)
@@ -327,7 +328,7 @@ func (f Fault) concerns(tr *tree, q dns.Question) bool {
 	return (f.Type == 0 || f.Type == q.Qtype) && (f.Owner == "" || under(tr.name, f.Owner) == dns.CanonicalName(q.Name))
 }
 
-// denials changes one denial record of each reply, the same one for the same reply.
+// denials changes one NSEC or NSEC3 record of each reply; it is always the same one for the same question.
 func denials(change func(z *zones.Zone, f Fault, q dns.Question, rr dns.RR) (newSigs []dns.RR)) func(*Case, *tree,
 	Fault) {
 	return replies(func(_ *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
@@ -361,7 +362,7 @@ func covers(r, rr dns.RR) bool {
 	return ok && sig.TypeCovered == rr.Header().Rrtype && sig.Hdr.Name == rr.Header().Name
 }
 
-// bitmapOf is the type bit map of a denial record.
+// bitmapOf returns the type bit map of an NSEC or NSEC3 record.
 func bitmapOf(rr dns.RR) *[]uint16 {
 	switch rr := rr.(type) {
 	case *dns.NSEC:
@@ -372,7 +373,7 @@ func bitmapOf(rr dns.RR) *[]uint16 {
 	panic("no denial: " + rr.String())
 }
 
-// toggleType adds a type to a bit map, or takes it out.
+// toggleType adds a type to a bit map, or removes it if it is there.
 func toggleType(rr dns.RR, t uint16) {
 	types := bitmapOf(rr)
 	if i, there := slices.BinarySearch(*types, t); there {
@@ -382,7 +383,7 @@ func toggleType(rr dns.RR, t uint16) {
 	}
 }
 
-// toggles is the type whose bit is changed in replies to questions for t.
+// toggles returns the type whose bit is changed in replies to questions for t.
 func (f Fault) toggles(t uint16) uint16 {
 	types := []uint16{t, dns.TypeCNAME, dns.TypeNS, dns.TypeSOA, dns.TypeDNAME, dns.TypeDS}
 	return types[(f.N>>8)%uint64(len(types))]
@@ -399,7 +400,7 @@ func changeBitmapRaw(_ *zones.Zone, f Fault, q dns.Question, rr dns.RR) []dns.RR
 	return nil
 }
 
-// shorten makes a denial record cover nothing but its owner.
+// shorten changes the next name of an NSEC or NSEC3 record so that it covers no name.
 func shorten(z *zones.Zone, _ Fault, _ dns.Question, rr dns.RR) []dns.RR {
 	switch rr := rr.(type) {
 	case *dns.NSEC:
@@ -411,7 +412,7 @@ func shorten(z *zones.Zone, _ Fault, _ dns.Question, rr dns.RR) []dns.RR {
 	return sign(z, []dns.RR{rr}, rr.Header().Name, -10, 10)
 }
 
-// nextDigit follows a digit of base32hex, in a circle.
+// nextDigit returns the digit after another in base32hex, and 0 after the last.
 func nextDigit(c byte) string {
 	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 	return string(digits[(strings.IndexByte(digits, strings.ToUpper(string(c))[0])+1)%len(digits)])
@@ -429,7 +430,7 @@ func without(types ...uint16) func(*tree, *zones.Zone, Fault, dns.Question, *dns
 	}
 }
 
-// halfDenial takes one denial record out of a reply.
+// halfDenial removes one NSEC or NSEC3 record from a reply.
 func halfDenial(_ *tree, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
 	var all []dns.RR
 	for _, rr := range m.Ns {
@@ -455,7 +456,7 @@ func deny(m *dns.Msg, f Fault, ns []dns.RR) {
 	}
 }
 
-// replaceDenial puts other denial records in the place of those of m, whose SOA stays.
+// replaceDenial replaces the NSEC and NSEC3 records of m by those among records. The SOA stays.
 func replaceDenial(m *dns.Msg, records []dns.RR) {
 	other := func(rr dns.RR) bool {
 		sig, ok := rr.(*dns.RRSIG)
@@ -469,8 +470,8 @@ func replaceDenial(m *dns.Msg, records []dns.RR) {
 	}
 }
 
-// proof is what a zone proves about a name. With compact denial it makes a record for any name, but for none below a
-// delegation.
+// proof returns what a zone proves about a name. A zone with compact denial makes a record for any name, but not for
+// one below a delegation: there it gets the name of the delegation.
 func (c *Case) proof(tr *tree, zone, name string) []dns.RR {
 	for _, z := range c.Zones {
 		if at := under(tr.name, z.Name); zone != z.Name && inside(zone, z.Name) && c.zone(zone).Denial == "compact" &&
@@ -481,7 +482,7 @@ func (c *Case) proof(tr *tree, zone, name string) []dns.RR {
 	return tr.zone(zone).Proof(name)
 }
 
-// foreignProof answers with what another zone of the tree proves about a name of its own.
+// foreignProof answers with a denial by another zone of the tree.
 func foreignProof(c *Case, tr *tree, f Fault) {
 	others := slices.DeleteFunc(slices.Clone(c.Zones), func(z Zone) bool { return z.Name == f.Zone || z.Unsigned })
 	if len(others) == 0 {
@@ -495,7 +496,7 @@ func foreignProof(c *Case, tr *tree, f Fault) {
 			name = other.Name
 		}
 		if dns.IsSubDomain(other.Name, q.Name) && f.N>>9&1 == 1 {
-			name = q.Name // a zone above speaks of what is below its delegation
+			name = q.Name // a zone above denies a name below its own delegation
 		}
 		if f.N>>10&1 == 1 {
 			deny(m, f, c.proof(tr, from, name))
@@ -505,7 +506,7 @@ func foreignProof(c *Case, tr *tree, f Fault) {
 	})(c, tr, f)
 }
 
-// otherProof answers with what the zone proves about another of its names.
+// otherProof answers with the zone's denial of another name.
 func otherProof(tr *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 	names := []string{"zzz." + z.Name, z.Name, "www." + z.Name, "ns." + z.Name, "x.ns." + z.Name,
 		"*." + z.Name, "0." + q.Name}
@@ -520,7 +521,7 @@ func otherProof(tr *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 	}
 }
 
-// parentProof answers with what the zone above proves at its delegation.
+// parentProof answers with what the zone above proves about the delegation, or about the name asked.
 func parentProof(c *Case, tr *tree, f Fault) {
 	above := c.above(f.Zone)
 	replies(func(tr *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
@@ -536,8 +537,8 @@ func parentProof(c *Case, tr *tree, f Fault) {
 	})(c, tr, f)
 }
 
-// collated adds to the denials of a zone what the zone above says of its DS, as recursors do that put together what
-// they have.
+// collated adds the denial of the zone's DS by the zone above to each denial, as a recursor does that puts all it has
+// into a reply.
 func collated(c *Case, tr *tree, f Fault) {
 	proof := parentOf(c, tr, f.Zone).Proof(under(tr.name, f.Zone))
 	replies(func(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
@@ -557,7 +558,7 @@ func parentOf(c *Case, tr *tree, name string) *zones.Zone {
 	return tr.Zone(".")
 }
 
-// atDelegation spoils what the zone above says of the DS of a zone.
+// atDelegation changes the replies of the zone above to questions for the DS of a zone.
 func atDelegation(c *Case, tr *tree, f Fault, change func(parent, child *zones.Zone, m *dns.Msg)) {
 	parent, child := parentOf(c, tr, f.Zone), tr.zone(f.Zone)
 	parent.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
@@ -568,12 +569,12 @@ func atDelegation(c *Case, tr *tree, f Fault, change func(parent, child *zones.Z
 	})
 }
 
-// childProof denies the DS of a zone with what that zone says at its top.
+// childProof denies the DS of a zone with the denial record at that zone's own apex.
 func childProof(c *Case, tr *tree, f Fault) {
 	atDelegation(c, tr, f, func(_, child *zones.Zone, m *dns.Msg) { deny(m, Fault{}, child.Proof(child.Name)) })
 }
 
-// childDS has a zone sign its own DS.
+// childDS answers for the DS of a zone with records that the zone itself has signed.
 func childDS(c *Case, tr *tree, f Fault) {
 	atDelegation(c, tr, f, func(_, child *zones.Zone, m *dns.Msg) {
 		ds := child.DS(dns.SHA256)
@@ -589,7 +590,7 @@ func childDS(c *Case, tr *tree, f Fault) {
 	})
 }
 
-// parentSigned has the zone above sign data of a zone, in the place of the zone itself or beside it.
+// parentSigned adds a signature by the zone above to an RRset, or replaces the zone's own signatures by it.
 func parentSigned(c *Case, tr *tree, f Fault) {
 	parent := parentOf(c, tr, f.Zone)
 	if len(parent.Keys) == 0 {
@@ -622,14 +623,14 @@ func shuffle(_ *tree, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
 	}
 }
 
-// raiseTTL makes TTLs higher than those that were signed, within an RRset the same or not.
+// raiseTTL raises TTLs above those that were signed: by the same amount in an RRset, or by different ones.
 func raiseTTL(_ *tree, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
 	for i, rr := range slices.Concat(m.Answer, m.Ns) {
 		rr.Header().Ttl += 100000 + uint32(f.N%2)*uint32(i)
 	}
 }
 
-// upperCase writes names in capitals, where that changes nothing (RFC 4034 section 6.2).
+// upperCase writes names in capitals where a signature does not depend on it (RFC 4034 section 6.2).
 func upperCase(_ *tree, _ *zones.Zone, f Fault, _ dns.Question, m *dns.Msg) {
 	for _, rr := range slices.Concat(m.Answer, m.Ns) {
 		if f.N&1 == 0 {
@@ -647,7 +648,7 @@ func upperData(rr dns.RR) {
 	}
 }
 
-// embedded are the names in the data of a record that are signed in lower case.
+// embedded returns the names in the RDATA of a record that are signed in lower case.
 func embedded(rr dns.RR) []*string {
 	switch rr := rr.(type) {
 	case *dns.MX:
@@ -666,7 +667,7 @@ func embedded(rr dns.RR) []*string {
 	return nil
 }
 
-// upperNext writes the next name of NSEC in capitals, which its signature does not forgive (RFC 6840 section 5.1).
+// upperNext writes the next name of NSEC in capitals, so that its signature no longer verifies (RFC 6840 section 5.1).
 func upperNext(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 	for _, rr := range m.Ns {
 		if nsec, ok := rr.(*dns.NSEC); ok {
@@ -675,7 +676,7 @@ func upperNext(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 	}
 }
 
-// extra adds an RRset that nobody signed.
+// extra adds an unsigned RRset to a reply.
 func extra(_ *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 	switch address := record("extra." + z.Name + " 3600 A 198.51.100.66"); f.N % 5 {
 	case 0:
@@ -699,7 +700,7 @@ func record(text string) dns.RR {
 	return rr
 }
 
-// otherRcode makes a name error of NODATA, and the reverse.
+// otherRcode swaps NOERROR and NXDOMAIN in a denial.
 func otherRcode(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 	switch {
 	case len(m.Answer) > 0:
@@ -710,7 +711,7 @@ func otherRcode(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question, m *dns.Msg) {
 	}
 }
 
-// mixedProof takes the first record of a denial from one kind and the rest from the other.
+// mixedProof makes a denial of the first NSEC and the further NSEC3 records, or the reverse.
 func mixedProof(tr *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 	own, other := groups(z.Proof(q.Name)), groups(tr.twins[f.Zone].Proof(q.Name))
 	if len(m.Answer) > 0 || len(own) < 2 || len(other) < 2 {
@@ -722,8 +723,8 @@ func mixedProof(tr *tree, z *zones.Zone, f Fault, q dns.Question, m *dns.Msg) {
 	replaceDenial(m, slices.Concat(own[0], slices.Concat(other[1:]...)))
 }
 
-// wholeTwin adds the whole proof of the other kind, unless that proves more, or a name error where the zone has a name
-// without types.
+// wholeTwin adds the whole proof of the other kind of denial. It leaves out zones of which the two kinds prove
+// different things: with opt-out or too many iterations, and with compact denial, which makes NODATA of a name error.
 func wholeTwin(c *Case, tr *tree, f Fault) {
 	if z := c.zone(f.Zone); z.provesLess() || z.Denial == "compact" {
 		return
@@ -739,7 +740,7 @@ func wholeTwin(c *Case, tr *tree, f Fault) {
 	})(c, tr, f)
 }
 
-// groups are the denial records of a proof, each with its signatures.
+// groups returns the NSEC and NSEC3 records of a proof, each with its signatures.
 func groups(proof []dns.RR) (all [][]dns.RR) {
 	for _, rr := range proof {
 		if isDenial(rr) {

@@ -10,16 +10,16 @@ import (
 	"github.com/miekg/dns"
 )
 
-// questionsPerTree are asked of each tree, so that caches have a part in it.
+// questionsPerTree is how many questions are asked about a tree: several, so that caches are tested as well.
 const questionsPerTree = 8
 
-// kinds are those of faults, in a fixed order.
+// kinds are the names of all kinds of faults. Their order decides what a seed draws.
 var kinds = slices.Sorted(maps.Keys(breakers))
 
-// shares of all cases: one for each kind of fault, and some that are sound.
+// shares is into how many parts cases are divided: one for each kind of fault, and eight without a fault.
 var shares = uint64(len(kinds) + 8)
 
-// generate makes a case from its seed alone.
+// generate draws a case from its seed, which decides everything in it.
 func generate(seed uint64) *Case {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), c: &Case{Seed: seed}}
 	g.trees()
@@ -27,7 +27,7 @@ func generate(seed uint64) *Case {
 		g.records(i)
 	}
 	g.c.OneServer = g.one(4)
-	if i := int(seed % shares); i < len(kinds) { // else it is sound
+	if i := int(seed % shares); i < len(kinds) { // else there is no fault
 		g.fault(kinds[i])
 		if g.one(8) {
 			g.fault(kinds[g.IntN(len(kinds))])
@@ -44,12 +44,12 @@ type generator struct {
 	c *Case
 }
 
-// one is true one time of n.
+// one returns true once in n times.
 func (g *generator) one(n int) bool { return g.IntN(n) == 0 }
 
 func pick[T any](g *generator, of ...T) T { return of[g.IntN(len(of))] }
 
-// trees makes the zones: a line of some depth, and some that branch off.
+// trees draws the zones: a line of zones, each below the one before, and some that branch off.
 func (g *generator) trees() {
 	g.c.Zones = append(g.c.Zones, g.zone(top))
 	for depth := 1 + g.IntN(5); len(g.c.Zones) < depth; {
@@ -60,7 +60,7 @@ func (g *generator) trees() {
 	}
 }
 
-// child adds a zone below another, sometimes with an empty non-terminal between them.
+// child adds a zone below another, at times with an empty non-terminal between the two.
 func (g *generator) child(parent string) {
 	label := string(rune('a' + len(g.c.Zones)))
 	if g.one(5) {
@@ -92,7 +92,7 @@ func (g *generator) zone(name string) Zone {
 	return z
 }
 
-// records fills a zone.
+// records draws the records of a zone.
 func (g *generator) records(i int) {
 	z := &g.c.Zones[i]
 	add := func(format string, args ...any) { z.Records = append(z.Records, fmt.Sprintf(format, args...)) }
@@ -124,7 +124,7 @@ func (g *generator) records(i int) {
 	}
 }
 
-// target is where an alias of the i-th zone leads: to a name of any zone that is none itself, or to an alias of a later
+// target draws the target of an alias in the i-th zone: a name of any zone that is no alias, or an alias of a later
 // zone, so that there are no loops.
 func (g *generator) target(i int) string {
 	name := pick(g, "www", "mx", "nope", "x.wild", "@", "ent", "_25._tcp.mx", "alias", "www.dn", "y.maybe")
@@ -139,7 +139,7 @@ func (g *generator) target(i int) string {
 	return inTree(name, zone)
 }
 
-// later is the top of a later zone, or some name in this one.
+// later draws the top of a later zone; for the last zone it is a name in the zone itself.
 func (g *generator) later(i int) string {
 	if i+1 == len(g.c.Zones) {
 		return "ent"
@@ -147,7 +147,7 @@ func (g *generator) later(i int) string {
 	return inTree(top, g.c.Zones[i+1+g.IntN(len(g.c.Zones)-i-1)].Name)
 }
 
-// inTree is a name of a zone as it stands in zone files.
+// inTree returns a name of a zone as zone files have it.
 func inTree(name, zone string) string {
 	if name != top {
 		zone = join(name, zone)
@@ -158,7 +158,7 @@ func inTree(name, zone string) string {
 	return zone + ".TREE."
 }
 
-// fault breaks one zone, usually a signed one.
+// fault draws a fault of some kind in a zone, usually a signed one.
 func (g *generator) fault(kind string) {
 	z := &g.c.Zones[g.IntN(len(g.c.Zones))]
 	if unsigned := slices.IndexFunc(g.c.Zones, func(z Zone) bool { return z.Unsigned }); kind == "collated" &&
@@ -181,7 +181,7 @@ func (g *generator) fault(kind string) {
 	g.c.Faults = append(g.c.Faults, f)
 }
 
-// question asks something, mostly about what is broken.
+// question draws a question, mostly about something that is broken.
 func (g *generator) question() {
 	q := Question{}
 	if len(g.c.Faults) > 0 && !g.one(4) {
@@ -194,7 +194,7 @@ func (g *generator) question() {
 	g.c.Questions = append(g.c.Questions, q)
 }
 
-// aimed asks something that a fault may spoil.
+// aimed draws a question whose reply a fault may change.
 func (g *generator) aimed(f Fault) Question {
 	q := g.about(g.c.zone(f.Zone))
 	if f.Owner != "" && !g.one(4) {
@@ -209,7 +209,7 @@ func (g *generator) aimed(f Fault) Question {
 	return q
 }
 
-// about asks something about a zone.
+// about draws a question about a zone.
 func (g *generator) about(z *Zone) Question {
 	name := pick(g, g.existing(z), g.existing(z), "nope", "nope.nope", "x.wild", "x.y.wild", "ent",
 		"under.ent", "nope.ent",
@@ -231,8 +231,8 @@ func (g *generator) about(z *Zone) Question {
 	return q
 }
 
-// odd is a type that no mail host asks for. Compact denial has no answer of its own to questions for what it makes on
-// the spot (RFC 9824 says nothing of them), so they are left out where an alias may lead to it.
+// odd draws a type that no mail host asks for. RFC 9824 does not say what a zone with compact denial answers for NSEC
+// and RRSIG, which it makes on the spot, so a tree with such a zone, to which an alias may lead, is not asked for them.
 func (g *generator) odd() uint16 {
 	if slices.ContainsFunc(g.c.Zones, func(z Zone) bool { return z.Denial == "compact" }) {
 		return pick(g, dns.TypeANY, dns.TypeNSEC3)
@@ -240,7 +240,7 @@ func (g *generator) odd() uint16 {
 	return pick(g, dns.TypeANY, dns.TypeNSEC, dns.TypeNSEC3, dns.TypeRRSIG)
 }
 
-// existing is an owner of the zone, relative to it.
+// existing draws a name that the zone has, relative to the zone.
 func (g *generator) existing(z *Zone) string {
 	owners := []string{top, "ns"}
 	for _, r := range z.Records {

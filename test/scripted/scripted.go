@@ -1,5 +1,5 @@
-// Package scripted gives tests an upstream in process. It answers for a tree of signed zones but for what its script
-// says.
+// Package scripted gives tests an upstream in process. It answers for a tree of signed zones, except where its script
+// says otherwise.
 package scripted
 
 import (
@@ -13,23 +13,24 @@ import (
 	"github.com/danelaw-dns/danelaw/test/world"
 )
 
-// Upstream is a [fetch.Exchanger] that caches nothing, and remembers what it is asked.
+// Upstream is a [fetch.Exchanger] without a cache. It records the questions that it is asked.
 type Upstream struct {
 	Tree *world.Tree
 
 	mu      sync.Mutex
 	asked   []dns.Question
 	tries   []fetch.Try // for each question
-	scripts []Script    // the first that decides counts
+	scripts []Script    // the first one that decides counts
 }
 
-// Script decides what becomes of a question if it returns true.
+// Script answers a question, or returns false to leave it to the next script, or to the honest answer.
 type Script func(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error, bool)
 
-// New returns an upstream that is honest until it has a script.
+// New returns an upstream that answers honestly until it has a script.
 func New(tree *world.Tree) *Upstream { return &Upstream{Tree: tree} }
 
-// Follow has it do as the script says from now on; nil: it is honest. It may be called while questions are asked.
+// Follow replaces all scripts by one; with nil the upstream answers honestly. It may be called while questions are
+// asked.
 func (u *Upstream) Follow(script Script) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -38,7 +39,7 @@ func (u *Upstream) Follow(script Script) {
 	}
 }
 
-// First has a script decide before the one there is.
+// First adds a script that decides before those there are.
 func (u *Upstream) First(script Script) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -59,13 +60,13 @@ func (u *Upstream) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (f
 	return u.Reply(q), nil
 }
 
-// Reply is the honest one, which is the caller's. It comes from an upstream named good.
+// Reply returns the honest reply, from an upstream named good. The caller may change it.
 func (u *Upstream) Reply(q dns.Question) fetch.Reply {
 	m := u.Tree.Recursor().Resolve(q)
 	return fetch.Reply{Msg: m, Upstream: "good", Size: m.Len()}
 }
 
-// FirstLinkOnly is the script of an upstream that follows no alias.
+// FirstLinkOnly is the script of an upstream that answers with the first alias of a chain only.
 func (u *Upstream) FirstLinkOnly(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 	reply := u.Reply(q)
 	if len(reply.Msg.Answer) > 0 {
@@ -75,7 +76,7 @@ func (u *Upstream) FirstLinkOnly(_ context.Context, q dns.Question, _ fetch.Try)
 	return reply, nil, true
 }
 
-// Asked are the questions so far as "NAME TYPE", in the order in which they came.
+// Asked returns the questions so far as "NAME TYPE", in the order in which they came.
 func (u *Upstream) Asked() (all []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -85,7 +86,7 @@ func (u *Upstream) Asked() (all []string) {
 	return all
 }
 
-// Tries are those of the questions so far that are the one given, as in [world.Matches].
+// Tries returns the tries of those questions so far that match a pattern, as in [world.Matches].
 func (u *Upstream) Tries(pattern string) (all []fetch.Try) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -97,10 +98,10 @@ func (u *Upstream) Tries(pattern string) (all []fetch.Try) {
 	return all
 }
 
-// Count returns how many of the questions so far are the one given, as in [world.Matches].
+// Count returns how many of the questions so far match a pattern, as in [world.Matches].
 func (u *Upstream) Count(pattern string) int { return len(u.Tries(pattern)) }
 
-// Forget drops the questions so far.
+// Forget empties the list of questions.
 func (u *Upstream) Forget() {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// TestScripts: without a script that decides the upstream is honest; of several the first that decides counts; and what
-// was asked is remembered with its tries.
+// TestScripts: the first script that decides counts; if none does, the upstream answers honestly; and questions are
+// recorded with their tries.
 func TestScripts(t *testing.T) {
 	u := New(Usual(func() time.Time { return Noon }))
 	refused := errors.New("refused")
@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// TestUsual: what is wrong with the zones of the usual tree is seen in the replies.
+// TestUsual: replies show what is wrong with the zones of the usual tree.
 func TestUsual(t *testing.T) {
 	u := New(Usual(func() time.Time { return Noon }))
 	for _, tt := range []struct {

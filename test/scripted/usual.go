@@ -9,12 +9,12 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// Noon is when the clocks of most tests begin.
+// Noon is the time at which most tests begin.
 var Noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 // Usual is the tree that most tests of the walk and of the resolver ask about: a sound domain, an unsigned one, one
-// whose signatures are stripped, one without the key that its DS names, one below an empty non-terminal, and the name
-// of an address.
+// whose signatures are stripped, one without the key that its DS points to, one below an empty non-terminal, and a
+// reverse zone.
 func Usual(clock func() time.Time) *world.Tree {
 	unsigned := zones.Config{Unsigned: true}
 	return world.New(clock,
@@ -31,7 +31,7 @@ func Usual(clock func() time.Time) *world.Tree {
 	)
 }
 
-// stripped is a reply without signatures, unless it is about keys.
+// stripped takes the signatures out of a reply, unless DNSKEY was asked.
 func stripped(q dns.Question, m *dns.Msg) *dns.Msg {
 	if q.Qtype != dns.TypeDNSKEY {
 		m.Answer, m.Ns = Unsigned(m.Answer), Unsigned(m.Ns)
@@ -39,7 +39,7 @@ func stripped(q dns.Question, m *dns.Msg) *dns.Msg {
 	return m
 }
 
-// Unsigned are the records that are no signatures.
+// Unsigned returns the records without the signatures among them.
 func Unsigned(rrs []dns.RR) (kept []dns.RR) {
 	for _, rr := range rrs {
 		if rr.Header().Rrtype != dns.TypeRRSIG {

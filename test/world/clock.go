@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Clock stands still until it is moved by hand. The zero value shows the zero time.
+// Clock is a clock that only the test moves. The zero value shows the zero time.
 type Clock struct {
 	mu   sync.Mutex
 	now  time.Time
@@ -15,20 +15,20 @@ type Clock struct {
 // NewClock returns a clock that shows now.
 func NewClock(now time.Time) *Clock { return &Clock{now: now} }
 
-// Now is the time it shows.
+// Now returns the time that it shows.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-// Set has it show another time.
+// Set makes it show another time.
 func (c *Clock) Set(now time.Time) { c.move(func(time.Time) time.Time { return now }) }
 
-// Advance moves it on.
+// Advance moves it forward.
 func (c *Clock) Advance(d time.Duration) { c.move(func(now time.Time) time.Time { return now.Add(d) }) }
 
-// Tell has f be told of the time now, and of each change.
+// Tell calls f with the time now, and again after each change.
 func (c *Clock) Tell(f func(time.Time)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// Upstream is a recursor, one that validates nothing, for a tree. It remembers what it is asked.
+// Upstream is a recursor for a tree, which validates nothing. It records the questions that it is asked.
 type Upstream struct {
 	tree  *Tree
 	mu    sync.Mutex
@@ -19,20 +19,21 @@ type Upstream struct {
 	spoil func(q dns.Question, m *dns.Msg) *dns.Msg
 }
 
-// Upstream returns one that caches nothing: what changes in the tree is seen at once.
+// Upstream returns an upstream without a cache: a change in the tree is seen at once.
 func (t *Tree) Upstream() *Upstream { return &Upstream{tree: t} }
 
-// Caching returns one that caches, by the clock of the tree.
+// Caching returns an upstream with a cache, which follows the clock of the tree.
 func (t *Tree) Caching() *Upstream { return &Upstream{tree: t, cache: t.Recursor()} }
 
-// Spoil has f change what is answered from now on; nil stands for SERVFAIL. It may be called while questions are asked.
+// Spoil makes f change each answer from now on; if f returns nil, the answer is SERVFAIL. Spoil may be called while
+// questions are asked.
 func (u *Upstream) Spoil(f func(q dns.Question, m *dns.Msg) *dns.Msg) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.spoil = f
 }
 
-// Resolve answers a question with signatures and proofs. The reply is the caller's; nil stands for SERVFAIL.
+// Resolve answers a question with signatures and proofs; nil stands for SERVFAIL. The caller may change the reply.
 func (u *Upstream) Resolve(q dns.Question) *dns.Msg { return u.answer(q, true) }
 
 func (u *Upstream) answer(q dns.Question, do bool) *dns.Msg {
@@ -66,11 +67,11 @@ func (u *Upstream) Serve(t testing.TB, addr string) (at string) {
 	return Serve(t, addr, u.answer)
 }
 
-// AnyPort is the address of a free port.
+// AnyPort asks [Serve] for a free port of 127.0.0.1.
 const AnyPort = "127.0.0.1:0"
 
-// Serve has answer called for what is asked at an address, over UDP and TCP, until the test ends; at is the address,
-// also where that was [AnyPort]. A nil reply stands for SERVFAIL.
+// Serve answers the questions that come to an address, over UDP and TCP, until the test ends. It returns the address,
+// which for [AnyPort] has the port that was free. A nil reply stands for SERVFAIL.
 func Serve(t testing.TB, addr string, answer func(q dns.Question, do bool) *dns.Msg) (at string) {
 	t.Helper()
 	at, end, err := zones.Listen(addr, answer)
@@ -81,7 +82,7 @@ func Serve(t testing.TB, addr string, answer func(q dns.Question, do bool) *dns.
 	return at
 }
 
-// Asked are the questions so far as "NAME TYPE", in the order in which they came.
+// Asked returns the questions so far as "NAME TYPE", in the order in which they came.
 func (u *Upstream) Asked() (all []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -91,7 +92,7 @@ func (u *Upstream) Asked() (all []string) {
 	return all
 }
 
-// Count returns how many of the questions so far are the one given, as in [Matches].
+// Count returns how many of the questions so far match a pattern, as in [Matches].
 func (u *Upstream) Count(pattern string) (n int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -103,7 +104,7 @@ func (u *Upstream) Count(pattern string) (n int) {
 	return n
 }
 
-// Forget drops the cache, and the questions so far.
+// Forget empties the cache and the list of questions.
 func (u *Upstream) Forget() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -112,11 +113,11 @@ func (u *Upstream) Forget() {
 	}
 }
 
-// Words is a question as "NAME TYPE".
+// Words returns a question as "NAME TYPE".
 func Words(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).String() }
 
-// Matches reports whether a question is the one given as "NAME TYPE", in which * stands for anything: "* DS" is each
-// that asks for DS.
+// Matches reports whether a question matches a pattern "NAME TYPE", in which * stands for anything: "* DS" matches each
+// question for DS.
 func Matches(pattern string, q dns.Question) bool {
 	matches, err := path.Match(pattern, Words(q))
 	return Words(q) == pattern || matches && err == nil

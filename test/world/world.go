@@ -1,5 +1,5 @@
-// Package world gives tests a tree of signed zones. A few lines describe it, a [zones.Fault] or [Upstream.Spoil] breaks
-// one thing of it, and it may change while it is asked.
+// Package world gives tests trees of signed zones, and upstreams and servers for them. A few lines describe a tree, a
+// [zones.Fault] or [Upstream.Spoil] breaks one thing in it, and it may change while it is asked.
 package world
 
 import (
@@ -14,13 +14,14 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// Base is the text of a zone with nothing of its own. Delegations come from the zones below it.
+// Base is the text of a zone that has nothing but SOA, NS and the address of its server. Delegations are added for the
+// zones below it.
 const Base = `@ SOA ns hostmaster 1 7200 3600 86400 300
 @ NS ns
 ns A 192.0.2.53
 `
 
-// Host is one that receives mail, with the TLSA record of DANE.
+// Host is the text of a host that receives mail, with a TLSA record for DANE.
 const Host = `mx A 192.0.2.25
 _25._tcp.mx TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000000
 `
@@ -28,18 +29,18 @@ _25._tcp.mx TLSA 3 1 1 000000000000000000000000000000000000000000000000000000000
 // Mail is the text of a domain that receives mail with DANE.
 const Mail = Base + Host + "@ MX 10 mx\n"
 
-// Zone is one with [Base] and further lines.
+// Zone returns the plan of a zone with [Base] and further lines.
 func Zone(name string, lines ...string) zones.Plan {
 	return zones.Plan{Name: name, Text: Base + strings.Join(lines, "\n") + "\n"}
 }
 
-// Domain is one with [Mail] and further lines.
+// Domain returns the plan of a zone with [Mail] and further lines.
 func Domain(name string, lines ...string) zones.Plan {
 	return zones.Plan{Name: name, Text: Mail + strings.Join(lines, "\n") + "\n"}
 }
 
-// Tree is a tree of signed zones. One goroutine may change it while others ask: Plan, Each, Roll and Add say how, and
-// Publish brings that in.
+// Tree is a tree of signed zones. One goroutine may change it while others ask: it changes plans ([Tree.Plan],
+// [Tree.Each]) and then calls [Tree.Publish].
 type Tree struct {
 	clock func() time.Time
 	plans map[string]*zones.Plan
@@ -48,18 +49,18 @@ type Tree struct {
 	built *zones.World
 }
 
-// validity is how long signatures of a tree are valid, as those of most zones.
+// validity is how long the signatures of a tree are valid: as long as those of most zones.
 const validity = 14 * 24 * time.Hour
 
-// New makes a tree. Signatures are valid from an hour before the clock's time, for 14 days, where a plan does not say
-// otherwise. A tree that cannot be built is a mistake of the test: it panics.
+// New makes a tree. Unless a plan says otherwise, signatures are valid from an hour before the clock's time, for 14
+// days. New panics if the tree cannot be built, since that is a mistake of the test.
 func New(clock func() time.Time, plans ...zones.Plan) *Tree {
 	t := &Tree{clock: clock, plans: map[string]*zones.Plan{}}
 	t.Add(plans...)
 	return t
 }
 
-// Add puts zones into the tree, in the place of those of the same name, and publishes it.
+// Add puts zones into the tree and publishes it. A zone replaces one of the same name.
 func (t *Tree) Add(plans ...zones.Plan) {
 	for _, p := range plans {
 		if p.Config.Inception.IsZero() {
@@ -74,17 +75,17 @@ func (t *Tree) Add(plans ...zones.Plan) {
 	t.Publish()
 }
 
-// Plan is how a zone is made. What is changed there comes with the next Publish.
+// Plan returns the plan of a zone. Changes to it take effect with the next Publish.
 func (t *Tree) Plan(name string) *zones.Plan { return t.plans[name] }
 
-// Each has f change all plans.
+// Each calls f for all plans, which f may change.
 func (t *Tree) Each(f func(*zones.Plan)) {
 	for _, p := range t.plans {
 		f(p)
 	}
 }
 
-// Publish makes all zones anew as their plans say. The keys stay.
+// Publish builds all zones again from their plans. The keys stay.
 func (t *Tree) Publish() {
 	var plans []zones.Plan
 	for _, name := range slices.Sorted(maps.Keys(t.plans)) {
@@ -104,26 +105,26 @@ func (t *Tree) Publish() {
 	t.built = built
 }
 
-// Roll gives a zone new keys, and DS and signatures with them, all at once.
+// Roll gives a zone new keys, with a new DS and new signatures, all at once.
 func (t *Tree) Roll(name string) {
 	t.plans[name].Config.Keys = nil
 	t.Publish()
 }
 
-// Zone is a zone as it is served now.
+// Zone returns a zone as it is served now.
 func (t *Tree) Zone(name string) *zones.Zone {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.built.Zone(name)
 }
 
-// DS are the trust anchors for one zone.
+// DS returns the trust anchors for one zone.
 func (t *Tree) DS(name string) []*dns.DS { return t.Zone(name).DS(dns.SHA256) }
 
-// Anchors are the trust anchors for the tree: those of the root.
+// Anchors returns the trust anchors for the tree: those of the root.
 func (t *Tree) Anchors() map[string][]*dns.DS { return map[string][]*dns.DS{".": t.DS(".")} }
 
-// Recursor returns one with an empty cache, which asks the zones as they are when it does.
+// Recursor returns a recursor with an empty cache, which always asks the zones that are served now.
 func (t *Tree) Recursor() *zones.Recursor {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,7 +135,7 @@ func (t *Tree) Recursor() *zones.Recursor {
 	return r
 }
 
-// Authority is one server that has all zones but the root.
+// Authority returns one server that has all zones of the tree but the root.
 func (t *Tree) Authority() *zones.Authority {
 	a := &zones.Authority{}
 	for name := range t.plans {
@@ -145,7 +146,7 @@ func (t *Tree) Authority() *zones.Authority {
 	return a
 }
 
-// Sign returns the signatures of each key over an RRset, which its zone may know nothing of.
+// Sign returns one signature by each key over an RRset, which need not be in the zone of the key.
 func Sign(rrs []dns.RR, inception, expiration time.Time, keys ...*zones.Key) (sigs []dns.RR) {
 	for _, k := range keys {
 		sig, err := k.Sign(rrs, inception, expiration)

@@ -16,11 +16,11 @@ func question(name string, qtype uint16) dns.Question {
 
 func noon() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) }
 
-// keyTag is that of the only key of a zone.
+// keyTag is the key tag of the only key of a zone.
 func keyTag(t *Tree, name string) uint16 { return t.Zone(name).Keys[0].DNSKEY.KeyTag() }
 
-// TestTree: keys stay when a tree is published again, and go when they are rolled, with the DS above; the upstream
-// shows it at once.
+// TestTree: publishing a tree again keeps the keys, Roll replaces them and the DS in the zone above, and an upstream
+// without a cache shows each change at once.
 func TestTree(t *testing.T) {
 	tree := New(noon, Zone("."), Zone("com."), Domain("example.com."))
 	u, before := tree.Upstream(), keyTag(tree, "example.com.")
@@ -30,24 +30,26 @@ func TestTree(t *testing.T) {
 	tree.Plan("example.com.").Text += "new A 192.0.2.1\n"
 	tree.Publish()
 	if tag() != before || len(u.Resolve(question("new.example.com.", dns.TypeA)).Answer) != 2 {
-		t.Errorf("published: the DS has tag %d, not %d, or there is no signed answer for the new name", tag(), before)
+		t.Errorf("published again: the key tag of the DS is %d, want %d, and a signed answer for the new name",
+			tag(), before)
 	}
 	tree.Roll("example.com.")
 	if after := keyTag(tree, "example.com."); tag() != after || after == before {
-		t.Errorf("rolled: DS %d, key %d, before %d", tag(), after, before)
+		t.Errorf("rolled: the key tag of the DS is %d, of the key %d, of the key before %d", tag(), after, before)
 	}
 	tree.Plan("example.com.").Config.Unsigned = true
 	tree.Publish()
 	if m := u.Resolve(question("example.com.", dns.TypeDS)); len(m.Answer) > 0 {
-		t.Errorf("unsigned: %v", m)
+		t.Errorf("DS of an unsigned zone: %v", m)
 	}
 	tree.Add(Zone("net.", "x A 192.0.2.2"))
 	if m := u.Resolve(question("x.net.", dns.TypeA)); len(m.Answer) != 2 {
-		t.Errorf("added: %v", m)
+		t.Errorf("a zone that was added: %v", m)
 	}
 }
 
-// TestValidity: signatures of a plan without times are valid for 14 days, less an hour; a plan may say otherwise.
+// TestValidity: without times in its plan, a zone's signatures end 14 days after their inception, which is an hour ago;
+// a plan may set another time.
 func TestValidity(t *testing.T) {
 	until := noon().Add(time.Minute)
 	tree := New(noon, Zone("."), zones.Plan{Name: "com.", Text: Base, Config: zones.Config{Expiration: until}})
@@ -55,13 +57,12 @@ func TestValidity(t *testing.T) {
 		m := tree.Zone(name).Answer(question(name, dns.TypeSOA), true)
 		sig, planned := m.Answer[1].(*dns.RRSIG), tree.Plan(name).Config.Expiration
 		if int64(sig.Expiration) != want.Unix() || !planned.Equal(want) {
-			t.Errorf("%s: until %d, want %d", name, sig.Expiration, want.Unix())
+			t.Errorf("%s: the signature ends at %d, want %d", name, sig.Expiration, want.Unix())
 		}
 	}
 }
 
-// TestUpstream: over a socket, an upstream that caches shows what it has learned until it forgets, does what it is
-// told, and remembers what it was asked.
+// TestUpstream: a caching upstream on a socket keeps an answer until Forget, obeys Spoil, and records what it is asked.
 func TestUpstream(t *testing.T) {
 	tree := New(noon, Zone("."), Domain("com."))
 	u := tree.Caching()
@@ -81,12 +82,12 @@ func TestUpstream(t *testing.T) {
 	second := preference(ask())
 	u.Forget()
 	if third := preference(ask()); first != 10 || second != 10 || third != 20 {
-		t.Errorf("preferences %d %d %d", first, second, third)
+		t.Errorf("the preferences are %d, %d and %d, want 10, 10 from the cache, and 20", first, second, third)
 	}
 	u.Spoil(func(dns.Question, *dns.Msg) *dns.Msg { return nil })
 	if m := ask(); m.Rcode != dns.RcodeServerFailure ||
 		u.Reply(new(dns.Msg).SetQuestion(".", dns.TypeNS)).Rcode != dns.RcodeServerFailure {
-		t.Errorf("spoilt: %v", m)
+		t.Errorf("want SERVFAIL from a spoilt upstream: %v", m)
 	}
 	if got, want := u.Asked(), []string{"com. MX", "com. MX", ". NS"}; !slices.Equal(got, want) {
 		t.Errorf("asked %v, want %v", got, want)
@@ -98,7 +99,7 @@ func TestUpstream(t *testing.T) {
 	}
 }
 
-// TestClock: it stands still until it is moved, and tells of it.
+// TestClock: a clock moves only when it is told to, and then calls the function given to Tell.
 func TestClock(t *testing.T) {
 	c, told := NewClock(noon()), []time.Time{}
 	c.Tell(func(now time.Time) { told = append(told, now) })
