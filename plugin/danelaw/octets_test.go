@@ -167,7 +167,7 @@ func checkOctets(t *testing.T, server string) {
 // from the cache.
 func TestOctets(t *testing.T) {
 	tree := oddWorld()
-	c := config(t, tree.Caching().Serve(t))
+	c := config(t, tree.Caching().Serve(t, world.AnyPort))
 	c.Anchors = tree.Anchors()
 	checkOctets(t, serve(t, open(t, c)))
 }
@@ -176,5 +176,5 @@ func TestOctets(t *testing.T) {
 func TestOctetsOfUnbound(t *testing.T) {
 	needs.Tools(t, "unbound")
 	tree := oddWorld()
-	checkOctets(t, unbound.Start(t, tree.Caching().Serve(t), tree.DS(".")[0]))
+	checkOctets(t, unbound.Start(t, tree.Caching().Serve(t, world.AnyPort), tree.DS(".")[0]))
 }

@@ -90,7 +90,8 @@ func TestCoreDNSRoom(t *testing.T) {
 	if err := os.WriteFile(anchors, []byte(sizedWorld().DS(".")[0].String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := startCoreDNS(t, blockOf(".:0", "upstream . "+sizedWorld().Caching().Serve(t)+"\ntrust_anchor "+anchors, ""))
+	upstream := sizedWorld().Caching().Serve(t, world.AnyPort)
+	c := startCoreDNS(t, blockOf(".:0", "upstream . "+upstream+"\ntrust_anchor "+anchors, ""))
 	for _, q := range sizedQuestions() {
 		for _, edns := range []change{func(*dns.Msg) {}, withEDNS, withDO} {
 			query := newMsg(q.Name, q.Qtype, edns)
@@ -112,7 +113,7 @@ func TestCoreDNSRoom(t *testing.T) {
 
 // S-1: the same for clients on other hosts, which get no more than edns_size however much they would take.
 func TestCoreDNSRoomOfOthers(t *testing.T) {
-	c := config(t, sizedWorld().Caching().Serve(t))
+	c := config(t, sizedWorld().Caching().Serve(t, world.AnyPort))
 	c.Anchors = sizedWorld().Anchors()
 	c.AllowClients = networks("0.0.0.0/0")
 	h := open(t, c)
