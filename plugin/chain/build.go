@@ -16,6 +16,8 @@ type links struct {
 	name  string
 	above *dnssec.Zone // by which DS is judged; nil at an anchor, which needs none
 	try   int          // the number of the try (V-14)
+	wrong []string     // the upstreams whose replies did not validate
+	short bool         // there was no retry left for a try
 
 	ds, keys fetched // what came in this try
 }
@@ -37,6 +39,7 @@ func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
 		failed, hasFailed := p.(Failed)
 		switch worse, isWorse := best.(Failed); {
 		case !hasFailed && enough(p):
+			l.walk.account.Suspect(l.wrong, l.ds.got, l.keys.got)
 			return l.walk.learn(l.name, p)
 		case !hasFailed:
 			best = p
@@ -47,6 +50,11 @@ func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
 			return best
 		}
 		l.try = l.walk.chain.Fetcher.NextTry(l.try, unanswered)
+	}
+	if failed, ok := best.(Failed); ok && l.short {
+		zone := *failed.Zone
+		zone.Cause = fetch.With(zone.Cause, fetch.ErrShort)
+		best = Failed{&zone}
 	}
 	return l.walk.learn(l.name, best)
 }
@@ -101,7 +109,9 @@ func (l *links) again(ctx context.Context, qtype uint16) *fetch.Inquiry {
 	l.walk.asking.Lock()
 	avoid := l.walk.sources[l.name]
 	l.walk.asking.Unlock()
-	return l.walk.account.Again(ctx, dnssec.Question(l.name, qtype), l.try, avoid, true)
+	i, short := l.walk.account.Again(ctx, dnssec.Question(l.name, qtype), l.try, avoid, true)
+	l.short = l.short || short
+	return i
 }
 
 // judge judges what came. If it does not validate with what is known of the zone above, that is fetched anew, and above
@@ -123,6 +133,9 @@ func (l *links) judge(ctx context.Context) Place {
 			l.above = z
 			d = delegation(ctx, l.walk.account, z, l.name, l.ds.got)
 		}
+	}
+	if d.Cut == dnssec.Unproven {
+		l.wrong = append(l.wrong, l.ds.got.Upstream)
 	}
 	if d.Cut != dnssec.NoCut && d.Cut != dnssec.NoCutBelow {
 		return l.judgeCut(ctx, d)
@@ -166,6 +179,7 @@ func (l *links) judgeCut(ctx context.Context, d dnssec.Delegation) Place {
 		return broken(d.Name, f)
 	}
 	if z.Status != dnssec.Secure {
+		l.wrong = append(l.wrong, l.keys.got.Upstream)
 		return Failed{z}
 	}
 	return Cut{z}

@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
@@ -37,9 +38,14 @@ func (b *builders) finish(name string, call *builder, p Place) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.calls, name)
-	failed, ok := p.(Failed)
-	call.result, call.shared = p, p != nil && !(ok && failed.Zone.Cause.Limit())
+	call.result, call.shared = p, p != nil && !spent(p)
 	close(call.done)
+}
+
+// spent reports whether the links of a name failed for want of what one client query may spend: it is its own (L-6a).
+func spent(p Place) bool {
+	failed, ok := p.(Failed)
+	return ok && (failed.Zone.Cause.Limit() || errors.Is(failed.Zone.Cause, fetch.ErrShort))
 }
 
 // link returns the place of name: as it is known, or by its links, which the zone above is given for (nil at an
@@ -50,8 +56,8 @@ func (w *Walk) link(ctx context.Context, above *dnssec.Zone, name string) Place 
 			return p // maybe built by another in the meantime
 		}
 		p := (&links{walk: w, name: name, above: above}).build(ctx, anything)
-		// Who is past its time remembers nothing of a link, and a limit is its own (L-6a).
-		if failed, ok := p.(Failed); ok && !failed.Zone.Cause.Limit() && ctx.Err() == nil {
+		// Who is past its time remembers nothing of a link (L-6a).
+		if failed, ok := p.(Failed); ok && !spent(p) && ctx.Err() == nil {
 			w.chain.Store.fail(name, failed, w.chain.Now())
 		}
 		return p

@@ -73,7 +73,12 @@ func (d *distant) questions() []string {
 // far runs f in a bubble with a danelaw whose upstream is 20 ms away.
 func far(t *testing.T, change func(*Config), f func(t *testing.T, h *Handler, d *distant)) {
 	t.Helper()
-	tree := mailWorld()
+	farFrom(t, mailWorld(), change, f)
+}
+
+// farFrom is far in another world.
+func farFrom(t *testing.T, tree *world.Tree, change func(*Config), f func(t *testing.T, h *Handler, d *distant)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		d := &distant{away: 20 * time.Millisecond, Upstream: tree.Upstream()}
 		c := Defaults()
@@ -216,4 +221,57 @@ func TestPrefetchCosts(t *testing.T) {
 			t.Errorf("asked %v\nwant %v", got, want)
 		}
 	})
+}
+
+// TestPrefetchCeiling: what one MX answer has danelaw ask and verify stays within the budget of one client query,
+// though it has as many hosts as are looked at, each an alias chain in zones of their own, far below one another (L-6).
+func TestPrefetchCeiling(t *testing.T) {
+	tree := deepWorld(prefetchHosts, 4, 6)
+	cost := func(prefetch bool) (questions, signatures int) {
+		set := func(c *Config) { c.Prefetch = prefetch }
+		farFrom(t, tree, set, func(t *testing.T, h *Handler, d *distant) {
+			from("127.0.0.1:5300").ask(t, h, "known.com.", dns.TypeMX, withDO)
+			time.Sleep(time.Minute)
+			d.Forget()
+			before := metric(t, "signature_checks_total", "block", h.config.Block)
+			if r := from("127.0.0.1:5300").ask(t, h, "deep.com.", dns.TypeMX, withDO); !r.AuthenticatedData {
+				t.Error(describes(r))
+			}
+			time.Sleep(time.Minute)
+			questions = len(d.questions())
+			signatures = int(metric(t, "signature_checks_total", "block", h.config.Block) - before)
+		})
+		return questions, signatures
+	}
+	questions, signatures := cost(false)
+	all, verified := cost(true)
+	limits := Defaults()
+	t.Logf("%d questions and %d signatures, without prefetch %d and %d", all, verified, questions, signatures)
+	if most := questions + limits.UpstreamQuestions + 6; all > most || all < most/2 { // 6 on speculation
+		t.Errorf("%d questions, want at most %d, and no fewer than half of them", all, most)
+	}
+	if most := signatures + limits.SignatureChecks; verified > most {
+		t.Errorf("%d signatures verified, want at most %d", verified, most)
+	}
+}
+
+// deepWorld has a domain deep.com. with so many hosts, each an alias chain of so many links, each link so many zones
+// below com.
+func deepWorld(hosts, links, depth int) *world.Tree {
+	plans := []zones.Plan{world.Zone("."), world.Zone("com."), world.Domain("known.com.")}
+	var all []string
+	for h := range hosts {
+		line := "a A 192.0.2.25"
+		for l := range links {
+			zone := fmt.Sprintf("h%dl%d.com.", h, l)
+			for d := range depth {
+				plans = append(plans, world.Zone(zone))
+				zone = fmt.Sprintf("d%d.%s", d, zone)
+			}
+			plans = append(plans, world.Zone(zone, line))
+			line = "a CNAME a." + zone
+		}
+		all = append(all, fmt.Sprintf("@ MX %d mx%d", h, h), fmt.Sprintf("mx%d%s", h, line[1:]))
+	}
+	return world.New(bubbleTime, append(plans, world.Zone("deep.com.", all...))...)
 }

@@ -72,7 +72,7 @@ func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
 	if !a.budget.askOne() {
 		return nil, a.tooMany()
 	}
-	e, joined := a.fetcher.start(q, Try{CD: true}, role)
+	e, joined := a.fetcher.start(q, Try{CD: true, Avoid: a.budget.suspects()}, role)
 	if joined { // it is on another's account
 		a.budget.askedNone()
 	}
@@ -96,7 +96,7 @@ func (a *Account) Speculate(q dns.Question) bool {
 	if !a.budget.guessOne() {
 		return false
 	}
-	e, joined := a.fetcher.start(q, Try{CD: true}, RoleWarm)
+	e, joined := a.fetcher.start(q, Try{CD: true, Avoid: a.budget.suspects()}, RoleWarm)
 	if joined || e == nil {
 		a.budget.guessedNone()
 	}
@@ -143,17 +143,35 @@ func (f *Fetcher) NextTry(n int, unanswered bool) int {
 }
 
 // Again starts the n-th further try for q, elsewhere, and the last one with CD=0 over TCP (V-14): with CD=1 a
-// validating upstream may repeat the bad entry that it holds. It returns nil when the tries are used up. A link, which
-// what is one, may not spend those that are set aside for answers.
-func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []string, link bool) *Inquiry {
+// validating upstream may repeat the bad entry that it holds. It returns nil when the tries are used up, short if it is
+// only the retries of the client query that are. A link, which what is one, may not spend those that are set aside for
+// answers.
+func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []string, link bool) (_ *Inquiry,
+	short bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n > a.fetcher.Retries || ctx.Err() != nil || !a.budget.retryOne(link) {
-		return nil
+	if n > a.fetcher.Retries || ctx.Err() != nil {
+		return nil, false
+	}
+	if !a.budget.retryOne(link) {
+		return nil, true
 	}
 	last := n == a.fetcher.Retries
 	e, _ := a.fetcher.start(q, Try{N: n, CD: !last, TCP: last, Avoid: avoid}, RoleRetry)
-	return a.note(try{q.Name, q.Qtype, n}, e, false)
+	return a.note(try{q.Name, q.Qtype, n}, e, false), false
+}
+
+// Suspect has what is still to be asked put to others than the upstreams whose replies did not validate where these did
+// (V-14).
+func (a *Account) Suspect(wrong []string, right ...*Grouped) {
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, upstream := range wrong {
+		if !slices.ContainsFunc(right, func(g *Grouped) bool { return g != nil && g.Upstream == upstream }) {
+			b.suspect = append(slices.Clip(b.suspect), upstream)
+		}
+	}
 }
 
 // Abandon gives up all that was asked. Questions put out by newer ones would else pile up behind them (L-13, L-15).

@@ -29,10 +29,11 @@ type Budget struct {
 	cold atomic.Bool // a link had to be asked for: no claim to the turn that is kept for cheap work
 
 	mu      sync.Mutex
-	asked   int // questions to upstreams (L-9)
-	retried int // L-9
-	guesses int // questions on speculation (L-9)
-	octets  int // of replies (L-11)
+	asked   int      // questions to upstreams (L-9)
+	retried int      // L-9
+	guesses int      // questions on speculation (L-9)
+	octets  int      // of replies (L-11)
+	suspect []string // upstreams whose word another's has shown to be wrong (V-14)
 }
 
 // NewBudget returns what one client query may spend.
@@ -64,6 +65,13 @@ func (b *Budget) guessedNone() { b.spend(&b.guesses, -1, maxGuesses) }
 
 // receive takes n from the octets of replies.
 func (b *Budget) receive(n int) bool { return b.spend(&b.octets, n, responseOctets) }
+
+// suspects are the upstreams whose word another's has shown to be wrong.
+func (b *Budget) suspects() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.suspect
+}
 
 func (b *Budget) cheap() bool { return !b.cold.Load() }
 

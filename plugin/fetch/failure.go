@@ -15,7 +15,19 @@ import (
 const (
 	ErrDeadline = dnssec.LimitError("deadline") // L-10
 	ErrRoom     = dnssec.LimitError("memory")   // L-15
+	ErrRetries  = dnssec.LimitError("retries")  // L-9
 )
+
+// ErrShort is in what failed while there was another try, but no retry left for it (L-9). That is no limit to whoever
+// judges; what became of the client's question for it is [ErrRetries] (L-6a).
+var ErrShort = errors.New("no retry is left")
+
+// With returns a failure that wraps err too.
+func With(f *dnssec.Failure, err error) *dnssec.Failure {
+	c := *f
+	c.Err = errors.Join(err, f.Err)
+	return &c
+}
 
 // Limit is the failure of a client question that hit a limit (L-16); format tells of it what comes behind the question.
 func Limit(q dns.Question, l dnssec.LimitError, format string, args ...any) *dnssec.Failure {

@@ -174,7 +174,8 @@ func (e *exchange) ended() bool {
 func (f *Fetcher) start(q dns.Question, t Try, role Role) (e *exchange, joined bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if e := f.firsts[try{q.Name, q.Qtype, t.N}]; e != nil && t.N == 0 {
+	common := t.N == 0 && len(t.Avoid) == 0
+	if e := f.firsts[try{q.Name, q.Qtype, t.N}]; e != nil && common {
 		e.users++
 		e.sought()
 		return e, true
@@ -190,7 +191,7 @@ func (f *Fetcher) start(q dns.Question, t Try, role Role) (e *exchange, joined b
 		}
 		return e.demand()
 	}
-	if t.N == 0 {
+	if common {
 		f.firsts[try{q.Name, q.Qtype, 0}] = e
 	}
 	if role == RoleWarm {

@@ -206,10 +206,16 @@ func TestAnswersKeepRetries(t *testing.T) {
 	f, _ := setup(t, nil)
 	a := open(t, f)
 	retries := func(link bool) (n int) {
-		for a.Again(t.Context(), question(fmt.Sprint(link, n, ".")), 1, nil, link) != nil {
+		for {
+			again, short := a.Again(t.Context(), question(fmt.Sprint(link, n, ".")), 1, nil, link)
+			if short != (again == nil) {
+				t.Errorf("retry %d, of a link %v: %v, short %v", n, link, again, short)
+			}
+			if again == nil {
+				return n
+			}
 			n++
 		}
-		return n
 	}
 	if links, answers := retries(true), retries(false); links != 8 || answers != 2 {
 		t.Errorf("%d retries of links, then %d of answers", links, answers)
@@ -221,8 +227,9 @@ func TestTries(t *testing.T) {
 	f, u := setup(t, nil)
 	a := open(t, f)
 	for n := range 4 {
-		if i := a.Again(t.Context(), question("example.com."), n, []string{"liar"}, false); (i != nil) != (n <= 2) {
-			t.Errorf("try %d: %v", n, i)
+		i, short := a.Again(t.Context(), question("example.com."), n, []string{"liar"}, false)
+		if (i != nil) != (n <= 2) || short {
+			t.Errorf("try %d: %v, short %v", n, i, short)
 		} else if i != nil {
 			i.Wait(t.Context())
 		}
@@ -363,5 +370,30 @@ func TestAsFailure(t *testing.T) {
 	}
 	if f := AsFailure(question("mx.example."), ErrClosed); f.Kind != dnssec.OfNoUpstream || !errors.Is(f, ErrClosed) {
 		t.Errorf("kind %d, %v", f.Kind, f)
+	}
+}
+
+// V-14: questions that come after are put to others than an upstream that another has shown to be wrong, by a query of
+// their own; those of other client queries are not, nor is anything where the right one and the wrong one are the same.
+func TestSuspects(t *testing.T) {
+	f, u := setup(t, func(c *Config) { c.Retries = 0 })
+	u.gate = make(chan struct{})
+	a, other := open(t, f), open(t, f)
+	other.Ask(question("example.com."), RoleAnswer)
+	a.Suspect([]string{"liar", "fickle"}, nil, &Grouped{Upstream: "fickle"})
+	a.Ask(question("example.com."), RoleAnswer)
+	a.Speculate(question("example.net."))
+	other.Ask(question("example.net."), RoleLink)
+	close(u.gate)
+	f.Close()
+	avoided := map[int]int{}
+	for _, got := range u.asked {
+		avoided[len(got.Avoid)]++
+		if len(got.Avoid) > 0 && got.Avoid[0] != "liar" {
+			t.Errorf("%v avoided", got.Avoid)
+		}
+	}
+	if avoided[0] != 2 || avoided[1] != 2 {
+		t.Errorf("asked %+v", u.asked)
 	}
 }

@@ -162,12 +162,23 @@ func TestIncompleteChain(t *testing.T) {
 // corrupt flips an octet of every signature in the answer.
 func corrupt(r fetch.Reply) fetch.Reply {
 	r.Msg = r.Msg.Copy()
-	for _, rr := range r.Msg.Answer {
+	misSigned(r.Msg.Answer)
+	return r
+}
+
+// corruptAll corrupts a denial, too.
+func corruptAll(r fetch.Reply) fetch.Reply {
+	r = corrupt(r)
+	misSigned(r.Msg.Ns)
+	return r
+}
+
+func misSigned(rrs []dns.RR) {
+	for _, rr := range rrs {
 		if sig, ok := rr.(*dns.RRSIG); ok {
 			sig.Signature = "AAAA" + sig.Signature[4:]
 		}
 	}
-	return r
 }
 
 // V-14: what does not validate is asked elsewhere, answer and links alike.

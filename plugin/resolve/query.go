@@ -108,6 +108,9 @@ func (w *query) resolve(ctx context.Context) *outcome {
 		if !held {
 			p = w.partOrDenial(ctx, q)
 		}
+		if p.Status <= dnssec.Bogus && errors.Is(p.Cause, fetch.ErrShort) {
+			p.Cause = fetch.With(p.Cause, fetch.ErrRetries)
+		}
 		o.parts = append(o.parts, p)
 		o.proven = w.walk.InsecureProven()
 		if p.Status <= dnssec.Bogus || p.Next == "" {
@@ -136,6 +139,7 @@ func (w *query) part(ctx context.Context, q dns.Question, failing func()) part {
 			last = failed(failure).with(last.raw)
 		}
 		if last.Status > dnssec.Bogus {
+			w.account.Suspect(avoid, got)
 			if last.Status == dnssec.Secure {
 				w.r.chain.NoteSigners(last.Answer)
 			}
@@ -149,7 +153,10 @@ func (w *query) part(ctx context.Context, q dns.Question, failing func()) part {
 			avoid = append(avoid, got.Upstream)
 		}
 		n = w.r.fetcher.NextTry(n, failure != nil)
-		again := w.account.Again(ctx, q, n, avoid, false)
+		again, short := w.account.Again(ctx, q, n, avoid, false)
+		if short {
+			last.Cause = fetch.With(last.Cause, fetch.ErrShort)
+		}
 		if again == nil {
 			return last
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
+	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/test/scripted"
 	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
@@ -248,13 +249,7 @@ func TestWrongSignatureWithoutLink(t *testing.T) {
 				case q.Name == name && q.Qtype == dns.TypeDS:
 					return fetch.Reply{}, errors.New("SERVFAIL"), true
 				case q.Name == name && q.Qtype == dns.TypeA && (always || try.N == 0):
-					reply := corrupt(u.Reply(q))
-					for _, rr := range reply.Msg.Ns {
-						if sig, ok := rr.(*dns.RRSIG); ok {
-							sig.Signature = "AAAA" + sig.Signature[4:]
-						}
-					}
-					return reply, nil, true
+					return corruptAll(u.Reply(q)), nil, true
 				}
 				return fetch.Reply{}, nil, false
 			})
@@ -266,5 +261,87 @@ func TestWrongSignatureWithoutLink(t *testing.T) {
 				t.Errorf("%s, always wrong: %v, %s", name, a.Status, notes(a))
 			}
 		}
+	}
+}
+
+// L-6a: that a client query has no retry left is its own: nothing of it is remembered of a link, and of its question
+// for a second; who asks then has retries.
+func TestShortOfRetries(t *testing.T) {
+	const links = 6 // each costs two
+	r, u, now := setup(t, nil)
+	for i := range links {
+		u.Tree.Add(world.Zone(fmt.Sprintf("z%d.com.", i), fmt.Sprintf("mx CNAME mx.z%d.com.", i+1)))
+	}
+	u.Tree.Add(world.Domain(fmt.Sprintf("z%d.com.", links)))
+	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+		if q.Qtype == dns.TypeDS && q.Name[0] == 'z' && try.N == 0 {
+			return corruptAll(u.Reply(q)), nil, true
+		}
+		return fetch.Reply{}, nil, false
+	})
+	a := ask(r, "mx.z0.com.", dns.TypeA)
+	if a.Status != dnssec.Bogus || !errors.Is(a.failure, fetch.ErrRetries) ||
+		a.Notes[0].Code != dns.ExtendedErrorCodeDNSBogus {
+		t.Errorf("%v, %s", a.Status, notes(a))
+	}
+	for i := range links {
+		expect(t, ask(r, fmt.Sprintf("z%d.com.", i), dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
+	}
+	if a := ask(r, "mx.z0.com.", dns.TypeA); !a.Cached {
+		t.Error("at once it is looked for again")
+	}
+	now.Advance(limitLife)
+	expect(t, ask(r, "mx.z0.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+}
+
+// L-6a: what is resolved ahead fails for nobody when the retries are used up that it has in common.
+func TestAheadShortOfRetries(t *testing.T) {
+	const names = 20
+	meter := &roles{asked: map[fetch.Role]int{}}
+	r, u, _ := setup(t, func(c *Config) { c.Prefetch, c.Meter, c.Aggressive = true, meter, reuse.Off })
+	ask(r, "example.com.", dns.TypeMX)
+	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+		if q.Qtype == dns.TypeA && try.N == 0 {
+			return corruptAll(u.Reply(q)), nil, true
+		}
+		return fetch.Reply{}, nil, false
+	})
+	ahead := r.Ahead()
+	for i := range names {
+		ahead.Resolve(question(fmt.Sprintf("n%d.example.com.", i), dns.TypeA), true, nil)
+	}
+	settled(t, r)
+	if n := meter.asked[fetch.RoleRetry]; n != 10 {
+		t.Errorf("%d retries", n)
+	}
+	if all := r.Store.failures.below("."); len(all) != 0 {
+		t.Errorf("remembered: %v", all[0].cause)
+	}
+	for i := range names {
+		expect(t, ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA), dnssec.Secure, dns.RcodeNameError)
+	}
+}
+
+// V-14, L-9: once another upstream's word has shown that one lies, what is still to be asked for the same client query
+// is put to others first, so that an alias chain costs no more retries than its first zone.
+func TestLiarIsAvoided(t *testing.T) {
+	const cuts = 6
+	meter := &roles{asked: map[fetch.Role]int{}}
+	r, u, _ := setup(t, func(c *Config) { c.Meter = meter })
+	for i := range cuts {
+		u.Tree.Add(world.Zone(fmt.Sprintf("z%d.com.", i), fmt.Sprintf("mx CNAME mx.z%d.com.", i+1)))
+	}
+	u.Tree.Add(world.Domain(fmt.Sprintf("z%d.com.", cuts)))
+	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+		reply, _, _ := u.FirstLinkOnly(context.Background(), q, try)
+		if !slices.Contains(try.Avoid, "liar") { // it is asked first
+			reply = corruptAll(reply)
+			reply.Upstream = "liar"
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "mx.z0.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+	if n := meter.asked[fetch.RoleRetry]; n > 7 { // of the root one, of com. and z0.com. two each, of the answer one
+		t.Errorf("%d retries", n)
 	}
 }
