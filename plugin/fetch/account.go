@@ -162,16 +162,17 @@ func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []stri
 }
 
 // Suspect has what is still to be asked put to others than the upstreams whose replies did not validate where these did
-// (V-14).
+// (V-14). Who is right where another is wrong is suspected no more.
 func (a *Account) Suspect(wrong []string, right ...*Grouped) {
+	if len(wrong) == 0 {
+		return
+	}
 	b := a.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, upstream := range wrong {
-		if !slices.ContainsFunc(right, func(g *Grouped) bool { return g != nil && g.Upstream == upstream }) {
-			b.suspect = append(slices.Clip(b.suspect), upstream)
-		}
-	}
+	b.suspect = slices.DeleteFunc(slices.Concat(b.suspect, wrong), func(upstream string) bool {
+		return slices.ContainsFunc(right, func(g *Grouped) bool { return g != nil && g.Upstream == upstream })
+	})
 }
 
 // Abandon gives up all that was asked. Questions put out by newer ones would else pile up behind them (L-13, L-15).

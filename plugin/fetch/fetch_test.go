@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -375,12 +376,15 @@ func TestAsFailure(t *testing.T) {
 
 // V-14: questions that come after are put to others than an upstream that another has shown to be wrong, by a query of
 // their own; those of other client queries are not, nor is anything where the right one and the wrong one are the same.
+// Who is right where another is wrong is asked as before, whatever was thought of it.
 func TestSuspects(t *testing.T) {
 	f, u := setup(t, func(c *Config) { c.Retries = 0 })
 	u.gate = make(chan struct{})
 	a, other := open(t, f), open(t, f)
 	other.Ask(question("example.com."), RoleAnswer)
-	a.Suspect([]string{"liar", "fickle"}, nil, &Grouped{Upstream: "fickle"})
+	a.Suspect([]string{"honest"}, &Grouped{Upstream: "liar"})
+	a.Suspect([]string{"liar", "fickle"}, nil, &Grouped{Upstream: "fickle"}, &Grouped{Upstream: "honest"})
+	a.Suspect(nil, &Grouped{Upstream: "liar"}) // nobody else was wrong
 	a.Ask(question("example.com."), RoleAnswer)
 	a.Speculate(question("example.net."))
 	other.Ask(question("example.net."), RoleLink)
@@ -389,7 +393,7 @@ func TestSuspects(t *testing.T) {
 	avoided := map[int]int{}
 	for _, got := range u.asked {
 		avoided[len(got.Avoid)]++
-		if len(got.Avoid) > 0 && got.Avoid[0] != "liar" {
+		if len(got.Avoid) > 0 && !slices.Equal(got.Avoid, []string{"liar"}) {
 			t.Errorf("%v avoided", got.Avoid)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 type Meter interface {
 	fetch.Meter
 	// Limit: a limit of section L was hit (L-16). It has the name of a dnssec.LimitError: signature_checks, processor,
-	// nsec3_hashes, denial_records, rrset_records, any_types or aliases of the judge, upstream_questions,
+	// nsec3_hashes, denial_records, rrset_records, any_types or aliases of the judge, upstream_questions, retries,
 	// response_octets, in_flight, waiting, memory, processors, deadline or panic of this package, outstanding or files
 	// of the upstreams.
 	Limit(name string)
