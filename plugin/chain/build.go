@@ -33,8 +33,9 @@ type fetched struct {
 func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
 	var best Place = broken(l.name, &missingLink)
 	for l.fetch(ctx) {
+		before := len(l.wrong)
 		p := l.judge(ctx)
-		l.avoidNow()
+		l.avoidNow(l.wrong[before:])
 		unanswered := l.ds.failed != nil || l.keys.failed != nil
 		failed, hasFailed := p.(Failed)
 		switch worse, isWorse := best.(Failed); {
@@ -52,9 +53,7 @@ func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
 		l.try = l.walk.chain.Fetcher.NextTry(l.try, unanswered)
 	}
 	if failed, ok := best.(Failed); ok && l.short {
-		zone := *failed.Zone
-		zone.Cause = fetch.With(zone.Cause, fetch.ErrShort)
-		best = Failed{&zone}
+		best = broken(l.name, fetch.With(failed.Zone.Cause, fetch.ErrShort))
 	}
 	return l.walk.learn(l.name, best)
 }
@@ -62,13 +61,14 @@ func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
 // anything is enough for a name of which nothing is known.
 func anything(Place) bool { return true }
 
-// avoidNow has further tries ask others than the upstreams that replied to this one.
-func (l *links) avoidNow() {
+// avoidNow has further tries ask others than the upstreams that were wrong in this one, or all that replied to it if it
+// was none of them.
+func (l *links) avoidNow(wrong []string) {
 	w := l.walk
 	w.asking.Lock()
 	defer w.asking.Unlock()
 	for _, r := range []fetched{l.ds, l.keys} {
-		if r.got != nil {
+		if r.got != nil && (len(wrong) == 0 || slices.Contains(wrong, r.got.Upstream)) {
 			w.sources[l.name] = append(slices.Clip(w.sources[l.name]), r.got.Upstream)
 		}
 	}

@@ -20,7 +20,7 @@ type Walk struct {
 	found *found
 
 	asking  sync.Mutex
-	sources map[string][]string // the upstreams that the links of a name were had from
+	sources map[string][]string // the upstreams that the links of a name were had from in vain
 }
 
 // NewWalk returns a walk on an account.

@@ -345,3 +345,20 @@ func TestLiarIsAvoided(t *testing.T) {
 		t.Errorf("%d retries", n)
 	}
 }
+
+// V-14: where of two upstreams one has sent a link that is sound, and the other one that is not, a further try asks the
+// one that was right again, and not by turns both.
+func TestOnlyTheWrongAreAvoided(t *testing.T) {
+	r, u, _ := setup(t, nil)
+	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+		avoided := func(name string) bool { return slices.Contains(try.Avoid, name) }
+		reply := u.Reply(q)
+		reply.Upstream = "honest"
+		if avoided("honest") || !avoided("liar") && q.Qtype == dns.TypeDNSKEY { // it is asked first, but slow
+			reply = corruptAll(reply)
+			reply.Upstream = "liar"
+		}
+		return reply, nil, true
+	})
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+}
