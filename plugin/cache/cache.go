@@ -1,10 +1,10 @@
 // Package cache keeps validated answers as packed DNS messages in memory that is bounded in octets (L-15). It knows
 // nothing of DNSSEC: status, lifetime and notes are its user's.
 //
-// Answers lie outside Go's heap where the system allows it, since the collector lets the heap grow to a multiple of
-// what lives in it. What must lie in the heap, the index of a Cache and all of a Table, is charged by that multiple at
-// GOGC=100, so that a bound given here is one on the memory of the process. With a greater GOGC it takes more, with a
-// smaller one less.
+// Answers and their index lie outside Go's heap where the system allows it, since the collector lets the heap grow to a
+// multiple of what lives in it. What must lie in the heap, all of a Table, is charged by that multiple at GOGC=100, so
+// that a bound given here is one on the memory of the process. With a greater GOGC it takes more, with a smaller one
+// less.
 package cache
 
 import (
@@ -17,11 +17,22 @@ import (
 type Key struct {
 	Name string // canonical FQDN
 	Type uint16 // 0 for a name error of the whole name (C-4)
+	// Plain is that of a variant of the answer, for clients that want no signatures (V-75). It is made of the answer,
+	// and goes with it.
+	Plain bool
 }
+
+// variant is the key of the variant of an answer, and whole that of the answer.
+func (k Key) variant() Key { return Key{k.Name, k.Type, true} }
+func (k Key) whole() Key   { return Key{k.Name, k.Type, false} }
+
+// variant is the hash of the one from that of the other.
+func variant(hash uint32) uint32 { return hash ^ 1<<31 }
 
 // Entry is one cached answer.
 type Entry struct {
 	Status  uint8         // the greater is the better (C-8)
+	Flags   uint8         // the user's own
 	Proven  bool          // it rests on a fresh proof and may replace a better one (C-8); not stored
 	Stored  time.Time     // when it was made, to the second
 	Life    time.Duration // it ends at Stored+Life; whole seconds
@@ -29,6 +40,8 @@ type Entry struct {
 	Claimed bool          // somebody renews it, or has tried in vain (Claim); not stored
 	Wire    []byte        // a packed DNS message without OPT
 	Notes   []byte        // the user's own
+
+	serial uint32 // of what was got; not for users
 }
 
 // Cache is a bounded, sharded store of Entries. It is safe for concurrent use.
@@ -69,18 +82,19 @@ func (c *Cache) Get(k Key, now time.Time, e *Entry) bool {
 }
 
 // Put stores e, unless one that is still alive at now and better is there already (C-8). It copies what it keeps. An
-// entry that is not alive at now, is no DNS message or is larger than a shard may hold is not stored.
+// entry that is not alive at now, is no DNS message or is larger than a shard may hold is not stored. A variant is
+// what Get gives of the answer at its Stored, with another message; it is not stored if the answer has changed since.
 func (c *Cache) Put(k Key, e *Entry, now time.Time) {
 	ttls, ok := ttlOffsets(e.Wire)
 	if !ok || len(k.Name) > math.MaxUint16 || len(e.Notes) > math.MaxUint16 {
 		return
 	}
-	r := newRecord(k, e, ttls)
-	if !r.alive(now.Unix()) {
+	h := newHeader(k, e, ttls)
+	if !h.alive(now.Unix()) {
 		return
 	}
-	s, h := c.shard(k)
-	s.put(h, k, r, e.Proven, now.Unix())
+	s, hash := c.shard(k)
+	s.put(hash, k, e, h, ttls, now.Unix())
 }
 
 // Claim reports whether the caller is the one who may renew the entry of k: the first who asked since it was stored. An
@@ -91,25 +105,21 @@ func (c *Cache) Claim(k Key, now time.Time) bool {
 	return s.claim(h, k, now.Unix())
 }
 
-// Remove forgets k.
+// Remove forgets k and its variant.
 func (c *Cache) Remove(k Key) {
 	s, h := c.shard(k)
 	s.remove(h, k)
 }
 
-// Keys returns the keys of all entries, dead ones among them, that match says yes to, in no order. It is given the key
+// Keys returns the keys of all answers, dead ones among them, that match says yes to, in no order. It is given the key
 // and the user's notes, which it must not keep. One shard at a time is locked, and open to readers.
-func (c *Cache) Keys(match func(k Key, notes []byte) bool) (keys []Key) {
-	var notes []byte
+func (c *Cache) Keys(match func(k Key, e *Entry) bool) (keys []Key) {
 	for _, s := range c.shards {
-		s.mu.RLock()
-		for _, hash := range s.index.Keys() {
-			var k Key
-			if k, notes = s.keyAt(hash, notes); match(k, notes) {
+		s.each(func(r record) {
+			if k := r.key(); !k.Plain && match(k, &Entry{Status: r.status, Flags: r.user, Notes: r.noted()}) {
 				keys = append(keys, k)
 			}
-		}
-		s.mu.RUnlock()
+		})
 	}
 	return keys
 }
@@ -136,5 +146,8 @@ func (c *Cache) Evicted() (n uint64) {
 // shard returns where k belongs, and its hash there, which is short to keep the index small.
 func (c *Cache) shard(k Key) (s *shard, hash uint32) {
 	h := c.hash(k)
-	return c.shards[h>>c.shift], uint32(h)
+	if hash = uint32(h); k.Plain {
+		hash = variant(hash)
+	}
+	return c.shards[h>>c.shift], hash
 }

@@ -84,7 +84,7 @@ func TestCacheAgainstModel(t *testing.T) {
 			var got Entry
 			for range 5000 {
 				now = now.Add(time.Duration(rand.N(40)-15) * time.Second)
-				k := Key{fmt.Sprintf("host%d.example.", rand.N(100)), uint16(rand.N(3))}
+				k := Key{Name: fmt.Sprintf("host%d.example.", rand.N(100)), Type: uint16(rand.N(3))}
 				want := model[k]
 				// The model cannot foresee what had to make room; all else it knows.
 				found := c.Get(k, now, &got)
@@ -162,7 +162,7 @@ func TestBetterStays(t *testing.T) {
 			true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, k := New(64<<10), Key{"example.", dns.TypeMX}
+			c, k := New(64<<10), Key{Name: "example.", Type: dns.TypeMX}
 			tt.old.Stored, tt.old.Life = noon, time.Minute
 			tt.new.Stored, tt.new.Life = after(tt.at), time.Minute
 			tt.old.Wire = message(t, "example.", "example. 60 IN MX 1 old.example.")
@@ -207,7 +207,7 @@ func TestLife(t *testing.T) {
 		{"stored in the next second", 100, time.Time{}, noon.Add(-time.Millisecond), false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, k := New(64<<10), Key{"example.", dns.TypeMX}
+			c, k := New(64<<10), Key{Name: "example.", Type: dns.TypeMX}
 			e := Entry{
 				Stored: noon, Life: time.Duration(tt.life) * time.Second, Expires: tt.expires,
 				Wire: message(t, "example.", "example. 100 IN MX 1 mx.example."),
@@ -239,7 +239,7 @@ func TestPutOfTheDead(t *testing.T) {
 		"ended":                {Stored: after(-60), Life: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, k := New(64<<10), Key{"example.", dns.TypeMX}
+			c, k := New(64<<10), Key{Name: "example.", Type: dns.TypeMX}
 			good := Entry{Stored: noon, Life: time.Minute,
 				Wire: message(t, "example.", "example. 60 IN MX 1 mx.example.")}
 			c.Put(k, &good, noon)
@@ -361,8 +361,8 @@ func TestHashCollision(t *testing.T) {
 	entry := func(name string, status uint8) *Entry {
 		return &Entry{Status: status, Stored: noon, Life: time.Minute, Wire: txt(t, name, 100)}
 	}
-	keys := []Key{{"a.example.", 1}, {"b.example.", 1}, {"a.example.", 2}, {"a.example.com.", 1},
-		{strings.Repeat("a.", 120), 1}}
+	keys := []Key{{Name: "a.example.", Type: 1}, {Name: "b.example.", Type: 1}, {Name: "a.example.", Type: 2},
+		{Name: "a.example.com.", Type: 1}, {Name: strings.Repeat("a.", 120), Type: 1}}
 	for i, k := range keys {
 		c.Put(k, entry(k.Name, uint8(10-i)), noon) // of another key, better ones too give way
 		for j, other := range keys {
@@ -458,7 +458,7 @@ func TestConcurrentUse(t *testing.T) {
 			var got Entry
 			for range 3000 {
 				i := rand.N(len(wires))
-				k, age := Key{fmt.Sprintf("n%d.example.", i), 1}, rand.N(70)
+				k, age := Key{Name: fmt.Sprintf("n%d.example.", i), Type: 1}, rand.N(70)
 				if c.Get(k, after(age), &got) && !bytes.Equal(got.Wire[40:], wires[i][40:]) { // from behind the TTL
 					t.Errorf("%v: got %d octets that are not those put", k, len(got.Wire))
 				}

@@ -3,82 +3,90 @@ package cache
 import (
 	"encoding/binary"
 	"math"
-	"slices"
 	"time"
+	"unsafe"
 )
 
-// record is an entry as it lies in memory: a header, then the key's name, the message, the notes and the offsets of the
-// TTLs in the message.
+// record is an entry as it lies in memory: a header, and in one piece the key's name, the message, the notes and the
+// offsets of the TTLs in the message.
 type record struct {
-	header
+	*header
 	body []byte
 }
 
-// header has all that decides whether a record is the one asked for and alive.
+// header has all that decides whether a record is the one asked for and alive. It holds no pointers.
 type header struct {
+	size   uint32 // octets that the record takes with its header: a multiple of the alignment
+	hash   uint32
 	stored int64  // Unix time
 	life   uint32 // seconds
 	until  uint32 // seconds from stored to Expires; forever if there is none
-	name   uint16 // octets
-	wire   uint16 // octets
-	notes  uint16 // octets
-	ttls   uint16 // how many
+	serial uint32 // of the entry, in its shard; that of a variant is its entry's
+	parts
 	typ    uint16
 	status uint8
-	flags  uint8
+	user   uint8
+	plain  bool
+	claim  bool // somebody renews it
 }
 
-// claimed is the flag of a record that somebody renews.
-const claimed = 1
+// parts are those of a record's body.
+type parts struct {
+	name, wire, notes uint16 // octets
+	ttls              uint16 // how many
+}
 
 const (
-	headerSize = 28
+	headerSize = int(unsafe.Sizeof(header{}))
+	alignment  = int(unsafe.Alignof(header{}))
 	ttlSize    = 4
 	offsetSize = 2
 	forever    = math.MaxUint32
 )
 
-// newRecord lays out e under k. All lengths must fit the header.
-func newRecord(k Key, e *Entry, ttls []uint16) record {
-	r := record{header: header{
-		stored: e.Stored.Unix(), life: clamp(int64(e.Life / time.Second)), until: forever,
-		name: uint16(len(k.Name)), wire: uint16(len(e.Wire)), notes: uint16(len(e.Notes)), ttls: uint16(len(ttls)),
-		typ: k.Type, status: e.Status,
-	}}
+// newHeader is that of e under k. All lengths must fit.
+func newHeader(k Key, e *Entry, ttls []uint16) header {
+	h := header{
+		stored: e.Stored.Unix(), life: clamp(int64(e.Life / time.Second)), until: forever, serial: e.serial,
+		parts: parts{uint16(len(k.Name)), uint16(len(e.Wire)), uint16(len(e.Notes)), uint16(len(ttls))},
+		typ:   k.Type, status: e.Status, user: e.Flags, plain: k.Plain, claim: k.Plain && e.Claimed,
+	}
 	if !e.Expires.IsZero() {
-		r.until = clamp(e.Expires.Unix() - r.stored)
+		h.until = clamp(e.Expires.Unix() - h.stored)
 	}
-	r.body = make([]byte, 0, len(k.Name)+len(e.Wire)+len(e.Notes)+len(ttls)*offsetSize)
-	r.body = append(append(append(r.body, k.Name...), e.Wire...), e.Notes...)
-	for _, offset := range ttls {
-		r.body = binary.NativeEndian.AppendUint16(r.body, offset)
-	}
-	return r
+	octets := headerSize + len(k.Name) + len(e.Wire) + len(e.Notes) + len(ttls)*offsetSize
+	h.size = uint32((octets + alignment - 1) / alignment * alignment)
+	return h
 }
 
 func clamp(seconds int64) uint32 { return uint32(max(0, min(seconds, math.MaxUint32))) }
 
-func (h *header) encode() []byte {
-	b := make([]byte, 0, headerSize)
-	b = binary.NativeEndian.AppendUint64(b, uint64(h.stored))
-	b = binary.NativeEndian.AppendUint32(b, h.life)
-	b = binary.NativeEndian.AppendUint32(b, h.until)
-	for _, v := range []uint16{h.name, h.wire, h.notes, h.ttls, h.typ} {
-		b = binary.NativeEndian.AppendUint16(b, v)
-	}
-	return append(b, h.status, h.flags)
+// recordAt is the record that lies at a place.
+func (r *ring) recordAt(place int) record {
+	h := (*header)(unsafe.Pointer(&r.memory[place]))
+	return record{h, r.memory[place+headerSize:][:int(h.size)-headerSize]}
 }
 
-func readHeader(c *cursor) header {
-	var b [headerSize]byte
-	c.read(b[:])
-	order := binary.NativeEndian
-	return header{
-		stored: int64(order.Uint64(b[0:])), life: order.Uint32(b[8:]), until: order.Uint32(b[12:]),
-		name: order.Uint16(b[16:]), wire: order.Uint16(b[18:]), notes: order.Uint16(b[20:]), ttls: order.Uint16(b[22:]),
-		typ: order.Uint16(b[24:]), status: b[26], flags: b[27],
+// write lays out an entry at a place that has room for it.
+func (r *ring) write(place int, h header, k Key, e *Entry, ttls []uint16) {
+	*(*header)(unsafe.Pointer(&r.memory[place])) = h
+	b := r.recordAt(place).body[:0]
+	b = append(append(append(b, k.Name...), e.Wire...), e.Notes...)
+	for _, offset := range ttls {
+		b = binary.NativeEndian.AppendUint16(b, offset)
 	}
 }
+
+// is reports whether the record is that of k.
+func (r record) is(k Key) bool {
+	return r.typ == k.Type && r.plain == k.Plain && int(r.name) == len(k.Name) && string(r.body[:r.name]) == k.Name
+}
+
+func (r record) key() Key { return Key{Name: string(r.body[:r.name]), Type: r.typ, Plain: r.plain} }
+
+func (r record) message() []byte { return r.body[r.name:][:r.wire] }
+
+func (r record) noted() []byte { return r.body[int(r.name)+int(r.wire):][:r.notes] }
 
 // age is how long the record has been there; negative if it comes from the future (C-18).
 func (h *header) age(now int64) int64 { return now - h.stored }
@@ -97,27 +105,21 @@ func (h *header) outlasts(o *header) bool {
 
 func (h *header) alive(now int64) bool { return h.age(now) >= 0 && !h.ended(now) }
 
-// copyOut fills e from the record whose message is at c; it must be alive.
-func (h *header) copyOut(c cursor, now int64, e *Entry) {
+// copyOut fills e from a record, which must be alive.
+func (r record) copyOut(now int64, e *Entry) {
 	*e = Entry{
-		Status: h.status, Claimed: h.flags&claimed != 0, Stored: time.Unix(h.stored, 0),
-		Life: time.Duration(h.life) * time.Second,
-		Wire: resized(e.Wire, h.wire), Notes: resized(e.Notes, h.notes),
+		Status: r.status, Flags: r.user, Claimed: r.claim, Stored: time.Unix(r.stored, 0),
+		Life: time.Duration(r.life) * time.Second, serial: r.serial,
+		Wire: append(e.Wire[:0], r.message()...), Notes: append(e.Notes[:0], r.noted()...),
 	}
-	if h.until != forever {
-		e.Expires = e.Stored.Add(time.Duration(h.until) * time.Second)
+	if r.until != forever {
+		e.Expires = e.Stored.Add(time.Duration(r.until) * time.Second)
 	}
-	c.read(e.Wire)
-	c.read(e.Notes)
-	for range h.ttls {
-		var offset [offsetSize]byte
-		c.read(offset[:])
-		countDown(e.Wire[binary.NativeEndian.Uint16(offset[:]):], uint32(h.age(now)))
+	offsets := r.body[int(r.name)+int(r.wire)+int(r.notes):]
+	for i := range int(r.ttls) {
+		countDown(e.Wire[binary.NativeEndian.Uint16(offsets[i*offsetSize:]):], uint32(r.age(now)))
 	}
 }
-
-// resized returns b with length n; its octets are of no account.
-func resized(b []byte, n uint16) []byte { return slices.Grow(b[:0], int(n))[:n] }
 
 // countDown makes the TTL that b begins with smaller by age.
 func countDown(b []byte, age uint32) {

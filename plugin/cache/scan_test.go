@@ -14,7 +14,7 @@ func TestKeys(t *testing.T) {
 	var want []string
 	for i := range 500 {
 		k := Key{Name: fmt.Sprintf("n%d.example.", i), Type: uint16(i)}
-		records := make([]string, 1+i%40) // messages of one block and of many
+		records := make([]string, 1+i%40) // messages small and large
 		for n := range records {
 			records[n] = fmt.Sprintf("%s 60 IN MX %d mail%d.example.", k.Name, n, n)
 		}
@@ -23,8 +23,8 @@ func TestKeys(t *testing.T) {
 		want = append(want, fmt.Sprintf("%s %d note %d", k.Name, k.Type, i))
 	}
 	var got []string
-	matched := c.Keys(func(k Key, notes []byte) bool {
-		got = append(got, fmt.Sprintf("%s %d %s", k.Name, k.Type, notes))
+	matched := c.Keys(func(k Key, e *Entry) bool {
+		got = append(got, fmt.Sprintf("%s %d %s", k.Name, k.Type, e.Notes))
 		return k.Type%2 == 0
 	})
 	slices.Sort(got)

@@ -4,15 +4,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// entryOctets is what an entry takes beside its blocks: 64 for its node in the LRU list, and 20 to 50 in the map.
-const entryOctets = 120 * heapGrowth / 100
-
 // heapGrowth is how many octets the process takes for each 100 that live in Go's heap, at GOGC=100: about as many wait
-// to be collected, and its spans are never all full. BenchmarkMemory measures it.
+// to be collected, and its spans are never all full.
 const heapGrowth = 250
 
 // shardCount says into how many shards of at least the given octets size is divided, and how far a 64-bit hash is to be
@@ -33,146 +28,187 @@ func promotes() bool { return rand.Uint32()%16 == 0 }
 // noLimit is the entry count of an LRU that is bounded in octets.
 const noLimit = math.MaxInt
 
-// shard is a part of a Cache with a lock and a budget of its own.
+// shard is a part of a Cache with a lock and a budget of its own. What is oldest makes room for what is new, unless it
+// was used since it was stored or spared (CLOCK).
 type shard struct {
 	mu      sync.RWMutex
-	index   *simplelru.LRU[uint32, uint32] // from a key's hash to the first block of its record
-	pool    pool
-	budget  int64
+	index   index
+	ring    ring
+	serial  uint32 // of the last entry
 	evicted uint64
 }
 
+// indexShare is the part of a budget that is for the index. It has room for an entry of some 170 octets each.
+const indexShare = 16
+
 func newShard(budget int64) *shard {
-	s := &shard{budget: budget}
-	// fails for counts below 1 only
-	s.index, _ = simplelru.NewLRU(noLimit, func(_, first uint32) { s.pool.release(first) })
-	// Blocks are never given back to the system. Were they to take the whole budget while answers are large, there
-	// would be no room left for the index when they are small. One entry at least must fit beside them.
-	s.pool = newPool(max(0, min(budget/4*3, budget-entryOctets)))
-	freeWith(s, s.pool.memory)
+	budget = max(0, budget)
+	slots, records := reserve(budget/indexShare), reserve(budget-budget/indexShare)
+	s := &shard{index: newIndex(slots), ring: ring{memory: records}}
+	freeWith(s, slots)
+	freeWith(s, records)
 	return s
 }
 
-// get is Cache.Get. The lock is shared unless the entry is to be moved in the LRU list or has died.
+// get is Cache.Get. The lock is shared unless the entry has died.
 func (s *shard) get(hash uint32, k Key, now int64, e *Entry) bool {
 	s.mu.RLock()
-	h, body, found := s.find(hash, k)
-	alive := found && h.alive(now)
+	r, found := s.find(hash, k)
+	alive := found && r.alive(now)
+	ended := found && r.ended(now)
 	if alive {
-		h.copyOut(body, now, e)
+		r.copyOut(now, e)
+		at, _ := s.index.find(hash)
+		at.mark()
 	}
 	s.mu.RUnlock()
-	switch {
-	case alive && promotes():
-		s.promote(hash)
-	case found && h.ended(now):
+	if ended {
 		s.bury(hash, k, now)
 	}
 	return alive
-}
-
-func (s *shard) promote(hash uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.index.Get(hash)
 }
 
 // bury removes the entry of k if it has ended; it may have been replaced since that was seen.
 func (s *shard) bury(hash uint32, k Key, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h, _, found := s.find(hash, k); found && h.ended(now) {
-		s.index.Remove(hash)
+	if r, found := s.find(hash, k); found && r.ended(now) {
+		s.index.remove(hash)
 	}
 }
 
-// put is Cache.Put for a record that is alive.
-func (s *shard) put(hash uint32, k Key, r record, proven bool, now int64) {
-	blocks := blocksFor(len(r.body) + headerSize)
-	if blocks > s.pool.capacity() {
-		return
-	}
+// put is Cache.Put for an entry that is alive.
+func (s *shard) put(hash uint32, k Key, e *Entry, h header, ttls []uint16, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old, _, found := s.find(hash, k); found && old.alive(now) {
-		if old.status > r.status && !proven {
-			return
+	if int(h.size) > len(s.ring.memory) || len(s.index.slots) < 2 || !s.welcome(hash, k, e, &h, now) {
+		return
+	}
+	h.hash = hash
+	place, size := s.place(hash, int(h.size))
+	h.size = uint32(size)
+	s.ring.write(place, h, k, e, ttls)
+	s.index.set(hash, place)
+}
+
+// welcome reports whether an entry is to be stored. One that is takes its serial; a variant has its entry's, which must
+// be there still.
+func (s *shard) welcome(hash uint32, k Key, e *Entry, h *header, now int64) bool {
+	if k.Plain {
+		of, found := s.find(variant(hash), k.whole())
+		return found && of.serial == e.serial
+	}
+	if old, found := s.find(hash, k); found && old.alive(now) {
+		if old.status > h.status && !e.Proven {
+			return false
 		}
-		if !r.outlasts(&old) {
-			r.flags |= old.flags
+		if !h.outlasts(old.header) {
+			h.claim = old.claim
 		}
 	}
-	s.index.Remove(hash) // another key of the same hash, too
-	for !s.fits(blocks) {
-		s.index.RemoveOldest()
+	s.drop(variant(hash), k.variant())
+	s.serial++
+	h.serial = s.serial
+	return true
+}
+
+// place returns where so many octets are to lie under a hash: where that of the hash lies, if it has room (it may be of
+// another key), so that what is renewed again and again takes no more; and the octets there.
+func (s *shard) place(hash uint32, n int) (place, size int) {
+	if at, ok := s.index.find(hash); ok {
+		if old := s.ring.recordAt(at.place()); int(old.size) >= n {
+			return at.place(), int(old.size)
+		}
+		s.index.remove(hash)
+	}
+	for spared := 0; ; {
+		if !s.index.full() {
+			if place, ok := s.ring.take(n); ok {
+				return place, n
+			}
+		}
+		if s.makeRoom(spared < mostSpared) {
+			spared++
+		}
+	}
+}
+
+// mostSpared is how many entries one new one may spare: a writer must not go round all of them.
+const mostSpared = 64
+
+// makeRoom puts out the oldest record. If it was used it may be spared: it becomes the newest.
+func (s *shard) makeRoom(spare bool) (spared bool) {
+	tail := s.ring.tail
+	old := s.ring.recordAt(tail)
+	hash, size := old.hash, int(old.size)
+	at, ok := s.index.find(hash)
+	s.ring.give(size)
+	switch {
+	case !ok || at.place() != tail: // it was removed or replaced
+	case spare && *at&marked != 0:
+		place, _ := s.ring.take(size) // there is room at least where it was
+		copy(s.ring.memory[place:], s.ring.memory[tail:tail+size])
+		*at = newSlot(hash, place)
+		return true
+	default:
+		s.index.remove(hash)
 		s.evicted++
 	}
-	first := s.pool.take(blocks)
-	c := s.pool.cursor(first)
-	c.write(r.encode())
-	c.write(r.body)
-	s.index.Add(hash, first)
+	return false
 }
-
-// fits says whether one more entry of so many blocks stays within the budget.
-func (s *shard) fits(blocks int) bool {
-	held := s.pool.heldWith(blocks)
-	return held <= s.pool.capacity() && octets(held, s.index.Len()+1) <= s.budget
-}
-
-// octets is what blocks and entries take.
-func octets(blocks, entries int) int64 { return int64(blocks)*blockSize + int64(entries)*entryOctets }
 
 // claim is Cache.Claim.
 func (s *shard) claim(hash uint32, k Key, now int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h, _, found := s.find(hash, k)
-	if !found || !h.alive(now) || h.flags&claimed != 0 {
+	r, found := s.find(hash, k)
+	if !found || !r.alive(now) || r.claim {
 		return false
 	}
-	h.flags |= claimed
-	first, _ := s.index.Peek(hash)
-	c := s.pool.cursor(first)
-	c.write(h.encode())
+	r.header.claim = true
+	if plain, found := s.find(variant(hash), k.variant()); found {
+		plain.header.claim = true
+	}
 	return true
 }
 
 func (s *shard) remove(hash uint32, k Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, _, found := s.find(hash, k); found {
-		s.index.Remove(hash)
+	s.drop(hash, k)
+	s.drop(variant(hash), k.variant())
+}
+
+// drop forgets k.
+func (s *shard) drop(hash uint32, k Key) {
+	if _, found := s.find(hash, k); found {
+		s.index.remove(hash)
 	}
 }
 
-// find returns the header of k's record and a cursor at what follows the key in it. Two keys may share a hash: then the
-// one stored last is there, and the other is not.
-func (s *shard) find(hash uint32, k Key) (h header, body cursor, found bool) {
-	first, ok := s.index.Peek(hash)
+// find returns k's record. Two keys may share a hash: then the one stored last is there, and the other is not.
+func (s *shard) find(hash uint32, k Key) (r record, found bool) {
+	at, ok := s.index.find(hash)
 	if !ok {
-		return h, body, false
+		return r, false
 	}
-	body = s.pool.cursor(first)
-	h = readHeader(&body)
-	return h, body, h.typ == k.Type && int(h.name) == len(k.Name) && body.past(k.Name)
+	r = s.ring.recordAt(at.load().place())
+	return r, r.is(k)
 }
 
-// keyAt returns the key and the notes of the record that is indexed under a hash; the notes lie in the memory of buf.
-func (s *shard) keyAt(hash uint32, buf []byte) (Key, []byte) {
-	first, _ := s.index.Peek(hash)
-	body := s.pool.cursor(first)
-	h := readHeader(&body)
-	name := make([]byte, h.name)
-	body.read(name)
-	body.skip(int(h.wire))
-	notes := resized(buf, h.notes)
-	body.read(notes)
-	return Key{Name: string(name), Type: h.typ}, notes
-}
-
-func (s *shard) size() (int64, int) {
+// each calls f for all records.
+func (s *shard) each(f func(record)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return octets(s.pool.held, s.index.Len()), s.index.Len()
+	for i := range s.index.used {
+		if at := s.index.slots[i].load(); at != 0 {
+			f(s.ring.recordAt(at.place()))
+		}
+	}
+}
+
+func (s *shard) size() (octets int64, entries int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return int64(s.ring.touched) + int64(s.index.used)*slotSize, s.index.held
 }

@@ -129,11 +129,7 @@ func newMeter(block string) *meter {
 
 // replied counts one reply.
 func (m *meter) replied(v verdict, q *query) {
-	of := otherType
-	if len(q.Question) > 0 {
-		of = cmp.Or(typeLabels[q.Question[0].Qtype], otherType)
-	}
-	m.responses[replyKind{v, of}].Inc()
+	m.responses[replyKind{v, cmp.Or(typeLabels[q.qtype()], otherType)}].Inc()
 	m.durations[v].Observe(time.Since(q.begun).Seconds())
 }
 

@@ -104,6 +104,14 @@ func (q *query) question() dns.Question {
 	return dns.Question{Name: q.name(), Qtype: q.Question[0].Qtype, Qclass: q.Question[0].Qclass}
 }
 
+// qtype is the type asked for; 0 if nothing is.
+func (q *query) qtype() uint16 {
+	if len(q.Question) == 0 {
+		return 0
+	}
+	return q.Question[0].Qtype
+}
+
 func (q *query) dnssecOK() bool { return q.opt != nil && q.opt.Do() }
 
 // String names the query in the log.

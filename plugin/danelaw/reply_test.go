@@ -709,7 +709,9 @@ func TestEDE(t *testing.T) {
 		t.Errorf("without OPT: %v", r)
 	}
 	for n := range 300 {
-		if text := cut(strings.Repeat("x", n) + strings.Repeat("語", 100)); len(text) > 255 || len(text) < 253 ||
+		long := &dnssec.Failure{Text: strings.Repeat("x", n) + strings.Repeat("語", 100)}
+		text := resolve.Errors([]*dnssec.Failure{long})[0].(*dns.EDNS0_EDE).ExtraText
+		if len(text) > 255 || len(text) < 253 ||
 			!utf8.ValidString(text) {
 			t.Errorf("%d octets: %q", len(text), text)
 		}

@@ -5,13 +5,12 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
-	"github.com/danelaw-dns/danelaw/plugin/printable"
+	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
 // writer writes and counts replies.
@@ -76,7 +75,7 @@ func (w *writer) message(q *query, re reply) *dns.Msg {
 	m.Answer, m.Ns = re.answer, re.ns
 	m.AuthenticatedData = re.secure && w.wantsAD(q)
 	if !q.dnssecOK() {
-		m.Answer, m.Ns = strip(q, m.Answer), strip(q, m.Ns)
+		m.Answer, m.Ns = resolve.Plain(q.qtype(), m.Answer), resolve.Plain(q.qtype(), m.Ns) // V-75
 	}
 	if q.opt != nil {
 		m.Extra = []dns.RR{w.opt(q, re.notes)}
@@ -88,17 +87,6 @@ func (w *writer) message(q *query, re reply) *dns.Msg {
 // wantsAD reports whether the client understands AD (V-74) and may believe it (V-78).
 func (w *writer) wantsAD(q *query) bool {
 	return (q.dnssecOK() || q.AuthenticatedData) && contains(w.adClients, q.client)
-}
-
-// strip takes out what only a validator wants, unless it is what was asked for (V-75, RFC 4035 section 3.2.1).
-func strip(q *query, rrs []dns.RR) []dns.RR {
-	return slices.DeleteFunc(rrs, func(rr dns.RR) bool {
-		switch t := rr.Header().Rrtype; t {
-		case dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3:
-			return t != q.Question[0].Qtype
-		}
-		return false
-	})
 }
 
 // loopbackSize is the EDNS size for clients on this host, where nothing gets fragmented (S-1).
@@ -124,34 +112,13 @@ func (w *writer) room(q *query) int {
 	}
 }
 
-// maxNotes is how many Extended DNS Errors one reply carries (S-15).
-const maxNotes = 3
-
 // opt is the OPT of a reply, with DO as in the query (RFC 3225 section 3).
 func (w *writer) opt(q *query, notes []*dnssec.Failure) *dns.OPT {
 	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	opt.SetUDPSize(w.size(q))
 	opt.SetDo(q.dnssecOK())
-	for _, f := range notes[:min(maxNotes, len(notes))] {
-		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: f.Code, ExtraText: cut(f.Text)})
-	}
+	opt.Option = resolve.Errors(notes)
 	return opt
-}
-
-// maxText is how many octets of text an Extended DNS Error has (S-15).
-const maxText = 255
-
-// cut makes text one line of at most maxText octets, whoever has written some of it.
-func cut(text string) string {
-	text = printable.Text(text)
-	if len(text) <= maxText {
-		return text
-	}
-	end := maxText
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end]
 }
 
 // fit makes m no larger than size: first by leaving out Extended DNS Errors, the last first (S-15), then by whole

@@ -44,7 +44,8 @@ func (r *Resolver) Dump(name string, most int) (all []Dumped, found int) {
 		dump func() (Dumped, bool)
 	}
 	var entries []entry
-	for _, k := range r.Store.answers.Keys(func(k cache.Key, _ []byte) bool { return dns.IsSubDomain(name, k.Name) }) {
+	under := func(k cache.Key, _ *cache.Entry) bool { return dns.IsSubDomain(name, k.Name) }
+	for _, k := range r.Store.answers.Keys(under) {
 		entries = append(entries, entry{k.Name, func() (Dumped, bool) { return r.Store.dump(k, now) }})
 	}
 	for _, f := range r.Store.failures.below(name) {

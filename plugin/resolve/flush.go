@@ -2,7 +2,6 @@ package resolve
 
 import (
 	"context"
-	"slices"
 
 	"github.com/miekg/dns"
 
@@ -59,7 +58,7 @@ func (s *Store) flush(name string) (n Flushed) {
 		s.answers.Remove(cache.Key{Name: at, Type: nameError}) // C-17
 	}
 	under := func(key string) bool { return dns.IsSubDomain(name, key) }
-	for _, k := range s.answers.Keys(func(k cache.Key, _ []byte) bool { return under(k.Name) }) {
+	for _, k := range s.answers.Keys(func(k cache.Key, _ *cache.Entry) bool { return under(k.Name) }) {
 		s.answers.Remove(k)
 		n.Answers++
 	}
@@ -73,11 +72,7 @@ func (s *Store) flush(name string) (n Flushed) {
 
 // flushNegative forgets the answers that rest on a negative trust anchor.
 func (s *Store) flushNegative() {
-	for _, k := range s.answers.Keys(func(_ cache.Key, notes []byte) bool {
-		return slices.ContainsFunc(unpackNotes(notes), func(f *dnssec.Failure) bool {
-			return f.Kind == dnssec.OfDistrust
-		})
-	}) {
+	for _, k := range s.answers.Keys(func(_ cache.Key, e *cache.Entry) bool { return e.Flags&underNegative != 0 }) {
 		s.answers.Remove(k)
 	}
 }

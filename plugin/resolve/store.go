@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"encoding/binary"
 	"sync"
 	"time"
 
@@ -88,7 +87,7 @@ func (s *Store) ForgetFailures() {
 
 // answer returns what is cached for q: its own entry, or that its name does not exist (C-4); and whether it should be
 // renewed.
-func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
+func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, ends bool) {
 	e := s.entries.Get().(*cache.Entry)
 	defer s.entries.Put(e)
 	if !s.answers.Get(cache.Key{Name: q.Name, Type: q.Qtype}, now, e) &&
@@ -103,7 +102,7 @@ func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, due bool) {
 		Status: dnssec.Status(e.Status), Rcode: m.Rcode, Answer: m.Answer, Ns: m.Ns, Notes: unpackNotes(e.Notes),
 		Cached: true,
 	}
-	return a, !e.Claimed && chain.EndsSoon(now, e.Stored, e.Life, e.Expires)
+	return a, due(e, now)
 }
 
 // remember keeps what came of q: an answer with its proofs under that name and type alone (C-15), for its lifetime; a
@@ -156,36 +155,13 @@ func (s *Store) forget(q dns.Question, o *outcome) {
 
 // put packs a under key.
 func (s *Store) put(key cache.Key, e *cache.Entry, a *Answer, now time.Time) {
-	m := dns.Msg{Compress: true, Answer: a.Answer, Ns: a.Ns}
+	m := dns.Msg{Answer: a.Answer, Ns: a.Ns}
 	m.Question = []dns.Question{dnssec.Question(key.Name, key.Type)}
-	m.Response, m.Rcode = true, a.Rcode
-	wire, err := m.Pack()
-	if err != nil {
+	m.Rcode = a.Rcode
+	var err error
+	if e.Wire, err = packed(m); err != nil {
 		return // what cannot be packed was odd, and is answered once
 	}
-	e.Wire, e.Notes = wire, packNotes(a.Notes)
+	e.Notes, e.Flags = packNotes(a.Notes), flags(key.Type, a)
 	s.answers.Put(key, e, now)
-}
-
-// packNotes keeps what of the notes is told and decided by: kind, code and text.
-func packNotes(notes []*dnssec.Failure) (b []byte) {
-	for _, f := range notes {
-		text := f.Text[:min(len(f.Text), 0xffff)]
-		b = append(b, byte(f.Kind))
-		b = binary.BigEndian.AppendUint16(b, f.Code)
-		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
-		b = append(b, text...)
-	}
-	return b
-}
-
-func unpackNotes(b []byte) (notes []*dnssec.Failure) {
-	const head = 5
-	for len(b) >= head {
-		n := head + int(binary.BigEndian.Uint16(b[3:]))
-		notes = append(notes, &dnssec.Failure{Kind: dnssec.Kind(b[0]), Code: binary.BigEndian.Uint16(b[1:]),
-			Text: string(b[head:n])})
-		b = b[n:]
-	}
-	return notes
 }
