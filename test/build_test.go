@@ -18,7 +18,7 @@ import (
 
 const builders = "DANELAW_TEST_BUILD"
 
-// corefile is one for a server that asks the lab, with its readiness on a port of its own.
+// corefile returns the Corefile of a server that asks the lab. Readiness has a port of its own.
 func corefile(t *testing.T, l *lab, port, ready int) string {
 	t.Helper()
 	return write(t, "Corefile", fmt.Sprintf(".:%d {\n bind 127.0.0.1\n ready 127.0.0.1:%d\n danelaw {\n upstream . "+
@@ -26,7 +26,7 @@ func corefile(t *testing.T, l *lab, port, ready int) string {
 		port, ready, l.Recursor, write(t, "root.ds", strings.Join(l.Anchor.DS, "\n")+"\n")))
 }
 
-// readiness asks for it over HTTP.
+// readiness asks over HTTP whether the server is ready.
 func readiness(port int) (code int, body string) {
 	r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", port))
 	if err != nil {
@@ -44,8 +44,8 @@ func secure(port int, name string) bool {
 	return err == nil && m.AuthenticatedData && len(m.Answer) > 0
 }
 
-// TestBuiltInTheFuture: with a clock before the build date danelaw is not ready and says why (T-14), and still answers
-// what it can validate (S-13a).
+// TestBuiltInTheFuture: while the clock is before the build date, danelaw is not ready and says why (T-14), but it
+// answers what it can validate (S-13a).
 func TestBuiltInTheFuture(t *testing.T) {
 	needs.Variable(t, builders, "the module proxy, and minutes of building")
 	l := startLab(t, build(t))
@@ -68,7 +68,7 @@ func TestBuiltInTheFuture(t *testing.T) {
 		func() bool { code, _ := readiness(ready); return code == http.StatusOK })
 }
 
-// TestStockCoreDNS: a CoreDNS whose plugin.cfg has danelaw before forward is built, and answers.
+// TestStockCoreDNS: a CoreDNS whose plugin.cfg has danelaw before forward can be built, and answers.
 func TestStockCoreDNS(t *testing.T) {
 	needs.Variable(t, builders, "the module proxy, and minutes of building")
 	here, err := filepath.Abs("..")

@@ -11,7 +11,7 @@ import (
 	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
-// command runs a program to its end and returns what it wrote.
+// command runs a program until it ends, and returns its output.
 func command(t *testing.T, line ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), line[0], line[1:]...).CombinedOutput()
@@ -21,7 +21,7 @@ func command(t *testing.T, line ...string) string {
 	return string(out)
 }
 
-// flags of the reply, as dig and drill print them.
+// flags matches the flags of a reply, as dig and drill print them.
 var flags = regexp.MustCompile(`(?m)^;; flags: ([a-z ]*)`)
 
 func hasAD(out string) bool {
@@ -29,8 +29,8 @@ func hasAD(out string) bool {
 	return m != nil && slices.Contains(strings.Fields(m[1]), "ad")
 }
 
-// TestDig: the lines that the lab prints show what it says of them: ad for Secure, none for Insecure, SERVFAIL and the
-// Extended DNS Error with its sentence for the rest.
+// TestDig: the dig commands that the lab prints give the results that it states: the flag ad for Secure, no flag for
+// Insecure, and else SERVFAIL with an Extended DNS Error and its sentence.
 func TestDig(t *testing.T) {
 	needs.Tools(t, "dig")
 	for _, d := range startLab(t, build(t)).Domains {
@@ -47,7 +47,7 @@ func TestDig(t *testing.T) {
 	}
 }
 
-// TestDrill: the same with ldns's client, over TCP.
+// TestDrill: drill, the client of ldns, sees the same over TCP.
 func TestDrill(t *testing.T) {
 	needs.Tools(t, "drill")
 	l := startLab(t, build(t))
@@ -62,8 +62,8 @@ func TestDrill(t *testing.T) {
 	}
 }
 
-// TestDelv: a validator behind danelaw gets from it what it needs for a verdict of its own (V-76), with the anchor that
-// the lab prints for it.
+// TestDelv: delv, a validator, gets from danelaw all that it needs for its own verdict (V-76), with the trust anchor
+// that the lab prints for it.
 func TestDelv(t *testing.T) {
 	needs.Tools(t, "delv")
 	l := startLab(t, build(t))

@@ -15,8 +15,8 @@ import (
 	"github.com/danelaw-dns/danelaw/test/world"
 )
 
-// TestCosts: for the mail of a secure domain with one host, danelaw asks its upstream at most one question more than
-// Unbound, although it asks ahead of the MTA.
+// TestCosts: for a delivery to a secure domain with one host, danelaw asks its upstream at most one question more than
+// Unbound does, although it asks some before the MTA does.
 func TestCosts(t *testing.T) {
 	needs.Tools(t, "unbound")
 	tree := world.New(time.Now, world.Zone("."), world.Zone("com."), world.Domain("known.com."),
@@ -33,7 +33,7 @@ func TestCosts(t *testing.T) {
 		resolver := startResolver(upstream.Serve(t, world.AnyPort))
 		deliver(t, resolver, "known.com.")
 		deliver(t, resolver, "example.com.")
-		time.Sleep(200 * time.Millisecond) // what else is asked in the background
+		time.Sleep(200 * time.Millisecond) // for questions in the background
 		asked[name] = slices.DeleteFunc(upstream.Asked(),
 			func(q string) bool { return !strings.Contains(q, "example.com. ") })
 	}
@@ -43,7 +43,7 @@ func TestCosts(t *testing.T) {
 	}
 }
 
-// deliver asks what an MTA asks, and wants all of it secure.
+// deliver asks what an MTA asks. All of it must be Secure.
 func deliver(t *testing.T, resolver, domain string) {
 	t.Helper()
 	for _, q := range []dns.Question{{Name: domain, Qtype: dns.TypeMX}, {Name: "mx." + domain, Qtype: dns.TypeA},
@@ -71,7 +71,7 @@ func startDanelaw(t *testing.T, upstream, anchor string) string {
 	return answering(t, port)
 }
 
-// answering waits until there is somebody.
+// answering waits until danelaw answers.
 func answering(t *testing.T, port int) (addr string) {
 	t.Helper()
 	addr = fmt.Sprintf("127.0.0.1:%d", port)

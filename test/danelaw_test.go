@@ -19,7 +19,7 @@ import (
 // patience is how long anything may take on a busy machine.
 const patience = time.Minute
 
-// build makes a danelaw; each set of flags is built once.
+// build builds danelaw, once for each set of flags.
 func build(t *testing.T, flags ...string) string {
 	t.Helper()
 	builds.Lock()
@@ -80,17 +80,17 @@ func start(t *testing.T, program string, args ...string) *process {
 	return p
 }
 
-// eventually waits for something to become true.
+// eventually waits until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited for %s", what)
+			t.Fatalf("waited in vain for %s", what)
 		}
 	}
 }
 
-// lab is what `danelaw lab -json` tells.
+// lab is the output of `danelaw lab -json`.
 type lab struct {
 	Address, Recursor string
 	Anchor            struct {
@@ -108,13 +108,13 @@ type question struct {
 	EDE                            uint16
 }
 
-// host and port of danelaw in the lab.
+// host and port are those of danelaw in the lab.
 func (l *lab) at() (host, port string) {
 	host, port, _ = net.SplitHostPort(l.Address)
 	return host, port
 }
 
-// startLab runs a lab with the danelaw given.
+// startLab runs the lab of a given danelaw binary.
 func startLab(t *testing.T, danelaw string) *lab {
 	t.Helper()
 	p, l := start(t, danelaw, "lab", "-json"), new(lab)
@@ -122,7 +122,7 @@ func startLab(t *testing.T, danelaw string) *lab {
 	return l
 }
 
-// write makes a file.
+// write writes a file and returns its path.
 func write(t *testing.T, name, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)

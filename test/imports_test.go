@@ -1,5 +1,5 @@
-// Package test holds the suites that need the whole product, other programs, or a build. What they need beside Go is
-// said in CONTRIBUTING.md; without their variable they are skipped.
+// Package test holds the suites that need the whole product, other programs, or a build. CONTRIBUTING.md says what each
+// needs beside Go. Without its variable a suite is skipped.
 package test
 
 import (
@@ -16,7 +16,8 @@ import (
 
 const module = "github.com/danelaw-dns/danelaw/"
 
-// imports are the packages of ours that each imports, by go list, those of tests left out.
+// imports returns for each of our packages which others of ours it imports, by go list. The imports of tests are left
+// out.
 func imports(t *testing.T) map[string][]string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"...").Output()
@@ -44,10 +45,10 @@ func imports(t *testing.T) map[string][]string {
 	}
 }
 
-// ofTests reports whether a package is there for tests only.
+// ofTests reports whether a package serves tests only.
 func ofTests(name string) bool { return name == "test" || strings.HasPrefix(name, "test/") }
 
-// TestImports: the product imports nothing that is there for tests, and nothing imports a command.
+// TestImports: the product imports no package that serves tests only, and nothing imports a command.
 func TestImports(t *testing.T) {
 	for name, others := range imports(t) {
 		for _, other := range others {
@@ -58,8 +59,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestPictureOfImports: CONTRIBUTING.md draws the product as it is. Whoever moves an import sees where it leads, and a
-// new package gets its floor.
+// TestPictureOfImports: the picture of imports in CONTRIBUTING.md is the one that go list gives, so that nobody adds an
+// import without seeing what it does to the floors.
 func TestPictureOfImports(t *testing.T) {
 	text, err := os.ReadFile("../CONTRIBUTING.md")
 	if err != nil {
@@ -72,7 +73,8 @@ func TestPictureOfImports(t *testing.T) {
 	}
 }
 
-// picture draws the packages of the product from the top, each with what it imports beside what those do.
+// picture draws the packages of the product, the highest floor first. A package's imports are left out where another of
+// its imports has them too.
 func picture(all map[string][]string) string {
 	var lines []string
 	for name := range all {
@@ -94,7 +96,7 @@ func picture(all map[string][]string) string {
 	return strings.Join(lines, "")
 }
 
-// floor is one above the highest floor of what a package imports.
+// floor returns the floor of a package: one above the highest floor of its imports, or 0.
 func floor(all map[string][]string, name string) (n int) {
 	for _, other := range all[name] {
 		n = max(n, floor(all, other)+1)
@@ -102,7 +104,7 @@ func floor(all map[string][]string, name string) (n int) {
 	return n
 }
 
-// reduced leaves out what a package imports and another of its imports does too.
+// reduced returns the imports of a package, without those that another of its imports has too.
 func reduced(all map[string][]string, name string) (direct []string) {
 	for _, other := range all[name] {
 		if !slices.ContainsFunc(all[name], func(between string) bool { return reaches(all, between, other) }) {
@@ -112,7 +114,7 @@ func reduced(all map[string][]string, name string) (direct []string) {
 	return direct
 }
 
-// reaches reports whether a package imports another, itself or by others.
+// reaches reports whether a package imports another, directly or through others.
 func reaches(all map[string][]string, from, to string) bool {
 	return slices.ContainsFunc(all[from], func(other string) bool { return other == to || reaches(all, other, to) })
 }

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// TestLines: no line of Go has more than 120 columns, a tab counted as four.
+// TestLines: no line of Go has more than 120 columns. A tab counts as four.
 func TestLines(t *testing.T) {
 	const most, tab = 120, 4
 	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {

@@ -18,7 +18,8 @@ var (
 	rulesFromTo = regexp.MustCompile(`\b[VLTCDSX]-\d+[a-z]?\.\.`)
 )
 
-// undecided are the rules that no line of the product decides, with the reason. Those of group X are vectors for tests.
+// undecided are the rules that no line of the product decides, each with the reason. The rules of group X are tests to
+// be made.
 var undecided = map[string]string{
 	"V-69a": "not built: that a client sets CO is not read",
 	"T-2":   "no old key is in the code",
@@ -33,7 +34,7 @@ var undecided = map[string]string{
 	"S-16":  "not built, and says why",
 }
 
-// defined returns the numbers of the rules; each stands at the beginning of one.
+// defined returns the numbers of the rules. Each rule begins with its number.
 func defined(t *testing.T, text string) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
@@ -46,8 +47,8 @@ func defined(t *testing.T, text string) map[string]bool {
 	return all
 }
 
-// TestRulesCited: every number of a rule that stands anywhere in the project, in the list of rules itself too, is one
-// of that list.
+// TestRulesCited: the list of rules has every rule whose number is cited, anywhere in the project or in the list
+// itself.
 func TestRulesCited(t *testing.T) {
 	root := os.DirFS("..")
 	text, err := fs.ReadFile(root, rules)
@@ -77,8 +78,8 @@ func TestRulesCited(t *testing.T) {
 	}
 }
 
-// TestRulesDecided: one search of the product's code finds where each rule is decided. So no number hides in a range of
-// them.
+// TestRulesDecided: one search of the product's code finds where a rule is decided. So each number is written out, and
+// none is cited as part of a range.
 func TestRulesDecided(t *testing.T) {
 	root := os.DirFS("..")
 	text, err := fs.ReadFile(root, rules)
@@ -112,7 +113,7 @@ func TestRulesDecided(t *testing.T) {
 	}
 }
 
-// skip leaves out a directory, or the file that stands for one in a work tree.
+// skip leaves out a directory, or the file of the same name that a git worktree has instead.
 func skip(d fs.DirEntry) error {
 	if d.IsDir() {
 		return fs.SkipDir

@@ -11,13 +11,13 @@ import (
 	"testing"
 )
 
-// The size of a type that nobody has to give a reason for.
+// The largest size of a type that needs no reason.
 const (
 	mostMethods = 20
 	mostFields  = 12
 )
 
-// large are the types over that size, with the reason.
+// large are the types above that size, each with the reason.
 var large = map[string]string{
 	"bench.Sample":            "all that was measured in one run of a server",
 	"cmd/danelaw.benchSample": "what bench prints as JSON of one run: the fields are the contract",
@@ -35,7 +35,7 @@ var large = map[string]string{
 	"zones.Zone":              "a zone of the lab: a method for each fault that can be made",
 }
 
-// TestShapes: no type has more methods or fields than one can hold in mind, unless there is a reason.
+// TestShapes: no type has more than 20 methods or 12 fields, unless there is a reason.
 func TestShapes(t *testing.T) {
 	methods, fields := map[string]int{}, map[string]int{}
 	for _, root := range []string{"plugin", "cmd", "trustanchors", "zones", "bench"} {
@@ -72,7 +72,8 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// count counts the methods and fields of the types of a package; false where there is nothing below to be counted.
+// count counts the methods and fields of the types of a package. It returns false for directories that are not to be
+// looked into.
 func count(n ast.Node, in string, methods, fields map[string]int) bool {
 	switch n := n.(type) {
 	case *ast.FuncDecl:
@@ -91,7 +92,7 @@ func count(n ast.Node, in string, methods, fields map[string]int) bool {
 	return true
 }
 
-// receiver is the name of a method's type.
+// receiver returns the name of a method's type.
 func receiver(t ast.Expr) string {
 	switch t := t.(type) {
 	case *ast.StarExpr:

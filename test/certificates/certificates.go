@@ -1,4 +1,4 @@
-// Package certificates gives tests an authority of their own, which issues certificates for servers.
+// Package certificates gives tests certificate authorities, which issue certificates for servers.
 package certificates
 
 import (
@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// Authority issues certificates that only Pool trusts.
+// Authority is a certificate authority. Only Pool trusts its certificates.
 type Authority struct {
 	Pool        *x509.CertPool
 	Certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-// New makes an authority.
+// New returns a new authority.
 func New(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{Pool: x509.NewCertPool()}
@@ -33,14 +33,14 @@ func New(t testing.TB) *Authority {
 	return a
 }
 
-// Server issues a certificate for a server of that name. It has been valid for a day, and ends when told.
+// Server issues a certificate for a server of that name. It is valid from a day ago until the given time.
 func (a *Authority) Server(t testing.TB, name string, end time.Time) tls.Certificate {
 	t.Helper()
 	cert, key := a.issue(t, &x509.Certificate{DNSNames: []string{name}, NotAfter: end})
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
-// issue signs a certificate; the first one, which is the authority's, by itself.
+// issue signs a certificate. The first one is the authority's own, which signs itself.
 func (a *Authority) issue(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

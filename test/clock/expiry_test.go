@@ -8,12 +8,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// skew is why Unbound may answer where danelaw does not: it takes signatures for an hour or more after they have ended,
-// or before they begin, where danelaw's allowance is none after their end and 300 s before their beginning (V-20).
+// skew is why Unbound may answer where danelaw does not: Unbound accepts a signature an hour or more after its
+// expiration or before its inception, danelaw only up to 300 s before its inception (V-20).
 const skew = "Unbound's allowance for clocks that are wrong is larger (V-20)"
 
-// C-1, C-2, V-19: to the second in which a signature ends all is Secure, what it rests on included; a second later
-// nothing is. When the zone has signed anew all is Secure as soon as nobody caches the old.
+// C-1, C-2, V-19: an answer is Secure up to the second in which a signature expires, its own or one of its chain, and
+// not a second later. Once the zone is signed again, all is Secure as soon as nobody caches the old records.
 func TestExpiresWhileCached(t *testing.T) {
 	for _, zone := range []string{".", "com.", "example.com."} {
 		run(t, scenario{name: zone, play: func(s *stage) {
@@ -27,11 +27,11 @@ func TestExpiresWhileCached(t *testing.T) {
 			s.clock.Advance(time.Second)
 			s.mail(bogus(dns.ExtendedErrorCodeSignatureExpired))
 			s.apart = ""
-			s.clock.Advance(2 * hour) // past Unbound's allowance for so short a validity
+			s.clock.Advance(2 * hour) // more than Unbound allows for such a short validity
 			s.mail(bogus(dns.ExtendedErrorCodeSignatureExpired))
 			s.tree.at(zone).expiration = s.clock.Now().Add(14 * day)
 			s.tree.publish()
-			// the upstream's cache, and failures remembered for a minute at most (C-11)
+			// for the upstream's cache, and for failures, which are remembered for up to a minute (C-11)
 			s.clock.Advance(ttl + time.Minute)
 			s.mail(secure)
 			s.still()
@@ -39,8 +39,8 @@ func TestExpiresWhileCached(t *testing.T) {
 	}
 }
 
-// V-14, C-11: once an expired zone is signed anew, and the upstream hands that on, it is Secure within a minute,
-// whatever was Bogus before.
+// V-14, C-11: once an expired zone is signed again and the upstream has the new signatures, all of it is Secure within
+// a minute, including what was Bogus before.
 func TestSignedAnew(t *testing.T) {
 	run(t, scenario{name: "example.com.", play: func(s *stage) {
 		z := s.tree.at("example.com.")
@@ -59,8 +59,8 @@ func TestSignedAnew(t *testing.T) {
 	}})
 }
 
-// V-19, V-20: a signature that begins in a second is as good as one that has begun; one that begins in 301 s is so as
-// soon as the failure is forgotten.
+// V-19, V-20: a signature whose inception is a second ahead is accepted. One whose inception is 301 s ahead is accepted
+// as soon as the failure is forgotten.
 func TestValidityBegins(t *testing.T) {
 	for _, zone := range []string{".", "com.", "example.com."} {
 		run(t, scenario{name: zone + " in a second", play: func(s *stage) {
@@ -73,13 +73,13 @@ func TestValidityBegins(t *testing.T) {
 			s.apart = skew
 			s.mail(bogus(dns.ExtendedErrorCodeSignatureNotYetValid))
 			s.apart = ""
-			s.clock.Advance(5 * time.Second) // for so long a failure is remembered (C-11)
+			s.clock.Advance(5 * time.Second) // a failure is remembered that long (C-11)
 			s.mail(secure)
 		}})
 	}
 }
 
-// C-16: links whose TTLs run out at different times, or at once, are fetched anew without a question that fails.
+// C-16: links whose TTLs end at different times, or all at once, are fetched again without any failed question.
 func TestTTLsRunOut(t *testing.T) {
 	for _, tt := range []struct{ registry, keys, ds, step time.Duration }{
 		{45 * time.Second, 30 * time.Second, 20 * time.Second, 7 * time.Second},
@@ -93,12 +93,12 @@ func TestTTLsRunOut(t *testing.T) {
 			shorten(s, tt.registry, tt.keys, tt.ds)
 			s.mail(secure)
 			s.pass(12*tt.step, tt.step, func() { s.mail(secure); s.still() })
-			s.ask("_25._tcp.mx.example.com.", dns.TypeDS, secure) // what nobody asked before
+			s.ask("_25._tcp.mx.example.com.", dns.TypeDS, secure) // nobody has asked this before
 		}})
 	}
 }
 
-// shorten sets the TTLs of com's keys, and of the keys and DS of example.com.
+// shorten sets the TTLs of the keys of com, and of the keys and DS of example.com.
 func shorten(s *stage, registry, keys, ds time.Duration) {
 	com, example := s.tree.at("com."), s.tree.at("example.com.")
 	for _, k := range com.keys {
@@ -112,8 +112,8 @@ func shorten(s *stage, registry, keys, ds time.Duration) {
 	s.cache.Forget()
 }
 
-// C-16: a link whose TTL ends while another link of the same chain is being fetched serves the question for which it
-// was fetched. (Unbound takes a clock that leaps while it waits for a reply for a timeout.)
+// C-16: if the TTL of a link ends while another link of the same chain is being fetched, the link still serves the
+// question that it was fetched for. (Unbound takes a clock that jumps while it waits for a timeout.)
 func TestTTLRunsOutWhileAsked(t *testing.T) {
 	for _, link := range []dns.Question{
 		{Name: "com.", Qtype: dns.TypeDNSKEY}, {Name: "example.com.", Qtype: dns.TypeDS},

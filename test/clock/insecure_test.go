@@ -9,11 +9,11 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// ranges is why Unbound may know of names that it has not asked about.
+// ranges is why Unbound may deny names that nobody has asked for: it uses the range of an NSEC record.
 const ranges = "Unbound makes answers of the wildcard and the denials that it has cached (C-9)"
 
-// V-10, C-8, C-16: a zone goes insecure, step by step, and comes back. It never fails, is Secure to the end of what was
-// cached and not longer, and Secure again as soon as the denial of its DS is over.
+// V-10, C-8, C-16: a zone becomes insecure, step by step, and then secure again. No question fails. The zone is Secure
+// until what was cached has ended and not longer, and Secure again as soon as the denial of its DS has ended.
 func TestInsecureAndBack(t *testing.T) {
 	for _, registry := range []struct {
 		name   string
@@ -55,8 +55,8 @@ func TestInsecureAndBack(t *testing.T) {
 	}
 }
 
-// V-14, C-8: DS and signatures go in one moment. Where the upstream holds nothing old, danelaw finds the proof at once;
-// with an upstream that does it is Bogus until that ends, never Secure on the new records.
+// V-14, C-8: DS and signatures are removed at the same moment. If the upstream caches nothing old, danelaw finds the
+// proof at once. If it does, the zone is Bogus until that ends; the new records are never Secure.
 func TestHastilyInsecure(t *testing.T) {
 	run(t, scenario{name: "upstream holds nothing", play: func(s *stage) {
 		s.mail(secure)
@@ -71,7 +71,7 @@ func TestHastilyInsecure(t *testing.T) {
 		s.mail(secure)
 		s.unsign()
 		s.apart = ranges
-		s.new(bogus(dns.ExtendedErrorCodeNSECMissing)) // of the DS of those names, which might make them insecure
+		s.new(bogus(dns.ExtendedErrorCodeNSECMissing)) // no denial of a DS at those names
 		s.apart = ""
 		s.pass(ttl+time.Minute, ttl/6, func() { s.new(whatever); s.still() })
 		s.mail(insecure)
@@ -81,14 +81,15 @@ func TestHastilyInsecure(t *testing.T) {
 	}})
 }
 
-// unsign takes keys, signatures and DS from example.com.
+// unsign removes keys, signatures and DS of example.com.
 func (s *stage) unsign() {
 	z := s.tree.at("example.com.")
 	z.keys, z.ksk, z.zsk, z.ds = nil, nil, nil, nil
 	s.tree.publish()
 }
 
-// C-8: keys, signatures and DS come in one moment: nothing fails, and nothing is Secure before the DS is known.
+// C-8: keys, signatures and DS are added at the same moment. No question fails, and nothing is Secure before the DS is
+// known.
 func TestHastilySigned(t *testing.T) {
 	run(t, scenario{name: "example.com.", play: func(s *stage) {
 		z := s.tree.at("example.com.")
@@ -104,7 +105,7 @@ func TestHastilySigned(t *testing.T) {
 	}})
 }
 
-// V-13: signatures go while the DS stays: at no moment is that Insecure, and when they are back all is Secure.
+// V-13: signatures are removed while the DS stays. The zone is never Insecure, and Secure once they are back.
 func TestSignaturesLost(t *testing.T) {
 	run(t, scenario{name: "example.com.", play: func(s *stage) {
 		z := s.tree.at("example.com.")
@@ -124,7 +125,7 @@ func TestSignaturesLost(t *testing.T) {
 	}})
 }
 
-// failsOrSecure asks new names of example.com, none of which may be Insecure.
+// failsOrSecure asks for new names of example.com, none of which may be Insecure.
 func (s *stage) failsOrSecure() {
 	s.Helper()
 	s.fresh++

@@ -7,7 +7,7 @@ import (
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 )
 
-// TestMain silences the log, which tells of each failure that the scenarios are made of.
+// TestMain silences danelaw's log, which has a line for each of the many failures in these scenarios.
 func TestMain(m *testing.M) {
 	clog.Discard()
 	os.Exit(m.Run())

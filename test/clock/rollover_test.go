@@ -10,14 +10,15 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// move is one step of a rollover: the zone changes, and what others may have cached of it before is waited for.
+// move is one step of a rollover: a change of the zone, and how long to wait until caches have lost what was there
+// before.
 type move struct {
 	change func(z *state)
 	wait   time.Duration
 }
 
-// roll plays a rollover of example.com: at every moment of it all is Secure, be it cached or new, at danelaw or at the
-// upstream.
+// roll plays a rollover of example.com. At every moment of it all must be Secure, whether it is cached or new, by
+// danelaw or by the upstream.
 func roll(s *stage, moves ...move) {
 	s.mail(secure)
 	s.pass(ttl/2, ttl/4, func() { s.mail(secure) })
@@ -29,8 +30,8 @@ func roll(s *stage, moves ...move) {
 	}
 }
 
-// V-3, V-14, V-22, V-23, V-41: the rollovers of RFC 6781 section 4.1, each step as early as it may be: a second after
-// what it waits for.
+// V-3, V-14, V-22, V-23, V-41: the rollovers of RFC 6781 section 4.1. Each step comes as early as it may: a second
+// after the end of the wait for it.
 func TestRollovers(t *testing.T) {
 	const wait = ttl + time.Second
 	for _, zone := range []struct {
@@ -89,7 +90,7 @@ func doubleSignature(wait time.Duration) func(*stage, *state) []move {
 	}
 }
 
-// doubleDS: RFC 7583 section 3.3.2. The new key comes in the place of the old one, and signs at once.
+// doubleDS: RFC 7583 section 3.3.2. The new key replaces the old one, and signs at once.
 func doubleDS(wait time.Duration) func(*stage, *state) []move {
 	return func(s *stage, z *state) []move {
 		old, zone, successor := z.ksk[0], z.zsk[0], s.tree.newKey(z, dns.ECDSAP256SHA256, ksk)
@@ -101,7 +102,8 @@ func doubleDS(wait time.Duration) func(*stage, *state) []move {
 	}
 }
 
-// algorithmRoll: RFC 6781 section 4.1.4, the conservative way: first come the signatures, at last they go.
+// algorithmRoll: RFC 6781 section 4.1.4, the conservative way: the new signatures come before the new key, and the old
+// ones are removed last.
 func algorithmRoll(wait time.Duration) func(*stage, *state) []move {
 	return func(s *stage, z *state) []move {
 		sep, old := z.ksk[0], z.zsk[0]
@@ -116,7 +118,7 @@ func algorithmRoll(wait time.Duration) func(*stage, *state) []move {
 	}
 }
 
-// oneKey: a single key that signs all, and has no SEP flag, takes the place of a pair (V-3).
+// oneKey: one key without the SEP flag, which signs everything, replaces a pair of keys (V-3).
 func oneKey(wait time.Duration) func(*stage, *state) []move {
 	return func(s *stage, z *state) []move {
 		sep, old, successor := z.ksk[0], z.zsk[0], s.tree.newKey(z, dns.ECDSAP384SHA384, zsk)
@@ -131,8 +133,8 @@ func oneKey(wait time.Duration) func(*stage, *state) []move {
 	}
 }
 
-// T-3: the root rolls as it does in 2026 and 2027. Both keys are anchors; all is Secure before, between and after, the
-// revocation included.
+// T-3: the root changes its key as it does in 2026 and 2027. Both keys are trust anchors. All is Secure before, during
+// and after the change, also while the old key is revoked.
 func TestRootRolls(t *testing.T) {
 	run(t, scenario{name: "root", play: func(s *stage) {
 		root := s.tree.at(".")
@@ -155,9 +157,9 @@ func TestRootRolls(t *testing.T) {
 	}})
 }
 
-// V-14, C-11: all keys and the DS are replaced in one moment, as after a theft. Of the old the upstream still holds
-// something or nothing, and so does danelaw. Where the upstream holds nothing all is Secure at once; else as soon as
-// Unbound sees it so, and at last when nobody holds anything.
+// V-14, C-11: all keys and the DS are replaced at the same moment, as after a theft. The upstream, and danelaw, may
+// have some of the old records in their caches. If the upstream has none, all is Secure at once. Otherwise it is Secure
+// as soon as it is for Unbound, and at the latest when no cache has old records.
 func TestEmergencyRoll(t *testing.T) {
 	for held := range 4 {
 		for _, warm := range []bool{false, true} {
@@ -188,7 +190,7 @@ func TestEmergencyRoll(t *testing.T) {
 	}
 }
 
-// replaceKeys changes all keys of example.com and their DS.
+// replaceKeys replaces all keys of example.com and their DS.
 func (s *stage) replaceKeys() {
 	z := s.tree.at("example.com.")
 	sep, zone := s.tree.newKey(z, dns.ECDSAP256SHA256, ksk), s.tree.newKey(z, dns.ECDSAP256SHA256, zsk)
@@ -196,7 +198,8 @@ func (s *stage) replaceKeys() {
 	s.tree.publish()
 }
 
-// V-14: of two upstreams the first holds the old keys and DS; what it cannot prove any more is asked of the second.
+// V-14: the first of two upstreams has the old keys and DS in its cache. What does not validate with its replies is
+// asked of the second.
 func TestEmergencyRollWithTwoUpstreams(t *testing.T) {
 	for _, warm := range []bool{false, true} {
 		run(t, scenario{name: fmt.Sprintf("danelaw warm %v", warm), alone: true, play: func(s *stage) {

@@ -9,8 +9,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// T-14, C-18: a clock that is put right by some minutes, or runs a day ahead for a while, makes nothing fail that its
-// signatures allow, and no TTL longer than it was.
+// T-14, C-18: if a clock is corrected by some minutes, or is a day ahead for a while, no question fails whose
+// signatures are valid at the time shown, and no TTL becomes longer.
 func TestClockIsSet(t *testing.T) {
 	for _, by := range []time.Duration{-10 * time.Minute, -time.Second, time.Second, 10 * time.Minute, 2 * hour, day} {
 		run(t, scenario{name: by.String(), play: func(s *stage) {
@@ -25,8 +25,8 @@ func TestClockIsSet(t *testing.T) {
 	}
 }
 
-// T-14: with a clock at which no signature is valid all is SERVFAIL that says so. Within seconds of its being set right
-// all is well, what had failed included.
+// T-14: while the clock shows a time at which no signature is valid, each answer is SERVFAIL and says so. Within
+// seconds after the clock is corrected all is Secure, including what had failed.
 func TestClockIsWrong(t *testing.T) {
 	for by, code := range map[time.Duration]uint16{
 		30 * day: dns.ExtendedErrorCodeSignatureExpired, -30 * day: dns.ExtendedErrorCodeSignatureNotYetValid,
@@ -50,7 +50,7 @@ func TestClockIsWrong(t *testing.T) {
 	}
 }
 
-// recovers waits until a name that had failed does not fail any more.
+// recovers waits until a question that has failed is answered.
 func (s *stage) recovers() {
 	s.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
@@ -62,8 +62,8 @@ func (s *stage) recovers() {
 	}
 }
 
-// C-16, C-18: links learned while the clock ran ahead do not live longer for that: a zone that changes its keys
-// afterwards is known by its new ones when the TTL of the old is over, not a day later.
+// C-16, C-18: links that were fetched while the clock was ahead do not live longer for it. If a zone changes its keys
+// afterwards, the new keys are used when the TTL of the old ones has ended, not a day later.
 func TestLinksFromTheFuture(t *testing.T) {
 	run(t, scenario{name: "a day ahead", alone: true, play: func(s *stage) {
 		s.clock.Advance(day)
@@ -79,7 +79,7 @@ func TestLinksFromTheFuture(t *testing.T) {
 	}})
 }
 
-// V-19: signatures across the ends of the 32-bit counts of seconds, in 2038 and in 2106.
+// V-19: signatures are valid across the ends of the signed and unsigned 32-bit counts of seconds, in 2038 and 2106.
 func TestEndsOfTime(t *testing.T) {
 	for _, end := range []int64{1 << 31, 1 << 32} {
 		at := time.Unix(end, 0).UTC()

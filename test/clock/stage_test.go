@@ -1,6 +1,6 @@
-// Package clock plays what time does to signatures, TTLs and keys before danelaw, under a clock that the tests set.
-// Where DANELAW_TEST_TOOLS is set an untouched Unbound, whose clock is moved along by faketime, hears the same
-// questions: where it answers, danelaw must.
+// Package clock shows danelaw signatures that begin and end, TTLs that end, and keys that change, under a clock that
+// the tests set. If DANELAW_TEST_TOOLS is set, an unmodified Unbound, whose clock faketime moves, is asked the same
+// questions: what it answers, danelaw must answer too.
 package clock
 
 import (
@@ -20,10 +20,10 @@ import (
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
-// begin is when a scenario starts, unless it says otherwise.
+// begin is the time at which a scenario starts, unless it has its own.
 var begin = time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
 
-// scenario is one course of events.
+// scenario is one sequence of events.
 type scenario struct {
 	name  string
 	begin time.Time // zero: begin
@@ -31,7 +31,7 @@ type scenario struct {
 	play  func(s *stage)
 }
 
-// run plays scenarios for danelaw alone and, where that is asked for, with Unbound beside it.
+// run plays scenarios for danelaw alone and, if DANELAW_TEST_TOOLS is set, again for danelaw and Unbound.
 func run(t *testing.T, scenarios ...scenario) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
@@ -48,8 +48,8 @@ func run(t *testing.T, scenarios ...scenario) {
 	}
 }
 
-// stage is where a scenario plays: zones that change, a recursor that caches and validates nothing, danelaw forwarding
-// to it.
+// stage is what a scenario needs: zones that change, a recursor that caches but does not validate, and a danelaw that
+// forwards to it.
 type stage struct {
 	*testing.T
 	clock    *world.Clock
@@ -59,8 +59,8 @@ type stage struct {
 	unbound  string    // its address; "": there is none
 	silences int       // of Unbound
 	cache    *recursor // the one they forward to
-	apart    string    // why the two may differ for now
-	fresh    int       // names asked so far that nobody had asked before
+	apart    string    // why the two may differ at the moment; "": they may not
+	fresh    int       // how many names have been used that nobody had asked for before
 }
 
 func newStage(t *testing.T, at time.Time) *stage {
@@ -72,13 +72,13 @@ func newStage(t *testing.T, at time.Time) *stage {
 	return s
 }
 
-// newDanelaw starts one that forwards to the given addresses.
+// newDanelaw starts a danelaw that forwards to the given addresses.
 func (s *stage) newDanelaw(to ...string) (*danelaw.Handler, string) {
 	s.Helper()
 	c := danelaw.Defaults()
-	c.Block = s.Name() + to[0] // its memory is its own
+	c.Block = s.Name() + to[0] // it has a cache of its own
 	c.Clock = s.clock.Now
-	c.Aggressive = reuse.Off // new names are to show what the upstream has
+	c.Aggressive = reuse.Off // new names must be asked of the upstream
 	c.Anchors = trustanchors.Set{".": s.tree.anchors()}
 	c.Routes = []upstream.Route{{From: "."}}
 	for _, address := range to {
@@ -98,7 +98,7 @@ func (s *stage) newDanelaw(to ...string) (*danelaw.Handler, string) {
 	}))
 }
 
-// recursor is a caching one on a socket.
+// recursor is a caching recursor on a socket.
 type recursor struct {
 	*world.Upstream
 	addr string
@@ -110,12 +110,12 @@ func (s *stage) newRecursor() *recursor {
 	return &recursor{u, u.Serve(s, world.AnyPort)}
 }
 
-// hold makes it learn something, as if a client had asked.
+// hold puts an answer into its cache, as if a client had asked.
 func (r *recursor) hold(name string, qtype uint16) {
 	r.Resolve(dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET})
 }
 
-// verdict is what a question must come to.
+// verdict is the result that a question must have.
 type verdict struct {
 	status string
 	ede    uint16 // of a Bogus one
@@ -124,13 +124,13 @@ type verdict struct {
 var (
 	secure   = verdict{status: "Secure"}
 	insecure = verdict{status: "Insecure"}
-	answered = verdict{status: "Secure or Insecure"} // while both are right
-	whatever = verdict{status: "any"}                // what others say decides
+	answered = verdict{status: "Secure or Insecure"} // while either is right
+	whatever = verdict{status: "any"}                // it is only compared with Unbound's
 )
 
 func bogus(ede uint16) verdict { return verdict{"Bogus", ede} }
 
-// says reports whether m is what the verdict means for a client.
+// says reports whether a client sees the verdict in m.
 func (v verdict) says(m *dns.Msg) bool {
 	failed := m.Rcode == dns.RcodeServerFailure
 	switch v.status {
@@ -147,7 +147,7 @@ func (v verdict) says(m *dns.Msg) bool {
 	return true
 }
 
-// edes are the codes of the Extended DNS Errors of a reply.
+// edes returns the codes of the Extended DNS Errors of a reply.
 func edes(m *dns.Msg) (codes []uint16) {
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
@@ -167,8 +167,8 @@ func describe(m *dns.Msg) string {
 	return text
 }
 
-// ask puts a question to danelaw and holds what it says against the verdict, against the validity of the signatures it
-// shows, and against Unbound.
+// ask puts a question to danelaw. It checks the verdict, the validity of the signatures in the reply, and that Unbound
+// does not disagree.
 func (s *stage) ask(name string, qtype uint16, want verdict) *dns.Msg {
 	s.Helper()
 	m := s.exchange(s.danelaw, name, qtype)
@@ -186,11 +186,11 @@ func (s *stage) ask(name string, qtype uint16, want verdict) *dns.Msg {
 	return m
 }
 
-// mostSilence is how often Unbound may be silent in one scenario.
+// mostSilence is how often Unbound may give no reply in one scenario.
 const mostSilence = 3
 
-// askUnbound asks Unbound the same. Its timers stand still with its clock: what it has lost once it waits for without
-// end, which says nothing of danelaw.
+// askUnbound asks Unbound the same question. Unbound's timers stand still while its clock does, so it waits without end
+// for a datagram that was lost. That is no fault of danelaw's.
 func (s *stage) askUnbound(what string, ours *dns.Msg, name string, qtype uint16) {
 	s.Helper()
 	m, err := put(s.unbound, name, qtype)
@@ -203,7 +203,8 @@ func (s *stage) askUnbound(what string, ours *dns.Msg, name string, qtype uint16
 	}
 }
 
-// compare: where Unbound answers danelaw must, and as well. The other way round danelaw is held to its own rules.
+// compare checks that danelaw answers if Unbound does, and with the same AD. If only danelaw answers, there is nothing
+// to compare.
 func (s *stage) compare(what string, ours, unbounds *dns.Msg) {
 	s.Helper()
 	failed := ours.Rcode == dns.RcodeServerFailure
@@ -219,7 +220,8 @@ func (s *stage) compare(what string, ours, unbounds *dns.Msg) {
 	}
 }
 
-// valid: AD stands on no signature that is not valid now, and no TTL is longer than it is (C-1, V-19..V-21).
+// valid checks that a reply with AD has no signature that is not valid now, and no TTL that goes past the end of one
+// (C-1, V-19..V-21).
 func (s *stage) valid(what string, m *dns.Msg) {
 	s.Helper()
 	now := s.clock.Now()
@@ -253,7 +255,7 @@ func (s *stage) exchange(to, name string, qtype uint16) *dns.Msg {
 	return m
 }
 
-// put puts a question, over TCP if the reply is truncated.
+// put asks a question, over TCP if the reply is truncated.
 func put(to, name string, qtype uint16) (*dns.Msg, error) {
 	q := new(dns.Msg).SetQuestion(name, qtype)
 	q.SetEdns0(4096, true)
@@ -264,7 +266,7 @@ func put(to, name string, qtype uint16) (*dns.Msg, error) {
 	return m, err
 }
 
-// mail asks what a delivery to example.com asks, with names among it that nobody can have cached.
+// mail asks what a delivery to example.com asks, and for some names that no cache can have.
 func (s *stage) mail(want verdict) {
 	s.Helper()
 	s.ask("example.com.", dns.TypeMX, want)
@@ -274,7 +276,8 @@ func (s *stage) mail(want verdict) {
 	s.new(want)
 }
 
-// new asks names of example.com that nobody has asked before: one from a wildcard, one that does not exist.
+// new asks for two names of example.com that nobody has asked for before: one is expanded from a wildcard, one does not
+// exist.
 func (s *stage) new(want verdict) {
 	s.Helper()
 	s.fresh++
@@ -282,7 +285,7 @@ func (s *stage) new(want verdict) {
 	s.ask(fmt.Sprintf("n%d.example.com.", s.fresh), dns.TypeA, want)
 }
 
-// still asks a neighbour that never changes.
+// still asks for a name in another zone, which never changes.
 func (s *stage) still() {
 	s.Helper()
 	s.fresh++
@@ -290,7 +293,7 @@ func (s *stage) still() {
 	s.ask(fmt.Sprintf("n%d.wild.still.com.", s.fresh), dns.TypeMX, secure)
 }
 
-// pass lets time pass in steps, after each of which f looks.
+// pass lets time pass in steps, and calls f after each step.
 func (s *stage) pass(d, step time.Duration, f func()) {
 	s.Helper()
 	for passed := time.Duration(0); passed < d; {

@@ -13,24 +13,24 @@ import (
 const (
 	hour = time.Hour
 	day  = 24 * hour
-	// ttl of everything but denials, and all that has to be waited for between two steps of a rollover.
+	// ttl is the TTL of everything but denials, and how long to wait between two steps of a rollover.
 	ttl = hour
 	// negative is the TTL of denials.
 	negative = 5 * time.Minute
 )
 
-// state is how one zone is signed at the moment.
+// state is how a zone is signed at the moment.
 type state struct {
 	name, text            string
-	keys                  []*zones.Key // published in the DNSKEY RRset
-	ksk, zsk              []*zones.Key // that sign it, and all else; none: the zone is unsigned
-	ds                    []*zones.Key // whose DS the zone above has
+	keys                  []*zones.Key // that are in the DNSKEY RRset
+	ksk, zsk              []*zones.Key // that sign the DNSKEY RRset, and all others; without zsk the zone is unsigned
+	ds                    []*zones.Key // whose DS are in the zone above
 	dsTTL                 time.Duration
 	inception, expiration time.Time
 	denial                *zones.NSEC3
 }
 
-// tree is the zones of a stage.
+// tree has the zones of a stage.
 type tree struct {
 	t *testing.T
 	*world.Tree
@@ -51,7 +51,7 @@ func newTree(t *testing.T, c *world.Clock) *tree {
 		z.keys, z.ksk, z.zsk, z.ds = keys(ksk, zsk), keys(ksk), keys(zsk), keys(ksk)
 	}
 	root := tr.at(".")
-	root.ds = append(root.ds, tr.newKey(root, dns.ECDSAP256SHA256, ksk)) // an anchor of the future
+	root.ds = append(root.ds, tr.newKey(root, dns.ECDSAP256SHA256, ksk)) // a trust anchor for a later key
 	tr.publish()
 	return tr
 }
@@ -83,7 +83,7 @@ func (tr *tree) at(name string) *state {
 	panic(name)
 }
 
-// publish signs all zones as their states say, and serves them from now on.
+// publish signs all zones by their states, and serves them from now on.
 func (tr *tree) publish() {
 	var plans []zones.Plan
 	for _, z := range tr.states {
@@ -92,14 +92,15 @@ func (tr *tree) publish() {
 	tr.Add(plans...)
 }
 
-// plan is the zone with its DS and its keys as the state says: no fault, but more than a plan without one can say.
+// plan returns the plan of the zone. DS and DNSKEY RRset are made by means of a [zones.Fault], though nothing is wrong
+// with them: a plan has no other way to set them.
 func (z *state) plan() zones.Plan {
 	return zones.Plan{Name: z.name, Text: z.text, Config: zones.Config{
 		Unsigned: len(z.zsk) == 0, Keys: z.zsk, NSEC3: z.denial, Inception: z.inception, Expiration: z.expiration,
 	}, Fault: zones.Fault{DS: z.delegation, Zone: z.publishKeys}}
 }
 
-// delegation is the DS RRset in the zone above.
+// delegation returns the DS RRset in the zone above.
 func (z *state) delegation([]*dns.DS) (all []*dns.DS) {
 	for _, k := range z.ds {
 		ds := k.DS(dns.SHA256)
@@ -119,7 +120,7 @@ func (z *state) publishKeys(zone *zones.Zone) {
 	})
 }
 
-// anchors are the DS of the root's keys.
+// anchors returns the DS of the root's keys.
 func (tr *tree) anchors() (anchors []*dns.DS) {
 	for _, k := range tr.at(".").ds {
 		anchors = append(anchors, k.DS(dns.SHA256))

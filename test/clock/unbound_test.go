@@ -15,10 +15,10 @@ import (
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
-// variable asks for Unbound.
+// variable is the variable that turns the comparison with Unbound on.
 const variable = "DANELAW_TEST_TOOLS"
 
-// besideUnbound starts an Unbound with its own defaults that forwards to the same recursor and lives by the same clock.
+// besideUnbound starts an Unbound with its own defaults. It forwards to the same recursor and sees the same clock.
 func (s *stage) besideUnbound() {
 	s.Helper()
 	if os.Getenv(variable) == "" {
@@ -58,7 +58,7 @@ remote-control:
 	s.await()
 }
 
-// start runs a C program under the clock of the file until the test ends.
+// start runs a C program until the test ends. It sees the time that is written in the file.
 func start(t *testing.T, stamp, program string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(program, args...)
@@ -82,7 +82,7 @@ func start(t *testing.T, stamp, program string, args ...string) {
 	})
 }
 
-// library is that of Debian's faketime. Its command is of no use here: it names one time for good.
+// library is Debian's faketime library. The faketime command cannot be used: it sets one time that does not change.
 func library(t *testing.T) string {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
@@ -92,7 +92,8 @@ func library(t *testing.T) string {
 	return found[0]
 }
 
-// await waits until Unbound answers for itself, so that it has cached nothing when the scenario begins.
+// await waits until Unbound answers for a name that it needs no upstream for, so that it has cached nothing when the
+// scenario begins.
 func (s *stage) await() {
 	s.Helper()
 	q := new(dns.Msg).SetQuestion("version.server.", dns.TypeTXT)
@@ -108,7 +109,7 @@ func (s *stage) await() {
 	}
 }
 
-// write replaces a file at once: whoever reads it sees the old or the new.
+// write replaces a file in one step: a reader sees the old or the new content.
 func write(t *testing.T, name, text string) {
 	if err := os.WriteFile(name+".new", []byte(text), 0o600); err != nil {
 		t.Error(err)

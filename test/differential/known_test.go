@@ -14,27 +14,28 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// situation is a disagreement.
+// situation is a question with all that is known of it, to judge whether a disagreement is explained.
 type situation struct {
 	c                          *Case
 	q                          Question
-	sound                      *tree // the tree without the faults
-	truth                      truth // of it
+	sound                      *tree // the tree built without faults
+	truth                      truth // what holds in that tree
 	danelaw, unbound, upstream reply
 	complaint                  string // what is wrong; "" if nothing is
 }
 
-// Two disagreements are found by asking the question alone: then they are gone.
+// Two kinds of disagreement depend on earlier questions: they are recognised by asking the question alone, when they do
+// not occur.
 const (
-	fromCache     = "from-cache"      // Unbound completes a reply from others that it has seen
-	nameErrorKept = "name-error-kept" // danelaw knows from another question that the name does not exist
+	fromCache     = "from-cache"      // Unbound completes a reply from earlier ones
+	nameErrorKept = "name-error-kept" // danelaw knows from an earlier question that the name does not exist
 )
 
-// lost is what the replies that this machine was too slow for are counted under.
+// lost is the name under which replies are counted that did not come in time on this machine.
 const lost = "lost"
 
-// known are the disagreements that are justified, by the names under which test/DISAGREEMENTS.md explains them. None
-// excuses AD on what is not true, unless a zone has signed it so.
+// known are the predicates of justified disagreements, by the names under which test/DISAGREEMENTS.md explains them.
+// None of them excuses AD on what is not true, unless the zone itself has signed it.
 var known = map[string]func(situation) bool{
 	"sha1": func(s situation) bool {
 		return s.danelawInsecure() && (s.passes(onlySHA1) || strings.Contains(s.danelaw.ede, "with algorithm 5 "))
@@ -44,7 +45,7 @@ var known = map[string]func(situation) bool{
 			s.broken(func(f Fault) bool { return f.Type == dns.TypeSOA && breakers[f.Kind].aim != nil })
 	},
 	"rcode-of-denial": func(s situation) bool {
-		// that to a question for the target
+		// the alias leads to a denial with a wrong RCODE
 		spoilt := s.upstream.rcode != s.truth.rcode ||
 			s.truth.aliased() && (s.has("rcode") || s.has("parent-proof") || s.has("other-proof"))
 		return s.danelawTrue() && s.unbound.rcode != s.truth.rcode && spoilt
@@ -209,37 +210,37 @@ var known = map[string]func(situation) bool{
 	},
 }
 
-// names are those of all justified disagreements, sorted.
+// names returns the names of all justified disagreements, sorted.
 func names() []string {
 	return slices.Sorted(slices.Values(slices.AppendSeq([]string{fromCache, nameErrorKept}, maps.Keys(known))))
 }
 
-// renamed reports whether a DNAME is in the answer.
+// renamed reports whether the answer has a DNAME.
 func (t truth) renamed() bool { return strings.Contains(strings.Join(t.answer, "\n"), "\tdname\t") }
 
-// aliased reports whether an alias is.
+// aliased reports whether the answer has a CNAME.
 func (t truth) aliased() bool { return strings.Contains(strings.Join(t.answer, "\n"), "\tcname\t") }
 
-// besideOwn reports whether the zone's own signatures stand beside that of the zone above.
+// besideOwn reports whether the fault keeps the zone's own signatures beside the one by the zone above.
 func (f Fault) besideOwn() bool { return f.Kind == "parent-signed" && f.N%2 == 0 }
 
-// breaksKeys reports whether a fault may leave a zone without keys that validate.
+// breaksKeys reports whether a fault may leave a zone without a valid key.
 func (f Fault) breaksKeys() bool {
 	aboutKeys := f.Type == dns.TypeDS || f.Type == dns.TypeDNSKEY || f.Type == 0 && f.ofReplies()
 	return aboutKeys || breakers[f.Kind].plan != nil
 }
 
-// addsAlias reports whether an unsigned CNAME is added to replies.
+// addsAlias reports whether the fault adds an unsigned CNAME to replies.
 func (f Fault) addsAlias() bool { return f.Kind == "extra" && f.N%5 == 4 }
 
-// spoils reports whether replies to questions of the type may be spoilt, or any.
+// spoils reports whether the fault may change replies to questions for the type.
 func (f Fault) spoils(t uint16) bool { return f.Type == 0 || f.Type == t }
 
-// ofReplies are faults of replies and not of what is in a zone: they may spoil one and leave another with the same
-// records alone.
+// ofReplies reports whether the fault is one of replies and not of the records in the zone: it may change one reply and
+// spare another with the same records.
 func (f Fault) ofReplies() bool { return breakers[f.Kind].apply != nil && breakers[f.Kind].aim == nil }
 
-// onlySHA1 zones have signatures by SHA-1, and none that danelaw verifies by default.
+// onlySHA1 reports whether the zone is signed with SHA-1, and by no algorithm that danelaw verifies by default.
 func onlySHA1(z Zone) bool {
 	sha1 := func(a uint8) bool { return a == dns.RSASHA1 || a == dns.RSASHA1NSEC3SHA1 }
 	return slices.ContainsFunc(z.Algorithms, sha1) && !slices.ContainsFunc(z.Algorithms, supported)
@@ -251,14 +252,15 @@ func (s situation) unboundFails() bool { return s.unbound.rcode == dns.RcodeServ
 func (s situation) danelawInsecure() bool { return !s.danelaw.ad && !s.danelawFails() }
 func (s situation) unboundInsecure() bool { return !s.unbound.ad && !s.unboundFails() }
 
-// danelawTrue says that danelaw found what would be so without the faults.
+// danelawTrue reports whether danelaw's reply is the one that would be right without the faults.
 func (s situation) danelawTrue() bool {
 	ad := s.truth.status == dnssec.Secure && (s.q.DO || s.q.AD)
 	return s.danelaw.rcode == s.truth.rcode && (s.danelaw.ad == ad || s.q.CD && !s.danelaw.ad) &&
 		slices.Equal(s.danelaw.answer, s.truth.answer)
 }
 
-// handedOn says that danelaw hands on, as Insecure, what nobody vouches for in a tree without faults either.
+// handedOn reports whether danelaw passes on the upstream's reply as Insecure, where the tree without faults is
+// Insecure too.
 func (s situation) handedOn() bool {
 	return s.danelawInsecure() && s.truth.status == dnssec.Insecure && s.danelaw.rcode == s.upstream.rcode &&
 		slices.Equal(s.danelaw.answer, s.upstream.answer)
@@ -270,7 +272,7 @@ func (s situation) has(kind string) bool {
 	return s.broken(func(f Fault) bool { return f.Kind == kind })
 }
 
-// names are that of the question and those that its aliases lead to.
+// names returns the name asked and the targets of its aliases.
 func (s situation) names() []string {
 	names := []string{s.q.Name}
 	for _, line := range slices.Concat(s.truth.answer, s.danelaw.answer) {
@@ -281,7 +283,8 @@ func (s situation) names() []string {
 	return names
 }
 
-// passes reports whether one of the zones that the question and its aliases lead through, or one above them, is so.
+// passes reports whether the predicate holds for a zone of the name asked or of a target of its aliases, or for a zone
+// above one of those.
 func (s situation) passes(is func(Zone) bool) bool {
 	return slices.ContainsFunc(s.names(), func(name string) bool {
 		for z := s.c.inCharge(name, s.q.Type); z != nil; z = s.c.above(z.Name) {
@@ -293,8 +296,8 @@ func (s situation) passes(is func(Zone) bool) bool {
 	})
 }
 
-// mayBeUnsigned reports whether a Secure zone says of a name that the question leads to, or of one above it, that there
-// may be an unsigned delegation.
+// mayBeUnsigned reports whether there may be an unsigned delegation at or above the name asked or a target of its
+// aliases, by what a Secure zone answers for DS.
 func (s situation) mayBeUnsigned() bool {
 	return slices.ContainsFunc(s.names(), func(name string) bool {
 		for ; name != top; name = above(name) {
@@ -308,7 +311,7 @@ func (s situation) mayBeUnsigned() bool {
 	})
 }
 
-// above is the relative name one label above another.
+// above returns the relative name without its first label.
 func above(name string) string {
 	_, rest, found := strings.Cut(name, ".")
 	if !found {
@@ -317,8 +320,8 @@ func above(name string) string {
 	return rest
 }
 
-// toggled reports whether the keys of a zone that the question leads through have signed a map that has the type
-// although it should not, or the reverse. Questions for DS are asked on the way to any name.
+// toggled reports whether a zone that the question passes has signed a bit map in which the bit of the type is wrong.
+// The map may be in a reply to the question or in one to a question for DS, which is asked on the way to any name.
 func (s situation) toggled(t uint16) bool {
 	return s.broken(func(f Fault) bool {
 		asked := func(q uint16) bool { return f.spoils(q) && f.toggles(q) == t }
@@ -327,44 +330,43 @@ func (s situation) toggled(t uint16) bool {
 	})
 }
 
-// unsupported reports whether the DS of a zone on the way has been given an algorithm that makes the zone count as
-// unsigned (V-36).
+// unsupported reports whether a fault gave the DS of a zone that the question passes an unsupported algorithm, which
+// makes the zone count as unsigned (V-36).
 func (s situation) unsupported() bool {
 	return strings.HasPrefix(s.danelaw.ede, "1 ") && s.broken(func(f Fault) bool {
 		return f.Kind == "ds-algorithm" && s.passes(func(z Zone) bool { return z.Name == f.Zone })
 	})
 }
 
-// heldLie reports whether danelaw answers by what it holds of a zone on the way whose own keys have signed a map that
-// is false.
+// heldLie reports whether danelaw answers from records in its cache, of a zone that has signed a false bit map.
 func (s situation) heldLie() bool {
 	return strings.Contains(s.danelaw.ede, "29 ") && s.broken(func(f Fault) bool {
 		return f.Kind == "bitmap" && s.passes(func(z Zone) bool { return z.Name == f.Zone })
 	})
 }
 
-// signedFalsely reports whether danelaw tells, as Secure, the data that there is, which the zone above has signed too
-// (V-7).
+// signedFalsely reports whether danelaw's reply is Secure and has the true data, signed by the zone above (V-7).
 func (s situation) signedFalsely() bool {
 	return s.danelaw.ad && s.has("parent-signed") && s.danelaw.rcode == s.truth.rcode &&
 		slices.Equal(s.danelaw.answer, s.truth.answer)
 }
 
-// skipsName reports whether there are empty names between a zone and the one above, of which that has NSEC3 of too many
+// skipsName reports whether a zone lies more than one label below the zone above it, which has NSEC3 of too many
 // iterations.
 func (c *Case) skipsName(z Zone) bool {
 	parent := c.above(z.Name)
 	return parent != nil && parent.overLimit() && c.hangsBelowEmptyName(z, parent.Name)
 }
 
-// hangsBelowEmptyName reports whether there are empty names between a zone and the one above, which is of that name.
+// hangsBelowEmptyName reports whether a zone lies more than one label below the zone of that name, which is the one
+// above it: there are empty non-terminals between the two.
 func (c *Case) hangsBelowEmptyName(z Zone, from string) bool {
 	parent := c.above(z.Name)
 	return parent != nil && parent.Name == from &&
 		strings.Count(under("", z.Name), ".") > strings.Count(under("", from), ".")+1
 }
 
-// explained returns the name of the known disagreement that s is; "" if it is none.
+// explained returns the name of the known disagreement that explains s, or "" if none does.
 func explained(s situation) string {
 	if s.danelaw.ad && !s.danelawTrue() && !s.heldLie() && !s.signedFalsely() {
 		return ""
@@ -377,7 +379,7 @@ func explained(s situation) string {
 	return ""
 }
 
-// TestDisagreements: each known disagreement has its line, and no line is without one.
+// TestDisagreements: test/DISAGREEMENTS.md has a line for each known disagreement, and no other lines.
 func TestDisagreements(t *testing.T) {
 	text, err := os.ReadFile("../DISAGREEMENTS.md")
 	if err != nil {

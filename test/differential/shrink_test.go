@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// mostTries bounds how long a case is made smaller.
+// mostTries is how many changes are tried to make a case smaller.
 const mostTries = 400
 
-// shrink takes away from a case whatever can go with the complaint about its last question still there.
+// shrink removes from a case all that is not needed for the complaint about its last question.
 func (r *rig) shrink(c *Case, complaint string) *Case {
 	s := &shrinker{c: c, left: mostTries, holds: func(d *Case) bool { return r.again(d, complaint, 2) }}
 	return s.shrink()
@@ -20,7 +20,7 @@ type shrinker struct {
 	holds func(*Case) bool
 }
 
-// shrink goes on until nothing more can go.
+// shrink goes on until nothing more can be removed, or too much has been tried.
 func (s *shrinker) shrink() *Case {
 	for changed := true; changed && s.left > 0; {
 		changed = s.questions() || s.faults() || s.zones() || s.records() || s.settings()
@@ -28,7 +28,7 @@ func (s *shrinker) shrink() *Case {
 	return s.c
 }
 
-// try keeps what change makes of the case if the complaint is still there.
+// try changes the case, and keeps the change if the complaint is still there.
 func (s *shrinker) try(change func(*Case)) bool {
 	if s.left--; s.left < 0 {
 		return false
@@ -42,7 +42,7 @@ func (s *shrinker) try(change func(*Case)) bool {
 	return true
 }
 
-// each tries to take the i-th of n things away, the last first.
+// each tries to remove each of n things, the last one first.
 func (s *shrinker) each(n int, remove func(c *Case, i int)) (changed bool) {
 	for i := n - 1; i >= 0; i-- {
 		changed = s.try(func(c *Case) { remove(c, i) }) || changed
@@ -60,7 +60,7 @@ func (s *shrinker) faults() bool {
 	return s.each(len(s.c.Faults), func(c *Case, i int) { c.Faults = slices.Delete(c.Faults, i, i+1) })
 }
 
-// zones takes zones away with what is below them or hangs from them.
+// zones tries to remove each zone: first with the zones below it, then alone.
 func (s *shrinker) zones() (changed bool) {
 	for i := len(s.c.Zones) - 1; i > 0; i = min(i, len(s.c.Zones)) - 1 {
 		name := s.c.Zones[i].Name
@@ -70,7 +70,7 @@ func (s *shrinker) zones() (changed bool) {
 	return changed
 }
 
-// drop removes zones and the faults in them.
+// drop removes zones, with the faults in them.
 func (c *Case) drop(gone func(zone string) bool) {
 	c.Zones = slices.DeleteFunc(c.Zones, func(z Zone) bool { return gone(z.Name) })
 	c.Faults = slices.DeleteFunc(c.Faults, func(f Fault) bool { return gone(f.Zone) })
@@ -86,7 +86,7 @@ func (s *shrinker) records() (changed bool) {
 	return changed
 }
 
-// settings makes zones as ordinary as they can be.
+// settings tries to give zones the usual settings.
 func (s *shrinker) settings() bool {
 	changed := s.try(func(c *Case) { c.OneServer = false })
 	for _, simplify := range []func(*Zone){
@@ -108,7 +108,7 @@ func (s *shrinker) settings() bool {
 	return changed
 }
 
-// TestShrink: what has nothing to do with a complaint goes.
+// TestShrink: what a complaint does not depend on is removed.
 func TestShrink(t *testing.T) {
 	for seed := range uint64(50) {
 		c := generate(seed)

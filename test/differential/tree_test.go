@@ -9,12 +9,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Case is a tree of zones, what is broken in it, and the questions to be asked about it, in their order. Names in it
-// are relative to the tree, so that it can be built again and again under fresh names that no cache has seen.
+// Case is a tree of zones, the faults in it, and the questions to ask about it, in their order. Its names are relative
+// to the top of the tree, so that the tree can be built any number of times, each time under a new name that no cache
+// has seen.
 type Case struct {
-	Seed      uint64 // of the keys
-	OneServer bool   // one authoritative server has all zones
-	Zones     []Zone // a parent comes before its children
+	Seed      uint64 // of its keys
+	OneServer bool   // one authoritative server for all zones
+	Zones     []Zone // each one after the zone above it
 	Faults    []Fault
 	Questions []Question
 }
@@ -30,32 +31,32 @@ type Zone struct {
 	Unsigned   bool
 	Island     bool // signed, but without DS in the zone above
 	Split      bool // a key-signing and a zone-signing key
-	// Records are lines of a zone file. Names without a final dot are relative to the zone, those that end in "TREE."
-	// to the tree. SOA, NS and the delegations of other zones are not among them.
+	// Records are lines of a zone file. Names without a final dot are relative to the zone, and names that end in
+	// "TREE." to the tree. SOA, NS and delegations are added to them.
 	Records []string
 }
 
 // Fault is one thing that is wrong with a tree.
 type Fault struct {
-	Kind string // one of the breakers
-	Zone string // in which it is
-	// relative to the tree: of the RRset that it is about, or of the questions whose replies are spoilt; "" for all
+	Kind string // a name in breakers
+	Zone string // the zone that has it
+	// of the RRset, or of the questions, that the fault is about, relative to the tree; "": all
 	Owner string
-	Type  uint16 // likewise; 0 for all
-	N     uint64 // what chance has to decide
+	Type  uint16 // likewise; 0: all
+	N     uint64 // a random number for whatever the fault leaves open
 }
 
-// Question is what a client asks, and how.
+// Question is a question with the flags that a client sets.
 type Question struct {
 	Name       string // relative to the tree
 	Type       uint16
 	DO, AD, CD bool
-	Want       string // in a permanent case: danelaw's verdict
+	Want       string // danelaw's verdict, in the cases of testdata
 }
 
 const top = "@"
 
-// under makes a relative name absolute.
+// under returns the absolute name of a relative one.
 func under(tree, name string) string {
 	switch name {
 	case top:
@@ -65,7 +66,7 @@ func under(tree, name string) string {
 	}
 }
 
-// join makes a name below another, both relative to the tree.
+// join puts a label in front of a name that is relative to the tree.
 func join(label, name string) string {
 	if name == top {
 		return label
@@ -81,12 +82,12 @@ func relative(tree, name string) string {
 	return strings.TrimSuffix(name, "."+tree)
 }
 
-// inside reports whether a relative name is that of the zone or below it.
+// inside reports whether a relative name is the zone's or below it.
 func inside(zone, name string) bool {
 	return zone == top || name == zone || strings.HasSuffix(name, "."+zone)
 }
 
-// above returns the zone from which another hangs; nil for the top.
+// above returns the zone above another, or nil for the top of the tree.
 func (c *Case) above(name string) *Zone {
 	var best *Zone
 	for i := range c.Zones {
@@ -110,7 +111,7 @@ func (c *Case) zone(name string) *Zone {
 	return nil
 }
 
-// clone is a copy of which everything may be changed.
+// clone returns a deep copy.
 func (c *Case) clone() *Case {
 	d := *c
 	d.Zones, d.Faults, d.Questions = slices.Clone(c.Zones), slices.Clone(c.Faults), slices.Clone(c.Questions)
@@ -120,7 +121,7 @@ func (c *Case) clone() *Case {
 	return &d
 }
 
-// text is the zone file of a zone under the name of its tree.
+// text returns the zone file of a zone in the tree of that name.
 func (z *Zone) text(tree string) string {
 	var b strings.Builder
 	b.WriteString("@ SOA ns hostmaster 1 7200 3600 1209600 900\n@ NS ns\nns A 192.0.2.53\n")
@@ -130,7 +131,7 @@ func (z *Zone) text(tree string) string {
 	return b.String()
 }
 
-// String is the form that parse reads.
+// String returns the text that parse reads.
 func (c *Case) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d\n", c.Seed)
@@ -208,7 +209,7 @@ func typeName(t uint16) string {
 func typeOf(name string) (uint16, error) {
 	t, ok := dns.StringToType[name]
 	if !ok && name != "any" {
-		return 0, fmt.Errorf("no type %q", name)
+		return 0, fmt.Errorf("there is no type %q", name)
 	}
 	return t, nil
 }
@@ -229,7 +230,7 @@ func parse(text string) (*Case, error) {
 	}
 	for _, f := range c.Faults {
 		if c.zone(f.Zone) == nil {
-			return nil, fmt.Errorf("no zone for the fault %s", f)
+			return nil, fmt.Errorf("there is no zone for the fault %s", f)
 		}
 	}
 	return c, nil
@@ -238,7 +239,7 @@ func parse(text string) (*Case, error) {
 func (c *Case) line(line string) (err error) {
 	if record, ok := strings.CutPrefix(line, "\t"); ok {
 		if len(c.Zones) == 0 {
-			return fmt.Errorf("a record of no zone: %s", record)
+			return fmt.Errorf("a record before the first zone: %s", record)
 		}
 		z := &c.Zones[len(c.Zones)-1]
 		z.Records = append(z.Records, record)
@@ -264,7 +265,7 @@ func (c *Case) line(line string) (err error) {
 		q, err = parseQuestion(words)
 		c.Questions = append(c.Questions, q)
 	default:
-		err = fmt.Errorf("what is %q?", line)
+		err = fmt.Errorf("%q is no line of a case", line)
 	}
 	return err
 }
@@ -292,7 +293,7 @@ func parseZone(words []string) (z Zone, err error) {
 		case "split":
 			z.Split = true
 		default:
-			err = fmt.Errorf("a zone has no %q", word)
+			err = fmt.Errorf("%q is no property of a zone", word)
 		}
 	}
 	return z, err
@@ -312,14 +313,14 @@ func parseFault(words []string) (f Fault, err error) {
 		case "n":
 			f.N, err = strconv.ParseUint(value, 10, 64)
 		default:
-			err = fmt.Errorf("a fault has no %q", word)
+			err = fmt.Errorf("%q is no property of a fault", word)
 		}
 		if err != nil {
 			return f, err
 		}
 	}
 	if breakers[f.Kind] == nil {
-		return f, fmt.Errorf("no fault is called %q", f.Kind)
+		return f, fmt.Errorf("there is no fault %q", f.Kind)
 	}
 	return f, nil
 }
@@ -341,7 +342,7 @@ func parseQuestion(words []string) (q Question, err error) {
 			q.Want = strings.Join(words[i+1:], " ")
 			return q, nil
 		default:
-			return q, fmt.Errorf("no question has %q", words[i])
+			return q, fmt.Errorf("%q is no flag of a question", words[i])
 		}
 	}
 	return q, nil

@@ -10,15 +10,16 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// truth is what holds of a question in a tree in which nothing is broken.
+// truth is the right answer to a question in a tree without faults.
 type truth struct {
 	status   dnssec.Status // Insecure or Secure
 	rcode    int
-	expanded bool     // some of it comes from a wildcard
-	answer   []string // the records without signatures, TTLs and case, relative to the tree, sorted
+	expanded bool     // some records are expanded from a wildcard
+	answer   []string // see comparable; sorted
 }
 
-// truth finds out what holds from a sound build of a case, by what its zones are and answer: no signature is looked at.
+// truth finds the right answer from a tree built without faults: from the settings of its zones and from their answers.
+// It looks at no signature.
 func (c *Case) truth(tr *tree, q Question) truth {
 	t := truth{status: dnssec.Secure}
 	asked := []string{}
@@ -34,7 +35,7 @@ func (c *Case) truth(tr *tree, q Question) truth {
 		}
 		end, last := leave(m, name, q.Type)
 		if q.Type == dns.TypeDS && last != name && c.inCharge(relative(tr.name, last), q.Type) != z {
-			end = last // the zone spoke of its own top, which is for the one above to do
+			end = last // the zone answered for DS at its own apex, where the zone above has to
 			if !expanded(m.Answer) {
 				m.Ns = nil
 			}
@@ -50,7 +51,7 @@ func (c *Case) truth(tr *tree, q Question) truth {
 		t.answer = append(t.answer, comparable(tr.name, m.Answer)...)
 		name = end
 	}
-	if q.Type == dns.TypeANY && !q.DO { // who does not want proofs has none of them in an answer of all types (V-75)
+	if q.Type == dns.TypeANY && !q.DO { // without DO an answer to ANY has no NSEC (V-75)
 		t.answer = slices.DeleteFunc(t.answer, func(line string) bool { return strings.Contains(line, "\tnsec\t") })
 	}
 	slices.Sort(t.answer)
@@ -58,7 +59,7 @@ func (c *Case) truth(tr *tree, q Question) truth {
 	return t
 }
 
-// inCharge is the zone that answers for a name; nil for the root.
+// inCharge returns the zone that answers for a name, or nil for the root.
 func (c *Case) inCharge(name string, t uint16) *Zone {
 	if t != dns.TypeDS {
 		z := c.zone(name)
@@ -73,7 +74,7 @@ func (c *Case) inCharge(name string, t uint16) *Zone {
 	return c.above(name)
 }
 
-// status of a zone, by those above it.
+// status returns the status of a zone, which depends on the zones above it.
 func (c *Case) status(name string) dnssec.Status {
 	for z := c.zone(name); z != nil; z = c.above(z.Name) {
 		if z.Unsigned || z.Island || !slices.ContainsFunc(z.Algorithms, supported) {
@@ -83,14 +84,14 @@ func (c *Case) status(name string) dnssec.Status {
 	return dnssec.Secure
 }
 
-// supported algorithms are those that danelaw verifies by default (V-34, V-36).
+// supported reports whether danelaw verifies an algorithm by default (V-34, V-36).
 func supported(a uint8) bool { return slices.Contains([]uint8{8, 10, 13, 14, 15, 16}, a) }
 
-// most iterations that danelaw takes by default (V-61).
+// mostIterations is how many NSEC3 iterations danelaw accepts by default (V-61).
 const mostIterations = 50
 
-// proves is Insecure if a reply of the zone rests on NSEC3 records that prove no more than that: by their iterations,
-// or by opt-out, under which only a match proves anything (V-51, V-54).
+// proves returns Insecure if a reply of the zone rests on NSEC3 records with too many iterations, or on opt-out, where
+// only a record that matches the name proves anything (V-51, V-54).
 func (z *Zone) proves(m *dns.Msg, last string) dnssec.Status {
 	if !z.hashed() || !hasDenial(m.Ns) {
 		return dnssec.Secure
@@ -110,7 +111,7 @@ func (z *Zone) proves(m *dns.Msg, last string) dnssec.Status {
 
 func hasDenial(rrs []dns.RR) bool { return slices.ContainsFunc(rrs, isDenial) }
 
-// expanded reports whether an answer has records made from a wildcard.
+// expanded reports whether an answer has records that are expanded from a wildcard.
 func expanded(rrs []dns.RR) bool {
 	return slices.ContainsFunc(rrs, func(rr dns.RR) bool {
 		sig, ok := rr.(*dns.RRSIG)
@@ -118,8 +119,8 @@ func expanded(rrs []dns.RR) bool {
 	})
 }
 
-// leave returns the name at which the aliases of a reply leave it to be asked on, "" if it is not to be, and their last
-// name.
+// leave returns the name at which the aliases of a reply end, and the same name again if it has to be asked for in
+// another question, else "".
 func leave(m *dns.Msg, name string, t uint16) (end, last string) {
 	last = name
 	if t == dns.TypeCNAME || t == dns.TypeANY {
@@ -148,10 +149,11 @@ func has(rrs []dns.RR, name string, t uint16) bool {
 	})
 }
 
-// sameTree stands for the name of any tree.
+// sameTree replaces the name of each tree, so that answers can be compared.
 const sameTree = "tree."
 
-// comparable is what an answer says, without what caches and their clients may change.
+// comparable returns the records of an answer as sorted lines, without what differs between trees and caches:
+// signatures, TTLs, upper case and the name of the tree.
 func comparable(tree string, rrs []dns.RR) (lines []string) {
 	for _, rr := range rrs {
 		if t := rr.Header().Rrtype; t == dns.TypeRRSIG {
@@ -160,7 +162,7 @@ func comparable(tree string, rrs []dns.RR) (lines []string) {
 		rr = dns.Copy(rr)
 		rr.Header().Ttl = 0
 		if ds, ok := rr.(*dns.DS); ok {
-			// of the name too, which is another one in each tree, and of what the key says of itself
+			// both depend on the name of the tree, or on a fault in the key
 			ds.Digest, ds.KeyTag = "", 0
 		}
 		lines = append(lines, strings.ReplaceAll(strings.ToLower(rr.String()), tree, sameTree))
@@ -169,8 +171,8 @@ func comparable(tree string, rrs []dns.RR) (lines []string) {
 	return slices.Compact(lines)
 }
 
-// told reports whether a reply tells the truth. Of what there is at a name an answer to ANY may leave out some (RFC
-// 8482 section 4.1).
+// told reports whether a reply is the right one. An answer to ANY may leave out some of the records (RFC 8482 section
+// 4.1).
 func (t truth) told(q Question, got reply) bool {
 	if q.Type == dns.TypeANY && len(got.answer) > 0 {
 		return got.rcode == t.rcode && !slices.ContainsFunc(got.answer,
@@ -179,7 +181,7 @@ func (t truth) told(q Question, got reply) bool {
 	return got.rcode == t.rcode && slices.Equal(got.answer, t.answer)
 }
 
-// judge says what danelaw's reply cannot be, given the truth; "" if it may be right.
+// judge returns what is wrong with danelaw's reply, given the right answer, or "" if it may be right.
 func (c *Case) judge(q Question, got reply, t truth) string {
 	if got.lost() {
 		return ""
@@ -193,18 +195,18 @@ func (c *Case) judge(q Question, got reply, t truth) string {
 	case got.ad && !wantAD && all(func(b *breaker) bool { return !b.lies }):
 		return fmt.Sprintf("AD, but it is %s", t.status)
 	case got.ad && all(func(b *breaker) bool { return !b.lies }) && !t.told(q, got):
-		return "AD on what is not true"
+		return "AD, but the answer is wrong"
 	case q.CD:
-		return "" // what there is may be told without being true
+		return "" // with CD, data may be returned that does not validate
 	case c.fatalTo(q) && got.rcode != dns.RcodeServerFailure:
-		return "an answer in spite of a fatal fault"
+		return "an answer, but its RRset is Bogus"
 	case !all(func(b *breaker) bool { return b.harmless }):
 		return ""
 	case got.rcode != t.rcode:
 		return fmt.Sprintf("%s, want %s", dns.RcodeToString[got.rcode], dns.RcodeToString[t.rcode])
 	case !got.ad && strings.Contains(got.ede, "27 ") &&
 		(situation{c: c, q: q, truth: t, danelaw: got}).passes(c.skipsName):
-		return "" // iterations-above-empty-name: by then the denial of the empty name may be known
+		return "" // iterations-above-empty-name: the denial of the empty name may be in the cache
 	case got.ad != wantAD:
 		return "no AD, but it is Secure"
 	}
@@ -218,9 +220,9 @@ func breakersOf(c *Case) (all []*breaker) {
 	return all
 }
 
-// fatalTo reports whether the question is for an RRset that a fault makes Bogus, in a zone that is Secure but for it.
-// Where a zone's denials are Insecure, so may be what should be signed there and below (V-61), and one fault more may
-// make the zone Insecure.
+// fatalTo reports whether the question is for an RRset that a fault makes Bogus, in a zone that is otherwise Secure. It
+// is false below a zone whose denials are Insecure, since the RRset may then be Insecure (V-61), and where there is
+// another fault, which may make the zone Insecure.
 func (c *Case) fatalTo(q Question) bool {
 	return len(c.Faults) == 1 && slices.ContainsFunc(c.Faults, func(f Fault) bool {
 		for z := c.zone(f.Zone); z != nil; z = c.above(z.Name) {
@@ -233,8 +235,8 @@ func (c *Case) fatalTo(q Question) bool {
 	})
 }
 
-// overLimit: all denials of the zone are Insecure (V-61).
+// overLimit reports whether the zone has too many iterations, so that all its denials are Insecure (V-61).
 func (z Zone) overLimit() bool { return z.hashed() && z.Iterations > mostIterations }
 
-// provesLess: some of the denials of the zone are Insecure (V-51).
+// provesLess reports whether some denials of the zone are Insecure (V-51, V-61).
 func (z Zone) provesLess() bool { return z.overLimit() || z.Denial == "optout" }

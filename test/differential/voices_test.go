@@ -20,16 +20,16 @@ import (
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
-// reply is what a validator said.
+// reply is a validator's reply.
 type reply struct {
 	rcode  int
 	ad     bool
-	answer []string // as in truth
+	answer []string // see comparable
 	ede    string   // code and sentence of all Extended DNS Errors
 	err    error
 }
 
-// String is the verdict that is compared.
+// String returns the verdict, which is what is compared.
 func (r reply) String() string {
 	switch {
 	case r.err != nil:
@@ -40,15 +40,15 @@ func (r reply) String() string {
 	return dns.RcodeToString[r.rcode]
 }
 
-// lost says that there is no verdict: this machine was too slow.
+// lost reports whether there is no verdict because something took too long on this machine.
 func (r reply) lost() bool {
 	return r.err != nil || strings.Contains(r.ede, "deadline") || strings.Contains(r.ede, "did not answer")
 }
 
 const patience = 20 * time.Second
 
-// ask puts a question about a tree to the validator at addr, over TCP if the reply does not fit. Even questions without
-// DO have an OPT, so that there are errors to be read.
+// ask puts a question about a tree to the validator at addr, over TCP if the reply is truncated. Questions without DO
+// have an OPT too, so that Extended DNS Errors come back.
 func ask(addr, tree string, q Question) reply {
 	query := new(dns.Msg).SetQuestion(under(tree, q.Name), q.Type)
 	query.AuthenticatedData, query.CheckingDisabled = q.AD, q.CD
@@ -71,14 +71,14 @@ func ask(addr, tree string, q Question) reply {
 	return r
 }
 
-// anchors are those of all validators.
+// anchors are the trust anchors of all validators.
 func anchors() trustanchors.Set {
 	return trustanchors.Set{".": []*dns.DS{rootKey.DS(dns.SHA256)}}
 }
 
 var handlers atomic.Int64
 
-// startDanelaw serves danelaw with its defaults on a port of loopback.
+// startDanelaw serves danelaw with its defaults on a port of 127.0.0.1.
 func startDanelaw(t testing.TB, recursor string) string {
 	t.Helper()
 	to, err := upstream.Parse(recursor)
@@ -86,7 +86,7 @@ func startDanelaw(t testing.TB, recursor string) string {
 		t.Fatal(err)
 	}
 	config := danelaw.Defaults()
-	config.Block = fmt.Sprint("differential ", handlers.Add(1)) // a memory of its own
+	config.Block = fmt.Sprint("differential ", handlers.Add(1)) // a cache of its own
 	config.Anchors = anchors()
 	config.Routes = []upstream.Route{{From: ".", To: []upstream.Address{to}}}
 	h, err := danelaw.New(config)
@@ -99,7 +99,7 @@ func startDanelaw(t testing.TB, recursor string) string {
 	}))
 }
 
-// run starts a server with its configuration, which Close ends, and waits until it answers.
+// run starts a server with a configuration file, waits until it answers, and ends it with the test.
 func run(t testing.TB, port uint16, file, config string, command ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -138,8 +138,8 @@ func run(t testing.TB, port uint16, file, config string, command ...string) stri
 	return ""
 }
 
-// startUnbound runs Unbound with danelaw's defaults where it has an option for them (V-20, V-61), and without what
-// answers from other questions' proofs.
+// startUnbound runs Unbound. Where it has the option, it is set to danelaw's default (V-20, V-61), and it does not
+// answer from proofs of earlier questions.
 func startUnbound(t testing.TB, recursor string) string {
 	port := uint16(ports.Closed(t))
 	host, upstreamPort, _ := net.SplitHostPort(recursor)
@@ -200,7 +200,7 @@ func bindAnchors() string {
 	return fmt.Sprintf("trust-anchors { . static-key %d %d %d %q; };\n", k.Flags, k.Protocol, k.Algorithm, k.PublicKey)
 }
 
-// askDelv is the verdict of BIND's delv, in its own words.
+// askDelv returns the verdict of BIND's delv, as delv words it.
 func askDelv(t testing.TB, recursor, tree string, q Question) string {
 	host, port, _ := net.SplitHostPort(recursor)
 	file := filepath.Join(t.TempDir(), "anchors")

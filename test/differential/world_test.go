@@ -27,7 +27,7 @@ import (
 //go:embed testdata
 var testdata embed.FS
 
-// rsaKeys are few, as RSA keys take long to make.
+// rsaKeys are three keys for all zones, since RSA keys take long to make.
 var rsaKeys = func() (keys []*rsa.PrivateKey) {
 	for i := 1; i <= 3; i++ {
 		text, err := testdata.ReadFile(fmt.Sprintf("testdata/rsa-%d.pem", i))
@@ -44,9 +44,9 @@ var rsaKeys = func() (keys []*rsa.PrivateKey) {
 	return keys
 }()
 
-// makeKey makes the n-th key of a zone from the seed.
+// makeKey makes the n-th key of a zone from the seed; fresh is the zone's absolute name.
 func makeKey(seed uint64, zone, fresh string, algorithm uint8, flags uint16, n int) *zones.Key {
-	for try := 0; ; try++ { // a few octets are no key, or one that nothing signs with
+	for try := 0; ; try++ { // a few seeds give no key, or one that cannot sign
 		octets := sha512.Sum512(fmt.Appendf(nil, "%d %s %d %d %d %d", seed, zone, algorithm, flags, n, try))
 		private, err := privateKey(algorithm, octets[:])
 		if err != nil {
@@ -73,27 +73,27 @@ func privateKey(algorithm uint8, octets []byte) (crypto.Signer, error) {
 	}
 }
 
-// rootKey signs the roots of all trees, so that one trust anchor does for them.
+// rootKey signs the roots of all trees, so that validators need only one trust anchor.
 var rootKey = makeKey(0, ".", ".", dns.ECDSAP256SHA256, dns.ZONE|dns.SEP, 0)
 
-// root is that of every tree. The roots of two trees deny each other's top, so no resolver may keep what one of them
-// denies (C-9).
+// root is the root zone of every tree. Its negative TTL is 0: the root of one tree denies the top of another, so no
+// resolver may keep such a denial (C-9).
 var root = zones.Plan{Name: ".", Config: zones.Config{Keys: []*zones.Key{rootKey}},
 	Text: "@ SOA a.root. hostmaster.root. 1 7200 3600 1209600 0\n@ NS a.root.\na.root. A 192.0.2.1\n"}
 
-// tree is a case that has been built under a fresh name.
+// tree is a case built under a new name.
 type tree struct {
 	*world.Tree
-	name  string                 // of its top, absolute
-	twins map[string]*zones.Zone // zones with the other kind of denial, by relative name, where a fault needs them
+	name  string                 // the absolute name of its top
+	twins map[string]*zones.Zone // zones built again with the other kind of denial, by relative name
 }
 
-// zone is one by its relative name.
+// zone returns a zone by its relative name.
 func (tr *tree) zone(name string) *zones.Zone { return tr.Zone(under(tr.name, name)) }
 
 var trees atomic.Uint64
 
-// build makes a tree; faults are left out if sound is set. It panics if the case makes no sense.
+// build builds the tree of a case, without its faults if sound is set. It panics if the tree cannot be built.
 func (c *Case) build(sound bool) *tree {
 	defer func() {
 		if why := recover(); why != nil {
@@ -112,7 +112,7 @@ func (c *Case) build(sound bool) *tree {
 	return tr
 }
 
-// plan says how a zone is made in the tree of that name.
+// plan returns the plan of a zone in the tree of that name.
 func (c *Case) plan(tree string, z *Zone, sound bool) zones.Plan {
 	p := zones.Plan{Name: under(tree, z.Name), Text: z.text(tree), Config: c.config(tree, z)}
 	if z.Island {
@@ -143,7 +143,7 @@ func (c *Case) config(tree string, z *Zone) zones.Config {
 	return config
 }
 
-// spoil brings in the faults of what is signed.
+// spoil applies the faults to the signed zones.
 func (c *Case) spoil(tr *tree) {
 	for _, f := range c.Faults {
 		b := breakers[f.Kind]
@@ -156,7 +156,7 @@ func (c *Case) spoil(tr *tree) {
 	}
 }
 
-// twin is the zone made once more, with the same keys and the other kind of denial.
+// twin builds a zone again with the same keys and the other kind of denial.
 func (c *Case) twin(tr *tree, name string) *zones.Zone {
 	original, plan := tr.zone(name), c.plan(tr.name, c.zone(name), true)
 	plan.Config.Keys, plan.Config.Compact = original.Keys, false
@@ -166,7 +166,7 @@ func (c *Case) twin(tr *tree, name string) *zones.Zone {
 		plan.Config.NSEC3 = nil
 	}
 	plan.Edit = func(twin *zones.Zone) {
-		for _, t := range []uint16{dns.TypeNS, dns.TypeDS} { // of the delegations
+		for _, t := range []uint16{dns.TypeNS, dns.TypeDS} { // for its delegations
 			for _, owner := range original.Owners(t) {
 				if owner != original.Name {
 					twin.Add(original.Records(owner, t)...)
@@ -177,7 +177,7 @@ func (c *Case) twin(tr *tree, name string) *zones.Zone {
 	return world.New(time.Now, plan).Zone(plan.Name)
 }
 
-// recursor is a plain recursor for the tree.
+// recursor returns a recursor for the tree.
 func (tr *tree) recursor(c *Case) *zones.Recursor {
 	r := tr.Recursor()
 	if c.OneServer {
@@ -191,10 +191,10 @@ func (tr *tree) recursor(c *Case) *zones.Recursor {
 	return r
 }
 
-// front is the recursor that all validators ask: it knows the trees that are up.
+// front is the recursor that all validators ask. It answers for all trees that are being asked about.
 type front struct {
 	addr string
-	base *zones.Recursor // for the root, and for trees that are not up
+	base *zones.Recursor // for the root, and for names of no such tree
 
 	mu sync.RWMutex
 	up map[string]*zones.Recursor // by name of the tree
@@ -222,7 +222,7 @@ func (f *front) answer(q dns.Question, do bool) *dns.Msg {
 	return r.Answer(q, do)
 }
 
-// raise puts a case up under a fresh name; down takes it down again.
+// raise builds a case under a new name and serves it until down is called.
 func (f *front) raise(c *Case) (tr *tree, down func()) {
 	tr = c.build(false)
 	r := tr.recursor(c)

@@ -17,7 +17,7 @@ import (
 	"github.com/danelaw-dns/danelaw/test/certificates"
 )
 
-// overTLS are what an upstream can do to a session of TLS in which it has been asked (S-5, S-9).
+// overTLS are the misdeeds of an upstream in a TLS session in which it has been asked (S-5, S-9).
 func overTLS() []*misdeed {
 	all := []*misdeed{
 		{name: "closes the connection after each answer", act: times(1, honest, func(a *asked) { a.shut() }),
@@ -48,7 +48,7 @@ func overTLS() []*misdeed {
 
 func session(a *asked) *tls.Conn { return a.conn.(*tls.Conn) }
 
-// overHTTPS are what a web server can do to a question (S-10).
+// overHTTPS are the misdeeds of a web server that has been asked (S-10).
 func overHTTPS() []*misdeed {
 	good, refused := secure(dns.RcodeSuccess), told(servfail, noReply)
 	all := []*misdeed{
@@ -113,7 +113,7 @@ func overHTTPS() []*misdeed {
 	return all
 }
 
-// header sets one line of the header before a thing is done.
+// header sets a header field before another misdeed.
 func header(key, value string, act func(a *asked)) func(a *asked) {
 	return func(a *asked) {
 		a.web.Header().Set(key, value)
@@ -138,7 +138,7 @@ func gzipped(wire []byte) []byte {
 	return b.Bytes()
 }
 
-// tooMany are 10,000 answers: more than a message may be long.
+// tooMany returns a message with 10,000 answers, which is longer than a message may be.
 func tooMany(wire []byte) []byte {
 	wire[6], wire[7] = 10000>>8, 10000&255
 	question := 12 + bytes.IndexByte(wire[12:], 0) + 5
@@ -146,13 +146,13 @@ func tooMany(wire []byte) []byte {
 	return append(wire[:question:question], answers...)
 }
 
-// older speaks HTTP/1.1 only.
+// older makes an upstream that speaks HTTP/1.1 only.
 func older(_ *arena, _ *testing.T, h *hostile) {
 	h.protocols = new(http.Protocols)
 	h.protocols.SetHTTP1(true)
 }
 
-// brokenUpstreams are those of which no question is answered, or not even taken (S-9, S-14).
+// brokenUpstreams are upstreams that answer no question, or do not even take one (S-9, S-14).
 func brokenUpstreams() []*misdeed {
 	all := []*misdeed{
 		{name: "the certificate of another name", own: certified("other.example", time.Hour),
@@ -185,19 +185,19 @@ func brokenUpstreams() []*misdeed {
 	return all
 }
 
-// certified has a certificate that ends some time from now.
+// certified makes an upstream with a certificate for a name that ends some time from now.
 func certified(name string, d time.Duration) func(*arena, *testing.T, *hostile) {
 	return func(a *arena, t *testing.T, h *hostile) {
 		h.certificate = a.authority.Server(t, name, time.Now().Add(d))
 	}
 }
 
-// meets does a thing to each connection.
+// meets makes an upstream that does one thing to each connection.
 func meets(do func(c net.Conn)) func(*arena, *testing.T, *hostile) {
 	return func(_ *arena, _ *testing.T, h *hostile) { h.meet = do }
 }
 
-// meetsSecurely does it after the handshake.
+// meetsSecurely is meets after the TLS handshake.
 func meetsSecurely(do func(c net.Conn)) func(*arena, *testing.T, *hostile) {
 	return func(_ *arena, _ *testing.T, h *hostile) {
 		config := &tls.Config{Certificates: []tls.Certificate{h.certificate}, NextProtos: []string{"dot", "h2"}}
@@ -211,13 +211,13 @@ func meetsSecurely(do func(c net.Conn)) func(*arena, *testing.T, *hostile) {
 
 func drain(c net.Conn) { io.Copy(io.Discard, c) } //nolint:errcheck // it ends with the connection
 
-// greet says what a mail server does.
+// greet sends the greeting of a mail server.
 func greet(c net.Conn) {
 	io.WriteString(c, "220 mx.example ESMTP\r\n") //nolint:errcheck // or danelaw is gone
 	drain(c)
 }
 
-// frames sends frames of HTTP/2.
+// frames sends HTTP/2 frames.
 func frames(all ...[]byte) func(c net.Conn) {
 	return func(c net.Conn) {
 		c.Write(bytes.Join(all, nil)) //nolint:errcheck // or danelaw is gone
@@ -225,7 +225,7 @@ func frames(all ...[]byte) func(c net.Conn) {
 	}
 }
 
-// Frames of HTTP/2 (RFC 9113 sections 6.5 and 6.8).
+// HTTP/2 frames (RFC 9113 sections 6.5 and 6.8).
 var (
 	settings  = []byte{0, 0, 0, 4, 0, 0, 0, 0, 0}
 	noStreams = []byte{0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0}

@@ -19,15 +19,15 @@ import (
 	"github.com/danelaw-dns/danelaw/test/observe"
 )
 
-// The bounds of work for one question about one name, cold: the root, com and the zone, with all the tries of V-14
-// (L-1, L-9).
+// The bounds of the work for one question with nothing in the cache: for the root, com and the zone, with all tries of
+// V-14 (L-1, L-9).
 const (
 	mostChecks    = 40
 	mostQuestions = 40
 )
 
-// TestAlone: each misdeed has the outcome it must have, at a bounded cost, and is none of its neighbours' business
-// (D-16, L-1..L-16, S-5..S-15, V-13..V-15).
+// TestAlone: each misdeed has its one right outcome, at a bounded cost, and does not affect other names (D-16,
+// L-1..L-16, S-5..S-15, V-13..V-15).
 func TestAlone(t *testing.T) {
 	a := build(t, all())
 	settle := settles(t)
@@ -44,7 +44,7 @@ func TestAlone(t *testing.T) {
 	settle()
 }
 
-// alone does one misdeed over one transport.
+// alone tests one misdeed over one transport.
 func (a *arena) alone(t *testing.T, m *misdeed, over string) {
 	want, timeout := m.outcome(over)
 	to := a.upstreams[over]
@@ -52,7 +52,7 @@ func (a *arena) alone(t *testing.T, m *misdeed, over string) {
 		to = a.newUpstream(t, over, m.own)
 	}
 	limited := func(c *danelaw.Config) {
-		c.CacheSize = 4 << 20 // there are many of them
+		c.CacheSize = 4 << 20 // many are open at the same time
 		if timeout != 0 {
 			c.Timeout = timeout
 		}
@@ -62,7 +62,7 @@ func (a *arena) alone(t *testing.T, m *misdeed, over string) {
 	begun := time.Now()
 	r := ask(t, server, name, qtype)
 	if got := seen(r); got != want {
-		t.Errorf("%s, want %s; %v", got, want, sentences(r))
+		t.Errorf("the outcome is %s, want %s; %v", got, want, sentences(r))
 	}
 	sound(t, r)
 	counted := metrics(t, block)
@@ -72,7 +72,7 @@ func (a *arena) alone(t *testing.T, m *misdeed, over string) {
 		"upstream_questions_total": {counted["upstream_questions_total"], max(m.questions, mostQuestions)},
 	}
 	if m.own != nil {
-		work["connections"] = [2]int{to.connections(), 2 * mostQuestions} // a lost one is opened again once (S-5)
+		work["connections"] = [2]int{to.connections(), 2 * mostQuestions} // one that is lost is opened once more (S-5)
 	}
 	for what, n := range work {
 		if n[0] > n[1] {
@@ -80,12 +80,12 @@ func (a *arena) alone(t *testing.T, m *misdeed, over string) {
 		}
 	}
 	t.Logf("%s after %v: %v; %v", seen(r), time.Since(begun).Round(time.Millisecond), sentences(r), work)
-	if m.act == nil && m.own != nil { // nobody is answered here; but beside it somebody is honest
+	if m.act == nil && m.own != nil { // this upstream answers nobody, so an honest one is added
 		server, _ = a.open(t, nil, to, a.upstreams[over])
 	}
 	patient := time.Duration(0)
 	if timeout != 0 {
-		// it is the neighbour's too, and shorter than a connection that is held up is waited for
+		// the neighbour has the same timeout, which is shorter than the wait for a connection that is held up
 		patient = 10 * time.Second
 	}
 	within(t, patient, secure(dns.RcodeSuccess),
@@ -95,12 +95,12 @@ func (a *arena) alone(t *testing.T, m *misdeed, over string) {
 	}
 }
 
-// signatures are those that the judge asked for, whether they were verified or known to hold (L-1).
+// signatures returns how many signatures were judged, whether they were verified or known from before (L-1).
 func signatures(counted map[string]int) int {
 	return counted["signature_checks_total"] + counted["signatures_known_total"]
 }
 
-// sound: what a client is told is text (S-15), and a failure brings no data.
+// sound checks that the texts of errors are text (S-15), and that a failure brings no data.
 func sound(t *testing.T, m *dns.Msg) {
 	t.Helper()
 	for _, e := range extended(m) {
@@ -119,7 +119,7 @@ func sound(t *testing.T, m *dns.Msg) {
 	}
 }
 
-// within waits so long for what is wanted, if it is not there at once.
+// within asks until the outcome is the one wanted, for as long as told.
 func within(t *testing.T, d time.Duration, want outcome, get func() outcome) {
 	t.Helper()
 	for deadline := time.Now().Add(d); ; time.Sleep(50 * time.Millisecond) {
@@ -133,7 +133,7 @@ func within(t *testing.T, d time.Duration, want outcome, get func() outcome) {
 	}
 }
 
-// duration is how long all misdeeds go on together: short, or as DANELAW_SOAK says.
+// duration is how long all misdeeds go on together: a short time, or the one in DANELAW_SOAK.
 func duration() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv("DANELAW_SOAK")); err == nil {
 		return d
@@ -141,9 +141,9 @@ func duration() time.Duration {
 	return 2 * time.Second
 }
 
-// TestTogether: while all misdeeds are done at once to one danelaw for each transport, for one crowd of clients after
-// the other, the mail of everybody else is answered rightly: what is cached without a question, what is not with its
-// true verdict. Memory and goroutines stay in bounds, and nothing of it is left afterwards (C-8, L-7, L-13, L-15).
+// TestTogether: all misdeeds are done at once to one danelaw for each transport, for many clients. Meanwhile questions
+// about other domains get the right answers: from the cache without an upstream question, or with their true verdict.
+// Memory and the number of goroutines stay bounded, and no goroutine is left at the end (C-8, L-7, L-13, L-15).
 func TestTogether(t *testing.T) {
 	a := build(t, all())
 	settle := settles(t)
@@ -158,8 +158,8 @@ func TestTogether(t *testing.T) {
 	})
 	goroutines, heap := watched()
 	t.Logf("at most %d goroutines, %d MiB of heap", goroutines, heap>>20)
-	// A client has a flight with some forty questions at most, each with its copies and what the upstream makes of
-	// them.
+	// A client has one flight of at most about forty questions. Each has copies, and goroutines of the upstream that
+	// answers it.
 	if most := 500 + len(transports)*attackers*200; goroutines > most {
 		t.Errorf("%d goroutines, want at most %d", goroutines, most)
 	}
@@ -169,10 +169,10 @@ func TestTogether(t *testing.T) {
 	settle()
 }
 
-// attackers and mailers are clients of each danelaw under attack.
+// attackers and mailers are how many clients of either kind each danelaw has.
 const attackers, mailers = 16, 2
 
-// together has one danelaw attacked over one transport.
+// together attacks one danelaw over one transport.
 func (a *arena) together(t *testing.T, over string) {
 	to := a.upstreams[over]
 	server, block := a.open(t, func(c *danelaw.Config) { c.CacheSize /= int64(len(transports)) }, to)
@@ -206,14 +206,14 @@ func (a *arena) together(t *testing.T, over string) {
 		deliveries.Load(), signatures(counted), counted["nsec3_hashes_total"],
 		counted["upstream_questions_total"])
 	if n := to.questions("mx.good.com."); n != cached {
-		t.Errorf("mx.good.com., which is cached, was asked about %d times more", n-cached)
+		t.Errorf("mx.good.com. is cached, but was asked of the upstream %d times", n-cached)
 	}
 	if n := counted["panics_total"]; n != 0 || deliveries.Load() == 0 || attacks.Load() == 0 {
 		t.Errorf("%d panics, %d deliveries, %d attacks", n, deliveries.Load(), attacks.Load())
 	}
 }
 
-// victims are those of misdeeds that leave the upstream, and the connection to it, to others.
+// victims returns the misdeeds that spare the upstream, and the connection to it, for other names.
 func (a *arena) victims(over string) (all []*misdeed) {
 	for _, m := range a.misdeeds {
 		if m.own == nil && slices.Contains(m.transports(), over) && (over == plain || !m.breaks) {
@@ -223,7 +223,7 @@ func (a *arena) victims(over string) (all []*misdeed) {
 	return all
 }
 
-// attack asks for one victim, by a name of its own where there may be any; only what is true is ever Secure.
+// attack asks about one victim, under a new name where any name will do. Nothing but the truth may be Secure.
 func (a *arena) attack(t *testing.T, server string, m *misdeed, over string) (failed int64) {
 	label := ""
 	want, _ := m.outcome(over)
@@ -242,7 +242,8 @@ func (a *arena) attack(t *testing.T, server string, m *misdeed, over string) (fa
 	return 0
 }
 
-// delivers asks what mail to honest domains asks; with a label it is also about names that nobody asked for before.
+// delivers asks what deliveries to honest domains ask. With a label it also asks for names that nobody has asked for
+// before.
 func (a *arena) delivers(t *testing.T, server, label string) {
 	for _, q := range []struct {
 		name  string
@@ -266,7 +267,7 @@ func (a *arena) delivers(t *testing.T, server, label string) {
 	}
 }
 
-// settles notes how many goroutines there are; what it returns waits until there are no more than that.
+// settles counts the goroutines. The function that it returns waits until there are no more than that.
 func settles(t *testing.T) func() {
 	t.Helper()
 	before := runtime.NumGoroutine()

@@ -15,13 +15,13 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// misdeed is one thing that an upstream, or the owner of a zone, does.
+// misdeed is one thing that a hostile upstream, or the owner of a zone, does.
 type misdeed struct {
 	name string
-	zone string // its victim, made by build
+	zone string // its victim, named by build
 	act  func(a *asked)
 	over []string // the transports over which it is done; nil: all
-	// own: it takes an upstream of its own, made so; without act all that is asked of that one is the victim.
+	// own, if set, makes an upstream of the misdeed's own. Without act, all questions to that upstream are its victims.
 	own func(a *arena, t *testing.T, h *hostile)
 
 	text   string // of the zone; "": mailZone
@@ -31,17 +31,17 @@ type misdeed struct {
 	ask     string // the name asked, below the zone; "": the zone itself
 	qtype   uint16 // 0: MX
 	want    outcome
-	instead map[string]outcome // over transports where another one is right
-	timeout time.Duration      // of danelaw while only this misdeed is done and want is the outcome; 0: its own
-	later   *outcome           // what comes of it when asked again, eventually
-	// it takes the connection that all share over TLS, or holds it up until danelaw leaves it
+	instead map[string]outcome // the outcome over transports where it differs
+	timeout time.Duration      // of danelaw in TestAlone, where want is the outcome; 0: danelaw's default
+	later   *outcome           // the outcome that asking again has in the end
+	// breaks is set if it ends the connection that all share over TLS, or holds it up until danelaw gives it up
 	breaks bool
 
-	// Bounds of the work for the one question, the chain from the root included: 0 for those of most.
+	// The bounds of the work for the question, with the chain from the root; 0: the usual ones.
 	checks, hashes, questions int
 }
 
-// transports are those over which it is done.
+// transports returns the transports over which it is done.
 func (m *misdeed) transports() []string {
 	if m.over == nil {
 		return transports
@@ -49,7 +49,7 @@ func (m *misdeed) transports() []string {
 	return m.over
 }
 
-// outcome is the right one, and how long danelaw may take for it.
+// outcome returns the right outcome over a transport, and danelaw's timeout.
 func (m *misdeed) outcome(over string) (outcome, time.Duration) {
 	if o, other := m.instead[over]; other {
 		return o, 0
@@ -64,7 +64,7 @@ func (m *misdeed) plan() zones.Plan {
 	return zones.Plan{Name: m.zone, Text: m.text, Config: m.config, Fault: m.fault}
 }
 
-// question is what is asked; a label makes it one that nobody asked before.
+// question returns what is asked. A label makes it a question that nobody has asked before.
 func (m *misdeed) question(label string) (string, uint16) {
 	name := m.zone
 	if m.ask != "" {
@@ -77,7 +77,7 @@ func (m *misdeed) question(label string) (string, uint16) {
 }
 
 const (
-	short = 700 * time.Millisecond // a deadline for what never comes
+	short = 700 * time.Millisecond // a timeout for replies that never come
 
 	servfail  = dns.RcodeServerFailure
 	noReply   = dns.ExtendedErrorCodeNoReachableAuthority
@@ -92,7 +92,7 @@ const (
 	tooManyIt = dns.ExtendedErrorCodeUnsupportedNSEC3IterValue
 )
 
-// udp does a thing over UDP only: else such an upstream is honest.
+// udp does something over UDP only. Over other transports the reply is honest.
 func udp(act func(a *asked)) func(a *asked) {
 	return func(a *asked) {
 		if a.network == "udp" {
@@ -103,7 +103,7 @@ func udp(act func(a *asked)) func(a *asked) {
 	}
 }
 
-// change alters the honest reply.
+// change changes the honest reply.
 func change(f func(a *asked, m *dns.Msg)) func(a *asked) {
 	return func(a *asked) {
 		f(a, a.reply)
@@ -111,12 +111,12 @@ func change(f func(a *asked, m *dns.Msg)) func(a *asked) {
 	}
 }
 
-// bytewise alters its octets.
+// bytewise changes the octets of the honest reply.
 func bytewise(f func(wire []byte) []byte) func(a *asked) {
 	return func(a *asked) { a.send(f(pack(a.reply))) }
 }
 
-// data does a thing to questions for data, and leaves the links alone.
+// data does something to questions for data. Questions for DS and DNSKEY are answered honestly.
 func data(act func(a *asked)) func(a *asked) {
 	return func(a *asked) {
 		if t := a.q.Question[0].Qtype; t == dns.TypeDS || t == dns.TypeDNSKEY {
@@ -127,7 +127,7 @@ func data(act func(a *asked)) func(a *asked) {
 	}
 }
 
-// times does a thing n times, then is honest.
+// times does something n times, and then something else.
 func times(n int, act, then func(a *asked)) func(a *asked) {
 	return func(a *asked) {
 		for range n {
@@ -150,7 +150,7 @@ func late(d time.Duration) func(a *asked) {
 
 func rcode(rcode int) func(a *asked) { return func(a *asked) { a.write(a.empty(rcode)) } }
 
-// record parses one; what it is about may be left out as @.
+// record parses a record.
 func record(a *asked, text string) dns.RR {
 	rr, err := dns.NewRR(strings.Replace(text, "@", a.q.Question[0].Name, 1))
 	if err != nil {
@@ -159,13 +159,13 @@ func record(a *asked, text string) dns.RR {
 	return rr
 }
 
-// forged is an unsigned answer that leads mail elsewhere, with AD set.
+// forged makes the reply an unsigned answer that leads mail elsewhere, with AD set.
 func forged(a *asked, m *dns.Msg) {
 	m.Rcode, m.AuthenticatedData, m.Authoritative = dns.RcodeSuccess, true, true
 	m.Answer, m.Ns = []dns.RR{record(a, "@ 300 MX 1 evil.example."), record(a, "@ 300 A 203.0.113.6")}, nil
 }
 
-// elsewhere sends the honest reply from another address and port, then forged ones.
+// elsewhere sends the honest reply from another address or port, and then forged replies.
 func elsewhere(local string) func(a *asked) {
 	return func(a *asked) {
 		forged(a, a.reply)
@@ -184,7 +184,7 @@ func elsewhere(local string) func(a *asked) {
 	}
 }
 
-// flood is many of the records that make makes, as one wire message with as many as fit.
+// flood adds to a section as many of n records as fit into a message.
 func flood(section func(m *dns.Msg) *[]dns.RR, n int, make func(a *asked, i int) dns.RR) func(a *asked) {
 	return change(func(a *asked, m *dns.Msg) {
 		s := section(m)
@@ -198,24 +198,24 @@ func answer(m *dns.Msg) *[]dns.RR     { return &m.Answer }
 func authority(m *dns.Msg) *[]dns.RR  { return &m.Ns }
 func additional(m *dns.Msg) *[]dns.RR { return &m.Extra }
 
-// address is the i-th of a set of one owner.
+// address returns the i-th address record of one RRset.
 func address(a *asked, i int) dns.RR {
 	return record(a, fmt.Sprintf("@ 300 A 10.0.%d.%d", i>>8, i&255))
 }
 
-// typed is a record of a type of its own, so that each makes a set.
+// typed returns a record of the i-th unknown type, so that each makes an RRset.
 func typed(a *asked, i int) dns.RR {
 	return &dns.RFC3597{Hdr: dns.RR_Header{Name: a.q.Question[0].Name, Rrtype: uint16(1000 + i), Class: dns.ClassINET},
 		Rdata: ""}
 }
 
-// padding makes of m one of almost 64 kB.
+// padding makes m almost 64 kB long.
 func padding(a *asked, m *dns.Msg) {
 	m.Extra = append(m.Extra, record(a, "@ 300 TXT"+strings.Repeat(" "+strings.Repeat("p", 200),
 		(dns.MaxMsgSize-2000-m.Len())/201)))
 }
 
-// pointer sets the pointer in the owner of the first answer.
+// pointer sets the compression pointer in the owner of the first answer.
 func pointer(to int) func(wire []byte) []byte {
 	return func(wire []byte) []byte {
 		end := 12 + bytes.IndexByte(wire[12:], 0) + 5
@@ -239,7 +239,7 @@ func options(n int) func(a *asked, m *dns.Msg) {
 	}
 }
 
-// slander answers SERVFAIL with texts that are no texts.
+// slander answers SERVFAIL with error texts that are no text.
 func slander(a *asked) {
 	m := a.empty(servfail)
 	for i := range 20 {
@@ -249,11 +249,11 @@ func slander(a *asked) {
 	a.send(pack(m))
 }
 
-// piecemeal sends the message in pieces, over UDP none of them.
+// piecemeal sends the message in pieces; over UDP it sends nothing.
 func piecemeal(size int, pause time.Duration) func(a *asked) {
 	return truncatedThen(func(a *asked) {
 		wire := pack(a.reply)
-		a.whole.Lock() // or the pieces of two replies would mix
+		a.whole.Lock() // so that the pieces of two replies do not mix
 		defer a.whole.Unlock()
 		for piece := range slices.Chunk(a.framed(wire), size) {
 			if !a.raw(piece) {
@@ -264,7 +264,7 @@ func piecemeal(size int, pause time.Duration) func(a *asked) {
 	})
 }
 
-// truncatedThen sets TC over UDP and does a thing over what is reliable.
+// truncatedThen sets TC over UDP, and does something over other transports.
 func truncatedThen(act func(a *asked)) func(a *asked) {
 	return func(a *asked) {
 		if a.network != "udp" {
@@ -284,7 +284,7 @@ func halves(a *asked) {
 	a.send(wire[len(wire)/2:])
 }
 
-// lame is the referral of a server that knows nothing of the zone.
+// lame answers with the referral of a server that does not serve the zone.
 func lame(a *asked) {
 	m := a.empty(dns.RcodeSuccess)
 	m.RecursionAvailable = false
@@ -292,8 +292,8 @@ func lame(a *asked) {
 	a.write(m)
 }
 
-// referred makes a denial of DS a referral to the zone, with the same proof, from a server that does not recurse (RFC
-// 5155 section 7.2.7).
+// referred turns a denial of DS into a referral to the zone with the same proof, as a server sends that does not
+// recurse (RFC 5155 section 7.2.7).
 func referred(a *asked, m *dns.Msg) {
 	q := m.Question[0]
 	if q.Qtype != dns.TypeDS || len(m.Answer) > 0 {
@@ -307,22 +307,22 @@ func referred(a *asked, m *dns.Msg) {
 	m.Ns = append(m.Ns, record(a, q.Name+" 300 NS ns."+q.Name))
 }
 
-// inCapitals gives back the question in another case.
+// inCapitals returns the question in upper case.
 func inCapitals(_ *asked, m *dns.Msg) { m.Question[0].Name = strings.ToUpper(m.Question[0].Name) }
 
-// foreignCookie is one that was never ours.
+// foreignCookie answers with a client cookie that is not danelaw's.
 func foreignCookie(_ *asked, m *dns.Msg) {
 	opt := m.IsEdns0()
 	opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE,
 		Cookie: "0123456789abcdef0123456789abcdef"})
 }
 
-// noCookies answers FORMERR to them, and leaves out the question.
+// noCookies answers FORMERR to a query with a cookie, without the question.
 var noCookies = toCookies(func(a *asked) {
 	a.write(&dns.Msg{MsgHdr: dns.MsgHdr{Id: a.q.Id, Response: true, Rcode: dns.RcodeFormatError}})
 })
 
-// onlyCookie is a reply that holds nothing but the right cookie.
+// onlyCookie is a reply with nothing but the right cookie.
 func onlyCookie(a *asked, m *dns.Msg) {
 	m.Answer, m.Ns = nil, nil
 	for _, o := range a.q.IsEdns0().Option {
@@ -334,7 +334,7 @@ func onlyCookie(a *asked, m *dns.Msg) {
 	}
 }
 
-// toCookies does a thing to questions with a cookie.
+// toCookies does something to queries with a cookie.
 func toCookies(act func(a *asked)) func(a *asked) {
 	return func(a *asked) {
 		for _, o := range a.q.IsEdns0().Option {
@@ -347,7 +347,7 @@ func toCookies(act func(a *asked)) func(a *asked) {
 	}
 }
 
-// firstLinkOnly leaves the rest of an alias chain to danelaw.
+// firstLinkOnly answers with the first alias of a chain only.
 func firstLinkOnly(_ *asked, m *dns.Msg) {
 	first := m.Answer[:0]
 	for _, rr := range m.Answer {
@@ -358,7 +358,7 @@ func firstLinkOnly(_ *asked, m *dns.Msg) {
 	m.Answer = first
 }
 
-// endless answers each name with an alias for another that nobody has asked for.
+// endless answers each name with an alias to a new name.
 func endless(a *asked) {
 	labels := dns.SplitDomainName(a.q.Question[0].Name)
 	zone := strings.Join(labels[len(labels)-2:], ".") + "."
@@ -367,7 +367,7 @@ func endless(a *asked) {
 	a.write(m)
 }
 
-// wrongID is not the one of any question outstanding: on a stream these follow one another.
+// wrongID sets an ID that no open question has. On a stream, the IDs of open questions follow one another.
 func wrongID(_ *asked, m *dns.Msg) { m.Id ^= 0x8000 }
 
 func anotherQuestion(_ *asked, m *dns.Msg) {
@@ -378,7 +378,7 @@ func anotherClass(_ *asked, m *dns.Msg) {
 	m.Question = []dns.Question{{Name: m.Question[0].Name, Qtype: m.Question[0].Qtype, Qclass: dns.ClassCHAOS}}
 }
 
-// unasked sends replies to a question that was not asked, as long as anybody takes them.
+// unasked sends replies to a question that was not asked, until danelaw closes the connection.
 func unasked(a *asked) {
 	wrongID(a, a.reply)
 	for a.raw(a.framed(pack(a.reply))) {
@@ -387,7 +387,7 @@ func unasked(a *asked) {
 
 func deaf(_ *arena, _ *testing.T, h *hostile) { h.deaf = true }
 
-// misdeeds are those of upstreams, over whatever transport they are asked.
+// misdeeds are the misdeeds of upstreams over any transport.
 func misdeeds() []*misdeed {
 	good, answers := secure(dns.RcodeSuccess), secure(dns.RcodeSuccess)
 	stripped := func(_ *asked, m *dns.Msg) {

@@ -32,15 +32,15 @@ const (
 
 var transports = []string{plain, dot, doh}
 
-// serverName is what the certificate of an encrypted upstream holds, usually.
+// serverName is the usual name in the certificate of an encrypted upstream.
 const serverName = "dns.example"
 
-// hostile is an upstream that is honest about all names but those of its victims.
+// hostile is an upstream that answers honestly for all names but those of its victims.
 type hostile struct {
 	over   string
 	server netip.AddrPort
 	honest *zones.Recursor
-	misled func(name string) func(*asked) // what is done to questions about a name; nil: they are answered
+	misled func(name string) func(*asked) // returns what is done to questions about a name; nil: honest answers
 	ended  chan struct{}
 
 	deaf        bool             // connections are refused
@@ -55,22 +55,22 @@ type hostile struct {
 	work     sync.WaitGroup
 }
 
-// asked is one question that came, with the ways to answer it.
+// asked is a question that came, with the ways to answer it.
 type asked struct {
 	network string // udp, tcp, tls or https
 	q       *dns.Msg
 	reply   *dns.Msg // the honest one
-	// sends octets: a datagram, or a part of the stream or of the response's body; false: danelaw is gone
+	// raw sends octets: a datagram, or a part of the stream or of the response's body; false: danelaw is gone
 	raw   func(wire []byte) bool
-	whole *sync.Mutex         // held by one who sends a message, on a connection
-	shut  func()              // breaks off: closes the connection, or resets the stream of HTTP/2
+	whole *sync.Mutex         // locked while a message is sent on a connection
+	shut  func()              // closes the connection, or resets the HTTP/2 stream
 	conn  net.Conn            // over TCP and TLS
 	web   http.ResponseWriter // over HTTPS: before the first octet header and status may be set
 	from  net.Addr            // danelaw
 	ended <-chan struct{}     // the test is over
 }
 
-// address is how danelaw is told of it.
+// address returns its address for danelaw's configuration.
 func (h *hostile) address() upstream.Address {
 	switch h.over {
 	case dot:
@@ -82,7 +82,7 @@ func (h *hostile) address() upstream.Address {
 	}
 }
 
-// listen serves on a port of 127.0.0.1 that is free for both UDP and TCP.
+// listen serves on a port of 127.0.0.1.
 func listen(t *testing.T, h *hostile) {
 	t.Helper()
 	h.asked, h.open, h.ended = map[string]int{}, map[io.Closer]bool{}, make(chan struct{})
@@ -144,7 +144,7 @@ func (h *hostile) serveUDP(c *net.UDPConn) {
 	}
 }
 
-// door is where connections come in: they are counted, and none passes if the upstream meets them.
+// door is a listener that counts connections. If the upstream has a meet function, it gets them instead of the server.
 type door struct {
 	net.Listener
 	h *hostile
@@ -170,7 +170,7 @@ func (d *door) Accept() (net.Conn, error) {
 	}
 }
 
-// serve serves connections as the transport wants it.
+// serve serves connections by the rules of the transport.
 func (h *hostile) serve(l net.Listener) {
 	config := &tls.Config{Certificates: []tls.Certificate{h.certificate}, NextProtos: []string{"dot"},
 		DynamicRecordSizingDisabled: true}
@@ -192,8 +192,8 @@ func (h *hostile) serve(l net.Listener) {
 	}
 }
 
-// treacherous is a connection on which, once its deadline for reading has passed, TLS reads what the peer did not send,
-// and complains.
+// treacherous is a connection that, once its read deadline has passed, returns octets that the peer did not send, so
+// that TLS sends an alert.
 type treacherous struct{ net.Conn }
 
 func (c *treacherous) Read(b []byte) (int, error) {
@@ -204,7 +204,7 @@ func (c *treacherous) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// undecipherable is a record of TLS that no key opens.
+// undecipherable is a TLS record that no key decrypts.
 var undecipherable = append([]byte{23, 3, 3, 0, 32}, make([]byte, 32)...)
 
 func (h *hostile) serveStreams(network string, l net.Listener, secured func(net.Conn) net.Conn) {
@@ -250,7 +250,7 @@ func (h *hostile) serveStream(network string, c net.Conn) {
 	}
 }
 
-// ServeHTTP has one question answered. Where nothing is sent there is no response either, until danelaw gives up.
+// ServeHTTP answers one question. If nothing is sent, there is no response until danelaw gives up.
 func (h *hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	q := new(dns.Msg)
@@ -304,7 +304,7 @@ func (h *hostile) questions(name string) int {
 	return h.asked[name]
 }
 
-// dress makes m the reply to this question.
+// dress makes m a reply to this question.
 func (a *asked) dress(m *dns.Msg) *dns.Msg {
 	m.Id, m.Response, m.Compress = a.q.Id, true, true
 	m.Question, m.CheckingDisabled = a.q.Question, a.q.CheckingDisabled
@@ -312,14 +312,14 @@ func (a *asked) dress(m *dns.Msg) *dns.Msg {
 	return m
 }
 
-// empty is a reply without records.
+// empty returns a reply without records.
 func (a *asked) empty(rcode int) *dns.Msg {
 	m := a.dress(new(dns.Msg))
 	m.RecursionDesired, m.RecursionAvailable, m.Rcode = true, true, rcode
 	return m
 }
 
-// write sends a message, cut as UDP wants it.
+// write sends a message, truncated if it is too long for UDP.
 func (a *asked) write(m *dns.Msg) {
 	if a.network == "udp" && m.Len() > 1232 {
 		m = m.Copy()
@@ -328,14 +328,14 @@ func (a *asked) write(m *dns.Msg) {
 	a.send(pack(m))
 }
 
-// send sends the octets of a message whole, whatever they are.
+// send sends any octets as one message.
 func (a *asked) send(wire []byte) {
 	a.whole.Lock()
 	defer a.whole.Unlock()
 	a.raw(a.framed(wire))
 }
 
-// framed is a message as it is sent: on a stream its length comes first.
+// framed returns a message as it is sent: on a stream its length comes first.
 func (a *asked) framed(wire []byte) []byte {
 	if a.network == "tcp" || a.network == "tls" {
 		return append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...)
@@ -343,7 +343,7 @@ func (a *asked) framed(wire []byte) []byte {
 	return wire
 }
 
-// wait waits, unless the test ends before.
+// wait waits, but not longer than the test lasts.
 func (a *asked) wait(d time.Duration) {
 	select {
 	case <-time.After(d):

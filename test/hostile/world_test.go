@@ -1,6 +1,6 @@
-// Package hostile puts danelaw, on a real socket, before an upstream that does to some names whatever an upstream can
-// do, and before zones that are made to cost work. Each misdeed has one outcome for its client and bounds for what it
-// may cost; all of them together change nothing for anybody else. Where DANELAW_SOAK is set that goes on for so long.
+// Package hostile runs danelaw on a real socket, with upstreams that do to some names whatever an upstream can do, and
+// with zones that are made to cost work. Each misdeed has one right outcome and a bounded cost, and all of them
+// together change nothing for other names. DANELAW_SOAK says how long they go on together.
 package hostile
 
 import (
@@ -28,8 +28,8 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// TestMain silences the log, which tells of each failure, and has more tests run at once than there are processors:
-// they wait.
+// TestMain silences the log, which has a line for each failure, and runs more tests at once than there are processors,
+// since most of them wait.
 func TestMain(m *testing.M) {
 	clog.Discard()
 	if err := flag.Set("test.parallel", "6"); err != nil {
@@ -41,12 +41,12 @@ func TestMain(m *testing.M) {
 // mailZone is the text of most zones here.
 const mailZone = world.Mail + "*.wild MX 10 mx\n"
 
-// all are all misdeeds.
+// all returns all misdeeds.
 func all() []*misdeed {
 	return slices.Concat(misdeeds(), overTLS(), overHTTPS(), brokenUpstreams(), expensive())
 }
 
-// arena is the world of all misdeeds with its hostile upstreams.
+// arena is the tree of zones of all misdeeds, with the hostile upstreams for it.
 type arena struct {
 	tree      *world.Tree
 	authority *certificates.Authority
@@ -76,7 +76,7 @@ func build(t *testing.T, misdeeds []*misdeed) *arena {
 	return a
 }
 
-// newUpstream starts one; change, if not nil, alters it before.
+// newUpstream starts an upstream, after change, if it is not nil, has changed it.
 func (a *arena) newUpstream(t *testing.T, over string, change func(*arena, *testing.T, *hostile)) *hostile {
 	t.Helper()
 	h := &hostile{over: over, honest: a.tree.Recursor(), misled: a.misled}
@@ -88,7 +88,7 @@ func (a *arena) newUpstream(t *testing.T, over string, change func(*arena, *test
 	return h
 }
 
-// misled returns what is done to questions about a name.
+// misled returns what is done to questions about a name, or nil if they are answered honestly.
 func (a *arena) misled(name string) func(*asked) {
 	labels := dns.SplitDomainName(name)
 	if len(labels) < 2 {
@@ -100,11 +100,11 @@ func (a *arena) misled(name string) func(*asked) {
 	return nil
 }
 
-// open starts a danelaw on a socket that asks the upstreams; change, if not nil, alters its configuration.
+// open starts a danelaw on a socket. It asks the upstreams. If change is not nil, it changes the configuration first.
 func (a *arena) open(t *testing.T, change func(*danelaw.Config), to ...*hostile) (addr, block string) {
 	t.Helper()
 	c := danelaw.Defaults()
-	// its counters begin at nothing, in a second round of the test as well
+	// a new name each time, so that its counters begin at 0
 	c.Block = fmt.Sprint(t.Name(), opened.Add(1))
 	c.Anchors = a.tree.Anchors()
 	c.RootCAs = a.authority.Pool
@@ -125,12 +125,12 @@ func (a *arena) open(t *testing.T, change func(*danelaw.Config), to ...*hostile)
 	})), c.Block
 }
 
-// outcome is what a client is told.
+// outcome is what a client sees of a reply.
 type outcome struct {
 	rcode int
 	ad    bool
 	ede   uint16 // the first Extended DNS Error
-	told  bool   // there is one
+	told  bool   // whether there is one
 }
 
 func secure(rcode int) outcome           { return outcome{rcode: rcode, ad: true} }
@@ -145,7 +145,7 @@ func (o outcome) String() string {
 	return s
 }
 
-// seen is the outcome that a reply shows.
+// seen returns the outcome of a reply.
 func seen(m *dns.Msg) outcome {
 	o := outcome{rcode: m.Rcode, ad: m.AuthenticatedData}
 	if all := extended(m); len(all) > 0 {
@@ -154,11 +154,11 @@ func seen(m *dns.Msg) outcome {
 	return o
 }
 
-// extended are the Extended DNS Errors of a reply.
+// extended returns the Extended DNS Errors of a reply.
 func extended(m *dns.Msg) (all []*dns.EDNS0_EDE) {
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
-			if e, ok := o.(*dns.EDNS0_EDE); ok && e.InfoCode != dns.ExtendedErrorCodeSynthesized { // no error (C-9)
+			if e, ok := o.(*dns.EDNS0_EDE); ok && e.InfoCode != dns.ExtendedErrorCodeSynthesized { // not an error (C-9)
 				all = append(all, e)
 			}
 		}
@@ -166,7 +166,7 @@ func extended(m *dns.Msg) (all []*dns.EDNS0_EDE) {
 	return all
 }
 
-// sentences are what the errors of a reply say.
+// sentences returns the codes and texts of the errors of a reply.
 func sentences(m *dns.Msg) (texts []string) {
 	for _, e := range extended(m) {
 		texts = append(texts, fmt.Sprintf("%d %q", e.InfoCode, e.ExtraText))
@@ -192,7 +192,7 @@ func ask(t *testing.T, server, name string, qtype uint16) *dns.Msg {
 	return m
 }
 
-// metrics returns the counters of danelaw for one server block, each the sum of its series.
+// metrics returns danelaw's counters for one server block. Each is the sum of its series.
 func metrics(t *testing.T, block string) map[string]int {
 	t.Helper()
 	gathering.Lock()

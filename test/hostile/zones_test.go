@@ -15,7 +15,7 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// expensive are the zones that are made to cost work, whatever the transport.
+// expensive are the zones that are made to cost work.
 func expensive() []*misdeed {
 	all := append(trapped(), aliasesAcross()...)
 	for _, m := range all {
@@ -68,7 +68,7 @@ func trapped() []*misdeed {
 	}
 }
 
-// aliasesAcross: alias chains through as many zones, of which the upstream leaves each link to danelaw.
+// aliasesAcross are alias chains through one zone for each alias. The upstream answers with one alias at a time.
 func aliasesAcross() []*misdeed {
 	link := func(hop int) string { return fmt.Sprintf("%slink CNAME link.hop%d.com.\n", mailZone, hop) }
 	act := change(firstLinkOnly)
@@ -80,7 +80,7 @@ func aliasesAcross() []*misdeed {
 	}
 }
 
-// hops are zones each of which leads on to the next; the twelfth has the data.
+// hops are zones with an alias to the next one each; the last one has the data.
 func hops() (plans []zones.Plan) {
 	for i := range 13 {
 		text := mailZone + fmt.Sprintf("link CNAME link.hop%d.com.\n", i+1)
@@ -110,7 +110,7 @@ func names(n int) string {
 	return b.String()
 }
 
-// allProofs makes a zone deny each name with the NSEC3 of all names there are.
+// allProofs makes a zone deny each name with the NSEC3 records of n names.
 func allProofs(n int) func(z *zones.Zone) {
 	return func(z *zones.Zone) {
 		var all []dns.RR
@@ -130,7 +130,7 @@ func allProofs(n int) func(z *zones.Zone) {
 	}
 }
 
-// covered is the type of a record, or of what a signature covers.
+// covered returns the type of a record; for a signature, the type that it covers.
 func covered(rr dns.RR) uint16 {
 	if sig, ok := rr.(*dns.RRSIG); ok {
 		return sig.TypeCovered
@@ -138,11 +138,11 @@ func covered(rr dns.RR) uint16 {
 	return rr.Header().Rrtype
 }
 
-// tag is that of all keys which are made to collide.
+// tag is the key tag of all keys that are made to collide.
 const tag = 12345
 
-// fakeKeys makes RSA keys of one tag: nobody has the private ones, and nobody needs them, as each may be tried.
-// Exponents are 65537, or 2^32+1 if they are to take long.
+// fakeKeys makes RSA keys with one key tag, without private keys: a validator may try each of them all the same. Their
+// exponent is 65537, or 2^32+1, which takes long.
 func fakeKeys(zone string, n, exponentWords, modulus int) (keys []*dns.DNSKEY) {
 	exponent := []byte{3, 1, 0, 1}
 	if exponentWords > 2 {
@@ -160,7 +160,7 @@ func fakeKeys(zone string, n, exponentWords, modulus int) (keys []*dns.DNSKEY) {
 	return keys
 }
 
-// collide sets the word at an even place so that the key has the tag; nil if no word does.
+// collide sets the 16-bit word at an even offset so that the key has the tag. It returns nil if no value does.
 func collide(zone string, raw []byte, at int) *dns.DNSKEY {
 	key := &dns.DNSKEY{
 		Hdr:   dns.RR_Header{Name: zone, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
@@ -172,7 +172,7 @@ func collide(zone string, raw []byte, at int) *dns.DNSKEY {
 		return key.KeyTag()
 	}
 	word := tag - set(0)
-	for _, w := range []uint16{word, word - 1, word + 1} { // a carry more or less
+	for _, w := range []uint16{word, word - 1, word + 1} { // the carry may be one more or less
 		if set(w) == tag {
 			return key
 		}
@@ -180,7 +180,7 @@ func collide(zone string, raw []byte, at int) *dns.DNSKEY {
 	return nil
 }
 
-// addKeys puts keys beside the true ones, which sign them all.
+// addKeys adds keys to the DNSKEY RRset, which the zone's own key signs.
 func addKeys(z *zones.Zone, fake []*dns.DNSKEY) {
 	z.Edit(z.Name, dns.TypeDNSKEY, func(rrs, _ []dns.RR) (_, sigs []dns.RR) {
 		for _, k := range fake {
@@ -190,7 +190,7 @@ func addKeys(z *zones.Zone, fake []*dns.DNSKEY) {
 	})
 }
 
-// fakeSignatures puts in the place of a signature many by keys of the tag, none of which verifies.
+// fakeSignatures replaces a signature by many with the key tag of the fake keys. None of them verifies.
 func fakeSignatures(n, octets int) func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
 	return func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
 		model, fakes := sigs[0].(*dns.RRSIG), []dns.RR{}
@@ -205,7 +205,8 @@ func fakeSignatures(n, octets int) func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
 	}
 }
 
-// trappedDelegation is a zone whose DS all name keys of one tag, which all seem to have signed its keys.
+// trappedDelegation is a zone whose DS point to keys with one key tag, and whose DNSKEY RRset has a false signature by
+// each.
 func trappedDelegation(n int) *misdeed {
 	var fake []*dns.DNSKEY
 	return &misdeed{name: "100 DS for 100 keys of one tag", fault: zones.Fault{

@@ -1,8 +1,9 @@
-// Package mutants holds small changes for the worse, each a patch of a few lines: a check removed, a bound off by one,
-// half a proof accepted. The tests must catch every one; what survives shows a case that they lack.
+// Package mutants has mutants of the product: patches of a few lines, each of which breaks one rule. One removes a
+// check, another moves a bound by one, a third accepts half a proof. The tests must catch each of them. One that they
+// do not catch shows that a case is missing.
 //
-// DANELAW_TEST_MUTANTS=all runs all of them, a name that one, a number that many, chosen by DANELAW_TEST_MUTANTS_SEED
-// (or one that is told).
+// DANELAW_TEST_MUTANTS=all runs all of them, a name runs that one, and a number runs a sample of that size.
+// DANELAW_TEST_MUTANTS_SEED chooses the sample; without it the test prints the seed that it uses.
 package mutants
 
 import (
@@ -27,10 +28,10 @@ import (
 	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
-// root is the module's, seen from this directory.
+// root is the module's directory, from here.
 const root = "../.."
 
-// stage is one set of tests that may catch a mutant.
+// stage is a set of tests that may catch a mutant.
 type stage struct {
 	name    string
 	timeout time.Duration
@@ -40,10 +41,10 @@ type stage struct {
 const (
 	vectors      = "vectors"      // the tests of the packages concerned
 	servers      = "servers"      // test/servers: real servers and resolvers
-	differential = "differential" // test/differential: trees of chance, danelaw beside others
+	differential = "differential" // test/differential: trees drawn at random, danelaw beside other validators
 )
 
-// stages are all that can run here, the cheapest first.
+// stages are the stages that can run here, the cheapest first.
 func stages() []stage {
 	all := []stage{{name: vectors, timeout: 3 * time.Minute}}
 	if os.Getenv("DANELAW_TEST_SERVERS") != "" && exists("test/servers") {
@@ -60,7 +61,7 @@ func exists(dir string) bool {
 	return err == nil
 }
 
-// packages are those that a stage tests for m.
+// packages returns the packages whose tests a stage runs for m.
 func (s stage) packages(m *mutant) []string {
 	if s.name == vectors {
 		return m.packages
@@ -68,7 +69,7 @@ func (s stage) packages(m *mutant) []string {
 	return []string{"test/" + s.name}
 }
 
-// TestMutants runs the mutants asked for, as many at a time as there are processors, and prints what caught each.
+// TestMutants runs the chosen mutants, as many at a time as there are processors, and prints which test caught each.
 func TestMutants(t *testing.T) {
 	how := needs.Variable(t, "DANELAW_TEST_MUTANTS",
 		"minutes, as each mutant builds and runs the tests of whole packages")
@@ -79,7 +80,7 @@ func TestMutants(t *testing.T) {
 	var all sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		all.Go(func() {
-			for m := range waiting { // a line of the table at once, since there may be many
+			for m := range waiting { // each prints its line at once, since there may be many
 				caught, err := b.run(t.Context(), m)
 				if err != nil {
 					t.Errorf("%s (%s): %v", m.name, m.title, err)
@@ -97,7 +98,8 @@ func TestMutants(t *testing.T) {
 	fmt.Printf("%d mutants in %v\n", len(chosen), time.Since(begun).Round(time.Second))
 }
 
-// choose returns all, one by its name, or a sample by a seed that is told, so that it can be drawn again.
+// choose returns all mutants, one by its name, or a sample. It prints the seed of the sample, so that it can be drawn
+// again.
 func choose(t *testing.T, all []*mutant, how string) []*mutant {
 	t.Helper()
 	if how == "all" {
@@ -120,12 +122,12 @@ func choose(t *testing.T, all []*mutant, how string) []*mutant {
 	return all[:min(n, len(all))]
 }
 
-// bench makes mutants without a touch to the module: the compiler takes the files that one changes from an overlay.
+// bench builds mutants without changing the module: the compiler reads the changed files from an overlay.
 type bench struct {
 	root, dir string // the module's directory, and one for what is built
 
 	mu   sync.Mutex
-	slow map[string]func() (string, error) // by package, see soundness
+	slow map[string]func() (string, error) // the slow tests by package, see soundness
 }
 
 func newBench(t *testing.T) *bench {
@@ -139,7 +141,7 @@ func newBench(t *testing.T) *bench {
 
 var errSurvived = errors.New("it survived: which case is missing?")
 
-// run returns what caught m.
+// run returns the stage and the test that caught m.
 func (b *bench) run(ctx context.Context, m *mutant) (caught string, err error) {
 	overlay, err := b.overlay(m)
 	if err != nil {
@@ -167,7 +169,7 @@ func (b *bench) run(ctx context.Context, m *mutant) (caught string, err error) {
 	return "", errSurvived
 }
 
-// told is how the table names a stage.
+// told returns the name of a stage in the table.
 func told(m *mutant, s stage) string {
 	if s.name == m.expected {
 		return s.name + ": "
@@ -175,7 +177,7 @@ func told(m *mutant, s stage) string {
 	return s.name + " (expected: " + m.expected + "): "
 }
 
-// overlay writes the files that m changes, and returns the flag by which go takes them.
+// overlay writes the files that m changes, and returns the flag that makes go use them.
 func (b *bench) overlay(m *mutant) (flag string, err error) {
 	after, err := m.changed(b.root)
 	if err != nil {
@@ -196,8 +198,8 @@ func (b *bench) overlay(m *mutant) (flag string, err error) {
 	return "-overlay=" + list, os.WriteFile(list, text, 0o600)
 }
 
-// soundness returns an error if the tests of a package fail without any mutant: they would seem to catch every one.
-// Else it returns those that are slow, as a regular expression.
+// soundness returns an error if the tests of a package fail without a mutant, since they would then seem to catch every
+// one. Otherwise it returns a regular expression for the slow tests.
 func (b *bench) soundness(ctx context.Context, s stage, p string) (slow string, err error) {
 	b.mu.Lock()
 	once := b.slow[p]
@@ -232,18 +234,18 @@ func (b *bench) slowTests(ctx context.Context, s stage, p string) (string, error
 	return "^(" + strings.Join(names, "|") + ")$", nil
 }
 
-// passed is how a test says that it does, and how long it took.
+// passed matches the line of a test that passed, with the time that it took.
 var passed = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)$`)
 
-// tests are those of a package, built.
+// tests is the built test program of a package.
 type tests struct {
 	program, dir string
 	stage        stage
 	env          []string
 }
 
-// build builds the tests of a package. The build cache is the user's own, so only what a mutant changes is built. What
-// tests build takes the overlay from the environment.
+// build builds the tests of a package. It uses the user's build cache, so that only what a mutant changes is compiled.
+// When tests run go build themselves, the environment gives them the overlay.
 func (b *bench) build(ctx context.Context, s stage, p, name, overlay string) (*tests, error) {
 	built := &tests{filepath.Join(b.dir, name+"-"+filepath.Base(p)), filepath.Join(b.root, p), s,
 		append(append(os.Environ(), "DANELAW_TEST_MUTANTS=", "GOFLAGS="+os.Getenv("GOFLAGS")+" "+overlay), s.env...)}
@@ -255,8 +257,9 @@ func (b *bench) build(ctx context.Context, s stage, p, name, overlay string) (*t
 	return built, nil
 }
 
-// catcher returns the test of a package that fails, or "" if all pass; the slow ones come last. On a machine that has
-// much to do a test may fail by chance, so it counts only if it fails again alone; else the others are asked.
+// catcher returns a test of a package that fails, or "" if all pass. The slow tests run last. On a busy machine a test
+// may fail by chance, so a failure counts only if the test fails again when it runs alone; otherwise catcher goes on
+// with the other tests.
 func (t *tests) catcher(ctx context.Context, slow string) (string, error) {
 	for _, part := range [...]struct{ run, skip string }{{".", slow}, {slow, "^$"}} {
 		for skip := part.skip; ; {
@@ -269,7 +272,7 @@ func (t *tests) catcher(ctx context.Context, slow string) (string, error) {
 				return "", fmt.Errorf("the tests cannot run: %w\n%s", err, out)
 			}
 			test := "^" + found[1] + "$"
-			if found[1] == "" { // a panic, a deadlock or the end of time, and nobody says in which test
+			if found[1] == "" { // a panic, a deadlock or a timeout: the output names no test
 				return found[2], nil
 			}
 			if _, err := t.run(ctx, "-test.run="+test); err != nil {
@@ -288,10 +291,10 @@ func (t *tests) run(ctx context.Context, flags ...string) (string, error) {
 	return string(out), err
 }
 
-// failed is how a test says that it fails; what ends the whole program names none.
+// failed matches the line of a test that failed, or the end of the whole program, which names no test.
 var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)|^((?:panic|fatal error): .+)$`)
 
-// TestStages: a patch names a stage that exists and packages that do.
+// TestStages: the stage and the packages that a patch names exist.
 func TestStages(t *testing.T) {
 	for _, m := range mutants(t) {
 		if !slices.Contains([]string{vectors, servers, differential}, m.expected) {

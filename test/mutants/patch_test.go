@@ -19,22 +19,22 @@ import (
 	"testing"
 )
 
-// mutant is one small change for the worse.
+// mutant is one patch that breaks a rule.
 type mutant struct {
 	name     string
-	title    string   // numbers of plugin/RULES.md, and what it removes
+	title    string   // numbers of plugin/RULES.md, and what is wrong
 	expected string   // the stage that is to catch it
-	packages []string // whose tests are the vectors concerned
+	packages []string // whose tests may catch it
 	changes  []change
 }
 
-// change is one hunk of a patch: before stands in file exactly once.
+// change is one hunk of a patch. The text before must be in the file exactly once.
 type change struct{ file, before, after string }
 
-// numbered is a title that begins with numbers of plugin/RULES.md.
+// numbered matches a title that begins with numbers of plugin/RULES.md.
 var numbered = regexp.MustCompile(`^[VLCDST]-\d+[a-z]?(, [VLCDST]-\d+[a-z]?)*: .`)
 
-// mutants reads patches/*.patch, in the order of their names.
+// mutants reads patches/*.patch, sorted by name.
 func mutants(t *testing.T) []*mutant {
 	t.Helper()
 	files, err := filepath.Glob("patches/*.patch")
@@ -58,8 +58,8 @@ func mutants(t *testing.T) []*mutant {
 	return all
 }
 
-// parse reads a unified diff below two lines of comment: the title, and "stage: package ..." with the stage that is to
-// catch it and the packages concerned.
+// parse reads a patch: two lines of comment, and below them a unified diff. The first line is the title. The second one
+// is "stage: package ...": the stage that is to catch it, and the packages whose tests may.
 func parse(text string) (*mutant, error) {
 	m := &mutant{}
 	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
@@ -77,7 +77,7 @@ func parse(text string) (*mutant, error) {
 	return m, m.hunks(lines[2:])
 }
 
-// hunks reads the diff. Line numbers are of no account: the text is looked for.
+// hunks reads the diff. It ignores line numbers: a hunk is found by its text.
 func (m *mutant) hunks(lines []string) error {
 	var file string
 	for _, line := range lines {
@@ -105,8 +105,8 @@ func (c *change) add(line string) {
 	}
 }
 
-// changed returns the files below root that m changes, as it makes them. A hunk whose text is there twice is as bad as
-// one whose text has gone: nobody knows which is meant.
+// changed returns the files below root that m changes, with their new content. It is an error if the text of a hunk is
+// not there, and also if it is there twice, since it is not known which one is meant.
 func (m *mutant) changed(root string) (map[string]string, error) {
 	after := map[string]string{}
 	for _, c := range m.changes {
@@ -126,8 +126,8 @@ func (m *mutant) changed(root string) (map[string]string, error) {
 	return after, nil
 }
 
-// TestPatchesApply: every mutant can still be made of the code as it is. When one cannot, mend its patch: whoever
-// changes the line that it mutates knows best what the slip would look like now.
+// TestPatchesApply: every patch applies to the code as it is. If one does not, mend it: whoever changes the line knows
+// best what the same mistake would look like now.
 func TestPatchesApply(t *testing.T) {
 	for _, m := range mutants(t) {
 		if _, err := m.changed(root); err != nil {
@@ -136,7 +136,7 @@ func TestPatchesApply(t *testing.T) {
 	}
 }
 
-// TestPatchesBuild: the packages that a mutant changes can be compiled, so that it is tests that catch it.
+// TestPatchesBuild: the packages that a mutant changes compile, so that it is caught by a test and not by the compiler.
 func TestPatchesBuild(t *testing.T) {
 	files := token.NewFileSet()
 	imports := importer.ForCompiler(files, "gc", exported(t))
@@ -150,7 +150,7 @@ func TestPatchesBuild(t *testing.T) {
 			var parsed []*ast.File
 			for _, name := range p.GoFiles {
 				name = filepath.Join(p.Dir, name)
-				var source any // nil: what is there
+				var source any // nil: the file on disk
 				if text, changed := after[name]; changed {
 					source = text
 				}
@@ -167,7 +167,8 @@ func TestPatchesBuild(t *testing.T) {
 	}
 }
 
-// exported returns what finds the types of a package that the module or its dependencies import, as go list has them.
+// exported returns a function that opens the export data of a package, for the type checker. It covers all packages
+// that the module imports.
 func exported(t *testing.T) importer.Lookup {
 	t.Helper()
 	args := []string{"list", "-export", "-deps", "-f={{.ImportPath}} {{.Export}}", "./..."}

@@ -1,6 +1,6 @@
-// Package namespace runs the tests of a package as root of a small world of their own: in a network namespace, so that
-// everybody gets port 53 or 25 and nobody reaches the outside; in one of processes (with the /proc that goes with it),
-// so that no server outlives them; and in one of mounts, that go with them.
+// Package namespace runs the tests of a package as root in namespaces of their own: a network namespace, so that ports
+// such as 53 and 25 are free and nothing reaches the outside; a PID namespace with its own /proc, so that no server
+// outlives the tests; and a mount namespace, so that mounts end with them.
 package namespace
 
 import (
@@ -22,19 +22,20 @@ import (
 
 const module = "github.com/danelaw-dns/danelaw/"
 
-// Suite is what the tests of a package need.
+// Suite says what the tests of a package need.
 type Suite struct {
-	Variable string   // of the environment; they run if it is set
-	Programs []string // that they run, beside ip
-	// if set, is called while there is still a network; dir is the directory of the run
+	Variable string   // of the environment; the tests run if it is set
+	Programs []string // that the tests run, beside ip
+	// if set, it is called while there is still a network; dir is the directory of the run
 	Prepare   func(dir string) error
-	Addresses func() []string // of the loopback interface, beside its own
+	Addresses func() []string // that the loopback interface gets in addition
 }
 
-// inside is the variable that holds, in the namespaces, the directory of the run.
+// inside is the variable that tells a program in the namespaces the directory of the run.
 func (s Suite) inside() string { return s.Variable + "_INSIDE" }
 
-// Main is for TestMain: it runs the tests again in the namespaces, or where they are if Variable is not set.
+// Main is to be called by TestMain. It runs the test program again in the namespaces. If Variable is not set, it runs
+// the tests without namespaces.
 func (s Suite) Main(m *testing.M) {
 	switch {
 	case os.Getenv(s.Variable) == "":
@@ -51,7 +52,7 @@ func (s Suite) Main(m *testing.M) {
 
 // enter builds danelaw and runs this program in the namespaces.
 func (s Suite) enter() int {
-	interrupts := make(chan os.Signal, 1) // from the first file on, or it would be left behind
+	interrupts := make(chan os.Signal, 1) // before the first file is made, so that none is left behind
 	signal.Notify(interrupts, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	dir, err := os.MkdirTemp("", "danelaw-tests-")
 	if err == nil {
@@ -71,7 +72,7 @@ func (s Suite) enter() int {
 	return 0
 }
 
-// prepare looks for what is needed, and builds danelaw while there is still a network.
+// prepare checks that all that is needed is there, and builds danelaw while there is still a network.
 func (s Suite) prepare(dir string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("%s is set, but only root may make namespaces", s.Variable)
@@ -91,9 +92,9 @@ func (s Suite) prepare(dir string) error {
 	return s.Prepare(dir)
 }
 
-// again runs this program in namespaces and passes it interrupts; if either of the two ends so does the other.
+// again runs this program in namespaces and passes interrupts on to it. When one of the two ends, so does the other.
 func (s Suite) again(dir string, interrupts <-chan os.Signal) error {
-	runtime.LockOSThread() // Pdeathsig is the death of the thread
+	runtime.LockOSThread() // Pdeathsig is sent when this thread ends
 	c := exec.Command("/proc/self/exe", os.Args[1:]...)
 	c.Env = append(os.Environ(), s.inside()+"="+dir)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -111,7 +112,7 @@ func (s Suite) again(dir string, interrupts <-chan os.Signal) error {
 	return c.Wait()
 }
 
-// processes shows the namespace's processes in /proc, and to nobody else.
+// processes mounts /proc anew, so that it has the processes of the namespace. The host does not see that mount.
 func processes() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return err
@@ -119,7 +120,7 @@ func processes() error {
 	return syscall.Mount("proc", "/proc", "proc", 0, "")
 }
 
-// network gives the namespace its addresses.
+// network gives the loopback interface of the namespace its addresses.
 func (s Suite) network() error {
 	lines := [][]string{{"link", "set", "lo", "up"}}
 	for _, a := range s.Addresses() {
@@ -133,22 +134,22 @@ func (s Suite) network() error {
 	return nil
 }
 
-// Needs skips a test, loudly, where it cannot run.
+// Needs skips a test, and says so, if Variable is not set.
 func (s Suite) Needs(t testing.TB) {
 	t.Helper()
 	needs.Variable(t, s.Variable, "root, for namespaces of its own, and the programs ip "+strings.Join(s.Programs, " "))
 }
 
-// Dir is the directory of the run, or something in it.
+// Dir returns the directory of the run, or a path in it.
 func (s Suite) Dir(path ...string) string {
 	return filepath.Join(append([]string{os.Getenv(s.inside())}, path...)...)
 }
 
-// Danelaw is the product.
+// Danelaw returns the path of the danelaw binary.
 func (s Suite) Danelaw() string { return s.Dir("danelaw") }
 
-// Start runs a server in a directory until the test ends, or until what it returns is called; what it wrote at last is
-// shown if the test fails.
+// Start runs a server in a directory until the test ends, or until the function that it returns is called. If the test
+// fails, the end of the server's output is logged.
 func Start(t testing.TB, name, directory string, args ...string) (stop func()) {
 	t.Helper()
 	c, log := exec.Command(args[0], args[1:]...), new(observe.Output)

@@ -1,7 +1,7 @@
-// Package needs says what a test needs beyond Go, and skips it where that was not said to be there. On a fresh machine
-// `go test ./...` has to pass with Go alone, without root, and in minutes, so what wants more must be asked for. It is
-// skipped nowhere else: .ci/run installs what is wanted and sets every variable, to which a test here holds it, and
-// with the variable what is missing is a failure.
+// Package needs skips tests that need more than Go. On a new machine `go test ./...` has to pass with Go alone, without
+// root, and within minutes, so a test that needs more runs only if a variable of the environment asks for it. If the
+// variable is set and something is missing, the test fails. .ci/run installs everything and sets every variable, so
+// nothing is skipped there; a test in this package checks that.
 package needs
 
 import (
@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// Variable returns the value of a variable of the environment. Without one the test is skipped, for the reason given;
-// with one, a program that is missing fails it.
+// Variable returns the value of a variable of the environment. If it is not set, the test is skipped for the reason
+// given; if it is set and a program is missing, the test fails.
 func Variable(t testing.TB, variable, reason string, programs ...string) string {
 	t.Helper()
 	value := os.Getenv(variable)
@@ -28,8 +28,9 @@ func Variable(t testing.TB, variable, reason string, programs ...string) string 
 	return value
 }
 
-// Host ends a test at an err of what not every host has: root's rights, a network of the test's own, IPv6, a second
-// address of loopback. It is a failure where DANELAW_TEST_HOST says that all of that is there.
+// Host ends a test because of an error that comes of what not every host has: root's rights, a network of the test's
+// own, IPv6, a second loopback address. The test is skipped; but if DANELAW_TEST_HOST is set, which says that the host
+// has all of that, it fails.
 func Host(t testing.TB, err error) {
 	t.Helper()
 	if err == nil {
@@ -39,7 +40,7 @@ func Host(t testing.TB, err error) {
 	t.Fatalf("DANELAW_TEST_HOST is set, but %v", err)
 }
 
-// Root wants root's rights.
+// Root ends a test, as [Host] does, if it does not run as root.
 func Root(t testing.TB) {
 	t.Helper()
 	if user := os.Geteuid(); user != 0 {
@@ -47,8 +48,8 @@ func Root(t testing.TB) {
 	}
 }
 
-// Address ends a test at an err of a socket for an address. Only that a host has no IPv6, as many a container, is
-// [Host]'s.
+// Address ends a test because of an error of a socket for an address. The test fails, unless the host has no IPv6, as
+// many containers: then it ends as with [Host].
 func Address(t testing.TB, address string, err error) {
 	t.Helper()
 	if err != nil && !strings.Contains(address, "::") {
@@ -57,7 +58,8 @@ func Address(t testing.TB, address string, err error) {
 	Host(t, err)
 }
 
-// Tools wants programs; CONTRIBUTING.md has Debian's packages of them.
+// Tools skips a test unless DANELAW_TEST_TOOLS is set. If it is, the programs must be there; CONTRIBUTING.md names
+// Debian's packages of them.
 func Tools(t testing.TB, programs ...string) {
 	t.Helper()
 	Variable(t, "DANELAW_TEST_TOOLS", "the programs "+strings.Join(programs, " "), programs...)

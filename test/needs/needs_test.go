@@ -14,7 +14,7 @@ var variables = regexp.MustCompile(`"(DANELAW_(?:TEST_[A-Z]+|SOAK))"`)
 
 var ofHost = regexp.MustCompile(`needs\.(Host|Root|Address)\(`)
 
-// wanted returns the variables without which a test in the file is skipped.
+// wanted returns the variables without which tests in the file are skipped.
 func wanted(text string) (all []string) {
 	for line := range strings.Lines(text) {
 		if m := variables.FindStringSubmatch(line); m != nil && !strings.Contains(line, "os.Getenv") {
@@ -30,8 +30,8 @@ func wanted(text string) (all []string) {
 	return all
 }
 
-// TestSkippedNowhereInCI: what a plain go test skips, .ci/run runs: it sets each variable for each package that wants
-// it, and CONTRIBUTING.md says what the variable needs.
+// TestSkippedNowhereInCI: .ci/run runs all tests that a plain go test skips: it sets each variable for each package
+// that asks for it. CONTRIBUTING.md says what each variable needs.
 func TestSkippedNowhereInCI(t *testing.T) {
 	root := os.DirFS("../..")
 	read := func(name string) string {

@@ -1,4 +1,5 @@
-// Package observe tells tests what a process has written, and what the one they run in takes.
+// Package observe shows tests the output of a process, and how many goroutines and how much memory their own process
+// uses.
 package observe
 
 import (
@@ -9,7 +10,7 @@ import (
 	"time"
 )
 
-// Output is what has been written so far. It may be read while it is written to.
+// Output collects what is written to it. It may be read at the same time.
 type Output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -28,16 +29,15 @@ func (o *Output) String() string {
 	return o.buf.String()
 }
 
-// Process watches goroutines and heap of this process; what it returns ends that and tells the most there were, of the
-// heap, in octets, beside what was live before. What counts of the heap is what a collection finds live: how much
-// garbage waits for the next one depends on what was in use before and on the load of the machine, not on what is
-// watched.
+// Process watches the goroutines and the heap of this process. The function that it returns ends that, and returns the
+// greatest number of goroutines and by how many octets the live heap grew at most. Only what a garbage collection finds
+// live counts: how much garbage there is besides depends on the load of the machine, not on what is watched.
 func Process() (end func() (goroutines int, heap uint64)) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	var goroutines int
 	var heap uint64
 	runtime.GC()
-	runtime.GC() // what lay in pools goes with the second
+	runtime.GC() // the second collection frees what lay in pools
 	before := live()
 	go func() {
 		defer close(done)
@@ -53,13 +53,13 @@ func Process() (end func() (goroutines int, heap uint64)) {
 	return func() (int, uint64) {
 		close(stop)
 		<-done
-		runtime.GC() // at least one collection has seen what is watched
+		runtime.GC() // so that at least one collection sees what is watched
 		heap = max(heap, live())
 		return goroutines, heap - min(heap, before)
 	}
 }
 
-// live tells how much of the heap the last collection found live, in octets.
+// live returns how many octets of the heap the last collection found live.
 func live() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)

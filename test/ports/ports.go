@@ -1,4 +1,4 @@
-// Package ports gives tests ports of 127.0.0.1, and puts handlers on them.
+// Package ports gives tests ports of 127.0.0.1, and has handlers answer there.
 package ports
 
 import (
@@ -13,24 +13,24 @@ import (
 	"github.com/miekg/dns"
 )
 
-// No system hands out ports of this range by itself (Linux begins at 32768, others at 49152).
+// The ports are in a range from which no system chooses ports by itself (Linux begins at 32768, others at 49152).
 const first, count = 10000, 20000
 
-// aside is an address of loopback that nobody asks. Until a test ends it has a socket at each port that the test was
-// given. So nobody else takes such a port while it is closed: neither a resolver, danelaw among them, for a question of
-// its own, as those bind it on all addresses at once, nor another process with tests. What comes to
-// the port while the test has it closed is refused all the same. Loopback has more than one address on Linux alone.
+// aside is a loopback address that nobody asks. At each port that a test was given there is a socket on this address
+// until the test ends. So nobody else can take the port while the test has it closed: neither a resolver that binds it
+// on all addresses for a question of its own, as danelaw does, nor the tests of another process. On 127.0.0.1 a closed
+// port still refuses what comes. Only Linux has more than one loopback address.
 var aside = net.IPv4(127, 0, 0, 200)
 
-// given are the ports that Closed has returned. No test of the process gets them again: the program that is to open
-// them may not have done so yet, and where two programs let others share their port, as Unbound does, each would answer
-// for the other.
+// given are the ports that Closed has returned. The process gives none of them to a test again: the program that is to
+// open the port may not have done so yet. Two programs that let others share their port, as Unbound does, would then
+// answer each other's questions.
 var given = struct {
 	sync.Mutex
 	ports map[int]bool
 }{ports: map[int]bool{}}
 
-// Open opens one port for both transports. Until the test ends it may be closed and opened again with [Reopen].
+// Open opens a port for UDP and TCP. Until the test ends, it may be closed, and opened again with [Reopen].
 func Open(t testing.TB) (net.PacketConn, net.Listener) {
 	t.Helper()
 	given.Lock()
@@ -61,7 +61,7 @@ func open(t testing.TB) (net.PacketConn, net.Listener) {
 	return nil, nil
 }
 
-// hold keeps a port for this test.
+// hold keeps a port for a test until release is called.
 func hold(port int) (release func(), err error) {
 	held, err := net.ListenUDP("udp4", &net.UDPAddr{IP: aside, Port: port})
 	if err != nil && runtime.GOOS != "linux" {
@@ -82,7 +82,7 @@ func listen(addr string) (net.PacketConn, net.Listener, error) {
 	return packets, stream, nil
 }
 
-// Reopen opens a port again that the test was given, and has closed or never opened.
+// Reopen opens a port that the test was given and that is closed.
 func Reopen(t testing.TB, addr string) (net.PacketConn, net.Listener) {
 	t.Helper()
 	packets, stream, err := listen(addr)
@@ -92,7 +92,7 @@ func Reopen(t testing.TB, addr string) (net.PacketConn, net.Listener) {
 	return packets, stream
 }
 
-// Closed returns a port that a program may open, for both transports.
+// Closed returns a port that a program may open for UDP and TCP.
 func Closed(t testing.TB) int {
 	t.Helper()
 	given.Lock()

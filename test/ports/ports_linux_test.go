@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// TestHeld: a port that a test has closed refuses what comes, nobody takes it who binds one on all addresses, as
-// resolvers do, or who is given ports in another process, and the test can open it again. When the test ends it is let
-// go.
+// TestHeld: a port that a test has closed refuses what comes. Nobody else can bind it on all addresses, as resolvers
+// do, or be given it in another process, and the test can open it again. It is free when the test has ended.
 func TestHeld(t *testing.T) {
 	var port int
 	t.Run("while the test runs", func(t *testing.T) {
@@ -40,7 +39,7 @@ func TestHeld(t *testing.T) {
 	release()
 }
 
-// refused checks that nobody answers over either transport, and that the client is told so.
+// refused checks that the port refuses UDP and TCP.
 func refused(t *testing.T, addr string) {
 	t.Helper()
 	for _, network := range []string{"udp4", "tcp4"} {

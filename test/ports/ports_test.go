@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestGivenOnce: no two programs get the same port, though neither has opened it yet.
+// TestGivenOnce: no two programs get the same port, even if neither has opened it yet.
 func TestGivenOnce(t *testing.T) {
 	seen := map[int]bool{}
 	for range count / 10 { // by chance alone a hundred of them would come twice

@@ -1,4 +1,4 @@
-// Package unbound runs an Unbound that validates what an upstream hands on, for tests to compare with.
+// Package unbound runs an Unbound that validates the replies of an upstream, for tests that compare it with danelaw.
 package unbound
 
 import (
@@ -19,8 +19,8 @@ import (
 // patience is how long it may take to answer on a busy machine.
 const patience = time.Minute
 
-// Start runs one until the test ends, with a trust anchor for the root and further lines of its configuration. It
-// returns where it answers.
+// Start runs an Unbound until the test ends, with a trust anchor for the root and further lines of configuration. It
+// returns the address at which it answers.
 func Start(t testing.TB, upstream string, anchor *dns.DS, options ...string) (addr string) {
 	t.Helper()
 	dir, port := t.TempDir(), ports.Closed(t)
@@ -64,7 +64,7 @@ remote-control:
 	return addr
 }
 
-// await waits until somebody answers.
+// await waits until there is an answer.
 func await(t testing.TB, addr string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
