@@ -127,7 +127,7 @@ func data(act func(a *asked)) func(a *asked) {
 	}
 }
 
-// times does something n times, and then something else.
+// times does act n times, and then does then.
 func times(n int, act, then func(a *asked)) func(a *asked) {
 	return func(a *asked) {
 		for range n {
@@ -150,7 +150,7 @@ func late(d time.Duration) func(a *asked) {
 
 func rcode(rcode int) func(a *asked) { return func(a *asked) { a.write(a.empty(rcode)) } }
 
-// record parses a record.
+// record parses a record, in which @ stands for the name asked.
 func record(a *asked, text string) dns.RR {
 	rr, err := dns.NewRR(strings.Replace(text, "@", a.q.Question[0].Name, 1))
 	if err != nil {
@@ -165,7 +165,7 @@ func forged(a *asked, m *dns.Msg) {
 	m.Answer, m.Ns = []dns.RR{record(a, "@ 300 MX 1 evil.example."), record(a, "@ 300 A 203.0.113.6")}, nil
 }
 
-// elsewhere sends the honest reply from another address or port, and then forged replies.
+// elsewhere sends forged replies from another address or port.
 func elsewhere(local string) func(a *asked) {
 	return func(a *asked) {
 		forged(a, a.reply)
@@ -184,7 +184,7 @@ func elsewhere(local string) func(a *asked) {
 	}
 }
 
-// flood adds to a section as many of n records as fit into a message.
+// flood adds n records to a section.
 func flood(section func(m *dns.Msg) *[]dns.RR, n int, make func(a *asked, i int) dns.RR) func(a *asked) {
 	return change(func(a *asked, m *dns.Msg) {
 		s := section(m)
@@ -249,7 +249,7 @@ func slander(a *asked) {
 	a.send(pack(m))
 }
 
-// piecemeal sends the message in pieces; over UDP it sends nothing.
+// piecemeal sets TC over UDP, and sends the message in pieces over other transports.
 func piecemeal(size int, pause time.Duration) func(a *asked) {
 	return truncatedThen(func(a *asked) {
 		wire := pack(a.reply)

@@ -20,7 +20,8 @@ import (
 	"github.com/danelaw-dns/danelaw/test/certificates"
 )
 
-// identity is what a receiver shows: a certificate with that of its authority, which nobody knows but by a TLSA record.
+// identity is the certificate that a receiver shows, with the certificate of its authority, which only a TLSA record
+// can authenticate.
 type identity struct {
 	chain           tls.Certificate
 	leaf, authority *x509.Certificate
@@ -40,18 +41,18 @@ func newIdentity(t *testing.T, name string, end time.Time) identity {
 
 func (i identity) tls() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{i.chain}} }
 
-// paper is a certificate of a domain's own: that of an authority, or, if its name is leaf, of mx.DOMAIN.
-type paper struct {
+// cert describes a certificate: of mx.DOMAIN if its name is leaf, else of an authority.
+type cert struct {
 	name string
-	by   string // who issued it
+	by   string // the name of the issuer
 	edit func(*x509.Certificate)
 }
 
-// issue makes the certificates of a domain, and returns them with what its host shows.
-func issue(t *testing.T, domain string, papers []paper, sends string) (map[string]*x509.Certificate, tls.Certificate) {
+// issue makes the certificates of a domain. It returns them by name, and the chain that its host sends.
+func issue(t *testing.T, domain string, certs []cert, sends string) (map[string]*x509.Certificate, tls.Certificate) {
 	t.Helper()
 	made, keys := map[string]*x509.Certificate{}, map[string]*ecdsa.PrivateKey{}
-	for i, p := range papers {
+	for i, p := range certs {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
@@ -69,7 +70,7 @@ func issue(t *testing.T, domain string, papers []paper, sends string) (map[strin
 			p.edit(template)
 		}
 		parent := made[p.by]
-		if parent == nil { // it signs itself
+		if parent == nil { // it is self-signed
 			parent = template
 		}
 		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), keys[p.by])
@@ -87,21 +88,21 @@ func issue(t *testing.T, domain string, papers []paper, sends string) (map[strin
 	return made, shown
 }
 
-// wanted are, in a text, the RDATA of a TLSA record for a paper: {usage selector matching-type name}, and a SHA-512 of
-// its key alone.
+// wanted matches the place in a text where TLSA RDATA for a certificate is to be filled in: {usage selector
+// matching-type name}. sha512 matches the place for the SHA-512 of its key alone.
 var (
 	wanted = regexp.MustCompile(`\{(\d) (\d) (\d) (\w+)\}`)
 	sha512 = regexp.MustCompile(`\{512 (\w+)\}`)
 )
 
-// fillIn puts TLSA RDATA of papers into a text.
-func fillIn(text string, papers map[string]*x509.Certificate) string {
+// fillIn fills TLSA RDATA for certificates into a text.
+func fillIn(text string, certs map[string]*x509.Certificate) string {
 	data := func(selector, matching string, name string) string {
 		selected, _ := strconv.Atoi(selector)
 		kind, _ := strconv.Atoi(matching)
-		hex, err := dns.CertificateToDANE(uint8(min(selected, 1)), uint8(kind), papers[name])
+		hex, err := dns.CertificateToDANE(uint8(min(selected, 1)), uint8(kind), certs[name])
 		if err != nil {
-			panic(err) // a fault of the table
+			panic(err) // a mistake in the table
 		}
 		return hex
 	}
@@ -113,7 +114,7 @@ func fillIn(text string, papers map[string]*x509.Certificate) string {
 		func(s string) string { return data("1", "2", sha512.FindStringSubmatch(s)[1]) })
 }
 
-// records are TLSA records at a name: each in braces, or four words.
+// records returns TLSA records at a name. In all, each is given in braces, or as four words.
 func records(name, all string) (text string) {
 	for _, r := range regexp.MustCompile(`\{[^}]*\}|\d+ \d \d+ (?:\{[^}]*\}|\w+)`).FindAllString(all, -1) {
 		text += name + " TLSA " + r + "\n"
@@ -121,7 +122,7 @@ func records(name, all string) (text string) {
 	return text
 }
 
-// tlsa is the RDATA of the TLSA record that names a certificate's key by its SHA-256.
+// tlsa returns the RDATA of a TLSA record with the SHA-256 of a certificate's key.
 func tlsa(usage int, c *x509.Certificate) string {
 	digest, err := dns.CertificateToDANE(1, 1, c)
 	if err != nil {

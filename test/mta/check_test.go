@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// checked is what danelaw check -smtp says of a domain.
+// checked is the result of danelaw check -smtp for a domain.
 type checked struct {
 	Domain  string
 	Senders []said
 	Hosts   []checkedHost
 }
 
-// said is what an MTA does, by danelaw check.
+// said is what an MTA does, as danelaw check says.
 type said struct{ Name, Decision, Text string }
 
 type checkedHost struct {
@@ -25,7 +25,7 @@ type checkedHost struct {
 	SMTP       []struct{ TLS string }
 }
 
-// check asks danelaw check about all domains.
+// check runs danelaw check for all domains.
 func (s *stage) check(t *testing.T) map[string]checked {
 	t.Helper()
 	list := suite.Dir("domains")
@@ -52,7 +52,7 @@ func (s *stage) check(t *testing.T) map[string]checked {
 	return by
 }
 
-// compare holds what danelaw check says that an MTA would do against what it did.
+// compare compares what danelaw check says an MTA does with what it did.
 func (s *stage) compare(t *testing.T, m transferAgent, got map[string]outcome, all map[string]checked) {
 	t.Helper()
 	for _, d := range deliveries {
@@ -65,7 +65,8 @@ func (s *stage) compare(t *testing.T, m transferAgent, got map[string]outcome, a
 
 func by(mta string) func(said) bool { return func(s said) bool { return s.Name == mta } }
 
-// ways are the outcomes that danelaw check expects: one, unless an MTA may choose among hosts of the same preference.
+// ways returns the outcomes that danelaw check expects: one, unless an MTA may choose among hosts of the same
+// preference.
 func (c checked) ways(mta string) (all []string) {
 	i := slices.IndexFunc(c.Senders, by(mta))
 	if i < 0 {
@@ -78,7 +79,7 @@ func (c checked) ways(mta string) (all []string) {
 		return []string{"bounced", refused}
 	}
 	preference := 0
-	for _, h := range c.Hosts { // which come by preference
+	for _, h := range c.Hosts { // sorted by preference
 		way := h.way(h.Senders[slices.IndexFunc(h.Senders, by(mta))])
 		if way == "" || len(all) > 0 && h.Preference > preference {
 			continue
@@ -88,7 +89,7 @@ func (c checked) ways(mta string) (all []string) {
 	return all
 }
 
-// way is how a host gets mail; "" if it gets none.
+// way returns the outcome of mail to a host, or "" if it gets none.
 func (h checkedHost) way(s said) string {
 	switch {
 	case s.Decision == "dane" && strings.Contains(s.Text, `"Trusted"`):

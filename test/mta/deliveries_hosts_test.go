@@ -6,7 +6,7 @@ import (
 	"net"
 )
 
-// The manners of mail hosts, by what they show.
+// The manners of mail hosts: values of delivery.shows.
 const (
 	bareGreeting   = "220 alone"
 	refusesAll     = "554"
@@ -17,7 +17,7 @@ const (
 	negativeSerial = "a negative serial number"
 )
 
-// hostManners are domains whose hosts have a usable TLSA record, and manners of their own.
+// hostManners are domains with a usable TLSA record whose hosts behave unusually.
 var hostManners = []delivery{
 	{domain: "bare-greeting.dane", text: withEE, shows: bareGreeting, want: [2]string{noSTARTTLS[0], verified}},
 	{domain: "refuses-all.dane", text: withEE, shows: refusesAll, want: [2]string{"deferred 554", "bounced 554"}},
@@ -31,7 +31,7 @@ var hostManners = []delivery{
 	{domain: "negative-serial.dane", text: withEE, shows: negativeSerial, want: alike(verified)},
 }
 
-// mannered changes how a receiver speaks, and shows what comes of it to its connections.
+// mannered changes the TLS configuration of a receiver, and returns a function that changes its connections.
 func mannered(shows string, c *tls.Config) (*tls.Config, func(net.Conn) net.Conn) {
 	plain := func(conn net.Conn) net.Conn { return conn }
 	switch shows {
@@ -49,7 +49,7 @@ func mannered(shows string, c *tls.Config) (*tls.Config, func(net.Conn) net.Conn
 		return c, func(conn net.Conn) net.Conn { return shortOfSight{conn.(*net.TCPConn)} }
 	case negativeSerial:
 		leaf := bytes.Clone(c.Certificates[0].Certificate[0])
-		at := bytes.Index(leaf, []byte{2, 8}) // the serial number, of nanoseconds
+		at := bytes.Index(leaf, []byte{2, 8}) // the serial number, of 8 octets
 		leaf[at+2] |= 0x80
 		c.Certificates[0].Certificate = [][]byte{leaf}
 		c.Certificates[0].Leaf = nil
@@ -61,7 +61,7 @@ func greets(greeting string) func(net.Conn) net.Conn {
 	return func(conn net.Conn) net.Conn { return &rewritten{Conn: conn, greeting: greeting} }
 }
 
-// rewritten is a connection with another greeting, or on which EHLO is a word that nobody knows.
+// rewritten is a connection with another greeting, or, if that is "", one on which EHLO is not understood.
 type rewritten struct {
 	net.Conn
 	greeting string
@@ -85,7 +85,7 @@ func (r *rewritten) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// shortOfSight is a connection that is reset by a ClientHello of more than a segment.
+// shortOfSight is a connection that is reset when a ClientHello of more than one segment comes.
 type shortOfSight struct{ *net.TCPConn }
 
 func (s shortOfSight) Read(b []byte) (int, error) {
@@ -98,7 +98,7 @@ func (s shortOfSight) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// mannerly is a listener whose connections have manners.
+// mannerly is a listener that changes its connections.
 type mannerly struct {
 	net.Listener
 	front func(net.Conn) net.Conn

@@ -6,7 +6,7 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// What the MTAs say of such.
+// What the MTAs say of such domains.
 const (
 	nullMX      = "bounced nullMX"
 	noHost      = "bounced : all relevant MX records point to non-existent hosts"
@@ -14,13 +14,13 @@ const (
 	loops       = "bounced loops back to myself"
 	unreachable = "deferred Network is unreachable"
 	badAddress  = "bounced bad address syntax"
-	refused     = "" // Exim takes no message for such a recipient
+	refused     = "" // Exim does not accept a message to such a recipient
 )
 
-// good is a host that has DANE: mail that comes authenticated came by it.
+// good is a host with DANE: mail is Verified if it went there.
 const good = "mx A {A}\n_25._tcp.mx TLSA {EE}\n"
 
-// mxSets are domains whose MX records are not those of a textbook.
+// mxSets are domains with unusual MX records.
 var mxSets = []delivery{
 	{domain: "null-mx-preferred.dane", text: "@ MX 10 .\n", want: takesNoMail},
 	{domain: "null-mx-first.dane", text: "@ MX 0 .\n@ MX 10 mx\n" + good, want: [2]string{nullMX, verified}},
@@ -115,14 +115,14 @@ var mxSets = []delivery{
 	{domain: "under_score.dane", text: withEE, want: [2]string{verified, refused}},
 }
 
-// label63 is a label as long as can be, and tooLong a name of which there can be no TLSA record: _25._tcp. does not fit
-// before it.
+// label63 is a label of the greatest length. tooLong is a name that is too long to have _25._tcp. in front of it, so
+// that it can have no TLSA record.
 const (
 	label63 = "a23456789-b23456789-c23456789-d23456789-e23456789-f23456789-g23"
 	tooLong = label63 + "." + label63 + "." + label63 + ".h23456789-i23456789-j23456789-k23456789-l"
 )
 
-// unsign takes the signatures of an RRset away.
+// unsign is the fault of an RRset without signatures.
 func unsign(name string, rrtype uint16) zones.Fault {
 	return zones.Fault{Zone: func(z *zones.Zone) {
 		z.Edit(name, rrtype, func(rrs, _ []dns.RR) (_, _ []dns.RR) { return rrs, nil })

@@ -8,30 +8,30 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// delivery is a domain to which mail is sent, with what must become of it.
+// delivery is a domain to which mail is sent, with the outcome that the mail must have.
 type delivery struct {
 	domain string // of the recipient
-	zone   string // if it is not the domain itself; "-" if there is none
-	// text is the zone beside SOA and NS. {A} is the address of its receiver, {EE} and {TA} are TLSA RDATA for that
-	// one's certificate and its authority's, {PKIX} and {OTHER PKIX} are of a usage that SMTP has not; {EE:OTHER} is
-	// for another domain's receiver, {MALLORY} for the attacker.
+	zone   string // its zone; "": the domain itself; "-": there is none
+	// text is the text of the zone without SOA and NS. {A} is the address of its receiver. {EE} and {TA} are TLSA RDATA
+	// for the receiver's certificate and for its authority's; {PKIX} and {OTHER PKIX} are RDATA with a usage that SMTP
+	// does not have; {EE:OTHER} is for the receiver of the domain OTHER, {MALLORY} for the attacker's.
 	text   string
 	config zones.Config
 	fault  zones.Fault
-	shows  string              // what answers at {A}, in receivers.open; "": STARTTLS with a certificate for mx.DOMAIN
-	papers []paper             // of the domain's own; {2 1 1 NAME} in text is the RDATA of a TLSA record for one
-	sends  string              // which of them are shown at {A}
-	drops  uint16              // the type of questions that its nameserver leaves without reply
-	attack func(*stage) tamper // what an attacker on the way does to replies about it
-	prey   string              // where the attacker waits: {A} or mallory's address; "" if there is none
+	shows  string              // what answers at {A}, see mannered; "": STARTTLS, and a certificate for mx.DOMAIN
+	certs  []cert              // instead of an identity; {2 1 1 NAME} in text is TLSA RDATA for one
+	sends  string              // the names of those that are sent at {A}
+	drops  uint16              // the type for which its nameserver sends no reply
+	attack func(*stage) tamper // what an attacker on the way to the upstream does to replies about it
+	prey   string              // where the attacker waits for the mail: {A} or mallory; "": there is none
 	by     string              // the domain whose receiver gets the mail, if it is another's
-	want   [2]string           // by Postfix and by Exim
-	// surprised is the same where the attack begins once all is in the cache, if that makes a difference.
+	want   [2]string           // the outcome by Postfix and by Exim
+	// surprised is want where the attack begins after all has been cached, if that makes a difference.
 	surprised [2]string
 }
 
-// Outcomes, as they are written in the table. A sent message is followed by the level of TLS in Postfix's words, which
-// are used for Exim too; a deferred one by a part of the reason in the log.
+// Outcomes as the table has them. After "sent" comes the level of TLS, in Postfix's words, which are used for Exim too.
+// After "deferred" comes a part of the reason in the log.
 const (
 	verified  = "sent Verified"  // by DANE
 	trusted   = "sent Trusted"   // Postfix's word for DANE behind an unsigned MX
@@ -39,10 +39,10 @@ const (
 	clear     = "sent clear"
 )
 
-// alike is for what both do in the same way.
+// alike is the outcome of both MTAs.
 func alike(outcome string) [2]string { return [2]string{outcome, outcome} }
 
-// The reasons that the MTAs give.
+// The reasons in the logs of the MTAs.
 var (
 	lookupFailed = [2]string{"deferred Host not found, try again", "deferred host lookup did not complete"}
 	tlsaFailed   = [2]string{"deferred TLSA lookup error", "deferred DANE error: tlsa lookup DEFER"}
@@ -62,7 +62,7 @@ var (
 // deliveries are all domains that get mail.
 var deliveries = slices.Concat(attempts, mxSets, hostManners, certificateCases)
 
-// attempts are domains that differ in their signatures, their TLSA records, and in who sits on the way.
+// attempts are domains that differ in their signatures, in their TLSA records, and in what an attacker does.
 var attempts = []delivery{
 	// DANE as it should be
 	{domain: "ee.dane", text: withEE, want: alike(verified)},
@@ -89,7 +89,7 @@ var attempts = []delivery{
 	{domain: "two-hosts.dane", text: "@ MX 5 mx.mismatch.dane.\n@ MX 10 mx.ee.dane.\n", by: "ee.dane",
 		want: alike(verified)},
 
-	// DANE where only a part is signed
+	// DANE where not all is signed
 	{domain: "hosted.plain", text: "@ MX 10 mx.ee.dane.\n", config: unsigned, by: "ee.dane",
 		want: [2]string{trusted, untrusted}},
 	{domain: "alias-unsigned.dane", text: "@ MX 10 mx\nmx CNAME mx.unsigned.dane.\n_25._tcp.mx TLSA " +
@@ -109,11 +109,11 @@ var attempts = []delivery{
 	{domain: "null-mx.dane", text: "@ MX 0 .\n@ A {A}\n", want: takesNoMail},
 	{domain: "nothing.dane", zone: "-", want: noSuchDomain},
 
-	// what must not be delivered
+	// mail that must not be delivered
 	{domain: "mismatch.dane", text: mx + "_25._tcp.mx TLSA {MALLORY}\n", want: notVerified},
 	{domain: "ta-other-name.dane", text: mx + "_25._tcp.mx TLSA {TA}\n", shows: "other name", want: notVerified},
 	{domain: "no-starttls.dane", text: withEE, shows: "clear", want: noSTARTTLS},
-	// TLSA records that SMTP has no use for: TLS is mandatory, authentication is not (RFC 7672 section 2.2)
+	// TLSA records that SMTP cannot use: TLS is mandatory, authentication is not (RFC 7672 section 2.2)
 	{domain: "unusable.dane", text: mx + "_25._tcp.mx TLSA {PKIX}\n", want: alike(untrusted)},
 	{domain: "unusable-other.dane", text: mx + "_25._tcp.mx TLSA {OTHER PKIX}\n", want: alike(untrusted)},
 	{domain: "unusable-clear.dane", text: mx + "_25._tcp.mx TLSA {PKIX}\n", shows: "clear", want: noSTARTTLS},
@@ -127,14 +127,14 @@ var attempts = []delivery{
 	{domain: "tlsa-servfail.dane", text: withEE, fault: zones.Faults["tlsa-servfail"], want: tlsaFailed},
 	{domain: "tlsa-dropped.dane", text: withEE, drops: dns.TypeTLSA, want: tlsaFailed},
 	{domain: "tlsa-dropped.nsec3", text: withEE, config: nsec3, drops: dns.TypeTLSA, want: tlsaFailed},
-	// likewise, though there is no TLSA record, and a denial at hand says so: that of AAAA, or that of _tcp.HOST
+	// the same without a TLSA record, which another denial proves: that of AAAA, or that of _tcp.HOST
 	{domain: "no-tlsa-dropped.dane", text: mx, drops: dns.TypeTLSA, want: alike(untrusted)},
 	{domain: "no-tlsa-dropped.nsec3", text: mx, config: nsec3, drops: dns.TypeTLSA, want: alike(untrusted)},
 	{domain: "no-tlsa-dropped-clear.dane", text: mx, shows: "clear", drops: dns.TypeTLSA, want: alike(clear)},
-	// or none does: that of AAAA ends before the name, and _tcp.HOST exists
+	// the same where no other denial proves it: that of AAAA covers a shorter range, and _tcp.HOST exists
 	{domain: "tlsa-dropped-far.dane", text: mx + "_10._tcp.mx TLSA {EE}\n", drops: dns.TypeTLSA, want: tlsaFailed},
 
-	// what fails beside what is needed is no obstacle
+	// a question that fails, but is not needed
 	{domain: "aaaa-dropped.dane", text: withEE, drops: dns.TypeAAAA, want: alike(verified)},
 
 	// an attacker

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// The papers of a domain whose mail host has others than an identity gives: a chain of three, and a stranger's.
+// The usual certificates of the domains below: a chain of three, and an unrelated one.
 var (
-	rootCA   = paper{name: "root", by: "root"}
-	ca       = paper{name: "ca", by: "root"}
-	leaf     = paper{name: "leaf", by: "ca"}
-	stranger = paper{name: "stranger", by: "stranger"}
-	chain    = []paper{rootCA, ca, leaf, stranger}
+	rootCA   = cert{name: "root", by: "root"}
+	ca       = cert{name: "ca", by: "root"}
+	leaf     = cert{name: "leaf", by: "ca"}
+	stranger = cert{name: "stranger", by: "stranger"}
+	chain    = []cert{rootCA, ca, leaf, stranger}
 )
 
-// with is a chain in which some are others.
-func with(changed ...paper) []paper {
-	all := append([]paper{}, chain...)
+// with returns the chain with some certificates replaced.
+func with(changed ...cert) []cert {
+	all := append([]cert{}, chain...)
 	for _, c := range changed {
 		for i := range all {
 			if all[i].name == c.name {
@@ -27,24 +27,24 @@ func with(changed ...paper) []paper {
 	return all
 }
 
-// but is a paper with a change.
-func (p paper) but(edit func(*x509.Certificate)) paper {
+// but returns the certificate with a change.
+func (p cert) but(edit func(*x509.Certificate)) cert {
 	p.edit = edit
 	return p
 }
 
-// from is a paper of another issuer.
-func (p paper) from(by string) paper {
+// from returns the certificate with another issuer.
+func (p cert) from(by string) cert {
 	p.by = by
 	return p
 }
 
-func hasEnded(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }
-func toCome(c *x509.Certificate)   { c.NotBefore = time.Now().Add(time.Hour) }
-func noCA(c *x509.Certificate)     { c.IsCA = false }
-func unmarked(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = false, false }
+func hasEnded(c *x509.Certificate)      { c.NotAfter = time.Now().Add(-time.Hour) }
+func toCome(c *x509.Certificate)        { c.NotBefore = time.Now().Add(time.Hour) }
+func noCA(c *x509.Certificate)          { c.IsCA = false }
+func noConstraints(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = false, false }
 func signs(c *x509.Certificate) {
-	unmarked(c)
+	noConstraints(c)
 	c.KeyUsage = x509.KeyUsageCertSign
 }
 func forClients(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }
@@ -58,19 +58,19 @@ func called(names ...string) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.DNSNames = names }
 }
 
-// commonName has no name but a common one.
+// commonName gives a certificate a common name and no other.
 func commonName(name string) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.DNSNames, c.Subject.CommonName = nil, name }
 }
 
-// tlsCase is a domain whose host shows certificates, with TLSA records.
-func tlsCase(domain string, papers []paper, sends, tlsa string, want [2]string) delivery {
-	d := delivery{domain: domain, text: mx, papers: papers, sends: sends, want: want}
+// tlsCase returns a domain with certificates, of which its host sends some, and with TLSA records.
+func tlsCase(domain string, certs []cert, sends, tlsa string, want [2]string) delivery {
+	d := delivery{domain: domain, text: mx, certs: certs, sends: sends, want: want}
 	d.text += records("_25._tcp.mx", tlsa)
 	return d
 }
 
-// certificateCases are domains that differ in certificates and in the TLSA records for them.
+// certificateCases are domains that differ in their certificates and TLSA records.
 var certificateCases = []delivery{
 	tlsCase("ta-root.dane", chain, "leaf ca root", "{2 1 1 root}", alike(verified)),
 	tlsCase("ta-cert.dane", chain, "leaf ca root", "{2 0 1 root}", alike(verified)),
@@ -105,9 +105,10 @@ var certificateCases = []delivery{
 	tlsCase("ta-2-1-0-expired.dane", with(ca.but(hasEnded)), "leaf ca", "{2 1 0 ca}",
 		[2]string{verified, notVerified[1]}),
 	tlsCase("ta-no-ca.dane", with(ca.but(noCA)), "leaf ca", "{2 1 1 ca}", notVerified),
-	tlsCase("ta-unmarked.dane", with(ca.but(unmarked)), "leaf ca", "{2 1 1 ca}", notVerified),
+	tlsCase("ta-unmarked.dane", with(ca.but(noConstraints)), "leaf ca", "{2 1 1 ca}", notVerified),
 	tlsCase("ta-self-no-ca.dane", with(leaf.from("root"), rootCA.but(noCA)), "leaf root", "{2 1 1 root}", notVerified),
-	tlsCase("ta-self-unmarked.dane", with(leaf.from("root"), rootCA.but(unmarked)), "leaf root", "{2 1 1 root}",
+	tlsCase("ta-self-unmarked.dane", with(leaf.from("root"), rootCA.but(noConstraints)), "leaf root",
+		"{2 1 1 root}",
 		[2]string{notVerified[0], verified}),
 	tlsCase("ta-middle-no-ca.dane", with(ca.but(noCA)), "leaf ca root", "{2 1 1 root}", notVerified),
 	tlsCase("ta-crl-only.dane", with(ca.but(forCRLs)), "leaf ca", "{2 1 1 ca}", notVerified),
@@ -174,32 +175,33 @@ var certificateCases = []delivery{
 		c.Subject.CommonName, c.DNSNames, c.EmailAddresses = "mx.name-common-and-mail.dane", nil, []string{"a@b.dane"}
 	})), "leaf ca", "{2 1 1 ca}", alike(verified)),
 	{domain: "name-star-tld.dane", text: "@ A {A}\n" + records("_25._tcp", "{2 1 1 ca}"),
-		papers: with(leaf.but(called("*.dane"))), sends: "leaf ca",
+		certs: with(leaf.but(called("*.dane"))), sends: "leaf ca",
 		want: notVerified},
 	{domain: "name-own-host.dane", text: "@ A {A}\n" + records("_25._tcp", "{2 1 1 ca}"),
-		papers: with(leaf.but(called("name-own-host.dane"))),
-		sends:  "leaf ca", want: alike(verified)},
+		certs: with(leaf.but(called("name-own-host.dane"))),
+		sends: "leaf ca", want: alike(verified)},
 	{domain: "name-insecure-mx.plain", config: unsigned, text: "@ MX 10 lent.name-lent.dane.\n", by: "name-lent.dane",
 		want: [2]string{trusted, untrusted}},
-	// Exim avoids for a while a host that a message was deferred at: each of these has a name of its own for it
+	// for a while Exim avoids a host name at which a message was deferred, so each of these domains has its own name
+	// for the host
 	{domain: "name-lent.dane", text: mx + "lent A {A}\n" +
 		records("_25._tcp.mx", "{2 1 1 ca}") + records("_25._tcp.lent", "{2 1 1 ca}"),
-		papers: with(leaf.but(called("name-insecure-mx.plain"))), sends: "leaf ca", want: notVerified},
+		certs: with(leaf.but(called("name-insecure-mx.plain"))), sends: "leaf ca", want: notVerified},
 	{domain: "hop.name-alias.dane", zone: "name-alias.dane", text: "hop CNAME to\nto MX 10 mx\nmx A {A}\n" +
 		records("_25._tcp.mx", "{2 1 1 ca}"),
-		papers: with(leaf.but(called("to.name-alias.dane"))), sends: "leaf ca",
+		certs: with(leaf.but(called("to.name-alias.dane"))), sends: "leaf ca",
 		want: [2]string{verified, notVerified[1]}},
 	{domain: "hop.name-alias-first.dane", zone: "name-alias-first.dane", text: "hop CNAME to\nto MX 10 mx\nmx A {A}\n" +
 		records("_25._tcp.mx", "{2 1 1 ca}"),
-		papers: with(leaf.but(called("hop.name-alias-first.dane"))), sends: "leaf ca",
+		certs: with(leaf.but(called("hop.name-alias-first.dane"))), sends: "leaf ca",
 		want: [2]string{verified, notVerified[1]}},
 	{domain: "hop.name-alias-middle.dane", zone: "name-alias-middle.dane",
-		text:   "hop CNAME via\nvia CNAME to\nto MX 10 mx\nmx A {A}\n" + records("_25._tcp.mx", "{2 1 1 ca}"),
-		papers: with(leaf.but(called("via.name-alias-middle.dane"))), sends: "leaf ca", want: notVerified},
+		text:  "hop CNAME via\nvia CNAME to\nto MX 10 mx\nmx A {A}\n" + records("_25._tcp.mx", "{2 1 1 ca}"),
+		certs: with(leaf.but(called("via.name-alias-middle.dane"))), sends: "leaf ca", want: notVerified},
 	{domain: "name-host-alias.dane", text: "@ MX 10 mx\nmx CNAME host\nhost A {A}\n" +
 		records("_25._tcp.host", "{2 1 1 ca}"),
-		papers: with(leaf.but(called("mx.name-host-alias.dane"))), sends: "leaf ca", want: notVerified},
+		certs: with(leaf.but(called("mx.name-host-alias.dane"))), sends: "leaf ca", want: notVerified},
 	{domain: "name-host-alias-target.dane", text: "@ MX 10 mx\nmx CNAME host\nhost A {A}\n" +
 		records("_25._tcp.host", "{2 1 1 ca}"),
-		papers: with(leaf.but(called("host.name-host-alias-target.dane"))), sends: "leaf ca", want: alike(verified)},
+		certs: with(leaf.but(called("host.name-host-alias-target.dane"))), sends: "leaf ca", want: alike(verified)},
 }

@@ -14,36 +14,35 @@ import (
 	"time"
 )
 
-// finding is one of `danelaw doctor -json`.
+// finding is a finding of `danelaw doctor -json`.
 type finding struct{ Topic, State, Why, Remedy string }
 
-// examined is a configuration that an MTA and danelaw doctor are given: what the one does and what the other says are
-// compared.
+// examined is a configuration of an MTA. What the MTA does with it is compared with what danelaw doctor says of it.
 type examined struct {
 	name   string
-	change []string // commands of a shell in the MTA's root; {A:DOMAIN} is the address of a domain's receiver
-	to     string   // the domain that shows the loss; "": ee.dane, which has DANE
-	want   string   // what becomes of mail to it; "": sent Verified
-	says   string   // a part of the finding of doctor; "": all is well
-	beyond bool     // what is lost is not seen in this delivery
-	mends  bool     // the remedy is a command after which all is well
-	by     string   // the directory of the instance of Postfix that the mail is given to, if it is not the default
-	undo   []string // commands, at the end
+	change []string // shell commands in the MTA's root; {A:DOMAIN} is the address of a domain's receiver
+	to     string   // the domain to which mail is sent; "": ee.dane, which has DANE
+	want   string   // the outcome of that mail; "": sent Verified
+	says   string   // a part of a finding of doctor; "": it has none
+	beyond bool     // set if this delivery does not show what doctor finds
+	mends  bool     // set if the remedies are commands after which all is well
+	by     string   // the directory of the Postfix instance that gets the mail; "": the default one
+	undo   []string // commands to be run at the end
 }
 
-// doctored is an MTA that can be given another configuration.
+// doctored is an MTA whose configuration can be changed.
 type doctored interface {
 	transferAgent
 	path() string // of its root
 	must(t *testing.T, args ...string) string
 	save(t *testing.T)               // keeps the configuration
-	restore(t *testing.T)            // begins anew with it
+	restore(t *testing.T)            // brings the kept configuration back
 	reload(t *testing.T)             // after a change
-	remedy(f finding) (string, bool) // the command that it is, if it is one
+	remedy(f finding) (string, bool) // the remedy as a command, if it can be one
 	since(t *testing.T) func(domain string) (outcome, bool)
 }
 
-// TestDoctor gives each configuration to the real MTA and to danelaw doctor.
+// TestDoctor shows each configuration to the real MTA and to danelaw doctor.
 func TestDoctor(t *testing.T) {
 	suite.Needs(t)
 	s := open(t)
@@ -108,7 +107,7 @@ func (s *stage) examine(t *testing.T, m doctored, e examined) {
 	}
 }
 
-// mend applies what doctor tells to do.
+// mend applies the remedies that doctor gives.
 func (s *stage) mend(t *testing.T, m doctored, e examined, found []finding) {
 	t.Helper()
 	for _, f := range found {
@@ -125,7 +124,7 @@ func (s *stage) mend(t *testing.T, m doctored, e examined, found []finding) {
 	}
 }
 
-// addressOf names the receiver of a domain by its address.
+// addressOf matches the place for the address of a domain's receiver.
 var addressOf = regexp.MustCompile(`\{A:([^}]+)\}`)
 
 func (s *stage) withAddresses(t *testing.T, text string) string {
@@ -140,7 +139,7 @@ func (s *stage) withAddresses(t *testing.T, text string) string {
 	})
 }
 
-// attempt sends a message, by an instance if that is not the default, and returns what became of it.
+// attempt sends a message, and returns its outcome. by is the directory of the Postfix instance, or "".
 func attempt(t *testing.T, m doctored, domain, by string) outcome {
 	t.Helper()
 	of := m.since(t)
@@ -159,7 +158,7 @@ func attempt(t *testing.T, m doctored, domain, by string) outcome {
 	}
 }
 
-// examinedBy is what doctor, in the MTA's root, says of the MTA: all that is not ok.
+// examinedBy returns the findings of danelaw doctor in the MTA's root that are about the MTA and not ok.
 func examinedBy(t *testing.T, m doctored) (found []finding) {
 	t.Helper()
 	c := exec.Command("chroot", m.path(), "/danelaw", "doctor", "-json")
@@ -176,10 +175,10 @@ func examinedBy(t *testing.T, m doctored) (found []finding) {
 	})
 }
 
-// path is where the root is.
+// path returns the path of the root.
 func (r root) path() string { return string(r) }
 
-// logged returns what has come to a log since.
+// logged returns a function that returns what has been logged since.
 func (r root) logged(t *testing.T, file string) func() string {
 	t.Helper()
 	read := func() []byte {
@@ -205,15 +204,15 @@ func (p postfix) restore(t *testing.T) {
 		"/etc/resolv.conf /var/spool/postfix/etc/")
 }
 
-// reload leaves no pipe to what Postfix starts. What reads files that are new waits until they are not, so they are
-// made old.
+// reload leaves no pipe to the processes that Postfix starts. Postfix waits if its configuration files have just been
+// changed, so they get an older time.
 func (p postfix) reload(t *testing.T) {
 	t.Helper()
 	p.must(t, "sh", "-ec", "touch -d '1 minute ago' /etc/postfix/main.cf /etc/postfix/master.cf && postfix reload "+
 		">/dev/null 2>&1")
 }
 
-// remedy is the command that a remedy is as a whole.
+// remedy returns the remedy, if all of it is a command.
 func (postfix) remedy(f finding) (string, bool) {
 	return f.Remedy, strings.HasPrefix(f.Remedy, "postconf ") || strings.HasPrefix(f.Remedy, "cp ")
 }
@@ -240,7 +239,7 @@ func (e exim) restore(t *testing.T) {
 	e.must(t, "cp", eximConfig+".saved", eximConfig)
 }
 
-// reload makes Exim forget that hosts have failed.
+// reload makes Exim forget which hosts have failed.
 func (e exim) reload(t *testing.T) {
 	t.Helper()
 	e.must(t, "sh", "-ec", "rm -f /var/spool/exim4/db/*")
@@ -262,7 +261,7 @@ func (exim) remedy(f finding) (string, bool) {
 	return "", false
 }
 
-// eximTakeOut is a command that takes an option out of a driver, or of the main section.
+// eximTakeOut returns the command that removes an option from a driver, or from the main section.
 func eximTakeOut(driver, option string) string {
 	lines := "1,/^begin /"
 	if driver != "" {
@@ -271,8 +270,7 @@ func eximTakeOut(driver, option string) string {
 	return fmt.Sprintf(`sed -i '%s{/^ *\(no_\)\?%s\b/d}' %s`, lines, option, eximConfig)
 }
 
-// eximWrite is a command that puts a line into a driver, or into the main section, in the place of one for the same
-// option.
+// eximWrite returns the command that writes an option into a driver, or into the main section, and removes the old one.
 func eximWrite(driver, line string) string {
 	option, _, _ := strings.Cut(line, " ")
 	out := eximTakeOut(driver, strings.TrimPrefix(option, "no_"))

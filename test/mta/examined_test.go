@@ -1,6 +1,6 @@
 package mta
 
-// overridden gives Debian's Postfix a service `slow` with a setting of its own.
+// overridden gives Debian's Postfix a service `slow` that overrides a setting.
 func overridden(setting string) string {
 	return "postconf -M slow/unix='slow unix - - y - - smtp -o " + setting + "'"
 }
@@ -170,7 +170,7 @@ var postfixExamined = []examined{
 		"echo nameserver 127.0.0.99 >/var/spool/postfix/etc/resolv.conf"}},
 }
 
-// second makes and starts a second instance of Postfix, with the settings that are recommended but another level.
+// second makes and starts a second instance of Postfix, with the recommended settings but another security level.
 var second = []string{
 	"postmulti -e init && postmulti -I postfix-out -e create",
 	"cp -a /var/spool/postfix/etc /var/spool/postfix-out/",
@@ -182,7 +182,7 @@ var second = []string{
 	"touch -d '1 minute ago' /etc/postfix-out/main.cf && postfix -c /etc/postfix-out start >/dev/null 2>&1",
 }
 
-// router puts a router before all others, with lines below its driver.
+// router adds a router before all others, with lines below its driver.
 func router(driver string, lines ...string) string {
 	text := "relayed:\\n  driver = " + driver +
 		"\\n  domains = ! +local_domains\\n  transport = remote_smtp\\n  no_more\\n"

@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// exim is Debian's, as it comes, with the lines that deploy/mailhost/README.md recommends.
+// exim is Debian's Exim with its own configuration, and with the lines that deploy/mailhost/README.md recommends.
 type exim struct{ root }
 
 const eximLog = "var/log/exim4/mainlog"
 
 func (exim) name() string { return "Exim" }
 
-// install does what the package does after unpacking, for a host on the internet.
+// install does what installing the package does after it is unpacked, for a host on the internet.
 func (e exim) install(t *testing.T) {
 	t.Helper()
 	e.write(t, "etc/exim4/update-exim4.conf.conf",
@@ -38,10 +38,10 @@ func (e exim) install(t *testing.T) {
 	}
 }
 
-// place is the comment before lines that belong into one router or transport. Exim wants the driver first.
+// place matches the comment before lines for one router or transport. Exim wants the driver first.
 var place = regexp.MustCompile(`^# (?:router|transport) (\w+), below its driver$`)
 
-// insert puts lines into Debian's configuration, where their comments say.
+// insert puts lines into Debian's configuration, at the places that their comments name.
 func (e exim) insert(t *testing.T, lines []string) {
 	t.Helper()
 	const file = "etc/exim4/exim4.conf.template"
@@ -63,7 +63,7 @@ func (e exim) insert(t *testing.T, lines []string) {
 	e.write(t, file, string(config))
 }
 
-// start begins with an empty queue and log, and knows no host.
+// start starts Exim with an empty queue and log, and without what it knows of hosts.
 func (e exim) start(t *testing.T) {
 	t.Helper()
 	for _, d := range []string{"var/spool/exim4/*/*", "var/log/exim4/*"} {
@@ -81,7 +81,7 @@ func (e exim) start(t *testing.T) {
 
 func (exim) stop(*testing.T) {}
 
-// send returns after the first attempt to deliver. Exim's exit code is 1 if it has refused the message: then the log
+// send returns after the first attempt to deliver. If Exim does not accept the message, its exit code is 1, and the log
 // has no outcome.
 func (e exim) send(domain string) error {
 	_, err := e.run(message(domain), "exim4", "-odf", "-f", sender, recipient(domain))
@@ -91,15 +91,15 @@ func (e exim) send(domain string) error {
 	return err
 }
 
-// Lines of the log; what X= and CV= say follows the host in the first.
+// Lines of the log. X= and CV= come behind the host.
 var (
 	eximLine = regexp.MustCompile(`(?m)^\S+ \S+ \S+ (=>|==|\*\*) ([^\s:]+)(?: <([^>]+)>)?(.*)$`)
 	eximTLS  = regexp.MustCompile(` X=\S+ CV=(\w+)`)
-	eximMark = map[string]string{"=>": "sent", "==": "deferred", "**": "bounced"}
+	eximFlag = map[string]string{"=>": "sent", "==": "deferred", "**": "bounced"}
 	eximSeen = map[string]string{"dane": "Verified", "yes": "Trusted", "no": "Untrusted"}
 )
 
-// attempted reads log and queue; all messages have been tried once they are sent.
+// attempted reads log and queue. All messages have been tried by then, see send.
 func (e exim) attempted(t *testing.T, _ int) map[string]outcome {
 	t.Helper()
 	log, err := os.ReadFile(filepath.Join(string(e.root), eximLog))
@@ -113,12 +113,12 @@ func (e exim) attempted(t *testing.T, _ int) map[string]outcome {
 	return all
 }
 
-// eximOutcomes reads a log.
+// eximOutcomes reads the outcomes from a log, by domain.
 func eximOutcomes(log string) map[string]outcome {
 	all := map[string]outcome{}
 	for _, m := range eximLine.FindAllStringSubmatch(log, -1) {
-		_, domain, _ := strings.Cut(cmp.Or(m[3], m[2]), "@") // the first is what it was, if Exim has rewritten it
-		o := outcome{status: eximMark[m[1]], reason: strings.TrimSpace(m[4])}
+		_, domain, _ := strings.Cut(cmp.Or(m[3], m[2]), "@") // m[3] is there if Exim rewrote it
+		o := outcome{status: eximFlag[m[1]], reason: strings.TrimSpace(m[4])}
 		if tls := eximTLS.FindStringSubmatch(m[4]); tls != nil {
 			o.level = eximSeen[tls[1]]
 		}

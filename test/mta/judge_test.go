@@ -15,7 +15,7 @@ func (d delivery) wantedSurprised(mta int) string {
 	return d.want[mta]
 }
 
-// String is an outcome as the table has it.
+// String returns an outcome as the table has it.
 func (o outcome) String() string {
 	switch {
 	case o.status != "sent":
@@ -26,13 +26,13 @@ func (o outcome) String() string {
 	return "sent " + o.level
 }
 
-// is says whether o is what the table wants; what is deferred, and nothing else, is in the queue.
+// is reports whether o is the outcome in the table. A message must be in the queue if it is deferred, and only then.
 func (o outcome) is(want string) bool {
 	status, detail, _ := strings.Cut(want, " ")
 	return o.status == status && strings.Contains(o.String(), detail) && o.queued == (status == "deferred")
 }
 
-// judge compares what became of all messages with what was wanted.
+// judge compares the outcomes of all messages with those wanted.
 func (s *stage) judge(t *testing.T, got map[string]outcome, mta int, wanted func(delivery, int) string) {
 	t.Helper()
 	for _, d := range deliveries {
@@ -45,7 +45,7 @@ func (s *stage) judge(t *testing.T, got map[string]outcome, mta int, wanted func
 	}
 }
 
-// judgeReceipts compares what receivers got with what was wanted.
+// judgeReceipts compares what receivers got with what they should get.
 func (s *stage) judgeReceipts(t *testing.T, d delivery, want string) {
 	t.Helper()
 	var wanted []receipt
@@ -57,7 +57,7 @@ func (s *stage) judgeReceipts(t *testing.T, d delivery, want string) {
 	}
 }
 
-// receiver is the address of the receiver that gets a domain's mail.
+// receiver returns the address of the receiver that gets a domain's mail.
 func (s *stage) receiver(d delivery) string {
 	domain := d.domain
 	if d.by != "" {
@@ -66,8 +66,8 @@ func (s *stage) receiver(d delivery) string {
 	return address(slices.IndexFunc(deliveries, func(o delivery) bool { return o.domain == domain }))
 }
 
-// judgeWithoutTrustAD sends a message to a host that should have STARTTLS and has not: the C library hides AD from
-// Exim, which sends in clear. Postfix asks for AD itself.
+// judgeWithoutTrustAD sends a message to a host from which an attacker has stripped STARTTLS. The C library hides AD
+// from Exim, which then sends in clear. Postfix asks for AD itself.
 func (s *stage) judgeWithoutTrustAD(t *testing.T, m transferAgent, mta int) {
 	t.Helper()
 	to := deliveries[slices.IndexFunc(deliveries,
@@ -81,7 +81,7 @@ func (s *stage) judgeWithoutTrustAD(t *testing.T, m transferAgent, mta int) {
 	s.judgeReceipts(t, to, want)
 }
 
-// judgeLoot wants every attacker to get his mail, and none to be verified, as nobody validates.
+// judgeLoot checks that, without validation, every attacker gets the mail, and that no mail is Verified.
 func (s *stage) judgeLoot(t *testing.T, got map[string]outcome) {
 	t.Helper()
 	for _, d := range deliveries {

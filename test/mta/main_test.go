@@ -1,7 +1,7 @@
-// Package mta sends mail with Debian's Postfix and Exim, DANE on and danelaw as their only resolver, to receivers of
-// every kind over a signed internet, honest and attacked. What became of it is judged from the MTA's own log and queue,
-// and from what the receivers got. All of it runs in namespaces of its own, the MTAs in roots of their own: nothing is
-// installed.
+// Package mta sends mail with Debian's Postfix and Exim, to domains and receivers of many kinds, with and without
+// attackers. DANE is on, and danelaw is their only resolver. The outcome is read from the MTA's log and queue, and from
+// what the receivers got. All programs run in namespaces of their own, and the MTAs in root directories of their own,
+// so that nothing is installed.
 package mta
 
 import (
@@ -20,7 +20,7 @@ var suite = namespace.Suite{
 
 func TestMain(m *testing.M) { suite.Main(m) }
 
-// mount shows a directory of the host's in another place, for as long as the namespace lives.
+// mount mounts a directory of the host in a second place, until the namespace ends.
 func mount(t *testing.T, from, to string) {
 	t.Helper()
 	if err := syscall.Mount(from, to, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {

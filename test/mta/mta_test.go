@@ -19,15 +19,15 @@ import (
 const (
 	hostname = "mail.sender.dane"
 	sender   = "sender@localhost" // who gets the bounces
-	// patience is how long all attempts may take on a busy machine.
+	// patience is how long all attempts together may take on a busy machine.
 	patience = 3 * time.Minute
-	// atOnce is how many messages are handed over at the same time: with more, programs give up on a busy machine.
+	// atOnce is how many messages are sent at the same time. With more of them, programs give up on a busy machine.
 	atOnce = 40
 )
 
 func recipient(domain string) string { return "postmaster@" + domain }
 
-// outcome is what an MTA says of a message.
+// outcome is what became of a message, as the MTA says.
 type outcome struct {
 	status string // sent, deferred or bounced
 	level  string // of TLS, if it was sent: Verified, Trusted, Untrusted; "" for clear
@@ -35,7 +35,7 @@ type outcome struct {
 	queued bool   // it is in the queue
 }
 
-// enqueue marks the message to address as queued.
+// enqueue notes that the message to an address is in the queue.
 func enqueue(all map[string]outcome, address string) {
 	_, domain, _ := strings.Cut(address, "@")
 	if o, ok := all[domain]; ok {
@@ -44,7 +44,7 @@ func enqueue(all map[string]outcome, address string) {
 	}
 }
 
-// transferAgent is an MTA in a root of its own.
+// transferAgent is an MTA in a root directory of its own.
 type transferAgent interface {
 	name() string
 	install(t *testing.T)
@@ -55,9 +55,9 @@ type transferAgent interface {
 	write(t *testing.T, file, text string)            // in its root
 }
 
-// TestMTAs sends a message to each domain: with danelaw's cache empty and attackers at work, then with the cache as
-// that left it, then with attackers who come when all is cached. So that it is known that the attacks are real and the
-// settings needed, messages go out without trust-ad too, and at last with a resolver that does not validate.
+// TestMTAs sends a message to each domain. First danelaw's cache is empty and there are attackers; then all is cached;
+// then the attackers come only after all has been cached. To show that the settings are needed and the attacks are
+// real, it also sends messages without trust-ad, and at last with a resolver that does not validate.
 func TestMTAs(t *testing.T) {
 	suite.Needs(t)
 	s := open(t)
@@ -96,7 +96,7 @@ func TestMTAs(t *testing.T) {
 	}
 }
 
-// newRoot finishes the root of an MTA: users, devices, and the resolver.
+// newRoot completes the root of an MTA: users, devices, and the resolver.
 func newRoot(t *testing.T, name string) root {
 	t.Helper()
 	r := root(suite.Dir(name))
@@ -117,13 +117,13 @@ func newRoot(t *testing.T, name string) root {
 	return r
 }
 
-// resolvConf is the file that makes danelaw the host's resolver.
+// resolvConf returns the file that makes danelaw the host's resolver.
 func resolvConf(t *testing.T) string {
 	t.Helper()
 	return strings.Join(recommended(t, "resolv.conf"), "\n") + "\n"
 }
 
-// write makes a file in a root.
+// write writes a file in a root.
 func (r root) write(t *testing.T, file, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(string(r), file), []byte(text), 0o644); err != nil {
@@ -131,7 +131,7 @@ func (r root) write(t *testing.T, file, text string) {
 	}
 }
 
-// runDanelaw starts danelaw, its cache empty.
+// runDanelaw starts danelaw with an empty cache.
 func (s *stage) runDanelaw(t *testing.T) {
 	t.Helper()
 	conf := suite.Dir("Corefile")
@@ -174,7 +174,7 @@ func ask(name string, qtype uint16) (*dns.Msg, error) {
 	return m, err
 }
 
-// warm fills the cache with what an MTA asks. What fails here fails the MTA too.
+// warm fills the cache with what an MTA asks. It ignores errors: the MTA will see them too.
 func warm() {
 	var all sync.WaitGroup
 	for _, d := range deliveries {
@@ -190,9 +190,9 @@ func warm() {
 	all.Wait()
 }
 
-// deliver has an MTA send a message to each of some domains, and returns what became of them. Those that other domains'
-// hosts receive for come last: Exim passes over a host that has failed a moment ago, and the domain whose own it is
-// would never see it.
+// deliver sends a message to each of some domains, and returns the outcomes. Domains whose mail goes to another
+// domain's host come last: Exim passes over a host that has just failed, and the host's own domain has to be tried
+// before.
 func (s *stage) deliver(t *testing.T, m transferAgent, to []delivery) map[string]outcome {
 	t.Helper()
 	s.receivers.forget()
@@ -204,7 +204,7 @@ func (s *stage) deliver(t *testing.T, m transferAgent, to []delivery) map[string
 	return m.attempted(t, len(to))
 }
 
-// sendAll has an MTA send a message to each of some domains, several at once.
+// sendAll sends a message to each of some domains, several at once.
 func sendAll(t *testing.T, m transferAgent, to []delivery) {
 	t.Helper()
 	errs := make([]error, len(to))

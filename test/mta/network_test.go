@@ -13,18 +13,18 @@ import (
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
-// network is the way between a resolver and its upstream, on which an attacker may sit.
+// network is the way between a resolver and its upstream, where an attacker may change replies.
 type network struct {
 	upstream string
-	faults   map[string]tamper // of nameservers, by domain, for all names in it
-	attacks  map[string]tamper // likewise, while attacked
+	faults   map[string]tamper // faults of nameservers, by domain, for all names in it
+	attacks  map[string]tamper // the same for attackers, while attacked is set
 	attacked atomic.Bool
 }
 
-// tamper returns the reply to be sent instead of r, nil for none. It may change r.
+// tamper returns the reply to be sent instead of r, or nil for none. It may change r.
 type tamper func(q dns.Question, r *dns.Msg) *dns.Msg
 
-// serve opens the way at an address.
+// serve answers at an address.
 func (n *network) serve(t *testing.T, address string) {
 	t.Helper()
 	packets, err := net.ListenPacket("udp", net.JoinHostPort(address, "53"))
@@ -53,7 +53,7 @@ func (n *network) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 	}
 }
 
-// tamper is what is done to replies about name.
+// tamper returns what is done to replies about name; nil: nothing.
 func (n *network) tamper(name string) tamper {
 	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
 		domain := dns.CanonicalName(name[off:])
@@ -67,8 +67,7 @@ func (n *network) tamper(name string) tamper {
 	return nil
 }
 
-// forged answers questions of type t with a record of the attacker's. The signatures stay, and the reply claims to be
-// validated.
+// forged replaces the answer to questions of type t by a record of the attacker's. The signatures stay, and AD is set.
 func forged(t uint16, record string) func(*stage) tamper {
 	return func(s *stage) tamper {
 		return func(q dns.Question, r *dns.Msg) *dns.Msg {
@@ -77,7 +76,7 @@ func forged(t uint16, record string) func(*stage) tamper {
 			}
 			rr, err := dns.NewRR(q.Name + " 3600 " + strings.ReplaceAll(record, "{MALLORY}", tlsa(3, s.mallory.leaf)))
 			if err != nil {
-				panic(err) // a fault of the table
+				panic(err) // a mistake in the table
 			}
 			r.AuthenticatedData, r.Rcode, r.Ns = true, dns.RcodeSuccess, nil
 			r.Answer = append(slices.DeleteFunc(r.Answer, ofType(t)), rr)
@@ -86,10 +85,10 @@ func forged(t uint16, record string) func(*stage) tamper {
 	}
 }
 
-// always is an attack that needs to know nothing of the world.
+// always is an attack that does not depend on the stage.
 func always(how tamper) func(*stage) tamper { return func(*stage) tamper { return how } }
 
-// denied is an attacker who says that there is nothing of type t, with the SOA that he saw but no proof.
+// denied answers questions of type t with a denial that has the SOA of the reply, if any, but no proof.
 func denied(t uint16) tamper {
 	return func(q dns.Question, r *dns.Msg) *dns.Msg {
 		if q.Qtype == t {
@@ -100,7 +99,7 @@ func denied(t uint16) tamper {
 	}
 }
 
-// stripped is an attacker who takes out all signatures and proofs, as if nothing here were signed.
+// stripped removes all signatures and proofs, as if nothing were signed.
 func stripped(_ dns.Question, r *dns.Msg) *dns.Msg {
 	for _, t := range []uint16{dns.TypeRRSIG, dns.TypeNSEC, dns.TypeDS, dns.TypeDNSKEY} {
 		r.Answer, r.Ns = slices.DeleteFunc(r.Answer, ofType(t)), slices.DeleteFunc(r.Ns, ofType(t))
@@ -108,7 +107,7 @@ func stripped(_ dns.Question, r *dns.Msg) *dns.Msg {
 	return r
 }
 
-// dropped is a nameserver that leaves questions of type t without reply, and so the resolver behind it.
+// dropped gives no reply to questions of type t, as a resolver whose upstream's nameserver drops them.
 func dropped(t uint16) tamper {
 	return func(q dns.Question, r *dns.Msg) *dns.Msg {
 		if q.Qtype == t {

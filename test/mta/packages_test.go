@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// agents are the packages of the MTAs. They conflict with each other, and with one that is installed.
+// agents are the packages of the MTAs. They conflict with each other, and with an MTA that is installed.
 var agents = []string{"postfix", "exim4-daemon-light"}
 
-// common is what both MTAs need of a Debian beside what their packages depend on: their scripts count on the essential
-// packages.
+// common are the packages that both MTAs need beside their dependencies: essential packages of Debian, on which their
+// scripts rely.
 var common = strings.Fields("base-files base-passwd coreutils dash diffutils findutils grep hostname libc-bin mawk " +
 	"sed util-linux")
 
@@ -34,10 +34,10 @@ func unpackAll(dir string) error {
 	return nil
 }
 
-// apt is Debian's, that knows of no installed package and downloads into a directory of its own.
+// apt runs apt-get as if no package were installed. It downloads into a directory of its own.
 type apt struct{ dir string }
 
-// install is apt-get install with further arguments.
+// install runs apt-get install with further arguments.
 func (a apt) install(args ...string) (string, error) {
 	status := filepath.Join(a.dir, "status")
 	if err := os.MkdirAll(filepath.Join(a.dir, "partial"), 0o755); err != nil {
@@ -59,11 +59,11 @@ func (a apt) install(args ...string) (string, error) {
 	return string(out), err
 }
 
-// planned are lines of a simulation such as: Inst dash (0.5.12-2 Debian:12.11/stable [amd64]).
+// planned matches lines of a simulation, such as Inst dash (0.5.12-2 Debian:12.11/stable [amd64]).
 var planned = regexp.MustCompile(`(?m)^Inst (\S+) \((\S+) .*\[(\w+)\]\)`)
 
-// unpack downloads packages with all that they depend on, as far as they are not there from last time, and unpacks them
-// into root.
+// unpack downloads packages with their dependencies, unless they are there from an earlier run, and unpacks them into
+// root.
 func (a apt) unpack(root string, packages []string) error {
 	if _, err := a.install(append([]string{"--download-only"}, packages...)...); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (a apt) unpack(root string, packages []string) error {
 	return os.Symlink("mawk", filepath.Join(root, "usr/bin/awk"))
 }
 
-// unpack is dpkg-deb -x that leaves symbolic links to directories alone.
+// unpack does what dpkg-deb -x does, but leaves symbolic links to directories as they are.
 func unpack(file, root string) error {
 	from, to := exec.Command("dpkg-deb", "--fsys-tarfile", file),
 		exec.Command("tar", "-x", "--keep-directory-symlink", "-C", root)
@@ -99,7 +99,7 @@ func unpack(file, root string) error {
 	return errors.Join(from.Run(), to.Wait())
 }
 
-// merged makes a root whose /bin is /usr/bin and so on, as all of Debian's are.
+// merged makes a root in which /bin is a link to /usr/bin and so on, as in every Debian.
 func merged(root string) error {
 	for _, d := range []string{"bin", "sbin", "lib", "lib64"} {
 		if err := os.MkdirAll(filepath.Join(root, "usr", d), 0o755); err != nil {
@@ -112,10 +112,10 @@ func merged(root string) error {
 	return nil
 }
 
-// root is the root of an MTA.
+// root is the path of an MTA's root directory.
 type root string
 
-// run runs a command in the root and returns what it wrote.
+// run runs a command in the root and returns its output.
 func (r root) run(stdin string, args ...string) (string, error) {
 	c := exec.Command("chroot", append([]string{string(r)}, args...)...)
 	c.Env = []string{"PATH=/usr/sbin:/usr/bin", "LC_ALL=C"}

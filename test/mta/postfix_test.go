@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// postfix is Debian's, as it comes, with the lines that deploy/mailhost/README.md recommends.
+// postfix is Debian's Postfix with its own configuration, and with the lines that deploy/mailhost/README.md recommends.
 type postfix struct{ root }
 
 const postfixLog = "var/log/mail.log"
 
 func (postfix) name() string { return "Postfix" }
 
-// install does what the package does after unpacking, and makes the settings.
+// install does what installing the package does after it is unpacked, and makes the settings.
 func (p postfix) install(t *testing.T) {
 	t.Helper()
 	for from, to := range map[string]string{
@@ -35,7 +35,7 @@ func (p postfix) install(t *testing.T) {
 		recommended(t, "Postfix")...)...)
 }
 
-// start begins with an empty queue and log.
+// start starts Postfix with an empty queue and log.
 func (p postfix) start(t *testing.T) {
 	t.Helper()
 	os.Remove(filepath.Join(string(p.root), postfixLog)) //nolint:errcheck // the first time it is not there
@@ -62,7 +62,7 @@ var (
 		`status=(\w+) \((.*)\)`)
 )
 
-// attempted says what became of all messages, once n have been tried.
+// attempted returns the outcomes of all messages, once n have been tried.
 func (p postfix) attempted(t *testing.T, n int) map[string]outcome {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
@@ -76,7 +76,7 @@ func (p postfix) attempted(t *testing.T, n int) map[string]outcome {
 	}
 }
 
-// outcomes reads the log.
+// outcomes returns the outcomes in the log.
 func (p postfix) outcomes() (map[string]outcome, error) {
 	log, err := os.ReadFile(filepath.Join(string(p.root), postfixLog))
 	if err != nil {
@@ -85,8 +85,8 @@ func (p postfix) outcomes() (map[string]outcome, error) {
 	return postfixOutcomes(string(log)), nil
 }
 
-// postfixOutcomes reads a log. A process has one delivery at a time: its last TLS connection to a relay is that of the
-// delivery.
+// postfixOutcomes reads the outcomes from a log, by domain. A process makes one delivery at a time, so its last TLS
+// connection to a relay belongs to the delivery.
 func postfixOutcomes(log string) map[string]outcome {
 	all, levels := map[string]outcome{}, map[string]string{}
 	for line := range strings.Lines(log) {
@@ -106,7 +106,7 @@ func postfixOutcomes(log string) map[string]outcome {
 	return all
 }
 
-// queued adds what is in the queue.
+// queued notes which messages are in the queue.
 func (p postfix) queued(t *testing.T, all map[string]outcome) map[string]outcome {
 	t.Helper()
 	for decoder := json.NewDecoder(strings.NewReader(p.must(t, "postqueue", "-j"))); decoder.More(); {
@@ -123,7 +123,7 @@ func (p postfix) queued(t *testing.T, all map[string]outcome) map[string]outcome
 	return all
 }
 
-// must is run for commands that may not fail.
+// must runs a command that may not fail.
 func (r root) must(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := r.run("", args...)
@@ -133,5 +133,5 @@ func (r root) must(t *testing.T, args ...string) string {
 	return out
 }
 
-// message is one for a domain.
+// message returns a message to a domain.
 func message(domain string) string { return fmt.Sprintf("Subject: %s\n\nhello\n", domain) }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// waiting is a destination of `danelaw check --queue -json`.
+// waiting is a destination in the output of `danelaw check --queue -json`.
 type waiting struct {
 	Destination, Kind, MTA, Reason, Decision, Sentence, Fault, Remedy string
 	Domains, Commands                                                 []string
@@ -20,7 +20,7 @@ type waiting struct {
 	Since                                                             time.Time
 }
 
-// explained are domains whose mail both MTAs hold, and what danelaw says of it.
+// explained are domains whose mail both MTAs defer, and what danelaw says of it.
 var explained = []struct{ domain, to, kind, fault, says string }{
 	{"expired.dane", "expired.dane.", "domain", "theirs", "danelaw nta add expired.dane 24h"},
 	{"bogus-tlsa.dane", "bogus-tlsa.dane.", "domain", "theirs", "danelaw nta add bogus-tlsa.dane 24h"},
@@ -33,16 +33,17 @@ var explained = []struct{ domain, to, kind, fault, says string }{
 	{"routed.dane", "mx.ta-other-name.dane.", "host", "theirs", "danelaw nta add --keep ta-other-name.dane 24h"},
 }
 
-// TestQueue: danelaw explains the mail that both MTAs really hold, as root and, as far as the MTA lets them, to others.
+// TestQueue: danelaw explains the mail that both MTAs have deferred, to root, and to other users as far as the MTA lets
+// them see it.
 func TestQueue(t *testing.T) {
 	suite.Needs(t)
 	s := open(t)
 	s.runDanelaw(t)
 	for _, m := range []struct {
 		doctored
-		route  []string // the mail to routed.dane goes to another's host
+		route  []string // commands that send the mail to routed.dane to another host
 		others bool     // whether all users may see the queue
-		empty  string   // how the MTA is made to hold nothing
+		empty  string   // the command that empties the queue
 	}{
 		{postfix{newRoot(t, "postfix")},
 			[]string{"postconf -e 'transport_maps=inline:{routed.dane=smtp:[mx.ta-other-name.dane]}'"}, true,
@@ -87,7 +88,7 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-// installDanelaw puts danelaw into a root, with a Corefile and the trust anchor.
+// installDanelaw copies danelaw into a root, with a Corefile and the trust anchor.
 func (s *stage) installDanelaw(t *testing.T, root string) {
 	t.Helper()
 	for from, to := range map[string]string{suite.Danelaw(): "danelaw", s.anchor: "root.ds"} {
@@ -101,12 +102,13 @@ func (s *stage) installDanelaw(t *testing.T, root string) {
 	}
 }
 
-// runQueue runs danelaw check --queue in a root, as a user; there is mail or an error if it fails.
+// runQueue runs danelaw check --queue in a root, as a user. It ignores the exit code, which tells of mail or of an
+// error.
 func runQueue(t *testing.T, root string, user int, args ...string) string {
 	t.Helper()
 	c := exec.Command("chroot", append([]string{fmt.Sprintf("--userspec=%d:%[1]d", user), root, "/danelaw", "check",
 		"--queue", "-conf", "/Corefile"}, args...)...)
-	c.Env = []string{"PATH=/usr/bin", "LC_ALL=C"} // as users of Debian have it
+	c.Env = []string{"PATH=/usr/bin", "LC_ALL=C"} // as for users of Debian
 	out, err := c.Output()
 	if _, exited := err.(*exec.ExitError); err != nil && !exited {
 		t.Fatal(err)
@@ -114,7 +116,7 @@ func runQueue(t *testing.T, root string, user int, args ...string) string {
 	return string(out)
 }
 
-// queueOf is what danelaw says of the queue, by domains of recipients.
+// queueOf returns what danelaw says of the queue, by domain of the recipients.
 func queueOf(t *testing.T, root string, user int, args ...string) map[string]waiting {
 	t.Helper()
 	text := runQueue(t, root, user, append([]string{"-json"}, args...)...)

@@ -8,8 +8,8 @@ import (
 
 const readme = "../../deploy/mailhost/README.md"
 
-// recommended returns the lines of the first block of code after the heading of a section of deploy/mailhost/README.md:
-// what it tells people to write is what is tested.
+// recommended returns the lines of the first code block in a section of deploy/mailhost/README.md, so that what people
+// are told to write is what is tested.
 func recommended(t *testing.T, section string) (lines []string) {
 	t.Helper()
 	text, err := os.ReadFile(readme)

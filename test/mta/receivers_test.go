@@ -12,19 +12,19 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// receipt says how a message came to a receiver.
+// receipt says how a message reached a receiver.
 type receipt struct {
 	at  string // the receiver's address
 	tls bool
 }
 
-// receivers are all mail hosts of the world, and keep what they got.
+// receivers are all mail hosts of the stage, with what they got.
 type receivers struct {
 	mu       sync.Mutex
 	receipts map[string][]receipt // by the domain of the recipient
 }
 
-// listen opens a receiver on port 25, whose manners are those of what it shows; without c it has no STARTTLS.
+// listen opens a receiver on port 25. Its manners are those of shows, see mannered; without c it has no STARTTLS.
 func (r *receivers) listen(t *testing.T, address, shows string, c *tls.Config) {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "25"))
@@ -37,7 +37,7 @@ func (r *receivers) listen(t *testing.T, address, shows string, c *tls.Config) {
 		return &session{receivers: r, conn: c, at: address}, nil
 	}))
 	s.Domain, s.TLSConfig = address, c
-	s.ErrorLog = log.New(io.Discard, "", 0) // senders who do not like a certificate hang up
+	s.ErrorLog = log.New(io.Discard, "", 0) // senders that do not accept a certificate close the connection
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -50,14 +50,14 @@ func (r *receivers) listen(t *testing.T, address, shows string, c *tls.Config) {
 	})
 }
 
-// forget begins anew.
+// forget removes all receipts.
 func (r *receivers) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.receipts = map[string][]receipt{}
 }
 
-// of returns what came for a domain.
+// of returns the receipts for a domain.
 func (r *receivers) of(domain string) []receipt {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	upstream = "127.0.0.53" // of the resolvers: the way to the recursor
+	upstream = "127.0.0.53" // of the resolvers: the network to the recursor
 	recursor = "127.0.0.54"
 )
 
-// address is that of the receiver of a delivery.
+// address returns the address of the receiver of the i-th delivery.
 func address(i int) string {
 	const perNet = 200
 	return fmt.Sprintf("%s.%d", [...]string{"192.0.2", "203.0.113"}[i/perNet], 10+i%perNet)
 }
 
-// addresses are those of all receivers.
+// addresses returns the addresses of all receivers.
 func addresses() []string {
 	all := []string{mallory}
 	for i := range deliveries {
@@ -35,20 +35,20 @@ func addresses() []string {
 	return all
 }
 
-// stage is the internet with its receivers, while a test runs.
+// stage has all that the MTAs find on their internet: zones, a network with attackers, and receivers.
 type stage struct {
 	identities map[string]identity                     // by domain
-	papers     map[string]map[string]*x509.Certificate // likewise
+	certs      map[string]map[string]*x509.Certificate // likewise
 	mallory    identity
 	receivers  receivers
 	network    network
 	anchor     string // file with the trust anchor
 }
 
-// open builds the internet and serves it.
+// open builds the stage and serves it until the test ends.
 func open(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{identities: map[string]identity{}, papers: map[string]map[string]*x509.Certificate{}}
+	s := &stage{identities: map[string]identity{}, certs: map[string]map[string]*x509.Certificate{}}
 	s.receivers.forget()
 	s.identify(t)
 	tree := world.New(time.Now, s.plans()...)
@@ -72,9 +72,9 @@ func (s *stage) identify(t *testing.T) {
 	end := time.Now().Add(time.Hour)
 	s.mallory = newIdentity(t, "mx.mallory.plain", end)
 	for _, d := range deliveries {
-		if d.papers != nil {
-			made, shown := issue(t, d.domain, d.papers, d.sends)
-			s.papers[d.domain] = made
+		if d.certs != nil {
+			made, shown := issue(t, d.domain, d.certs, d.sends)
+			s.certs[d.domain] = made
 			s.identities[d.domain] = identity{shown, made["leaf"], made["ca"]}
 			continue
 		}
@@ -89,7 +89,7 @@ func (s *stage) identify(t *testing.T) {
 	}
 }
 
-// occupy opens the receiver of a delivery, and puts its nameserver's faults and its attacker into the network.
+// occupy opens the receiver of a delivery, and adds the faults of its nameserver and its attack to the network.
 func (s *stage) occupy(t *testing.T, i int, d delivery) {
 	t.Helper()
 	shown := map[string]*tls.Config{"clear": nil, withOwnCertKey: s.mallory.tls()}
@@ -106,7 +106,7 @@ func (s *stage) occupy(t *testing.T, i int, d delivery) {
 	}
 }
 
-// plans are all zones.
+// plans returns the plans of all zones.
 func (s *stage) plans() []zones.Plan {
 	plans := []zones.Plan{
 		{Name: ".", Text: world.Base, Config: zones.Config{Split: true}},
@@ -132,7 +132,7 @@ func (s *stage) plans() []zones.Plan {
 	return plans
 }
 
-// fill puts the address and the certificates of a domain's receiver into a text of the table.
+// fill fills the address and the certificates of a domain's receiver into a text of the table.
 func (s *stage) fill(text, domain, address string) string {
 	own := s.identities[domain]
 	pairs := []string{
@@ -142,5 +142,5 @@ func (s *stage) fill(text, domain, address string) string {
 	for other, i := range s.identities {
 		pairs = append(pairs, "{EE:"+other+"}", tlsa(3, i.leaf))
 	}
-	return fillIn(strings.NewReplacer(pairs...).Replace(text), s.papers[domain])
+	return fillIn(strings.NewReplacer(pairs...).Replace(text), s.certs[domain])
 }

@@ -20,19 +20,21 @@ const (
 	bind server = iota
 	nsd
 	knot
-	scripted // in this process, with the faults that no zone file can carry
-	dead     // nobody is there
+	scripted // in this process, for faults that no zone file can have
+	dead     // an address at which nothing answers
 )
 
-// address of a server: of those for benchmarks (RFC 2544), as resolvers ask neither loopback nor private addresses.
+// address returns the address of a server. It is from the range for benchmarks (RFC 2544), since resolvers ask no
+// loopback or private addresses.
 func (s server) address() string { return fmt.Sprintf("198.18.0.%d", 1+s) }
 
-// host is the name of a server that has a top-level domain of its own.
+// host returns the name of a server, if it has a top-level domain of its own.
 func (s server) host() string {
 	return map[server]string{bind: "ns.bind.", nsd: "ns.nsd.", knot: "ns.knot."}[s]
 }
 
-// addresses are all that the namespace has beside 127.0.0.1: BIND listens on none that is not there.
+// addresses returns the addresses that the namespace has beside 127.0.0.1. They have to be there before BIND listens on
+// them.
 func addresses() (all []string) {
 	for s := bind; s <= dead; s++ {
 		all = append(all, s.address())

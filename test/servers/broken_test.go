@@ -12,7 +12,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// broken are the zones with one fault, or with one thing that looks like a fault, each served by a real server.
+// broken returns the zones with one fault, or with one thing that looks like a fault, each served by a real server.
 func broken() []*zone {
 	return slices.Concat(brokenSignatures(), brokenKeys(), brokenDenials(), brokenHashes(), brokenAliases(), odd())
 }
@@ -76,7 +76,8 @@ func brokenSignatures() []*zone {
 	}
 }
 
-// beyond signs as a wildcard of the zone above does: Labels below those of the signer (V-18).
+// beyond signs an RRset as if it were expanded from a wildcard in the zone above: its Labels are fewer than the
+// signer's (V-18).
 func beyond(z *contents) {
 	const wildcard = "*.nsd."
 	set := z.records(z.at("mx"), dns.TypeA)
@@ -91,7 +92,7 @@ func beyond(z *contents) {
 	rename(wildcard, z.at("mx"))
 }
 
-// beside puts a changed copy of a signature next to it.
+// beside adds a changed copy of a signature.
 func (z *contents) beside(owner string, t uint16, change func(*dns.RRSIG)) {
 	z.signatures(owner, t, func(s *dns.RRSIG) {
 		other := dns.Copy(s).(*dns.RRSIG)
@@ -100,7 +101,7 @@ func (z *contents) beside(owner string, t uint16, change func(*dns.RRSIG)) {
 	})
 }
 
-// brokenKeys are the faults of the chain of trust.
+// brokenKeys returns the faults of the chain of trust.
 func brokenKeys() []*zone {
 	both := func(change func(sha1, sha256 *dns.DS)) func([]*dns.DS) []*dns.DS {
 		return func(all []*dns.DS) []*dns.DS {
@@ -164,7 +165,7 @@ func brokenKeys() []*zone {
 	}
 }
 
-// foreign is the DS of a key that the zone does not have.
+// foreign changes DS to those of a key that the zone does not have.
 func foreign(ds *dns.DS) *dns.DS {
 	other := *ds
 	other.KeyTag ^= 1
@@ -174,7 +175,7 @@ func foreign(ds *dns.DS) *dns.DS {
 	return &other
 }
 
-// zskSignsKeys has the key set signed, validly, by a key to which no DS points (V-2).
+// zskSignsKeys makes a valid signature over the DNSKEY RRset, by a key to which no DS points (V-2).
 func zskSignsKeys(z *contents) {
 	key, private := z.key(dns.ZONE)
 	z.signatures(z.name, dns.TypeDNSKEY, func(s *dns.RRSIG) {
@@ -185,7 +186,7 @@ func zskSignsKeys(z *contents) {
 	})
 }
 
-// renumbered is a zone whose keys, signatures and DS are of an algorithm that nobody verifies (V-35, V-37).
+// renumbered gives keys, signatures and DS an algorithm that nobody verifies (V-35, V-37).
 func renumbered(name string, algorithm uint8) *zone {
 	return at(name, p256, mail, func(z *contents) {
 		for _, rr := range z.rrs {
@@ -202,8 +203,8 @@ func renumbered(name string, algorithm uint8) *zone {
 	})
 }
 
-// twin is a key with the tag of another, as the tag is a sum of which two parts change places; what is public of it is
-// no point on the curve.
+// twin returns a key with the key tag of another. The key tag is a sum, and two of its terms are swapped. The public
+// key is then no point on the curve.
 func twin(key *dns.DNSKEY) *dns.DNSKEY {
 	raw, err := base64.StdEncoding.DecodeString(key.PublicKey)
 	if err != nil {
@@ -221,8 +222,8 @@ func twin(key *dns.DNSKEY) *dns.DNSKEY {
 	}
 }
 
-// offCurveBeside adds the twin of the zone-signing key, which verifies nothing but is tried for all that is signed
-// (V-24, V-44).
+// offCurveBeside adds the twin of the zone-signing key. It verifies nothing, but a validator may try it for each
+// signature (V-24, V-44).
 func offCurveBeside(z *contents) {
 	if key, _ := z.key(dns.ZONE); key != nil {
 		z.rrs = append(z.rrs, twin(key))
@@ -230,7 +231,7 @@ func offCurveBeside(z *contents) {
 	}
 }
 
-// offCurve has the twin in the place of the zone-signing key.
+// offCurve replaces the zone-signing key by its twin.
 func offCurve(z *contents) {
 	if key, _ := z.key(dns.ZONE); key != nil {
 		key.PublicKey = twin(key).PublicKey
@@ -238,7 +239,7 @@ func offCurve(z *contents) {
 	}
 }
 
-// anotherAlgorithm adds a key of an algorithm that signs nothing (V-23).
+// anotherAlgorithm adds a key of another algorithm, with which nothing is signed (V-23).
 func anotherAlgorithm(z *contents) {
 	key := &dns.DNSKEY{
 		Hdr:   dns.RR_Header{Name: z.name, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
@@ -251,7 +252,7 @@ func anotherAlgorithm(z *contents) {
 	z.sign(z.name, dns.TypeDNSKEY, nil)
 }
 
-// nsec changes the NSEC of a name and signs it again.
+// nsec returns a fault that changes the NSEC of a name and signs it again.
 func nsec(name string, change func(*contents, *dns.NSEC)) fault {
 	return func(z *contents) {
 		owner := z.at(name)
@@ -262,7 +263,7 @@ func nsec(name string, change func(*contents, *dns.NSEC)) fault {
 	}
 }
 
-// types gives an NSEC other types.
+// types replaces the types of an NSEC.
 func types(all ...uint16) func(*contents, *dns.NSEC) {
 	slices.Sort(all)
 	return func(_ *contents, rr *dns.NSEC) { rr.TypeBitMap = all }
@@ -272,9 +273,9 @@ func withoutNSEC(name string) fault {
 	return func(z *contents) { z.remove(z.at(name), dns.TypeNSEC, false) }
 }
 
-// brokenDenials are the faults of NSEC. A name `mmm` lies in the gap behind `alias`, up to `mx`.
+// brokenDenials returns the faults of NSEC. The NSEC of `alias`, whose next name is `mx`, covers the name `mmm`.
 func brokenDenials() []*zone {
-	const child = "u NS ns.u\nns.u A 198.18.0.5\n" // nobody is there; the delegation is what counts
+	const child = "u NS ns.u\nns.u A 198.18.0.5\n" // nothing answers there; only the delegation counts
 	return []*zone{
 		at("no-nsec.bind.", p256, full, withoutNSEC("mx")),
 		at("no-nsec.nsd.", p256, full, withoutNSEC("mx")),
@@ -301,7 +302,7 @@ func brokenDenials() []*zone {
 	}
 }
 
-// nsec3 finds the NSEC3 that matches a name, or else the one that covers it.
+// nsec3 returns the NSEC3 that matches a name, or else the one that covers it.
 func (z *contents) nsec3(name string) *dns.NSEC3 {
 	var covering *dns.NSEC3
 	for _, rr := range z.rrs {
@@ -324,7 +325,7 @@ func withoutNSEC3(name string) fault {
 	return func(z *contents) { z.remove(z.nsec3(z.at(name)).Hdr.Name, dns.TypeNSEC3, false) }
 }
 
-// nsec3Of changes the NSEC3 that matches or covers a name and signs it again.
+// nsec3Of returns a fault that changes the NSEC3 that matches or covers a name, and signs it again.
 func nsec3Of(name string, change func(*dns.NSEC3)) fault {
 	return func(z *contents) {
 		rr := z.nsec3(z.at(name))
@@ -333,8 +334,8 @@ func nsec3Of(name string, change func(*dns.NSEC3)) fault {
 	}
 }
 
-// behindLast is a label for a name whose hash is behind all in the chain of a zone that is hashed and has mail: only
-// the record that wraps around covers it (V-63).
+// behindLast returns a label whose hash comes after all hashes in the chain of a zone with the text mail: only the last
+// record, which wraps around, covers it (V-63).
 func behindLast(zone string) string {
 	hash := func(name string) string { return dns.HashName(name+zone, dns.SHA1, 0, "") }
 	last := slices.Max([]string{hash(""), hash("ns."), hash("mx."), hash("_tcp.mx."), hash("_25._tcp.mx.")})
@@ -345,7 +346,7 @@ func behindLast(zone string) string {
 	}
 }
 
-// brokenHashes are the faults of NSEC3.
+// brokenHashes returns the faults of NSEC3.
 func brokenHashes() []*zone {
 	const child = "u NS ns.u\nns.u A 198.18.0.5\n"
 	zones := []*zone{
@@ -379,7 +380,7 @@ func brokenHashes() []*zone {
 	return zones
 }
 
-// brokenAliases are CNAME and DNAME across zones.
+// brokenAliases returns zones with CNAME and DNAME that lead to other zones.
 func brokenAliases() []*zone {
 	targets := `
 to-signed CNAME mx.salt.nsd.
@@ -417,7 +418,7 @@ _25._tcp.mx2 CNAME _25._tcp.mx.salt.nsd.
 	}
 }
 
-// odd are zones with nothing wrong that are hard to get right.
+// odd returns zones without a fault that validators find difficult.
 func odd() []*zone {
 	var certificates, texts strings.Builder
 	for i := range 14 {

@@ -8,26 +8,26 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A question is a case: what is asked of which zone, and what must come of it.
+// question is one case: what is asked, and what the outcome must be.
 type question struct {
 	rules   string // numbers of plugin/RULES.md
 	name    string
 	qtype   uint16
 	want    outcome
-	options []string // of dig; if there are none it asks with DO, and others are asked too
-	// healed is what comes of it behind upstreams that do not hand on a fault: which they repair, or refuse.
+	options []string // of dig; without any, dig asks with DO, and the other validators are asked too
+	// healed is the outcome, by upstream, behind upstreams that do not pass on the fault: they repair it, or fail.
 	healed map[string]outcome
 }
 
-// kresd is the upstream that hands on proofs only of denials.
+// kresd is the Knot Resolver as an upstream, which does not pass on the proof with an answer from a wildcard.
 const kresd = "knot"
 
-// id names a question.
+// id returns the question as test/DISAGREEMENTS.md has it.
 func (q question) id() string {
 	return strings.Join(append([]string{q.name, dns.Type(q.qtype).String()}, q.options...), " ")
 }
 
-// outcome is a verdict, as it is seen from outside: status, RCODE, and the first Extended DNS Error if there is one.
+// outcome is what a client sees: status, RCODE, and the first Extended DNS Error if there is one.
 type outcome string
 
 const (
@@ -35,7 +35,7 @@ const (
 	absent   outcome = "Secure NXDOMAIN"
 	insecure outcome = "Insecure NOERROR"
 	missing  outcome = "Insecure NXDOMAIN"
-	// Those that fail, by their Extended DNS Error.
+	// Failures, by Extended DNS Error.
 	failed   outcome = "Bogus SERVFAIL"
 	bogus    outcome = "Bogus SERVFAIL 6"
 	tooOld   outcome = "Bogus SERVFAIL 7"
@@ -44,33 +44,34 @@ const (
 	noSig    outcome = "Bogus SERVFAIL 10"
 	noZone   outcome = "Bogus SERVFAIL 11"
 	noDenial outcome = "Bogus SERVFAIL 12"
-	refused  outcome = "Indeterminate SERVFAIL 22" // by the server or the upstream, which notice the fault themselves
+	refused  outcome = "Indeterminate SERVFAIL 22" // by the server or the upstream, which has found the fault itself
 	unlinked outcome = "Indeterminate SERVFAIL 5"
 	silent   outcome = "No reply"
-	// proofless is a wildcard answer without the proof that it needs, as from a Knot Resolver that does not validate.
+	// proofless is the outcome of an answer from a wildcard without its proof, as the Knot Resolver sends it that does
+	// not validate.
 	proofless = noDenial
 )
 
-// verdict is an outcome without what others put differently: the Extended DNS Error.
+// verdict returns an outcome without the Extended DNS Error, in which validators differ.
 func (o outcome) verdict() string {
 	fields := strings.Fields(string(o))
 	return strings.Join(fields[:2], " ")
 }
 
-// ask makes questions from lines of rules, name, type and nothing else.
+// ask makes a question without options.
 func ask(rules, name, qtype string, want outcome) question {
 	number, known := dns.StringToType[qtype]
 	if !known {
 		n, err := strconv.ParseUint(strings.TrimPrefix(qtype, "TYPE"), 10, 16)
 		if err != nil {
-			panic(err) // it stands here
+			panic(err) // a mistake in this file
 		}
 		number = uint16(n)
 	}
 	return question{rules: rules, name: name, qtype: number, want: want}
 }
 
-// behind says what comes of a question behind some upstreams.
+// behind returns the question with another outcome behind some upstreams.
 func (q question) behind(want outcome, upstreams ...string) question {
 	healed := map[string]outcome{}
 	for name, o := range q.healed {
@@ -83,17 +84,17 @@ func (q question) behind(want outcome, upstreams ...string) question {
 	return q
 }
 
-// either is one outcome or the other, as an upstream has by chance what is needed for the second.
+// either is one outcome or the other. Which one it is depends on what the upstream happens to have.
 func either(a, b outcome) outcome { return a + " or " + b }
 
-// expected is the outcome behind an upstream.
+// expected returns the outcome behind an upstream.
 func (q question) expected(upstream string) outcome { return cmp.Or(q.healed[upstream], q.want) }
 
-// anchorQuestions are asked of validators that have other anchors (ofSome).
+// anchorQuestions are asked of validators with other trust anchors (ofSome).
 var anchorQuestions = []question{
 	ask("V-12", "p256.bind.", "MX", secure),
-	ask("V-12", "order.bind.", "MX", noKey),  // its own anchor is wrong, that of bind. would do
-	ask("V-12", "mx.p256.bind.", "A", noKey), // the zone above a wrong anchor has signed it
+	ask("V-12", "order.bind.", "MX", noKey),  // its own trust anchor is wrong; that of bind. would validate it
+	ask("V-12", "mx.p256.bind.", "A", noKey), // its own trust anchor is wrong; the zone above has signed it
 	ask("V-12", "mx.p256.bind.", "TXT", noKey),
 	ask("V-12", "nothing.mx.p256.bind.", "A", noKey),
 	ask("V-12", "expired.bind.", "MX", tooOld),
@@ -107,7 +108,7 @@ var anchorQuestions = []question{
 	ask("V-1a", ".", "SOA", insecure),
 }
 
-// questions are all cases behind upstreams as they are.
+// questions returns all cases for validators with the trust anchor of the root.
 func questions() []question {
 	all := rootQuestions()
 	for _, s := range styles {
@@ -146,19 +147,19 @@ func rootQuestions() []question {
 	}
 }
 
-// goodQuestions are those for every kind of proof in its good form. Opt-out makes what rests on its gaps Insecure
-// (V-51). ldns gives unsigned delegations their NSEC3 all the same.
+// goodQuestions are the questions for every kind of proof in a zone without a fault. With opt-out, a denial by an NSEC3
+// that only covers the name is Insecure (V-51). ldns makes NSEC3 for unsigned delegations even then.
 func goodQuestions(zone string, s signing) []question {
-	gap, cut, noName, unproven := secure, secure, absent, proofless
+	covered, cut, noName, unproven := secure, secure, absent, proofless
 	if s.optOut {
-		gap, cut, noName, unproven = insecure, insecure, missing, insecure
+		covered, cut, noName, unproven = insecure, insecure, missing, insecure
 	}
 	if s.with == ldnsSigner {
 		cut = secure
 	}
-	empty := gap
+	empty := covered
 	if !s.nsec3 && operator(zone) != nsd {
-		empty = noDenial // BIND and Knot leave out the NSEC that shows the wildcard without data; only NSD sends it
+		empty = noDenial // only NSD sends the NSEC which proves that the wildcard has no data
 	}
 	return []question{
 		ask("V-2 V-7 V-22", zone, "MX", secure),
@@ -169,11 +170,11 @@ func goodQuestions(zone string, s signing) []question {
 		ask("V-47 V-53", "_25._tcp.nothing."+zone, "TLSA", noName),
 		ask("V-48 V-54", "_tcp.mx."+zone, "A", secure),
 		ask("V-48 V-54", "b.ent."+zone, "TXT", secure),
-		ask("V-32 V-49 V-57", "x.wild."+zone, "MX", gap).behind(either(unproven, gap), kresd),
-		ask("V-49 V-57", "a.b.wild."+zone, "A", gap).behind(either(unproven, gap), kresd),
-		ask("V-50 V-56", "x.wild."+zone, "AAAA", gap),
-		ask("V-49 V-64", "x.aliases."+zone, "A", gap).behind(either(proofless, gap), kresd),
-		ask("V-68", "x.aliases."+zone, "DS", gap).behind(either(proofless, gap), kresd),
+		ask("V-32 V-49 V-57", "x.wild."+zone, "MX", covered).behind(either(unproven, covered), kresd),
+		ask("V-49 V-57", "a.b.wild."+zone, "A", covered).behind(either(unproven, covered), kresd),
+		ask("V-50 V-56", "x.wild."+zone, "AAAA", covered),
+		ask("V-49 V-64", "x.aliases."+zone, "A", covered).behind(either(proofless, covered), kresd),
+		ask("V-68", "x.aliases."+zone, "DS", covered).behind(either(proofless, covered), kresd),
 		ask("V-64", "alias."+zone, "A", secure),
 		ask("V-64 V-46", "alias."+zone, "AAAA", secure),
 		ask("V-68", "alias."+zone, "DS", secure),
@@ -195,7 +196,7 @@ func goodQuestions(zone string, s signing) []question {
 	}
 }
 
-// orderQuestions are for names that are between others only in the order of DNSSEC.
+// orderQuestions are for names that lie between others only in the canonical order of DNSSEC.
 func orderQuestions(zone string) []question {
 	return []question{
 		ask("V-31", "yz.a."+zone, "A", absent),
@@ -215,7 +216,7 @@ var signatureQuestions = []question{
 	ask("V-34", "wrong-octet-ed25519.knot.", "MX", bogus),
 	ask("V-34 V-45", "wrong-octet-ed448.bind.", "MX", bogus),
 	ask("V-45", "ed448.nsd.", "TXT", secure),
-	ask("V-46", "mx.wrong-octet.bind.", "AAAA", secure), // only what is asked is judged
+	ask("V-46", "mx.wrong-octet.bind.", "AAAA", secure), // only the records of the answer are judged
 	ask("V-19", "expired.bind.", "MX", tooOld),
 	ask("V-19", "mx.expired.nsd.", "AAAA", tooOld),
 	ask("V-19", "early.bind.", "MX", tooNew),

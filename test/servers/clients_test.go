@@ -8,7 +8,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// clientQuestions are what delv, a validator itself, and drill say to what danelaw hands on.
+// clientQuestions are questions with what delv, which validates itself, and drill say of danelaw's replies.
 var clientQuestions = []struct {
 	name, qtype string
 	delv        string
@@ -29,8 +29,8 @@ var clientQuestions = []struct {
 	{"ds-without-key.nsd.", "MX", "resolution failed: ", noKey},
 }
 
-// TestClients: delv finds in danelaw's replies what it needs for the same verdict (V-76), and drill reads them as dig
-// does, over TCP.
+// TestClients: delv finds in danelaw's replies all that it needs for the same verdict (V-76), and drill, over TCP, sees
+// the same flags and RCODE as dig.
 func TestClients(t *testing.T) {
 	suite.Needs(t)
 	planted := grown(t)
@@ -50,7 +50,7 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// run is what a program writes, which it may do in failing.
+// run returns the output of a program, also if it fails.
 func run(line ...string) string {
 	out, err := exec.Command(line[0], line[1:]...).CombinedOutput()
 	if _, exited := err.(*exec.ExitError); err != nil && !exited {
@@ -59,7 +59,7 @@ func run(line ...string) string {
 	return string(out)
 }
 
-// TestSilent: no reply at all, as there may be none in time on a busy machine, is none of the outcomes that are wanted.
+// TestSilent: no reply at all, which may happen on a busy machine, counts as no other outcome.
 func TestSilent(t *testing.T) {
 	got, _ := digs(t, "no.address.invalid", question{name: ".", qtype: dns.TypeNS})
 	for _, want := range []outcome{secure, failed, bogus, refused} {
@@ -68,16 +68,16 @@ func TestSilent(t *testing.T) {
 		}
 	}
 	if got := manners(""); got != silent {
-		t.Errorf("the form of no reply is %s", got)
+		t.Errorf("no reply is taken for %s", got)
 	}
 }
 
-// TestQuestions: each is asked once, of a type that there is.
+// TestQuestions: no question is there twice, and each has a type and a rule.
 func TestQuestions(t *testing.T) {
 	seen := map[string]bool{}
 	for _, q := range questions() {
 		if seen[q.id()] || q.qtype == dns.TypeNone || q.rules == "" {
-			t.Errorf("%s (%s) stands there twice, or is no question", q.id(), q.rules)
+			t.Errorf("%s (%s) is there twice, or has no type or rule", q.id(), q.rules)
 		}
 		seen[q.id()] = true
 	}

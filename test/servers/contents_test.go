@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// contents is a signed zone, to be broken in one place. Its methods do nothing more once one of them has failed.
+// contents is a signed zone in which something is to be broken. The first error of its methods is kept.
 type contents struct {
 	name string
 	dir  string // where the private keys are
@@ -32,19 +32,19 @@ func read(name, dir, file string) (*contents, error) {
 	p.SetDefaultTTL(3600)
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
 		if nsec3, ok := rr.(*dns.NSEC3); ok {
-			nsec3.NextDomain = strings.ToUpper(nsec3.NextDomain) // the DNS library compares it so
+			nsec3.NextDomain = strings.ToUpper(nsec3.NextDomain) // the DNS library compares it in upper case
 		}
 		z.rrs = append(z.rrs, rr)
 	}
 	return z, p.Err()
 }
 
-// String is the zone file. The SOA comes first, as some servers want it.
+// String returns the zone file. The SOA comes first, since some servers insist on it.
 func (z *contents) String() string {
 	slices.SortStableFunc(z.rrs, func(a, b dns.RR) int { return rank(a) - rank(b) })
 	var text strings.Builder
 	for _, rr := range z.rrs {
-		// of unknown types; Knot knows no CLASS1
+		// Knot does not read CLASS1, which the DNS library writes for unknown types
 		fmt.Fprintln(&text, strings.Replace(rr.String(), "\tCLASS1\t", "\tIN\t", 1))
 	}
 	return text.String()
@@ -57,7 +57,7 @@ func rank(rr dns.RR) int {
 	return 1
 }
 
-// at is a name of the zone: relative, or the apex.
+// at returns the absolute name of a relative one; @ is the apex.
 func (z *contents) at(name string) string {
 	if name == "@" {
 		return z.name
@@ -65,7 +65,7 @@ func (z *contents) at(name string) string {
 	return name + "." + strings.TrimPrefix(z.name, ".")
 }
 
-// set returns the places of the records and of the signatures of an RRset.
+// set returns the indices of the records and of the signatures of an RRset.
 func (z *contents) set(owner string, t uint16) (records, sigs []int) {
 	for i, rr := range z.rrs {
 		if !strings.EqualFold(rr.Header().Name, owner) {
@@ -98,7 +98,7 @@ func (z *contents) records(owner string, t uint16) (rrs []dns.RR) {
 	return rrs
 }
 
-// signatures calls f for each RRSIG over an RRset, of which there must be one.
+// signatures calls f for each RRSIG over an RRset. There must be at least one.
 func (z *contents) signatures(owner string, t uint16, f func(*dns.RRSIG)) {
 	_, sigs := z.set(owner, t)
 	for _, i := range sigs {
@@ -109,7 +109,7 @@ func (z *contents) signatures(owner string, t uint16, f func(*dns.RRSIG)) {
 	}
 }
 
-// remove takes out an RRset and its signatures, or these alone.
+// remove removes an RRset with its signatures, or the signatures alone.
 func (z *contents) remove(owner string, t uint16, onlySignatures bool) {
 	records, sigs := z.set(owner, t)
 	if len(sigs) == 0 {
@@ -125,7 +125,7 @@ func (z *contents) remove(owner string, t uint16, onlySignatures bool) {
 	}
 }
 
-// key returns a key of the zone with the given flags, and the private half, which is in the form of BIND and ldns.
+// key returns a key of the zone with the given flags, and the private key, from a file in the format of BIND and ldns.
 func (z *contents) key(flags uint16) (*dns.DNSKEY, crypto.Signer) {
 	for _, rr := range z.records(z.name, dns.TypeDNSKEY) {
 		if key := rr.(*dns.DNSKEY); key.Flags == flags {
@@ -152,8 +152,8 @@ func (z *contents) private(key *dns.DNSKEY) crypto.Signer {
 	return signer
 }
 
-// sign replaces the signatures over an RRset by one of the zone-signing key, which change may have made wrong
-// beforehand.
+// sign replaces the signatures over an RRset by one of the zone-signing key. change may change its fields before it is
+// made.
 func (z *contents) sign(owner string, t uint16, change func(*dns.RRSIG)) {
 	rrs := z.records(owner, t)
 	flags := uint16(dns.ZONE)
@@ -180,7 +180,7 @@ func (z *contents) sign(owner string, t uint16, change func(*dns.RRSIG)) {
 	z.rrs = append(z.rrs, sig)
 }
 
-// delegationSigners are the DS of the keys with SEP, of one digest type.
+// delegationSigners returns the DS of the keys with the SEP flag, of one digest type.
 func (z *contents) delegationSigners(digest uint8) (all []*dns.DS) {
 	for _, rr := range z.rrs {
 		if key, ok := rr.(*dns.DNSKEY); ok && key.Flags&dns.SEP != 0 {
@@ -200,5 +200,5 @@ func corrupt(sig *dns.RRSIG) {
 	sig.Signature = base64.StdEncoding.EncodeToString(raw)
 }
 
-// shorten takes the last octets of a signature away.
+// shorten removes the last octets of a signature.
 func shorten(sig *dns.RRSIG) { sig.Signature = sig.Signature[:len(sig.Signature)-4] }

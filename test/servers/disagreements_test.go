@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// difference is one verdict of another validator that is not danelaw's.
+// difference is a verdict of another validator that differs from danelaw's.
 type difference struct {
 	question, oracle, upstream string
 	verdict                    string
@@ -20,10 +20,10 @@ type explained struct {
 	question           string // a pattern
 	oracles, upstreams []string
 	verdict            string
-	always             bool // else it hangs on the order in which others ask, or on what a signature begins with
+	always             bool // false: "at times"
 }
 
-// explanations reads that section.
+// explanations reads that section of the file.
 func explanations(t *testing.T) (all []explained) {
 	t.Helper()
 	text, err := os.ReadFile("../DISAGREEMENTS.md")
@@ -49,7 +49,7 @@ func explanations(t *testing.T) (all []explained) {
 	return all
 }
 
-// behind lists upstreams.
+// behind returns the upstreams that a cell of the table names.
 func behind(cell string) (names []string) {
 	if cell != "all" {
 		return strings.Split(cell, ", ")
@@ -66,8 +66,8 @@ func (e explained) covers(d difference) bool {
 		e.verdict == d.verdict
 }
 
-// review complains of answers of danelaw that are wrong, of differences that nobody has explained, and of explanations
-// of what is no longer so. The questions concerned are those that stay open.
+// review complains of wrong answers by danelaw, of differences that are not explained, and of explanations for
+// differences that did not occur. The questions that it complains of stay open.
 func (tr *trial) review(known []explained, rows []row) {
 	tr.open, tr.complaints = nil, nil
 	for _, r := range rows {
@@ -86,7 +86,7 @@ func (tr *trial) review(known []explained, rows []row) {
 	}
 }
 
-// review is that of one row.
+// review returns the complaints about one row.
 func (r *row) review(known []explained) (complaints []string) {
 	if r.complaint != "" {
 		complaints = append(complaints, r.complaint)
@@ -100,7 +100,7 @@ func (r *row) review(known []explained) (complaints []string) {
 	return complaints
 }
 
-// outdated names the oracles that have never differed as e says.
+// outdated returns the oracles that have never differed in the way that e explains.
 func (tr *trial) outdated(e explained) (names []string) {
 	if !e.always || !slices.Contains(e.upstreams, tr.upstream) {
 		return nil
@@ -115,7 +115,7 @@ func (tr *trial) outdated(e explained) (names []string) {
 	return names
 }
 
-// reopen has the questions that match a pattern asked again.
+// reopen opens the questions again that match a pattern.
 func (tr *trial) reopen(pattern string) {
 	for _, q := range tr.all {
 		open := slices.ContainsFunc(tr.open, func(o question) bool { return o.id() == q.id() })

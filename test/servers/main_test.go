@@ -1,6 +1,6 @@
-// Package servers holds danelaw's verdicts against the world as it is served: a signed tree on BIND, NSD and Knot, with
-// the resolvers of other makers between them and danelaw, and the validators of other makers beside it. All of it runs
-// in a network namespace of its own, with one address per server and port 53 everywhere.
+// Package servers compares danelaw's verdicts with those of other validators, on zones that BIND, NSD and Knot serve.
+// Between these servers and danelaw there are resolvers of other makers. All of it runs in a network namespace of its
+// own, each program on port 53 of an address of its own.
 package servers
 
 import (

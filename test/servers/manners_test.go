@@ -6,14 +6,15 @@ import (
 	"strings"
 )
 
-// with makes a question one that is asked with options of dig. What is wanted then is the form of the reply, of danelaw
-// alone: others differ there, as they may.
+// with returns the question with options of dig. Its outcome is then the form of the reply. Only danelaw is asked,
+// since other validators may differ in that.
 func (q question) with(options ...string) question {
 	q.options = options
 	return q
 }
 
-// mannerQuestions are what a client may set in its query, and what comes of it (V-h).
+// mannerQuestions are queries with all that a client may set in them, and the form of the reply (section V-h of
+// plugin/RULES.md).
 var mannerQuestions = []question{
 	ask("V-74 V-75", "p256.bind.", "MX", "NOERROR ad do MX RRSIG").with("+dnssec"),
 	ask("V-74 V-75", "p256.bind.", "MX", "NOERROR ad do MX RRSIG").with("+dnssec", "+noad"),
@@ -47,7 +48,7 @@ var (
 	records = regexp.MustCompile(`(?m)^[^;\s]\S*\s+\d+\s+IN\s+(\S+)`)
 )
 
-// manners is the form of a reply: RCODE, flags, the types of records, and the first Extended DNS Error.
+// manners returns the form of a reply: RCODE, flags, the types of the records, and the first Extended DNS Error.
 func manners(out string) outcome {
 	rcode := status.FindStringSubmatch(out)
 	if rcode == nil {

@@ -13,7 +13,7 @@ import (
 // patience is how long a server may take to start on a busy machine.
 const patience = time.Minute
 
-// await waits until the server at addr has the answer to a question.
+// await waits until the server at addr answers a question.
 func await(t *testing.T, addr, name string, qtype uint16) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -26,7 +26,7 @@ func await(t *testing.T, addr, name string, qtype uint16) {
 	}
 }
 
-// exchange asks a question as a validator does that wants to know what its neighbour thinks: DO, and by TCP if need be.
+// exchange asks a question with DO, over TCP if the reply is truncated.
 func exchange(addr, name string, qtype uint16, timeout time.Duration) (*dns.Msg, error) {
 	query := new(dns.Msg).SetQuestion(name, qtype)
 	query.SetEdns0(1232, true)
@@ -40,7 +40,7 @@ func exchange(addr, name string, qtype uint16, timeout time.Duration) (*dns.Msg,
 	return m, err
 }
 
-// write makes a file in a directory, which it makes as well.
+// write writes a file in a directory, which it makes if it has to.
 func write(t *testing.T, directory, name, text string) string {
 	t.Helper()
 	file := filepath.Join(directory, name)

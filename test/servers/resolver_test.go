@@ -11,33 +11,33 @@ import (
 	"github.com/danelaw-dns/danelaw/test/namespace"
 )
 
-// resolver is one of the resolvers of other makers, in one of its roles.
+// resolver is a resolver of another maker, as an upstream or as a validator.
 type resolver struct {
 	kind     string // unbound, bind, knot, pdns, dnsmasq, forward
 	validate bool
 	to       string // the address to which it forwards; "": it iterates from the root
 	address  string
-	anchors  anchors // of one that validates
+	anchors  anchors // if it validates
 	apart    border
 }
 
-// border is around a zone that is asked of another server than all else, and may be unsigned there, whatever the zone
-// above says.
+// border says that a zone is asked of another server than all else. If unsigned is set, it need not be signed there,
+// whatever the zone above says.
 type border struct {
 	zone, to string
 	unsigned bool
 }
 
-// anchors are trust anchors, by the name of the files that have them in the forms of all validators.
+// anchors are trust anchors, named by the files that have them in the format of each validator.
 type anchors string
 
 const (
 	ofRoot anchors = "root"
-	// ofSome are without one for the root (V-1a), and with some below others (V-12).
+	// ofSome has none for the root (V-1a), and some below others (V-12).
 	ofSome anchors = "some"
 )
 
-// as is the file with the anchors in one form.
+// as returns the file with the anchors in a format.
 func (a anchors) as(form string) string { return suite.Dir(string(a) + "." + form) }
 
 // run starts it and waits until it answers.
@@ -54,7 +54,7 @@ func (r resolver) run(t *testing.T) {
 	await(t, r.address, ".", dns.TypeNS)
 }
 
-// place is a directory for the servers of a test: short, as it is to hold sockets.
+// place returns the name of a directory for the servers of a test. It is short, since there will be sockets in it.
 func place(t *testing.T) string {
 	_, path, _ := strings.Cut(t.Name(), "/")
 	return strings.ReplaceAll("of-"+path, "/", "-")
@@ -201,16 +201,16 @@ func (r resolver) dnsmasq(*testing.T, string) []string {
 	}
 }
 
-// forward is danelaw's own binary as a CoreDNS without the plugin.
+// forward runs danelaw's binary as a CoreDNS that only forwards.
 func (r resolver) forward(t *testing.T, directory string) []string {
 	return []string{suite.Danelaw(), "-conf", write(t, directory, "Corefile",
 		fmt.Sprintf(".:53 {\n bind %s\n forward . %s\n}\n", r.address, r.to))}
 }
 
-// stranger is a client that danelaw serves, but not to be trusted with AD.
+// stranger is a client that danelaw answers without AD (V-78).
 var stranger = dead.address()
 
-// runDanelaw starts danelaw in front of an upstream, with more of its options and with plugins below it.
+// runDanelaw starts danelaw with an upstream, with further options, and with further plugins.
 func runDanelaw(t *testing.T, address, upstream string, a anchors, options, below string) {
 	directory := suite.Dir(place(t), address)
 	namespace.Start(t, "danelaw", directory, suite.Danelaw(), "-conf", write(t, directory, "Corefile",
@@ -229,7 +229,7 @@ func runDanelaw(t *testing.T, address, upstream string, a anchors, options, belo
 	await(t, address, ".", dns.TypeNS)
 }
 
-// write writes the keys as trust anchors in the forms that the validators read.
+// write writes the keys as trust anchors, in the format of each validator.
 func (a anchors) write(t *testing.T, keys ...*dns.DNSKEY) {
 	var ds, static, kresd, pdns strings.Builder
 	kresd.WriteString("trust_anchors.remove('.')\n")
@@ -248,7 +248,7 @@ func (a anchors) write(t *testing.T, keys ...*dns.DNSKEY) {
 	}
 }
 
-// anchor is the key of a zone to which the anchor points.
+// anchor returns the key-signing key of a zone.
 func (tr tree) anchor(t *testing.T, name string) *dns.DNSKEY {
 	key, _ := tr[name].signed.key(dns.ZONE | dns.SEP)
 	if key == nil {
@@ -257,7 +257,7 @@ func (tr tree) anchor(t *testing.T, name string) *dns.DNSKEY {
 	return key
 }
 
-// anchors writes both sets of anchors, and the hints.
+// anchors writes both sets of trust anchors, and the root hints.
 func (tr tree) anchors(t *testing.T) {
 	write(t, suite.Dir(), "root.hints", fmt.Sprintf(". 3600000 NS ns.\nns. 3600000 A %s\n", bind.address()))
 	ofRoot.write(t, tr.anchor(t, "."))

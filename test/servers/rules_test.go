@@ -9,16 +9,16 @@ import (
 	"testing"
 )
 
-// ofValidation finds the numbers of group V in the list of rules.
+// ofValidation matches the numbers of group V in the list of rules.
 var ofValidation = regexp.MustCompile(`(?m)^- (V-\d+[a-z]?) `)
 
-// elsewhere are the rules that no case here can show, with the test that does: package and name.
+// elsewhere are the rules that no case here can show, each with the package and the name of the test that does.
 var elsewhere = map[string]string{
-	"V-33": "plugin/upstream TestUnpackLeavesOut", // resolvers do not hand on records that they cannot read
+	"V-33": "plugin/upstream TestUnpackLeavesOut", // resolvers do not pass on records that they cannot read
 }
 
-// TestRules: each rule of validation has a case, or a test that is named above; and no case is of a rule that there is
-// not.
+// TestRules: each rule of validation has a case here or a test that is named above, and each case is for a rule that
+// exists.
 func TestRules(t *testing.T) {
 	shown := map[string]bool{}
 	for _, q := range slices.Concat(questions(), anchorQuestions) {

@@ -14,17 +14,17 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// scene is a question behind an upstream that does what no zone file can have it do, or beside another server that is
-// asked for a zone of its own. What is seen of a reply is its verdict and its address.
+// scene is a question behind an upstream with a fault that no zone file can have, or beside another server that is
+// asked for a zone of its own. What is compared of a reply is its verdict and its address.
 type scene struct {
 	title string // the column "behind" of test/DISAGREEMENTS.md
 	question
-	asks  func(address string) (*dns.Msg, error) // puts the question
-	play  func(ended <-chan struct{}) spoiler    // what the upstream of one validator does; nil: it is honest
+	asks  func(address string) (*dns.Msg, error) // asks the question; nil: it is asked once, with DO
+	play  func(ended <-chan struct{}) spoiler    // returns what an upstream does; nil: it is honest
 	apart border
 }
 
-// outside is the address of each host of the world, and inside what the server of a zone that is asked apart says.
+// outside is the address of each host in the tree, and inside the address that the server of a zone apart gives.
 const outside, inside = " 192.0.2.25", " 10.0.0.1"
 
 func scenes() (all []scene) {
@@ -50,7 +50,7 @@ func scenes() (all []scene) {
 		want  outcome
 	}{
 		{border{zone: "insecure.com."}, unsigned, insecure + inside},
-		{border{zone: "gone.example.com."}, gone, noSig}, // its data would have to be signed
+		{border{zone: "gone.example.com."}, gone, noSig}, // a name in a signed zone, without a signature
 		{border{zone: "mx.insecure.com.", unsigned: true}, unsigned, insecure + inside},
 		{border{zone: "gone.example.com.", unsigned: true}, gone, insecure + inside},
 	} {
@@ -60,7 +60,7 @@ func scenes() (all []scene) {
 	return all
 }
 
-// wrong spoils the signatures of the first replies about a name; of its DS there is none.
+// wrong spoils the signatures of the first replies about a name. For its DS the answer is SERVFAIL.
 func wrong(name string, times int64) func(<-chan struct{}) spoiler {
 	return func(<-chan struct{}) spoiler {
 		var asked atomic.Int64
@@ -78,7 +78,7 @@ func wrong(name string, times int64) func(<-chan struct{}) spoiler {
 	}
 }
 
-// without has no DS and DNSKEY of a zone.
+// without fails for DS and DNSKEY of a zone, after it has called instead.
 func without(zone string, instead func(ended <-chan struct{})) func(<-chan struct{}) spoiler {
 	return func(ended <-chan struct{}) spoiler {
 		return func(q dns.Question, m *dns.Msg) *dns.Msg {
@@ -91,7 +91,7 @@ func without(zone string, instead func(ended <-chan struct{})) func(<-chan struc
 	}
 }
 
-// unchecked asks with CD; unless that comes first it was asked without before.
+// unchecked asks with CD. Unless first is set, it asks without CD before.
 func unchecked(q question, first bool) func(address string) (*dns.Msg, error) {
 	return func(address string) (*dns.Msg, error) {
 		if !first {
@@ -104,14 +104,14 @@ func unchecked(q question, first bool) func(address string) (*dns.Msg, error) {
 	}
 }
 
-// sceneTime is how long any validator may take: the Knot Resolver gives up on a silent server after 16 s, Unbound has
-// not done so after a minute.
+// sceneTime is how long any validator may take. The Knot Resolver gives up on a silent server after 16 s; Unbound has
+// not given up after a minute.
 const sceneTime = 20 * time.Second
 
-// ofWorld is the anchor of the world that scenes are of.
+// ofWorld has the trust anchor of the tree of the scenes.
 const ofWorld anchors = "world"
 
-// TestScenes puts the scenes before danelaw, and before the validators of others.
+// TestScenes shows each scene to danelaw and to the other validators.
 func TestScenes(t *testing.T) {
 	suite.Needs(t)
 	tree := world.New(time.Now, world.Zone("."), world.Zone("com."),
@@ -125,10 +125,10 @@ func TestScenes(t *testing.T) {
 	}
 }
 
-// insiders is where the server of zones that are asked apart listens.
+// insiders is the address of the server for zones apart.
 const insiders = "127.0.3.9"
 
-// insider starts it. All names have its address, and nothing else.
+// insider starts the server for zones apart. Every name there has one address and nothing else.
 func insider(t *testing.T) {
 	t.Helper()
 	world.Serve(t, net.JoinHostPort(insiders, "53"), func(q dns.Question, _ bool) *dns.Msg {
@@ -142,7 +142,7 @@ func insider(t *testing.T) {
 	})
 }
 
-// try compares danelaw with the others.
+// try compares danelaw with the other validators.
 func (s scene) try(t *testing.T, tree *world.Tree) {
 	known := explanations(t)
 	tr := trial{upstream: s.title, all: []question{s.question}}
@@ -159,7 +159,7 @@ func (s scene) try(t *testing.T, tree *world.Tree) {
 	}
 }
 
-// watch shows the scene to each once.
+// watch shows the scene to each validator once.
 func (s scene) watch(t *testing.T, tree *world.Tree) row {
 	r := row{question: s.question}
 	got, code := s.seen(t, tree, len(oracles), func(upstream string) string {
@@ -191,8 +191,8 @@ func (s scene) watch(t *testing.T, tree *world.Tree) row {
 	return r
 }
 
-// seen is what one validator shows of the scene, with the code of its Extended DNS Error if it fails. Its upstream is
-// the i-th.
+// seen returns the outcome that one validator gives in the scene, with the address; and, if it fails, the code of its
+// Extended DNS Error. Its upstream has the i-th address.
 func (s scene) seen(t *testing.T, tree *world.Tree, i int, start func(upstream string) string) (outcome, string) {
 	t.Helper()
 	u, ended := tree.Upstream(), make(chan struct{})

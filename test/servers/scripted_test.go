@@ -15,13 +15,13 @@ import (
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
-// The scripted server has the faults that no zone file can carry: those of replies. Its zones hang below lie., signed
-// with NSEC, and lie3., with NSEC3.
+// The scripted server has faults that no zone file can have: faults of replies. Its zones lie below lie., which is
+// signed with NSEC, and lie3., with NSEC3.
 
 // spoiler changes a reply before it is sent.
 type spoiler func(q dns.Question, m *dns.Msg) *dns.Msg
 
-// lies makes the tree of the scripted server. It is built once, as its zones need to know each other.
+// lies builds the tree of the scripted server.
 func lies() *world.Tree {
 	plans := []zones.Plan{liar("lie.", nil, zones.Fault{}), liar("lie3.", new(zones.NSEC3), zones.Fault{})}
 	for _, l := range lieTable {
@@ -54,10 +54,10 @@ func tell(t *testing.T) []*dns.DS {
 	return append(tree.DS("lie."), tree.DS("lie3.")...)
 }
 
-// spoils is the fault that s is in a zone's replies.
+// spoils returns the fault that changes a zone's replies by s.
 func spoils(s spoiler) zones.Fault { return zones.Fault{Zone: func(z *zones.Zone) { z.Spoil(s) }} }
 
-// denies spoils the zone's replies without data of the type asked; f gets the zone as well.
+// denies returns a fault that changes the denials of a zone by f.
 func denies(f func(z *zones.Zone, q dns.Question, m *dns.Msg)) zones.Fault {
 	return zones.Fault{Zone: func(z *zones.Zone) {
 		z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
@@ -69,14 +69,14 @@ func denies(f func(z *zones.Zone, q dns.Question, m *dns.Msg)) zones.Fault {
 	}}
 }
 
-// infrastructure says that q is what resolvers ask of their own accord: with a fault in that they would not find the
-// zone.
+// infrastructure reports whether resolvers ask q to find the zone. The replies to such questions are left alone, or
+// they would not find it.
 func infrastructure(z *zones.Zone, q dns.Question) bool {
 	name := dns.CanonicalName(q.Name)
 	return name == z.Name || name == "ns."+z.Name
 }
 
-// drop takes out the i-th RRset of the denial records in the authority section.
+// drop removes the i-th NSEC or NSEC3 RRset from the authority section.
 func drop(m *dns.Msg, i int) {
 	var owners []string
 	for _, rr := range m.Ns {
@@ -96,7 +96,7 @@ func isDenial(rr dns.RR) bool {
 	return t == dns.TypeNSEC || t == dns.TypeNSEC3
 }
 
-// covers is the type of a record, or that which a signature covers.
+// covers returns the type of a record; for a signature, the type that it covers.
 func covers(rr dns.RR) uint16 {
 	if sig, ok := rr.(*dns.RRSIG); ok {
 		return sig.TypeCovered
@@ -104,22 +104,22 @@ func covers(rr dns.RR) uint16 {
 	return rr.Header().Rrtype
 }
 
-// only keeps the records of the given types and their signatures.
+// only returns the records of the given types, with their signatures.
 func only(rrs []dns.RR, types ...uint16) []dns.RR {
 	return slices.DeleteFunc(slices.Clone(rrs), func(rr dns.RR) bool { return !slices.Contains(types, covers(rr)) })
 }
 
-// dropping is a denial that lacks its i-th record.
+// dropping is the fault of denials without their i-th NSEC or NSEC3 record.
 func dropping(i int) zones.Fault {
 	return denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { drop(m, i) })
 }
 
-// replayed answers denials with the zone's own proof about another of its names.
+// replayed is the fault of denials with the zone's proof about another of its names.
 func replayed(name string) zones.Fault {
 	return denies(func(z *zones.Zone, _ dns.Question, m *dns.Msg) { m.Ns = z.Proof(name + "." + z.Name) })
 }
 
-// fromParent answers denials with what the zone above says of the cut.
+// fromParent puts the records of the zone above about the zone cut into denials.
 func fromParent(parent, zone *zones.Zone) {
 	proof := only(parent.Proof(zone.Name), dns.TypeNSEC, dns.TypeNSEC3)
 	zone.Spoil(func(_ dns.Question, m *dns.Msg) *dns.Msg {
@@ -130,7 +130,7 @@ func fromParent(parent, zone *zones.Zone) {
 	})
 }
 
-// fromChild answers for DS, and refers, with what the zone below says of its own apex (V-50c).
+// fromChild answers for DS, and refers, with the denial record of the zone below at its own apex (V-50c).
 func fromChild(parent, zone *zones.Zone) {
 	proof := zone.Proof(zone.Name)
 	parent.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
@@ -143,12 +143,12 @@ func fromChild(parent, zone *zones.Zone) {
 	})
 }
 
-// rcode is another RCODE for denials.
+// rcode is the fault of denials with another RCODE.
 func rcode(n int) zones.Fault {
 	return denies(func(_ *zones.Zone, _ dns.Question, m *dns.Msg) { m.Rcode = n })
 }
 
-// resigned changes the denial records and signs them anew.
+// resigned is the fault of denials whose records are changed and signed again.
 func resigned(change func(dns.RR)) zones.Fault {
 	return denies(func(z *zones.Zone, _ dns.Question, m *dns.Msg) {
 		kept := only(m.Ns, dns.TypeSOA)
@@ -168,14 +168,15 @@ func signedAgain(z *zones.Zone, rr dns.RR, change func(dns.RR)) []dns.RR {
 	return append(rrs, world.Sign(rrs, now.Add(-time.Hour), now.Add(validity), z.Keys[0])...)
 }
 
-// other is the same zone with other parameters of NSEC3, or with NSEC, under the same keys.
+// other returns the same zone, with the same keys, and with other NSEC3 parameters or with NSEC.
 func other(z *zones.Zone, hash *zones.NSEC3) *zones.Zone {
 	plan := liar(z.Name, hash, zones.Fault{})
 	plan.Config.Keys = z.Keys
 	return world.New(time.Now, plan).Zone(z.Name)
 }
 
-// mixed keeps the i-th denial record and adds what a twin of the zone says, but for its j-th.
+// mixed is the fault of denials without their i-th record, to which the proof of another version of the zone is added
+// without its j-th record.
 func mixed(hash *zones.NSEC3, i, j int) zones.Fault {
 	return zones.Fault{Zone: func(z *zones.Zone) {
 		twin := other(z, hash)
@@ -192,7 +193,7 @@ func mixed(hash *zones.NSEC3, i, j int) zones.Fault {
 	}}
 }
 
-// answers spoils the replies that have data; f gets the zone as well.
+// answers returns a fault that changes the replies with data by f.
 func answers(f func(z *zones.Zone, q dns.Question, m *dns.Msg)) zones.Fault {
 	return zones.Fault{Zone: func(z *zones.Zone) {
 		z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
@@ -204,7 +205,7 @@ func answers(f func(z *zones.Zone, q dns.Question, m *dns.Msg)) zones.Fault {
 	}}
 }
 
-// wildcardForName answers for addresses of names that exist with what the zone's wildcard would have.
+// wildcardForName answers for the address of a name that exists with the expanded wildcard.
 func wildcardForName(z *zones.Zone) {
 	expanded := z.Answer(dns.Question{Name: "x.wild." + z.Name, Qtype: dns.TypeA, Qclass: dns.ClassINET}, true).Answer
 	z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
@@ -220,7 +221,7 @@ func wildcardForName(z *zones.Zone) {
 	})
 }
 
-// hideDNAME denies what is below a DNAME with records that stop at it (V-50b).
+// hideDNAME denies names below a DNAME with the NSEC of the DNAME's owner (V-50b).
 func hideDNAME(z *zones.Zone) {
 	z.Spoil(func(q dns.Question, m *dns.Msg) *dns.Msg {
 		if name := dns.CanonicalName(q.Name); name != "old."+z.Name && dns.IsSubDomain("old."+z.Name, name) {
@@ -230,7 +231,7 @@ func hideDNAME(z *zones.Zone) {
 	})
 }
 
-// expandNSEC denies by the wildcard's NSEC as if it were that of the name asked (V-50e).
+// expandNSEC denies with the wildcard's NSEC under the name asked (V-50e).
 func expandNSEC(z *zones.Zone, q dns.Question, m *dns.Msg) {
 	kept := only(m.Ns, dns.TypeSOA)
 	for _, rr := range only(z.Proof("*.wild."+z.Name), dns.TypeNSEC) {
@@ -241,7 +242,7 @@ func expandNSEC(z *zones.Zone, q dns.Question, m *dns.Msg) {
 	m.Ns = kept
 }
 
-// badSignatures spoils the signatures over one type in a section.
+// badSignatures makes the signatures over one type in a section wrong.
 func badSignatures(rrs []dns.RR, t uint16) {
 	for i, rr := range rrs {
 		if sig, ok := rr.(*dns.RRSIG); ok && sig.TypeCovered == t {
@@ -251,7 +252,7 @@ func badSignatures(rrs []dns.RR, t uint16) {
 	}
 }
 
-// timed signs the answer anew in the moment of the reply, so that its validity begins or ends near to it (V-20).
+// timed signs the answer again at the time of the reply, with an inception and an expiration close to it (V-20).
 func timed(inception, expiration time.Duration) zones.Fault {
 	return answers(func(z *zones.Zone, _ dns.Question, m *dns.Msg) {
 		m.Answer = slices.DeleteFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG })
@@ -260,7 +261,8 @@ func timed(inception, expiration time.Duration) zones.Fault {
 	})
 }
 
-// signedTwice has the zone above sign the address of mx as well; each signature may then be spoilt (V-7).
+// signedTwice adds a signature by the zone above to the address of mx; own and above may then change the signatures
+// (V-7).
 func signedTwice(own, above func(*dns.RRSIG)) zones.Fault {
 	return zones.Fault{Parent: func(parent, zone *zones.Zone) {
 		zone.Edit("mx."+zone.Name, dns.TypeA, func(rrs, sigs []dns.RR) (_, _ []dns.RR) {
@@ -273,13 +275,13 @@ func signedTwice(own, above func(*dns.RRSIG)) zones.Fault {
 	}}
 }
 
-// healing is a zone whose server gives each answer with a wrong signature once, and then as it should be.
+// healing is a zone whose server gives each answer with a wrong signature the first time, and then rightly.
 var healing struct {
 	sync.Mutex
 	told map[dns.Question]bool
 }
 
-// relapse has it begin again.
+// relapse makes it give wrong signatures again.
 func relapse() {
 	healing.Lock()
 	defer healing.Unlock()
@@ -298,27 +300,28 @@ func heal(_ *zones.Zone, q dns.Question, m *dns.Msg) {
 
 func whole(*dns.RRSIG) {}
 
-// withUseless adds to each denial record one that is to be ignored (V-15a, V-59).
+// withUseless adds an NSEC3 with an unknown hash algorithm, which is to be ignored, for each one that is there (V-15a,
+// V-59).
 func withUseless(z *zones.Zone, _ dns.Question, m *dns.Msg) {
 	for _, rr := range m.Ns {
 		if isDenial(rr) {
 			m.Ns = append(m.Ns, signedAgain(z, rr, func(rr dns.RR) {
 				hash := []byte(strings.Split(rr.Header().Name, ".")[0])
-				slices.Reverse(hash) // else both were one RRset
+				slices.Reverse(hash) // or both would be one RRset
 				rr.Header().Name, rr.(*dns.NSEC3).Hash = string(hash)+"."+z.Name, 2
 			})...)
 		}
 	}
 }
 
-// alone is a zone that has nothing but its apex, so that its chain is of one record (V-63).
+// alone is the text of a zone with no name but its apex, so that its chain has one record (V-63).
 const alone = `$ORIGIN %s
 $TTL 3600
 @ SOA ns.lie3. hostmaster 1 3600 900 1209600 300
 @ NS ns.lie3.
 `
 
-// garbage puts a signature beside that of a wildcard which is not expanded by its Labels (V-49).
+// garbage adds a wrong signature to one over an expanded wildcard. By its Labels the answer is not expanded (V-49).
 func garbage(m *dns.Msg) {
 	for _, rr := range m.Answer {
 		if sig, ok := rr.(*dns.RRSIG); ok {
@@ -334,7 +337,7 @@ func garbage(m *dns.Msg) {
 func record(text string) dns.RR {
 	rr, err := dns.NewRR(text)
 	if err != nil {
-		panic(err) // it stands here
+		panic(err) // a mistake in this file
 	}
 	return rr
 }
@@ -342,12 +345,12 @@ func record(text string) dns.RR {
 // lie is a zone of the scripted server.
 type lie struct {
 	name   string
-	text   string // instead of that of all others
+	text   string // instead of the usual text
 	fault  zones.Fault
 	config func(*zones.Config)
 }
 
-// lieTable are the zones of the scripted server, which the questions in lieQuestions name.
+// lieTable are the zones of the scripted server. The questions about them are lieQuestions.
 var lieTable = []lie{
 	{name: "honest.lie."}, {name: "honest.lie3."},
 	{name: "parent-proof.lie.", fault: zones.Fault{Parent: fromParent}},
@@ -505,7 +508,7 @@ var lieQuestions = []question{
 	ask("V-7", "mx.two-zones-own.lie.", "A", secure),
 	ask("V-7", "mx.two-zones-above.lie.", "A", secure),
 	ask("V-7", "mx.two-zones-wrong.lie.", "A", bogus),
-	// Upstreams that do not validate keep what came first, unless they happened to ask twice.
+	// Upstreams that do not validate keep the first reply, unless they happen to ask twice.
 	ask("V-14 V-73", "mx.heals.lie.", "A", either(bogus, secure)).behind(secure,
 		"unbound-validating", "bind-validating"),
 	ask("V-31", "oe.zz.left-to-right.lie.", "A", noDenial),

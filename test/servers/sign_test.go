@@ -28,10 +28,10 @@ const (
 	knotSigner
 )
 
-// validity of signatures, as that of most zones.
+// validity is how long signatures are valid: as long as those of most zones.
 const validity = 14 * 24 * time.Hour
 
-// sign makes the zone file that is served, but for its faults.
+// sign signs a zone and returns the file, still without faults.
 func (s signing) sign(z *zone) (*contents, error) {
 	if err := os.WriteFile(filepath.Join(z.dir, "zone"), []byte(z.source()), 0o644); err != nil {
 		return nil, err
@@ -54,16 +54,16 @@ func (s signing) sign(z *zone) (*contents, error) {
 	return read(z.name, z.dir, filepath.Join(z.dir, signed))
 }
 
-// begins is when the signatures of a zone begin to hold.
+// begins returns the inception of the signatures of a zone.
 func (s signing) begins() time.Time { return time.Now().Add(s.shift - time.Hour) }
 
-// rsa are the options for the size of the keys of an algorithm.
+// size returns the options for the size of RSA keys.
 func (s signing) size() []string {
 	if !strings.Contains(s.algorithm, "RSA") {
 		return nil
 	}
 	if s.bits == 0 {
-		s.bits = 1024 // quickly made
+		s.bits = 1024 // such keys are made quickly
 	}
 	return []string{"-b", strconv.Itoa(s.bits)}
 }
@@ -106,7 +106,7 @@ func (s signing) bind(z *zone) error {
 	return err
 }
 
-// bindKeys makes the keys with BIND's tools, but for RSA keys of another exponent than theirs.
+// bindKeys makes the keys with BIND's tools, or itself if they are RSA keys with another exponent.
 func (s signing) bindKeys(z *zone) error {
 	if s.exponent != 0 {
 		return errors.Join(s.writeRSA(z, dns.ZONE|dns.SEP), s.writeRSA(z, dns.ZONE))
@@ -120,7 +120,7 @@ func (s signing) bindKeys(z *zone) error {
 	return nil
 }
 
-// writeRSA makes an RSA key with an exponent of our own choice, in the files of BIND.
+// writeRSA makes an RSA key with a given exponent, in BIND's files.
 func (s signing) writeRSA(z *zone, flags uint16) error {
 	private, err := rsaKey(s.exponent)
 	if err != nil {
@@ -131,7 +131,7 @@ func (s signing) writeRSA(z *zone, flags uint16) error {
 		return err
 	}
 	file := filepath.Join(z.dir, fmt.Sprintf("K%s+%03d+%05d", z.name, key.DNSKEY.Algorithm, key.DNSKEY.KeyTag()))
-	// else it signs nothing
+	// without that time BIND does not sign with it
 	text := key.DNSKEY.PrivateKeyString(private) + "Publish: 20260101000000\nActivate: 20260101000000\n"
 	return errors.Join(
 		os.WriteFile(file+".key", []byte(key.DNSKEY.String()+"\n"), 0o644),

@@ -14,7 +14,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// upstreams are the resolvers behind which danelaw is asked; the first iterates for those that only forward.
+// upstreams are the resolvers that are danelaw's upstream in turn. Those that only forward ask the first one.
 var upstreams = []struct {
 	name string
 	resolver
@@ -29,13 +29,13 @@ var upstreams = []struct {
 	{"coredns", resolver{kind: "forward", address: "127.0.1.7", to: "127.0.1.1"}},
 }
 
-// product is where danelaw listens.
+// product is danelaw's address.
 const product = "127.0.0.53"
 
-// oracles are the validators whose verdict on each case is sought.
+// oracles are the other validators that are asked each case.
 var oracles = []string{"unbound", "bind", "knot", "pdns"}
 
-// TestVerdicts asks every case of danelaw, and of the validators of others, behind every upstream.
+// TestVerdicts asks danelaw and the other validators every case, behind every upstream.
 func TestVerdicts(t *testing.T) {
 	suite.Needs(t)
 	tr := grown(t)
@@ -51,7 +51,7 @@ func TestVerdicts(t *testing.T) {
 	})
 }
 
-// grown is the tree, signed and with its anchor written, and the scripted server.
+// grown starts the scripted server, and signs and writes the tree of the other servers, with the trust anchors.
 func grown(t *testing.T) tree {
 	t.Helper()
 	tr := plant(t, planted(tell(t)))
@@ -62,7 +62,7 @@ func grown(t *testing.T) tree {
 	return tr
 }
 
-// row is what came of one question.
+// row is the result of one question.
 type row struct {
 	question    question
 	text        string
@@ -70,22 +70,22 @@ type row struct {
 	differences []difference
 }
 
-// tries is how often a question is asked before its answer counts as wrong, each time of servers that have just been
-// started: others keep what they have seen, and on a busy machine datagrams are late. What is wrong with danelaw is
-// wrong each time.
+// tries is how often a question is asked until its answer counts as wrong. Each time all programs but the authoritative
+// servers are started again, since other validators depend on what they have cached, and on a busy machine datagrams
+// come late. A fault of danelaw's shows each time.
 const tries = 3
 
-// trial is what is asked behind one upstream.
+// trial is all questions behind one upstream.
 type trial struct {
 	upstream   string
 	anchors    anchors // of danelaw and the oracles
 	all        []question
-	open       []question // those not answered yet as they should be
-	complaints []string   // about the answers to them
+	open       []question // the questions without the right outcome so far
+	complaints []string   // about their answers
 	found      []difference
 }
 
-// verdicts tries one upstream, with danelaw and the oracles before it.
+// verdicts runs one trial: danelaw and the oracles behind one upstream.
 func verdicts(t *testing.T, tr trial, upstream resolver) {
 	tr.open = tr.all
 	for n := 1; n <= tries && len(tr.open) > 0; n++ {
@@ -112,7 +112,7 @@ func verdicts(t *testing.T, tr trial, upstream resolver) {
 	}
 }
 
-// ask asks what is open, and finds out what is still open then.
+// ask asks the open questions, and leaves those open that still have the wrong outcome.
 func (tr *trial) ask(t *testing.T) {
 	begun, rows := time.Now(), make([]row, len(tr.open))
 	inParallel(slices.Collect(indices(rows)), func(i int) { rows[i] = judge(t, tr.upstream, tr.open[i]) })
@@ -134,10 +134,10 @@ func indices[T any](all []T) func(func(int) bool) {
 	}
 }
 
-// oracle is the address of one of them.
+// oracle returns the address of the i-th oracle.
 func oracle(i int) string { return fmt.Sprintf("127.0.2.%d", 1+i) }
 
-// judge asks one question of danelaw, by dig, and of the oracles.
+// judge asks danelaw one question, by dig, and the oracles as well.
 func judge(t *testing.T, upstream string, q question) row {
 	got, out := digs(t, product, q)
 	if q.options != nil {
@@ -148,17 +148,17 @@ func judge(t *testing.T, upstream string, q question) row {
 		r.complaint = fmt.Sprintf("behind %s: %s (%s): %s, want %s\n%s", upstream, q.id(), q.rules, got, want, out)
 	}
 	for i, kind := range oracles {
-		verdict, mark := consult(oracle(i), q).verdict(), ""
+		verdict, sign := consult(oracle(i), q).verdict(), ""
 		if verdict != seen(got) {
-			mark = " !"
+			sign = " !"
 			r.differences = append(r.differences, difference{q.id(), kind, upstream, verdict})
 		}
-		r.text += fmt.Sprintf(" | %s: %s%s", kind, verdict, mark)
+		r.text += fmt.Sprintf(" | %s: %s%s", kind, verdict, sign)
 	}
 	return r
 }
 
-// judgeManners is judge for a question whose reply has a form of its own.
+// judgeManners judges the form of a reply, of a question with options of dig.
 func judgeManners(upstream string, q question, out string) row {
 	got := manners(out)
 	r := row{question: q, text: fmt.Sprintf("%-16s %-42s %-22s", q.rules, q.id(), got)}
@@ -168,11 +168,10 @@ func judgeManners(upstream string, q question, out string) row {
 	return r
 }
 
-// seen is the verdict of an outcome as it can be seen: nobody can tell Indeterminate from Bogus.
+// seen returns the verdict as a client sees it, who cannot tell Indeterminate from Bogus.
 func seen(o outcome) string { return strings.Replace(o.verdict(), "Indeterminate", "Bogus", 1) }
 
-// meets says whether an outcome is one of those wanted. Where none is named the Extended DNS Error is left open, and so
-// it is of failures that need not be exact.
+// meets reports whether an outcome is one of those wanted. If a wanted failure has no Extended DNS Error, any will do.
 func (o outcome) meets(want outcome) bool {
 	return slices.ContainsFunc(strings.Split(string(want), " or "), func(one string) bool {
 		if seen(o) != seen(outcome(one)) {
@@ -189,8 +188,8 @@ var (
 	ede    = regexp.MustCompile(`(?m)^; EDE: (\d+)`)
 )
 
-// faultOf returns the code of the first Extended DNS Error that dig prints; "" if there is none, or it says only that
-// nobody was asked (29), which depends on what was asked before (C-9).
+// faultOf returns the code of the first Extended DNS Error that dig prints, or "" if there is none. It ignores code 29
+// (synthesized), which depends on what was asked before (C-9).
 func faultOf(out string) string {
 	for _, code := range ede.FindAllStringSubmatch(out, -1) {
 		if code[1] != "29" {
@@ -200,13 +199,13 @@ func faultOf(out string) string {
 	return ""
 }
 
-// hasAD reads the flags of a reply, as dig and drill print them.
+// hasAD reports whether AD is among the flags that dig or drill prints.
 func hasAD(out string) bool {
 	f := flags.FindStringSubmatch(out)
 	return f != nil && slices.Contains(strings.Fields(f[1]), "ad")
 }
 
-// digs asks with dig.
+// digs asks a question with dig, and returns the outcome and dig's output.
 func digs(t *testing.T, address string, q question) (outcome, string) {
 	t.Helper()
 	options := q.options
@@ -230,7 +229,7 @@ func digs(t *testing.T, address string, q question) (outcome, string) {
 	return result, string(out)
 }
 
-// told is what a reply says of its verdict.
+// told returns the outcome that a reply shows.
 func told(m *dns.Msg) outcome {
 	verdict := "Insecure"
 	switch {
@@ -246,7 +245,7 @@ func told(m *dns.Msg) outcome {
 func consult(address string, q question) outcome {
 	m, err := exchange(address, q.name, q.qtype, 10*time.Second)
 	if err != nil {
-		return failed // silence delivers no mail either
+		return failed // no reply counts as a failure: no mail is delivered either way
 	}
 	return told(m)
 }

@@ -21,30 +21,31 @@ var (
 	none    = signing{}
 )
 
-// iterated is hashed with more iterations.
+// iterated is hashed with n iterations and a salt.
 func iterated(n int) signing {
 	s := hashed
 	s.iterations, s.salt = n, "aabbccdd"
 	return s
 }
 
-// ofExponent is RSA with an exponent that no tool chooses.
+// ofExponent is RSA with a given exponent, which no tool chooses.
 func ofExponent(e int) signing {
 	return signing{with: bindSigner, algorithm: "RSASHA256", exponent: e}
 }
 
-func expired(s signing) signing { s.shift = -validity - 48*time.Hour; return s } // Unbound forgives a day
+// Unbound allows signatures that expired a day ago.
+func expired(s signing) signing { s.shift = -validity - 48*time.Hour; return s }
 
 func early(s signing) signing { s.shift = 48 * time.Hour; return s }
 
-// mail is what a domain with DANE has.
+// mail is the text of a domain with DANE.
 const mail = `
 @ MX 10 mx
 mx A 192.0.2.1
 _25._tcp.mx TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
 `
 
-// full has something for every kind of proof.
+// full is a text with something for every kind of proof.
 const full = mail + `
 *.wild MX 10 mx
 *.wild A 192.0.2.2
@@ -59,7 +60,7 @@ deep.*.ew TXT empty
 odd TYPE65280 \# 4 0a000001
 `
 
-// order has the names of RFC 4034 section 6.1, between which others are to be found in their order (V-31).
+// order is a text with the names of RFC 4034 section 6.1, which have to be compared in canonical order (V-31).
 const order = mail + `
 yljkjljk.a A 192.0.2.6
 Z.a A 192.0.2.6
@@ -71,7 +72,7 @@ z A 192.0.2.6
 \200.z A 192.0.2.6
 `
 
-// styles are the ways to sign and to serve for each of which every kind of proof is asked, in its good form.
+// styles are the ways of signing and serving for which every kind of proof is tested, in zones without a fault.
 var styles = []struct {
 	name    string
 	signing signing
@@ -91,7 +92,7 @@ var styles = []struct {
 	{"optout.com.", signing{with: ldnsSigner, algorithm: "ED25519", nsec3: true, optOut: true}},
 }
 
-// operators serve what is below the top-level domains; com. is delegated all over.
+// operators are the servers of the zones below each top-level domain. NSD serves com. itself.
 var operators = map[string]server{"bind": bind, "nsd": nsd, "knot": knot, "plain": bind, "com": bind}
 
 func operator(name string) server {
@@ -99,7 +100,7 @@ func operator(name string) server {
 	return operators[labels[len(labels)-1]]
 }
 
-// planted is all zones that real servers serve; the root delegates to the scripted one too, with the anchors given.
+// planted returns all zones that real servers serve. The root delegates to the scripted server too, with the given DS.
 func planted(anchors []*dns.DS) []*zone {
 	zones := []*zone{
 		{name: ".", server: bind, signing: signing{with: bindSigner, algorithm: "RSASHA256", bits: 2048},
@@ -120,7 +121,7 @@ func planted(anchors []*dns.DS) []*zone {
 	return append(zones, broken()...)
 }
 
-// delegations are those of the zones of the scripted server.
+// delegations returns the delegations to the scripted server.
 func delegations(all []*dns.DS) string {
 	var text strings.Builder
 	for _, ds := range all {
@@ -129,7 +130,7 @@ func delegations(all []*dns.DS) string {
 	return text.String()
 }
 
-// registry is a top-level domain with many unsigned delegations.
+// registry returns the text of a top-level domain with n unsigned delegations.
 func registry(n int) string {
 	var text strings.Builder
 	for i := range n {
@@ -138,12 +139,12 @@ func registry(n int) string {
 	return text.String()
 }
 
-// at makes a zone below one of the top-level domains.
+// at returns a zone below one of the top-level domains.
 func at(name string, s signing, text string, f fault) *zone {
 	return &zone{name: name, server: operator(name), signing: s, text: text, fault: f}
 }
 
-// with gives it other DS.
+// with changes the DS that the zone above gets.
 func (z *zone) with(ds func([]*dns.DS) []*dns.DS) *zone {
 	z.ds = ds
 	return z

@@ -15,13 +15,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// zone is one of the tree: its contents, who signs it how, who serves it, and what is wrong with it.
+// zone is a zone of the tree: its text, how it is signed, who serves it, and what is wrong with it.
 type zone struct {
 	name    string
 	server  server
 	signing signing
-	text    string                    // beside SOA, NS and the address of the server
-	fault   fault                     // the zone zero is without
+	text    string                    // without SOA, NS and the address of the server
+	fault   fault                     // nil: none
 	digest  uint8                     // of the DS; SHA-256 by default
 	ds      func([]*dns.DS) []*dns.DS // changes the DS that the zone above gets
 	mu      sync.Mutex                // guards the delegations
@@ -40,13 +40,14 @@ type signing struct {
 	optOut     bool
 	bits       int           // of RSA keys
 	exponent   int           // of RSA keys, if it is not the usual one
-	shift      time.Duration // when it was signed, from now
+	shift      time.Duration // added to the inception and expiration
 }
 
-// fault changes a zone that is signed, before it is served.
+// fault changes a signed zone before it is served.
 type fault func(z *contents)
 
-// base is what every zone has. The negative TTL is short, the other is not: nothing may expire while the suite runs.
+// base is the beginning of every zone. The negative TTL is short, and the other TTL is long enough that nothing expires
+// while the suite runs.
 const base = `$ORIGIN %s
 $TTL 3600
 @ SOA ns hostmaster 1 3600 900 1209600 300
@@ -54,19 +55,19 @@ $TTL 3600
 ns A %s
 `
 
-// source is the zone file before it is signed.
+// source returns the zone file before it is signed.
 func (z *zone) source() string {
 	text := fmt.Sprintf(base, z.name, z.host(), z.server.address()) + z.text + "\n"
 	return text + strings.Join(z.below, "\n") + "\n"
 }
 
-// file is the zone file that is served.
+// file returns the path of the zone file that is served.
 func (z *zone) file() string { return filepath.Join(z.dir, "zone.served") }
 
-// tree is all zones by name.
+// tree has all zones by name.
 type tree map[string]*zone
 
-// plant makes a tree of zones, which it signs and writes into files.
+// plant signs zones and writes them into files.
 func plant(t *testing.T, zones []*zone) tree {
 	t.Helper()
 	tr := tree{}
@@ -87,7 +88,7 @@ func plant(t *testing.T, zones []*zone) tree {
 	return tr
 }
 
-// inParallel calls f for all of them, a few at once.
+// inParallel calls f for each element, a few at a time.
 func inParallel[T any](all []T, f func(T)) {
 	const workers = 4
 	queue, wait := make(chan T), sync.WaitGroup{}
@@ -105,7 +106,7 @@ func inParallel[T any](all []T, f func(T)) {
 	wait.Wait()
 }
 
-// grow signs one zone, breaks it and hangs it below the zone above.
+// grow signs one zone, applies its fault, and adds its delegation to the zone above.
 func (tr tree) grow(t *testing.T, z *zone) {
 	z.dir = suite.Dir(t.Name(), cmp.Or(strings.TrimSuffix(z.name, "."), "root"))
 	if err := os.MkdirAll(z.dir, 0o755); err != nil {
@@ -134,7 +135,7 @@ func (tr tree) grow(t *testing.T, z *zone) {
 	}
 }
 
-// above is the zone from which name hangs.
+// above returns the zone above a name.
 func (tr tree) above(name string) *zone {
 	for off, end := dns.NextLabel(name, 0); ; off, end = dns.NextLabel(name, off) {
 		up := "."
@@ -150,8 +151,9 @@ func (tr tree) above(name string) *zone {
 	}
 }
 
-// host is the name of the server of z. Most zones take the one of their operator, as most do: the Knot Resolver finds
-// none with a name below a cut that it has passed without a referral, which is so if one server has both sides.
+// host returns the name of the server of z. Most zones name the server of their operator, as is usual. A name in the
+// zone itself would not do: if one server has both sides of a zone cut, it sends no referral, and the Knot Resolver
+// does not find a name server below such a cut.
 func (z *zone) host() string {
 	if host := z.server.host(); host != "" && dns.CountLabel(z.name) > 1 {
 		return host
@@ -159,7 +161,7 @@ func (z *zone) host() string {
 	return "ns." + strings.TrimPrefix(z.name, ".")
 }
 
-// delegation is what the zone above has of z.
+// delegation returns the records of the zone above for z.
 func (z *zone) delegation() string {
 	lines := []string{fmt.Sprintf("%s NS %s", z.name, z.host())}
 	if dns.IsSubDomain(z.name, z.host()) {
