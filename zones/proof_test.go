@@ -134,15 +134,15 @@ func wildcard(encloser string) string { return "*." + strings.TrimPrefix(enclose
 
 // nodata says whether name, or the wildcard that stands in for it, exists and has no t.
 func (p proof) nodata(name string, t uint16) bool {
-	lacks := func(name string) bool {
+	denied := func(name string) bool {
 		types, ok := p.types(name)
 		return ok && !slices.Contains(types, t) && !slices.Contains(types, dns.TypeCNAME) || p.emptyNonTerminal(name)
 	}
-	if lacks(name) {
+	if denied(name) {
 		return true
 	}
 	encloser, _, ok := p.encloser(name)
-	return ok && lacks(wildcard(encloser))
+	return ok && denied(wildcard(encloser))
 }
 
 // optOut says whether name may be an unsigned delegation, or lead to one, that has no NSEC3 (RFC 5155 section 6).

@@ -54,7 +54,7 @@ func harmless(t *testing.T, what, text string, wants ...string) {
 	if strings.HasPrefix(text, forged) || strings.Contains(text, "\n"+forged) {
 		t.Errorf("%s has a forged line:\n%s", what, text)
 	}
-	lacks(t, what, text, wants...)
+	contains(t, what, text, wants...)
 }
 
 // hostileCertificate is one with such names, of an authority with such a name.

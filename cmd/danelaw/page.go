@@ -245,7 +245,7 @@ func worse(a, b string) string {
 	return order[min(slices.Index(order, a), slices.Index(order, b))]
 }
 
-// Mark is the sign for its tone, for those who do not see colours.
-func (b *box) Mark() string {
+// Sign is the sign for its tone, for those who do not see colours.
+func (b *box) Sign() string {
 	return map[string]string{"good": "✓", "plain": "–", "bad": "✗"}[b.Tone]
 }

@@ -45,9 +45,9 @@ func TestHelpOfAll(t *testing.T) {
 				t.Errorf("%v --help does not name --%s", path, f.Names()[0])
 			}
 		}
-		flat := strings.Join(strings.Fields(out), " ")
+		oneLine := strings.Join(strings.Fields(out), " ")
 		for _, text := range []string{c.Usage, c.Description} {
-			if !strings.Contains(flat, strings.Join(strings.Fields(text), " ")) {
+			if !strings.Contains(oneLine, strings.Join(strings.Fields(text), " ")) {
 				t.Errorf("%v --help lacks %q:\n%s", path, text, out)
 			}
 		}

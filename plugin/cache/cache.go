@@ -133,7 +133,7 @@ func (c *Cache) Size() (octets int64, entries int) {
 	return octets, entries
 }
 
-// Evicted returns how many entries were put out to make room for others.
+// Evicted returns how many entries were evicted to make room for others.
 func (c *Cache) Evicted() (n uint64) {
 	for _, s := range c.shards {
 		s.mu.RLock()

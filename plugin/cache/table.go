@@ -83,7 +83,7 @@ func (t *Table[V]) Size() (octets int64, entries int) {
 	return octets, entries
 }
 
-// Evicted returns how many entries were put out to make room for others.
+// Evicted returns how many entries were evicted to make room for others.
 func (t *Table[V]) Evicted() (n uint64) {
 	for _, s := range t.shards {
 		n += s.Evicted()
@@ -223,7 +223,7 @@ func (p *part[V]) Size() (octets int64, entries int) {
 	return p.used, p.index.Len()
 }
 
-// Evicted returns how many entries were put out to make room for others.
+// Evicted returns how many entries were evicted to make room for others.
 func (p *part[V]) Evicted() uint64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

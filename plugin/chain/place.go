@@ -99,7 +99,7 @@ func NewStore(size int64) *Store { return &Store{records: cache.NewTable(size, r
 // Size returns octets and entries held.
 func (s *Store) Size() (octets int64, entries int) { return s.records.Size() }
 
-// Evicted returns how many entries were put out to make room for others.
+// Evicted returns how many entries were evicted to make room for others.
 func (s *Store) Evicted() uint64 { return s.records.Evicted() }
 
 // ForgetFailures drops all remembered failures.

@@ -97,8 +97,8 @@ func (c Config) routed(more ...string) zoneSet {
 	return zones
 }
 
-// lacks returns what is missing for any answer at all.
-func (c Config) lacks() error {
+// missing returns an error if something is missing without which nothing can be answered.
+func (c Config) missing() error {
 	switch {
 	case c.Next == nil && len(c.Routes) == 0:
 		return errors.New("there is nobody to ask: add `upstream . ADDRESS...`, or a plugin such as " +

@@ -80,7 +80,7 @@ func newHandler(c Config, from origin) (h *Handler, err error) {
 		c.Clock = time.Now
 	}
 	h = &Handler{config: c, origin: from, names: namesOf(c), meter: newMeter(c.Block)}
-	if err := cmp.Or(c.lacks(), h.names.unwatchable(c.Watch)); err != nil {
+	if err := cmp.Or(c.missing(), h.names.unwatchable(c.Watch)); err != nil {
 		return nil, err
 	}
 	table := c.Block

@@ -128,7 +128,7 @@ func TestExplainChain(t *testing.T) {
 
 // TestNew: what a configuration lacks is told, and what it leaves to be chosen has a default.
 func TestNew(t *testing.T) {
-	for want, lack := range map[string]func(c *Config){
+	for want, change := range map[string]func(c *Config){
 		"nobody to ask:":             func(c *Config) { c.Routes = nil },
 		"private a.example.":         func(c *Config) { c.Private = []string{"a.example."} },
 		"no trust anchor":            func(c *Config) { c.Anchors = nil },
@@ -138,7 +138,7 @@ func TestNew(t *testing.T) {
 		"upstream . is given twice:": func(c *Config) { c.Routes = append(c.Routes, c.Routes...) },
 	} {
 		c := config(t)
-		lack(&c)
+		change(&c)
 		if h, err := New(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, %v, want %q", h, err, want)
 		}

@@ -191,7 +191,7 @@ var (
 	shownReady     = gauge("ready", "1 once anchors, clock and an upstream were found in order.")
 	shownOctets    = gauge("cache_size_bytes", "Octets held by the cache: answers, zones and failures.")
 	shownLimit     = gauge("cache_limit_bytes", "Octets that the cache may hold.")
-	shownEvicted   = gauge("cache_evictions_total", "Counter of entries put out of the cache to make room for others.")
+	shownEvicted   = gauge("cache_evictions_total", "Counter of entries evicted from the cache to make room.")
 	shownEntries   = gauge("cache_entries", "Entries held by the cache: answers, zones and failures.")
 	shownNegatives = gauge("negative_trust_anchors", "Negative trust anchors in force.")
 	shownUnsaved   = gauge("state_unsaved", "1 if what is to outlive a restart could not be read or written.")

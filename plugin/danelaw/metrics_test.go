@@ -132,7 +132,7 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-// TestEvictions: what is put out of the cache to make room is counted, and the bound of the cache is shown.
+// TestEvictions: what is evicted from the cache to make room is counted, and the bound of the cache is shown.
 func TestEvictions(t *testing.T) {
 	c := config(t)
 	c.CacheSize = 1 << 20

@@ -368,10 +368,11 @@ func InCharge(name string, parentSide bool) string {
 	return name
 }
 
-// byWalk is the outcome for what no signature vouches for, of which the zone at owner is in charge: Insecure below a
-// proven insecure delegation, Bogus in a signed zone (V-13), with what that lacks. What a Secure signer got wrong says
-// more than that; a wrong signature by one, also more than why the walk came to nothing: another reply may hold (V-14).
-func (j *judgement) byWalk(owner string, wrong *Failure, lacks func(*Zone) *Failure) settled {
+// byWalk is the outcome for an RRset or a denial at owner without a valid signature: Insecure below a proven insecure
+// delegation, Bogus in a signed zone (V-13), where missing gives the reason. A fault of a Secure signer is a better
+// reason than that. A wrong signature is also a better reason than a failed walk, since another reply may be right
+// (V-14).
+func (j *judgement) byWalk(owner string, wrong *Failure, missing func(*Zone) *Failure) settled {
 	zones, pending := j.zonesAt([]string{owner})
 	if pending {
 		return settled{pending: true}
@@ -387,7 +388,7 @@ func (j *judgement) byWalk(owner string, wrong *Failure, lacks func(*Zone) *Fail
 	case z.Status == Secure:
 		s.status, s.reply = Bogus, true
 		if wrong == nil {
-			s.cause = lacks(z)
+			s.cause = missing(z)
 		}
 	case wrong == nil || wrong.Kind != OfSignature || z.Cause.Limit():
 		s.cause = z.Cause

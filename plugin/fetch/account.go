@@ -175,7 +175,7 @@ func (a *Account) Suspect(wrong []string, right ...*Grouped) {
 	})
 }
 
-// Abandon gives up all that was asked. Questions put out by newer ones would else pile up behind them (L-13, L-15).
+// Abandon gives up all that was asked. Questions displaced by newer ones would else pile up behind them (L-13, L-15).
 func (a *Account) Abandon() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

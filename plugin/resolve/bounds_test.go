@@ -250,8 +250,8 @@ func TestBackgroundHoldsNoSlot(t *testing.T) {
 	})
 }
 
-// L-13, L-15: what a question put out by a newer one has asked ends with it; what others have joined goes on.
-func TestPutOutQuestionsLeaveNothing(t *testing.T) {
+// L-13, L-15: what a question displaced by a newer one has asked ends with it; what others have joined goes on.
+func TestDisplacedQuestionsLeaveNothing(t *testing.T) {
 	r, u, _ := setup(t, func(c *Config) { c.InFlight = 4 })
 	outstanding, release := hold(u)
 	answers := make(chan *Answer, 5)

@@ -42,7 +42,7 @@ func fill(t *testing.T, table *flights, zone string, n int) (all []*flight) {
 	return all
 }
 
-// ended tells how many have been put out.
+// ended tells how many have been displaced.
 func ended(all []*flight) (n int) {
 	for _, f := range all {
 		select {
@@ -73,7 +73,7 @@ func TestCrowdYieldsFirst(t *testing.T) {
 			}
 			late := fill(t, table, "late.example.", 5)
 			if ended(quiet) != 0 || ended(late) != 0 || ended(crowd) != 5 {
-				t.Errorf("short %v: %d, %d and %d of the crowd were put out", short, ended(quiet), ended(late),
+				t.Errorf("short %v: %d, %d and %d of the crowd were displaced", short, ended(quiet), ended(late),
 					ended(crowd))
 			}
 			yielded := crowd[:5]
@@ -81,7 +81,7 @@ func TestCrowdYieldsFirst(t *testing.T) {
 				yielded = crowd[31:]
 			}
 			if ended(yielded) != 5 {
-				t.Errorf("short %v: others than the five expected were put out", short)
+				t.Errorf("short %v: others than the five expected were displaced", short)
 			}
 			time.Sleep(yieldAfter)
 			_, _, no := table.join(named("one more"), "", of("flood.example."))
@@ -89,7 +89,7 @@ func TestCrowdYieldsFirst(t *testing.T) {
 				t.Errorf("short %v: an old question yields to one of the crowd: %v", short, no == nil)
 			}
 			if ended(quiet)+ended(late) > 1 { // the oldest of the yielding half may be anybody's
-				t.Errorf("short %v: %d of others were put out", short, ended(quiet)+ended(late))
+				t.Errorf("short %v: %d of others were displaced", short, ended(quiet)+ended(late))
 			}
 		})
 	}
@@ -145,14 +145,14 @@ func TestBackgroundLeavesNoPlace(t *testing.T) {
 		time.Sleep(yieldAfter)
 		one := fill(t, table, "c.", 1)
 		if n := table.running + table.yielding.Len(); n != questions || ended(all) != 1 || ended(one) != 0 {
-			t.Errorf("%d questions, %d and %d of them put out", n, ended(all), ended(one))
+			t.Errorf("%d questions, %d and %d of them displaced", n, ended(all), ended(one))
 		}
 	})
 	table := newFlights(40, 10, fetch.NewRoom(8*(clientOctets+flightOctets)), func() bool { return false })
 	table.release(fill(t, table, "a.", 1)[0])
 	all := fill(t, table, "b.", 7)
 	if table.background.Len() != 0 || ended(all) != 0 {
-		t.Errorf("%d go on in the background, %d were put out", table.background.Len(), ended(all))
+		t.Errorf("%d go on in the background, %d were displaced", table.background.Len(), ended(all))
 	}
 }
 
@@ -261,7 +261,7 @@ func TestProcessorsAreShort(t *testing.T) {
 		fill(t, table, "other.example.", leastCrowd)
 		table.release(all[1])
 		if !table.busy() || table.background.Len() != 0 || ended(all) != 0 {
-			t.Errorf("busy %v, %d in the background, %d put out", table.busy(), table.background.Len(), ended(all))
+			t.Errorf("busy %v, %d in the background, %d displaced", table.busy(), table.background.Len(), ended(all))
 		}
 		for _, f := range all[2:] {
 			table.remove(f)
@@ -294,7 +294,7 @@ func TestClientYields(t *testing.T) {
 		}
 		modest, _, no := table.join(named("modest"), "192.0.2.2", of("zone1"))
 		if no != nil || ended(greedy[:1]) != 1 || ended(greedy) != 1 {
-			t.Fatalf("%v; %d of the client's were put out", no, ended(greedy))
+			t.Fatalf("%v; %d of the client's were displaced", no, ended(greedy))
 		}
 		for _, f := range greedy[1:31] {
 			table.remove(f)
@@ -302,7 +302,7 @@ func TestClientYields(t *testing.T) {
 		fill(t, table, "flood.example.", 30) // of another client
 		table.join(named("mail"), "192.0.2.1", of("mail.example."))
 		if ended(greedy) != 1 || ended([]*flight{modest}) != 0 || table.zones["flood.example."].Len() != 29 {
-			t.Errorf("%d of the client's were put out, %d are left of the zone", ended(greedy),
+			t.Errorf("%d of the client's were displaced, %d are left of the zone", ended(greedy),
 				table.zones["flood.example."].Len())
 		}
 	})

@@ -25,7 +25,7 @@ const (
 // OctetsPerQuestion is what a client question takes at least while an upstream is waited for.
 const OctetsPerQuestion = clientOctets + flightOctets + fetch.QuestionOctets
 
-// yieldAfter is the age at which a question may be put out by a newer one when the table is full (L-13; Unbound's
+// yieldAfter is the age at which a question may be displaced by a newer one when the table is full (L-13; Unbound's
 // jostle-timeout).
 const yieldAfter = 200 * time.Millisecond
 
@@ -364,7 +364,7 @@ func (f *flight) begin(w *fetch.Account, cancel context.CancelCauseFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.work, f.cancel = w, cancel
-	if f.result != nil { // put out before it began
+	if f.result != nil { // displaced before it began
 		cancel(nil)
 	}
 }

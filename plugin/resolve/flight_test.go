@@ -64,21 +64,21 @@ func TestFlightsYield(t *testing.T) {
 	select {
 	case <-all[2].done:
 	default:
-		t.Fatal("the oldest of the yielding half was not put out")
+		t.Fatal("the oldest of the yielding half was not displaced")
 	}
 	if a := all[2].answer(); a.Rcode != dns.RcodeServerFailure || !a.Notes[0].Limit() || !cancelled {
-		t.Fatalf("put out with %+v, cancelled %v", a, cancelled)
+		t.Fatalf("displaced with %+v, cancelled %v", a, cancelled)
 	}
 	for _, i := range []int{0, 1, 3} {
 		select {
 		case <-all[i].done:
-			t.Errorf("flight %d was put out", i)
+			t.Errorf("flight %d was displaced", i)
 		default:
 		}
 	}
 }
 
-// L-13: a question is put out from its 200 ms on and not before.
+// L-13: a question is displaced from its 200 ms on and not before.
 func TestFlightsYieldByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := newTable(2, 10)
@@ -86,11 +86,11 @@ func TestFlightsYieldByAge(t *testing.T) {
 		table.join(named("yields"), "", noZone)
 		time.Sleep(200*time.Millisecond - 1)
 		if _, _, no := table.join(named("new"), "", noZone); no == nil {
-			t.Error("put out too early")
+			t.Error("displaced too early")
 		}
 		time.Sleep(time.Nanosecond)
 		if _, _, no := table.join(named("new"), "", noZone); no != nil {
-			t.Errorf("not put out: %v", no)
+			t.Errorf("not displaced: %v", no)
 		}
 	})
 }

@@ -41,7 +41,8 @@ func (w *query) run(ctx context.Context) (a *Answer) {
 	return w.keep(ctx, o)
 }
 
-// keep remembers what came of a question, unless its flight was put out or the resolver closed (L-13), and tells of it.
+// keep remembers the result of a question, unless its flight was displaced or the resolver closed (L-13), and tells of
+// it.
 func (w *query) keep(ctx context.Context, o *outcome) *Answer {
 	r := w.r
 	a := o.answer(r.judgedAt(), r.MaxTTL)

@@ -74,7 +74,7 @@ func (s *Store) Size() (octets int64, entries int) {
 	return octets, entries
 }
 
-// Evicted returns how many entries were put out to make room for others, for metrics.
+// Evicted returns how many entries were evicted to make room for others, for metrics.
 func (s *Store) Evicted() uint64 {
 	return s.answers.Evicted() + s.places.Evicted() + s.failures.table.Evicted() + s.proofs.Evicted()
 }

@@ -153,10 +153,10 @@ func TestSynthesis(t *testing.T) {
 				if (want == "") != (asked > 0) || want != "" && made.by[want] != 1 {
 					t.Errorf("asked %d times, made by %v, want by %q", asked, made.by, want)
 				}
-				marked := slices.ContainsFunc(a.Notes,
+				noted := slices.ContainsFunc(a.Notes,
 					func(f *dnssec.Failure) bool { return f.Code == dns.ExtendedErrorCodeSynthesized })
-				if marked != (want != "" && want != reuse.ProofCut) {
-					t.Errorf("EDE 29 %v; notes %s", marked, notes(a)) // S-15
+				if noted != (want != "" && want != reuse.ProofCut) {
+					t.Errorf("EDE 29 %v; notes %s", noted, notes(a)) // S-15
 				}
 			})
 		}

@@ -22,7 +22,7 @@ var refusedByAll = &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthori
 
 // V-6a: a hostile hint only costs questions: a DS reply that carries a signature of a name between, whose own links
 // cannot be had, is judged by the zone that did sign it.
-func TestHintLeadsAstray(t *testing.T) {
+func TestFalseHint(t *testing.T) {
 	r, u, _ := setup(t, nil)
 	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
 		switch fetch.Describe(q) {

@@ -37,7 +37,7 @@ func NewStore(size int64) *Store {
 // Size returns octets and RRsets in the Store.
 func (s *Store) Size() (octets int64, sets int) { return s.sets.Size() }
 
-// Evicted returns how many RRsets were put out to make room for others.
+// Evicted returns how many RRsets were evicted to make room for others.
 func (s *Store) Evicted() uint64 { return s.sets.Evicted() }
 
 // Keep keeps what of a Secure verdict may prove something of other names (C-9, C-10). TTLs have run for age seconds

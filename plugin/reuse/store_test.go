@@ -138,7 +138,7 @@ func TestBounds(t *testing.T) {
 		Authority: []*dnssec.RRset{setOf(t, "a.example. 600 NSEC c.example. A", 2, "example.")}}
 	small := reuse.NewStore(100)
 	if small.Keep(v, 0, learned, time.Hour); small.Evicted() > 0 {
-		t.Errorf("%d put out of a Store that is too small for any", small.Evicted())
+		t.Errorf("%d evicted from a Store that is too small for any", small.Evicted())
 	}
 	if octets, n := small.Size(); octets > 0 || n > 0 {
 		t.Errorf("%d octets in a Store of 100", octets)

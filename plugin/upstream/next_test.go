@@ -152,8 +152,8 @@ func TestNextMisbehaves(t *testing.T) {
 		}, invalid, "wrote no reply"},
 		"a panic": {func(context.Context, dns.ResponseWriter, *dns.Msg) (int,
 			error) {
-			panic("oh dear")
-		}, network, "panicked: oh dear"},
+			panic("a plugin")
+		}, network, "panicked: a plugin"},
 		"another question": {write(func(m *dns.Msg) { m.Question[0].Name = "example.net." }), invalid,
 			"replied to another question"},
 		"another type": {write(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeTXT }), invalid,
