@@ -21,8 +21,9 @@ var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 // nobody is an upstream that fails.
 type nobody struct{}
 
-func (nobody) Exchange(context.Context, dns.Question, fetch.Try) (fetch.Reply, error) {
-	return fetch.Reply{}, errors.New("unreachable")
+func (nobody) Ask(_ dns.Question, _ fetch.Try, done func(fetch.Reply, error)) (cancel func()) {
+	go done(fetch.Reply{}, errors.New("unreachable"))
+	return func() {}
 }
 
 func (nobody) Fetch(fetch.Role, bool) {}

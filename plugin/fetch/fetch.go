@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,13 +20,15 @@ import (
 
 // Exchanger puts one question to one upstream. It sets RD and DO, asks with EDNS, and follows t for CD and transport.
 //
-// It returns only usable replies: to this question, RCODE NOERROR, NXDOMAIN or YXDOMAIN, not truncated, no referral.
+// It brings only usable replies: to this question, RCODE NOERROR, NXDOMAIN or YXDOMAIN, not truncated, no referral.
 // Everything else is an error that is a *dnssec.Failure with EDE code 22, 23 or 24 and a sentence that names the
 // upstreams asked and what each did. Lost packets, second copies, TC and failing over to the next upstream after a bad
-// RCODE (S-14) are its business; judging is not. It returns soon after ctx ends, and is safe for concurrent use. The
-// reply belongs to the caller.
+// RCODE (S-14) are its business; judging is not. It is safe for concurrent use.
 type Exchanger interface {
-	Exchange(ctx context.Context, q dns.Question, t Try) (Reply, error)
+	// Ask has done called once, by another goroutine than the one that runs Ask: with the reply, which belongs to the
+	// caller, or with the error; in both cases soon after the time of the question is over, or cancel was called. done
+	// is quick. cancel does not wait for it, and may be called at any time.
+	Ask(q dns.Question, t Try, done func(Reply, error)) (cancel func())
 }
 
 // Try says how a question is put.
@@ -38,6 +42,7 @@ type Try struct {
 	// sent; 0 if nobody waits for it at the moment: the question is not put once more then. It is cheap and safe for
 	// concurrent use.
 	Demand func() int
+	Until  time.Time // when to give up; zero: never
 }
 
 // Reply is what came back.
@@ -90,14 +95,15 @@ type Fetcher struct {
 	speculating atomic.Int64 // questions in flight on speculation
 
 	mu     sync.Mutex
-	firsts map[try]*exchange // the first tries in flight (L-13)
+	firsts map[try]*exchange      // the first tries in flight (L-13)
+	open   map[*exchange]struct{} // all tries in flight
 }
 
 // New returns a Fetcher.
 func New(c Config) *Fetcher {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Fetcher{Config: c, ctx: ctx, cancel: cancel, turns: newTurns(), processors: newProcessors(),
-		firsts: map[try]*exchange{}}
+		firsts: map[try]*exchange{}, open: map[*exchange]struct{}{}}
 }
 
 // Context ends when the Fetcher is closed.
@@ -113,7 +119,14 @@ func (f *Fetcher) ProcessorsShort() bool { return f.turns.short() || f.processor
 // Close ends what goes on in the background and waits for it. Questions put later fail.
 func (f *Fetcher) Close() {
 	f.cancel()
-	f.work.close()
+	f.work.shut()
+	f.mu.Lock()
+	all := slices.Collect(maps.Keys(f.open))
+	f.mu.Unlock()
+	for _, e := range all {
+		f.settle(e)
+	}
+	f.work.wait()
 }
 
 // copiesSent is when an upstream question has usually been put as often as it may be: who comes for its reply later may
@@ -137,8 +150,8 @@ type exchange struct {
 	message  *dnssec.Message
 	err      error
 
-	users  int // accounts that have asked it, under Fetcher.mu
-	cancel context.CancelFunc
+	users  int          // accounts that have asked it, under Fetcher.mu
+	cancel func()       // nil: it is not put yet; under Fetcher.mu
 	waits  atomic.Int32 // accounts that wait for it now
 	again  atomic.Int32 // how often clients have come late
 }
@@ -170,8 +183,16 @@ func (e *exchange) ended() bool {
 }
 
 // start returns the exchange of q and whether it was there already; nil if it is speculation and there is enough of
-// that. It runs under the Fetcher and not under the client query that happened to ask first: others may wait for it.
+// that. It belongs to the Fetcher and not to the client query that happened to ask first: others may wait for it.
 func (f *Fetcher) start(q dns.Question, t Try, role Role) (e *exchange, joined bool) {
+	if e, joined = f.enter(q, t, role); e != nil && !joined {
+		f.put(e, t, role)
+	}
+	return e, joined
+}
+
+// enter notes a question that is going to be put, if it is not there already.
+func (f *Fetcher) enter(q dns.Question, t Try, role Role) (e *exchange, joined bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	common := t.N == 0 && len(t.Avoid) == 0
@@ -183,61 +204,89 @@ func (f *Fetcher) start(q dns.Question, t Try, role Role) (e *exchange, joined b
 	if role == RoleWarm && (f.speculating.Load() >= maxSpeculation || f.Room.Half()) {
 		return nil, false
 	}
-	ctx, cancel := context.WithTimeoutCause(f.ctx, f.Patience, ErrDeadline)
-	e = &exchange{question: q, began: time.Now(), done: make(chan struct{}), users: 1, cancel: cancel}
-	t.Demand = func() int {
-		if f.ProcessorsShort() { // what was not looked at yet need not have been lost
-			return 0
-		}
-		return e.demand()
-	}
+	e = &exchange{question: q, began: time.Now(), done: make(chan struct{}), users: 1}
+	f.open[e] = struct{}{}
 	if common {
 		f.firsts[try{q.Name, q.Qtype, 0}] = e
 	}
 	if role == RoleWarm {
 		f.speculating.Add(1)
 	}
-	switch {
-	case !f.Room.Take(QuestionOctets, true):
-		e.err = Limit(q, ErrRoom, "no memory is left for questions to upstreams (limit %s)", string(ErrRoom))
-	case f.work.start(func() {
-		defer f.Room.Give(QuestionOctets)
-		f.exchange(ctx, e, t, role)
-	}):
-		return e, false
-	default:
-		f.Room.Give(QuestionOctets)
-		e.err = ErrClosed
-	}
-	f.ended(e, role)
 	return e, false
 }
 
-// exchange asks upstream for e.
-func (f *Fetcher) exchange(ctx context.Context, e *exchange, t Try, role Role) {
-	defer func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
+// put asks upstream for e.
+func (f *Fetcher) put(e *exchange, t Try, role Role) {
+	if !f.Room.Take(QuestionOctets, true) {
+		e.err = Limit(e.question, ErrRoom, "no memory is left for questions to upstreams (limit %s)", string(ErrRoom))
 		f.ended(e, role)
+		return
+	}
+	if !f.work.begin() {
+		f.Room.Give(QuestionOctets)
+		e.err = ErrClosed
+		f.ended(e, role)
+		return
+	}
+	t.Until = e.began.Add(f.Patience)
+	t.Demand = func() int {
+		if f.ProcessorsShort() { // what was not looked at yet need not have been lost
+			return 0
+		}
+		return e.demand()
+	}
+	cancel := f.ask(e, t, role)
+	f.mu.Lock()
+	e.cancel = cancel
+	f.mu.Unlock()
+	f.settle(e)
+}
+
+// ask survives a panic (S-27).
+func (f *Fetcher) ask(e *exchange, t Try, role Role) (cancel func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.arrived(e, role, Reply{}, fmt.Errorf("panic: %v", p))
+		}
 	}()
+	return f.Exchanger.Ask(e.question, t, func(r Reply, err error) { f.arrived(e, role, r, err) })
+}
+
+// settle gives e up if it is put and nobody is left who wants it.
+func (f *Fetcher) settle(e *exchange) {
+	f.mu.Lock()
+	cancel, wanted := e.cancel, e.users > 0 && f.ctx.Err() == nil
+	f.mu.Unlock()
+	if cancel != nil && !wanted {
+		cancel()
+	}
+}
+
+// arrived takes what an upstream has brought for e.
+func (f *Fetcher) arrived(e *exchange, role Role, r Reply, err error) {
+	defer f.work.end()
+	defer f.Room.Give(QuestionOctets)
+	defer f.ended(e, role)
 	defer func() {
 		if p := recover(); p != nil { // S-27
 			e.err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	if e.reply, e.err = f.Exchanger.Exchange(ctx, e.question, t); e.err == nil {
-		e.message, e.err = dnssec.Group(e.reply.Msg)
+	if e.reply, e.err = r, err; err == nil {
+		e.message, e.err = dnssec.Group(r.Msg)
 	}
 	f.Meter.Fetch(role, e.err != nil)
 }
 
-// ended hands out the outcome of e; mu is held.
+// ended hands out the outcome of e.
 func (f *Fetcher) ended(e *exchange, role Role) {
 	if role == RoleWarm {
 		f.speculating.Add(-1)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.drop(e)
-	e.cancel()
+	delete(f.open, e)
 	close(e.done)
 }
 
@@ -251,11 +300,11 @@ func (f *Fetcher) drop(e *exchange) {
 // leave ends e if no other account has asked it.
 func (f *Fetcher) leave(e *exchange) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if e.users--; e.users == 0 {
 		f.drop(e)
-		e.cancel()
 	}
+	f.mu.Unlock()
+	f.settle(e)
 }
 
 // ErrClosed is that of a Fetcher which is closed.
@@ -270,18 +319,34 @@ type crew struct {
 
 // start runs f, unless the crew is closed.
 func (c *crew) start(f func()) bool {
+	if !c.begin() {
+		return false
+	}
+	go func() {
+		defer c.end()
+		f()
+	}()
+	return true
+}
+
+// begin notes work that somebody does, unless the crew is closed.
+func (c *crew) begin() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
-		c.work.Go(f)
+		c.work.Add(1)
 	}
 	return !c.closed
 }
 
-// close waits for all work, and lets no more begin.
-func (c *crew) close() {
+func (c *crew) end() { c.work.Done() }
+
+// shut lets no more work begin.
+func (c *crew) shut() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.closed = true
-	c.mu.Unlock()
-	c.work.Wait()
 }
+
+// wait waits for all work.
+func (c *crew) wait() { c.work.Wait() }

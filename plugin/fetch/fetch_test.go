@@ -24,11 +24,21 @@ type upstream struct {
 	size  int
 }
 
-func (u *upstream) Exchange(ctx context.Context, q dns.Question, t Try) (Reply, error) {
+func (u *upstream) Ask(q dns.Question, t Try, done func(Reply, error)) (cancel func()) {
+	ctx, cancel := context.WithDeadline(context.Background(), t.Until)
 	u.count(t, +1)
-	defer u.count(t, -1)
+	gate := u.gate
+	go func() {
+		reply, err := u.reply(ctx, gate, q, t)
+		u.count(t, -1)
+		done(reply, err)
+	}()
+	return cancel
+}
+
+func (u *upstream) reply(ctx context.Context, gate chan struct{}, q dns.Question, t Try) (Reply, error) {
 	select {
-	case <-u.gate:
+	case <-gate:
 	case <-ctx.Done():
 		return Reply{}, ctx.Err()
 	}

@@ -3,8 +3,8 @@ package fetch
 import "sync/atomic"
 
 // What asking takes of the process's memory, in octets, as measured with thousands of questions that nobody answers:
-// the stack of its goroutine, and twice what lives in the heap, since the collector lets that grow so far at GOGC=100
-// (L-15).
+// the stack of the goroutine that waits for TCP where datagrams bring nothing, and twice what lives in the heap, since
+// the collector lets that grow so far at GOGC=100 (L-15).
 const (
 	QuestionOctets = 20 << 10 // a question to upstreams
 	replyGrowth    = 8        // the octets that each octet of a reply takes, unpacked and copied for its query

@@ -608,15 +608,19 @@ func TestUnchecked(t *testing.T) {
 	}
 }
 
+// panicking is an exchanger with a fault in its code for MX.
+type panicking struct{ fetch.Exchanger }
+
+func (p panicking) Ask(q dns.Question, t fetch.Try, done func(fetch.Reply, error)) (cancel func()) {
+	if q.Qtype == dns.TypeMX {
+		panic("boom")
+	}
+	return p.Exchanger.Ask(q, t, done)
+}
+
 // S-27: a panic under one query is a SERVFAIL for that query only.
 func TestPanic(t *testing.T) {
-	r, u, _ := setup(t, nil)
-	u.Follow(func(_ context.Context, q dns.Question, _ fetch.Try) (fetch.Reply, error, bool) {
-		if q.Qtype == dns.TypeMX {
-			panic("boom")
-		}
-		return fetch.Reply{}, nil, false
-	})
+	r, _, _ := setup(t, func(c *Config) { c.Exchanger = panicking{c.Exchanger} })
 	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Indeterminate, dns.RcodeServerFailure)
 	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
 }

@@ -36,7 +36,11 @@ func nowAndThen(q dns.Question, t fetch.Try) bool {
 	return h.Sum32()%3 == 0
 }
 
-func (b besideLiar) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
+func (b besideLiar) Ask(q dns.Question, t fetch.Try, done func(fetch.Reply, error)) (cancel func()) {
+	return scripted.InBackground(t, done, func(ctx context.Context) (fetch.Reply, error) { return b.reply(ctx, q, t) })
+}
+
+func (b besideLiar) reply(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
 	m := new(dns.Msg).SetQuestion(q.Name, q.Qtype).SetEdns0(4096, true)
 	m, _, err := (&dns.Client{Net: "tcp", Timeout: time.Minute}).ExchangeContext(ctx, m, b.lab.Addr())
 	if err != nil {

@@ -221,13 +221,15 @@ type replay struct {
 	a *Answer
 }
 
-func (r replay) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
+func (r replay) Ask(q dns.Question, t fetch.Try, done func(fetch.Reply, error)) (cancel func()) {
 	if q != r.q {
-		return r.Upstream.Exchange(ctx, q, t)
+		return r.Upstream.Ask(q, t, done)
 	}
 	m := &dns.Msg{Question: []dns.Question{q}, Answer: copyRRs(r.a.Answer), Ns: copyRRs(r.a.Ns)}
 	m.Response, m.Rcode = true, r.a.Rcode
-	return fetch.Reply{Msg: m, Upstream: "replay", Size: m.Len()}, nil
+	return scripted.InBackground(t, done, func(context.Context) (fetch.Reply, error) {
+		return fetch.Reply{Msg: m, Upstream: "replay", Size: m.Len()}, nil
+	})
 }
 
 // What is set decides what is used before asking; a name that does not exist is always the end (C-17).

@@ -14,9 +14,21 @@ import (
 
 // carrier puts one question to one upstream in its way.
 type carrier interface {
-	// ask returns the reply to q, whatever its RCODE. The error is a *fault, or that of ctx.
-	ask(ctx context.Context, q query) (fetch.Reply, error)
+	// ask has done called with the reply to q, whatever its RCODE, or with an error: a *fault, or that of a context
+	// where the question was given up or its time is over. Another goroutine than the one that asks calls it.
+	ask(q query, done func(fetch.Reply, error)) way
 	close()
+}
+
+// way is a question under way with a carrier.
+type way interface {
+	// again sends one more copy, if it is known here how and there is use in it; if it is not known the upstream has to
+	// be asked anew for that.
+	again() (sent, known bool)
+	// look takes what has arrived and was not looked at yet.
+	look()
+	// cancel gives the question up.
+	cancel()
 }
 
 // upstream is one place to ask, and what is known of it.
@@ -40,37 +52,93 @@ func newUpstream(name, public string, c carrier, lossy bool, config Config) *ups
 }
 
 // fromAddress returns the upstream at an address.
-func fromAddress(a Address, name string, config Config) *upstream {
+func (s *Set) fromAddress(a Address, name string, config Config) *upstream {
 	switch a.Transport {
 	case TLS:
-		return newUpstream(name, a.public(), newTLS(a, tlsConfig(config)), false, config)
+		return newUpstream(name, a.public(), waiting{newTLS(a, tlsConfig(config))}, false, config)
 	case HTTPS:
-		u := newUpstream(name, a.public(), newWeb(a, tlsConfig(config)), false, config)
+		u := newUpstream(name, a.public(), waiting{newWeb(a, tlsConfig(config))}, false, config)
 		u.hide = a.hider()
 		return u
 	default:
-		d := newDatagram(a, name, config)
+		d := newDatagram(a, name, config, &s.reader)
 		u := newUpstream(name, a.public(), d, true, config)
 		d.measured = u.health.measured
 		return u
 	}
 }
 
-// ask puts q once, and learns from what happens. It returns usable replies only; the error is a *fault, or that of ctx.
-func (u *upstream) ask(ctx context.Context, q query) (fetch.Reply, error) {
+// attempt is one question at one upstream.
+type attempt struct {
+	*upstream
+	way
+	query query
+	begun time.Time
+	over  atomic.Bool
+	done  func(fetch.Reply, *fault)
+}
+
+// ask puts q once, and learns from what happens. done is called with a usable reply or with why there is none, by
+// another goroutine; not once the attempt is cancelled, nor when its time is over.
+func (u *upstream) ask(q query, done func(fetch.Reply, *fault)) *attempt {
+	a := &attempt{upstream: u, way: nowhere{}, query: q, done: done}
 	if u.itself.Load() && !q.test {
 		u.meter.Failed(u.name, Loop)
-		return fetch.Reply{}, faultf(Loop, "is danelaw itself")
+		a.over.Store(true)
+		go done(fetch.Reply{}, faultf(Loop, "is danelaw itself"))
+		return a
 	}
 	u.meter.Asked(u.name)
-	begun := u.clock()
-	reply, err := u.carry(ctx, q)
-	if reply.Upstream = u.name; err == nil {
-		err = usable(q.Question, reply.Msg)
+	a.begun = u.clock()
+	if err := guarded(func() { a.way = u.carrier.ask(q, a.ended) }); err != nil {
+		go a.ended(fetch.Reply{}, err)
 	}
-	err = u.discreet(err)
-	u.learn(ctx, q, err, begun)
-	return reply, err
+	return a
+}
+
+// nowhere is the way of a question that was not put.
+type nowhere struct{}
+
+func (nowhere) again() (sent, known bool) { return false, true }
+func (nowhere) look()                     {}
+func (nowhere) cancel()                   {}
+
+// guarded survives a panic over what came from outside (S-27).
+func guarded(work func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &fault{Invalid, "met an internal error of danelaw, please report it",
+				fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	work()
+	return nil
+}
+
+// ended notes what the carrier brought.
+func (a *attempt) ended(reply fetch.Reply, err error) {
+	if a.over.Swap(true) {
+		return
+	}
+	if reply.Upstream = a.name; err == nil {
+		if panicked := guarded(func() { err = usable(a.query.Question, reply.Msg) }); panicked != nil {
+			err = panicked
+		}
+	}
+	err = a.discreet(err)
+	a.learn(a.query, err, a.begun)
+	if f, failed := errors.AsType[*fault](err); err == nil || failed {
+		a.done(reply, f)
+	}
+}
+
+// giveUp ends an attempt that is under way; why is as for givenUp.
+func (a *attempt) giveUp(why error) {
+	if a.over.Swap(true) {
+		return
+	}
+	a.learn(a.query, why, a.begun)
+	a.cancel()
 }
 
 // discreet returns an error without the credentials that an upstream may have repeated in it: the path, which a server
@@ -82,19 +150,8 @@ func (u *upstream) discreet(err error) error {
 	return err
 }
 
-// carry survives a panic over what came from outside (S-27).
-func (u *upstream) carry(ctx context.Context, q query) (reply fetch.Reply, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &fault{Invalid, "met an internal error of danelaw, please report it",
-				fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
-		}
-	}()
-	return u.carrier.ask(ctx, q)
-}
-
 // learn draws the conclusions from one attempt.
-func (u *upstream) learn(ctx context.Context, q query, err error, begun time.Time) {
+func (u *upstream) learn(q query, err error, begun time.Time) {
 	now := u.clock()
 	took := now.Sub(begun)
 	f, failed := errors.AsType[*fault](err)
@@ -105,7 +162,7 @@ func (u *upstream) learn(ctx context.Context, q query, err error, begun time.Tim
 		u.replied(took)
 		u.meter.Answered(u.name, took)
 	case !failed:
-		u.givenUp(ctx, q, err, took, now)
+		u.givenUp(q, err, took, now)
 	case f.reason == Busy: // says nothing about the upstream
 	case f.reason == Timeout:
 		u.health.missing(now)
@@ -130,14 +187,14 @@ func (u *upstream) replied(took time.Duration) {
 // givenUp notes that a question was answered by another upstream, or that time is up. Copies are not counted by
 // themselves. The reply counts as missing if it had been waited for long enough, or if another upstream, asked because
 // of this one's silence, was quicker.
-func (u *upstream) givenUp(ctx context.Context, q query, err error, took time.Duration, now time.Time) {
+func (u *upstream) givenUp(q query, why error, took time.Duration, now time.Time) {
 	if q.again {
 		return
 	}
-	if took >= firstCopy || took >= u.health.patience() && context.Cause(ctx) == errBeaten {
+	if took >= firstCopy || took >= u.health.patience() && why == errBeaten {
 		u.health.missing(now)
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(why, context.DeadlineExceeded) {
 		u.meter.Failed(u.name, Timeout)
 	}
 }

@@ -261,22 +261,21 @@ func TestCopiesFollowHabits(t *testing.T) {
 		{anyCookie, tcpAtOnce, true, anyCookie}, {anyCookie, withCookie, true, anyCookie},
 		{anyCookie, noCookie, true, anyCookie},
 	} {
-		d := newDatagram(s.plain(), "", Config{Clock: time.Now})
+		var r reader
+		d := newDatagram(s.plain(), "", Config{Clock: time.Now}, &r)
 		d.cookies.settle(tt.settled)
-		conn, err := openSocket(s.addr)
+		f, err := (&asking{datagram: d, query: theQuery}).fly(tt.first, func(heard) {})
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := &flight{datagram: d, query: theQuery, conn: conn}
-		if err := f.send(tt.first); err != nil {
-			t.Fatal(err)
+		sent := f.again()
+		if how, abandoned := f.latest(); sent != tt.sent || how != tt.want || abandoned == tt.sent {
+			t.Errorf("first %d, now %d: sent %v as %d, want %v as %d", tt.first, tt.settled, sent, how, tt.sent,
+				tt.want)
 		}
-		if sent := f.again(); sent != tt.sent || f.lastHow() != tt.want || f.abandoned == tt.sent {
-			t.Errorf("first %d, now %d: sent %v as %d, want %v as %d", tt.first, tt.settled, sent, f.lastHow(),
-				tt.sent, tt.want)
-		}
-		conn.Close()
+		f.giveUp()
 		d.close()
+		r.close()
 	}
 }
 

@@ -98,8 +98,17 @@ func (s *Set) try(ctx context.Context, u *upstream, step step) string {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	q := dnssec.Question(step.name, step.qtype)
-	reply, outcomes := run(ctx, query{Question: q, tcp: step.tcp, cd: true, size: s.size, test: true}, []*upstream{u})
-	if reply.Msg != nil {
+	until, _ := ctx.Deadline()
+	put := query{Question: q, tcp: step.tcp, cd: true, size: s.size, test: true, until: until}
+	came := make(chan struct{})
+	var reply fetch.Reply
+	var outcomes []outcome
+	r := s.race(put, []*upstream{u}, nil, func(r fetch.Reply, o []outcome) {
+		reply, outcomes = r, o
+		close(came)
+	})
+	defer context.AfterFunc(ctx, r.cancel)()
+	if <-came; reply.Msg != nil {
 		return step.check(q, reply.Msg)
 	}
 	text := fetch.Describe(q)

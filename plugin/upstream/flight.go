@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"errors"
-	"net"
 	"sync"
 	"time"
 
@@ -11,21 +10,32 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// flight is a question on a socket of its own.
+// flight is a question that is out over UDP. All that it sends goes out from one socket.
 type flight struct {
 	*datagram
-	query query
-	conn  net.Conn
+	query  query
+	how    habit
+	socket *socket
+	done   func(heard) // is called once, unless the flight is given up
 
-	mu        sync.Mutex
-	sent      []*sent // the latest last
-	abandoned bool    // it is to go another way
+	mu      sync.Mutex
+	sent    []*sent // the latest last
+	foreign int     // replies with the cookie of another
+	over    bool
+}
+
+// heard is what became of a flight.
+type heard struct {
+	reply fetch.Reply
+	how   habit // in which what was replied to went out
+	err   error
 }
 
 // sent is one datagram that went out. Each copy has an ID of its own, which tells the copy that a reply is to, and so
 // how soon it came; without that a path that loses much would pass for a slow one (RFC 6298 section 3). Who forges
 // replies has no more IDs to hit than if copies had ports of their own.
 type sent struct {
+	flight *flight
 	at     time.Time
 	how    habit
 	cookie *dns.EDNS0_COOKIE // nil: none
@@ -34,15 +44,15 @@ type sent struct {
 	foreign int
 }
 
-// send sends the question, or one more copy, with an ID of its own.
+// send sends the question, or one more copy.
 func (f *flight) send(how habit) error {
-	s := &sent{how: how, at: f.cookies.clock()}
+	s := &sent{flight: f, how: how, at: f.cookies.clock()}
 	var err error
 	if how == withCookie {
-		s.cookie = f.cookies.option(f.conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr())
-		s.wire, err = f.query.pack(randomID(), s.cookie)
+		s.cookie = f.cookies.option(f.socket.local)
+		s.wire, err = f.query.pack(0, s.cookie)
 	} else {
-		s.wire, err = f.query.pack(randomID())
+		s.wire, err = f.query.pack(0)
 	}
 	if err != nil {
 		return err
@@ -50,7 +60,7 @@ func (f *flight) send(how habit) error {
 	f.mu.Lock()
 	f.sent = append(f.sent, s)
 	f.mu.Unlock()
-	if _, err := f.conn.Write(s.wire); err != nil {
+	if err := f.socket.send(s); err != nil {
 		return unreachable("could not be asked over UDP", err)
 	}
 	return nil
@@ -60,10 +70,13 @@ func (f *flight) send(how habit) error {
 // without a cookie gets none now. If the server is to be asked over TCP at once, the wait for datagrams ends, unless
 // the question has come from TCP already.
 func (f *flight) again() bool {
-	how := f.lastHow()
+	how, over := f.latest()
+	if over {
+		return false
+	}
 	now, _ := f.cookies.choose(true)
 	if now == tcpAtOnce && how != anyCookie {
-		f.abandon()
+		f.end(heard{how: withCookie, err: errNotUDP})
 		return false
 	}
 	if how == withCookie {
@@ -72,84 +85,98 @@ func (f *flight) again() bool {
 	return f.send(how) == nil
 }
 
-func (f *flight) lastHow() habit {
+// latest tells how the latest copy went out.
+func (f *flight) latest() (how habit, over bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.sent[len(f.sent)-1].how
+	return f.sent[len(f.sent)-1].how, f.over
 }
 
-// abandon ends the wait.
-func (f *flight) abandon() {
+// land ends the flight, and reports whether it had not ended before.
+func (f *flight) land() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.abandoned = true
-	f.conn.SetReadDeadline(time.Unix(1, 0))
+	landed := !f.over
+	f.over = true
+	return landed
 }
 
-// gone returns why the wait has ended with err.
-func (f *flight) gone(err error) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.abandoned {
-		return errNotUDP
+// end ends the flight with an outcome.
+func (f *flight) end(h heard) {
+	if f.land() {
+		f.socket.leave(false)
+		f.done(h)
 	}
-	return unreachable("failed over UDP", err)
+}
+
+// giveUp ends the flight without one.
+func (f *flight) giveUp() {
+	if f.land() {
+		f.socket.leave(true)
+		f.cookies.unheard(f.how)
+	}
+}
+
+// failed ends a flight whose socket has failed.
+func (f *flight) failed(err error) {
+	f.end(heard{how: withCookie, err: unreachable("failed over UDP", err)})
 }
 
 // errNotUDP: over TCP the cookies of a server do not matter.
 const errNotUDP = oddCookie("sends the cookies of others over UDP")
 
-// datagrams are buffers for replies, of which nothing is kept that was unpacked.
-var datagrams = sync.Pool{New: func() any { return new([datagramSize]byte) }}
-
-// await reads until the reply comes; others are counted and ignored (S-7). One with the cookie of another is no sign of
-// an attack unless the right one comes too: some servers have no better.
-func (f *flight) await() (fetch.Reply, habit, error) {
-	datagram := datagrams.Get().(*[datagramSize]byte)
-	defer datagrams.Put(datagram)
-	buf, foreign := datagram[:], 0
-	for range maxMismatches {
-		n, err := f.conn.Read(buf)
-		if err != nil {
-			return fetch.Reply{}, withCookie, f.gone(err)
-		}
-		s := f.answered(buf[:n])
-		if s == nil {
-			f.mismatched(1)
-			continue
-		}
-		reply, err := f.read(buf[:n], s)
-		if err != errWrongCookie {
-			f.heard(s)
-			return reply, s.how, err
-		}
-		s.foreign++
-		if foreign++; foreign == 1 {
-			f.cookies.strike()
-		}
+// arrive takes a reply to s. One with the cookie of another is no sign of an attack unless the right one comes too:
+// some servers have no better.
+func (f *flight) arrive(wire []byte, s *sent) {
+	if _, over := f.latest(); over { // it is late, or one more
+		return
 	}
-	f.mismatched(foreign)
-	return fetch.Reply{}, withCookie, wantsTCP("sent too many replies over UDP that matched no question")
+	var reply fetch.Reply
+	var err error
+	if panicked := guarded(func() { reply, err = f.read(wire, s) }); panicked != nil {
+		err = panicked
+	}
+	if err != errWrongCookie {
+		if f.land() {
+			f.heard(s)
+			f.socket.leave(false)
+			f.done(heard{reply, s.how, err})
+		}
+		return
+	}
+	f.mu.Lock()
+	s.foreign++
+	f.foreign++
+	first := f.foreign == 1
+	f.mu.Unlock()
+	if first {
+		f.cookies.strike()
+	}
+	f.distrust(f.socket.wrong())
 }
 
-// answered returns what a reply is to; nil: nothing of ours.
-func (f *flight) answered(wire []byte) *sent {
+// distrust ends the wait for datagrams after too many that are no reply: wrong is how many have come to its socket that
+// match no question (S-7).
+func (f *flight) distrust(wrong int) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, s := range f.sent {
-		if matches(wire, s.wire) || bareError(wire, s.wire) {
-			return s
-		}
+	foreign := f.foreign
+	f.mu.Unlock()
+	if wrong+foreign >= maxMismatches && f.land() {
+		f.mismatched(foreign)
+		f.socket.leave(true)
+		f.done(heard{how: withCookie, err: wantsTCP("sent too many replies over UDP that matched no question")})
 	}
-	return nil
 }
 
 // heard notes that the reply to s has come.
 func (f *flight) heard(s *sent) {
 	f.measured(f.cookies.clock().Sub(s.at))
 	if s.how == withCookie {
-		f.mismatched(s.foreign)
-		f.cookies.heard(s.foreign > 0)
+		f.mu.Lock()
+		foreign := s.foreign
+		f.mu.Unlock()
+		f.mismatched(foreign)
+		f.cookies.heard(foreign > 0)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -26,10 +27,9 @@ type query struct {
 	// further: it is a further try of V-14, which is of no use if it comes to the same.
 	further bool
 	// test: it is asked to learn about the upstream.
-	test bool
-	// repeater is where the way in which it goes out says how to send it once more; may be nil.
-	repeater *repeater
-	demand   func() int // as fetch.Try.Demand
+	test   bool
+	until  time.Time  // as fetch.Try.Until
+	demand func() int // as fetch.Try.Demand
 }
 
 // wanted is what Demand tells.

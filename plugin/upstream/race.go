@@ -24,15 +24,30 @@ const (
 	socketsPerQuestion = 2
 )
 
-// race is one question put to several upstreams, until the first usable reply.
+// race is one question put to several upstreams, until the first usable reply. It has no goroutine: all that happens to
+// it, in whatever goroutine, is an event.
 type race struct {
-	query   query
-	runners []*runner // in the order of choice
-	copies  int       // to each, at most
-	demand  int       // that these meet
-	last    int       // the index of the one asked last
-	sockets []int     // the indexes of those that hold one, the oldest first
-	arrived chan arrival
+	query    query
+	schedule *schedule
+	due      due                          // the next copy, or the end
+	done     func(fetch.Reply, []outcome) // is called once
+	mu       sync.Mutex                   // guards what follows
+	reserve  []*upstream                  // are asked when the field has failed
+	earlier  []outcome                    // of those who were asked before the field
+	over     bool
+	told     func() // what is to be told once mu is free
+	field
+}
+
+// field is those who are asked.
+type field struct {
+	runners  []*runner // in the order of choice
+	patience time.Duration
+	most     int       // copies to each
+	demand   int       // that these meet
+	copied   int       // copies after the first
+	last     int       // the index of the one asked last
+	sockets  []*runner // those that hold one, the oldest first
 }
 
 // runner is the part of one upstream in a race.
@@ -41,74 +56,139 @@ type runner struct {
 	sent     int // how often it was asked
 	vain     int // of these met a closed door
 	running  int // attempts outstanding
-	attempts sync.WaitGroup
+	attempts []*attempt
 	fault    *fault // what ended its part
-	repeater
-	round  int // how often it had to give up its socket
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-}
-
-// arrival is the end of one attempt.
-type arrival struct {
-	index, round int
-	reply        fetch.Reply
-	fault        *fault
-	vain         bool // it has not been heard: TCP was refused to a copy, and the datagrams may still be answered
+	round    int    // how often it had to give up its socket
 }
 
 // errBeaten ends an attempt because another one was quicker, or needed its socket.
 var errBeaten = errors.New("another was quicker")
 
-// run asks the first upstream at once, and the next one as soon as one fails. After each of the times of copyAfter it
+// race asks the first upstream at once, and the next one as soon as one fails. After each of the times of copyAfter it
 // sends a further copy: to the next upstream that is still in the race, or to the same one if it is alone; of the
 // copies to one upstream the third goes over TCP. Copies to one upstream go out from the same socket, and only while
-// somebody waits for the reply. If there is no usable reply, run returns what each upstream did.
-func run(ctx context.Context, q query, field []*upstream) (fetch.Reply, []outcome) {
-	r := newRace(q, field)
-	defer r.end()
-	patience := field[0].health.patience()
-	timer, copies := time.NewTimer(copyAfter(0, patience)), 0
-	defer timer.Stop()
-	for r.start(ctx, 0); r.running(); {
-		select {
-		case a := <-r.arrived:
-			if a.fault == nil {
-				return a.reply, nil
-			}
-			r.fail(ctx, a)
-		case <-timer.C:
-			if demand := q.wanted(); demand > 0 { // else who comes next shall not wait for longer than who came first
-				r.meet(demand)
-				r.copy(ctx)
-				copies++
-			}
-			timer.Reset(copyAfter(copies, patience))
-		case <-ctx.Done():
-			return fetch.Reply{}, r.outcomes()
-		}
-	}
-	return fetch.Reply{}, r.outcomes()
-}
-
-func newRace(q query, field []*upstream) *race {
-	r := &race{query: q, copies: mostCopies, demand: 1, arrived: make(chan arrival)}
-	for _, u := range field {
-		r.runners = append(r.runners, &runner{upstream: u})
-	}
-	if udpSockets.half() {
-		r.copies = busyCopies
-	}
+// somebody waits for the reply. The reserve is asked when all others have failed. done is called, by another goroutine,
+// with the first usable reply, or with one without a message and what each upstream did.
+func (s *Set) race(q query, first, reserve []*upstream, done func(fetch.Reply, []outcome)) *race {
+	r := &race{query: q, schedule: &s.schedule, reserve: reserve, done: done}
+	r.due.ring = r.ring
+	r.apart(func() { r.enter(first) })
 	return r
 }
 
-// end cancels those who lose.
-func (r *race) end() {
+// cancel gives the question up.
+func (r *race) cancel() { r.apart(func() { r.end(fetch.Reply{}, context.Canceled) }) }
+
+// event has something happen to the race, if it is not over, and tells what came of it.
+func (r *race) event(happens func()) {
+	if tell := r.happen(happens); tell != nil {
+		tell()
+	}
+}
+
+// apart is an event for those to whom nothing may be told at once.
+func (r *race) apart(happens func()) {
+	if tell := r.happen(happens); tell != nil {
+		go tell()
+	}
+}
+
+func (r *race) happen(happens func()) (tell func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return nil
+	}
+	if err := guarded(happens); err != nil {
+		r.fail(err)
+	}
+	return r.told
+}
+
+// enter puts the question to a field.
+func (r *race) enter(upstreams []*upstream) {
+	r.field = field{patience: upstreams[0].health.patience(), most: mostCopies, demand: 1}
+	for _, u := range upstreams {
+		r.runners = append(r.runners, &runner{upstream: u})
+	}
+	if udpSockets.half() {
+		r.most = busyCopies
+	}
+	r.start(0)
+	r.rest(time.Now())
+}
+
+// rest waits for what is due next.
+func (r *race) rest(now time.Time) {
+	at := now.Add(copyAfter(r.copied, r.patience))
+	if end := r.query.until; !end.IsZero() && end.Before(at) {
+		at = end
+	}
+	r.schedule.set(&r.due, at)
+}
+
+// ring is an event when a copy may be due, or the time is over. What has arrived while this machine was busy was not
+// lost.
+func (r *race) ring() {
+	for _, a := range r.underWay() {
+		a.look()
+	}
+	r.event(func() {
+		now := time.Now()
+		switch {
+		case r.schedule.over():
+			r.fail(errClosed)
+		case !r.query.until.IsZero() && !now.Before(r.query.until):
+			r.end(fetch.Reply{}, context.DeadlineExceeded)
+		default:
+			if demand := r.query.wanted(); demand > 0 { // else who comes next shall not wait for longer than the first
+				r.meet(demand)
+				r.copy()
+				r.copied++
+			}
+			r.rest(now)
+		}
+	})
+}
+
+// underWay returns the attempts that are.
+func (r *race) underWay() (all []*attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, u := range r.runners {
-		if u.cancel != nil {
-			u.cancel(errBeaten)
+		all = append(all, u.attempts...)
+	}
+	return all
+}
+
+// end ends the race with a reply, or with none; those who have not replied are told why.
+func (r *race) end(reply fetch.Reply, why error) {
+	r.over = true
+	r.schedule.drop(&r.due)
+	outcomes := r.outcomes()
+	for _, u := range r.runners {
+		u.giveUp(why)
+	}
+	r.told = func() { r.done(reply, outcomes) }
+}
+
+// fail ends the race with what befell all who are in it.
+func (r *race) fail(err error) {
+	f, _ := errors.AsType[*fault](err)
+	for _, u := range r.runners {
+		if u.fault == nil {
+			u.fault = f
 		}
 	}
+	r.end(fetch.Reply{}, context.Canceled)
+}
+
+// giveUp ends all attempts at an upstream.
+func (u *runner) giveUp(why error) {
+	for _, a := range u.attempts {
+		a.giveUp(why)
+	}
+	u.attempts = nil
 }
 
 // running reports whether a reply may still come.
@@ -117,17 +197,13 @@ func (r *race) running() bool {
 }
 
 // start asks the upstream with the given index, which is not being asked.
-func (r *race) start(ctx context.Context, index int) {
+func (r *race) start(index int) {
 	u := r.runners[index]
 	if u.lossy && !r.query.tcp {
 		r.makeRoom()
-		r.sockets = append(r.sockets, index)
+		r.sockets = append(r.sockets, u)
 	}
-	u.ctx, u.cancel = context.WithCancelCause(ctx)
-	q := r.query
-	q.repeater = &u.repeater
-	u.repeater.set(nil)
-	r.attempt(index, q)
+	r.attempt(index, r.query)
 }
 
 // makeRoom has the upstream that was waited for the longest give up its socket, if there are the most.
@@ -135,10 +211,9 @@ func (r *race) makeRoom() {
 	if len(r.sockets) < socketsPerQuestion {
 		return
 	}
-	u := r.runners[r.sockets[0]]
+	u := r.sockets[0]
 	r.sockets = r.sockets[1:]
-	u.cancel(errBeaten)
-	u.attempts.Wait() // until it is closed: they heed the end of their context
+	u.giveUp(errBeaten)
 	u.running = 0
 	u.round++
 }
@@ -149,37 +224,54 @@ func (r *race) attempt(index int, q query) {
 	r.last = index
 	u.sent++
 	u.running++
-	ctx, round, asked := u.ctx, u.round, u.upstream
-	u.attempts.Go(func() {
-		reply, err := asked.ask(ctx, q)
-		f, failed := errors.AsType[*fault](err)
-		vain := q.spare && errors.Is(err, syscall.ECONNREFUSED)
-		if err != nil && (!failed || q.spare && !vain) {
-			return // ctx has ended, and with it the attempt; or a datagram may still be answered
-		}
-		select {
-		case r.arrived <- arrival{index, round, reply, f, vain}:
-		case <-ctx.Done():
-		}
-	})
+	round := u.round
+	u.attempts = append(u.attempts, u.ask(q, func(reply fetch.Reply, f *fault) {
+		r.event(func() {
+			if round == u.round {
+				r.arrive(u, q, reply, f)
+			}
+		})
+	}))
 }
 
-// fail takes an upstream out, and asks the first that is not being asked. That TCP is refused takes no upstream out.
-func (r *race) fail(ctx context.Context, a arrival) {
-	failed := r.runners[a.index]
-	if a.round != failed.round {
+// arrive takes the outcome of an attempt. Without a reply the upstream is out, and the first that is not being asked is
+// asked; where there is none, the reserve. That a copy over TCP fails takes no upstream out: a datagram may still be
+// answered.
+func (r *race) arrive(u *runner, q query, reply fetch.Reply, f *fault) {
+	switch {
+	case f == nil:
+		r.end(reply, errBeaten)
+		return
+	case !q.spare:
+		u.running--
+		u.fault = f
+		r.sockets = slices.DeleteFunc(r.sockets, func(s *runner) bool { return s == u })
+		r.next()
+	case errors.Is(f, syscall.ECONNREFUSED): // it has not been heard
+		u.running--
+		u.vain++
+	}
+	if r.over || r.running() {
 		return
 	}
-	failed.running--
-	if a.vain {
-		failed.vain++
+	if len(r.reserve) == 0 {
+		r.end(fetch.Reply{}, errBeaten)
 		return
 	}
-	failed.fault = a.fault
-	r.sockets = slices.DeleteFunc(r.sockets, func(i int) bool { return i == a.index })
-	for i := range r.runners {
-		if u := r.runners[i]; u.fault == nil && u.running == 0 && u.sent < r.copies {
-			r.start(ctx, i)
+	r.earlier = r.outcomes()
+	for _, u := range r.runners {
+		u.giveUp(errBeaten)
+	}
+	reserve := r.reserve
+	r.reserve = nil
+	r.enter(reserve)
+}
+
+// next asks the first that is not being asked.
+func (r *race) next() {
+	for i, u := range r.runners {
+		if u.fault == nil && u.running == 0 && u.sent < r.most {
+			r.start(i)
 			return
 		}
 	}
@@ -189,18 +281,18 @@ func (r *race) fail(ctx context.Context, a arrival) {
 func (r *race) meet(demand int) {
 	if demand > r.demand {
 		r.demand = demand
-		r.copies++
+		r.most++
 	}
 }
 
 // copy sends one more copy to the next, in turn, that is in the race and has use for it.
-func (r *race) copy(ctx context.Context) {
+func (r *race) copy() {
 	for n := range r.runners {
 		i := (r.last + 1 + n) % len(r.runners)
 		switch u := r.runners[i]; {
-		case u.fault != nil || u.sent-u.vain >= r.copies:
+		case u.fault != nil || u.sent-u.vain >= r.most:
 		case u.sent == 0:
-			r.start(ctx, i)
+			r.start(i)
 			return
 		case u.running > 0 && u.lossy && !r.query.tcp:
 			r.again(i)
@@ -219,7 +311,7 @@ func (r *race) again(index int) {
 		r.attempt(index, q)
 		return
 	}
-	switch sent, known := u.repeat(); {
+	switch sent, known := u.attempts[0].again(); {
 	case !known:
 		r.attempt(index, q)
 	default:
@@ -233,7 +325,7 @@ func (r *race) again(index int) {
 
 // outcomes tells what each upstream that was asked did.
 func (r *race) outcomes() []outcome {
-	var all []outcome
+	all := r.earlier
 	for _, u := range r.runners {
 		if u.sent > 0 {
 			all = append(all, outcome{u.public, u.fault})

@@ -258,6 +258,19 @@ func ctxFor(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
+// Exchange asks and waits for the outcome.
+func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (reply fetch.Reply, err error) {
+	t.Until, _ = ctx.Deadline()
+	came := make(chan struct{})
+	cancel := s.Ask(q, t, func(r fetch.Reply, e error) {
+		reply, err = r, e
+		close(came)
+	})
+	defer context.AfterFunc(ctx, cancel)()
+	<-came
+	return reply, err
+}
+
 var addr = netip.MustParseAddr
 
 var mxQuestion = question("example.com.", dns.TypeMX)

@@ -52,9 +52,9 @@ type Set struct {
 	clock      func() time.Time
 	routes     []route // private zones first, then the longest From
 	upstreams  []*upstream
-	loopProbes loopProbes      //  which tell an upstream that is the asker himself
-	ctx        context.Context // of questions to the dead
-	cancel     context.CancelFunc
+	loopProbes loopProbes //  which tell an upstream that is the asker himself
+	schedule   schedule
+	reader     reader
 }
 
 var _ fetch.Exchanger = (*Set)(nil)
@@ -73,7 +73,6 @@ func New(c Config) (*Set, error) {
 	if err := s.addRoutes(c); err != nil {
 		return nil, err
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -95,7 +94,7 @@ func (s *Set) addRoutes(c Config) error {
 		return nil
 	}
 	next := &below{c.Next}
-	u := newUpstream(next.name(), next.name(), next, true, c)
+	u := newUpstream(next.name(), next.name(), waiting{next}, true, c)
 	if _, covered := s.route("."); !covered {
 		s.upstreams = append(s.upstreams, u)
 		s.routes = append(s.routes, route{".", []*upstream{u}})
@@ -111,7 +110,7 @@ func (s *Set) fromAddresses(to []Address, known map[Address]*upstream, c Config)
 	for _, a := range to {
 		u := known[a]
 		if u == nil {
-			u = fromAddress(a, s.unusedName(a), c)
+			u = s.fromAddress(a, s.unusedName(a), c)
 			known[a] = u
 			s.upstreams = append(s.upstreams, u)
 		}
@@ -142,29 +141,28 @@ func (s *Set) route(name string) ([]*upstream, bool) {
 	return nil, false
 }
 
-// Exchange implements [fetch.Exchanger].
-func (s *Set) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
+// Ask implements [fetch.Exchanger].
+func (s *Set) Ask(q dns.Question, t fetch.Try, done func(fetch.Reply, error)) (cancel func()) {
 	// DS is data of the parent (V-8), so the parent's upstreams are asked.
 	upstreams, ok := s.route(dnssec.InCharge(q.Name, q.Qtype == dns.TypeDS))
 	if !ok {
-		return fetch.Reply{}, fetch.Unanswered(q, ErrUpstream).Says(
-			"%s: there is no upstream to ask and no plugin below", fetch.Describe(q))
+		none := fetch.Unanswered(q, ErrUpstream)
+		f := none.Says("%s: there is no upstream to ask and no plugin below", fetch.Describe(q))
+		go done(fetch.Reply{}, f)
+		return func() {}
 	}
-	query := query{Question: q, tcp: t.TCP, cd: t.CD, further: t.N > 0, size: s.size, demand: t.Demand}
+	query := query{Question: q, tcp: t.TCP, cd: t.CD, further: t.N > 0, size: s.size, until: t.Until, demand: t.Demand}
 	first, reserve := order(upstreams, t.Avoid)
 	if _, alive := first[0].health.state(); alive { // else the dead are asked anyway
 		s.probe(query, upstreams)
 	}
-	reply, outcomes := run(ctx, query, first)
-	if reply.Msg == nil && len(reserve) > 0 && ctx.Err() == nil {
-		var more []outcome
-		reply, more = run(ctx, query, reserve)
-		outcomes = append(outcomes, more...)
-	}
-	if reply.Msg == nil {
-		return fetch.Reply{}, failure(q, outcomes)
-	}
-	return reply, nil
+	return s.race(query, first, reserve, func(reply fetch.Reply, outcomes []outcome) {
+		if reply.Msg == nil {
+			done(fetch.Reply{}, failure(q, outcomes))
+		} else {
+			done(reply, nil)
+		}
+	}).cancel
 }
 
 // order sorts upstreams as given, the dead after the others. Those to avoid and, after them, the unfit (S-13) are a
@@ -198,22 +196,22 @@ const probeTimeout = 3 * time.Second
 // probe puts q also to those dead upstreams that are to be tried again. Their replies do not count; nobody waits for
 // them.
 func (s *Set) probe(q query, upstreams []*upstream) {
+	now := time.Now()
+	q.until = now.Add(probeTimeout)
 	for _, u := range upstreams {
 		if u.health.due(s.clock()) {
-			go func() {
-				ctx, cancel := context.WithTimeout(s.ctx, probeTimeout)
-				defer cancel()
-				u.ask(ctx, q)
-			}()
+			a := u.ask(q, func(fetch.Reply, *fault) {})
+			s.schedule.set(&due{ring: func() { a.giveUp(context.DeadlineExceeded) }}, q.until)
 		}
 	}
 }
 
-// Close closes all kept connections and ends what is under way; questions asked later fail.
+// Close closes all sockets and connections and ends what is under way; questions asked later fail.
 func (s *Set) Close() error {
-	s.cancel()
 	for _, u := range s.upstreams {
 		u.carrier.close()
 	}
+	s.schedule.close()
+	s.reader.close()
 	return nil
 }

@@ -503,7 +503,7 @@ func TestBusyIsALimit(t *testing.T) {
 	}
 	meter := new(counts)
 	set := newSet(t, Config{Routes: []Route{{".", []Address{{}}}}, Meter: meter})
-	set.upstreams[0].learn(t.Context(), theQuery, errBusy, time.Now())
+	set.upstreams[0].learn(theQuery, errBusy, time.Now())
 	if _, alive := set.upstreams[0].health.state(); !alive || meter.reason.Load() != Busy {
 		t.Errorf("alive %v, counted as %v", alive, meter.reason.Load())
 	}
@@ -516,7 +516,7 @@ func TestOutOfSocketsIsALimit(t *testing.T) {
 		err := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}
 		f := unreachable("could not be asked over UDP", err)
 		set := newSet(t, Config{Routes: []Route{{".", []Address{{}}}}})
-		set.upstreams[0].learn(t.Context(), theQuery, f, time.Now())
+		set.upstreams[0].learn(theQuery, f, time.Now())
 		if _, alive := set.upstreams[0].health.state(); !alive || f.reason != Busy {
 			t.Errorf("%v: alive %v, counted as %v", errno, alive, f.reason)
 		}

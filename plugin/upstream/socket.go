@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"fmt"
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"os"
@@ -13,29 +13,43 @@ import (
 // portTries is how often another port is tried if one is taken.
 const portTries = 16
 
-// socket is what one question over UDP has for itself, at a port of our choosing: the kernel's choice is not from a
-// CSPRNG (S-6, RFC 5452 section 9.2). It is connected, so that the kernel drops what comes from elsewhere.
-type socket struct{ net.Conn }
+// socket is what questions over UDP go out from, at a port of our choosing: the kernel's choice is not from a CSPRNG
+// (S-6, RFC 5452 section 9.2). It is connected, so that the kernel drops what comes from elsewhere.
+type socket struct {
+	conn    *net.UDPConn
+	raw     syscall.RawConn
+	local   netip.Addr
+	closing func() // is called once it is closed
+
+	mu      sync.Mutex
+	sent    []*sent // all that went out: an ID is not used twice, so that late replies match nothing else
+	flights int     // that wait for replies
+	odd     int     // datagrams that matched none
+	retired bool    // it takes no more questions, and is closed with the last
+	closed  bool
+}
 
 // openSocket opens one to a server, at a random port that is free.
-func openSocket(server netip.AddrPort) (s socket, err error) {
-	if !udpSockets.take() {
-		return s, &fault{Busy, fmt.Sprintf("was not asked over UDP: %d sockets are open for that already",
-			udpSockets.most()), errOutstanding}
-	}
+func openSocket(server netip.AddrPort) (*socket, error) {
+	var conn *net.UDPConn
+	var err error
 	for range portTries {
-		if s.Conn, err = bind(server); !isAny(err, syscall.EADDRINUSE, syscall.EACCES) {
+		if conn, err = bind(server); !isAny(err, syscall.EADDRINUSE, syscall.EACCES) {
 			break
 		}
 	}
 	if err != nil {
-		udpSockets.give()
-		return s, unreachable("could not be asked over UDP", err)
+		return nil, unreachable("could not be asked over UDP", err)
 	}
-	return s, nil
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		conn.Close()
+		return nil, unreachable("could not be asked over UDP", err)
+	}
+	return &socket{conn: conn, raw: raw, local: conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr()}, nil
 }
 
-func bind(server netip.AddrPort) (net.Conn, error) {
+func bind(server netip.AddrPort) (*net.UDPConn, error) {
 	port := local.random(time.Now())
 	if port == 0 {
 		return nil, os.NewSyscallError("bind", syscall.EADDRINUSE)
@@ -43,39 +57,127 @@ func bind(server netip.AddrPort) (net.Conn, error) {
 	return net.DialUDP("udp", &net.UDPAddr{Port: port}, net.UDPAddrFromAddrPort(server))
 }
 
-// Close closes the socket, and makes room for another. It is called once.
-func (s socket) Close() error {
-	defer udpSockets.give()
-	return s.Conn.Close()
+// join takes in one more flight, if the socket still takes any.
+func (s *socket) join() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return false
+	}
+	s.flights++
+	return true
 }
 
-// repeater sends another copy of a question from the socket on which it is out, if there is one that may lose it. The
-// zero value, and nil, know of none.
-type repeater struct {
-	mu    sync.Mutex
-	again func() bool
+// leave lets a flight go. After one that was given up the socket takes no more: its reply may still come.
+func (s *socket) leave(givenUp bool) {
+	s.mu.Lock()
+	s.flights--
+	s.retired = s.retired || givenUp
+	s.mu.Unlock()
+	s.tidy()
 }
 
-// by says how to send a copy. After end no copy is sent.
-func (r *repeater) by(again func() bool) (end func()) {
-	r.set(again)
-	return func() { r.set(func() bool { return false }) }
+// retire lets the socket take no more questions.
+func (s *socket) retire() {
+	s.mu.Lock()
+	s.retired = true
+	s.mu.Unlock()
+	s.tidy()
 }
 
-func (r *repeater) set(again func() bool) {
-	if r != nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.again = again
+// tidy closes a socket of no more use.
+func (s *socket) tidy() {
+	s.mu.Lock()
+	useless := s.retired && s.flights == 0 && !s.closed
+	s.closed = s.closed || useless
+	s.mu.Unlock()
+	if useless {
+		s.conn.Close()
+		s.closing()
 	}
 }
 
-// repeat sends a copy; known is false if the upstream has to be asked anew for that.
-func (r *repeater) repeat() (sent, known bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.again == nil {
-		return false, false
+// send sends a datagram under an ID that is random (S-6), and that no other has had on this socket.
+func (s *socket) send(d *sent) error {
+	s.mu.Lock()
+	id := randomID()
+	for s.find(id) != nil {
+		id = randomID()
 	}
-	return r.again(), true
+	binary.BigEndian.PutUint16(d.wire, id)
+	s.sent = append(s.sent, d)
+	s.mu.Unlock()
+	_, err := s.conn.Write(d.wire)
+	return err
+}
+
+// find returns what went out under an ID; mu is held.
+func (s *socket) find(id uint16) *sent {
+	for _, d := range s.sent {
+		if binary.BigEndian.Uint16(d.wire) == id {
+			return d
+		}
+	}
+	return nil
+}
+
+// arrived hands a datagram to the flight that it is for. Others are counted and ignored (S-7).
+func (s *socket) arrived(wire []byte) {
+	if d := s.answered(wire); d != nil {
+		d.flight.arrive(wire, d)
+		return
+	}
+	s.mu.Lock()
+	s.odd++
+	odd, waiting := s.odd, s.waiting()
+	s.retired = s.retired || odd >= maxMismatches
+	s.mu.Unlock()
+	if len(waiting) > 0 {
+		waiting[0].mismatched(1)
+	}
+	for _, f := range waiting {
+		f.distrust(odd)
+	}
+	s.tidy()
+}
+
+// answered returns what a reply is to; nil: nothing of ours.
+func (s *socket) answered(wire []byte) *sent {
+	if len(wire) < headerSize {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.find(binary.BigEndian.Uint16(wire)); d != nil && (matches(wire, d.wire) || bareError(wire, d.wire)) {
+		return d
+	}
+	return nil
+}
+
+// failed ends all flights by the error of their socket: what the kernel was told of the server's port holds for all.
+func (s *socket) failed(err error) {
+	s.mu.Lock()
+	s.retired = true
+	waiting := s.waiting()
+	s.mu.Unlock()
+	for _, f := range waiting {
+		f.failed(err)
+	}
+	s.tidy()
+}
+
+// waiting returns the flights that have sent something; mu is held. Some may be over, and some are returned for each of
+// their copies.
+func (s *socket) waiting() (all []*flight) {
+	for _, d := range s.sent {
+		all = append(all, d.flight)
+	}
+	return all
+}
+
+// wrong tells how many datagrams have matched nothing.
+func (s *socket) wrong() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.odd
 }

@@ -207,7 +207,7 @@ func streamOf(set *Set) *stream {
 	if d, ok := set.upstreams[0].carrier.(*datagram); ok {
 		return d.stream
 	}
-	return set.upstreams[0].carrier.(*stream)
+	return set.upstreams[0].carrier.(waiting).over.(*stream)
 }
 
 // S-5, RFC 7766 section 6.2.4: connections that are closed without an answer are tried again and again, with pauses,

@@ -2,11 +2,8 @@ package upstream
 
 import (
 	"context"
-	"errors"
-	"net/netip"
+	"sync"
 	"time"
-
-	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
@@ -18,9 +15,9 @@ const (
 	datagramSize = 4096
 )
 
-// datagram asks one server over UDP, and over TCP where UDP does not do. Each question has a socket of its own.
+// datagram asks one server over UDP, and over TCP where UDP does not do.
 type datagram struct {
-	server   netip.AddrPort
+	sockets  pool
 	stream   *stream
 	cookies  cookies
 	meter    Meter
@@ -28,9 +25,10 @@ type datagram struct {
 	measured func(took time.Duration)
 }
 
-func newDatagram(a Address, name string, config Config) *datagram {
+func newDatagram(a Address, name string, config Config, r *reader) *datagram {
 	return &datagram{
-		server: a.Server, stream: newTCP(a), cookies: cookies{clock: config.Clock}, meter: config.Meter, name: name,
+		sockets: pool{server: a.Server, reader: r}, stream: newTCP(a), cookies: cookies{clock: config.Clock},
+		meter: config.Meter, name: name,
 	}
 }
 
@@ -41,218 +39,128 @@ func (d *datagram) mismatched(n int) {
 	}
 }
 
-// wantsTCP is why a question has to be asked over TCP.
-type wantsTCP string
+// datagrams are buffers for replies, of which nothing is kept that was unpacked.
+var datagrams = sync.Pool{New: func() any { return new([datagramSize]byte) }}
 
-func (w wantsTCP) Error() string { return string(w) }
+// asking is one question. Where a datagram is answered as usual nothing waits for it but its flight; all else goes on
+// in a goroutine.
+type asking struct {
+	*datagram
+	query query
+	done  func(fetch.Reply, error)
 
-// oddCookie is why a reply that came was no use: its cookie is not right.
-type oddCookie string
+	mu     sync.Mutex
+	flight *flight            // the latest; nil: none yet
+	end    context.CancelFunc // of the goroutine; nil: there is none
+	over   bool               // it was given up
+}
 
-func (o oddCookie) Error() string { return string(o) }
-
-func (d *datagram) ask(ctx context.Context, q query) (fetch.Reply, error) {
+func (d *datagram) ask(q query, done func(fetch.Reply, error)) way {
+	a := &asking{datagram: d, query: q, done: done}
 	if q.tcp {
-		return d.stream.ask(ctx, q)
+		a.goOn(detour.overTCP)
+		return a
 	}
 	how, retry := d.cookies.choose(q.again)
 	if retry {
 		go d.retry(q)
 	}
-	reply, err := d.askAs(ctx, q, how)
-	if why, ok := errors.AsType[oddCookie](err); ok {
-		reply, err = d.instead(ctx, q, why)
-	}
-	if why, ok := errors.AsType[wantsTCP](err); ok {
-		return d.fallBack(ctx, q, why)
-	}
-	if f, ok := errors.AsType[*fault](err); ok && f.reason == Busy {
-		return d.withoutSocket(ctx, q, f)
-	}
-	return reply, err
-}
-
-func (d *datagram) askAs(ctx context.Context, q query, how habit) (fetch.Reply, error) {
 	switch {
-	case how == withCookie && q.further && !q.again && d.cookies.tried():
-		return d.otherwise(ctx, q)
-	case how == withCookie:
-		return d.offer(ctx, q)
-	case how == noCookie:
-		return d.bare(ctx, q)
 	case how == tcpAtOnce:
-		return fetch.Reply{}, errNotUDP
+		a.goOn(func(d detour) (fetch.Reply, error) { return d.mend(fetch.Reply{}, errNotUDP) })
+	case how == withCookie && q.further && !q.again && d.cookies.tried():
+		a.goOn(func(d detour) (fetch.Reply, error) { return d.mend(d.otherwise()) })
+	default:
+		a.put(how)
 	}
-	reply, _, err := d.once(ctx, q, how)
-	return reply, err
+	return a
 }
 
-// otherwise asks in another way than offer did, whose reply was useless, perhaps because of the cookie (V-14).
-func (d *datagram) otherwise(ctx context.Context, q query) (fetch.Reply, error) {
-	if !d.cookies.relied() {
-		return d.bare(ctx, q)
+// put sends one datagram. For an answer no step in settle asks anything.
+func (a *asking) put(how habit) {
+	came := func(h heard) {
+		if h.err == nil && !vain(a.query, h.reply.Msg) {
+			a.done(detour{a, context.Background()}.settle(how, h))
+			return
+		}
+		a.goOn(func(d detour) (fetch.Reply, error) { return d.mend(d.settle(how, h)) })
 	}
-	reply, err := d.sparing(ctx, q, "sent a reply of no use over UDP")
-	if noTCP(err) {
-		return d.offer(ctx, q)
+	if _, err := a.fly(how, came); err != nil {
+		came(heard{how: how, err: err})
 	}
-	return reply, err
 }
 
-// offer asks with a cookie (S-8).
-func (d *datagram) offer(ctx context.Context, q query) (fetch.Reply, error) {
-	reply, how, err := d.once(ctx, q, withCookie)
-	if how == withCookie && badCookie(reply, err) { // it has sent the cookie to use
-		reply, how, err = d.once(ctx, q, withCookie)
+// fly sends one datagram; the flight may send copies. came is called when it ends, unless it is given up.
+func (a *asking) fly(how habit, came func(heard)) (*flight, error) {
+	s, err := a.sockets.take()
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case how == noCookie:
-		return d.conclude(q, reply, err)
-	case err == errTruncated:
-		return d.untruncated(ctx, q)
-	case badCookie(reply, err):
-		d.cookies.settle(noCookie)
-		return fetch.Reply{}, oddCookie("refused its own cookie over UDP")
-	case err == nil && d.cookies.blamed(q, reply.Msg):
-		return d.control(ctx, q, reply)
+	f := &flight{datagram: a.datagram, query: a.query, how: how, socket: s, done: came}
+	if err := f.send(how); err != nil {
+		if f.land() {
+			s.leave(false)
+			return nil, err
+		}
+		return f, nil // came knows already
 	}
-	return reply, err
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.flight = f
+	return f, nil
 }
 
-func badCookie(reply fetch.Reply, err error) bool {
-	return err == nil && reply.Msg.Rcode == dns.RcodeBadCookie
+// goOn does what takes more than a datagram, in a goroutine.
+func (a *asking) goOn(steps func(detour) (fetch.Reply, error)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.over {
+		a.end = inBackground(a.query, a.done, func(ctx context.Context) (fetch.Reply, error) {
+			return steps(detour{a, ctx})
+		})
+	}
 }
 
-// untruncated asks over TCP after a truncated reply. Where there is no TCP it asks without a cookie, which may be why
-// the reply was truncated.
-func (d *datagram) untruncated(ctx context.Context, q query) (fetch.Reply, error) {
-	reply, err := d.fallBack(ctx, q, errTruncated)
-	if err == nil && reply.Size <= alwaysFits {
-		d.cookies.strike()
+func (a *asking) again() (sent, known bool) {
+	if f := a.latest(); f != nil {
+		return f.again(), true
 	}
-	if !noTCP(err) {
-		return reply, err
-	}
-	whole, _, failed := d.once(ctx, q, anyCookie)
-	if failed != nil {
-		return reply, interrupted(ctx, err)
-	}
-	if !vain(q, whole.Msg) {
-		d.cookies.strike()
-		d.cookies.answered()
-	}
-	return whole, nil
+	return false, false
 }
 
-// control asks without a cookie what was not answered with one.
-func (d *datagram) control(ctx context.Context, q query, refused fetch.Reply) (fetch.Reply, error) {
-	reply, err := d.bare(ctx, q)
-	if _, truncated := errors.AsType[wantsTCP](err); truncated || err == nil && !vain(q, reply.Msg) {
-		d.cookies.settle(noCookie)
-		return reply, err
+func (a *asking) look() {
+	if f := a.latest(); f != nil {
+		f.socket.look()
 	}
-	if _, odd := errors.AsType[oddCookie](err); odd {
-		return reply, err
-	}
-	d.cookies.acquit()
-	return refused, nil
 }
 
-// bare asks without a cookie.
-func (d *datagram) bare(ctx context.Context, q query) (fetch.Reply, error) {
-	reply, _, err := d.once(ctx, q, noCookie)
-	return d.conclude(q, reply, err)
+func (a *asking) latest() *flight {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.flight
 }
 
-// conclude learns from what came of a question without a cookie.
-func (d *datagram) conclude(q query, reply fetch.Reply, err error) (fetch.Reply, error) {
-	if badCookie(reply, err) {
-		err = oddCookie("asked for a cookie over UDP")
+func (a *asking) cancel() {
+	a.mu.Lock()
+	a.over = true
+	f, end := a.flight, a.end
+	a.mu.Unlock()
+	if f != nil {
+		f.giveUp()
 	}
-	if _, odd := errors.AsType[oddCookie](err); odd {
-		d.cookies.settle(tcpAtOnce)
-		return fetch.Reply{}, err
+	if end != nil {
+		end()
 	}
-	if err == nil && !vain(q, reply.Msg) {
-		d.cookies.answered()
-	}
-	return reply, err
-}
-
-// withoutSocket asks over TCP, where a connection serves many questions; that this fails says nothing of the server.
-func (d *datagram) withoutSocket(ctx context.Context, q query, full *fault) (fetch.Reply, error) {
-	if errors.Is(full, errFiles) {
-		d.meter.Exhausted(d.name)
-	}
-	reply, err := d.stream.ask(ctx, q)
-	if _, failed := errors.AsType[*fault](err); failed {
-		return reply, full
-	}
-	return reply, err
-}
-
-// instead asks over TCP what failed over UDP because of cookies alone. Where there is no TCP it asks over UDP without
-// them.
-func (d *datagram) instead(ctx context.Context, q query, why oddCookie) (fetch.Reply, error) {
-	reply, err := d.sparing(ctx, q, wantsTCP(why))
-	if noTCP(err) {
-		d.cookies.noTCP()
-		reply, _, err = d.once(ctx, q, anyCookie)
-	}
-	return reply, err
-}
-
-// sparing asks over TCP, but does not insist when connections are closed: there is another way.
-func (d *datagram) sparing(ctx context.Context, q query, why wantsTCP) (fetch.Reply, error) {
-	q.spare = true
-	return d.fallBack(ctx, q, why)
-}
-
-// noTCP reports whether err is that TCP failed.
-func noTCP(err error) bool {
-	f, failed := errors.AsType[*fault](err)
-	return failed && (f.reason == Network || f.reason == Timeout)
 }
 
 // retry tries on the side whether a server has learned to do well with cookies; its reply goes to nobody.
 func (d *datagram) retry(q query) {
 	ctx, cancel := context.WithTimeout(d.stream.ctx, probeTimeout)
 	defer cancel()
-	// S-27: what panics here does so on the way of a client's question too, and is told there
-	defer func() { recover() }()
-	q.repeater = nil
-	if reply, _, err := d.once(ctx, q, withCookie); err == nil && !vain(q, reply.Msg) {
+	onTheSide := detour{&asking{datagram: d, query: q}, ctx}
+	if h := onTheSide.once(withCookie); h.err == nil && !vain(q, h.reply.Msg) {
 		d.cookies.mended()
 	}
-}
-
-// fallBack asks over TCP; if that fails too the sentence tells both.
-func (d *datagram) fallBack(ctx context.Context, q query, why wantsTCP) (fetch.Reply, error) {
-	reply, err := d.stream.ask(ctx, q)
-	if f, ok := errors.AsType[*fault](err); ok {
-		return reply, &fault{f.reason, string(why) + " and then " + f.text, f.err}
-	}
-	return reply, err
-}
-
-// once sends one datagram, and copies of it if it is told to, and waits for the reply; how tells to which it is.
-func (d *datagram) once(ctx context.Context, q query, how habit) (fetch.Reply, habit, error) {
-	conn, err := openSocket(d.server)
-	if err != nil {
-		return fetch.Reply{}, how, interrupted(ctx, err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
-	f := &flight{datagram: d, query: q, conn: conn}
-	if err := f.send(how); err != nil {
-		return fetch.Reply{}, how, err
-	}
-	defer q.repeater.by(f.again)()
-	reply, got, err := f.await()
-	if err = interrupted(ctx, err); err != nil && err == ctx.Err() {
-		d.cookies.unheard(how)
-	}
-	return reply, got, err
 }
 
 // interrupted returns the end of ctx rather than the error that it caused.

@@ -46,12 +46,28 @@ func (u *Upstream) First(script Script) {
 	u.scripts = append([]Script{script}, u.scripts...)
 }
 
-// Exchange implements [fetch.Exchanger].
-func (u *Upstream) Exchange(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
+// Ask implements [fetch.Exchanger].
+func (u *Upstream) Ask(q dns.Question, t fetch.Try, done func(fetch.Reply, error)) (cancel func()) {
 	u.mu.Lock()
 	u.asked, u.tries = append(u.asked, q), append(u.tries, t)
 	scripts := u.scripts
 	u.mu.Unlock()
+	return InBackground(t, done, func(ctx context.Context) (fetch.Reply, error) { return u.follow(ctx, scripts, q, t) })
+}
+
+// InBackground calls done with what exchange returns, as [fetch.Exchanger] has it. The context ends with the time of
+// the question, by [fetch.ErrDeadline], or when it is cancelled.
+func InBackground(t fetch.Try, done func(fetch.Reply, error),
+	exchange func(context.Context) (fetch.Reply, error)) (cancel func()) {
+	ctx, cancel := context.WithDeadlineCause(context.Background(), t.Until, fetch.ErrDeadline)
+	go func() {
+		defer cancel()
+		done(exchange(ctx))
+	}()
+	return cancel
+}
+
+func (u *Upstream) follow(ctx context.Context, scripts []Script, q dns.Question, t fetch.Try) (fetch.Reply, error) {
 	for _, script := range scripts {
 		if r, err, done := script(ctx, q, t); done {
 			return r, err

@@ -1,0 +1,48 @@
+package upstream
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What is due rings at its time, once, and in order; what is moved at the new time, and what is dropped not at all. All
+// that is left rings when the schedule is closed, and what comes later at once.
+func TestSchedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s schedule
+		begun, rang := time.Now(), ""
+		entries := map[string]*due{}
+		set := func(name string, after time.Duration) {
+			if entries[name] == nil {
+				entries[name] = &due{ring: func() { rang += fmt.Sprint(" ", name, time.Since(begun)) }}
+			}
+			s.set(entries[name], begun.Add(after))
+		}
+		set("c", 3*time.Second)
+		set("a", time.Second)
+		set("b", 2*time.Second)
+		set("later", time.Second)
+		set("later", 5*time.Second)
+		set("sooner", time.Hour)
+		set("sooner", 4*time.Second)
+		set("never", 2*time.Second)
+		s.drop(entries["never"])
+		s.drop(entries["never"])
+		time.Sleep(time.Minute)
+		set("a", 2*time.Minute)
+		set("again", 3*time.Minute)
+		time.Sleep(time.Minute)
+		s.close()
+		set("late", time.Hour)
+		synctest.Wait()
+		if want := " a1s b2s c3s sooner4s later5s a2m0s again2m0s late2m0s"; rang != want {
+			t.Errorf("rang%s,\nwant%s", rang, want)
+		}
+		if len(s.queue) != 0 || strings.Contains(rang, "never") {
+			t.Errorf("%d left", len(s.queue))
+		}
+	})
+}
