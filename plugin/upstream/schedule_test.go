@@ -3,6 +3,7 @@ package upstream
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,10 +15,16 @@ func TestSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s schedule
 		begun, rang := time.Now(), ""
+		var mu sync.Mutex
+		note := func(name string) {
+			mu.Lock()
+			defer mu.Unlock()
+			rang += fmt.Sprint(" ", name, time.Since(begun))
+		}
 		entries := map[string]*due{}
 		set := func(name string, after time.Duration) {
 			if entries[name] == nil {
-				entries[name] = &due{ring: func() { rang += fmt.Sprint(" ", name, time.Since(begun)) }}
+				entries[name] = &due{ring: func() { note(name) }}
 			}
 			s.set(entries[name], begun.Add(after))
 		}
@@ -32,12 +39,14 @@ func TestSchedule(t *testing.T) {
 		s.drop(entries["never"])
 		s.drop(entries["never"])
 		time.Sleep(time.Minute)
-		set("a", 2*time.Minute)
+		set("a", 150*time.Second)
 		set("again", 3*time.Minute)
 		time.Sleep(time.Minute)
 		s.close()
 		set("late", time.Hour)
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if want := " a1s b2s c3s sooner4s later5s a2m0s again2m0s late2m0s"; rang != want {
 			t.Errorf("rang%s,\nwant%s", rang, want)
 		}
