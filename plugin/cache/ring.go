@@ -1,7 +1,7 @@
 package cache
 
 // ring is memory that is taken at its head and given back at its tail, so that what lies in it lies in one piece and
-// leaves no gaps. Memory past the furthest place ever taken was never touched, and takes none.
+// leaves no holes. Memory past the furthest place ever taken was never touched, and takes none.
 type ring struct {
 	memory     []byte
 	head, tail int

@@ -115,8 +115,8 @@ func TestSynthesis(t *testing.T) {
 		by    reuse.Proof // of NSEC; "" if upstream has to be asked
 		by3   reuse.Proof // of NSEC3
 	}{
-		{"C-9: a name in a gap", "b A", "bb MX", reuse.ProofNSEC, ""},
-		{"C-9: DS of a name in a gap, but of another hash", "b A", "bb DS", reuse.ProofNSEC, ""},
+		{"C-9: a name that an NSEC covers", "b A", "bb MX", reuse.ProofNSEC, ""},
+		{"C-9: DS of a name that an NSEC covers, but no NSEC3", "b A", "bb DS", reuse.ProofNSEC, ""},
 		{"C-9: a type that the owner lacks", "a MX", "a TXT", reuse.ProofNSEC, reuse.ProofNSEC3},
 		{"RFC 8198 5.3: a wildcard's data", "p.w MX", "q.w MX", reuse.ProofWildcard, ""},
 		{"RFC 8198 5.3: an alias of a wildcard", "p.wc A", "q.wc A", "", ""},

@@ -151,16 +151,16 @@ func TestCandidates(t *testing.T) {
 		by    reuse.Proof // by NSEC; "" if nothing proves an answer
 		by3   reuse.Proof // by NSEC3
 	}{
-		{"C-9: a name in a gap", "b A", "bb MX", reuse.ProofNSEC, ""},
-		{"C-9: a name in another gap", "b A", "y A", "", ""},
+		{"C-9: a name that an NSEC covers", "b A", "bb MX", reuse.ProofNSEC, ""},
+		{"C-9: a name that another NSEC covers", "b A", "y A", "", ""},
 		{"C-9: a type that the owner lacks", "a MX", "a TXT", reuse.ProofNSEC, reuse.ProofNSEC3},
 		{"C-9: a type that the owner has", "a MX", "a A", "", ""},
-		{"C-9: a name that ends the gap", "b A", "c A", "", ""},
+		{"C-9: the next name of an NSEC", "b A", "c A", "", ""},
 		{"C-9: NSEC itself, which every owner has", "a MX", "a NSEC", "", reuse.ProofNSEC3},
 		{"C-9: below a name without data", "a MX", "x.a MX", reuse.ProofNSEC, ""},
 		{"C-9: the apex, of another type", "@ TXT", "@ MX", reuse.ProofNSEC, reuse.ProofNSEC3},
 		{"V-48: an empty non-terminal", "ent A", "ent MX", reuse.ProofNSEC, reuse.ProofNSEC3},
-		{"V-48: below an empty non-terminal, beyond the gap", "ent A", "f.ent MX", "", ""},
+		{"V-48: below an empty non-terminal, behind the next name", "ent A", "f.ent MX", "", ""},
 		{"RFC 8198 5.3: a wildcard's data", "p.w MX", "q.w MX", reuse.ProofWildcard, ""},
 		{"RFC 8198 5.3: an alias of a wildcard", "p.wc A", "q.wc A", "", ""},
 		{"RFC 8198 5.3: an alias itself", "p.wc CNAME", "q.wc CNAME", reuse.ProofWildcard, ""},

@@ -53,7 +53,7 @@ var breakers = map[string]*breaker{
 	"future-zone":   {plan: times(2, 30), aim: keys, fatal: true},
 	"bitmap":        {apply: denials(changeBitmap), lies: true},
 	"bitmap-raw":    {apply: denials(changeBitmapRaw)},
-	"gap":           {apply: denials(shorten), lies: true},
+	"garbage-next":  {apply: denials(shorten), lies: true},
 	"half-denial":   {apply: replies(halfDenial)},
 	"no-authority": {apply: replies(func(_ *tree, _ *zones.Zone, _ Fault, _ dns.Question,
 		m *dns.Msg) {

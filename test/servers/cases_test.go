@@ -286,8 +286,8 @@ var denialQuestions = []question{
 	ask("V-46", "mx.claims-cname.nsd.", "AAAA", noDenial),
 	ask("V-50a V-50h", "mx.delegates.nsd.", "AAAA", insecure),
 	ask("V-47", "nz.short.bind.", "A", noDenial),
-	ask("V-47", "nz.gap.bind.", "A", noDenial),
-	ask("V-47", "nz.gap.knot.", "A", noDenial),
+	ask("V-47", "nz.missing-nsec.bind.", "A", noDenial),
+	ask("V-47", "nz.missing-nsec.knot.", "A", noDenial),
 	ask("V-47", "nothing.no-wildcard-proof.nsd.", "A", noDenial),
 	ask("V-50d", "mx.outside.bind.", "AAAA", bogus).behind(noDenial, "unbound", "coredns", "dnsmasq").
 		behind(either(bogus, noDenial), "unbound-validating"),
