@@ -1,20 +1,15 @@
 package universe_test
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/danelaw-dns/danelaw/bench/load"
 	"github.com/danelaw-dns/danelaw/bench/universe"
 	"github.com/danelaw-dns/danelaw/bench/upstream"
-	"github.com/danelaw-dns/danelaw/plugin/danelaw"
-	resolvers "github.com/danelaw-dns/danelaw/plugin/upstream"
-	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/inprocess"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
@@ -61,19 +56,6 @@ func resolver(t *testing.T, u *universe.Universe) netip.AddrPort {
 		t.Fatal(err)
 	}
 	t.Cleanup(up.Close)
-	to, err := resolvers.Parse(up.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := danelaw.Defaults()
-	c.Block, c.Anchors = t.Name(), trustanchors.Set{".": {u.Anchor()}}
-	c.Routes = []resolvers.Route{{From: ".", To: []resolvers.Address{to}}}
-	h, err := danelaw.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(h.Close)
-	return netip.MustParseAddrPort(ports.Serve(t, dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
-		h.ServeDNS(context.Background(), w, r) //nolint:errcheck // it has written its reply
-	})))
+	_, addr, _ := inprocess.Start(t, trustanchors.Set{".": {u.Anchor()}}, nil, up.Addr().String())
+	return netip.MustParseAddrPort(addr)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/test/scripted"
+	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -157,17 +158,23 @@ func TestPositiveLife(t *testing.T) {
 			if ttl := a.Answer[0].Header().Ttl; ttl != test.told {
 				t.Errorf("TTL %d, want %d", ttl, test.told)
 			}
-			if test.lives > 0 {
-				now.Advance(test.lives - time.Second)
-				if r.Cached(q) == nil {
-					t.Errorf("not cached until %v", test.lives)
-				}
-				now.Advance(time.Second)
-			}
-			if r.Cached(q) != nil {
-				t.Errorf("still cached at %v", test.lives)
-			}
+			livesFor(t, r, now, q, test.lives)
 		})
+	}
+}
+
+// livesFor checks that a question is answered from the cache for so long, and not longer.
+func livesFor(t *testing.T, r *Resolver, now *world.Clock, q dns.Question, lives time.Duration) {
+	t.Helper()
+	if lives > 0 {
+		now.Advance(lives - time.Second)
+		if r.Cached(q) == nil {
+			t.Errorf("not cached until %v", lives)
+		}
+		now.Advance(time.Second)
+	}
+	if r.Cached(q) != nil {
+		t.Errorf("still cached at %v", lives)
 	}
 }
 
@@ -249,16 +256,7 @@ func TestNegativeLife(t *testing.T) {
 					if a.Status < dnssec.Insecure || len(a.Answer) > 0 {
 						t.Fatalf("%v %s", a.Status, notes(a))
 					}
-					if test.lives > 0 {
-						now.Advance(test.lives - time.Second)
-						if r.Cached(q) == nil {
-							t.Errorf("not cached until %v", test.lives)
-						}
-						now.Advance(time.Second)
-					}
-					if r.Cached(q) != nil {
-						t.Errorf("still cached at %v", test.lives)
-					}
+					livesFor(t, r, now, q, test.lives)
 				})
 			}
 		}

@@ -4,7 +4,6 @@
 package clock
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -14,8 +13,7 @@ import (
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
-	"github.com/danelaw-dns/danelaw/plugin/upstream"
-	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/inprocess"
 	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/trustanchors"
 )
@@ -75,27 +73,11 @@ func newStage(t *testing.T, at time.Time) *stage {
 // newDanelaw starts a danelaw that forwards to the given addresses.
 func (s *stage) newDanelaw(to ...string) (*danelaw.Handler, string) {
 	s.Helper()
-	c := danelaw.Defaults()
-	c.Block = s.Name() + to[0] // it has a cache of its own
-	c.Clock = s.clock.Now
-	c.Aggressive = reuse.Off // new names must be asked of the upstream
-	c.Anchors = trustanchors.Set{".": s.tree.anchors()}
-	c.Routes = []upstream.Route{{From: "."}}
-	for _, address := range to {
-		a, err := upstream.Parse(address)
-		if err != nil {
-			s.Fatal(err)
-		}
-		c.Routes[0].To = append(c.Routes[0].To, a)
-	}
-	h, err := danelaw.New(c)
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.Cleanup(h.Close)
-	return h, ports.Serve(s.T, dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		h.ServeDNS(context.Background(), w, q) //nolint:errcheck // it has written its reply
-	}))
+	h, addr, _ := inprocess.Start(s, trustanchors.Set{".": s.tree.anchors()}, func(c *danelaw.Config) {
+		c.Clock = s.clock.Now
+		c.Aggressive = reuse.Off // new names must be asked of the upstream
+	}, to...)
+	return h, addr
 }
 
 // recursor is a caching recursor on a socket.

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/unbound"
 )
 
 // variable is the variable that turns the comparison with Unbound on.
@@ -25,36 +25,11 @@ func (s *stage) besideUnbound() {
 		s.Logf("without an Unbound beside: set %s=1 where there are unbound and faketime", variable)
 		return
 	}
-	dir := s.TempDir()
-	stamp := filepath.Join(dir, "time")
+	stamp := filepath.Join(s.TempDir(), "time")
 	s.clock.Tell(func(now time.Time) { write(s.T, stamp, now.UTC().Format(time.DateTime)+"\n") })
-	var anchors strings.Builder
-	for _, ds := range s.tree.anchors() {
-		fmt.Fprintln(&anchors, ds)
-	}
-	write(s.T, filepath.Join(dir, "root.ds"), anchors.String())
 	s.unbound = fmt.Sprint("127.0.0.1:", ports.Closed(s.T))
-	write(s.T, filepath.Join(dir, "unbound.conf"), fmt.Sprintf(`server:
-	interface: %s
-	do-daemonize: no
-	username: ""
-	chroot: ""
-	directory: %q
-	pidfile: ""
-	use-syslog: no
-	do-ip6: no
-	do-not-query-localhost: no
-	num-threads: 1
-	module-config: "validator iterator"
-	trust-anchor-file: %q
-forward-zone:
-	name: "."
-	forward-addr: %s
-remote-control:
-	control-enable: no
-`, strings.Replace(s.unbound, ":", "@", 1), dir, filepath.Join(dir, "root.ds"),
-		strings.Replace(s.cache.addr, ":", "@", 1)))
-	start(s.T, stamp, "unbound", "-d", "-c", filepath.Join(dir, "unbound.conf"))
+	start(s.T, stamp, "unbound", "-d", "-c", unbound.Configure(s, s.unbound, s.cache.addr, s.tree.anchors(),
+		"do-ip6: no", "num-threads: 1", `module-config: "validator iterator"`))
 	s.await()
 }
 

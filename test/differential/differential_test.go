@@ -17,6 +17,9 @@ import (
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/inprocess"
+	"github.com/danelaw-dns/danelaw/trustanchors"
 )
 
 // Variables of the environment: how many questions danelaw and Unbound are both asked; the seed of a run, from which
@@ -58,8 +61,8 @@ type rig struct {
 func newRig(t testing.TB, unbound bool) *rig {
 	t.Helper()
 	f := newFront(t)
-	r := &rig{TB: t, front: f, danelaw: startDanelaw(t, f.addr), ofKind: map[string]int{}, known: map[string]int{},
-		reports: map[string]int{}}
+	r := &rig{TB: t, front: f, ofKind: map[string]int{}, known: map[string]int{}, reports: map[string]int{}}
+	_, r.danelaw, _ = inprocess.Start(t, trustanchors.Set{".": {rootKey.DS(dns.SHA256)}}, nil, f.addr)
 	if unbound {
 		r.unbound = startUnbound(t, f.addr)
 		r.bind = sync.OnceValue(func() string { return startBIND(t, f.addr) })

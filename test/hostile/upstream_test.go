@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"maps"
@@ -18,7 +19,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -71,14 +71,14 @@ type asked struct {
 }
 
 // address returns its address for danelaw's configuration.
-func (h *hostile) address() upstream.Address {
+func (h *hostile) address() string {
 	switch h.over {
 	case dot:
-		return upstream.Address{Transport: upstream.TLS, Server: h.server, Name: serverName}
+		return fmt.Sprintf("tls://%s%%%s", h.server, serverName)
 	case doh:
-		return upstream.Address{Transport: upstream.HTTPS, Server: h.server, Name: serverName, Path: "/dns-query"}
+		return fmt.Sprintf("https://%s/dns-query%%%s", h.server, serverName)
 	default:
-		return upstream.Address{Server: h.server}
+		return h.server.String()
 	}
 }
 

@@ -4,14 +4,12 @@
 package hostile
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,9 +19,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
-	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/test/certificates"
-	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/inprocess"
 	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -100,29 +97,20 @@ func (a *arena) misled(name string) func(*asked) {
 	return nil
 }
 
-// open starts a danelaw on a socket. It asks the upstreams. If change is not nil, it changes the configuration first.
+// open starts a danelaw that asks the upstreams. If change is not nil, it changes the configuration first.
 func (a *arena) open(t *testing.T, change func(*danelaw.Config), to ...*hostile) (addr, block string) {
 	t.Helper()
-	c := danelaw.Defaults()
-	// a new name each time, so that its counters begin at 0
-	c.Block = fmt.Sprint(t.Name(), opened.Add(1))
-	c.Anchors = a.tree.Anchors()
-	c.RootCAs = a.authority.Pool
-	c.Routes = []upstream.Route{{From: "."}}
+	var addresses []string
 	for _, h := range to {
-		c.Routes[0].To = append(c.Routes[0].To, h.address())
+		addresses = append(addresses, h.address())
 	}
-	if change != nil {
-		change(&c)
-	}
-	h, err := danelaw.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(h.Close)
-	return ports.Serve(t, dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		h.ServeDNS(context.Background(), w, q) //nolint:errcheck // it has written its reply
-	})), c.Block
+	_, addr, block = inprocess.Start(t, a.tree.Anchors(), func(c *danelaw.Config) {
+		c.RootCAs = a.authority.Pool
+		if change != nil {
+			change(c)
+		}
+	}, addresses...)
+	return addr, block
 }
 
 // outcome is what a client sees of a reply.
@@ -217,7 +205,4 @@ func metrics(t *testing.T, block string) map[string]int {
 	return sums
 }
 
-var (
-	gathering sync.Mutex
-	opened    atomic.Int64
-)
+var gathering sync.Mutex

@@ -23,29 +23,8 @@ const patience = time.Minute
 // returns the address at which it answers.
 func Start(t testing.TB, upstream string, anchor *dns.DS, options ...string) (addr string) {
 	t.Helper()
-	dir, port := t.TempDir(), ports.Closed(t)
-	config := fmt.Sprintf(`server:
-	interface: 127.0.0.1@%d
-	do-daemonize: no
-	username: ""
-	chroot: ""
-	directory: %q
-	pidfile: ""
-	use-syslog: no
-	do-not-query-localhost: no
-	trust-anchor: %q
-	%s
-forward-zone:
-	name: "."
-	forward-addr: %s
-remote-control:
-	control-enable: no
-`, port, dir, strings.ReplaceAll(anchor.String(), "\t", " "), strings.Join(options, "\n\t"),
-		strings.Replace(upstream, ":", "@", 1))
-	file := filepath.Join(dir, "unbound.conf")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	addr = fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
+	file := Configure(t, addr, upstream, []*dns.DS{anchor}, options...)
 	command := exec.Command("unbound", "-d", "-c", file)
 	var log observe.Output
 	command.Stderr = &log
@@ -59,9 +38,40 @@ remote-control:
 			t.Logf("Unbound wrote\n%s", &log)
 		}
 	})
-	addr = fmt.Sprintf("127.0.0.1:%d", port)
 	await(t, addr)
 	return addr
+}
+
+// Configure writes the configuration of an Unbound that answers at an address and forwards to an upstream, with trust
+// anchors and further lines. It returns the path of the file.
+func Configure(t testing.TB, addr, upstream string, anchors []*dns.DS, options ...string) (file string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, ds := range anchors {
+		options = append(options, fmt.Sprintf("trust-anchor: %q", strings.ReplaceAll(ds.String(), "\t", " ")))
+	}
+	at := strings.NewReplacer(":", "@")
+	config := fmt.Sprintf(`server:
+	interface: %s
+	do-daemonize: no
+	username: ""
+	chroot: ""
+	directory: %q
+	pidfile: ""
+	use-syslog: no
+	do-not-query-localhost: no
+	%s
+forward-zone:
+	name: "."
+	forward-addr: %s
+remote-control:
+	control-enable: no
+`, at.Replace(addr), dir, strings.Join(options, "\n\t"), at.Replace(upstream))
+	file = filepath.Join(dir, "unbound.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // await waits until there is an answer.
