@@ -55,6 +55,7 @@ type Config struct {
 	InFlight          int           // L-13
 	Waiting           int           // L-13
 	EDNSSize          uint16        // S-1, octets
+	FastPath          bool          // what is cached passes by CoreDNS, where that can be
 
 	processorsShort func() bool // as in resolve.Config
 
@@ -71,7 +72,7 @@ func Defaults() Config {
 		AllowClients: loopback(), ADClients: loopback(),
 		CacheSize: ours().cache, MaxTTL: 24 * time.Hour, Prefetch: true, Aggressive: reuse.NSEC,
 		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2,
-		InFlight: ours().inFlight, Waiting: 1000, EDNSSize: 1232,
+		InFlight: ours().inFlight, Waiting: 1000, EDNSSize: 1232, FastPath: true,
 	}
 }
 

@@ -211,7 +211,7 @@ func (h *Handler) serve(ctx context.Context, q *query) (int, error) {
 
 // pass leaves a private name to the plugins below: what they say is not validated and gets no AD (S-21).
 func (h *Handler) pass(ctx context.Context, q *query) (int, error) {
-	defer h.meter.replied(passed, q)
+	defer h.meter.replied(passed, q.qtype(), q.begun)
 	defer h.memory.history.replied(passed, q.begun)
 	return plugin.NextOrFailure(pluginName, h.config.Next, ctx, unauthenticated{q.w}, q.Msg)
 }

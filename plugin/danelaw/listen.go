@@ -31,12 +31,6 @@ func init() {
 	})
 }
 
-// told is a server of CoreDNS that begins to serve, and the directive that has heard of it.
-type told struct {
-	*dnsserver.Server
-	directive *directive
-}
-
 // address is what the server was asked to listen on.
 func (s told) address() string { return strings.TrimPrefix(s.Addr, transport.DNS+"://") }
 
@@ -108,6 +102,8 @@ func (r *readers) take(i *caddy.Instance) {
 	for _, s := range all {
 		if err := r.read(i, s, len(all)); err != nil {
 			log.Infof("CoreDNS reads what comes to %s, danelaw does not: %v", s.address(), err)
+		} else if len(s.why) > 0 {
+			log.Infof("what is cached is answered through CoreDNS at %s: %s", s.address(), strings.Join(s.why, "; "))
 		}
 	}
 	r.end(func(s *told) bool { return s.directive.closed.Load() })
@@ -173,6 +169,7 @@ func newListening(udp, tcp string, s told, connections int) (l *listening, err e
 	l = new(listening)
 	l.server.Store(&s)
 	l.reader, err = fastpath.Listen(udp, tcp, l.serve, fastpath.Options{
+		Serve:   l.serveHit,
 		Limits:  l.limits(s, connections),
 		Size:    func() uint16 { return l.handler().config.EDNSSize },
 		Refused: func() { l.handler().meter.malformed() },

@@ -10,7 +10,9 @@ import (
 	"github.com/coredns/coredns/plugin"
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
+	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/forward"
+	_ "github.com/coredns/coredns/plugin/log"
 	_ "github.com/coredns/coredns/plugin/metrics"
 	_ "github.com/coredns/coredns/plugin/multisocket"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
@@ -40,7 +42,8 @@ func TestMain(m *testing.M) {
 	defaultControl = "/nonexistent/control.sock"
 	caddy.Quiet, dnsserver.Quiet = true, true
 	if err := dnsserver.SetDirectives([]string{"root", "bind", "multisocket", "proxyproto", "ready", "prometheus",
-		"reload", "view", "pause", "timeouts", "tsig", "cache", "danelaw", "forward", "whoami"}); err != nil {
+		"errors", "log", "reload", "view", "pause", "timeouts", "tsig", "cache", "danelaw",
+		"forward", "whoami"}); err != nil {
 		panic(err)
 	}
 	syscall.Umask(0o022) // files that a group may write are refused

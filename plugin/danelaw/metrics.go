@@ -128,9 +128,9 @@ func newMeter(block string) *meter {
 }
 
 // replied counts one reply.
-func (m *meter) replied(v verdict, q *query) {
-	m.responses[replyKind{v, cmp.Or(typeLabels[q.qtype()], otherType)}].Inc()
-	m.durations[v].Observe(time.Since(q.begun).Seconds())
+func (m *meter) replied(v verdict, qtype uint16, begun time.Time) {
+	m.responses[replyKind{v, cmp.Or(typeLabels[qtype], otherType)}].Inc()
+	m.durations[v].Observe(time.Since(begun).Seconds())
 }
 
 // malformed counts one query that was refused before it was one.

@@ -58,6 +58,7 @@ var options = []option{
 	{"cache_ttl", "MIN MAX",
 		"two durations, the first from 0s to 60s, the second from 1s to 168h, such as 0s 24h", false, setCacheTTL},
 	{"prefetch", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.Prefetch }, onOff)},
+	{"fastpath", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.FastPath }, onOff)},
 	{"aggressive_nsec", "off|nsec|all", "`off`, `nsec` or `all`", false, // C-9
 		single(func(c *Config) *reuse.Use { return &c.Aggressive },
 			word(map[string]reuse.Use{"off": reuse.Off, "nsec": reuse.NSEC, "all": reuse.All}))},

@@ -120,8 +120,9 @@ func setup(c *caddy.Controller) error {
 		return s.directive
 	})
 	config.UDPDecorateWriterFunc = func(listener *dnsserver.Server) dns.DecorateWriter { // for each, before it serves
-		loadOf(c).servers.tell(told{listener, s.directive})
-		process.readers.follow(told{listener, s.directive})
+		t := newTold(listener, s.directive)
+		loadOf(c).servers.tell(t)
+		process.readers.follow(t)
 		return nil
 	}
 	load(c, s)

@@ -99,6 +99,8 @@ func TestOptions(t *testing.T) {
 		{[]string{"aggressive_nsec nsec"}, func(c *Config) {}},
 		{[]string{"aggressive_nsec all"}, func(c *Config) { c.Aggressive = reuse.All }},
 		{[]string{"prefetch on"}, func(c *Config) {}},
+		{[]string{"fastpath on"}, func(c *Config) {}},
+		{[]string{"fastpath off"}, func(c *Config) { c.FastPath = false }},
 		{[]string{"prefetch off"}, func(c *Config) { c.Prefetch = false }},
 		{[]string{"watch Example.org example.net.", "watch example.com"}, func(c *Config) {
 			c.Watch = []string{"example.org.", "example.net.", "example.com."}
@@ -239,6 +241,8 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"cache_ttl 0s 169h"}, 2, []string{`"169h" is out of range`, "1s to 168h"}},
 		{[]string{"cache_ttl 0s 0s"}, 2, []string{`"0s" is out of range`, "1s to 168h"}},
 		{[]string{"cache_ttl 60s 30s"}, 2, []string{"60s is more than the greatest, 30s"}},
+		{[]string{"fastpath"}, 2, []string{"wrong number", "`on` or `off`"}},
+		{[]string{"fastpath maybe"}, 2, []string{`"maybe" is neither`, "`on` or `off`"}},
 		{[]string{"prefetch"}, 2, []string{"wrong number", "`on` or `off`"}},
 		{[]string{"watch"}, 2, []string{"wrong number", "domains of your own"}},
 		{[]string{"watch ."}, 2, []string{`"." is not a domain that gets mail`}},

@@ -24,6 +24,12 @@ func namesOf(c Config) names {
 	return n
 }
 
+// elsewhere reports whether the canonical name may be one that is not simply asked for.
+func (n names) elsewhere(name string) bool {
+	_, special := closest(specials, name)
+	return special || n.private.cover(name)
+}
+
 // zoneSet is a set of canonical zone names.
 type zoneSet map[string]bool
 

@@ -25,7 +25,7 @@ type writer struct {
 // send writes a reply in the form that the client and its transport can take, and returns what ServeDNS has to.
 func (w *writer) send(q *query, re reply) int {
 	m := w.message(q, re)
-	w.meter.replied(re.verdict, q)
+	w.meter.replied(re.verdict, q.qtype(), q.begun)
 	w.history.replied(re.verdict, q.begun)
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
@@ -47,7 +47,7 @@ func (w *writer) send(q *query, re reply) int {
 func (w *writer) write(q *query, m *dns.Msg) error {
 	if q.udp && q.opt != nil {
 		size := q.opt.UDPSize()
-		q.opt.SetUDPSize(uint16(w.room(q)))
+		q.opt.SetUDPSize(uint16(w.roomFor(q)))
 		defer q.opt.SetUDPSize(size)
 	}
 	return q.w.WriteMsg(m)
@@ -77,11 +77,34 @@ func (w *writer) message(q *query, re reply) *dns.Msg {
 	if !q.dnssecOK() {
 		m.Answer, m.Ns = resolve.Plain(q.qtype(), m.Answer), resolve.Plain(q.qtype(), m.Ns) // V-75
 	}
+	asCame(m)
 	if q.opt != nil {
 		m.Extra = []dns.RR{w.opt(q, re.notes)}
 	}
-	fit(m, w.room(q))
+	fit(m, w.roomFor(q))
 	return m
+}
+
+// asCame has the names in m that are part of the name asked for, which a reply compresses to it, in the case of the
+// question: as in what is packed.
+func asCame(m *dns.Msg) {
+	if len(m.Answer)+len(m.Ns) == 0 || m.Question[0].Name == dns.CanonicalName(m.Question[0].Name) {
+		return
+	}
+	const question = 12 // where it begins (RFC 1035 section 4.1)
+	var cased dns.Msg
+	packed := *m
+	packed.Question = []dns.Question{dnssec.Question(dns.CanonicalName(m.Question[0].Name), m.Question[0].Qtype)}
+	wire, err := packed.Pack()
+	if err != nil {
+		return // send tells it
+	}
+	if _, err = dns.PackDomainName(m.Question[0].Name, wire, question, nil, false); err != nil {
+		return
+	}
+	if dnssec.Unpack(&cased, wire) == nil {
+		m.Answer, m.Ns = cased.Answer, cased.Ns
+	}
 }
 
 // wantsAD reports whether the client understands AD (V-74) and may believe it (V-78).
@@ -93,29 +116,37 @@ func (w *writer) wantsAD(q *query) bool {
 const loopbackSize = 4096
 
 // size is the EDNS size that danelaw offers to a client.
-func (w *writer) size(q *query) uint16 {
-	if q.client.IsLoopback() {
+func (w *writer) size(client netip.Addr) uint16 {
+	if client.IsLoopback() {
 		return loopbackSize
 	}
 	return w.ednsSize
 }
 
-// room is how many octets a reply may have (S-1).
-func (w *writer) room(q *query) int {
+// room is how many octets a reply may have (S-1), for a client whose OPT, if there is one, says a size.
+func (w *writer) room(client netip.Addr, udp, edns bool, size uint16) int {
 	switch {
-	case !q.udp:
+	case !udp:
 		return math.MaxUint16
-	case q.opt == nil:
+	case !edns:
 		return dns.MinMsgSize
 	default:
-		return int(min(max(q.opt.UDPSize(), dns.MinMsgSize), w.size(q)))
+		return int(min(max(size, dns.MinMsgSize), w.size(client)))
 	}
+}
+
+// roomFor is room for the reply to a query.
+func (w *writer) roomFor(q *query) int {
+	if q.opt == nil {
+		return w.room(q.client, q.udp, false, 0)
+	}
+	return w.room(q.client, q.udp, true, q.opt.UDPSize())
 }
 
 // opt is the OPT of a reply, with DO as in the query (RFC 3225 section 3).
 func (w *writer) opt(q *query, notes []*dnssec.Failure) *dns.OPT {
 	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
-	opt.SetUDPSize(w.size(q))
+	opt.SetUDPSize(w.size(q.client))
 	opt.SetDo(q.dnssecOK())
 	opt.Option = resolve.Errors(notes)
 	return opt

@@ -11,6 +11,9 @@ type Server func(ctx context.Context, w dns.ResponseWriter, query *dns.Msg)
 
 // Options say how a Listener listens.
 type Options struct {
+	// Serve, if not nil, answers a question at once if it can: it appends the reply to dst. If it is false, dst has
+	// to be as it was, and the query is given to the Server.
+	Serve   func(q *Question, dst []byte) (reply []byte, ok bool)
 	Limits  Limits
 	Size    func() uint16 // the EDNS size in what the Listener itself replies, in octets
 	Refused func()        // is told of each query that is malformed

@@ -28,7 +28,9 @@ const (
 	bitQR       = 1 << 15
 	bitRD       = 1 << 8
 	bitRA       = 1 << 7
+	bitAD       = 1 << 5
 	bitCD       = 1 << 4
+	rcodeMask   = 0xF
 	opcodeShift = 11
 	opcodeMask  = 0xF
 )

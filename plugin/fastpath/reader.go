@@ -15,10 +15,23 @@ func (r reader) now(message []byte, from client, dst []byte) (reply []byte, done
 	case ignored:
 		return dst, true
 	case sound:
-		return dst, false
+		return r.serve(q, message, from, dst)
 	}
 	r.Refused()
 	return q.refusal(dst, message, r.Size()), true
+}
+
+// serve answers a sound query if it can be answered at once.
+func (r reader) serve(s query, message []byte, from client, dst []byte) (reply []byte, done bool) {
+	if r.Serve == nil {
+		return dst, false
+	}
+	q := questions.Get().(*Question)
+	defer questions.Put(q)
+	if !q.read(message, s, from) {
+		return dst, false
+	}
+	return r.Serve(q, dst)
 }
 
 // later implements source.

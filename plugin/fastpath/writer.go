@@ -5,8 +5,10 @@ import "github.com/miekg/dns"
 // writer is a replier as CoreDNS's plugins want one. TSIG is not for them: CoreDNS's listener stays where it is used.
 type writer struct{ replier }
 
-// WriteMsg implements dns.ResponseWriter.
+// WriteMsg implements dns.ResponseWriter. CoreDNS leaves names uncompressed where there is room; what is answered at
+// once has them compressed, and one reply is to be as the other.
 func (w writer) WriteMsg(m *dns.Msg) error {
+	m.Compress = true
 	reply, err := m.Pack()
 	if err == nil {
 		_, err = w.Write(reply)

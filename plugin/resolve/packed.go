@@ -3,6 +3,7 @@ package resolve
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -47,6 +48,7 @@ type Memory struct{ Resolver *Resolver }
 
 // Packed fills p with what is cached for q, whose name is canonical and whose type is none of those that [Plain] takes
 // out; plain for a client that sets no DO (V-75). It is false if that is not there. What ends soon is renewed (C-14).
+// The name is not kept.
 func (m Memory) Packed(q dns.Question, plain bool, p *Packed) bool {
 	r := m.Resolver
 	now := r.now()
@@ -54,8 +56,8 @@ func (m Memory) Packed(q dns.Question, plain bool, p *Packed) bool {
 		if !r.Store.packed(key, plain, now, &p.entry) {
 			continue
 		}
-		r.Meter.Cache(true)
 		if due(&p.entry, now) {
+			q.Name = strings.Clone(q.Name)
 			r.renew(q)
 		}
 		return true

@@ -1,0 +1,395 @@
+package danelaw
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/danelaw-dns/danelaw/plugin/fastpath"
+	"github.com/danelaw-dns/danelaw/test/needs"
+	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/world"
+)
+
+// hitNames are asked in all ways.
+var hitNames = []struct {
+	name  string
+	qtype uint16
+}{
+	{"good.dane.", dns.TypeMX}, {"_25._tcp.mx.good.dane.", dns.TypeTLSA}, {"nothing.good.dane.", dns.TypeA},
+	{"good.dane.", dns.TypeTXT}, {"good.insecure.", dns.TypeMX}, {manyTLSA, dns.TypeTLSA}, {"good.dane.", dns.TypeDS},
+	{"nothing.good.nsec3.", dns.TypeMX}, {"localhost.", dns.TypeA}, {"tlsa-servfail.dane.", dns.TypeMX},
+	{"good.dane.", dns.TypeNSEC}, {"good.dane.", dns.TypeANY}, {".", dns.TypeNS}, {".", dns.TypeDNSKEY},
+}
+
+// twins are two CoreDNS that share what they remember, one of which has everything pass by CoreDNS that may. Their
+// clients are a socket each.
+type twins struct {
+	t          testing.TB // that asks
+	slow, fast *coreDNS
+	udp        map[*coreDNS]net.Conn
+}
+
+func startTwins(t testing.TB, key string, options ...string) *twins {
+	t.Helper()
+	up := lab().Addr()
+	w := &twins{t: t, udp: map[*coreDNS]net.Conn{}}
+	w.slow = startCoreDNS(t, blockOf(key, optionsFor(t, up, append(options, "fastpath off")...), ""))
+	w.fast = startCoreDNS(t, blockOf(key, optionsFor(t, up, options...), ""))
+	for _, c := range []*coreDNS{w.slow, w.fast} {
+		conn, err := net.Dial("udp", c.udp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		w.udp[c] = conn
+	}
+	return w
+}
+
+// ask returns the reply to a query, as it came.
+func (w *twins) ask(c *coreDNS, tcp bool, query []byte) []byte {
+	w.t.Helper()
+	if tcp {
+		s := connect(w.t, c.tcp)
+		defer s.Close()
+		s.send(query)
+		s.SetReadDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // the connection is open
+		reply, err := (&dns.Conn{Conn: s.Conn}).ReadMsgHeader(nil)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return reply
+	}
+	conn := w.udp[c]
+	buf := make([]byte, dns.MaxMsgSize)
+	conn.SetDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // the socket is open
+	if _, err := conn.Write(query); err != nil {
+		w.t.Fatal(err)
+	}
+	n, err := conn.Read(buf)
+	if err != nil {
+		w.t.Fatalf("%x: %v", query, err)
+	}
+	return buf[:n]
+}
+
+// same compares what both reply, and returns that. TTLs count down between two questions: the one is asked before and
+// after the other until it has said the same.
+func (w *twins) same(tcp bool, query []byte) []byte {
+	w.t.Helper()
+	for range 20 {
+		before := w.ask(w.slow, tcp, query)
+		reply := w.ask(w.fast, tcp, query)
+		if bytes.Equal(before, reply) {
+			return reply
+		}
+		if bytes.Equal(before, w.ask(w.slow, tcp, query)) {
+			w.t.Fatalf("TCP %v, to %x:\nthe ordinary path %x\nthe fast path     %x", tcp, query, before, reply)
+		}
+	}
+	w.t.Fatalf("to %x there was never the same twice", query)
+	return nil
+}
+
+// ways are all in which a question can be put: flags, EDNS, case.
+func ways(each func(c change, what string)) {
+	opts := map[string]change{"no EDNS": func(*dns.Msg) {}}
+	for _, size := range []uint16{0, 512, 1232, 65535} {
+		for _, do := range []bool{false, true} {
+			opts[fmt.Sprintf("size %d DO %v", size, do)] = func(m *dns.Msg) { m.SetEdns0(size, do) }
+		}
+	}
+	opts["a cookie"] = func(m *dns.Msg) {
+		withDO(m)
+		m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0011223344556677"}}
+	}
+	for bits := range 16 {
+		for what, edns := range opts {
+			each(func(m *dns.Msg) {
+				m.RecursionDesired, m.AuthenticatedData, m.CheckingDisabled = bits&1 == 0, bits&2 != 0, bits&4 != 0
+				if bits&8 != 0 {
+					m.Question[0].Name = mixed(m.Question[0].Name)
+				}
+				m.Id = 0x1234
+				edns(m)
+			}, fmt.Sprintf("%b, %s", bits, what))
+		}
+	}
+}
+
+func mixed(name string) string {
+	b := []byte(name)
+	for i := range b {
+		if i%3 == 1 {
+			b[i] = strings.ToUpper(string(b[i]))[0]
+		}
+	}
+	return string(b)
+}
+
+// A hit is octet by octet what the ordinary path replies, whatever the query, the client and its rights, over UDP and
+// TCP, cold, cached, and while TTLs run out.
+func TestHitsAsOrdinary(t *testing.T) {
+	for name, options := range map[string][]string{
+		"all":        nil,
+		"no AD":      {"ad_clients 192.0.2.0/24"},
+		"nobody":     {"allow_clients 192.0.2.0/24"},
+		"CD ignored": {"ignore_cd on"},
+		"TTLs":       {"cache_ttl 0s 2s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := startTwins(t, ".:0", options...)
+			for _, q := range hitNames {
+				ways(func(c change, what string) {
+					query := pack(t, newMsg(q.name, q.qtype, c))
+					w.same(false, query)
+					if strings.Contains(what, "1232") {
+						w.same(true, query)
+					}
+				})
+			}
+		})
+	}
+}
+
+// passes puts a Handler on a socket whose hits pass by what is counted.
+func passes(t *testing.T, h *Handler) (server string, others *atomic.Int64) {
+	t.Helper()
+	server, others = fmt.Sprintf("127.0.0.1:%d", ports.Closed(t)), new(atomic.Int64)
+	l, err := fastpath.Listen(server, server, func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
+		others.Add(1)
+		h.ServeDNS(ctx, w, q) //nolint:errcheck // it has written its reply
+	}, fastpath.Options{
+		Serve: func(q *fastpath.Question, dst []byte) ([]byte, bool) { return new(passing).hit(h, q, dst) },
+		Limits: fastpath.Limits{Pending: 10, Connections: 10, Pipelined: 10, Idle: time.Minute, Read: time.Minute,
+			Write: time.Minute},
+		Size: func() uint16 { return 1232 }, Refused: func() {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close(t.Context()) })
+	return server, others
+}
+
+// What is cached does not come to ServeDNS, but for what is not plain.
+func TestHitsPassBy(t *testing.T) {
+	server, others := passes(t, open(t, config(t)))
+	came := func(m *dns.Msg) int64 {
+		before := others.Load()
+		exchange(t, "udp", server, m)
+		exchange(t, "tcp", server, m)
+		return others.Load() - before
+	}
+	if came(newMsg("good.dane.", dns.TypeMX)) != 1 {
+		t.Error("a miss, then a hit")
+	}
+	for name, m := range map[string]*dns.Msg{
+		"no EDNS": newMsg("good.dane.", dns.TypeMX), "DO": newMsg("good.dane.", dns.TypeMX, withDO),
+		"mixed": newMsg("gOOd.DANE.", dns.TypeMX, withCD), "AD": newMsg("good.dane.", dns.TypeMX, withAD, withEDNS),
+	} {
+		if n := came(m); n != 0 {
+			t.Errorf("%s: %d of two came to ServeDNS", name, n)
+		}
+	}
+	for name, m := range map[string]*dns.Msg{
+		"RD=0": newMsg("good.dane.", dns.TypeMX, withoutRD), "type": newMsg("good.dane.", dns.TypeNSEC),
+		"special": newMsg("localhost.", dns.TypeA),
+	} {
+		if n := came(m); n != 2 {
+			t.Errorf("%s: %d of two came to ServeDNS", name, n)
+		}
+	}
+}
+
+// C-1, C-7, C-14: a hit has the TTL that is left, and none is older than that; what ends soon is renewed.
+func TestHitsEnd(t *testing.T) {
+	clock := world.NewClock(time.Now())
+	c := config(t)
+	c.Clock, c.MaxTTL = clock.Now, 100*time.Second
+	h := open(t, c)
+	server, others := passes(t, h)
+	m := newMsg("good.dane.", dns.TypeMX, withDO)
+	for i, step := range []struct {
+		after time.Duration
+		ttl   uint32
+		other bool
+	}{{0, 100, true}, {0, 100, false}, {89 * time.Second, 11, false}, {2 * time.Second, 9, false}} {
+		clock.Set(clock.Now().Add(step.after))
+		before := others.Load()
+		r := exchange(t, "udp", server, m)
+		if ttl := r.Answer[0].Header().Ttl; ttl != step.ttl || (others.Load() > before) != step.other {
+			t.Errorf("step %d: TTL %d, through ServeDNS: %v", i, ttl, others.Load() > before)
+		}
+	}
+	eventually(t, "it is renewed", func() bool { return exchange(t, "udp", server, m).Answer[0].Header().Ttl == 100 })
+	clock.Set(clock.Now().Add(100 * time.Second))
+	before := others.Load()
+	if exchange(t, "udp", server, m); others.Load() != before+1 {
+		t.Error("what has ended was a hit")
+	}
+}
+
+// A reply that just fits the client, and one that just does not (S-1, S-3).
+func TestHitsAsOrdinaryInSize(t *testing.T) {
+	w := startTwins(t, ".:0")
+	for _, q := range hitNames {
+		whole := len(w.same(true, pack(t, newMsg(q.name, q.qtype, withDO))))
+		for size := whole - 3; size <= whole+3; size++ {
+			w.same(false, pack(t, newMsg(q.name, q.qtype, withSize(uint16(size)))))
+		}
+	}
+}
+
+// Whatever is sent, both paths reply the same.
+func FuzzHitsAsOrdinary(f *testing.F) {
+	w := startTwins(f, ".:0")
+	for _, q := range hitNames {
+		f.Add(pack(f, newMsg(q.name, q.qtype, withDO)))
+		f.Add(pack(f, newMsg(q.name, q.qtype)))
+	}
+	for _, odd := range oddQueries {
+		f.Add(fromHex(f, "abcd"+odd.octets))
+	}
+	f.Fuzz(func(t *testing.T, query []byte) {
+		if len(query) < 12 || len(query) > 4<<10 || query[2]&0x80 != 0 { // is not replied to
+			return
+		}
+		w.t = t
+		w.same(false, query)
+	})
+}
+
+// What passes by CoreDNS is counted as what does not: in danelaw's metrics and in CoreDNS's, by types for which CoreDNS
+// has labels and others.
+func TestHitsAreCounted(t *testing.T) {
+	types := append([]uint16{dns.TypeTLSA, dns.TypeCAA, dns.TypeNAPTR, 65280}, labelled...)
+	counts := map[string]map[string]float64{}
+	for _, fastpath := range []string{"off", "on"} {
+		c := startCoreDNS(t, blockOf("fast"+fastpath+".:0 .:0", optionsFor(t, lab().Addr(), "fastpath "+fastpath),
+			"prometheus 127.0.0.1:0"))
+		ask := func() {
+			for _, name := range []string{"good.dane.", "nothing.good.dane.", "good.insecure."} {
+				for _, qtype := range types {
+					exchange(t, "udp", c.udp, newMsg(name, qtype, withDO))
+					exchange(t, "tcp", c.tcp, newMsg(name, qtype))
+				}
+			}
+		}
+		ask()
+		before := countedNow(t)
+		ask()
+		after := countedNow(t)
+		for series, n := range before {
+			if after[series] -= n; after[series] == 0 {
+				delete(after, series)
+			}
+		}
+		counts[fastpath] = after
+		c.stop()
+	}
+	if !maps.Equal(counts["on"], counts["off"]) || len(counts["on"]) < 2*len(labelled) {
+		for series, n := range counts["off"] {
+			if counts["on"][series] == n {
+				delete(counts["on"], series)
+				delete(counts["off"], series)
+			}
+		}
+		t.Errorf("where they differ: through CoreDNS\n%v\nby it\n%v", counts["off"], counts["on"])
+	}
+}
+
+// countedNow returns what is counted of queries and replies, by series. Times differ, and the replies of danelaw's
+// background.
+func countedNow(t *testing.T) map[string]float64 {
+	t.Helper()
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]float64{}
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "coredns_dns_") && !slices.Contains([]string{
+			"responses_total", "response_duration_seconds", "cache_hits_total", "cache_misses_total",
+			"extended_errors_total"}, strings.TrimPrefix(f.GetName(), "coredns_danelaw_")) {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			series := f.GetName()
+			for _, l := range m.GetLabel() {
+				if l.GetName() != "block" {
+					series += " " + l.GetName() + "=" + l.GetValue()
+				}
+			}
+			all[series] += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			if strings.HasSuffix(f.GetName(), "request_size_bytes") { // for replies CoreDNS counts more than it sends
+				all[series+" octets"] += m.GetHistogram().GetSampleSum()
+			}
+		}
+	}
+	return all
+}
+
+// Each of several blocks at one address answers for its own names, over IPv4 and IPv6.
+func TestHitsOfBlocks(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1", "::1"} {
+		t.Run(addr, func(t *testing.T) {
+			conn, err := net.ListenPacket("udp", net.JoinHostPort(addr, "0"))
+			needs.Address(t, addr, err)
+			conn.Close()
+			block := func(key, ad string) string {
+				options := optionsFor(t, lab().Addr(), "ad_clients "+ad)
+				return strings.Replace(blockOf(key, options, ""), "127.0.0.1", addr, 1)
+			}
+			c := startCoreDNS(t, block(".:0", "127.0.0.0/8 ::1")+block("good.dane.:0", "192.0.2.0/24"))
+			for range 3 {
+				for name, ad := range map[string]bool{
+					"good.dane.": false, "mx.good.dane.": false, "good.nsec3.": true,
+				} {
+					if r := c.ask(name, dns.TypeA, withDO); r.AuthenticatedData != ad {
+						t.Errorf("%s at %s: %s", name, addr, describes(r))
+					}
+				}
+			}
+		})
+	}
+}
+
+// What keeps hits from passing by CoreDNS, and that the log says it.
+func TestWhatPasses(t *testing.T) {
+	up := lab().Addr()
+	for name, row := range map[string]struct {
+		text string
+		why  string // "": all passes
+	}{
+		"alone":  {blockOf(".:0", optionsFor(t, up), ""), ""},
+		"blind":  {blockOf(".:0", optionsFor(t, up), "errors\nprometheus 127.0.0.1:0"), ""},
+		"off":    {blockOf(".:0", optionsFor(t, up, "fastpath off"), ""), "fastpath off"},
+		"log":    {blockOf(".:0", optionsFor(t, up), "log"), "the plugin log comes before danelaw"},
+		"behind": {blockOf(".:0", optionsFor(t, up), "forward . "+up), ""},
+		"other zone": {
+			blockOf(".:0", optionsFor(t, up), "") + blockOf("dane.:0", optionsFor(t, up), "log"),
+			"dane.: the plugin log",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := logged(t)
+			startCoreDNS(t, row.text)
+			said := out.String()
+			if strings.Contains(said, "through CoreDNS") != (row.why != "") || !strings.Contains(said, row.why) {
+				t.Errorf("the log says %q, want %q", said, row.why)
+			}
+		})
+	}
+}

@@ -1,0 +1,97 @@
+package danelaw
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// told is a server of CoreDNS that begins to serve, and the directive that has heard of it.
+type told struct {
+	*dnsserver.Server
+	directive *directive
+	zones     map[string]*passing // of all its server blocks: what may pass by CoreDNS; nil: nothing
+	why       []string            // not
+}
+
+// passing is a server block whose hits pass by the plugins before danelaw: none of them wants to see them.
+type passing struct {
+	directive *directive
+	requests  *requests // nil if CoreDNS counts none there
+}
+
+// blind are the plugins that never look at a query. Of the others that a Corefile has for the daemon itself (bind,
+// ready, health, reload, pprof, debug) none is among those that handle queries.
+var blind = []string{"errors", prometheusName}
+
+const prometheusName = "prometheus"
+
+// newTold finds out what may pass by CoreDNS, which tells nobody the server blocks of a server.
+func newTold(s *dnsserver.Server, d *directive) told {
+	t := told{Server: s, directive: d, zones: map[string]*passing{}}
+	for zones := reflect.ValueOf(s).Elem().FieldByName("zones").MapRange(); zones.Next(); {
+		zone, blocks := zones.Key().String(), zones.Value()
+		if blocks.Len() > 1 { // of several views, each asks about the query
+			t.zones[zone], t.why = nil, append(t.why, zone+" has views")
+			continue
+		}
+		p, err := newPassing((*dnsserver.Config)(blocks.Index(0).UnsafePointer()), s)
+		if t.zones[zone] = p; err != nil {
+			t.why = append(t.why, fmt.Sprintf("%s: %v", zone, err))
+		}
+	}
+	slices.Sort(t.why)
+	return t
+}
+
+// newPassing returns nil for a block without danelaw, and an error that says what keeps the hits of another from
+// passing.
+func newPassing(c *dnsserver.Config, s *dnsserver.Server) (*passing, error) {
+	d, ok := c.Handler(pluginName).(*directive)
+	switch {
+	case !ok:
+		return nil, nil
+	case !d.serving().config.FastPath:
+		return nil, fmt.Errorf("fastpath off")
+	case len(c.FilterFuncs) > 0:
+		return nil, fmt.Errorf("the plugin view looks at each query")
+	}
+	for _, name := range namesBefore(c) {
+		if !slices.Contains(blind, name) {
+			return nil, fmt.Errorf("the plugin %s comes before danelaw", name)
+		}
+	}
+	return &passing{d, newRequests(c, s)}, nil
+}
+
+// namesBefore are the names of the plugins that see a query before danelaw, or may do so: those that are no directive,
+// too.
+func namesBefore(c *dnsserver.Config) (names []string) {
+	self := slices.Index(dnsserver.Directives, pluginName)
+	for _, key := range reflect.ValueOf(c).Elem().FieldByName("registry").MapKeys() {
+		if name := key.String(); slices.Index(dnsserver.Directives, name) < self {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// owner returns the block that answers a question: that of the longest zone; nil if its hits may not pass. Questions
+// for DS may be for the block above.
+func (t *told) owner(name string, qtype uint16) *passing {
+	if qtype == dns.TypeDS && len(t.zones) > 1 {
+		return nil
+	}
+	for at := range dnssec.Ancestors(name) {
+		if p, ok := t.zones[at]; ok {
+			return p
+		}
+	}
+	return nil
+}
