@@ -66,6 +66,7 @@ type Key struct {
 	State  State
 	Since  time.Time     // when it came to this state
 	Seen   time.Time     // when it was in the DNSKEY RRset last
+	Signed time.Time     // when that had an RRSIG of its key tag last: for people, as nobody verifies all of them
 	Hold   time.Duration // AddPend: how long it has to be there
 }
 
@@ -91,6 +92,7 @@ type Sight struct {
 	Revoked []*dns.DNSKEY
 	Valid   bool          // a trusted key has signed it; what follows counts only then
 	TTL     time.Duration // the Original TTL
+	Signers []uint16      // the key tags of its RRSIGs
 	Expires time.Time     // of the signature
 }
 
@@ -129,6 +131,29 @@ func (p Point) Anchors(configured []*dns.DS) []*dns.DS {
 // entered are the anchors that people have given.
 func (p Point) entered(configured []*dns.DS) []*dns.DS { return slices.Concat(configured, p.Imported) }
 
+// Concerns reports whether the point is that of the configured anchors: one that follows other keys is of another zone
+// of that name, as another root has it.
+func (p Point) Concerns(configured []*dns.DS) bool {
+	all := p.entered(configured)
+	return len(p.Keys) == 0 || slices.ContainsFunc(p.Keys, func(k Key) bool {
+		return slices.ContainsFunc(all, func(ds *dns.DS) bool { return isOf(ds, k.DNSKEY) })
+	})
+}
+
+// Retires reports whether a key is about to be revoked: it is trusted and there, and signs no more.
+func (k Key) Retires() bool { return k.State == Valid && !k.Signed.IsZero() && k.Signed.Before(k.Seen) }
+
+// Next returns when the key comes to its next state if nothing else happens; zero if it stays.
+func (k Key) Next() time.Time {
+	switch k.State {
+	case AddPend:
+		return k.Since.Add(k.Hold)
+	case Revoked:
+		return k.Seen.Add(removeHoldDown)
+	}
+	return time.Time{}
+}
+
 // Failed returns the point after a look to which nothing came.
 func (p Point) Failed(at time.Time) Point {
 	p.Asked, p.Wait = at, cmp.Or(p.Retry, firstRetry)
@@ -162,7 +187,7 @@ func (p Point) until(now time.Time) Point {
 
 func times(keys []Key) (all []*time.Time) {
 	for i := range keys {
-		all = append(all, &keys[i].Since, &keys[i].Seen)
+		all = append(all, &keys[i].Since, &keys[i].Seen, &keys[i].Signed)
 	}
 	return all
 }
@@ -234,8 +259,15 @@ func (l *look) present(i int, jumped bool) (confirm bool) {
 			l.step(i, addTime)
 		}
 	}
-	k.Seen = l.seen.At
+	l.attend(k)
 	return confirm
+}
+
+// attend notes that a key is there.
+func (l *look) attend(k *Key) {
+	if k.Seen = l.seen.At; slices.Contains(l.seen.Signers, k.DNSKEY.KeyTag()) {
+		k.Signed = l.seen.At
+	}
 }
 
 // appear applies that a key is in the RRset which is not known yet. Only one with the SEP bit may become an anchor
@@ -244,8 +276,10 @@ func (l *look) appear(key *dns.DNSKEY) {
 	if !candidate(key) || l.find(key) >= 0 || len(l.Keys) >= maxKeys {
 		return
 	}
-	l.Keys = append(l.Keys, Key{DNSKEY: plain(key), Seen: l.seen.At, Hold: max(addHoldDown, l.seen.TTL)})
-	if i := len(l.Keys) - 1; l.given(key) { // T-10a
+	l.Keys = append(l.Keys, Key{DNSKEY: plain(key), Hold: max(addHoldDown, l.seen.TTL)})
+	i := len(l.Keys) - 1
+	l.attend(&l.Keys[i])
+	if l.given(key) { // T-10a
 		l.become(i, Valid)
 	} else {
 		l.step(i, newKey)

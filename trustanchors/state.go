@@ -31,11 +31,12 @@ type (
 		Keys      []filedKey `json:"keys"`
 	}
 	filedKey struct {
-		Key   string    `json:"dnskey"` // a record
-		State State     `json:"state"`
-		Since time.Time `json:"since,omitzero"`
-		Seen  time.Time `json:"seen,omitzero"`
-		Hold  seconds   `json:"hold_seconds,omitempty"`
+		Key    string    `json:"dnskey"` // a record
+		State  State     `json:"state"`
+		Since  time.Time `json:"since,omitzero"`
+		Seen   time.Time `json:"seen,omitzero"`
+		Signed time.Time `json:"signed,omitzero"`
+		Hold   seconds   `json:"hold_seconds,omitempty"`
 	}
 	seconds int64
 )
@@ -59,7 +60,7 @@ func FormatState(points []Point) []byte {
 		}
 		for _, k := range p.Keys {
 			f.Keys = append(f.Keys, filedKey{
-				record(k.DNSKEY), k.State, whole(k.Since), whole(k.Seen), secondsOf(k.Hold),
+				record(k.DNSKEY), k.State, whole(k.Since), whole(k.Seen), whole(k.Signed), secondsOf(k.Hold),
 			})
 		}
 		out.Points = append(out.Points, f)
@@ -149,7 +150,7 @@ func (f filedKey) key(zone string) (k Key, err error) {
 	case f.State == AddPend && f.Hold.duration() < addHoldDown:
 		return k, fmt.Errorf("the hold-down of key %d is shorter than 30 days", key.KeyTag())
 	}
-	return Key{key, f.State, whole(f.Since), whole(f.Seen), f.Hold.duration()}, proper(f.Hold)
+	return Key{key, f.State, whole(f.Since), whole(f.Seen), whole(f.Signed), f.Hold.duration()}, proper(f.Hold)
 }
 
 // proper returns an error unless the times are ones that RFC 5011 has.

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
@@ -29,9 +31,10 @@ func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
 	for _, name := range c.Unvalidated {
 		zones[name] = &dnssec.Zone{Name: name, Status: dnssec.Insecure, Until: c.Now().AddDate(100, 0, 0)}
 	}
+	anchors := c.Trusted()
 	for _, n := range all {
-		_, above := c.anchor(n.Zone, nil)
-		if !above || len(c.Anchors[n.Zone]) > 0 || slices.Contains(c.Unvalidated, n.Zone) {
+		_, above := c.anchor(n.Zone, anchors, nil)
+		if !above || anchored(anchors, n.Zone) || slices.Contains(c.Unvalidated, n.Zone) {
 			continue
 		}
 		end := c.Now().Add(n.Until.Sub(c.Clock().Round(0))) // the two differ where the time of judgement is given
@@ -87,12 +90,52 @@ func (c *Chain) Restart() { c.generation.Add(1) }
 
 // anchor returns the closest anchor at or above name, which alone decides: a configured one (V-12), or a negative one
 // that is still alive (T-18).
-func (c *Chain) anchor(name string, negative negativeAnchors) (zone string, ok bool) {
+func (c *Chain) anchor(name string, anchors map[string][]*dns.DS, negative negativeAnchors) (zone string, ok bool) {
 	now := c.Now()
 	for zone = range dnssec.Ancestors(name) {
-		if len(c.Anchors[zone]) > 0 || negative.at(zone, now) != nil {
+		if anchored(anchors, zone) || negative.at(zone, now) != nil {
 			return zone, true
 		}
 	}
 	return "", false
+}
+
+// anchored reports whether a zone is an anchor point, of which all anchors may have been revoked (T-9).
+func anchored(anchors map[string][]*dns.DS, zone string) bool {
+	_, ok := anchors[zone]
+	return ok
+}
+
+// Trusted are the trust anchors, by zone. Nobody may change them.
+func (c *Chain) Trusted() map[string][]*dns.DS { return *c.anchors.Load() }
+
+// Trust replaces the trust anchors, of which those of one zone differ: what walks that have begun find out is not kept.
+// It reports whether what is known of the zone and of the names below it still holds. It does if no anchor was taken
+// away, or if zone, judged by those that are left, is Secure and has all the keys by which the rest was validated.
+func (c *Chain) Trust(anchors map[string][]*dns.DS, zone *dnssec.Zone) (holds bool) {
+	lost := slices.DeleteFunc(slices.Clone(c.Trusted()[zone.Name]), func(ds *dns.DS) bool {
+		return slices.ContainsFunc(anchors[zone.Name], func(o *dns.DS) bool { return dns.IsDuplicate(ds, o) })
+	})
+	c.anchors.Store(&anchors)
+	c.Restart()
+	if len(lost) == 0 {
+		return true
+	}
+	r, _ := c.Store.records.Get(zone.Name)
+	if cut, known := r.place.(Cut); zone.Status != dnssec.Secure || known && !confirms(zone, cut.Zone, lost) {
+		return false
+	}
+	c.Store.learn(zone.Name, Cut{zone}, c.Now(), c.MaxTTL)
+	return true
+}
+
+// confirms reports whether a zone has all keys that it had before but those of lost anchors.
+func confirms(now, before *dnssec.Zone, lost []*dns.DS) bool {
+	return !slices.ContainsFunc(before.Keys, func(k *dnssec.Key) bool {
+		return !slices.ContainsFunc(now.Keys, func(o *dnssec.Key) bool { return sameKey(k, o) }) &&
+			!slices.ContainsFunc(lost, func(ds *dns.DS) bool {
+				of := k.RR.ToDS(ds.DigestType)
+				return of != nil && dns.IsDuplicate(ds, of)
+			})
+	})
 }

@@ -146,7 +146,7 @@ func (l *links) judge(ctx context.Context) Place {
 // judgeAnchor judges what hangs from the trust anchors of a zone.
 func (l *links) judgeAnchor(ctx context.Context) Place {
 	c := l.walk.chain
-	d := c.Policy.Anchor(l.name, c.Anchors[l.name])
+	d := c.Policy.Anchor(l.name, l.walk.anchors[l.name])
 	if d.Cut == dnssec.InsecureCut { // T-15
 		d.Until = c.Now().Add(c.MaxTTL)
 	}

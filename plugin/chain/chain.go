@@ -17,7 +17,9 @@ import (
 type Config struct {
 	Fetcher *fetch.Fetcher
 	Store   *Store
-	Anchors map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
+	// Anchors are the trust anchors at the beginning, by canonical zone name; DNSKEY anchors as their DS. A zone that
+	// has none left is an anchor point all the same. See Chain.Trust.
+	Anchors map[string][]*dns.DS
 	// Unvalidated are zones that count as Insecure, whatever is above and below them (S-21).
 	Unvalidated []string
 	Policy      dnssec.Policy
@@ -35,13 +37,15 @@ type Config struct {
 type Chain struct {
 	Config
 	building   builders
+	anchors    atomic.Pointer[map[string][]*dns.DS]
 	negative   atomic.Pointer[negativeAnchors]
 	generation atomic.Uint64 // of what walks begin with
 }
 
 // New returns a Chain with negative trust anchors.
 func New(c Config, negative []NegativeAnchor) *Chain {
-	chain := &Chain{Config: c, building: builders{calls: map[string]*builder{}}}
+	chain := &Chain{Config: c, building: builders{calls: map[buildKey]*builder{}}}
+	chain.anchors.Store(&c.Anchors)
 	chain.negative.Store(chain.newNegativeAnchors(negative))
 	return chain
 }

@@ -65,7 +65,7 @@ func TestJoined(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, account := setup(t)
 			defer c.Fetcher.Close()
-			first, leads := c.building.join("com.")
+			first, leads := c.building.join(buildKey{name: "com."})
 			if !leads {
 				t.Fatal("built by nobody, but not led")
 			}
@@ -79,7 +79,7 @@ func TestJoined(t *testing.T) {
 				}()
 			}
 			synctest.Wait()
-			c.building.finish("com.", first, tt.outcome)
+			c.building.finish(buildKey{name: "com."}, first, tt.outcome)
 			for range 3 {
 				if _, ok := (<-got).(Cut); !ok {
 					t.Errorf("%v: handed on", tt.outcome)

@@ -12,7 +12,14 @@ import (
 // builders are those who find out the places of names, of all client queries: each is judged once (L-13).
 type builders struct {
 	mu    sync.Mutex
-	calls map[string]*builder
+	calls map[buildKey]*builder
+}
+
+// buildKey is the name whose place is found out, and the generation of the walks that do: another may have other trust
+// anchors.
+type buildKey struct {
+	name       string
+	generation uint64
 }
 
 type builder struct {
@@ -23,21 +30,21 @@ type builder struct {
 	shared bool
 }
 
-func (b *builders) join(name string) (*builder, bool) {
+func (b *builders) join(key buildKey) (*builder, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if call := b.calls[name]; call != nil {
+	if call := b.calls[key]; call != nil {
 		return call, false
 	}
 	call := &builder{done: make(chan struct{})}
-	b.calls[name] = call
+	b.calls[key] = call
 	return call, true
 }
 
-func (b *builders) finish(name string, call *builder, p Place) {
+func (b *builders) finish(key buildKey, call *builder, p Place) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.calls, name)
+	delete(b.calls, key)
 	call.result, call.shared = p, p != nil && !spent(p)
 	close(call.done)
 }
@@ -69,7 +76,7 @@ func (w *Walk) link(ctx context.Context, above *dnssec.Zone, name string) Place 
 // joined runs build for name, one client query at a time, or waits for the one that does.
 func (w *Walk) joined(ctx context.Context, name string, build func() Place) Place {
 	for {
-		call, leads := w.chain.building.join(name)
+		call, leads := w.chain.building.join(buildKey{name, w.generation})
 		if leads {
 			return w.lead(name, call, build)
 		}
@@ -86,7 +93,7 @@ func (w *Walk) joined(ctx context.Context, name string, build func() Place) Plac
 }
 
 func (w *Walk) lead(name string, call *builder, build func() Place) (p Place) {
-	defer func() { w.chain.building.finish(name, call, p) }()
+	defer func() { w.chain.building.finish(buildKey{name, w.generation}, call, p) }()
 	defer w.rescue(name, func(f Failed) { p = f })
 	return build()
 }

@@ -106,7 +106,7 @@ func (r refresh) place(ctx context.Context, above *dnssec.Zone, name string, old
 // above returns the zone by which the links of name are judged, nil at an anchor; ok if there is one, or none is
 // needed.
 func (w *Walk) above(ctx context.Context, name string) (z *dnssec.Zone, ok bool) {
-	anchor, anchored := w.chain.anchor(name, w.negative)
+	anchor, anchored := w.chain.anchor(name, w.anchors, w.negative)
 	if !anchored || anchor == name {
 		return nil, anchored
 	}
@@ -115,9 +115,11 @@ func (w *Walk) above(ctx context.Context, name string) (z *dnssec.Zone, ok bool)
 }
 
 func sameKeys(a, b *dnssec.Zone) bool {
-	return a.Status == b.Status && slices.EqualFunc(a.Keys, b.Keys, func(a, b *dnssec.Key) bool {
-		return a.RR.Flags == b.RR.Flags && a.RR.Algorithm == b.RR.Algorithm && a.RR.PublicKey == b.RR.PublicKey
-	})
+	return a.Status == b.Status && slices.EqualFunc(a.Keys, b.Keys, sameKey)
+}
+
+func sameKey(a, b *dnssec.Key) bool {
+	return a.RR.Flags == b.RR.Flags && a.RR.Algorithm == b.RR.Algorithm && a.RR.PublicKey == b.RR.PublicKey
 }
 
 // renew fetches DS and DNSKEY of a cut in use again before they end (C-14).

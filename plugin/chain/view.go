@@ -12,6 +12,7 @@ import (
 // view is what one client query knows of names, as it has it and all others have learned it. Nobody is asked.
 type view struct {
 	chain      *Chain
+	anchors    map[string][]*dns.DS
 	negative   negativeAnchors
 	generation uint64
 
@@ -23,7 +24,7 @@ type view struct {
 
 func (c *Chain) newView() *view {
 	return &view{
-		chain: c, generation: c.generation.Load(), negative: *c.negative.Load(),
+		chain: c, generation: c.generation.Load(), anchors: c.Trusted(), negative: *c.negative.Load(),
 		learned: map[string]Place{}, likely: map[string]bool{},
 	}
 }
@@ -43,7 +44,7 @@ func (v *view) InsecureProven() bool {
 
 // Anchor implements dnssec.Zones. Where no anchor covers name no zone is Secure, and any bound will do (V-1a).
 func (v *view) Anchor(name string) string {
-	if zone, ok := v.chain.anchor(name, v.negative); ok {
+	if zone, ok := v.chain.anchor(name, v.anchors, v.negative); ok {
 		return zone
 	}
 	return "."
@@ -58,7 +59,7 @@ func (v *view) Known(name string) *dnssec.Zone {
 // deepest returns the deepest zone known on the way to name and the name down to which that is known; ends if it
 // decides for name. If none is known, that is nil and the anchor.
 func (v *view) deepest(name string) (zone *dnssec.Zone, at string, ends bool) {
-	anchor, ok := v.chain.anchor(name, v.negative)
+	anchor, ok := v.chain.anchor(name, v.anchors, v.negative)
 	if !ok {
 		return unanchored, name, true
 	}
@@ -151,6 +152,10 @@ func (v *view) learn(name string, p Place) Place {
 	if _, failed := p.(Failed); !failed {
 		v.note(name, p)
 		v.chain.Store.learn(name, p, v.chain.Now(), v.chain.MaxTTL)
+		// looked at afterwards, so that whoever changes it meanwhile finds what was learned (C-12, T-8)
+		if !v.Current() {
+			v.chain.Store.records.Remove(name)
+		}
 	}
 	return p
 }

@@ -34,7 +34,8 @@ type Config struct {
 
 	Anchors        trustanchors.Set
 	Negative       []NegativeAnchor
-	State          string   // a directory for what is to outlive a restart: negative trust anchors; "" for none
+	State          string   // a directory for what is to outlive a restart: states of trust anchors; "" for none
+	Signal         bool     // tell the servers of anchor points which keys are trusted (T-16)
 	Private        []string // canonical zone names: passed to Next as they are
 	Policy         dnssec.Policy
 	ValidationTime time.Time // judge as if it were then; zero: now
@@ -68,7 +69,7 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		Clock:   time.Now,
-		Anchors: trustanchors.Embedded(), Policy: dnssec.DefaultPolicy(),
+		Anchors: trustanchors.Embedded(), Signal: true, Policy: dnssec.DefaultPolicy(),
 		AllowClients: loopback(), ADClients: loopback(),
 		CacheSize: ours().cache, MaxTTL: 24 * time.Hour, Prefetch: true, Aggressive: reuse.NSEC,
 		Timeout: 4500 * time.Millisecond, SignatureChecks: 128, UpstreamQuestions: 100, Retries: 2,

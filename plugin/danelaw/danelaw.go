@@ -58,6 +58,7 @@ type origin struct {
 type kept struct {
 	memory    *memory
 	negatives *table
+	keeper    *keeper
 	watches   *watches
 	control   *control // nil if there is none
 }
@@ -87,7 +88,8 @@ func newHandler(c Config, from origin) (h *Handler, err error) {
 	if from.load != 0 { // all server blocks of a Corefile share one
 		table = ""
 	}
-	h.kept = kept{memory: holdMemory(c), negatives: holdTable(table), watches: holdWatches(c.Block)}
+	h.kept = kept{memory: holdMemory(c), negatives: holdTable(table), keeper: holdKeeper(table),
+		watches: holdWatches(c.Block)}
 	h.writer = writer{adClients: c.ADClients, ednsSize: c.EDNSSize, meter: h.meter, history: &h.memory.history}
 	h.changes = changes{last: h.memory.last, meter: h.meter, lines: flood{of: "changes of verdicts"}}
 	if err := h.open(); err != nil {
@@ -101,6 +103,7 @@ func newHandler(c Config, from origin) (h *Handler, err error) {
 func (k *kept) release() {
 	release(&process, k.memory)
 	release(&process, k.negatives)
+	release(&process, k.keeper)
 	release(&process, k.watches)
 }
 
@@ -110,13 +113,14 @@ func (h *Handler) open() (err error) {
 	if h.upstreams, err = newUpstreams(c, h.memory); err != nil {
 		return err
 	}
-	negatives, err := h.negatives.declare(h)
-	if err != nil {
+	anchors, err := h.keeper.declare(h)
+	negatives, failed := h.negatives.declare(h)
+	if err = cmp.Or(err, failed); err != nil {
 		h.upstreams.Close()
 		return err
 	}
 	h.resolving = resolve.New(resolve.Config{
-		Exchanger: h.upstreams.Set, Anchors: c.Anchors, Negative: negatives, Policy: c.Policy,
+		Exchanger: h.upstreams.Set, Anchors: anchors, Negative: negatives, Policy: c.Policy,
 		Store: h.memory.Store, Clock: c.Clock, ValidationTime: c.ValidationTime, Meter: h.meter,
 		Judged: h.changes.judged, Timeout: c.Timeout, SignatureChecks: c.SignatureChecks,
 		UpstreamQuestions: c.UpstreamQuestions, Retries: c.Retries, InFlight: c.InFlight, Waiting: c.Waiting,
@@ -124,6 +128,7 @@ func (h *Handler) open() (err error) {
 		Apart: c.apart(), Private: c.Private, ProcessorsShort: c.processorsShort,
 	})
 	h.resolver = h.resolving
+	h.keeper.join(h)
 	h.negatives.join(h)
 	h.readiness = newReadiness(h)
 	return nil
@@ -133,9 +138,11 @@ func (h *Handler) open() (err error) {
 func (h *Handler) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop
+	h.keeper.start()
 	h.negatives.start(h)
 	h.running.Go(func() { h.readiness.run(ctx) })
 	h.running.Go(func() { every(ctx, tick, func() { h.negatives.tend(ctx, h) }) })
+	h.running.Go(func() { every(ctx, tick, func() { h.keeper.tend(ctx, h) }) })
 	if len(h.config.Watch) > 0 {
 		h.running.Go(func() { newWatcher(h).run(ctx) })
 	}
@@ -149,6 +156,7 @@ func (h *Handler) Close() {
 		if h.control != nil {
 			release(&process, h.control)
 		}
+		h.keeper.leave(h)
 		h.negatives.leave(h)
 		if h.stop != nil {
 			h.stop()
@@ -236,6 +244,9 @@ func (h *Handler) reply(ctx context.Context, q *query) reply {
 		ask = h.resolver.Unchecked
 	}
 	a := ask(resolve.WithClient(ctx, q.client.String()), q.question())
+	if q.untrueOf(h.resolving.Trusted()["."], a) {
+		return untrue(q)
+	}
 	if h.config.Prefetch {
 		prefetcher{h.resolving, h.names}.prefetch(q.question(), a)
 	}

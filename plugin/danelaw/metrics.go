@@ -236,7 +236,8 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(shownEvicted, prometheus.CounterValue, float64(h.memory.Evicted()), block)
 		show(shownNegatives, float64(h.negatives.count(h)))
 		_, failed := h.negatives.saved()
-		show(shownUnsaved, truth(failed))
+		_, too := h.keeper.saved()
+		show(shownUnsaved, truth(failed || too))
 		for _, s := range h.upstreams.States() {
 			show(shownFit, truth(s.Fit), s.Upstream)
 			show(shownAlive, truth(s.Alive), s.Upstream)

@@ -1,7 +1,9 @@
 package danelaw
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +29,9 @@ const (
 	maxReason = 150
 	// maxNegatives is how many may be set at run time.
 	maxNegatives = 1000
+
+	negativesFile = "negative-trust-anchors.json"
+	stateVersion  = 1
 )
 
 // NegativeAnchor is a negative trust anchor as a Corefile has it (RFC 7646).
@@ -80,8 +85,43 @@ func (t *table) close()       {}
 
 // holdTable returns the table of that name: the Corefile's is "", Handlers without one have one by block.
 func holdTable(name string) *table {
-	t, _ := hold(&process, name, func() (*table, error) { return &table{key: name}, nil })
+	t, _ := hold(&process, name, func() (*table, error) {
+		return &table{key: name, store: stateFile{of: stateKind{
+			file: negativesFile, what: "the negative trust anchors",
+			remedy: "look at it and set again, with danelaw nta add, what is still needed",
+		}}}, nil
+	})
 	return t
+}
+
+// state is what stands in the file.
+type state struct {
+	Version   int    `json:"version"`
+	Negatives []*NTA `json:"negative_trust_anchors"`
+}
+
+// parseNegatives reads the content of the file.
+func parseNegatives(text []byte) ([]*NTA, error) {
+	var in state
+	if err := json.Unmarshal(text, &in); err != nil {
+		return nil, err
+	}
+	if in.Version != stateVersion {
+		return nil, fmt.Errorf("it is of version %d, this danelaw knows %d", in.Version, stateVersion)
+	}
+	for _, n := range in.Negatives {
+		n = cmp.Or(n, new(NTA)) // null
+		if err := (NegativeAnchor{Zone: n.Zone, Life: n.Until.Sub(n.Begun), Reason: n.Reason}).check(); err != nil {
+			return nil, err // no negative trust anchor that was written by danelaw is so
+		}
+	}
+	return in.Negatives, nil
+}
+
+// formatNegatives returns the content of the file.
+func formatNegatives(all []*NTA) ([]byte, error) {
+	text, err := json.MarshalIndent(state{stateVersion, all}, "", "  ")
+	return append(text, '\n'), err
 }
 
 // declare reads the state file of h, adds the negative trust anchors of its configuration, and returns those in force
@@ -89,7 +129,11 @@ func holdTable(name string) *table {
 func (t *table) declare(h *Handler) ([]chain.NegativeAnchor, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all, err := t.store.open(h.config.State, trusted(h.origin.looking))
+	var all []*NTA
+	err := t.store.open(h.config.State, trusted(h.origin.looking), func(text []byte) (err error) {
+		all, err = parseNegatives(text)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +173,7 @@ func (t *table) start(h *Handler) {
 	defer t.mu.Unlock()
 	t.all = slices.DeleteFunc(t.all, func(n *NTA) bool { return n.Block == h.config.Block && !h.config.declares(n) })
 	t.store.serve()
-	t.store.save(t.all)
+	t.store.save(formatNegatives(t.all))
 	for _, n := range t.all {
 		switch {
 		case !h.config.concerns(n):
@@ -182,7 +226,7 @@ func (t *table) changed() {
 	for _, h := range t.handlers {
 		h.resolving.Distrust(t.of(h, h.config.Clock()))
 	}
-	t.store.save(t.all)
+	t.store.save(formatNegatives(t.all))
 }
 
 // errNoNTA is what a remove of nothing ends with.
@@ -365,7 +409,7 @@ func (t *table) saveAgain(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.store.due(now) {
-		t.store.save(t.all)
+		t.store.save(formatNegatives(t.all))
 	}
 }
 

@@ -35,6 +35,8 @@ var options = []option{
 	{"trust_anchor", "FILE|embedded...", "`embedded`, or files of DS or DNSKEY records or root-anchors.xml", true,
 		addAnchors},
 	{"trust_anchor_state", "DIR", "a directory that danelaw may write into", false, setState},
+	{"trust_anchor_signal", "on|off", "`on` or `off`", false,
+		single(func(c *Config) *bool { return &c.Signal }, onOff)},
 	{"negative_trust_anchor", "ZONE DURATION [keep] [REASON]",
 		"a domain name, a duration from 1s to 168h, and perhaps `keep` and a reason such as \"told them\"", true,
 		addNegative},

@@ -1,8 +1,6 @@
 package danelaw
 
 import (
-	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,15 +11,14 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/owned"
 )
 
-const (
-	negativesFile = "negative-trust-anchors.json"
-	stateVersion  = 1
-	maxState      = 4 << 20 // octets: some thousand negative trust anchors
-)
+// maxState is how many octets a file may have: some thousand negative trust anchors.
+const maxState = 4 << 20
 
-// stateFile keeps the negative trust anchors in a directory. If that fails, an alarm is raised, and they are in force
-// all the same. Only a directory where others may write stops the start: they could set negative trust anchors.
+// stateFile keeps something in a directory, so that it outlives a restart. If that fails, an alarm is raised, and what
+// there is is in force all the same. Only a directory where others may write stops the start: they could change what is
+// believed (T-10).
 type stateFile struct {
+	of      stateKind
 	dir     string // "" if nothing is kept
 	serving bool   // else it is only read
 	damaged bool   // it cannot be understood, and is to be set aside
@@ -31,58 +28,41 @@ type stateFile struct {
 	wait    time.Duration // from then on
 }
 
-// state is what stands in the file.
-type state struct {
-	Version   int    `json:"version"`
-	Negatives []*NTA `json:"negative_trust_anchors"`
+// stateKind is what a stateFile keeps.
+type stateKind struct {
+	file   string
+	what   string // in the plural, for people
+	remedy string // for one that was set aside
 }
 
-func (s *stateFile) path() string { return filepath.Join(s.dir, negativesFile) }
+func (s *stateFile) path() string { return filepath.Join(s.dir, s.of.file) }
 
-// open makes dir the place of the file, and returns what it holds the first time. It fails if others may write there.
-func (s *stateFile) open(dir string, trust owned.Trust) ([]*NTA, error) {
+// open makes dir the place of the file, and has read understand what it holds the first time. It fails if others may
+// write there.
+func (s *stateFile) open(dir string, trust owned.Trust, read func(text []byte) error) error {
 	if dir == "" || dir == s.dir {
-		return nil, nil
+		return nil
 	}
 	if err := trust.Keep(dir); err != nil {
-		return nil, fmt.Errorf("trust_anchor_state: %w", err)
+		return fmt.Errorf("trust_anchor_state: %w", err)
 	}
-	var kept []*NTA
-	next := stateFile{dir: dir, serving: s.serving}
+	next := stateFile{of: s.of, dir: dir, serving: s.serving}
 	text, err := trust.Read(next.path(), maxState)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case errors.Is(err, owned.ErrRefused):
-		return nil, fmt.Errorf("trust_anchor_state: %w", err)
+		return fmt.Errorf("trust_anchor_state: %w", err)
 	default:
 		if err == nil {
-			kept, err = parseState(text)
+			err = read(text)
 			next.damaged = err != nil
 		}
 		if next.failed = err != nil; next.failed {
-			log.Errorf("the negative trust anchors in %s cannot be read, and are not in force: %v", next.path(), err)
+			log.Errorf("%s in %s cannot be read, and are not in force: %v", s.of.what, next.path(), err)
 		}
 	}
 	*s = next
-	return kept, nil
-}
-
-// parseState reads the content of the file.
-func parseState(text []byte) ([]*NTA, error) {
-	var in state
-	if err := json.Unmarshal(text, &in); err != nil {
-		return nil, err
-	}
-	if in.Version != stateVersion {
-		return nil, fmt.Errorf("it is of version %d, this danelaw knows %d", in.Version, stateVersion)
-	}
-	for _, n := range in.Negatives {
-		n = cmp.Or(n, new(NTA)) // null
-		if err := (NegativeAnchor{Zone: n.Zone, Life: n.Until.Sub(n.Begun), Reason: n.Reason}).check(); err != nil {
-			return nil, err // no negative trust anchor that was written by danelaw is so
-		}
-	}
-	return in.Negatives, nil
+	return nil
 }
 
 // serve allows writing. A file that could not be understood is renamed, for people to look at.
@@ -97,27 +77,23 @@ func (s *stateFile) serve() {
 		log.Errorf("%s cannot be set aside: %v", s.path(), err)
 		return
 	}
-	log.Errorf("%s is now %s: look at it and set again, with danelaw nta add, what is still needed", s.path(), aside)
+	log.Errorf("%s is now %s: %s", s.path(), aside, s.of.remedy)
 }
 
-// save writes all, if they have changed.
-func (s *stateFile) save(all []*NTA) {
-	if s.dir == "" || !s.serving {
-		return
-	}
-	text, err := json.MarshalIndent(state{stateVersion, all}, "", "  ")
-	if err == nil && string(text) == s.written && !s.failed {
+// save writes a text, if it has changed; err is that there is none.
+func (s *stateFile) save(text []byte, err error) {
+	if s.dir == "" || !s.serving || err == nil && string(text) == s.written && !s.failed {
 		return
 	}
 	if err == nil {
-		err = replaceFile(s.path(), append(text, '\n'))
+		err = replaceFile(s.path(), text)
 	}
 	if err != nil {
 		s.unsaved(err)
 		return
 	}
 	if s.wait > 0 {
-		log.Infof("the negative trust anchors are written to %s again", s.path())
+		log.Infof("%s are written to %s again", s.of.what, s.path())
 	}
 	s.failed, s.wait, s.written = false, 0, string(text)
 }
@@ -132,8 +108,8 @@ const (
 func (s *stateFile) unsaved(err error) {
 	s.failed = true
 	if s.wait == 0 {
-		log.Errorf("the negative trust anchors cannot be written, and will not outlive a restart unless a "+
-			"later try succeeds: %v", err)
+		log.Errorf("%s cannot be written, and will not outlive a restart unless a later try succeeds: %v",
+			s.of.what, err)
 	}
 	s.wait = min(max(2*s.wait, firstSave), lastSave)
 	s.again = time.Now().Add(s.wait)

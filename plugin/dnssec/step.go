@@ -60,13 +60,18 @@ const (
 const maxDS = 8 // per zone (L-2), PowerDNS's figure
 
 // Anchor returns the delegation that the trust anchors configured for a zone stand for: it never ends by itself. A zone
-// below the root with none that is supported counts as unsigned (T-15); of the root that proves nothing.
+// below the root with none that is supported counts as unsigned (T-15); of the root that proves nothing, and nowhere
+// does it that all are revoked (T-9).
 func (p Policy) Anchor(zone string, anchors []*dns.DS) Delegation {
 	set := &RRset{Owner: zone, Type: dns.TypeDS}
 	for _, ds := range anchors {
 		set.RRs = append(set.RRs, ds)
 	}
 	d := Delegation{Name: zone}
+	if len(anchors) == 0 {
+		d.Cause = ofDS(zone).Says("%s: no trust anchor is left: all are revoked", zone)
+		return d
+	}
 	if d.DS, d.Cut, d.Cause = p.usable(set); d.Cut == InsecureCut && zone == "." {
 		d.Cut = Unproven
 		d.Cause = ofDS(zone).Says("no trust anchor of the root has a supported algorithm and digest type")

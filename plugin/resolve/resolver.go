@@ -25,6 +25,7 @@ const grace = 100 * time.Millisecond
 type Resolver struct {
 	Config
 	times
+	anchorPoints
 	fetcher *fetch.Fetcher
 	chain   *chain.Chain
 	flights *flights     // client questions
@@ -34,6 +35,7 @@ type Resolver struct {
 // New returns a Resolver.
 func New(c Config) *Resolver {
 	r := &Resolver{Config: c, times: times{c.Clock, c.ValidationTime, c.Clock()}}
+	r.anchorPoints = anchorPoints{r}
 	r.fetcher = fetch.New(fetch.Config{
 		Exchanger: c.Exchanger, Meter: c.Meter, Room: c.Room, Patience: max(background, c.Timeout) + grace,
 		Questions: c.UpstreamQuestions, Retries: c.Retries, Check: func() *dnssec.Check {
@@ -243,7 +245,7 @@ func (r *Resolver) Prime(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, background, fetch.ErrDeadline)
 	defer cancel()
 	var failed error
-	for zone := range r.Anchors {
+	for zone := range r.chain.Trusted() {
 		z := r.newQuery(ctx, dnssec.Question(zone, dns.TypeDNSKEY), forClient).walk.ZoneOf(ctx, zone)
 		switch z.Status {
 		case dnssec.Secure:
