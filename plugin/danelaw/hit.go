@@ -19,12 +19,12 @@ import (
 var packed = sync.Pool{New: func() any { return new(resolve.Packed) }}
 
 // hit answers at once what is in the cache, octet by octet as ServeDNS does, to whom it does. All else is left to that:
-// other clients, special and private names, failures, and what does not fit.
+// other clients, special, private and sentinel names, failures, and what does not fit.
 func (b *passing) hit(h *Handler, q *fastpath.Question, dst []byte) (reply []byte, ok bool) {
 	begun := time.Now()
 	question := dnssec.Question(q.Name, q.Type)
 	if !contains(h.config.AllowClients, q.Client) || !hittable(q.Type) || h.names.elsewhere(q.Name) ||
-		upstream.IsProbe(question) || clog.D.Value() {
+		upstream.IsProbe(question) || sentinels(question) || clog.D.Value() {
 		return dst, false
 	}
 	p := packed.Get().(*resolve.Packed)

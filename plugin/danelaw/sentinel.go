@@ -30,15 +30,20 @@ func sentinel(name string) (tag uint16, is, ok bool) {
 	return uint16(n), is, err == nil && len(digits) == 5
 }
 
+// sentinels reports whether a question is one of RFC 8509.
+func sentinels(q dns.Question) bool {
+	_, _, ok := sentinel(q.Name)
+	return ok && (q.Qtype == dns.TypeA || q.Qtype == dns.TypeAAAA)
+}
+
 // untrueOf reports whether an answer is withheld, as its name says something of the root's trust anchors that is not so
 // (T-17).
 func (q *query) untrueOf(root []*dns.DS, a *resolve.Answer) bool {
-	t := q.question().Qtype
-	if t != dns.TypeA && t != dns.TypeAAAA || a.Status != dnssec.Secure || q.CheckingDisabled {
+	if !sentinels(q.question()) || a.Status != dnssec.Secure || q.CheckingDisabled {
 		return false
 	}
-	tag, is, ok := sentinel(q.name())
-	return ok && is != slices.ContainsFunc(root, func(ds *dns.DS) bool { return ds.KeyTag == tag })
+	tag, is, _ := sentinel(q.name())
+	return is != slices.ContainsFunc(root, func(ds *dns.DS) bool { return ds.KeyTag == tag })
 }
 
 // untrue is the reply to such a question. It says of nobody's data that it is wrong.
