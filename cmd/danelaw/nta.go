@@ -55,7 +55,7 @@ func addNTA(ctx context.Context, c *cli.Command) error {
 		if _, err := time.ParseDuration(args[1]); err != nil {
 			return wrong("%q is not a duration such as 30m or 24h, which stands before the reason", args[1])
 		}
-		if _, err := danelaw.NegativeLife(args[1]); err != nil {
+		if _, err := danelaw.NTALife(args[1]); err != nil {
 			return usageError{err}
 		}
 		in.Life, in.Reason = args[1], strings.Join(args[2:], " ")

@@ -14,7 +14,7 @@ type Digests struct {
 	mu     sync.RWMutex
 	memory []byte // places for a digest each
 	used   int    // so many of them, a power of two: what is never touched takes no memory
-	held   int
+	count  int
 }
 
 const (
@@ -52,10 +52,10 @@ func (d *Digests) Add(digest [sha256.Size]byte) {
 	defer d.mu.Unlock()
 	place := d.place(&digest)
 	if *place == [sha256.Size]byte{} {
-		d.held++
+		d.count++
 	}
 	*place = digest
-	if d.held > d.used/mostFilled && 2*d.used*sha256.Size <= len(d.memory) {
+	if d.count > d.used/mostFilled && 2*d.used*sha256.Size <= len(d.memory) {
 		d.grow()
 	}
 }
@@ -75,5 +75,5 @@ func (d *Digests) grow() {
 func (d *Digests) Size() (octets int64, entries int) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return int64(d.used) * sha256.Size, d.held
+	return int64(d.used) * sha256.Size, d.count
 }

@@ -7,21 +7,21 @@ import (
 )
 
 // index says where the record of a hash lies. It is a table of open addressing that holds no pointers; readers share it
-// and change only the mark of what they have found. One hash has one record.
+// and change only the reference bit of what they have found. One hash has one record.
 type index struct {
 	slots []slot // in memory of reserve
 	used  int    // so many of them, a power of two: what is never touched takes no memory
-	held  int
+	count int    // of records
 }
 
-// slot is 0 if it is empty, else a hash, a mark (the bit of the CLOCK algorithm) and one more than a place.
+// slot is 0 if it is empty, else a hash, the reference bit of the CLOCK algorithm and one more than a place.
 type slot uint64
 
 const (
 	slotSize   = 8
 	firstSlots = 64 // slots
-	marked     = slot(1)
-	hashMask   = 1<<32 - 2 // of a hash: the bit of the mark is not kept
+	referenced = slot(1)
+	hashMask   = 1<<32 - 2 // of a hash: the place of the reference bit is not kept
 )
 
 func newSlot(hash uint32, place int) slot { return slot(place+1)<<32 | slot(hash&hashMask) }
@@ -39,7 +39,7 @@ func newIndex(memory []byte) index {
 }
 
 // full reports whether no more can be held: probing stays short while a quarter is empty.
-func (x *index) full() bool { return x.held >= len(x.slots)*3/4 }
+func (x *index) full() bool { return x.count >= len(x.slots)*3/4 }
 
 func (x *index) home(hash uint32) int { return int(hash>>1) & (x.used - 1) }
 
@@ -54,13 +54,13 @@ func (x *index) find(hash uint32) (s *slot, ok bool) {
 	return nil, false
 }
 
-// load reads a slot that readers may mark meanwhile.
+// load reads a slot whose reference bit readers may set meanwhile.
 func (s *slot) load() slot { return slot(atomic.LoadUint64((*uint64)(s))) }
 
-// mark notes that a record was used.
-func (s *slot) mark() {
-	if s.load()&marked == 0 {
-		atomic.OrUint64((*uint64)(s), uint64(marked))
+// reference notes that a record was used.
+func (s *slot) reference() {
+	if s.load()&referenced == 0 {
+		atomic.OrUint64((*uint64)(s), uint64(referenced))
 	}
 }
 
@@ -70,12 +70,12 @@ func (x *index) set(hash uint32, place int) {
 		*s = newSlot(hash, place)
 		return
 	}
-	if x.held >= x.used*3/4 {
+	if x.count >= x.used*3/4 {
 		x.grow()
 	}
 	s, _ := x.find(hash)
 	*s = newSlot(hash, place)
-	x.held++
+	x.count++
 }
 
 // grow uses twice as many slots.
@@ -97,7 +97,7 @@ func (x *index) remove(hash uint32) {
 	if !ok {
 		return
 	}
-	x.held--
+	x.count--
 	mask := x.used - 1
 	hole := int((uintptr(unsafe.Pointer(gone)) - uintptr(unsafe.Pointer(&x.slots[0]))) / slotSize)
 	for at := (hole + 1) & mask; x.slots[at] != 0; at = (at + 1) & mask {

@@ -22,7 +22,7 @@ type header struct {
 	life   uint32 // seconds
 	until  uint32 // seconds from stored to Expires; forever if there is none
 	serial uint32 // of the entry, in its shard; that of a variant is its entry's
-	parts
+	lengths
 	typ    uint16
 	status uint8
 	user   uint8
@@ -30,8 +30,8 @@ type header struct {
 	claim  bool // somebody renews it
 }
 
-// parts are those of a record's body.
-type parts struct {
+// lengths are those of the parts of the body of a record.
+type lengths struct {
 	name, wire, notes uint16 // octets
 	ttls              uint16 // how many
 }
@@ -48,8 +48,8 @@ const (
 func newHeader(k Key, e *Entry, ttls []uint16) header {
 	h := header{
 		stored: e.Stored.Unix(), life: clamp(int64(e.Life / time.Second)), until: forever, serial: e.serial,
-		parts: parts{uint16(len(k.Name)), uint16(len(e.Wire)), uint16(len(e.Notes)), uint16(len(ttls))},
-		typ:   k.Type, status: e.Status, user: e.Flags, plain: k.Plain, claim: k.Plain && e.Claimed,
+		lengths: lengths{uint16(len(k.Name)), uint16(len(e.Wire)), uint16(len(e.Notes)), uint16(len(ttls))},
+		typ:     k.Type, status: e.Status, user: e.Flags, plain: k.Plain, claim: k.Plain && e.Claimed,
 	}
 	if !e.Expires.IsZero() {
 		h.until = clamp(e.Expires.Unix() - h.stored)

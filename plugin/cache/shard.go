@@ -59,7 +59,7 @@ func (s *shard) get(hash uint32, k Key, now int64, e *Entry) bool {
 	if alive {
 		r.copyOut(now, e)
 		at, _ := s.index.find(hash)
-		at.mark()
+		at.reference()
 	}
 	s.mu.RUnlock()
 	if ended {
@@ -145,7 +145,7 @@ func (s *shard) makeRoom(spare bool) (spared bool) {
 	s.ring.give(size)
 	switch {
 	case !ok || at.place() != tail: // it was removed or replaced
-	case spare && *at&marked != 0:
+	case spare && *at&referenced != 0:
 		place, _ := s.ring.take(size) // there is room at least where it was
 		copy(s.ring.memory[place:], s.ring.memory[tail:tail+size])
 		*at = newSlot(hash, place)
@@ -210,5 +210,5 @@ func (s *shard) each(f func(record)) {
 func (s *shard) size() (octets int64, entries int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return int64(s.ring.touched) + int64(s.index.used)*slotSize, s.index.held
+	return int64(s.ring.touched) + int64(s.index.used)*slotSize, s.index.count
 }

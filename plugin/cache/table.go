@@ -15,7 +15,7 @@ import (
 type Table[V any] struct {
 	seed   maphash.Seed
 	shift  uint // the bits of a hash above it choose the shard
-	shards []*part[V]
+	shards []*bounded[V]
 }
 
 // NewTable returns a table of at most size octets.
@@ -25,9 +25,9 @@ func NewTable[V any](size int64, cost func(V) int64) *Table[V] {
 		place      = 140      // 80 for a node in the LRU list, and 30 to 70 in the map
 	)
 	n, shift := shardCount(size, leastShard)
-	t := &Table[V]{seed: maphash.MakeSeed(), shift: shift, shards: make([]*part[V], n)}
+	t := &Table[V]{seed: maphash.MakeSeed(), shift: shift, shards: make([]*bounded[V], n)}
 	for i := range t.shards {
-		t.shards[i] = newPart(size/int64(n), place, cost, func(string) {})
+		t.shards[i] = newBounded(size/int64(n), place, cost, func(string) {})
 	}
 	return t
 }
@@ -91,7 +91,7 @@ func (t *Table[V]) Evicted() (n uint64) {
 	return n
 }
 
-func (t *Table[V]) shard(key string) *part[V] {
+func (t *Table[V]) shard(key string) *bounded[V] {
 	return t.shards[maphash.String(t.seed, key)>>t.shift]
 }
 
@@ -100,7 +100,7 @@ func (t *Table[V]) shard(key string) *part[V] {
 //
 // It is not sharded: neighbours have to be found, and one large zone may fill it.
 type Ordered[V any] struct {
-	*part[V]
+	*bounded[V]
 	keys btree.Set[string]
 }
 
@@ -108,7 +108,7 @@ type Ordered[V any] struct {
 func NewOrdered[V any](size int64, cost func(V) int64) *Ordered[V] {
 	const place = 200 // as in Table, and 40 to 60 in the tree
 	o := new(Ordered[V])
-	o.part = newPart(size, place, cost, o.keys.Delete)
+	o.bounded = newBounded(size, place, cost, o.keys.Delete)
 	return o
 }
 
@@ -142,13 +142,13 @@ func (o *Ordered[V]) Put(key string, v V) {
 
 // Keys returns all keys that match says yes to, in order.
 func (o *Ordered[V]) Keys(match func(key string, v V) bool) []string {
-	return slices.Sorted(slices.Values(o.part.Keys(match)))
+	return slices.Sorted(slices.Values(o.bounded.Keys(match)))
 }
 
-// part is a map with a lock and a bound in octets, a part of a [Table] or all of an [Ordered]. Each value is charged
+// bounded is a map with a lock and a bound in octets, a part of a [Table] or all of an [Ordered]. Each value is charged
 // what cost says of it beside its key and its place in the index, all times 2.5 (see the package doc); the least
 // recently used go first.
-type part[V any] struct {
+type bounded[V any] struct {
 	mu                  sync.RWMutex
 	index               *simplelru.LRU[string, priced[V]]
 	cost                func(V) int64
@@ -162,9 +162,9 @@ type priced[V any] struct {
 	octets int64
 }
 
-// newPart returns a part of at most budget octets, which tells of each key that goes.
-func newPart[V any](budget, place int64, cost func(V) int64, gone func(key string)) *part[V] {
-	p := &part[V]{cost: cost, place: place, budget: budget}
+// newBounded returns a map of at most budget octets, which tells of each key that goes.
+func newBounded[V any](budget, place int64, cost func(V) int64, gone func(key string)) *bounded[V] {
+	p := &bounded[V]{cost: cost, place: place, budget: budget}
 	p.index, _ = simplelru.NewLRU(noLimit, func(key string, v priced[V]) { // fails for counts below 1 only
 		p.used -= v.octets
 		gone(key)
@@ -173,7 +173,7 @@ func newPart[V any](budget, place int64, cost func(V) int64, gone func(key strin
 }
 
 // hit notes that the value under key was found.
-func (p *part[V]) hit(key string) {
+func (p *bounded[V]) hit(key string) {
 	if promotes() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -183,7 +183,7 @@ func (p *part[V]) hit(key string) {
 
 // add stores v under key, where there is nothing, and makes room for it; false if it is larger than all there is. The
 // lock is held.
-func (p *part[V]) add(key string, v V) bool {
+func (p *bounded[V]) add(key string, v V) bool {
 	octets := (p.cost(v) + int64(len(key)) + p.place) * heapGrowth / 100
 	if octets > p.budget {
 		return false
@@ -198,14 +198,14 @@ func (p *part[V]) add(key string, v V) bool {
 }
 
 // Remove forgets key.
-func (p *part[V]) Remove(key string) {
+func (p *bounded[V]) Remove(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.index.Remove(key)
 }
 
 // Keys returns all keys that match says yes to, in no order.
-func (p *part[V]) Keys(match func(key string, v V) bool) (keys []string) {
+func (p *bounded[V]) Keys(match func(key string, v V) bool) (keys []string) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for _, key := range p.index.Keys() {
@@ -217,14 +217,14 @@ func (p *part[V]) Keys(match func(key string, v V) bool) (keys []string) {
 }
 
 // Size returns the octets in use and the number of entries.
-func (p *part[V]) Size() (octets int64, entries int) {
+func (p *bounded[V]) Size() (octets int64, entries int) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.used, p.index.Len()
 }
 
 // Evicted returns how many entries were evicted to make room for others.
-func (p *part[V]) Evicted() uint64 {
+func (p *bounded[V]) Evicted() uint64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.evicted

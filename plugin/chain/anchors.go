@@ -9,9 +9,9 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// CodeNegative is the Extended DNS Error of what a negative trust anchor keeps from being validated (IANA's registry;
+// CodeNTA is the Extended DNS Error of what a negative trust anchor keeps from being validated (IANA's registry;
 // the DNS library has no name for it).
-const CodeNegative uint16 = 33
+const CodeNTA uint16 = 33
 
 // NegativeAnchor is a negative trust anchor (RFC 7646): until it ends, the zone and all below it are Insecure, with
 // Extended DNS Error 33, unless a trust anchor is nearer to a name (T-18).
@@ -45,7 +45,7 @@ func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
 }
 
 func (n NegativeAnchor) failure() *dnssec.Failure {
-	f := dnssec.Failure{Kind: dnssec.OfDistrust, Code: CodeNegative, Zone: n.Zone}.Says(
+	f := dnssec.Failure{Kind: dnssec.OfDistrust, Code: CodeNTA, Zone: n.Zone}.Says(
 		"%s: not validated, by a negative trust anchor until %s UTC", n.Zone, n.Until.UTC().Format("2006-01-02 15:04"))
 	if n.Reason != "" {
 		f.Text += ": " + n.Reason

@@ -33,7 +33,7 @@ type Config struct {
 	RootCAs *x509.CertPool // for upstreams over TLS and HTTPS; nil: the system's
 
 	Anchors        trustanchors.Set
-	Negative       []NegativeAnchor
+	NTAs           []NegativeAnchor
 	State          string   // a directory for what is to outlive a restart: states of trust anchors; "" for none
 	Signal         bool     // tell the servers of anchor points which keys are trusted (T-16)
 	Private        []string // canonical zone names: passed to Next as they are
@@ -134,7 +134,7 @@ func (c Config) judgement() string {
 	for _, zone := range c.Private {
 		parts = append(parts, "private "+zone)
 	}
-	for _, a := range c.Negative {
+	for _, a := range c.NTAs {
 		parts = append(parts, "negative "+a.Zone)
 	}
 	slices.Sort(parts[4:])

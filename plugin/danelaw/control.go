@@ -178,9 +178,9 @@ func listNTAs(t *table, _ *http.Request) (any, error) {
 	return NTAReply{NTAs: t.list(), Kept: persistent(t)}, nil
 }
 
-// NegativeLife reads how long a negative trust anchor is to last (T-18).
-func NegativeLife(text string) (time.Duration, error) {
-	life, err := duration(time.Second, maxNegativeLife)(text)
+// NTALife reads how long a negative trust anchor is to last (T-18).
+func NTALife(text string) (time.Duration, error) {
+	life, err := duration(time.Second, maxNTALife)(text)
 	if err != nil {
 		return 0, fmt.Errorf("%w: a negative trust anchor lasts from 1s to 168h", err)
 	}
@@ -194,7 +194,7 @@ func addNTA(t *table, r *http.Request) (any, error) {
 	if err := decoder.Decode(&in); err != nil {
 		return nil, fmt.Errorf("the request cannot be understood: %w", err)
 	}
-	life, err := NegativeLife(in.Life)
+	life, err := NTALife(in.Life)
 	if err != nil {
 		return nil, err
 	}

@@ -56,11 +56,11 @@ type origin struct {
 
 // kept is what a Handler holds that outlives it.
 type kept struct {
-	memory    *memory
-	negatives *table
-	keeper    *keeper
-	watches   *watches
-	control   *control // nil if there is none
+	memory  *memory
+	ntas    *table
+	keeper  *keeper
+	watches *watches
+	control *control // nil if there is none
 }
 
 // background is what a Handler does beside answering, and what has to end before it can.
@@ -88,7 +88,7 @@ func newHandler(c Config, from origin) (h *Handler, err error) {
 	if from.load != 0 { // all server blocks of a Corefile share one
 		table = ""
 	}
-	h.kept = kept{memory: holdMemory(c), negatives: holdTable(table), keeper: holdKeeper(table),
+	h.kept = kept{memory: holdMemory(c), ntas: holdTable(table), keeper: holdKeeper(table),
 		watches: holdWatches(c.Block)}
 	h.writer = writer{adClients: c.ADClients, ednsSize: c.EDNSSize, meter: h.meter, history: &h.memory.history}
 	h.changes = changes{last: h.memory.last, meter: h.meter, lines: flood{of: "changes of verdicts"}}
@@ -102,7 +102,7 @@ func newHandler(c Config, from origin) (h *Handler, err error) {
 // release lets go of all but the control socket.
 func (k *kept) release() {
 	release(&process, k.memory)
-	release(&process, k.negatives)
+	release(&process, k.ntas)
 	release(&process, k.keeper)
 	release(&process, k.watches)
 }
@@ -114,13 +114,13 @@ func (h *Handler) open() (err error) {
 		return err
 	}
 	anchors, err := h.keeper.declare(h)
-	negatives, failed := h.negatives.declare(h)
+	ntas, failed := h.ntas.declare(h)
 	if err = cmp.Or(err, failed); err != nil {
 		h.upstreams.Close()
 		return err
 	}
 	h.resolving = resolve.New(resolve.Config{
-		Exchanger: h.upstreams.Set, Anchors: anchors, Negative: negatives, Policy: c.Policy,
+		Exchanger: h.upstreams.Set, Anchors: anchors, NTAs: ntas, Policy: c.Policy,
 		Store: h.memory.Store, Clock: c.Clock, ValidationTime: c.ValidationTime, Meter: h.meter,
 		Judged: h.changes.judged, Timeout: c.Timeout, SignatureChecks: c.SignatureChecks,
 		UpstreamQuestions: c.UpstreamQuestions, Retries: c.Retries, InFlight: c.InFlight, Waiting: c.Waiting,
@@ -129,7 +129,7 @@ func (h *Handler) open() (err error) {
 	})
 	h.resolver = h.resolving
 	h.keeper.join(h)
-	h.negatives.join(h)
+	h.ntas.join(h)
 	h.readiness = newReadiness(h)
 	return nil
 }
@@ -139,9 +139,9 @@ func (h *Handler) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop
 	h.keeper.start()
-	h.negatives.start(h)
+	h.ntas.start(h)
 	h.running.Go(func() { h.readiness.run(ctx) })
-	h.running.Go(func() { every(ctx, tick, func() { h.negatives.tend(ctx, h) }) })
+	h.running.Go(func() { every(ctx, tick, func() { h.ntas.tend(ctx, h) }) })
 	h.running.Go(func() { every(ctx, tick, func() { h.keeper.tend(ctx, h) }) })
 	if len(h.config.Watch) > 0 {
 		h.running.Go(func() { newWatcher(h).run(ctx) })
@@ -157,7 +157,7 @@ func (h *Handler) Close() {
 			release(&process, h.control)
 		}
 		h.keeper.leave(h)
-		h.negatives.leave(h)
+		h.ntas.leave(h)
 		if h.stop != nil {
 			h.stop()
 		}

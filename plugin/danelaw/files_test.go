@@ -18,7 +18,7 @@ import (
 func TestFilesOfOthers(t *testing.T) {
 	noLeak(t)
 	options := map[string]struct{ file, line string }{
-		"trust_anchor_state": {negativesFile, "control off\ntrust_anchor_state DIR"},
+		"trust_anchor_state": {ntaFile, "control off\ntrust_anchor_state DIR"},
 		"trust_anchor":       {"root.ds", "control off\ntrust_anchor FILE"},
 		"upstream_ca":        {"ca.pem", "control off\nupstream_ca FILE"},
 		"control":            {"socket", "control FILE"},

@@ -188,14 +188,14 @@ func (m *meter) Synthesised(by reuse.Proof) { m.synthesised[by].Inc() }
 
 // The gauges, shown as things are when asked.
 var (
-	shownReady     = gauge("ready", "1 once anchors, clock and an upstream were found in order.")
-	shownOctets    = gauge("cache_size_bytes", "Octets held by the cache: answers, zones and failures.")
-	shownLimit     = gauge("cache_limit_bytes", "Octets that the cache may hold.")
-	shownEvicted   = gauge("cache_evictions_total", "Counter of entries evicted from the cache to make room.")
-	shownEntries   = gauge("cache_entries", "Entries held by the cache: answers, zones and failures.")
-	shownNegatives = gauge("negative_trust_anchors", "Negative trust anchors in force.")
-	shownUnsaved   = gauge("state_unsaved", "1 if what is to outlive a restart could not be read or written.")
-	shownFit       = gauge("upstream_fit",
+	shownReady   = gauge("ready", "1 once anchors, clock and an upstream were found in order.")
+	shownOctets  = gauge("cache_size_bytes", "Octets held by the cache: answers, zones and failures.")
+	shownLimit   = gauge("cache_limit_bytes", "Octets that the cache may hold.")
+	shownEvicted = gauge("cache_evictions_total", "Counter of entries evicted from the cache to make room.")
+	shownEntries = gauge("cache_entries", "Entries held by the cache: answers, zones and failures.")
+	shownNTAs    = gauge("negative_trust_anchors", "Negative trust anchors in force.")
+	shownUnsaved = gauge("state_unsaved", "1 if what is to outlive a restart could not be read or written.")
+	shownFit     = gauge("upstream_fit",
 		"1 if the upstream has passed the fitness test, or has not been tested yet.", "to")
 	shownAlive = gauge("upstream_alive", "1 if the upstream answers.", "to")
 )
@@ -234,8 +234,8 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		show(shownLimit, float64(h.config.CacheSize))
 		show(shownEntries, float64(entries))
 		to <- prometheus.MustNewConstMetric(shownEvicted, prometheus.CounterValue, float64(h.memory.Evicted()), block)
-		show(shownNegatives, float64(h.negatives.count(h)))
-		_, failed := h.negatives.saved()
+		show(shownNTAs, float64(h.ntas.count(h)))
+		_, failed := h.ntas.saved()
 		_, too := h.keeper.saved()
 		show(shownUnsaved, truth(failed || too))
 		for _, s := range h.upstreams.States() {

@@ -39,7 +39,7 @@ var options = []option{
 		single(func(c *Config) *bool { return &c.Signal }, onOff)},
 	{"negative_trust_anchor", "ZONE DURATION [keep] [REASON]",
 		"a domain name, a duration from 1s to 168h, and perhaps `keep` and a reason such as \"told them\"", true,
-		addNegative},
+		readNTA},
 	{"private", "ZONE...", "domain names or networks, but not the root", true, setPrivate},
 	{"sha1", "unsupported|verify", "`unsupported` or `verify`", false,
 		single(func(c *Config) *bool { return &c.Policy.SHA1 },
@@ -272,12 +272,12 @@ func setControl(s *setting, args []string) error {
 	return err
 }
 
-func addNegative(s *setting, args []string) (err error) {
+func readNTA(s *setting, args []string) (err error) {
 	if len(args) < 2 {
 		return errArgs
 	}
 	a := NegativeAnchor{Zone: dns.CanonicalName(args[0])}
-	if a.Life, err = duration(time.Second, maxNegativeLife)(args[1]); err != nil { // T-18
+	if a.Life, err = duration(time.Second, maxNTALife)(args[1]); err != nil { // T-18
 		return err
 	}
 	reason := args[2:]
@@ -288,11 +288,11 @@ func addNegative(s *setting, args []string) (err error) {
 	if err := a.check(); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(s.config.Negative, func(other NegativeAnchor) bool { return other.Zone == a.Zone }) {
+	if slices.ContainsFunc(s.config.NTAs, func(other NegativeAnchor) bool { return other.Zone == a.Zone }) {
 		return fmt.Errorf("%s is there twice", a.Zone)
 	}
 	s.at["negative_trust_anchor "+a.Zone] = s.here
-	s.config.Negative = append(s.config.Negative, a)
+	s.config.NTAs = append(s.config.NTAs, a)
 	return nil
 }
 

@@ -9,13 +9,13 @@ import (
 // closed. It also knows the Handlers that serve.
 type registry struct {
 	mu      sync.Mutex
-	things  map[any]*held
+	things  map[any]*counted
 	serving []*Handler // oldest first; during a reload a server block has two
 	readers readers
 }
 
 // process is the registry of this process.
-var process = registry{things: map[any]*held{}, readers: readers{at: map[string]*listening{}}}
+var process = registry{things: map[any]*counted{}, readers: readers{at: map[string]*listening{}}}
 
 // lasting is a thing that outlives a Handler. It ends when the last one that holds it lets go.
 type lasting interface {
@@ -23,9 +23,9 @@ type lasting interface {
 	close()
 }
 
-// held is a thing, and by how many Handlers it is held, or going to be. Changing is locked while it is opened or
+// counted is a thing, and how many Handlers hold it, or are about to. Changing is locked while it is opened or
 // closed; then, and under the lock of the registry, the thing is set.
-type held struct {
+type counted struct {
 	changing sync.Mutex
 	thing    lasting // nil if it is not open
 	by       int
@@ -55,12 +55,12 @@ func hold[T lasting](r *registry, name string, open func() (T, error)) (T, error
 }
 
 // claim counts one more who holds a thing, or is going to.
-func (r *registry) claim(key any) *held {
+func (r *registry) claim(key any) *counted {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := r.things[key]
 	if h == nil {
-		h = new(held)
+		h = new(counted)
 		r.things[key] = h
 	}
 	h.by++
@@ -68,7 +68,7 @@ func (r *registry) claim(key any) *held {
 }
 
 // unclaim undoes claim.
-func (r *registry) unclaim(key any, h *held) {
+func (r *registry) unclaim(key any, h *counted) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if h.by--; h.by == 0 {
@@ -91,7 +91,7 @@ func release[T lasting](r *registry, thing T) {
 }
 
 // last reports whether one alone holds a thing, which is found no more then.
-func (r *registry) last(h *held) bool {
+func (r *registry) last(h *counted) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if h.by > 1 {

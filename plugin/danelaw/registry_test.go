@@ -18,7 +18,7 @@ func (d *door) close()       { d.open.Add(-1) }
 
 // TestHoldWhileOpening: while one thing is opened, another can be held, found and released; the first is not found.
 func TestHoldWhileOpening(t *testing.T) {
-	r := &registry{things: map[any]*held{}}
+	r := &registry{things: map[any]*counted{}}
 	var open atomic.Int32
 	slow, err := hold(r, "slow", func() (*door, error) {
 		if _, ok := find[*door](r, "slow"); ok {
@@ -43,7 +43,7 @@ func TestHoldWhileOpening(t *testing.T) {
 // TestHoldAtOnce: of a thing that many hold at once there is one at a time, and none in the end, also if it cannot
 // always be opened.
 func TestHoldAtOnce(t *testing.T) {
-	r := &registry{things: map[any]*held{}}
+	r := &registry{things: map[any]*counted{}}
 	var open, tries atomic.Int32
 	var work sync.WaitGroup
 	for range 8 {

@@ -347,7 +347,7 @@ func (s *setting) finish() error {
 			return s.errorAt("control", "control %s: %v", s.control, err)
 		}
 	}
-	for _, a := range s.config.Negative {
+	for _, a := range s.config.NTAs {
 		if err := s.config.distrustable(a.Zone); err != nil {
 			return s.errorAt("negative_trust_anchor "+a.Zone, "negative_trust_anchor %s: %v", a.Zone, err)
 		}

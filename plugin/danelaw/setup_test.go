@@ -67,7 +67,7 @@ func TestOptions(t *testing.T) {
 			"negative_trust_anchor a.example 1s",
 			"negative_trust_anchor b.example 168h keep", "negative_trust_anchor c.example 1h keep told them"},
 			func(c *Config) {
-				c.Negative = []NegativeAnchor{
+				c.NTAs = []NegativeAnchor{
 					{Zone: "broken.example.", Life: 24 * time.Hour, Reason: "expired RRSIG, told them"},
 					{Zone: "a.example.", Life: time.Second},
 					{Zone: "b.example.", Life: 168 * time.Hour, Keep: true},

@@ -44,7 +44,7 @@ func TestVerdictChanges(t *testing.T) {
 	round(strippedBelow(secureMX))
 	round(servfail)
 	round(honest)
-	if _, _, err := h.negatives.add(NegativeAnchor{Zone: secureMX, Life: time.Hour, Reason: "told them"}); err != nil {
+	if _, _, err := h.ntas.add(NegativeAnchor{Zone: secureMX, Life: time.Hour, Reason: "told them"}); err != nil {
 		t.Fatal(err)
 	}
 	round(honest)

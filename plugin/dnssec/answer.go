@@ -327,7 +327,7 @@ func (j *judgement) signedBy(set *RRset, z *Zone) settled {
 		case failure != nil:
 			return settled{status: Bogus, cause: failure}
 		}
-		outcome := j.held(set, sig, z)
+		outcome := j.verified(set, sig, z)
 		if outcome.status > Bogus || outcome.cause.Limit() {
 			return outcome
 		}
@@ -338,9 +338,9 @@ func (j *judgement) signedBy(set *RRset, z *Zone) settled {
 	}
 }
 
-// held is the outcome for a set whose signature holds: Secure, but data from a wildcard needs the proof that nothing
-// closer exists (V-49).
-func (j *judgement) held(set *RRset, sig *dns.RRSIG, z *Zone) settled {
+// verified is the outcome for a set with a signature that verifies: Secure, but data from a wildcard needs the proof
+// that no closer name exists (V-49).
+func (j *judgement) verified(set *RRset, sig *dns.RRSIG, z *Zone) settled {
 	s := settled{status: Secure, zone: z.Name, expires: Earlier(z.Expires, j.expiration(sig))}
 	if int(sig.Labels) == Labels(set.Owner) {
 		return s

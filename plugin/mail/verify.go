@@ -167,7 +167,7 @@ func (o openSSL) build() path {
 	pool := slices.Clone(o.chain[1:])
 	for _, r := range o.usable {
 		if r.Usage == DANETA {
-			pool = append(pool, Held(r)...)
+			pool = append(pool, Inside(r)...)
 		}
 	}
 	p := path{certs: o.chain[:1:1]}
@@ -195,8 +195,8 @@ func (o openSSL) build() path {
 	return p
 }
 
-// Held is the certificate that a record of matching type 0 and selector 0 holds, if it holds one.
-func Held(r *dns.TLSA) []*x509.Certificate {
+// Inside returns the certificate in a record of selector 0 and matching type 0, if there is one.
+func Inside(r *dns.TLSA) []*x509.Certificate {
 	data, err := hex.DecodeString(r.Certificate)
 	if err != nil || r.MatchingType != Full || r.Selector != Cert {
 		return nil

@@ -194,7 +194,7 @@ func unreadable(usable []*dns.TLSA, chain []*x509.Certificate) error {
 			!slices.ContainsFunc(chain[1:], func(c *x509.Certificate) bool { return mail.Matches(r, c) }) {
 			continue
 		}
-		for _, c := range slices.Concat(chain, mail.Held(r)) {
+		for _, c := range slices.Concat(chain, mail.Inside(r)) {
 			if mail.Partial(c) || c.PublicKeyAlgorithm == x509.UnknownPublicKeyAlgorithm ||
 				slices.Contains(unverified, c.SignatureAlgorithm) {
 				return fmt.Errorf("danelaw cannot tell whether the chain leads to the trust anchor of %s: it does "+

@@ -54,7 +54,7 @@ func (p anchorPoints) Trust(anchors map[string][]*dns.DS, zone string, s dnssec.
 	r := p.r
 	check := &dnssec.Check{Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks}
 	holds := r.chain.Trust(anchors, s.Under(check, zone, anchors[zone]))
-	r.flights.part()
+	r.flights.detach()
 	if !holds {
 		r.Store.flush(zone)
 	}

@@ -36,7 +36,7 @@ func serviceAbove(name string) string {
 // that of the name _tcp.HOST, from which nothing below it exists (C-17) or the NSEC it comes with cover the name asked
 // for. It is sought when a try has failed or nothing has come for a while, and whichever proves first what there is,
 // answers.
-func (w *query) partOrDenial(ctx context.Context, q dns.Question) part {
+func (w *work) partOrDenial(ctx context.Context, q dns.Question) part {
 	service := serviceAbove(q.Name)
 	if service == "" || w.why.renews() {
 		return w.part(ctx, q, func() {})
@@ -56,7 +56,7 @@ func (w *query) partOrDenial(ctx context.Context, q dns.Question) part {
 // denialSearch looks for a proof that there is no answer to a question.
 type denialSearch struct {
 	ctx     context.Context
-	beside  *query // the same question, on the same account (L-6)
+	beside  *work // the same question, on the same account (L-6)
 	service string
 	found   func(cause error)
 
@@ -103,7 +103,7 @@ func (s *denialSearch) proven() bool {
 }
 
 // look has q resolved on the account of w, for what is learned by it, unless that has just been done.
-func (w *query) look(ctx context.Context, q dns.Question) {
+func (w *work) look(ctx context.Context, q dns.Question) {
 	r := w.r
 	if a, _ := r.Store.answer(q, r.now()); a != nil {
 		return

@@ -340,8 +340,8 @@ func (t *flights) remove(f *flight) {
 	}
 }
 
-// part has those who come now begin anew. Flights that are on their way end for those who wait for them.
-func (t *flights) part() {
+// detach lets questions that come from now on begin new flights. Those who wait for an old one still get its answer.
+func (t *flights) detach() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.byKey)

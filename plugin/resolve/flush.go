@@ -15,12 +15,12 @@ import (
 // below it is forgotten, and so are all answers that rest on one, and failures (C-12).
 func (r *Resolver) Distrust(all []chain.NegativeAnchor) {
 	zones, elsewhere := r.chain.Distrust(all)
-	r.flights.part()
+	r.flights.detach()
 	for _, zone := range zones {
 		r.Store.flush(zone)
 	}
 	if elsewhere {
-		r.Store.flushNegative()
+		r.Store.flushNTA()
 	}
 	r.Store.ForgetFailures()
 }
@@ -28,7 +28,7 @@ func (r *Resolver) Distrust(all []chain.NegativeAnchor) {
 // Flush forgets what is remembered of name and of all below it (C-12), and what is being found out.
 func (r *Resolver) Flush(name string) Flushed {
 	r.chain.Restart()
-	r.flights.part()
+	r.flights.detach()
 	return r.Store.flush(dns.CanonicalName(name))
 }
 
@@ -38,7 +38,7 @@ func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
 	defer rescue(q, &a)
-	w := r.newQuery(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
+	w := r.newWork(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
 	w.walk.TrustAll()
 	return w.outcome(ctx).answer(r.judgedAt(), r.MaxTTL)
 }
@@ -70,9 +70,9 @@ func (s *Store) flush(name string) (n Flushed) {
 	return n
 }
 
-// flushNegative forgets the answers that rest on a negative trust anchor.
-func (s *Store) flushNegative() {
-	for _, k := range s.answers.Keys(func(_ cache.Key, e *cache.Entry) bool { return e.Flags&underNegative != 0 }) {
+// flushNTA forgets the answers that rest on a negative trust anchor.
+func (s *Store) flushNTA() {
+	for _, k := range s.answers.Keys(func(_ cache.Key, e *cache.Entry) bool { return e.Flags&underNTA != 0 }) {
 		s.answers.Remove(k)
 	}
 }

@@ -17,9 +17,9 @@ import (
 
 // Flags of a cache.Entry.
 const (
-	vouched       = 1 << iota // it is Secure and says something, which is worth AD (V-77)
-	signed                    // it has records that only validators want
-	underNegative             // it rests on a negative trust anchor
+	vouched  = 1 << iota // it is Secure and says something, which is worth AD (V-77)
+	signed               // it has records that only validators want
+	underNTA             // it rests on a negative trust anchor
 )
 
 // Packed is a cached answer as it goes out. Its memory is used again for the next one.
@@ -41,7 +41,7 @@ func (p *Packed) Status() dnssec.Status { return dnssec.Status(p.entry.Status) }
 func (p *Packed) Vouched() bool { return p.entry.Flags&vouched != 0 }
 
 // Distrusted reports whether a negative trust anchor keeps it from being validated (T-18).
-func (p *Packed) Distrusted() bool { return p.entry.Flags&underNegative != 0 }
+func (p *Packed) Distrusted() bool { return p.entry.Flags&underNTA != 0 }
 
 // Memory is the short way to what a Resolver remembers.
 type Memory struct{ Resolver *Resolver }
@@ -116,7 +116,7 @@ func flags(qtype uint16, a *Answer) (f uint8) {
 		f |= signed
 	}
 	if slices.ContainsFunc(a.Notes, func(n *dnssec.Failure) bool { return n.Kind == dnssec.OfDistrust }) {
-		f |= underNegative
+		f |= underNTA
 	}
 	return f
 }

@@ -39,7 +39,7 @@ type Config struct {
 	// ValidationTime, if not zero, is the instant at which everything is judged; caches then run from there.
 	ValidationTime time.Time
 	Policy         dnssec.Policy
-	Negative       []chain.NegativeAnchor // at the beginning; see Resolver.Distrust
+	NTAs           []chain.NegativeAnchor // at the beginning; see Resolver.Distrust
 	Meter          Meter
 	Aggressive     reuse.Use
 	// Apart are the zones that are asked elsewhere than what is above them, by canonical name (C-17, V-65). Private are

@@ -53,7 +53,7 @@ func New(c Config) *Resolver {
 		Fetcher: r.fetcher, Store: c.Store.places, Anchors: c.Anchors, Policy: c.Policy, Clock: c.Clock, Now: r.now,
 		MaxTTL: c.MaxTTL, Renew: c.Prefetch, Busy: r.flights.busy, Joined: c.Meter.Joined, Life: background,
 		Unvalidated: c.Private,
-	}, c.Negative)
+	}, c.NTAs)
 	return r
 }
 
@@ -194,7 +194,7 @@ func (r *Resolver) crowdOf(name string) string {
 func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 	ctx, cancel := context.WithCancelCause(r.fetcher.Context())
 	ctx, over := context.WithTimeoutCause(ctx, max(background, r.Timeout), fetch.ErrDeadline)
-	w := r.newQuery(ctx, q, why)
+	w := r.newWork(ctx, q, why)
 	f.begin(w.account, cancel)
 	timer := time.AfterFunc(r.Timeout, func() { r.flights.release(f) })
 	started := r.fetcher.Go(func() {
@@ -233,7 +233,7 @@ func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation)
 	defer cancel()
 	e = new(Explanation)
 	defer rescue(q, &e.Answer)
-	w := r.newQuery(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
+	w := r.newWork(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
 	e.Answer = w.outcome(ctx).answer(r.judgedAt(), r.MaxTTL)
 	e.Zones = w.walk.Zones()
 	return e
@@ -246,7 +246,7 @@ func (r *Resolver) Prime(ctx context.Context) error {
 	defer cancel()
 	var failed error
 	for zone := range r.chain.Trusted() {
-		z := r.newQuery(ctx, dnssec.Question(zone, dns.TypeDNSKEY), forClient).walk.ZoneOf(ctx, zone)
+		z := r.newWork(ctx, dnssec.Question(zone, dns.TypeDNSKEY), forClient).walk.ZoneOf(ctx, zone)
 		switch z.Status {
 		case dnssec.Secure:
 			return nil

@@ -39,7 +39,7 @@ func (c *Config) home(name string) string {
 }
 
 // unasked answers q by what is held before anybody is asked.
-func (w *query) unasked(ctx context.Context, q dns.Question) (part, bool) {
+func (w *work) unasked(ctx context.Context, q dns.Question) (part, bool) {
 	if w.why.asks() {
 		return part{}, false
 	}
@@ -47,7 +47,7 @@ func (w *query) unasked(ctx context.Context, q dns.Question) (part, bool) {
 }
 
 // synthesise answers q by what is held, if that proves an answer.
-func (w *query) synthesise(ctx context.Context, q dns.Question, use reuse.Use) (part, bool) {
+func (w *work) synthesise(ctx context.Context, q dns.Question, use reuse.Use) (part, bool) {
 	zone := w.r.zoneHeld(q, w.walk.Known)
 	if zone == nil {
 		return part{}, false
@@ -76,7 +76,7 @@ func (s *Store) denied(name string, now time.Time) []dns.RR {
 
 // proves has the judge say whether a candidate answers q: Secure by the keys of the zone it was held for, and nothing
 // else.
-func (w *query) proves(ctx context.Context, q dns.Question, zone string, c reuse.Candidate) (part, bool) {
+func (w *work) proves(ctx context.Context, q dns.Question, zone string, c reuse.Candidate) (part, bool) {
 	message, err := dnssec.Group(c.Reply)
 	if err != nil {
 		return part{}, false
@@ -117,7 +117,7 @@ func (r *Resolver) insteadOf(ctx context.Context, q dns.Question) (a *Answer) {
 	defer rescue(q, &a)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
-	w := r.newQuery(ctx, q, forClient)
+	w := r.newWork(ctx, q, forClient)
 	p, ok := w.synthesise(ctx, q, reuse.All)
 	r.Meter.Checks(w.account.Work())
 	if !ok || p.Next != "" {

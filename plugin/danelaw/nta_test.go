@@ -40,7 +40,7 @@ func wants(t *testing.T, what, want string, r *dns.Msg) {
 	switch {
 	case r.Rcode == dns.RcodeSuccess && r.AuthenticatedData && len(codes) == 0:
 		got = "secure"
-	case r.Rcode == dns.RcodeSuccess && !r.AuthenticatedData && len(codes) == 1 && codes[0] == chain.CodeNegative &&
+	case r.Rcode == dns.RcodeSuccess && !r.AuthenticatedData && len(codes) == 1 && codes[0] == chain.CodeNTA &&
 		len(r.Answer) > 0:
 		got = "distrusted"
 	case r.Rcode == dns.RcodeServerFailure && len(codes) > 0:
@@ -63,24 +63,24 @@ func TestNegativeDropped(t *testing.T) {
 	server := serve(t, h)
 	tlsa := func() *dns.Msg { return ask(t, server, secureTLSA, dns.TypeTLSA, withDO) }
 	wants(t, "before", "failed", tlsa())
-	n, _, err := h.negatives.add(NegativeAnchor{Zone: secureMX, Life: time.Hour, Reason: "told them"})
+	n, _, err := h.ntas.add(NegativeAnchor{Zone: secureMX, Life: time.Hour, Reason: "told them"})
 	if err != nil || len(n.Tests) != 1 || n.Tests[0].Name != secureTLSA {
 		t.Fatalf("%+v, %v", n, err)
 	}
 	kept := config(t, p.addr)
 	kept.Clock = clock.now
-	kept.Negative = []NegativeAnchor{{Zone: secureMX, Life: time.Hour, Keep: true}}
+	kept.NTAs = []NegativeAnchor{{Zone: secureMX, Life: time.Hour, Keep: true}}
 	keeper := open(t, kept)
 	tend := func(after time.Duration) {
 		clock.offset.Add(int64(after))
-		h.negatives.tend(context.Background(), h)
-		keeper.negatives.tend(context.Background(), keeper)
+		h.ntas.tend(context.Background(), h)
+		keeper.ntas.tend(context.Background(), keeper)
 	}
 	wants(t, "added", "distrusted", tlsa())
 	wants(t, "added", "distrusted", ask(t, server, secureMX, dns.TypeMX, withDO))
 	tend(testEvery + time.Second)
 	wants(t, "still broken", "distrusted", tlsa())
-	if got := h.negatives.list()[0].Tests[0].Result; !strings.HasPrefix(got, "Bogus: ") {
+	if got := h.ntas.list()[0].Tests[0].Result; !strings.HasPrefix(got, "Bogus: ") {
 		t.Errorf("the test came out as %q", got)
 	}
 	p.become(honest)
@@ -88,14 +88,14 @@ func TestNegativeDropped(t *testing.T) {
 	wants(t, "well, not tested yet", "distrusted", tlsa())
 	tend(2 * time.Second)
 	wants(t, "well", "secure", tlsa())
-	if all := h.negatives.list(); len(all) != 0 {
+	if all := h.ntas.list(); len(all) != 0 {
 		t.Errorf("left: %v", all)
 	}
-	if len(keeper.negatives.list()) != 1 || keeper.negatives.count(keeper) != 1 {
+	if len(keeper.ntas.list()) != 1 || keeper.ntas.count(keeper) != 1 {
 		t.Error("the one to be kept is gone")
 	}
 	tend(time.Hour)
-	if n := keeper.negatives.list()[0]; n.Over != "ended" || keeper.negatives.count(keeper) != 0 {
+	if n := keeper.ntas.list()[0]; n.Over != "ended" || keeper.ntas.count(keeper) != 0 {
 		t.Errorf("an hour later: %+v", n)
 	}
 	for _, want := range []string{
@@ -114,12 +114,12 @@ func TestNegativeUnsigned(t *testing.T) {
 	c := config(t)
 	c.Clock = clock.now
 	h := open(t, c)
-	if _, _, err := h.negatives.add(NegativeAnchor{Zone: insecureMX, Life: time.Hour}); err != nil {
+	if _, _, err := h.ntas.add(NegativeAnchor{Zone: insecureMX, Life: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	clock.offset.Add(int64(testEvery))
-	h.negatives.tend(context.Background(), h)
-	if all := h.negatives.list(); len(all) > 0 {
+	h.ntas.tend(context.Background(), h)
+	if all := h.ntas.list(); len(all) > 0 {
 		t.Errorf("left: %v", all)
 	}
 }
@@ -140,15 +140,15 @@ func TestNegativeRefused(t *testing.T) {
 		{NegativeAnchor{Zone: "a.dane.", Life: time.Hour, Reason: "two\nlines"}, "more than one line"},
 		{NegativeAnchor{Zone: "a.corp.example.", Life: time.Hour}, "is private"},
 	} {
-		if _, _, err := h.negatives.add(tt.a); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, _, err := h.ntas.add(tt.a); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: %v, want %q", tt.a, err, tt.want)
 		}
 	}
-	if err := h.negatives.remove("a.dane."); err == nil ||
+	if err := h.ntas.remove("a.dane."); err == nil ||
 		!strings.Contains(err.Error(), "no negative trust anchor for a.dane.") {
 		t.Errorf("removed what is not there: %v", err)
 	}
-	if len(h.negatives.list()) > 0 {
+	if len(h.ntas.list()) > 0 {
 		t.Error("something was set")
 	}
 }
@@ -156,16 +156,16 @@ func TestNegativeRefused(t *testing.T) {
 // TestNegativeBounded: there can be so many, and one that is set again is no further one.
 func TestNegativeBounded(t *testing.T) {
 	h := open(t, config(t))
-	h.negatives.all = make([]*NTA, maxNegatives)
-	for i := range h.negatives.all {
-		h.negatives.all[i] = &NTA{Zone: "other.dane."}
+	h.ntas.all = make([]*NTA, maxNTAs)
+	for i := range h.ntas.all {
+		h.ntas.all[i] = &NTA{Zone: "other.dane."}
 	}
-	h.negatives.all[0].Zone = "a.dane."
-	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "b.dane.", Life: time.Hour}); err == nil ||
+	h.ntas.all[0].Zone = "a.dane."
+	if _, _, err := h.ntas.add(NegativeAnchor{Zone: "b.dane.", Life: time.Hour}); err == nil ||
 		!strings.Contains(err.Error(), "1000 already") {
 		t.Errorf("one more: %v", err)
 	}
-	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil {
+	if _, _, err := h.ntas.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil {
 		t.Errorf("the same again: %v", err)
 	}
 }
@@ -187,25 +187,25 @@ func TestNegativeOutlivesRestart(t *testing.T) {
 	clock := new(dial)
 	c := config(t)
 	c.Clock, c.State = clock.now, filepath.Join(t.TempDir(), "made", "state")
-	c.Negative = []NegativeAnchor{
+	c.NTAs = []NegativeAnchor{
 		{Zone: "a.dane.", Life: time.Hour, Keep: true}, {Zone: "b.dane.", Life: time.Hour, Keep: true},
 		{Zone: "c.dane.", Life: 2 * time.Hour, Keep: true},
 	}
 	h := started(t, c)
-	if _, _, err := h.negatives.add(NegativeAnchor{Zone: "run.dane.", Life: time.Hour, Keep: true,
+	if _, _, err := h.ntas.add(NegativeAnchor{Zone: "run.dane.", Life: time.Hour, Keep: true,
 		Reason: "told \"them\""}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.negatives.remove("b.dane."); err != nil {
+	if err := h.ntas.remove("b.dane."); err != nil {
 		t.Fatal(err)
 	}
-	before := h.negatives.list()
-	if info, err := os.Stat(h.negatives.store.path()); err != nil || info.Mode().Perm() != 0o600 {
+	before := h.ntas.list()
+	if info, err := os.Stat(h.ntas.store.path()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
 	clock.offset.Add(int64(30 * time.Minute))
 	h = restart(t, h, nil)
-	after := h.negatives.list()
+	after := h.ntas.list()
 	if len(after) != len(before) || len(after) != 4 {
 		t.Fatalf("%d before, %d after", len(before), len(after))
 	}
@@ -215,25 +215,25 @@ func TestNegativeOutlivesRestart(t *testing.T) {
 			t.Errorf("%+v\n before it was %+v", n, o)
 		}
 	}
-	if n := h.negatives.count(h); n != 3 || metric(t, "negative_trust_anchors", "block", c.Block) != 3 {
+	if n := h.ntas.count(h); n != 3 || metric(t, "negative_trust_anchors", "block", c.Block) != 3 {
 		t.Errorf("%d are in force", n)
 	}
 	clock.offset.Add(int64(31 * time.Minute)) // the hour is over
-	h = restart(t, h, func(c *Config) { c.Negative[0].Reason = "again" })
+	h = restart(t, h, func(c *Config) { c.NTAs[0].Reason = "again" })
 	inForce := map[string]bool{}
-	for _, n := range h.negatives.list() {
+	for _, n := range h.ntas.list() {
 		inForce[n.Zone] = n.active(clock.now())
 	}
-	h.negatives.tend(context.Background(), h)
+	h.ntas.tend(context.Background(), h)
 	if !inForce["a.dane."] || inForce["b.dane."] || !inForce["c.dane."] || inForce["run.dane."] {
 		t.Errorf("in force %v", inForce)
 	}
-	h = restart(t, h, func(c *Config) { c.Negative = nil })
-	if all := h.negatives.list(); len(all) > 0 {
+	h = restart(t, h, func(c *Config) { c.NTAs = nil })
+	if all := h.ntas.list(); len(all) > 0 {
 		t.Errorf("left without their lines: %v", all)
 	}
-	h = restart(t, h, func(c *Config) { c.Negative = []NegativeAnchor{{Zone: "b.dane.", Life: time.Hour, Keep: true}} })
-	if h.negatives.count(h) != 1 {
+	h = restart(t, h, func(c *Config) { c.NTAs = []NegativeAnchor{{Zone: "b.dane.", Life: time.Hour, Keep: true}} })
+	if h.ntas.count(h) != 1 {
 		t.Error("a line that was away and is there again does not count")
 	}
 }
@@ -252,7 +252,7 @@ func TestNegativeDamaged(t *testing.T) {
 		book := logged(t)
 		c := config(t)
 		c.State = t.TempDir()
-		file := filepath.Join(c.State, negativesFile)
+		file := filepath.Join(c.State, ntaFile)
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -263,14 +263,14 @@ func TestNegativeDamaged(t *testing.T) {
 		looking.Close()
 		h := started(t, c)
 		aside, err := os.ReadFile(file + ".damaged")
-		if err != nil || string(aside) != content || h.negatives.count(h) != 0 {
-			t.Errorf("%s: %v, %q is set aside, %d in force", name, err, aside, h.negatives.count(h))
+		if err != nil || string(aside) != content || h.ntas.count(h) != 0 {
+			t.Errorf("%s: %v, %q is set aside, %d in force", name, err, aside, h.ntas.count(h))
 		}
 		if !strings.Contains(book.String(), "cannot be read, and are not in force") ||
 			!strings.Contains(book.String(), ".damaged: look at it") {
 			t.Errorf("%s: log:\n%s", name, book)
 		}
-		if _, _, err := h.negatives.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil ||
+		if _, _, err := h.ntas.add(NegativeAnchor{Zone: "a.dane.", Life: time.Hour}); err != nil ||
 			metric(t, "state_unsaved", "block", c.Block) != 0 {
 			t.Errorf("%s: later: %v", name, err)
 		}
@@ -289,17 +289,17 @@ func TestNegativeUnwritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Start()
-	if _, _, err := h.negatives.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour}); err != nil {
+	if _, _, err := h.ntas.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	wants(t, "unsaved", "distrusted", ask(t, serve(t, h), bogusMX, dns.TypeMX, withDO))
 	if metric(t, "state_unsaved", "block", c.Block) != 1 ||
-		!strings.Contains(book.String(), "will not outlive a restart") || persistent(h.negatives) {
+		!strings.Contains(book.String(), "will not outlive a restart") || persistent(h.ntas) {
 		t.Errorf("no alarm: %s", book)
 	}
 	tries := func() int { return strings.Count(book.String(), "the negative trust anchors cannot be written") }
 	again := func(now time.Time) {
-		h.negatives.saveAgain(now)
+		h.ntas.saveAgain(now)
 		h.keeper.saveAgain(now)
 	}
 	again(time.Now().Add(lastSave))
@@ -314,11 +314,11 @@ func TestNegativeUnwritable(t *testing.T) {
 		t.Error("it does not wait before it tries again")
 	}
 	again(time.Now().Add(lastSave))
-	text, err := os.ReadFile(filepath.Join(c.State, negativesFile))
+	text, err := os.ReadFile(filepath.Join(c.State, ntaFile))
 	if metric(t, "state_unsaved", "block", c.Block) != 0 || !strings.Contains(string(text), bogusMX) {
 		t.Errorf("it is not saved without a further change: %v %s", err, text)
 	}
-	if err := h.negatives.remove(bogusMX); err != nil || metric(t, "state_unsaved", "block", c.Block) != 0 {
+	if err := h.ntas.remove(bogusMX); err != nil || metric(t, "state_unsaved", "block", c.Block) != 0 {
 		t.Errorf("later: %v", err)
 	}
 }
@@ -343,11 +343,11 @@ func TestNegativeReload(t *testing.T) {
 		}
 	}
 	both("at first", "failed", "failed")
-	negatives, there := find[*table](&process, "")
+	ntas, there := find[*table](&process, "")
 	if !there {
 		t.Fatal("the Corefile has no table of negative trust anchors")
 	}
-	if _, _, err := negatives.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour, Keep: true,
+	if _, _, err := ntas.add(NegativeAnchor{Zone: bogusMX, Life: time.Hour, Keep: true,
 		Reason: "told them"}); err != nil {
 		t.Fatal(err)
 	}
@@ -356,16 +356,16 @@ func TestNegativeReload(t *testing.T) {
 	both("reloaded", "distrusted", "failed")
 	reload(with)
 	both("with a line", "distrusted", "distrusted")
-	begun := negatives.list()[1].Begun
+	begun := ntas.list()[1].Begun
 	reload(with)
-	if negatives.list()[1].Begun != begun {
+	if ntas.list()[1].Begun != begun {
 		t.Error("a reload began a line anew")
 	}
 	if err := c.reload(with + blockOf("z.example:0", optionsFor(t, lab().Addr()), "cache")); err == nil {
 		t.Error("that should not load")
 	}
 	both("after a reload that failed", "distrusted", "distrusted")
-	if err := negatives.remove("stripped-signatures.dane."); err != nil {
+	if err := ntas.remove("stripped-signatures.dane."); err != nil {
 		t.Fatal(err)
 	}
 	both("removed", "distrusted", "failed")
@@ -395,7 +395,7 @@ func TestNegativeBlocks(t *testing.T) {
 // reason or not.
 func TestNegativeCounted(t *testing.T) {
 	c := config(t)
-	c.Negative = []NegativeAnchor{{Zone: bogusMX, Life: time.Hour, Reason: "told them"}}
+	c.NTAs = []NegativeAnchor{{Zone: bogusMX, Life: time.Hour, Reason: "told them"}}
 	server := serve(t, open(t, c))
 	r := ask(t, server, bogusMX, dns.TypeMX, withDO)
 	if text := textOf(r); !strings.Contains(text,

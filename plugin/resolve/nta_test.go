@@ -33,7 +33,7 @@ func distrusted(t *testing.T, a *Answer) {
 	t.Helper()
 	expect(t, a, dnssec.Insecure, dns.RcodeSuccess)
 	const want = "stripped.com.: not validated, by a negative trust anchor until 2026-06-01 13:00 UTC: told them"
-	if len(a.Notes) != 1 || a.Notes[0].Code != chain.CodeNegative || a.Notes[0].Text != want {
+	if len(a.Notes) != 1 || a.Notes[0].Code != chain.CodeNTA || a.Notes[0].Text != want {
 		t.Errorf("notes %s", notes(a))
 	}
 	if len(a.Answer) == 0 {
@@ -98,7 +98,7 @@ func TestNegativeAnchorOfAHost(t *testing.T) {
 				dns.RcodeToString[tt.rcode], notes(a))
 		}
 		if under := len(a.Notes) == 1 &&
-			a.Notes[0].Code == chain.CodeNegative; under != (tt.status == dnssec.Insecure) {
+			a.Notes[0].Code == chain.CodeNTA; under != (tt.status == dnssec.Insecure) {
 			t.Errorf("%s %s: notes %s", tt.name, dns.Type(tt.qtype), notes(a))
 		}
 	}

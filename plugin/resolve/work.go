@@ -11,8 +11,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// query is the work for one question: a client's, or one that is asked beside it on its account.
-type query struct {
+// work is what is done for one question: a client's, or one that is asked beside it on its account.
+type work struct {
 	r        *Resolver
 	account  *fetch.Account
 	walk     *chain.Walk
@@ -20,20 +20,20 @@ type query struct {
 	why      purpose
 }
 
-// newQuery returns the work for q on an account of its own, which lives as long as ctx.
-func (r *Resolver) newQuery(ctx context.Context, q dns.Question, why purpose) *query {
+// newWork returns the work for q on an account of its own, which lives as long as ctx.
+func (r *Resolver) newWork(ctx context.Context, q dns.Question, why purpose) *work {
 	account := r.fetcher.Open(ctx, q, why.spends(r.fetcher))
-	return &query{r: r, account: account, walk: r.chain.NewWalk(account), question: q, why: why}
+	return &work{r: r, account: account, walk: r.chain.NewWalk(account), question: q, why: why}
 }
 
 // beside returns the work for another question, or the same once more, on the account of w.
-func (w *query) beside(q dns.Question) *query {
+func (w *work) beside(q dns.Question) *work {
 	why := purpose{role: fetch.RoleAnswer, beside: true}
-	return &query{r: w.r, account: w.account, walk: w.r.chain.NewWalk(w.account), question: q, why: why}
+	return &work{r: w.r, account: w.account, walk: w.r.chain.NewWalk(w.account), question: q, why: why}
 }
 
 // run resolves a question and remembers the outcome.
-func (w *query) run(ctx context.Context) (a *Answer) {
+func (w *work) run(ctx context.Context) (a *Answer) {
 	defer func() { count(w.r.Meter, a) }()
 	defer rescue(w.question, &a)
 	o := w.outcome(ctx)
@@ -43,7 +43,7 @@ func (w *query) run(ctx context.Context) (a *Answer) {
 
 // keep remembers the result of a question, unless its flight was displaced or the resolver closed (L-13), and tells of
 // it.
-func (w *query) keep(ctx context.Context, o *outcome) *Answer {
+func (w *work) keep(ctx context.Context, o *outcome) *Answer {
 	r := w.r
 	a := o.answer(r.judgedAt(), r.MaxTTL)
 	if a.failure == nil || w.why.mayFail(a.failure) && !errors.Is(context.Cause(ctx), context.Canceled) {
@@ -59,7 +59,7 @@ func (w *query) keep(ctx context.Context, o *outcome) *Answer {
 }
 
 // reason says why a is not Secure; "" if it is.
-func (w *query) reason(a *Answer) string {
+func (w *work) reason(a *Answer) string {
 	switch {
 	case a.Status == dnssec.Secure:
 		return ""
@@ -84,7 +84,7 @@ func count(m Meter, a *Answer) {
 }
 
 // outcome is all that comes of the question.
-func (w *query) outcome(ctx context.Context) *outcome {
+func (w *work) outcome(ctx context.Context) *outcome {
 	asked := w.r.now()
 	o := w.resolve(ctx)
 	o.age = seconds(max(0, w.r.now().Sub(asked)))
@@ -92,7 +92,7 @@ func (w *query) outcome(ctx context.Context) *outcome {
 }
 
 // resolve fetches, walks and judges until the alias chain ends.
-func (w *query) resolve(ctx context.Context) *outcome {
+func (w *work) resolve(ctx context.Context) *outcome {
 	q := w.question
 	p, held := w.unasked(ctx, q)
 	if !held {
@@ -127,7 +127,7 @@ func (w *query) resolve(ctx context.Context) *outcome {
 
 // part resolves one question as far as one reply leads, trying again elsewhere what does not validate (V-14). failing
 // is told that a try has failed.
-func (w *query) part(ctx context.Context, q dns.Question, failing func()) part {
+func (w *work) part(ctx context.Context, q dns.Question, failing func()) part {
 	got, failure := w.account.Fetch(ctx, q, w.why.role)
 	var avoid []string
 	var last part
@@ -174,7 +174,7 @@ func chainBroken(p part, got *fetch.Grouped) bool {
 
 // verdict judges one reply; if it is Bogus the links that led to it, with own all of them, are fetched anew and it is
 // judged again (V-14).
-func (w *query) verdict(ctx context.Context, q dns.Question, got *fetch.Grouped, own bool) part {
+func (w *work) verdict(ctx context.Context, q dns.Question, got *fetch.Grouped, own bool) part {
 	p := w.judged(ctx, q, got)
 	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.walk.Refresh(ctx, p.Cause.Owner, own) {
 		return p
@@ -183,7 +183,7 @@ func (w *query) verdict(ctx context.Context, q dns.Question, got *fetch.Grouped,
 }
 
 // judged has the judge name the zones it needs, walks to them, and returns its verdict.
-func (w *query) judged(ctx context.Context, q dns.Question, got *fetch.Grouped) part {
+func (w *work) judged(ctx context.Context, q dns.Question, got *fetch.Grouped) part {
 	w.walk.Hint(got.Message)
 	for {
 		var v dnssec.Verdict

@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// maxNegativeLife is how long a negative trust anchor may last (T-18, as BIND).
-	maxNegativeLife = 7 * 24 * time.Hour
+	// maxNTALife is how long a negative trust anchor may last (T-18, as BIND).
+	maxNTALife = 7 * 24 * time.Hour
 	// testEvery is the interval in which it is tried whether the zone is well again (T-18).
 	testEvery = 5 * time.Minute
 	// maxTests is how many questions that failed are tried: MX and TLSA of a few hosts.
 	maxTests = 4
 	// maxReason bounds the reason, which has to fit into an Extended DNS Error.
 	maxReason = 150
-	// maxNegatives is how many may be set at run time.
-	maxNegatives = 1000
+	// maxNTAs is how many may be set at run time.
+	maxNTAs = 1000
 
-	negativesFile = "negative-trust-anchors.json"
-	stateVersion  = 1
+	ntaFile      = "negative-trust-anchors.json"
+	stateVersion = 1
 )
 
 // NegativeAnchor is a negative trust anchor as a Corefile has it (RFC 7646).
@@ -87,7 +87,7 @@ func (t *table) close()       {}
 func holdTable(name string) *table {
 	t, _ := hold(&process, name, func() (*table, error) {
 		return &table{key: name, store: stateFile{of: stateKind{
-			file: negativesFile, what: "the negative trust anchors",
+			file: ntaFile, what: "the negative trust anchors",
 			remedy: "look at it and set again, with danelaw nta add, what is still needed",
 		}}}, nil
 	})
@@ -96,8 +96,8 @@ func holdTable(name string) *table {
 
 // state is what stands in the file.
 type state struct {
-	Version   int    `json:"version"`
-	Negatives []*NTA `json:"negative_trust_anchors"`
+	Version int    `json:"version"`
+	NTAs    []*NTA `json:"negative_trust_anchors"`
 }
 
 // parseNegatives reads the content of the file.
@@ -109,13 +109,13 @@ func parseNegatives(text []byte) ([]*NTA, error) {
 	if in.Version != stateVersion {
 		return nil, fmt.Errorf("it is of version %d, this danelaw knows %d", in.Version, stateVersion)
 	}
-	for _, n := range in.Negatives {
+	for _, n := range in.NTAs {
 		n = cmp.Or(n, new(NTA)) // null
 		if err := (NegativeAnchor{Zone: n.Zone, Life: n.Until.Sub(n.Begun), Reason: n.Reason}).check(); err != nil {
 			return nil, err // no negative trust anchor that was written by danelaw is so
 		}
 	}
-	return in.Negatives, nil
+	return in.NTAs, nil
 }
 
 // formatNegatives returns the content of the file.
@@ -143,7 +143,7 @@ func (t *table) declare(h *Handler) ([]chain.NegativeAnchor, error) {
 		}
 	}
 	now := h.config.Clock().Round(0)
-	for _, a := range h.config.Negative {
+	for _, a := range h.config.NTAs {
 		if !slices.ContainsFunc(t.all, func(n *NTA) bool { return n.is(h.config.Block, a) }) {
 			n := a.begin(now)
 			n.Block, n.Tests = h.config.Block, h.memory.failedBelow(a.Zone)
@@ -187,7 +187,7 @@ func (t *table) start(h *Handler) {
 
 // declares reports whether n stands for a line of the Corefile.
 func (c *Config) declares(n *NTA) bool {
-	return slices.ContainsFunc(c.Negative, func(a NegativeAnchor) bool { return n.is(c.Block, a) })
+	return slices.ContainsFunc(c.NTAs, func(a NegativeAnchor) bool { return n.is(c.Block, a) })
 }
 
 // concerns reports whether n is one for the server block.
@@ -266,8 +266,8 @@ func (t *table) acceptable(a NegativeAnchor) (*Handler, error) {
 			set++
 		}
 	}
-	if set >= maxNegatives {
-		return nil, fmt.Errorf("there are %d already: remove some", maxNegatives)
+	if set >= maxNTAs {
+		return nil, fmt.Errorf("there are %d already: remove some", maxNTAs)
 	}
 	err := errors.New("no server block is there")
 	for _, h := range t.handlers {
@@ -286,7 +286,7 @@ func (a NegativeAnchor) check() error {
 		return fmt.Errorf("%q is not a domain name", a.Zone)
 	case a.Zone == ".":
 		return errors.New(`"." would leave nothing to validate`)
-	case a.Life < time.Second || a.Life > maxNegativeLife:
+	case a.Life < time.Second || a.Life > maxNTALife:
 		return fmt.Errorf("the duration %v is out of range: it may be from 1s to 168h", a.Life)
 	case len(a.Reason) > maxReason || printable.Text(a.Reason) != a.Reason:
 		return fmt.Errorf("the reason %.20q... is longer than %d octets, or more than one line of text", a.Reason,
