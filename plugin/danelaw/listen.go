@@ -15,6 +15,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/transport"
+	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/fastpath"
@@ -175,6 +176,24 @@ func newListening(udp, tcp string, s told, connections int) (l *listening, err e
 		Refused: func() { l.handler().meter.malformed() },
 	})
 	return l, err
+}
+
+// Listen has a Handler without a Corefile answer what comes to an address over UDP and TCP, in the way it does under
+// CoreDNS, until end is called. It is for Linux only.
+func Listen(h *Handler, address string) (end func(), err error) {
+	server := func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
+		h.ServeDNS(ctx, request.NewScrubWriter(q, w), q) //nolint:errcheck // it has written its reply
+	}
+	l := new(listening)
+	l.reader, err = fastpath.Listen(address, address, server, fastpath.Options{
+		Serve: func(q *fastpath.Question, dst []byte) ([]byte, bool) { return new(passing).hit(h, q, dst) },
+		Limits: fastpath.Limits{
+			Pending: pending(h.config.InFlight), Idle: 10 * time.Second, Read: 3 * time.Second, Write: 5 * time.Second,
+			Connections: connectionsFor(upstream.OpenFiles()), Pipelined: pipelinedQueries, Hit: h.meter.Limit,
+		},
+		Size: func() uint16 { return h.config.EDNSSize }, Refused: h.meter.malformed,
+	})
+	return l.drain, err
 }
 
 // limits are those of clients while a server answers.

@@ -85,6 +85,9 @@ func namesBefore(c *dnsserver.Config) (names []string) {
 // owner returns the block that answers a question: that of the longest zone; nil if its hits may not pass. Questions
 // for DS may be for the block above.
 func (t *told) owner(name string, qtype uint16) *passing {
+	if len(t.zones) == 1 && t.zones["."] != nil {
+		return t.zones["."]
+	}
 	if qtype == dns.TypeDS && len(t.zones) > 1 {
 		return nil
 	}

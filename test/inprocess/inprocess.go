@@ -4,6 +4,7 @@ package inprocess
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -19,7 +20,7 @@ var started atomic.Int64
 
 // Start runs a danelaw until the test ends: with its defaults, with a cache and counters of its own, with the given
 // trust anchors, and with the given addresses as upstreams for all names. If change is not nil, it changes the
-// configuration first. addr is where it answers, block the name under which its metrics are.
+// configuration first. addr is where it answers, on Linux as under CoreDNS, block the name under which its metrics are.
 func Start(t testing.TB, anchors trustanchors.Set, change func(*danelaw.Config), upstreams ...string) (
 	h *danelaw.Handler, addr, block string) {
 	t.Helper()
@@ -40,6 +41,15 @@ func Start(t testing.TB, anchors trustanchors.Set, change func(*danelaw.Config),
 		t.Fatal(err)
 	}
 	t.Cleanup(h.Close)
+	if runtime.GOOS == "linux" {
+		addr = fmt.Sprintf("127.0.0.1:%d", ports.Closed(t))
+		end, err := danelaw.Listen(h, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(end)
+		return h, addr, c.Block
+	}
 	return h, ports.Serve(t, dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		h.ServeDNS(context.Background(), w, q) //nolint:errcheck // it has written its reply
 	})), c.Block
