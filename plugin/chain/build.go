@@ -80,13 +80,13 @@ func (l *links) fetch(ctx context.Context) bool {
 	l.ds, l.keys = fetched{}, fetched{}
 	if l.try == 0 {
 		if l.above != nil {
-			l.ds = l.first(ctx, dns.TypeDS)
+			l.ds = l.fetchFirst(ctx, dns.TypeDS)
 		}
 		return true
 	}
-	keys, ds := l.again(ctx, dns.TypeDNSKEY), (*fetch.Inquiry)(nil)
+	keys, ds := l.fetchAgain(ctx, dns.TypeDNSKEY), (*fetch.Inquiry)(nil)
 	if l.above != nil {
-		if ds = l.again(ctx, dns.TypeDS); ds == nil {
+		if ds = l.fetchAgain(ctx, dns.TypeDS); ds == nil {
 			return false
 		}
 		l.ds.got, l.ds.failed = ds.Wait(ctx)
@@ -98,14 +98,14 @@ func (l *links) fetch(ctx context.Context) bool {
 	return true
 }
 
-// first is the first try for one of the links.
-func (l *links) first(ctx context.Context, qtype uint16) (f fetched) {
+// fetchFirst makes the first try for one of the links.
+func (l *links) fetchFirst(ctx context.Context, qtype uint16) (f fetched) {
 	f.got, f.failed = l.walk.account.Fetch(ctx, dnssec.Question(l.name, qtype), fetch.RoleLink)
 	return f
 }
 
-// again begins a further try for one of the links.
-func (l *links) again(ctx context.Context, qtype uint16) *fetch.Inquiry {
+// fetchAgain begins a further try for one of the links.
+func (l *links) fetchAgain(ctx context.Context, qtype uint16) *fetch.Inquiry {
 	l.walk.asking.Lock()
 	avoid := l.walk.sources[l.name]
 	l.walk.asking.Unlock()
@@ -169,7 +169,7 @@ func (l *links) judgeCut(ctx context.Context, d dnssec.Delegation) Place {
 		return Cut{dnssec.InsecureZone(d)}
 	}
 	if l.try == 0 {
-		l.keys = l.first(ctx, dns.TypeDNSKEY)
+		l.keys = l.fetchFirst(ctx, dns.TypeDNSKEY)
 	}
 	if l.keys.failed != nil {
 		return l.missing(dns.TypeDNSKEY, l.keys.failed)

@@ -142,16 +142,16 @@ func TestFailedLinks(t *testing.T) {
 	c, account := setup(t)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	c.NewWalk(account).link(over, secure(".").Zone, "com.")
+	c.NewWalk(account).findPlace(over, secure(".").Zone, "com.")
 	if p := c.Store.place("com.", noon); p != nil {
 		t.Errorf("remembered by whose time is over: %+v", p)
 	}
-	p, _ := c.NewWalk(account).link(t.Context(), secure(".").Zone, "com.").(Failed)
+	p, _ := c.NewWalk(account).findPlace(t.Context(), secure(".").Zone, "com.").(Failed)
 	if p.Zone == nil || p.Zone.Status != dnssec.Indeterminate || p.Zone.Cause.Kind != dnssec.OfMissingLink ||
 		p.Zone.Cause.Anchor {
 		t.Fatalf("%+v", p)
 	}
-	anchor, _ := c.NewWalk(account).link(t.Context(), nil, ".").(Failed)
+	anchor, _ := c.NewWalk(account).findPlace(t.Context(), nil, ".").(Failed)
 	if anchor.Zone == nil || !anchor.Zone.Cause.Anchor {
 		t.Fatalf("at the anchor: %+v", anchor)
 	}

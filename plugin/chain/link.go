@@ -55,9 +55,9 @@ func spent(p Place) bool {
 	return ok && (failed.Zone.Cause.Limit() || errors.Is(failed.Zone.Cause, fetch.ErrShort))
 }
 
-// link returns the place of name: as it is known, or by its links, which the zone above is given for (nil at an
+// findPlace returns the place of name: as it is known, or by its links, which the zone above is given for (nil at an
 // anchor).
-func (w *Walk) link(ctx context.Context, above *dnssec.Zone, name string) Place {
+func (w *Walk) findPlace(ctx context.Context, above *dnssec.Zone, name string) Place {
 	p := w.joined(ctx, name, func() Place {
 		if p := w.place(name, w.chain.Now()); p != nil {
 			return p // maybe built by another in the meantime

@@ -51,7 +51,7 @@ func (r refresh) zoneOf(ctx context.Context, old *dnssec.Zone, name string) *dns
 func (r refresh) cut(ctx context.Context, old *dnssec.Zone) *dnssec.Zone {
 	p := r.walk.learnedOf(old.Name)
 	if p == nil || r.own && same(p, Cut{old}) {
-		above, ok := r.walk.above(ctx, old.Name)
+		above, ok := r.walk.findAbove(ctx, old.Name)
 		if !ok {
 			return nil
 		}
@@ -103,9 +103,9 @@ func (r refresh) place(ctx context.Context, above *dnssec.Zone, name string, old
 	return p
 }
 
-// above returns the zone by which the links of name are judged, nil at an anchor; ok if there is one, or none is
+// findAbove returns the zone by which the links of name are judged, nil at an anchor; ok if there is one, or none is
 // needed.
-func (w *Walk) above(ctx context.Context, name string) (z *dnssec.Zone, ok bool) {
+func (w *Walk) findAbove(ctx context.Context, name string) (z *dnssec.Zone, ok bool) {
 	anchor, anchored := w.chain.anchor(name, w.anchors, w.negative)
 	if !anchored || anchor == name {
 		return nil, anchored
@@ -137,7 +137,7 @@ func (c *Chain) renew(zone string) {
 		defer cancel()
 		w := c.NewWalk(c.Fetcher.Open(ctx, dnssec.Question(zone, dns.TypeDNSKEY), c.Fetcher.NewBudget()))
 		defer w.rescue(zone, func(Failed) {})
-		if above, ok := w.above(ctx, zone); ok {
+		if above, ok := w.findAbove(ctx, zone); ok {
 			w.joined(ctx, zone, func() Place {
 				return (&links{walk: w, name: zone, above: above}).build(ctx, anything)
 			})

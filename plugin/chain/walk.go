@@ -80,7 +80,7 @@ func (w *Walk) At(name string) *dnssec.Zone {
 func (w *Walk) ZoneOf(ctx context.Context, name string) *dnssec.Zone {
 	zone, at, ends := w.deepest(name)
 	if zone == nil {
-		zone, ends = w.enter(ctx, nil, w.link(ctx, nil, at))
+		zone, ends = w.enter(ctx, nil, w.findPlace(ctx, nil, at))
 	} else {
 		w.chain.renew(zone.Name)
 	}
@@ -92,7 +92,7 @@ func (w *Walk) ZoneOf(ctx context.Context, name string) *dnssec.Zone {
 	}
 	for at != name && !ends {
 		at = dnssec.Toward(at, name)
-		p := w.link(ctx, zone, at)
+		p := w.findPlace(ctx, zone, at)
 		if failed, ok := p.(Failed); ok {
 			p, at = w.past(ctx, zone, failed, at, name)
 		}
@@ -159,7 +159,7 @@ func (w *Walk) climb(ctx context.Context, base *dnssec.Zone, cut string) Place {
 			continue // a false hint costs questions and no more
 		}
 		if delegation(ctx, w.account, above, cut, got).Cut != dnssec.Unproven {
-			return w.link(ctx, above, cut)
+			return w.findPlace(ctx, above, cut)
 		}
 	}
 	return nil

@@ -31,21 +31,21 @@ func serviceAbove(name string) string {
 	return ""
 }
 
-// partOrDenial is part for any name. Some servers fail on names below _tcp that do not exist, or on type TLSA: they
-// time out, refuse, or deny without proof. There, a Secure denial counts as the answer (D-17), be it held already or
-// that of the name _tcp.HOST, from which nothing below it exists (C-17) or the NSEC it comes with cover the name asked
-// for. It is sought when a try has failed or nothing has come for a while, and whichever proves first what there is,
-// answers.
-func (w *work) partOrDenial(ctx context.Context, q dns.Question) part {
+// resolvePartOrDenial is resolvePart for any name. Some servers fail on names below _tcp that do not exist, or on
+// type TLSA: they time out, refuse, or deny without proof. There, a Secure denial counts as the answer (D-17), be it
+// held already or that of the name _tcp.HOST, from which nothing below it exists (C-17) or the NSEC it comes with cover
+// the name asked for. It is sought when a try has failed or nothing has come for a while, and whichever proves first
+// what there is, answers.
+func (w *work) resolvePartOrDenial(ctx context.Context, q dns.Question) part {
 	service := serviceAbove(q.Name)
 	if service == "" || w.why.renews() {
-		return w.part(ctx, q, func() {})
+		return w.resolvePart(ctx, q, func() {})
 	}
 	asking, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	s := &denialSearch{ctx: ctx, beside: w.beside(q), service: service, found: stop, done: make(chan struct{})}
 	timer := time.AfterFunc(min(silence, w.r.Timeout/4), s.begin)
-	p := w.part(asking, q, s.begin)
+	p := w.resolvePart(asking, q, s.begin)
 	timer.Stop()
 	if p.Status > dnssec.Bogus {
 		return p
@@ -110,7 +110,7 @@ func (w *work) look(ctx context.Context, q dns.Question) {
 	}
 	if _, failed := r.Store.failures.alive(q, r.now()); !failed {
 		sub := w.beside(q)
-		sub.keep(ctx, sub.outcome(ctx))
+		sub.keep(ctx, sub.complete(ctx))
 	}
 }
 

@@ -40,7 +40,7 @@ func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
 	defer rescue(q, &a)
 	w := r.newWork(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
 	w.walk.TrustAll()
-	return w.outcome(ctx).answer(r.judgedAt(), r.MaxTTL)
+	return w.complete(ctx).answer(r.judgedAt(), r.MaxTTL)
 }
 
 // Flushed counts what was forgotten.

@@ -234,7 +234,7 @@ func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation)
 	e = new(Explanation)
 	defer rescue(q, &e.Answer)
 	w := r.newWork(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
-	e.Answer = w.outcome(ctx).answer(r.judgedAt(), r.MaxTTL)
+	e.Answer = w.complete(ctx).answer(r.judgedAt(), r.MaxTTL)
 	e.Zones = w.walk.Zones()
 	return e
 }

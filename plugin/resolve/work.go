@@ -36,7 +36,7 @@ func (w *work) beside(q dns.Question) *work {
 func (w *work) run(ctx context.Context) (a *Answer) {
 	defer func() { count(w.r.Meter, a) }()
 	defer rescue(w.question, &a)
-	o := w.outcome(ctx)
+	o := w.complete(ctx)
 	w.r.Meter.Checks(w.account.Work())
 	return w.keep(ctx, o)
 }
@@ -83,8 +83,8 @@ func count(m Meter, a *Answer) {
 	}
 }
 
-// outcome is all that comes of the question.
-func (w *work) outcome(ctx context.Context) *outcome {
+// complete resolves the question, and notes how old the outcome is.
+func (w *work) complete(ctx context.Context) *outcome {
 	asked := w.r.now()
 	o := w.resolve(ctx)
 	o.age = seconds(max(0, w.r.now().Sub(asked)))
@@ -107,7 +107,7 @@ func (w *work) resolve(ctx context.Context) *outcome {
 	for visited := map[string]bool{}; ; p, held = w.unasked(ctx, q) {
 		visited[q.Name] = true
 		if !held {
-			p = w.partOrDenial(ctx, q)
+			p = w.resolvePartOrDenial(ctx, q)
 		}
 		if p.Status <= dnssec.Bogus && errors.Is(p.Cause, fetch.ErrShort) {
 			p.Cause = fetch.With(p.Cause, fetch.ErrRetries)
@@ -125,16 +125,16 @@ func (w *work) resolve(ctx context.Context) *outcome {
 	}
 }
 
-// part resolves one question as far as one reply leads, trying again elsewhere what does not validate (V-14). failing
-// is told that a try has failed.
-func (w *work) part(ctx context.Context, q dns.Question, failing func()) part {
+// resolvePart resolves one question as far as one reply leads. What does not validate is asked again elsewhere (V-14).
+// failing is called when a try has failed.
+func (w *work) resolvePart(ctx context.Context, q dns.Question, failing func()) part {
 	got, failure := w.account.Fetch(ctx, q, w.why.role)
 	var avoid []string
 	var last part
 	for n := 0; ; {
 		switch {
 		case failure == nil:
-			last = w.verdict(ctx, q, got, n > 0)
+			last = w.judge(ctx, q, got, n > 0)
 		case failure.Limit() || last.Status != dnssec.Bogus:
 			// What was wrong with a reply says more than that none came.
 			last = failed(failure).with(last.raw)
@@ -172,18 +172,18 @@ func chainBroken(p part, got *fetch.Grouped) bool {
 	return got.Signed() && (p.Cause.Kind == dnssec.OfLink || p.Cause.Kind == dnssec.OfMissingLink)
 }
 
-// verdict judges one reply; if it is Bogus the links that led to it, with own all of them, are fetched anew and it is
+// judge judges one reply; if it is Bogus the links that led to it, with own all of them, are fetched anew and it is
 // judged again (V-14).
-func (w *work) verdict(ctx context.Context, q dns.Question, got *fetch.Grouped, own bool) part {
-	p := w.judged(ctx, q, got)
+func (w *work) judge(ctx context.Context, q dns.Question, got *fetch.Grouped, own bool) part {
+	p := w.judgeOnce(ctx, q, got)
 	if p.Status != dnssec.Bogus || p.Cause.Limit() || !w.walk.Refresh(ctx, p.Cause.Owner, own) {
 		return p
 	}
-	return w.judged(ctx, q, got)
+	return w.judgeOnce(ctx, q, got)
 }
 
-// judged has the judge name the zones it needs, walks to them, and returns its verdict.
-func (w *work) judged(ctx context.Context, q dns.Question, got *fetch.Grouped) part {
+// judgeOnce has the judge name the zones it needs, walks to them, and returns its verdict.
+func (w *work) judgeOnce(ctx context.Context, q dns.Question, got *fetch.Grouped) part {
 	w.walk.Hint(got.Message)
 	for {
 		var v dnssec.Verdict
