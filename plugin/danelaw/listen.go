@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"net"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -158,7 +157,10 @@ func (r *readers) end(over func(*told) bool) (ended *sync.WaitGroup) {
 // mayLeave returns why CoreDNS has to read what comes to the server itself. The policy of a PROXY protocol may be that
 // of any server block at its address, of which CoreDNS tells nobody.
 func (s told) mayLeave() error {
-	proxied := reflect.ValueOf(s.Server).Elem().FieldByName("connPolicy")
+	proxied, ok := hidden(s.Server, "connPolicy", dnsserver.Config{}.ProxyProtoConnPolicy)
+	if !ok {
+		return errUnknownCoreDNS
+	}
 	if len(s.TsigSecret) > 0 || s.MaxTCPQueries > 0 || !proxied.IsNil() {
 		return errors.New("TSIG, the PROXY protocol and bounds on the queries of a connection are CoreDNS's own")
 	}

@@ -1,11 +1,13 @@
 package danelaw
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
@@ -34,7 +36,12 @@ const prometheusName = "prometheus"
 // newTold finds out what may pass by CoreDNS, which tells nobody the server blocks of a server.
 func newTold(s *dnsserver.Server, d *directive) told {
 	t := told{Server: s, directive: d, zones: map[string]*passing{}}
-	for zones := reflect.ValueOf(s).Elem().FieldByName("zones").MapRange(); zones.Next(); {
+	all, ok := hidden(s, "zones", map[string][]*dnsserver.Config{})
+	if !ok {
+		t.why = []string{errUnknownCoreDNS.Error()}
+		return t
+	}
+	for zones := all.MapRange(); zones.Next(); {
 		zone, blocks := zones.Key().String(), zones.Value()
 		if blocks.Len() > 1 { // of several views, each asks about the query
 			t.zones[zone], t.why = nil, append(t.why, zone+" has views")
@@ -61,7 +68,11 @@ func newPassing(c *dnsserver.Config, s *dnsserver.Server) (*passing, error) {
 	case len(c.FilterFuncs) > 0:
 		return nil, fmt.Errorf("the plugin view looks at each query")
 	}
-	for _, name := range namesBefore(c) {
+	before, ok := namesBefore(c)
+	if !ok {
+		return nil, errUnknownCoreDNS
+	}
+	for _, name := range before {
 		if !slices.Contains(blind, name) {
 			return nil, fmt.Errorf("the plugin %s comes before danelaw", name)
 		}
@@ -71,30 +82,26 @@ func newPassing(c *dnsserver.Config, s *dnsserver.Server) (*passing, error) {
 
 // namesBefore are the names of the plugins that see a query before danelaw, or may do so: those that are no directive,
 // too.
-func namesBefore(c *dnsserver.Config) (names []string) {
+func namesBefore(c *dnsserver.Config) (names []string, ok bool) {
+	handlers, ok := hidden(c, "registry", map[string]plugin.Handler{})
+	if !ok {
+		return nil, false
+	}
 	self := slices.Index(dnsserver.Directives, pluginName)
-	for _, key := range reflect.ValueOf(c).Elem().FieldByName("registry").MapKeys() {
+	for _, key := range handlers.MapKeys() {
 		if name := key.String(); slices.Index(dnsserver.Directives, name) < self {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	return names
+	return names, true
 }
 
-// owner returns the block that answers a question: that of the longest zone; nil if its hits may not pass. Questions
-// for DS may be for the block above.
-func (t *told) owner(name string, qtype uint16) *passing {
-	if len(t.zones) == 1 && t.zones["."] != nil {
-		return t.zones["."]
-	}
-	if qtype == dns.TypeDS && len(t.zones) > 1 {
-		return nil
-	}
-	for at := range dnssec.Ancestors(name) {
-		if p, ok := t.zones[at]; ok {
-			return p
-		}
-	}
-	return nil
+// errUnknownCoreDNS is of a version of CoreDNS that is not built as the one in go.mod.
+var errUnknownCoreDNS = errors.New("this version of CoreDNS does not let danelaw see what it needs")
+
+// hidden returns a field that CoreDNS shows nobody, if it has one of that name, and of the type of like.
+func hidden(of any, name string, like any) (field reflect.Value, ok bool) {
+	field = reflect.ValueOf(of).Elem().FieldByName(name)
+	return field, field.IsValid() && field.Type() == reflect.TypeOf(like)
 }
