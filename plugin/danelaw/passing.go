@@ -105,3 +105,17 @@ func hidden(of any, name string, like any) (field reflect.Value, ok bool) {
 	field = reflect.ValueOf(of).Elem().FieldByName(name)
 	return field, field.IsValid() && field.Type() == reflect.TypeOf(like)
 }
+
+// owner returns the block that answers a question: that of the longest zone; nil if its hits may not pass. Questions
+// for DS may be for the block above.
+func (t *told) owner(name string, qtype uint16) *passing {
+	if qtype == dns.TypeDS && len(t.zones) > 1 {
+		return nil
+	}
+	for at := range dnssec.Ancestors(name) {
+		if p, ok := t.zones[at]; ok {
+			return p
+		}
+	}
+	return nil
+}
