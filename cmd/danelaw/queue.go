@@ -473,13 +473,8 @@ func operand(name string) string {
 // brokenZone is the zone whose signatures or keys are wrong; "" if it is another fault, such as servers that do not
 // answer.
 func (v *view) brokenZone() string {
-	if v.Culprit == nil {
-		return ""
-	}
-	for _, l := range v.lookups() {
-		if l.Failure == v.Culprit && l.Status == dnssec.Bogus.String() {
-			return cmp.Or(v.Culprit.Zone, v.zoneOf(l.Name))
-		}
+	if l := v.firstFailed(); l != nil && l.Status == dnssec.Bogus.String() {
+		return cmp.Or(l.Failure.Zone, v.zoneOf(l.Name))
 	}
 	return ""
 }

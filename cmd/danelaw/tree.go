@@ -226,7 +226,8 @@ func (t *tree) answer() []*setView {
 	all := []*setView{}
 	if t.Answer.Status <= dnssec.Bogus {
 		cause := t.Answer.Notes[0]
-		if told := func(z *dnssec.Zone) bool { return z.Cause == cause }; !slices.ContainsFunc(t.Zones, told) {
+		told := func(z *dnssec.Zone) bool { return z.Cause != nil && z.Cause.Text == cause.Text }
+		if !slices.ContainsFunc(t.Zones, told) {
 			all = append(all, &setView{
 				Owner: t.question.Name, Type: dns.Type(t.question.Qtype).String(), Status: t.Answer.Status.String(),
 				How: cause.Text, Records: []string{},

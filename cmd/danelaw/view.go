@@ -341,7 +341,16 @@ func (p *policyView) parsed(err error) bool {
 	return err == nil
 }
 
-// mailLookups are the lookups that delivery depends on. The first that fails is told as the culprit.
+// firstFailed is the lookup whose failure is told as the culprit; nil if none failed.
+func (v *view) firstFailed() *lookup {
+	all := v.lookups()
+	if i := slices.IndexFunc(all, func(l *lookup) bool { return l.Failure != nil }); i >= 0 {
+		return all[i]
+	}
+	return nil
+}
+
+// mailLookups are the lookups that delivery depends on.
 func (v *view) mailLookups() (all []*lookup) {
 	all = append(all, v.of(v.domain.MX))
 	for _, h := range v.domain.Hosts {
@@ -437,10 +446,8 @@ func (v *view) decide(o lookOptions) {
 		h.Decision, h.Why = own.Action.String(), own.Why
 		h.Senders = v.senders(func(s mail.Sender) (mail.Decision, bool) { return v.hostDecision(s, i) }, i, i+1)
 	}
-	for _, l := range v.lookups() {
-		if l.Failure != nil && v.Culprit == nil {
-			v.Culprit = l.Failure
-		}
+	if l := v.firstFailed(); l != nil {
+		v.Culprit = l.Failure
 	}
 	result := cmp.Or(v.domain.Result(), v.smtpResult())
 	if result == "" && o.requireDANE && decision.Action.Delivers() && decision.Action != mail.DANE {
