@@ -211,7 +211,7 @@ func (k *keeper) saveAgain(now time.Time) {
 	}
 }
 
-// due returns the zones that h has to look at now, and marks them, so that no other Handler does.
+// due returns the zones that h has to look at now, and notes it, so that no other Handler does.
 func (k *keeper) due(h *Handler) (zones []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -413,8 +413,8 @@ func (t *table) saveAgain(now time.Time) {
 	}
 }
 
-// due returns copies of those that h has to test now, and marks them as tested, so that no other Handler tests them
-// too.
+// due returns copies of those that h has to test now, and notes that they are tested, so that no other Handler tests
+// them too.
 func (t *table) due(h *Handler) (all []*NTA) {
 	now := h.config.Clock().Round(0)
 	t.mu.Lock()

@@ -7,7 +7,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// ErrLimit marks a failure as the end of a budget (section L of the limits: work, links, sizes) and not as a fault of
+// ErrLimit says that a failure is the end of a budget (section L of the limits: work, links, sizes) and not a fault of
 // the data. Such a failure belongs to the client query that hit it: it is never cached for a link nor handed to a query
 // that has budget left (L-6a).
 var ErrLimit = errors.New("limit reached")
