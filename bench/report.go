@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -13,27 +14,30 @@ import (
 
 // Report is what a run found.
 type Report struct {
-	Started time.Time
-	Machine Machine
-	Config  Config
-	Void    []string // why its numbers do not count, a sentence each
-	Rows    []Row
-	Samples []Sample
+	Started     time.Time
+	Machine     Machine
+	Config      Config
+	Void        []string // why its numbers do not count, a sentence each
+	Skipped     []string // what could not be measured, and why
+	Interrupted bool     // it was ended early
+	Rows        []Row
+	Samples     []Sample
 	// Unforeseen is how many questions the upstream had no packed answer to, and signed one while it was measured.
 	Unforeseen int64
 }
 
 // Row sums up the samples of a server and a workload.
 type Row struct {
-	Workload  string
-	Server    string
-	CPU       Spread            // microseconds of CPU per domain or query
-	Ratios    map[string]Spread // of CPU to that of another server in the same round
-	PerSecond Spread            // domains or queries
-	Busy      Spread            // share of the time in which the server had its processor
-	Asked     Spread            // questions to the upstream per domain or query
-	RSS       Spread
+	Workload string
+	Server   string
+	Values   map[string]Spread // by the keys of columns
+	// Ratios are those of the first column to other servers' in the same round, and to the Floor.
+	Ratios   map[string]Spread
+	BestPeer string // the server of others with the least median in the first column; "" without one
 }
+
+// Floor is the name of what no server can be cheaper than: the signatures alone that it has to check.
+const Floor = "signatures"
 
 // Spread is the middle of several samples, and the ends.
 type Spread struct {
@@ -48,20 +52,60 @@ func spreadOf(values []float64) Spread {
 	return Spread{(values[(n-1)/2] + values[n/2]) / 2, values[0], values[n-1]}
 }
 
+// tables are all that can be shown.
+func tables() (all []table) {
+	for _, w := range workloads {
+		all = append(all, w.tables...)
+	}
+	return all
+}
+
 // conclude makes the rows, and says whether the run counts.
 func (r *Report) conclude() {
-	for _, w := range workloads {
-		for _, s := range r.Config.Servers {
-			if samples := r.of(w.name, s.Name); len(samples) > 0 {
-				r.Rows = append(r.Rows, r.row(samples))
+	for _, t := range tables() {
+		rows := r.rowsOf(t)
+		best := r.bestPeer(t, rows)
+		for i := range rows {
+			rows[i].BestPeer = best
+		}
+		r.Rows = append(r.Rows, rows...)
+		for _, s := range r.Samples {
+			if fault := s.fault(t); s.Workload == t.workload && fault != "" {
+				r.Void = append(r.Void, fmt.Sprintf("%s, %s, round %d: %s", s.Server, s.Workload, s.Round+1, fault))
 			}
 		}
 	}
-	for _, s := range r.Samples {
-		if fault := s.fault(); fault != "" {
-			r.Void = append(r.Void, fmt.Sprintf("%s, %s, round %d: %s", s.Server, s.Workload, s.Round+1, fault))
+}
+
+// rowsOf are the rows of a table, in the order of the servers, the echo last.
+func (r *Report) rowsOf(t table) (rows []Row) {
+	for _, name := range r.names() {
+		if samples := r.of(t.workload, name); len(samples) > 0 {
+			rows = append(rows, r.row(t, samples))
 		}
 	}
+	return rows
+}
+
+func (r *Report) names() (names []string) {
+	for _, s := range r.Config.Servers {
+		names = append(names, s.Name)
+	}
+	return append(names, server.EchoName)
+}
+
+// bestPeer is the server of others that is best in a table.
+func (r *Report) bestPeer(t table, rows []Row) (best string) {
+	least := 0.0
+	for _, s := range r.Config.Servers {
+		for _, row := range rows {
+			if median := row.Values[t.columns[0].key].Median; row.Server == s.Name && !s.Ours &&
+				(best == "" || median < least) {
+				best, least = s.Name, median
+			}
+		}
+	}
+	return best
 }
 
 // of are the samples of a server and a workload by round.
@@ -74,63 +118,89 @@ func (r *Report) of(workload, name string) (samples []Sample) {
 	return samples
 }
 
-func (r *Report) row(samples []Sample) Row {
-	of := func(value func(Sample) float64) Spread {
-		values := make([]float64, len(samples))
-		for i, s := range samples {
-			values[i] = value(s)
-		}
-		return spreadOf(values)
-	}
+// row sums up samples.
+func (r *Report) row(t table, samples []Sample) Row {
 	row := Row{
-		Workload: samples[0].Workload, Server: samples[0].Server, CPU: of(Sample.perUnit), Ratios: map[string]Spread{},
-		PerSecond: of(func(s Sample) float64 { return float64(s.Units) / s.Elapsed.Seconds() }),
-		Busy:      of(func(s Sample) float64 { return s.Busy }),
-		Asked:     of(func(s Sample) float64 { return float64(s.Asked) / float64(s.Units) }),
-		RSS:       of(func(s Sample) float64 { return float64(s.RSS) / (1 << 20) }),
+		Workload: t.workload, Server: samples[0].Server, Values: map[string]Spread{}, Ratios: map[string]Spread{},
 	}
-	for _, other := range r.Config.Servers {
-		beside := r.of(row.Workload, other.Name)
-		row.Ratios[other.Name] = of(func(s Sample) float64 { return s.perUnit() / beside[s.Round].perUnit() })
+	for key := range samples[0].Values {
+		var values []float64
+		for _, s := range samples {
+			values = append(values, s.Values[key])
+		}
+		row.Values[key] = spreadOf(values)
 	}
+	first := t.columns[0].key
+	for _, name := range r.names() {
+		beside := r.of(t.workload, name)
+		row.ratio(name, samples, func(s Sample) float64 {
+			i := slices.IndexFunc(beside, func(o Sample) bool { return o.Round == s.Round })
+			if i < 0 {
+				return 0
+			}
+			return s.Values[first] / beside[i].Values[first]
+		})
+	}
+	row.ratio(Floor, samples, func(s Sample) float64 {
+		if s.Values["floor_us"] == 0 {
+			return 0
+		}
+		return s.Values[first] / s.Values["floor_us"]
+	})
 	return row
 }
 
-// perUnit is the CPU in microseconds per domain or query.
-func (s Sample) perUnit() float64 { return float64(s.CPU.Nanoseconds()) / 1000 / float64(s.Units) }
+// ratio adds one, of the samples where there is such: it is 0 where there is none.
+func (r *Row) ratio(name string, samples []Sample, of func(Sample) float64) {
+	var values []float64
+	for _, s := range samples {
+		if v := of(s); v > 0 {
+			values = append(values, v)
+		}
+	}
+	if len(values) > 0 {
+		r.Ratios[name] = spreadOf(values)
+	}
+}
 
-const (
-	tolerated = 0.001 // the share of questions that may be lost, or of hot answers that may come from the upstream
-	ofItself  = 10    // questions that a server may ask of itself meanwhile, such as whether its upstream is there
-)
-
-// fault says why a sample voids the run; "" if it does not.
-func (s Sample) fault() string {
+// fault says why a sample of a table voids the run; "" if it does not.
+func (s Sample) fault(t table) string {
 	switch {
 	case s.Wrong > 0:
 		return fmt.Sprintf("%d of %d replies are wrong, such as %s", s.Wrong, s.Replies, s.Example)
+	case s.Fault != "":
+		return s.Fault
+	case t.lax:
+	case s.Failed > 0:
+		return fmt.Sprintf("%d of %d replies are SERVFAIL, such as %s", s.Failed, s.Replies, s.Example)
 	case float64(s.Lost) > tolerated*float64(s.Replies):
 		return fmt.Sprintf("%d of %d replies are lost, such as %s", s.Lost, s.Replies+s.Lost, s.Example)
-	case s.Workload == "hot" && float64(s.Asked) > max(ofItself, tolerated*float64(s.Replies)):
-		return fmt.Sprintf("of %d answers that should be cached %d were asked for", s.Replies, s.Asked)
 	}
 	return ""
 }
 
-// quiet is the share of the servers' processor that other programs, such as the system's, may have without a word.
-const quiet = 0.05
+const (
+	quiet     = 5   // percent of the servers' processor that other programs may have without a word
+	undecided = 0.2 // by which share the echo may vary from round to round without a word
+)
 
-// Print writes the table for people.
+// Print writes the tables for people.
 func (r *Report) Print(to io.Writer) error {
 	fmt.Fprintf(to, "%s, %d processors, Linux %s; %d rounds, medians (lowest to highest)\n",
 		r.Machine.CPU, r.Machine.CPUs, r.Machine.Kernel, r.Config.Rounds)
 	if r.Machine.Shared {
 		fmt.Fprintln(to, "There is one processor: the servers shared it with what asks them, and rates say little.")
 	}
-	for _, w := range workloads {
-		r.printWorkload(to, w)
+	for _, t := range tables() {
+		r.printTable(to, t)
 	}
 	r.printDisturbed(to)
+	for _, sentence := range r.Skipped {
+		fmt.Fprintf(to, "\n%s", sentence)
+	}
+	if r.Interrupted {
+		fmt.Fprintf(to, "\nThe run was ended early: this is what it had measured.")
+	}
 	for _, sentence := range r.Void {
 		fmt.Fprintf(to, "\nVOID: %s", sentence)
 	}
@@ -138,66 +208,99 @@ func (r *Report) Print(to io.Writer) error {
 	return err
 }
 
-// printDisturbed says so if something else ran on the servers' processor.
+// printDisturbed says so if something else ran on the servers' processor, or if what never changes has changed.
 func (r *Report) printDisturbed(to io.Writer) {
-	worst := slices.MaxFunc(r.Samples, func(a, b Sample) int { return cmp.Compare(a.Others, b.Others) })
-	if worst.Others > quiet && !r.Machine.Shared {
+	if len(r.Samples) == 0 || r.Machine.Shared {
+		return
+	}
+	worst := slices.MaxFunc(r.Samples, func(a, b Sample) int {
+		return cmp.Compare(a.Values["others"], b.Values["others"])
+	})
+	if others := worst.Values["others"]; others > quiet {
 		fmt.Fprintf(to, "\nThe machine was not quiet: while %s did the %s workload, other programs had its\n"+
 			"processor for %.0f %% of the time. Do not trust times and rates; ratios suffer less.\n",
-			worst.Server, worst.Workload, 100*worst.Others)
+			worst.Server, worst.Workload, others)
+	}
+	for _, row := range r.Rows {
+		if s := row.Values["cpu_us"]; row.Server == server.EchoName && s.High-s.Low > undecided*s.Median {
+			fmt.Fprintf(to, "\nIn %s the echo's cost varied by %.0f %%: what differs by less there is undecided.\n",
+				row.Workload, 100*(s.High-s.Low)/s.Median)
+		}
 	}
 }
 
-func (r *Report) printWorkload(to io.Writer, w workload) {
+// printTable writes one, if there are samples for it.
+func (r *Report) printTable(to io.Writer, t table) {
+	rows := slices.DeleteFunc(slices.Clone(r.Rows), func(row Row) bool { return row.Workload != t.workload })
+	if len(rows) == 0 {
+		return
+	}
+	compared := r.compared(rows)
+	fmt.Fprintf(to, "\n%s\n", t.title)
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
-	head := false
-	for _, row := range r.Rows {
-		if row.Workload != w.name {
-			continue
-		}
-		if !head {
-			head = true
-			fmt.Fprintf(to, "\n%s\n", w.title)
-			fmt.Fprintf(table, "server\tµs CPU/%s\t", w.unit)
-			for _, s := range r.compared() {
-				fmt.Fprintf(table, "× %s\t", s)
-			}
-			fmt.Fprintf(table, "%s/s\tbusy\tupstream/%s\tRSS MiB\t\n", plural(w.unit), w.unit)
-		}
-		fmt.Fprintf(table, "%s\t%s\t", row.Server, row.CPU.text("%.1f"))
-		for _, s := range r.compared() {
-			fmt.Fprintf(table, "%s\t", row.Ratios[s].text("%.2f"))
-		}
-		fmt.Fprintf(table, "%.0f\t%.0f %%\t%.2f\t%.0f\t\n",
-			row.PerSecond.Median, 100*row.Busy.Median, row.Asked.Median, row.RSS.Median)
+	heads := []string{"server", t.columns[0].head}
+	for _, name := range compared {
+		heads = append(heads, "× "+name)
+	}
+	for _, c := range t.columns[1:] {
+		heads = append(heads, c.head)
+	}
+	fmt.Fprintf(table, "%s\t\n", strings.Join(heads, "\t"))
+	for _, row := range rows {
+		fmt.Fprintf(table, "%s\t\n", strings.Join(row.cells(t, compared), "\t"))
 	}
 	table.Flush() //nolint:errcheck // the last line written says whether that works
 }
 
-func plural(unit string) string {
-	if unit == "query" {
-		return "queries"
+// cells are the texts of a row.
+func (r Row) cells(t table, compared []string) []string {
+	cells := []string{r.Server, r.Values[t.columns[0].key].text(t.columns[0].form)}
+	for _, name := range compared {
+		text := "–"
+		if ratio, ok := r.Ratios[name]; ok {
+			text = ratio.text("%.2f")
+		}
+		cells = append(cells, text)
 	}
-	return unit + "s"
+	for _, c := range t.columns[1:] {
+		text := "–"
+		if value, ok := r.Values[c.key]; ok {
+			text = fmt.Sprintf(c.form, value.Median)
+		}
+		cells = append(cells, text)
+	}
+	return cells
 }
 
 func (s Spread) text(form string) string {
+	if s.Low == s.High {
+		return fmt.Sprintf(form, s.Median)
+	}
 	return fmt.Sprintf(form+" ("+form+"–"+form+")", s.Median, s.Low, s.High)
 }
 
-// compared are the servers by whose CPU that of all is divided in the table: Unbound, and the danelaw that runs this
-// if there is another.
-func (r *Report) compared() (names []string) {
+// compared are those by which all are divided in a table: Unbound, the best peer, the danelaw that runs this if there
+// is another, and the floor.
+func (r *Report) compared(rows []Row) (names []string) {
 	danelaws := 0
 	for _, s := range r.Config.Servers {
 		if s.Name == server.UnboundName {
 			names = append(names, s.Name)
-		} else {
+		}
+		if s.Ours {
 			danelaws++
 		}
 	}
+	if best := rows[0].BestPeer; best != "" && !slices.Contains(names, best) {
+		names = append(names, best)
+	}
 	if danelaws > 1 {
 		names = append(names, r.Config.Servers[0].Name)
+	}
+	for _, floor := range []string{server.EchoName, Floor} {
+		if _, ok := rows[0].Ratios[floor]; ok {
+			names = append(names, floor)
+		}
 	}
 	return names
 }

@@ -19,8 +19,6 @@ const (
 
 // large are the types above that size, each with the reason.
 var large = map[string]string{
-	"bench.Sample":            "all that was measured in one run of a server",
-	"cmd/danelaw.benchSample": "what bench prints as JSON of one run: the fields are the contract",
 	"cmd/danelaw.domainView":  "what check prints as JSON of a domain: the fields are the contract",
 	"cmd/danelaw.waitingJSON": "what check --queue prints as JSON: the fields are the contract",
 	"cmd/danelaw.postfix":     "a model of Postfix's settings: a method for each that leads mail elsewhere",

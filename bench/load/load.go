@@ -2,19 +2,17 @@
 package load
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/net/ipv4"
 
+	"github.com/danelaw-dns/danelaw/bench/packets"
 	"github.com/danelaw-dns/danelaw/bench/universe"
 )
 
@@ -24,42 +22,65 @@ type Script interface {
 	Next(line int) *universe.Question // nil: this line has ended
 }
 
+// Paced is a Script whose questions are asked at a steady rate, each on the next line, whatever comes back. It ends
+// with the first nil.
+type Paced interface {
+	Script
+	Interval() time.Duration // between two questions
+}
+
 // MaxLines is how many questions may be under way: each has an ID of its own.
 const MaxLines = 1 << 16
 
 // Result is what came of a script.
 type Result struct {
-	Replies int           // that came
-	Lost    int           // questions without a reply in time
-	Wrong   int           // replies that are not what a validator answers
-	Example string        // says what was wrong or lost first
-	Elapsed time.Duration // from the first question to the last reply
+	Replies int             // that came
+	Lost    int             // questions without a reply in time
+	Failed  int             // replies that are SERVFAIL and should not be
+	Wrong   int             // replies that are otherwise not what a validator answers
+	Example string          // says what was wrong, failed or lost first
+	Elapsed time.Duration   // from the first question to the last reply
+	Took    []time.Duration // each reply, in ascending order, but those that failed
 }
 
-// patience is how long a reply may take. A client of mail has given up long before: glibc waits for 5 s and asks twice.
+// Right is how many replies are as they should be.
+func (r *Result) Right() int { return r.Replies - r.Failed - r.Wrong }
+
+// Percentile is how long a share of the replies took at most; 0 without any.
+func (r *Result) Percentile(share float64) time.Duration {
+	if len(r.Took) == 0 {
+		return 0
+	}
+	return r.Took[min(int(share*float64(len(r.Took))), len(r.Took)-1)]
+}
+
+// patience is how long a reply may take. glibc waits for 5 s and asks again; then a client of mail gives up.
 var patience = 10 * time.Second
 
-const (
-	batch    = 64 // datagrams in one system call
-	maxReply = 4096
-	buffer   = 4 << 20               // octets for the socket, as far as the system allows
-	look     = 50 * time.Millisecond // between looks at what is lost, while nothing comes
-)
+// pacedPatience is that of Paced scripts.
+const pacedPatience = 5 * time.Second
 
-// Run carries out a script. It ends early, with an error, only if ctx does or if the socket fails.
+const look = 50 * time.Millisecond // between looks at what is lost, while nothing comes
+
+// Run carries out a script. It ends early, with an error, only if ctx does or if the socket fails; what came until then
+// is in the Result.
 func Run(ctx context.Context, server netip.AddrPort, s Script) (Result, error) {
-	socket, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(server))
+	socket, err := packets.Dial(server)
 	if err != nil {
 		return Result{}, err
 	}
 	defer socket.Close()
-	socket.SetReadBuffer(buffer)  //nolint:errcheck // the system's default will do
-	socket.SetWriteBuffer(buffer) //nolint:errcheck // likewise
-	r := &run{script: s, socket: socket, conn: ipv4.NewPacketConn(socket)}
-	r.open, r.queries = make([]open, s.Lines()), make([][1][]byte, s.Lines())
-	begun := time.Now()
+	r := &run{script: s, socket: socket, open: make([]open, s.Lines()), queries: make([][]byte, s.Lines())}
+	r.patience = patience
+	if r.paced, _ = s.(Paced); r.paced != nil {
+		r.patience = pacedPatience
+	}
+	runtime.LockOSThread() // which waits in system calls
+	defer runtime.UnlockOSThread()
+	r.begun = time.Now()
 	err = r.run(ctx)
-	r.result.Elapsed = time.Since(begun)
+	r.result.Elapsed = time.Since(r.begun)
+	slices.Sort(r.result.Took)
 	return r.result, err
 }
 
@@ -71,50 +92,89 @@ type open struct {
 
 type run struct {
 	script Script
-	socket *net.UDPConn
-	conn   *ipv4.PacketConn
+	paced  Paced // the script, if it is; nil when it has ended
+	socket *packets.Socket
+	begun  time.Time
+	due    int    // questions of paced until now
 	open   []open // by line; the ID of a query is its line
 	lines  int    // that have not ended
-	out    []ipv4.Message
 	result Result
 
-	queries [][1][]byte // by line, as they are sent
+	patience time.Duration
+	queries  [][]byte // by line, as they are sent
 }
 
 func (r *run) run(ctx context.Context) error {
-	in := make([]ipv4.Message, batch)
-	for i := range in {
-		in[i].Buffers = [][]byte{make([]byte, maxReply)}
+	now := r.begun
+	if r.paced == nil {
+		for line := range r.open {
+			if err := r.ask(line, now); err != nil {
+				return err
+			}
+		}
 	}
-	now := time.Now()
-	for line := range r.open {
-		r.ask(line, now)
-	}
-	for lookAgain := now.Add(look); r.lines > 0; {
-		if err := r.send(); err != nil {
-			return err
-		}
-		n, err := r.receive(in)
-		if err != nil {
-			return err
-		}
-		now = time.Now()
-		for _, m := range in[:n] {
-			r.take(m.Buffers[0][:m.N], now)
-		}
+	for lookAgain := now.Add(look); r.lines > 0 || r.paced != nil; now = time.Now() {
 		if now.After(lookAgain) {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			r.giveUp(now)
+			if err := r.giveUp(now); err != nil {
+				return err
+			}
 			lookAgain = now.Add(look)
+		}
+		if err := r.turn(now); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// turn asks what is due and takes what has come.
+func (r *run) turn(now time.Time) error {
+	wait, err := r.pace(now)
+	if err != nil {
+		return err
+	}
+	if err := r.socket.Send(); err != nil {
+		return err
+	}
+	n, err := r.socket.Receive(wait)
+	if err != nil {
+		return err
+	}
+	now = time.Now()
+	for i := range n {
+		if err := r.take(r.socket.Datagram(i), now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pace asks the questions of a paced script that are due, and says how long nothing has to be done.
+func (r *run) pace(now time.Time) (time.Duration, error) {
+	for r.paced != nil {
+		if wait := r.begun.Add(time.Duration(r.due) * r.paced.Interval()).Sub(now); wait > 0 {
+			return min(wait, look), nil
+		}
+		line := r.due % len(r.open)
+		r.due++
+		if r.open[line].question != nil {
+			r.lose(line, "no reply before its ID was needed again")
+		}
+		if err := r.ask(line, now); err != nil {
+			return 0, err
+		}
+		if r.open[line].question == nil {
+			r.paced = nil
+		}
+	}
+	return look, nil
+}
+
 // ask queues the next question of a line.
-func (r *run) ask(line int, now time.Time) {
+func (r *run) ask(line int, now time.Time) error {
 	if r.open[line].question == nil {
 		r.lines++
 	}
@@ -122,69 +182,64 @@ func (r *run) ask(line int, now time.Time) {
 	r.open[line] = open{q, now}
 	if q == nil {
 		r.lines--
-		return
+		return nil
 	}
-	query := append(r.queries[line][0][:0], q.Query...)
+	query := append(r.queries[line][:0], q.Query...)
 	binary.BigEndian.PutUint16(query, uint16(line))
-	r.queries[line][0] = query
-	r.out = append(r.out, ipv4.Message{Buffers: r.queries[line][:]})
+	r.queries[line] = query
+	return r.socket.Queue(query)
 }
 
-// send sends what is queued.
-func (r *run) send() error {
-	for out := r.out; len(out) > 0; {
-		n, err := r.conn.WriteBatch(out[:min(batch, len(out))], 0)
-		if err != nil {
-			return err
-		}
-		out = out[n:]
+// again goes on with a line whose question is done with.
+func (r *run) again(line int, now time.Time) error {
+	if _, paced := r.script.(Paced); paced {
+		r.open[line].question = nil
+		r.lines--
+		return nil
 	}
-	r.out = r.out[:0]
-	return nil
-}
-
-// receive reads what has come; nothing is no error.
-func (r *run) receive(in []ipv4.Message) (int, error) {
-	if err := r.socket.SetReadDeadline(time.Now().Add(look)); err != nil {
-		return 0, err
-	}
-	n, err := r.conn.ReadBatch(in, 0)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return 0, nil
-	}
-	return max(n, 0), err
+	return r.ask(line, now)
 }
 
 // take looks at a reply and asks the line's next question. A late reply to a question that was given up is passed over.
-func (r *run) take(reply []byte, now time.Time) {
+func (r *run) take(reply []byte, now time.Time) error {
 	if len(reply) < 2 {
-		return
+		return nil
 	}
 	line := int(binary.BigEndian.Uint16(reply))
-	if line >= len(r.open) || r.open[line].question == nil {
-		return
+	if line >= len(r.open) || r.open[line].question == nil || !r.open[line].question.Asked(reply) {
+		return nil
 	}
 	q := r.open[line].question
-	if !isReplyTo(reply, q) {
-		return
-	}
 	r.result.Replies++
-	if fault := judge(reply, q); fault != "" {
+	switch fault := q.Fault(reply); {
+	case q.Failed(reply):
+		r.result.Failed++
+		r.note(q, fault)
+	case fault != "":
 		r.result.Wrong++
 		r.note(q, fault)
+	default:
+		r.result.Took = append(r.result.Took, now.Sub(r.open[line].asked))
 	}
-	r.ask(line, now)
+	return r.again(line, now)
 }
 
 // giveUp counts what has waited too long as lost.
-func (r *run) giveUp(now time.Time) {
+func (r *run) giveUp(now time.Time) error {
 	for line, o := range r.open {
-		if o.question != nil && now.Sub(o.asked) > patience {
-			r.result.Lost++
-			r.note(o.question, fmt.Sprintf("no reply within %v", patience))
-			r.ask(line, now)
+		if o.question != nil && now.Sub(o.asked) > r.patience {
+			r.lose(line, fmt.Sprintf("no reply within %v", r.patience))
+			if err := r.again(line, now); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+func (r *run) lose(line int, why string) {
+	r.result.Lost++
+	r.note(r.open[line].question, why)
 }
 
 // note keeps the first example of what went wrong.
@@ -192,44 +247,4 @@ func (r *run) note(q *universe.Question, fault string) {
 	if r.result.Example == "" {
 		r.result.Example = fmt.Sprintf("%s %s: %s", q.Name, dns.Type(q.Type), fault)
 	}
-}
-
-const (
-	headerSize = 12
-	optSize    = 11 // of the record behind the question
-)
-
-// isReplyTo says whether a message is a response to this question: a resolver hands the name back as it was written.
-func isReplyTo(reply []byte, q *universe.Question) bool {
-	question := q.Query[headerSize : len(q.Query)-optSize]
-	return len(reply) >= headerSize && reply[2]&0x80 != 0 && bytes.HasPrefix(reply[headerSize:], question)
-}
-
-// judge says what is wrong with a reply; "" if nothing is.
-func judge(reply []byte, q *universe.Question) string {
-	truncated, ad, rcode := reply[2]&0x02 != 0, reply[3]&0x20 != 0, int(reply[3]&0xf)
-	answers := int(binary.BigEndian.Uint16(reply[6:]))
-	if !truncated && ad == q.Secure && rcode == q.Rcode && answers == q.Answers {
-		return ""
-	}
-	got, want := describe(rcode, ad, truncated, answers), describe(q.Rcode, q.Secure, false, q.Answers)
-	return fmt.Sprintf("%s, want %s%s", got, want, errorsIn(reply))
-}
-
-func describe(rcode int, ad, truncated bool, answers int) string {
-	return fmt.Sprintf("%s AD=%t TC=%t with %d records", dns.RcodeToString[rcode], ad, truncated, answers)
-}
-
-// errorsIn is what the Extended DNS Errors of a reply say.
-func errorsIn(reply []byte) (text string) {
-	m := new(dns.Msg)
-	if m.Unpack(reply) != nil || m.IsEdns0() == nil {
-		return ""
-	}
-	for _, o := range m.IsEdns0().Option {
-		if e, ok := o.(*dns.EDNS0_EDE); ok {
-			text += fmt.Sprintf("; EDE %d %q", e.InfoCode, e.ExtraText)
-		}
-	}
-	return text
 }

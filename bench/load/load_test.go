@@ -20,7 +20,8 @@ func world(t *testing.T) (*universe.Universe, [][]universe.Question) {
 	t.Helper()
 	const domains = 30
 	u, err := universe.New(t.Context(), universe.Spec{
-		Domains: domains, Insecure: 0.5, Providers: 1, Algorithm: 15, Denial: universe.Mixed, Now: time.Now(),
+		Domains: domains, Insecure: 0.5, Providers: 1, Algorithms: []int{15}, Denial: universe.Mixed,
+		TopLevel: universe.Mixed, Now: time.Now(),
 	}, func() {})
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +87,7 @@ func TestHot(t *testing.T) {
 	u, all := world(t)
 	begun := time.Now()
 	result, err := Run(t.Context(), serve(t, &resolver{Universe: u}).Addr(), &Hot{
-		Questions: all[0], AtOnce: 16, Until: begun.Add(100 * time.Millisecond), Chance: rand.New(rand.NewPCG(1, 2)),
+		Questions: all[0], AtOnce: 16, For: 100 * time.Millisecond, Chance: rand.New(rand.NewPCG(1, 2)),
 	})
 	if err != nil || result.Replies < 16 || result.Wrong > 0 || time.Since(begun) < 100*time.Millisecond {
 		t.Errorf("%+v, error %v", result, err)
@@ -97,10 +98,11 @@ func TestHot(t *testing.T) {
 func TestWrong(t *testing.T) {
 	u, all := world(t)
 	for want, change := range map[string]func([]byte){
-		"SERVFAIL AD=":      func(reply []byte) { reply[3] |= 2 },
+		"REFUSED AD=":       func(reply []byte) { reply[3] |= 5 },
 		"AD=":               func(reply []byte) { reply[3] ^= 0x20 },
 		"TC=true":           func(reply []byte) { reply[2] |= 0x02 },
-		"with 7 records, w": func(reply []byte) { reply[7] = 7 },
+		"OPT PSEUDOSECTION": func(reply []byte) { reply[7] = 7 },
+		"the answer is":     func(reply []byte) { reply[len(reply)-30]++ },
 	} {
 		spoilt := &resolver{Universe: u, change: func(n int64, reply []byte) []byte {
 			if n == 5 || n == 9 {

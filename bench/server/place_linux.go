@@ -39,7 +39,7 @@ func Place() (Placement, error) {
 		return p, nil
 	}
 	all.Clear(p.processor)
-	runtime.GOMAXPROCS(all.Count())
+	runtime.GOMAXPROCS(all.Count() + 1) // what asks waits in system calls
 	return p, confine(&all)
 }
 

@@ -21,3 +21,12 @@ func (Placement) start(*exec.Cmd) error { return errLinux }
 func (Placement) busy() (time.Duration, error) { return 0, errLinux }
 
 func cpuTime(int) (time.Duration, error) { return 0, errLinux }
+
+// ErrQuota is that of a system on which no process can be limited.
+var ErrQuota = errLinux
+
+type limit struct{}
+
+func newLimit(int, float64) (*limit, error) { return nil, errLinux }
+
+func (*limit) remove() {}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,10 +24,20 @@ import (
 type Server struct {
 	Name    string
 	Program string // its path
+	Ours    bool   // it is a danelaw
+	// Guesses is true if it says AD now and then of denials in zones signed with an algorithm that it does not know,
+	// as PowerDNS Recursor 4.8 does: its answers of these would make each run void.
+	Guesses bool
 
-	arguments []string // before the path of its configuration
-	file      string   // the name of that
-	configure func(Setup) string
+	configure func(Setup) setting
+	counts    func(*Process) (Counts, error) // nil: it has none
+}
+
+// setting is what makes a program the server that is to be measured.
+type setting struct {
+	arguments []string
+	files     map[string]string // of its directory, in which it runs, by name
+	echo      bool              // it answers with octets and not with DNS
 }
 
 // Setup is what a server is to do.
@@ -36,21 +45,26 @@ type Setup struct {
 	Upstream netip.AddrPort // whom to ask
 	Anchor   *dns.DS        // of the root
 	Place    Placement      // where to run
+	CacheMiB int            // for what it remembers; 0: 256
+	Quota    float64        // of its processor; 0: all of it
 
-	listen netip.AddrPort
-	anchor string // the path of a file with Anchor
+	listen, statistics netip.AddrPort
+	control            string // the path of a socket
 }
 
 // Process is a server that runs.
 type Process struct {
 	Addr netip.AddrPort
 
-	name    string
-	place   Placement
-	command *exec.Cmd
-	log     logged
-	dir     string
-	ended   chan struct{} // closed when it has
+	server     Server
+	place      Placement
+	command    *exec.Cmd
+	log        logged
+	dir        string
+	statistics netip.AddrPort
+	control    string
+	limited    *limit
+	ended      chan struct{} // closed when it has
 }
 
 const (
@@ -59,20 +73,25 @@ const (
 	askEvery  = 20 * time.Millisecond
 )
 
+// anchorFile is the name of a file with the trust anchor.
+const anchorFile = "root.ds"
+
 // Start runs the server in a directory of its own until [Process.Stop], and waits until it answers.
 func (s Server) Start(ctx context.Context, setup Setup) (*Process, error) {
-	var err error
-	if setup.listen, err = freePort(); err != nil {
+	dir, err := os.MkdirTemp("", "danelaw-bench-")
+	if err != nil {
 		return nil, err
 	}
-	p := &Process{Addr: setup.listen, name: s.Name, place: setup.Place, ended: make(chan struct{})}
-	if p.dir, err = os.MkdirTemp("", "danelaw-bench-"); err != nil {
-		return nil, err
-	}
-	if err := s.launch(p, setup); err != nil {
+	p := &Process{server: s, place: setup.Place, dir: dir, ended: make(chan struct{})}
+	p.control = filepath.Join(dir, "control.sock")
+	config, err := s.launch(p, setup)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", s.Name, err), os.RemoveAll(p.dir))
 	}
-	if err := p.await(ctx); err != nil {
+	if err = p.limit(setup.Quota); err == nil {
+		err = p.await(ctx, config.echo)
+	}
+	if err != nil {
 		p.Stop()
 		return nil, err
 	}
@@ -80,24 +99,42 @@ func (s Server) Start(ctx context.Context, setup Setup) (*Process, error) {
 }
 
 // launch writes what the program reads and starts it.
-func (s Server) launch(p *Process, setup Setup) error {
-	config := filepath.Join(p.dir, s.file)
-	setup.anchor = filepath.Join(p.dir, "root.ds")
-	err := errors.Join(os.WriteFile(setup.anchor, []byte(setup.Anchor.String()+"\n"), 0o600),
-		os.WriteFile(config, []byte(s.configure(setup)), 0o600))
-	if err != nil {
-		return err
+func (s Server) launch(p *Process, setup Setup) (setting, error) {
+	var errs [2]error
+	setup.listen, errs[0] = freePort()
+	setup.statistics, errs[1] = freePort()
+	if err := errors.Join(errs[:]...); err != nil {
+		return setting{}, err
 	}
-	p.command = exec.Command(s.Program, slices.Concat(s.arguments, []string{config})...)
+	setup.control = p.control
+	p.Addr, p.statistics = setup.listen, setup.statistics
+	config := s.configure(setup)
+	if setup.Anchor != nil {
+		config.files[anchorFile] = setup.Anchor.String() + "\n"
+	}
+	for name, text := range config.files {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
+			return setting{}, err
+		}
+	}
+	p.command = exec.Command(s.Program, config.arguments...)
 	p.command.Dir, p.command.Stdout, p.command.Stderr = p.dir, &p.log, &p.log
 	if err := setup.Place.start(p.command); err != nil {
-		return err
+		return setting{}, err
 	}
 	go func() {
 		defer close(p.ended)
 		p.command.Wait() //nolint:errcheck // what it says is in its log
 	}()
-	return nil
+	return config, nil
+}
+
+// limit gives the server no more than a share of its processor; 0 is no limit.
+func (p *Process) limit(quota float64) (err error) {
+	if quota > 0 {
+		p.limited, err = newLimit(p.command.Process.Pid, quota)
+	}
+	return err
 }
 
 // portTries is how often another port is tried if one is taken.
@@ -130,20 +167,21 @@ func free(at netip.AddrPort) error {
 }
 
 // await asks until there is an answer.
-func (p *Process) await(ctx context.Context) error {
+func (p *Process) await(ctx context.Context, echo bool) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	for {
 		m := new(dns.Msg).SetQuestion(".", dns.TypeSOA).SetEdns0(dns.DefaultMsgSize, true)
 		r, _, err := (&dns.Client{Timeout: time.Second}).ExchangeContext(ctx, m, p.Addr.String())
-		if err == nil && r.Rcode == dns.RcodeSuccess && r.AuthenticatedData {
+		if err == nil && (echo || r.Rcode == dns.RcodeSuccess && r.AuthenticatedData) {
 			return nil
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s does not start: %s", p.name, p.log.tail())
+			return fmt.Errorf("%s does not start: %s", p.server.Name, p.log.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer in %v: %w; it wrote: %s", p.name, startTime, ctx.Err(), p.log.tail())
+			return fmt.Errorf("%s does not answer in %v: %w; it wrote: %s",
+				p.server.Name, startTime, ctx.Err(), p.log.tail())
 		case <-time.After(askEvery):
 		}
 	}
@@ -158,6 +196,7 @@ func (p *Process) Stop() {
 		p.command.Process.Kill() //nolint:errcheck // likewise
 		<-p.ended
 	}
+	p.limited.remove()
 	os.RemoveAll(p.dir) //nolint:errcheck // it is one for temporary files
 }
 
@@ -170,13 +209,13 @@ type Spent struct {
 // Spent is what it has cost until now.
 func (p *Process) Spent() (s Spent, err error) {
 	if s.CPU, err = cpuTime(p.command.Process.Pid); err != nil {
-		return s, fmt.Errorf("%s has ended: %w; it wrote: %s", p.name, err, p.log.tail())
+		return s, fmt.Errorf("%s has ended: %w; it wrote: %s", p.server.Name, err, p.log.tail())
 	}
 	s.Processor, err = p.place.busy()
 	return s, err
 }
 
-// RSS is its memory in octets.
+// RSS is its memory in octets, with what is mapped of files: Knot Resolver has its cache in one.
 func (p *Process) RSS() (uint64, error) {
 	proc, err := process.NewProcess(int32(p.command.Process.Pid))
 	if err != nil {

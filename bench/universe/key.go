@@ -18,16 +18,16 @@ import (
 )
 
 // key is the key of a zone, which signs all of it. It follows from the seed.
-func (s Spec) key(zone string) (*zones.Key, error) {
+func (s Spec) key(zone string, algorithm int) (*zones.Key, error) {
 	const tries = 8 // of a thousand seeds not one needs a second: some numbers are no key, and some tags are none
 	var err error
 	for try := range tries {
 		var private crypto.Signer
-		if private, err = s.private(fmt.Sprintf("%d %d %d %s", s.Seed, s.Algorithm, try, zone)); err != nil {
+		if private, err = s.private(algorithm, fmt.Sprintf("%d %d %d %s", s.Seed, algorithm, try, zone)); err != nil {
 			continue
 		}
 		var key *zones.Key
-		if key, err = zones.KeyFrom(zone, uint8(s.Algorithm), dns.ZONE|dns.SEP, private); err == nil {
+		if key, err = zones.KeyFrom(zone, uint8(algorithm), dns.ZONE|dns.SEP, private); err == nil {
 			return key, nil
 		}
 	}
@@ -35,19 +35,19 @@ func (s Spec) key(zone string) (*zones.Key, error) {
 }
 
 // private is the private key that a text stands for.
-func (s Spec) private(text string) (crypto.Signer, error) {
+func (s Spec) private(algorithm int, text string) (crypto.Signer, error) {
 	seed := sha512.Sum512([]byte(text))
-	switch s.Algorithm {
+	switch algorithm {
 	case int(dns.RSASHA256), int(dns.RSASHA512):
 		return sharedRSA(s.Seed), nil
 	case int(dns.ECDSAP256SHA256):
 		return ecdsa.ParseRawPrivateKey(elliptic.P256(), seed[:32])
 	case int(dns.ECDSAP384SHA384):
 		return ecdsa.ParseRawPrivateKey(elliptic.P384(), seed[:48])
-	case int(dns.ED25519):
+	case int(dns.ED25519), unknown:
 		return ed25519.NewKeyFromSeed(seed[:ed25519.SeedSize]), nil
 	}
-	return nil, fmt.Errorf("a universe is signed with algorithm 8, 10, 13, 14 or 15, not %d", s.Algorithm)
+	return nil, fmt.Errorf("a universe is signed with algorithm 8, 10, 13, 14 or 15, not %d", algorithm)
 }
 
 // rsaBits is a size that zone-signing keys often have, and with which a denial by NSEC3 fits into a datagram.
@@ -91,4 +91,31 @@ func prime(chance *rand.Rand) *big.Int {
 			return p
 		}
 	}
+}
+
+// Check returns what checks a signature of an algorithm, and nothing else, with Go's own libraries.
+func Check(algorithm int) (func() bool, error) {
+	private, err := Spec{}.private(algorithm, "check")
+	if err != nil {
+		return nil, err
+	}
+	data := sha512.Sum512([]byte("data"))
+	digest, hash := data[:32], crypto.SHA256
+	switch key := private.(type) {
+	case *rsa.PrivateKey:
+		if algorithm == int(dns.RSASHA512) {
+			digest, hash = data[:], crypto.SHA512
+		}
+		sig, err := rsa.SignPKCS1v15(nil, key, hash, digest)
+		return func() bool { return rsa.VerifyPKCS1v15(&key.PublicKey, hash, digest, sig) == nil }, err
+	case *ecdsa.PrivateKey:
+		if algorithm == int(dns.ECDSAP384SHA384) {
+			digest, hash = data[:48], crypto.SHA384
+		}
+		sig, err := key.Sign(nil, digest, hash)
+		return func() bool { return ecdsa.VerifyASN1(&key.PublicKey, digest, sig) }, err
+	}
+	key := private.(ed25519.PrivateKey)
+	sig := ed25519.Sign(key, data[:])
+	return func() bool { return ed25519.Verify(key.Public().(ed25519.PublicKey), data[:], sig) }, nil
 }

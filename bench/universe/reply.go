@@ -14,16 +14,6 @@ type replies struct {
 	packed map[string][]byte
 }
 
-// Question is what a client asks, and what a validator must answer.
-type Question struct {
-	Query   []byte // packed, with RD, AD, DO, ID zero; behind the question are the 11 octets of the OPT record
-	Name    string
-	Type    uint16
-	Rcode   int
-	Secure  bool // AD is set, else it is not
-	Answers int  // records in the answer section
-}
-
 const (
 	headerSize  = 12
 	optSize     = 11
@@ -31,27 +21,21 @@ const (
 	typeAndCode = 4    // octets of QTYPE and QCLASS
 )
 
-// question is the client's question to which the packed reply is the answer.
-func (r *replies) question(q dns.Question, secure bool) (Question, error) {
-	reply := r.get(key(q))
-	if reply == nil {
-		return Question{}, fmt.Errorf("%s %s was not signed ahead", q.Name, dns.Type(q.Qtype))
+// packedReply is the reply to a question, as it is sent.
+func packedReply(q dns.Question, m *dns.Msg) ([]byte, error) {
+	m.Authoritative, m.RecursionAvailable, m.Compress = false, true, true
+	packed, err := m.SetEdns0(udpSize, true).Pack()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", q.Name, dns.Type(q.Qtype), err)
 	}
-	m := new(dns.Msg).SetQuestion(q.Name, q.Qtype)
-	m.Id, m.AuthenticatedData = 0, true
-	query, err := m.SetEdns0(udpSize, true).Pack()
-	return Question{
-		Query: query, Name: q.Name, Type: q.Qtype,
-		Rcode: int(reply[3] & 0xf), Secure: secure, Answers: int(binary.BigEndian.Uint16(reply[6:])),
-	}, err
+	return packed, nil
 }
 
 // keep packs the reply to a question.
 func (r *replies) keep(q dns.Question, m *dns.Msg) error {
-	m.Authoritative, m.RecursionAvailable, m.Compress = false, true, true
-	packed, err := m.SetEdns0(udpSize, true).Pack()
+	packed, err := packedReply(q, m)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", q.Name, dns.Type(q.Qtype), err)
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -111,14 +95,18 @@ func (u *Universe) Reply(dst, query []byte, stream bool) []byte {
 	return dst
 }
 
-// foresee answers a question that nobody thought of.
+// foresee answers a question that nobody thought of. What is asked of a trap is different each time, and not kept.
 func (u *Universe) foresee(query []byte, key string) []byte {
 	m := new(dns.Msg)
 	if m.Unpack(query) != nil || len(m.Question) != 1 {
 		return nil
 	}
+	q := m.Question[0]
+	if t := trapOf(q.Name); t != nil {
+		return u.spring(t, q)
+	}
 	u.unforeseen.Add(1)
-	if u.keep(m.Question[0]) != nil {
+	if u.keep(q) != nil {
 		return nil
 	}
 	return u.replies.get(key)

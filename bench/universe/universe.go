@@ -169,11 +169,61 @@ func (u *Universe) Delivery(i int) ([]Question, error) {
 		if !dns.IsSubDomain(d.name, q.Name) {
 			owner = u.spec.domain(d.provider)
 		}
-		asked, err := u.replies.question(q, owner.secure)
-		if err != nil {
-			return nil, fmt.Errorf("domain %s: %w", d.name, err)
+		truth := u.replies.get(key(q))
+		if truth == nil {
+			return nil, fmt.Errorf("%s %s was not signed ahead", q.Name, dns.Type(q.Qtype))
 		}
-		all = append(all, asked)
+		all = append(all, Ask(q, owner.secure, truth))
 	}
 	return all, nil
+}
+
+// Domain is what is known of one.
+type Domain struct {
+	Name   string
+	Secure bool // and so is its mail host's
+	Shared bool // its mail host is a provider's
+}
+
+// Domain says what domain i is like.
+func (u *Universe) Domain(i int) Domain {
+	d := u.spec.domain(i)
+	return Domain{d.name, d.secure && u.spec.domain(d.provider).secure, d.provider != i}
+}
+
+// Signatures is how many signatures the replies carry that a validator has to ask for about some domains, and not about
+// those before them: each once, as if it were asked for once.
+func (u *Universe) Signatures(from, to int) (int, error) {
+	known := map[string]bool{}
+	before := 0
+	for i := range to {
+		if i == from {
+			before = len(known)
+		}
+		d := u.spec.domain(i)
+		questions := append(d.questions(), dns.Question{Name: d.name, Qtype: dns.TypeDS})
+		if d.secure {
+			questions = append(questions, dns.Question{Name: d.name, Qtype: dns.TypeDNSKEY})
+		}
+		for _, q := range questions {
+			if err := u.note(q, known); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return len(known) - before, nil
+}
+
+// note adds the signatures of a reply to those known. Those that no validator can check are none.
+func (u *Universe) note(q dns.Question, known map[string]bool) error {
+	m := new(dns.Msg)
+	if err := m.Unpack(u.replies.get(key(q))); err != nil {
+		return fmt.Errorf("%s %s: %w", q.Name, dns.Type(q.Qtype), err)
+	}
+	for _, rr := range append(m.Answer, m.Ns...) {
+		if sig, ok := rr.(*dns.RRSIG); ok && sig.Algorithm != unknown {
+			known[sig.Signature] = true
+		}
+	}
+	return nil
 }

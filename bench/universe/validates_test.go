@@ -22,7 +22,7 @@ func TestValidates(t *testing.T) {
 				const domains = 40
 				u, err := universe.New(t.Context(), universe.Spec{
 					Seed: 3, Domains: domains, Insecure: 0.4, Shared: 0.5, Providers: 5,
-					Algorithm: algorithm, Denial: denial, Now: time.Now(),
+					Algorithms: []int{algorithm}, Denial: denial, TopLevel: universe.Mixed, Now: time.Now(),
 				}, func() {})
 				if err != nil {
 					t.Fatal(err)

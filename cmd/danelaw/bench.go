@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/bench"
+	"github.com/danelaw-dns/danelaw/bench/packets"
 	"github.com/danelaw-dns/danelaw/bench/server"
 	"github.com/danelaw-dns/danelaw/bench/universe"
 )
@@ -28,23 +31,43 @@ func benchCommand() *cli.Command {
 }
 
 func benchFlags() []cli.Flag {
-	workloads := strings.Join(bench.Workloads(), " or ")
-	return []cli.Flag{
+	workloads := strings.Join(bench.Workloads(), ", ")
+	floods := strings.Join(bench.Floods(), ", ")
+	return slices.Concat([]cli.Flag{
 		&cli.StringSliceFlag{Name: "beside", Usage: "measure the danelaw at `PATH`, too; NAME=PATH gives it a name"},
-		&cli.StringSliceFlag{Name: "peer", Usage: "measure `NAME`, too: unbound (default) or none", HideDefault: true},
-		&cli.StringSliceFlag{Name: "workload", Usage: "`NAME` is " + workloads + " (default: both)", HideDefault: true},
-		&cli.IntFlag{Name: "rounds", Value: 5, Usage: "each server does each workload `N` times", Validator: positive},
-		&cli.DurationFlag{Name: "seconds", Value: 4 * time.Second, Usage: "hot: each time for a `DURATION`"},
+		&cli.StringSliceFlag{Name: "peer", HideDefault: true, Usage: "measure `NAME`, too: " +
+			strings.Join(server.Peers(), ", ") + " or none (default: all that are installed)"},
+		&cli.StringSliceFlag{Name: "workload", HideDefault: true,
+			Usage: "`NAME` is " + workloads + ", or one of " + floods + " (default: all)"},
+		&cli.BoolFlag{Name: "quick", Usage: "take a minute or so, for a first look"},
+		&cli.IntFlag{Name: "rounds", Value: 3, Usage: "each server does each workload `N` times", Validator: positive},
+		&cli.DurationFlag{Name: "seconds", Value: 2 * time.Second,
+			Usage: "ask cached questions for a `DURATION` each time"},
 		&cli.IntFlag{Name: "in-flight", Value: 200, Usage: "cold: `N` deliveries at a time", Validator: positive},
-		&cli.DurationFlag{Name: "delay", Usage: "the upstream answers after a `DURATION`", HideDefault: true},
+		&cli.DurationFlag{Name: "delay", Value: 20 * time.Millisecond,
+			Usage: "latency: the upstream answers after a `DURATION`"},
+		&cli.IntFlag{Name: "answers", Value: 100_000, Usage: "memory: `N` answers are cached", Validator: positive},
+		&cli.BoolFlag{Name: "json", Usage: "print all samples, for a program"},
+		&cli.StringFlag{Name: "echo", Usage: "measure nothing, but be the echo at an `ADDRESS`"},
+		&cli.IntFlag{Name: "echo-size", Usage: "the echo's replies have `N` octets"},
+	}, universeFlags())
+}
+
+// universeFlags say what DNS is made up.
+func universeFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.IntFlag{Name: "domains", Value: 6000, Usage: "`N` domains are in the DNS made up", Validator: positive},
-		&cli.FloatFlag{Name: "insecure", Value: 0.6, Usage: "`SHARE` of domains that are not signed, 0 to 1"},
+		&cli.FloatFlag{Name: "insecure", Value: universe.AsReal, HideDefault: true,
+			Usage: "`SHARE` of domains that are not signed, 0 to 1 (default: as in com, cz, nl, se)"},
 		&cli.FloatFlag{Name: "shared", Value: 0.6, Usage: "`SHARE` of domains whose mail host is a provider's, 0 to 1"},
 		&cli.IntFlag{Name: "providers", Usage: "there are `N` of them (default: a domain in 60)", HideDefault: true},
-		&cli.IntFlag{Name: "algorithm", Value: 13, Usage: "sign with algorithm `N`: 8, 10, 13, 14 or 15"},
-		&cli.StringFlag{Name: "denial", Value: string(universe.Mixed), Usage: "`KIND` is nsec, nsec3 or mixed"},
+		&cli.IntSliceFlag{Name: "algorithm", Value: []int{13}, HideDefault: true,
+			Usage: "sign with algorithm `N`: 8, 10, 13, 14 or 15 (default: 13)"},
+		&cli.StringFlag{Name: "denial", Value: string(universe.Mixed),
+			Usage: "domains deny names by `KIND`: nsec, nsec3, opt-out or mixed"},
+		&cli.StringFlag{Name: "tld-denial", Value: string(universe.Mixed), HideDefault: true,
+			Usage: "so do top-level domains (default: mixed, as com, cz, nl, se do)"},
 		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw names, keys and domains from `N`"},
-		&cli.BoolFlag{Name: "json", Usage: "print all samples, for a program"},
 	}
 }
 
@@ -56,24 +79,36 @@ func positive(n int) error {
 }
 
 func runBench(ctx context.Context, c *cli.Command) error {
-	servers, err := contenders(c)
+	if at := c.String("echo"); at != "" {
+		addr, err := netip.ParseAddrPort(at)
+		if err != nil {
+			return misused(c, "--echo %s: %v", at, err)
+		}
+		return packets.Echo(ctx, addr, c.Int("echo-size"))
+	}
+	config, err := benchConfigOf(c)
 	if err != nil {
 		return err
-	}
-	config := bench.Config{
-		Servers: servers, Workloads: c.StringSlice("workload"), Rounds: c.Int("rounds"), Hot: c.Duration("seconds"),
-		InFlight: c.Int("in-flight"), Delay: c.Duration("delay"), Universe: universeOf(c),
 	}
 	if err := config.Check(); err != nil {
 		return misused(c, "%v", err)
 	}
-	report, err := bench.Run(ctx, config, func(what string, steps int) func() { return progressBar(c, what, steps) })
+	report, err := bench.Run(ctx, config, func(what string, steps int) func(int) { return benchBar(c, what, steps) })
+	if err != nil {
+		return cmp.Or(interrupted(ctx), err)
+	}
+	return cmp.Or(tellBench(c, report), interrupted(ctx))
+}
+
+func interrupted(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errInterrupted
 	}
-	if err != nil {
-		return err
-	}
+	return nil
+}
+
+// tellBench prints what a run found. That it is void is an error.
+func tellBench(c *cli.Command, report *bench.Report) (err error) {
 	if c.Bool("json") {
 		err = writeJSON(c.Root().Writer, benchViewOf(report))
 	} else {
@@ -85,16 +120,59 @@ func runBench(ctx context.Context, c *cli.Command) error {
 	return err
 }
 
+func benchConfigOf(c *cli.Command) (bench.Config, error) {
+	servers, err := contenders(c)
+	if err != nil {
+		return bench.Config{}, err
+	}
+	config := bench.Config{
+		Servers: servers, Self: servers[0].Program, Workloads: c.StringSlice("workload"), Rounds: c.Int("rounds"),
+		Hot: c.Duration("seconds"), InFlight: c.Int("in-flight"), Delay: c.Duration("delay"), Answers: c.Int("answers"),
+		Universe: universeOf(c),
+	}
+	if c.Bool("quick") {
+		quicken(c, &config)
+	}
+	return config, nil
+}
+
+// quicken makes a run short where the user has not said how long it is to be.
+func quicken(c *cli.Command, config *bench.Config) {
+	unless := func(flag string, shorten func()) {
+		if !c.IsSet(flag) {
+			shorten()
+		}
+	}
+	unless("rounds", func() { config.Rounds = 1 })
+	unless("seconds", func() { config.Hot = 500 * time.Millisecond })
+	unless("domains", func() { config.Universe.Domains = 1000 })
+	unless("providers", func() { config.Universe.Providers = max(1, config.Universe.Domains/perProvider) })
+	unless("answers", func() { config.Answers = 10_000 })
+	unless("workload", func() { config.Workloads = []string{"cold", "hot", "latency"} })
+}
+
+// perProvider is for how many domains there is a provider of mail hosts, by default.
+const perProvider = 60
+
 func universeOf(c *cli.Command) universe.Spec {
 	providers := c.Int("providers")
 	if providers == 0 {
-		providers = max(1, c.Int("domains")/60)
+		providers = max(1, c.Int("domains")/perProvider)
 	}
 	return universe.Spec{
 		Seed: c.Uint64("seed"), Domains: c.Int("domains"), Insecure: c.Float("insecure"), Shared: c.Float("shared"),
-		Providers: providers, Algorithm: c.Int("algorithm"), Denial: universe.Denial(c.String("denial")),
-		Now: time.Now(),
+		Providers: providers, Algorithms: c.IntSlice("algorithm"), Denial: universe.Denial(c.String("denial")),
+		TopLevel: universe.Denial(c.String("tld-denial")), Now: time.Now(),
 	}
+}
+
+// benchBar shows how far something is, and how long it may still take, to people at a terminal.
+func benchBar(c *cli.Command, what string, steps int) func(int) {
+	bar := newBar(c, what, steps)
+	if bar == nil {
+		return func(int) {}
+	}
+	return func(n int) { bar.Add(n) } //nolint:errcheck // it is for looks
 }
 
 // contenders are the servers that are to be measured, this danelaw first.
@@ -131,25 +209,33 @@ func contenders(c *cli.Command) ([]server.Server, error) {
 func peers(c *cli.Command) (all []server.Server, err error) {
 	asked := c.StringSlice("peer")
 	if len(asked) == 0 {
-		unbound, err := server.Unbound()
-		if err != nil {
-			fmt.Fprintf(c.Root().ErrWriter, "danelaw bench: %v. danelaw is measured without a peer.\n", err)
-			return nil, nil
-		}
-		return append(all, unbound), nil
+		return installedPeers(c)
 	}
 	for _, name := range asked {
-		switch name {
-		case server.UnboundName:
-			unbound, err := server.Unbound()
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, unbound)
-		case "none":
-		default:
-			return nil, misused(c, "--peer takes unbound or none, not %q", name)
+		if name == "none" {
+			continue
 		}
+		peer, err := server.Peer(name)
+		if errors.Is(err, server.ErrMissing) {
+			return nil, err
+		}
+		if err != nil {
+			return nil, misused(c, "--peer takes %s or none, not %q", strings.Join(server.Peers(), ", "), name)
+		}
+		all = append(all, peer)
+	}
+	return all, nil
+}
+
+// installedPeers are those that are there. Which are not is told.
+func installedPeers(c *cli.Command) (all []server.Server, err error) {
+	for _, name := range server.Peers() {
+		peer, err := server.Peer(name)
+		if err != nil {
+			fmt.Fprintf(c.Root().ErrWriter, "danelaw bench: %v. It is not measured.\n", err)
+			continue
+		}
+		all = append(all, peer)
 	}
 	return all, nil
 }

@@ -8,58 +8,122 @@ import (
 
 	"github.com/shirou/gopsutil/v4/process"
 
+	"github.com/danelaw-dns/danelaw/bench/server"
 	"github.com/danelaw-dns/danelaw/test/needs"
 )
 
 // small are the flags of a run that takes seconds. It is a process of its own, as it binds itself to processors.
 func small(more ...string) []string {
-	return append([]string{"bench", "--json", "--rounds", "2", "--domains", "150", "--seconds", "100ms"}, more...)
+	return append([]string{
+		"bench", "--json", "--rounds", "1", "--domains", "150", "--seconds", "20ms", "--answers", "300",
+		"--delay", "1ms",
+	}, more...)
 }
 
-// benched runs it and wants right replies, and costs of everything, from each of the servers.
-func benched(t *testing.T, servers []string, args ...string) {
+// benched runs it and wants right replies, and what the tables show of everything, from each of the servers.
+func benched(t *testing.T, servers []string, args ...string) (r benchJSON) {
 	t.Helper()
 	p := start(t, nil, args...)
 	code := p.end(t)
-	var r benchJSON
 	if err := json.Unmarshal([]byte(p.out.String()), &r); err != nil || code != 0 || len(r.Void) > 0 {
 		t.Fatalf("exit code %d, %v, void: %v", code, err, r.Void)
 	}
-	if len(r.Rows) != 2*len(servers) || len(r.Samples) != 2*len(r.Rows) {
-		t.Fatalf("%d rows, %d samples", len(r.Rows), len(r.Samples))
-	}
 	for _, s := range r.Samples {
-		if !slices.Contains(servers, s.Server) || s.Units == 0 || s.CPU <= 0 || s.RSS < 1<<20 || s.Replies == 0 {
+		if !slices.Contains(append(servers, server.EchoName), s.Server) || s.Replies == 0 || len(s.Values) == 0 {
 			t.Errorf("%+v", s)
 		}
-		if s.Workload == "cold" && (s.Units != 143 || s.Replies != 4*s.Units || s.Asked < int64(s.Units)) {
+		if s.Workload == "cold" && (s.Values["units"] != 143 || s.Replies < 4*143 || s.Values["asked"] < 1) {
+			t.Errorf("%+v", s)
+		}
+		if cpu, ok := s.Values["cpu_us"]; ok && cpu <= 0 {
 			t.Errorf("%+v", s)
 		}
 	}
 	for _, row := range r.Rows {
-		if len(row.Ratios) != len(servers) || row.Ratios[row.Server].Median != 1 || row.CPU.Median <= 0 {
+		if row.Ratios[row.Server].Median != 1 {
 			t.Errorf("%+v", row)
+		}
+	}
+	return r
+}
+
+// workloadsOf are the kinds of samples there are, each once.
+func workloadsOf(r benchJSON, server string) (all []string) {
+	for _, s := range r.Samples {
+		if s.Server == server && !slices.Contains(all, s.Workload) {
+			all = append(all, s.Workload)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// TestBench: a run of this danelaw and one beside it.
+func TestBench(t *testing.T) {
+	servers := []string{"danelaw", "other"}
+	r := benched(t, servers, small("--peer", "none", "--beside", "other=/proc/self/exe", "--workload", "cold",
+		"--workload", "hot", "--workload", "latency", "--workload", "memory")...)
+	want := []string{"cold", "hot", "hot-20k", "hot-60k", "hot-do0", "hot-ede", "latency", "memory"}
+	for _, s := range servers {
+		if got := workloadsOf(r, s); !slices.Equal(got, want) {
+			t.Errorf("%s has done %v, want %v", s, got, want)
+		}
+	}
+	if got := workloadsOf(r, server.EchoName); !slices.Equal(got, want[1:6]) {
+		t.Errorf("the echo has done %v", got)
+	}
+	for _, row := range r.Rows {
+		for _, key := range map[string][]string{
+			"latency": {"own_ms", "shared_ms", "insecure_ms", "empty_ms"}, "cold": {"signatures", "floor_us"},
+			"hot": {"p50_us", "p99_us"}, "memory": {"answers", "growth"},
+		}[row.Workload] {
+			if row.Values[key].Median <= 0 {
+				t.Errorf("%s has no %s: %+v", row.Server, key, row)
+			}
 		}
 	}
 }
 
-// TestBench: a whole run, of this danelaw and one beside it.
-func TestBench(t *testing.T) {
-	benched(t, []string{"danelaw", "other"}, small("--peer", "none", "--beside", "other=/proc/self/exe")...)
+// TestBenchFloods: of a flood it is measured what mail suffers, and no answer is AD that must not be.
+func TestBenchFloods(t *testing.T) {
+	want := []string{"flood-bogus", "flood-opt-out"}
+	r := benched(t, []string{"danelaw"}, small("--peer", "none", "--workload", want[0], "--workload", want[1])...)
+	if got := workloadsOf(r, "danelaw"); !slices.Equal(got, want) {
+		t.Errorf("danelaw has done %v", got)
+	}
+	for _, s := range r.Samples {
+		if s.Values["quiet_p99_us"] <= 0 || s.Values["rate_p99_us"] <= 0 || s.Values["rate_goodput"] <= 0 {
+			t.Errorf("%+v", s)
+		}
+	}
 }
 
-// TestBenchUnbound: with Unbound.
-func TestBenchUnbound(t *testing.T) {
-	needs.Tools(t, "unbound")
+// TestBenchPeers: with the servers of others, whose own statistics say that hits are hits.
+func TestBenchPeers(t *testing.T) {
+	needs.Variable(t, "DANELAW_TEST_SERVERS", "the resolvers of others, and root",
+		"unbound", "named", "kresd", "pdns_recursor", "rec_control")
+	needs.Root(t)
 	for _, twice := range [][]string{{"--peer", "unbound"}, {"--beside", "unbound=/proc/self/exe"}} {
 		says(t, append([]string{"bench", "--peer", "unbound"}, twice...), exitUsage, "two servers are named unbound")
 	}
-	benched(t, []string{"danelaw", "unbound"}, small("--peer", "unbound")...)
+	servers := append([]string{"danelaw"}, server.Peers()...)
+	r := benched(t, servers, small("--workload", "hot")...)
+	for _, s := range r.Samples {
+		if hits, known := s.Values["hits"]; s.Server != server.EchoName && (!known || hits < 99.9) {
+			t.Errorf("%s, %s: hits %v, known %t", s.Server, s.Workload, hits, known)
+		}
+	}
+	benched(t, servers, small("--workload", "cold")...)
+	benched(t, servers, small("--workload", "quarter")...)
+	r = benched(t, servers[:2], small("--peer", servers[1], "--workload", "algorithms")...)
+	if got := workloadsOf(r, servers[1]); len(got) != 3 {
+		t.Errorf("%s has done %v", servers[1], got)
+	}
 }
 
 // TestBenchInterrupted: Ctrl-C ends a run, and the servers with it.
 func TestBenchInterrupted(t *testing.T) {
-	p := start(t, nil, "bench", "--rounds", "1000", "--peer", "none", "--domains", "150")
+	p := start(t, nil, "bench", "--rounds", "1000", "--peer", "none", "--domains", "150", "--workload", "cold")
 	eventually(t, "a server", func() bool { return len(children(t, p.Process.Pid)) > 0 })
 	servers := children(t, p.Process.Pid)
 	if code := p.terminate(t); code != exitFailure || !strings.Contains(p.err.String(), "interrupted") {
@@ -74,7 +138,7 @@ func TestBenchInterrupted(t *testing.T) {
 
 // TestBenchUsage: what cannot be measured is told.
 func TestBenchUsage(t *testing.T) {
-	says(t, []string{"bench", "--peer", "bind"}, exitUsage, `--peer takes unbound or none, not "bind"`)
+	says(t, []string{"bench", "--peer", "dnsmasq"}, exitUsage, "--peer takes unbound, bind, knot, pdns or none, not")
 	says(t, []string{"bench", "--beside", "/nonexistent"}, exitUsage, "it is no program")
 	says(t, []string{"bench", "--peer", "none", "--beside", "danelaw=/proc/self/exe"}, exitUsage,
 		"two servers are named danelaw; --beside NAME=PATH")

@@ -9,12 +9,14 @@ import (
 
 // benchJSON is what bench prints for programs.
 type benchJSON struct {
-	Started time.Time     `json:"started"`
-	Machine benchMachine  `json:"machine"`
-	Config  benchConfig   `json:"config"`
-	Void    []string      `json:"void,omitempty"` // why its numbers do not count, a sentence each
-	Rows    []benchRow    `json:"rows"`
-	Samples []benchSample `json:"samples"`
+	Started     time.Time     `json:"started"`
+	Machine     benchMachine  `json:"machine"`
+	Config      benchConfig   `json:"config"`
+	Void        []string      `json:"void,omitempty"`    // why its numbers do not count, a sentence each
+	Skipped     []string      `json:"skipped,omitempty"` // what could not be measured, and why
+	Interrupted bool          `json:"interrupted"`       // it was ended early
+	Rows        []benchRow    `json:"rows"`
+	Samples     []benchSample `json:"samples"`
 	// Unforeseen is how many questions the upstream had no packed answer to, and signed one while it was measured.
 	Unforeseen int64 `json:"unforeseen"`
 }
@@ -34,29 +36,29 @@ type benchConfig struct {
 	Hot       time.Duration `json:"hot"`
 	InFlight  int           `json:"in_flight"`
 	Delay     time.Duration `json:"delay"`
+	Answers   int           `json:"answers"`
 }
 
 type benchUniverse struct {
-	Seed      uint64          `json:"seed"`
-	Domains   int             `json:"domains"`
-	Insecure  float64         `json:"insecure"`
-	Shared    float64         `json:"shared"`
-	Providers int             `json:"providers"`
-	Algorithm int             `json:"algorithm"`
-	Denial    universe.Denial `json:"denial"`
-	Now       time.Time       `json:"now"`
+	Seed        uint64          `json:"seed"`
+	Domains     int             `json:"domains"`
+	Insecure    float64         `json:"insecure"` // -1: as in each top-level domain
+	Shared      float64         `json:"shared"`
+	Providers   int             `json:"providers"`
+	Algorithms  []int           `json:"algorithms"`
+	Unsupported float64         `json:"unsupported"`
+	Denial      universe.Denial `json:"denial"`
+	TopLevel    universe.Denial `json:"tld_denial"`
+	Now         time.Time       `json:"now"`
 }
 
-// benchRow is what the table shows of a server and a workload.
+// benchRow sums up the samples of a server and a workload.
 type benchRow struct {
-	Workload  string                 `json:"workload"`
-	Server    string                 `json:"server"`
-	CPU       benchSpread            `json:"cpu_us"`
-	Ratios    map[string]benchSpread `json:"ratios"` // by server
-	PerSecond benchSpread            `json:"per_second"`
-	Busy      benchSpread            `json:"busy"`
-	Asked     benchSpread            `json:"asked"`
-	RSS       benchSpread            `json:"rss_mib"`
+	Workload string                 `json:"workload"`
+	Server   string                 `json:"server"`
+	Values   map[string]benchSpread `json:"values"` // by what is measured; bench/README.md has them
+	Ratios   map[string]benchSpread `json:"ratios"` // by server, or "signatures"
+	BestPeer string                 `json:"best_peer,omitempty"`
 }
 
 type benchSpread struct {
@@ -66,41 +68,41 @@ type benchSpread struct {
 }
 
 type benchSample struct {
-	Workload string        `json:"workload"`
-	Server   string        `json:"server"`
-	Round    int           `json:"round"`
-	Units    int           `json:"units"`
-	CPU      time.Duration `json:"cpu"`
-	Elapsed  time.Duration `json:"elapsed"`
-	Busy     float64       `json:"busy"`
-	Others   float64       `json:"others"`
-	RSS      uint64        `json:"rss"`
-	Asked    int64         `json:"asked"`
-	Replies  int           `json:"replies"`
-	Wrong    int           `json:"wrong"`
-	Lost     int           `json:"lost"`
-	Example  string        `json:"example,omitempty"`
+	Workload string             `json:"workload"`
+	Server   string             `json:"server"`
+	Round    int                `json:"round"`
+	Values   map[string]float64 `json:"values"`
+	Replies  int                `json:"replies"`
+	Wrong    int                `json:"wrong"`
+	Failed   int                `json:"failed"`
+	Lost     int                `json:"lost"`
+	Example  string             `json:"example,omitempty"`
+	Fault    string             `json:"fault,omitempty"`
 }
 
 func benchViewOf(r *bench.Report) *benchJSON {
 	c := r.Config
 	v := &benchJSON{
 		Started: r.Started, Machine: benchMachine(r.Machine), Void: r.Void, Unforeseen: r.Unforeseen,
+		Skipped: r.Skipped, Interrupted: r.Interrupted,
 		Config: benchConfig{benchUniverse(c.Universe), append([]string{}, c.Workloads...), c.Rounds, c.Hot, c.InFlight,
-			c.Delay},
+			c.Delay, c.Answers},
 	}
 	for _, row := range r.Rows {
-		ratios := map[string]benchSpread{}
-		for server, s := range row.Ratios {
-			ratios[server] = benchSpread(s)
-		}
 		v.Rows = append(v.Rows, benchRow{
-			row.Workload, row.Server, benchSpread(row.CPU), ratios, benchSpread(row.PerSecond), benchSpread(row.Busy),
-			benchSpread(row.Asked), benchSpread(row.RSS),
+			row.Workload, row.Server, spreadsOf(row.Values), spreadsOf(row.Ratios), row.BestPeer,
 		})
 	}
 	for _, s := range r.Samples {
 		v.Samples = append(v.Samples, benchSample(s))
 	}
 	return v
+}
+
+func spreadsOf(all map[string]bench.Spread) map[string]benchSpread {
+	spreads := map[string]benchSpread{}
+	for key, s := range all {
+		spreads[key] = benchSpread(s)
+	}
+	return spreads
 }

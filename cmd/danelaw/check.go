@@ -292,15 +292,24 @@ func lookAll(ctx context.Context, a *asker, domains []string, o lookOptions, don
 // progressBar returns what is called after each of so many steps: it draws on a terminal, and only if there is
 // something to wait for.
 func progressBar(c *cli.Command, what string, n int) (done func()) {
+	bar := newBar(c, what, n)
+	if bar == nil {
+		return func() {}
+	}
+	return func() { bar.Add(1) } //nolint:errcheck // it is for looks
+}
+
+// newBar is a progress bar of n steps; nil if there is nobody to look at it, or next to nothing to see.
+func newBar(c *cli.Command, what string, n int) *progressbar.ProgressBar {
 	stderr, ok := c.Root().ErrWriter.(*os.File)
 	if !ok || n < 2 || !term.IsTerminal(int(stderr.Fd())) {
-		return func() {}
+		return nil
 	}
 	bar := progressbar.NewOptions(n, progressbar.OptionSetWriter(stderr), progressbar.OptionShowCount(),
 		progressbar.OptionSetDescription(what), progressbar.OptionClearOnFinish(),
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30))
 	bar.RenderBlank() //nolint:errcheck // it is for looks
-	return func() { bar.Add(1) }
+	return bar
 }
 
 // printLines prints a line for each domain, and how many there are of each decision.

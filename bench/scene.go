@@ -1,0 +1,107 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/danelaw-dns/danelaw/bench/load"
+	"github.com/danelaw-dns/danelaw/bench/server"
+	"github.com/danelaw-dns/danelaw/bench/universe"
+	"github.com/danelaw-dns/danelaw/bench/upstream"
+)
+
+// scene is a universe and its upstream.
+type scene struct {
+	*universe.Universe
+	spec     universe.Spec
+	upstream *upstream.Upstream
+}
+
+// scenes are built when they are first needed.
+type scenes struct {
+	progress Progress
+	byName   map[string]*scene
+}
+
+func (s scenes) get(ctx context.Context, name string, spec universe.Spec, delay time.Duration) (*scene, error) {
+	if at := s.byName[name]; at != nil {
+		return at, nil
+	}
+	done := s.progress("signing domains: "+name, spec.Domains)
+	u, err := universe.New(ctx, spec, func() { done(1) })
+	if err != nil {
+		return nil, err
+	}
+	up, err := upstream.Start(u, delay)
+	if err != nil {
+		return nil, err
+	}
+	s.byName[name] = &scene{u, spec, up}
+	return s.byName[name], nil
+}
+
+func (s scenes) close() {
+	for _, at := range s.byName {
+		at.upstream.Close()
+	}
+}
+
+// subject is a server that runs in front of a scene.
+type subject struct {
+	*server.Process
+	at *scene
+}
+
+// settle is how long a server may go on with work of its own that a client's question has caused.
+const settle = 200 * time.Millisecond
+
+// start starts a server in front of a scene.
+func (b *bench) start(ctx context.Context, s server.Server, at *scene, more server.Setup) (*subject, error) {
+	more.Upstream, more.Anchor, more.Place = at.upstream.Addr(), at.Anchor(), b.place
+	p, err := s.Start(ctx, more)
+	return &subject{p, at}, err
+}
+
+// measure has a server do a script, and reads what it costs by domain or query: units says how many these are.
+func (p *subject) measure(ctx context.Context, s load.Script, units func(load.Result) int) (Sample, error) {
+	runtime.GC() // of what asks, not while it measures
+	asked := p.at.upstream.Asked()
+	begun, err := p.Spent()
+	if err != nil {
+		return Sample{}, err
+	}
+	result, err := load.Run(ctx, p.Addr, s)
+	if err != nil {
+		return Sample{}, err
+	}
+	done, err := p.Spent()
+	if err != nil {
+		return Sample{}, err
+	}
+	time.Sleep(settle)
+	settled, err := p.Spent()
+	if err != nil {
+		return Sample{}, err
+	}
+	rss, err := p.RSS()
+	if err != nil {
+		return Sample{}, err
+	}
+	n := float64(units(result))
+	if n == 0 {
+		return Sample{}, fmt.Errorf("it answers nothing: %s", result.Example)
+	}
+	own, all := done.CPU-begun.CPU, done.Processor-begun.Processor
+	sample := Sample{Values: map[string]float64{ // README.md says what each is
+		"units": n, "seconds": result.Elapsed.Seconds(),
+		"cpu_us":     microseconds(settled.CPU-begun.CPU) / n,
+		"per_second": n / result.Elapsed.Seconds(),
+		"busy":       100 * share(own, result.Elapsed), "others": 100 * share(all-own, result.Elapsed),
+		"rss_mib": float64(rss) / (1 << 20), "asked": float64(p.at.upstream.Asked()-asked) / n,
+		"p50_us": microseconds(result.Percentile(0.5)), "p99_us": microseconds(result.Percentile(0.99)),
+	}}
+	sample.count(result)
+	return sample, nil
+}
