@@ -173,7 +173,9 @@ func (u *Universe) Delivery(i int) ([]Question, error) {
 		if truth == nil {
 			return nil, fmt.Errorf("%s %s was not signed ahead", q.Name, dns.Type(q.Qtype))
 		}
-		all = append(all, Ask(q, owner.secure, truth))
+		// RFC 5155 section 9.2: that a name is covered with opt-out proves nothing of it
+		unproven := u.spec.Denial == OptOut && int(truth[3]&0xf) == dns.RcodeNameError
+		all = append(all, Ask(q, owner.secure && !unproven, truth))
 	}
 	return all, nil
 }
