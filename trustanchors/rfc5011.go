@@ -76,8 +76,10 @@ type Point struct {
 	Zone     string
 	Keys     []Key
 	Imported []*dns.DS // an operator's, beside those configured
-	Asked    time.Time // when its DNSKEY RRset was asked for last
-	Wait     time.Duration
+	// Configured are the anchors that were configured when it was followed last: by them it is known again.
+	Configured []*dns.DS
+	Asked      time.Time // when its DNSKEY RRset was asked for last
+	Wait       time.Duration
 	// Refreshed is when it last came and a trusted key had signed it. Interval and Retry follow from what came then
 	// (T-6).
 	Refreshed       time.Time
@@ -131,12 +133,36 @@ func (p Point) Anchors(configured []*dns.DS) []*dns.DS {
 // entered are the anchors that people have given.
 func (p Point) entered(configured []*dns.DS) []*dns.DS { return slices.Concat(configured, p.Imported) }
 
+// Stale reports whether the last look with success was too long ago: a key may have been revoked, or have come, since.
+// begun is when the point was first to be looked at.
+func (p Point) Stale(begun, now time.Time) bool {
+	last := p.Refreshed
+	if last.IsZero() {
+		last = begun
+	}
+	return now.Sub(last) > 2*p.Interval+24*time.Hour
+}
+
+// Unseen returns the anchors that people have given whose keys were never in the zone.
+func (p Point) Unseen(configured []*dns.DS) (all []*dns.DS) {
+	for _, ds := range p.entered(configured) {
+		seen := slices.ContainsFunc(p.Keys, func(k Key) bool { return isOf(ds, k.DNSKEY) })
+		if !seen && !slices.ContainsFunc(all, func(o *dns.DS) bool { return o.KeyTag == ds.KeyTag }) {
+			all = append(all, ds)
+		}
+	}
+	return all
+}
+
 // Concerns reports whether the point is that of the configured anchors: one that follows other keys is of another zone
 // of that name, as another root has it.
 func (p Point) Concerns(configured []*dns.DS) bool {
-	all := p.entered(configured)
-	return len(p.Keys) == 0 || slices.ContainsFunc(p.Keys, func(k Key) bool {
-		return slices.ContainsFunc(all, func(ds *dns.DS) bool { return isOf(ds, k.DNSKEY) })
+	return slices.ContainsFunc(p.Keys, func(k Key) bool {
+		return slices.ContainsFunc(configured, func(ds *dns.DS) bool { return isOf(ds, k.DNSKEY) })
+	}) || slices.ContainsFunc(p.Configured, func(o *dns.DS) bool {
+		return slices.ContainsFunc(configured, func(ds *dns.DS) bool {
+			return o.KeyTag == ds.KeyTag && o.Algorithm == ds.Algorithm
+		})
 	})
 }
 

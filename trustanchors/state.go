@@ -21,14 +21,15 @@ type (
 		Points  []filedPoint `json:"points"`
 	}
 	filedPoint struct {
-		Zone      string     `json:"zone"`
-		Asked     time.Time  `json:"asked,omitzero"`
-		Wait      seconds    `json:"wait_seconds"`
-		Refreshed time.Time  `json:"refreshed,omitzero"`
-		Interval  seconds    `json:"interval_seconds"`
-		Retry     seconds    `json:"retry_seconds"`
-		Imported  []string   `json:"imported,omitempty"` // DS records
-		Keys      []filedKey `json:"keys"`
+		Zone       string     `json:"zone"`
+		Asked      time.Time  `json:"asked,omitzero"`
+		Wait       seconds    `json:"wait_seconds"`
+		Refreshed  time.Time  `json:"refreshed,omitzero"`
+		Interval   seconds    `json:"interval_seconds"`
+		Retry      seconds    `json:"retry_seconds"`
+		Imported   []string   `json:"imported,omitempty"`   // DS records
+		Configured []string   `json:"configured,omitempty"` // too
+		Keys       []filedKey `json:"keys"`
 	}
 	filedKey struct {
 		Key    string    `json:"dnskey"` // a record
@@ -57,6 +58,9 @@ func FormatState(points []Point) []byte {
 		}
 		for _, ds := range p.Imported {
 			f.Imported = append(f.Imported, record(ds))
+		}
+		for _, ds := range p.Configured {
+			f.Configured = append(f.Configured, record(ds))
 		}
 		for _, k := range p.Keys {
 			f.Keys = append(f.Keys, filedKey{
@@ -89,9 +93,6 @@ func ParseState(text []byte) ([]Point, error) {
 	var points []Point
 	for _, f := range in.Points {
 		p, err := f.point()
-		if err == nil && slices.ContainsFunc(points, func(o Point) bool { return o.Zone == p.Zone }) {
-			err = errors.New("it is there twice")
-		}
 		if err != nil {
 			return nil, fmt.Errorf("point %q: %w", f.Zone, err)
 		}
@@ -111,15 +112,11 @@ func (f filedPoint) point() (p Point, err error) {
 		Zone: f.Zone, Asked: whole(f.Asked), Wait: f.Wait.duration(), Refreshed: whole(f.Refreshed),
 		Interval: f.Interval.duration(), Retry: f.Retry.duration(),
 	}
-	for _, text := range f.Imported {
-		ds, err := parseRecord[*dns.DS](text, f.Zone)
-		if err != nil {
-			return p, err
-		}
-		if err := checkDigest(ds); err != nil {
-			return p, err
-		}
-		p.Imported = append(p.Imported, ds)
+	if p.Imported, err = parseDS(f.Imported, f.Zone); err != nil {
+		return p, err
+	}
+	if p.Configured, err = parseDS(f.Configured, f.Zone); err != nil {
+		return p, err
 	}
 	if len(f.Keys) > maxKeys {
 		return p, fmt.Errorf("it has %d keys", len(f.Keys))
@@ -151,6 +148,20 @@ func (f filedKey) key(zone string) (k Key, err error) {
 		return k, fmt.Errorf("the hold-down of key %d is shorter than 30 days", key.KeyTag())
 	}
 	return Key{key, f.State, whole(f.Since), whole(f.Seen), whole(f.Signed), f.Hold.duration()}, proper(f.Hold)
+}
+
+func parseDS(texts []string, zone string) (all []*dns.DS, err error) {
+	for _, text := range texts {
+		ds, err := parseRecord[*dns.DS](text, zone)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkDigest(ds); err != nil {
+			return nil, err
+		}
+		all = append(all, ds)
+	}
+	return all, nil
 }
 
 // proper returns an error unless the times are ones that RFC 5011 has.

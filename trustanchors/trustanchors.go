@@ -63,10 +63,18 @@ func Load(file string, content []byte, now time.Time, sha1 bool) (set Set, warni
 // Merge adds the anchors of o to s.
 func (s Set) Merge(o Set) {
 	for _, anchors := range o {
+		s.With(anchors)
+	}
+}
+
+// With adds anchors to s, and returns it.
+func (s Set) With(all ...[]*dns.DS) Set {
+	for _, anchors := range all {
 		for _, ds := range anchors {
 			s.add(ds)
 		}
 	}
+	return s
 }
 
 // add adds ds unless it is there already; a file may have one key as DS and as DNSKEY.

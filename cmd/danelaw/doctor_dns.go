@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -242,6 +243,22 @@ func (s *subject) upstreams(ctx context.Context) (found []finding) {
 	if err := h.Resolver().Prime(ctx); err != nil {
 		return append(found, fault.of("anchors", "%v", err).
 			do("check the clock, the upstreams, and `trust_anchor` in the Corefile"))
+	}
+	return append(found, anchorsFound(ctx, h)...)
+}
+
+// anchorsFound tells how the trust anchors are, and what is to be known of the keys that come and go.
+func anchorsFound(ctx context.Context, h *danelaw.Handler) []finding {
+	points, err := danelaw.Anchors(ctx, h)
+	if err != nil {
+		return []finding{warning.of("anchors", "%v", err).do("check the upstreams")}
+	}
+	var found []finding
+	for _, p := range points {
+		for _, concern := range p.Concerns {
+			found = append(found, warning.of("anchors", "%s: %s", p.Zone, concern).graver(p.Trusted == 0).
+				do("see danelaw anchors"))
+		}
 	}
 	return append(found, ok.of("anchors", "the root's keys validate with the trust anchors"))
 }

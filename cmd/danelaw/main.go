@@ -92,8 +92,8 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: describeCompletion,
 		Commands: []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(),
-			watchCommand(), statusCommand(), ntaCommand(), flushCommand(), cacheCommand(), benchCommand(),
-			versionCommand()},
+			watchCommand(), statusCommand(), anchorsCommand(), ntaCommand(), flushCommand(), cacheCommand(),
+			benchCommand(), versionCommand()},
 		Writer:         stdout,
 		ErrWriter:      stderr,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run does that

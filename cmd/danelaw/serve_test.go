@@ -355,7 +355,7 @@ func TestSystemUpstreams(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"serv", `"serv" is no command of danelaw (did you mean serve?); there are serve, lab, check, doctor, tlsa, ` +
-			`watch, status, nta, flush, cache, bench, version`},
+			`watch, status, anchors, nta, flush, cache, bench, version`},
 		{"xyzzy", `"xyzzy" is no command of danelaw; there are serve, lab`},
 		{"serve extra", `"extra" is no command`},
 		{"-prot 53", "serve has no flag --prot (did you mean --port?); see danelaw serve --help"},

@@ -69,6 +69,9 @@ func printBlock(out io.Writer, block string, b *danelaw.BlockStatus, now time.Ti
 		b.Cache.Limit>>10, cmp.Or(share(b.Cache.Hits, b.Cache.Misses), "none"))
 	fmt.Fprintf(rows, "  last hour\t%s\n", cmp.Or(mostFirst(b.Verdicts), "no question"))
 	rows.Flush() //nolint:errcheck // see printer
+	for _, concern := range b.Concerns {
+		fmt.Fprintf(out, "  %s\n", printable.Text(concern))
+	}
 	for _, f := range b.Failures {
 		fmt.Fprintf(out, "  %s ago  %s\n", now.Sub(f.At).Round(time.Second),
 			printable.Text(fmt.Sprintf("%s %s: %s", f.Name, f.Type, f.Text)))

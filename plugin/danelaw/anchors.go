@@ -1,11 +1,11 @@
 package danelaw
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,7 +30,7 @@ type keeper struct {
 	key string
 
 	mu       sync.Mutex
-	points   map[string]*point // by zone
+	points   []*point // several of a zone if server blocks have no anchor of it in common, as those of two roots
 	handlers []*Handler
 	store    stateFile
 }
@@ -42,6 +42,7 @@ type point struct {
 	asking bool         // somebody looks at its keys now
 	sight  dnssec.Sight // the last look to which something came
 	fault  string       // why the last look did not refresh it
+	stale  bool         // it has been told that it is
 }
 
 func (k *keeper) name() string { return k.key }
@@ -50,7 +51,7 @@ func (k *keeper) close()       {}
 // holdKeeper returns the keeper of that name, as holdTable.
 func holdKeeper(name string) *keeper {
 	k, _ := hold(&process, name, func() (*keeper, error) {
-		return &keeper{key: name, points: map[string]*point{}, store: stateFile{of: stateKind{
+		return &keeper{key: name, store: stateFile{of: stateKind{
 			file: anchorsFile, what: "the states of trust anchors",
 			remedy: "keys that are not in the configuration begin their hold-down anew",
 		}}}, nil
@@ -68,46 +69,37 @@ func (k *keeper) declare(h *Handler) (trustanchors.Set, error) {
 	if !h.config.follows() {
 		return h.config.Anchors, nil
 	}
-	if err := k.store.open(h.config.State, trusted(h.origin.looking), k.read); err != nil {
+	err := k.store.open(h.config.State, trusted(h.origin.looking), func(text []byte) error {
+		points, err := trustanchors.ParseState(text)
+		for _, p := range points {
+			k.points = append(k.points, &point{Point: p})
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	for zone, configured := range h.config.Anchors {
-		if k.disputed(h, zone) {
-			return nil, fmt.Errorf("trust_anchor: another server block has other trust anchors for %s: their keys "+
-				"are followed for all blocks (RFC 5011); write the same in both", zone)
-		}
-		p := k.points[zone]
-		if p != nil && !p.Concerns(configured) {
-			log.Warningf("the trust anchors configured for %s are none of those whose state is known, which is "+
-				"forgotten", zone)
-			p = nil
-		}
-		k.points[zone] = cmp.Or(p, &point{Point: trustanchors.Point{Zone: zone}, begun: h.config.Clock()})
+	h.follows = map[string]*point{}
+	for zone := range h.config.Anchors {
+		h.follows[zone] = k.point(h, zone)
 	}
 	return k.of(h), nil
 }
 
-// read takes what the state file holds.
-func (k *keeper) read(text []byte) error {
-	points, err := trustanchors.ParseState(text)
-	for _, p := range points {
-		if k.points[p.Zone] == nil {
-			k.points[p.Zone] = &point{Point: p}
-		}
+// point returns the one by which h follows a zone: that which has an anchor of h, or a new one.
+func (k *keeper) point(h *Handler, zone string) *point {
+	ours := h.config.Anchors[zone]
+	i := slices.IndexFunc(k.points, func(p *point) bool { return p.Zone == zone && p.Concerns(ours) })
+	if i < 0 {
+		i = len(k.points)
+		k.points = append(k.points, &point{Point: trustanchors.Point{Zone: zone}})
 	}
-	return err
-}
-
-// disputed reports whether another server block of the same Corefile has no anchor in common with h for a zone.
-func (k *keeper) disputed(h *Handler, zone string) bool {
-	return slices.ContainsFunc(k.handlers, func(o *Handler) bool {
-		theirs, ours := o.config.Anchors[zone], h.config.Anchors[zone]
-		return o.origin.load == h.origin.load && len(theirs) > 0 && !slices.ContainsFunc(ours, func(ds *dns.DS) bool {
-			return slices.ContainsFunc(theirs, func(o *dns.DS) bool {
-				return o.KeyTag == ds.KeyTag && o.Algorithm == ds.Algorithm
-			})
-		})
-	})
+	p := k.points[i]
+	if p.begun.IsZero() {
+		p.begun = h.config.Clock()
+	}
+	p.Configured = trustanchors.Set{}.With(k.configured(p), ours)[zone]
+	return p
 }
 
 // of returns what h trusts; k.mu is held. A point whose anchors are all revoked is left to the one above; where there
@@ -119,7 +111,7 @@ func (k *keeper) of(h *Handler) trustanchors.Set {
 	set := trustanchors.Set{}
 	for zone, configured := range h.config.Anchors {
 		set[zone] = configured
-		if p := k.points[zone]; p != nil {
+		if p := h.follows[zone]; p != nil {
 			set[zone] = p.Anchors(configured)
 		}
 	}
@@ -130,21 +122,23 @@ func (k *keeper) of(h *Handler) trustanchors.Set {
 	return set
 }
 
-// configured are the anchors of a zone in all server blocks; k.mu is held.
-func (k *keeper) configured(zone string) (all []*dns.DS) {
+// configured are the anchors of a point in all server blocks; k.mu is held.
+func (k *keeper) configured(p *point) (all []*dns.DS) {
 	for _, h := range k.handlers {
-		all = append(all, h.config.Anchors[zone]...)
+		if h.follows[p.Zone] == p {
+			all = append(all, h.config.Anchors[p.Zone]...)
+		}
 	}
 	return all
 }
 
-// join has h told what changes.
+// join has h told what has changed since declare.
 func (k *keeper) join(h *Handler) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.handlers = append(k.handlers, h)
-	for zone := range h.config.Anchors {
-		k.tell(h, zone)
+	for _, p := range h.follows {
+		k.tell(p)
 	}
 }
 
@@ -162,27 +156,30 @@ func (k *keeper) start() {
 	k.save()
 }
 
-// tell has h trust what is to be trusted for a zone now; k.mu is held.
-func (k *keeper) tell(h *Handler, zone string) {
-	set, old := k.of(h), h.resolving.Trusted()
-	now, is := set[zone]
-	before, was := old[zone]
-	if is == was && slices.EqualFunc(now, before, func(a, b *dns.DS) bool { return dns.IsDuplicate(a, b) }) {
-		return
+// tell has all who follow a point trust what is to be trusted now; k.mu is held.
+func (k *keeper) tell(p *point) {
+	for _, h := range k.handlers {
+		if h.follows[p.Zone] != p {
+			continue
+		}
+		set, old := k.of(h), h.resolving.Trusted()
+		now, is := set[p.Zone]
+		before, was := old[p.Zone]
+		if is != was || !slices.EqualFunc(now, before, func(a, b *dns.DS) bool { return dns.IsDuplicate(a, b) }) {
+			h.resolving.Trust(set, p.Zone, p.sight)
+		}
 	}
-	var sight dnssec.Sight
-	if p := k.points[zone]; p != nil {
-		sight = p.sight
-	}
-	h.resolving.Trust(set, zone, sight)
 }
 
 // save writes all down; k.mu is held.
 func (k *keeper) save() {
 	var all []trustanchors.Point
-	for _, zone := range slices.Sorted(maps.Keys(k.points)) {
-		all = append(all, k.points[zone].Point)
+	for _, p := range k.points {
+		if len(p.Keys)+len(p.Imported) > 0 {
+			all = append(all, p.Point)
+		}
 	}
+	slices.SortStableFunc(all, func(a, b trustanchors.Point) int { return strings.Compare(a.Zone, b.Zone) })
 	k.store.save(trustanchors.FormatState(all), nil)
 }
 
@@ -197,8 +194,8 @@ func (k *keeper) saved() (place, failed bool) {
 func (k *keeper) tend(ctx context.Context, h *Handler) {
 	defer survive()
 	k.saveAgain(time.Now())
-	for _, zone := range k.due(h) {
-		k.look(ctx, h, zone)
+	for _, p := range k.due(h) {
+		k.look(ctx, h, p)
 	}
 }
 
@@ -211,8 +208,8 @@ func (k *keeper) saveAgain(now time.Time) {
 	}
 }
 
-// due returns the zones that h has to look at now, and notes it, so that no other Handler does.
-func (k *keeper) due(h *Handler) (zones []string) {
+// due returns the points that h has to look at now, and notes it, so that no other Handler does.
+func (k *keeper) due(h *Handler) (points []*point) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !h.config.follows() || h.readiness.early.Load() {
@@ -220,57 +217,48 @@ func (k *keeper) due(h *Handler) (zones []string) {
 	}
 	now := h.config.Clock().Round(0)
 	for zone, anchors := range k.of(h) {
-		p := k.points[zone]
-		due := p != nil && !p.asking && (p.Due(now) || !h.Ready() && now.Sub(p.Asked) >= unreadyWait)
+		p := h.follows[zone]
+		p.logStale(now)
+		due := !p.asking && (p.Due(now) || !h.Ready() && now.Sub(p.Asked) >= unreadyWait)
 		if due && h.config.Policy.Anchor(zone, anchors).Cut == dnssec.SignedCut {
 			p.asking = true
-			zones = append(zones, zone)
+			points = append(points, p)
 		}
 	}
-	return zones
+	return points
 }
 
-// look asks for the keys of a zone, and tells the zone's servers by which it is trusted.
-func (k *keeper) look(ctx context.Context, h *Handler, zone string) {
-	defer k.looked(zone)
-	s, failure := h.resolving.Sight(ctx, zone)
+// look asks for the keys of a point, and tells the zone's servers by which it is trusted.
+func (k *keeper) look(ctx context.Context, h *Handler, p *point) {
+	defer func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		p.asking = false
+	}()
+	s, failure := h.resolving.Sight(ctx, p.Zone)
 	if ctx.Err() != nil {
 		return
 	}
-	k.note(zone, h.config.Clock().Round(0), s, failure)
+	k.note(p, h.config.Clock().Round(0), s, failure)
 	if failure == nil && s.Zone.Status == dnssec.Secure && h.config.Signal {
-		h.upstreams.signal(ctx, zone, h.resolving.Trusted()[zone])
+		h.upstreams.signal(ctx, p.Zone, h.resolving.Trusted()[p.Zone])
 	}
 }
 
-func (k *keeper) looked(zone string) {
+// note applies a look at the keys of a point, and has everybody trust what follows.
+func (k *keeper) note(p *point, now time.Time, s dnssec.Sight, failure *dnssec.Failure) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if p := k.points[zone]; p != nil {
-		p.asking = false
-	}
-}
-
-// note applies a look at the keys of a zone, and has everybody trust what follows.
-func (k *keeper) note(zone string, now time.Time, s dnssec.Sight, failure *dnssec.Failure) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	p := k.points[zone]
-	if p == nil {
-		return
-	}
 	var changes []trustanchors.Change
 	if failure != nil {
 		p.Point = p.Failed(now)
 	} else {
 		p.sight, failure = s, s.Zone.Cause
-		p.Point, changes = p.See(seenAt(now, s), k.configured(zone))
+		p.Point, changes = p.See(seenAt(now, s), k.configured(p))
 	}
 	p.logFault(failure)
-	for _, h := range k.handlers {
-		k.tell(h, zone)
-	}
-	p.log(changes, k.configured(zone))
+	k.tell(p)
+	p.log(changes, k.configured(p))
 	k.save()
 }
 
@@ -311,9 +299,6 @@ func (p *point) log(changes []trustanchors.Change, configured []*dns.DS) {
 	}
 }
 
-// newAnchors is the remedy for anchors that are too old.
-const newAnchors = "install a newer danelaw, name current ones with trust_anchor, or use danelaw anchors import"
-
 // signal tells the servers of a zone which keys it is trusted by (T-16, RFC 8145 section 5).
 func (u *upstreams) signal(ctx context.Context, zone string, anchors []*dns.DS) {
 	name := signalName(zone, anchors)
@@ -349,4 +334,61 @@ func signalName(zone string, anchors []*dns.DS) string {
 		return ""
 	}
 	return name
+}
+
+// logStale tells once that a point is stale.
+func (p *point) logStale(now time.Time) {
+	stale := p.Stale(p.begun, now)
+	if stale && !p.stale {
+		log.Errorf("trust anchors of %s: %s", p.Zone, p.staleSentence())
+	}
+	p.stale = stale
+}
+
+// imports has all server blocks trust further anchors, which an operator vouches for. It fails if one is of no use.
+func (k *keeper) imports(anchors []*dns.DS) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, ds := range anchors {
+		if _, err := k.importing(ds); err != nil {
+			return err
+		}
+	}
+	for _, ds := range anchors {
+		p, _ := k.importing(ds)
+		if slices.ContainsFunc(p.Anchors(k.configured(p)), func(o *dns.DS) bool { return dns.IsDuplicate(o, ds) }) {
+			continue
+		}
+		p.Imported, p.Wait = append(slices.Clip(p.Imported), ds), 0 // it is looked at now
+		log.Warningf("trust anchors of %s: key %d is trusted, as it was imported", p.Zone, ds.KeyTag)
+		k.tell(p)
+	}
+	for _, h := range k.handlers {
+		h.readiness.soon()
+	}
+	k.save()
+	return nil
+}
+
+// importing returns the point that an anchor is for, or says why it would be of no use; k.mu is held.
+func (k *keeper) importing(ds *dns.DS) (p *point, err error) {
+	zone := ds.Hdr.Name
+	for _, h := range k.handlers {
+		switch next := h.follows[zone]; {
+		case next != nil && p != nil && next != p:
+			return nil, fmt.Errorf("server blocks have different trust anchors for %s: name more with trust_anchor",
+				zone)
+		case next != nil:
+			p = next
+		}
+	}
+	if p == nil {
+		return nil, fmt.Errorf("%s has no trust anchors here that could be followed", zone)
+	}
+	with := p.Point
+	with.Imported = append(slices.Clip(p.Imported), ds)
+	if !slices.ContainsFunc(with.Anchors(nil), func(o *dns.DS) bool { return dns.IsDuplicate(o, ds) }) {
+		return nil, fmt.Errorf("key %d of %s has been revoked, for good", ds.KeyTag, zone)
+	}
+	return p, nil
 }

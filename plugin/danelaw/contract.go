@@ -26,7 +26,8 @@ type (
 		// Anchors are, by zone, "KEYTAG ALGORITHM DIGESTTYPE" of those in use; none: the zone counts as unsigned
 		// (T-15).
 		Anchors  map[string][]string `json:"trust_anchors"`
-		Private  []string            `json:"private,omitempty"` // zones
+		Concerns []string            `json:"trust_anchor_concerns,omitempty"` // as those of AnchorPoint
+		Private  []string            `json:"private,omitempty"`               // zones
 		Cache    CacheStats          `json:"cache"`
 		Verdicts map[string]uint64   `json:"verdicts_last_hour"` // replies, by verdict as in the metrics
 		Failures []FailureStatus     `json:"failures"`           // the latest first, one for each question
@@ -44,6 +45,37 @@ type (
 		Type string    `json:"type"`
 		At   time.Time `json:"at"` // when a client was first told
 		Text string    `json:"text"`
+	}
+	// AnchorsReply tells how the zones with trust anchors are, and their keys (RFC 5011).
+	AnchorsReply struct {
+		Points []AnchorPoint `json:"points"` // by zone
+		Kept   bool          `json:"kept_over_restart"`
+	}
+	// AnchorPoint is one such zone.
+	AnchorPoint struct {
+		Zone      string      `json:"zone"`
+		Trusted   int         `json:"trusted"`               // keys
+		Refreshed time.Time   `json:"refreshed,omitzero"`    // when its keys last came, signed by a trusted one
+		Next      time.Time   `json:"next_refresh,omitzero"` // when they are asked for again
+		Stale     bool        `json:"stale"`                 // that was too long ago
+		Fault     string      `json:"fault,omitempty"`       // why it failed since
+		Concerns  []string    `json:"concerns"`              // what somebody has to know or to do, a sentence each
+		Keys      []AnchorKey `json:"keys"`
+	}
+	// AnchorKey is a key of such a zone.
+	AnchorKey struct {
+		KeyTag    uint16    `json:"key_tag"`
+		Algorithm uint8     `json:"algorithm"`
+		State     string    `json:"state"` // as RFC 5011 has it; "Unseen": configured, and never seen in the zone
+		Trusted   bool      `json:"trusted"`
+		Retiring  bool      `json:"retiring"` // it signs no more, and may soon be revoked
+		Since     time.Time `json:"since,omitzero"`
+		Next      time.Time `json:"next,omitzero"` // when it comes to its next state, if nothing else happens
+		Text      string    `json:"text"`          // all that in a sentence
+	}
+	// AnchorsRequest asks for further trust anchors.
+	AnchorsRequest struct {
+		DS []string `json:"ds"` // records
 	}
 	// NTARequest asks for a negative trust anchor.
 	NTARequest struct {

@@ -133,6 +133,7 @@ func controlMux() http.Handler {
 	for pattern, answer := range map[string]func(*http.Request) (any, error){
 		"GET /v1/nta": controlled(listNTAs), "POST /v1/nta": controlled(addNTA),
 		"DELETE /v1/nta": controlled(removeNTA), "GET /v1/status": controlled(status),
+		"GET /v1/anchors": anchored(listAnchors), "POST /v1/anchors": anchored(importAnchors),
 		"POST /v1/flush": flush, "GET /v1/cache": cacheStats, "GET /v1/cache/dump": cacheDump,
 		"/": func(r *http.Request) (any, error) {
 			return nil, refusal{http.StatusNotFound,

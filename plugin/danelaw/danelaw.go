@@ -59,6 +59,7 @@ type kept struct {
 	memory  *memory
 	ntas    *table
 	keeper  *keeper
+	follows map[string]*point // the keeper's, by zone
 	watches *watches
 	control *control // nil if there is none
 }
@@ -128,9 +129,9 @@ func (h *Handler) open() (err error) {
 		Apart: c.apart(), Private: c.Private, ProcessorsShort: c.processorsShort,
 	})
 	h.resolver = h.resolving
+	h.readiness = newReadiness(h)
 	h.keeper.join(h)
 	h.ntas.join(h)
-	h.readiness = newReadiness(h)
 	return nil
 }
 

@@ -238,6 +238,9 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		_, failed := h.ntas.saved()
 		_, too := h.keeper.saved()
 		show(shownUnsaved, truth(failed || too))
+		for _, p := range h.keeper.told(h, h.config.Clock()) {
+			p.show(show, h.config.Clock())
+		}
 		for _, s := range h.upstreams.States() {
 			show(shownFit, truth(s.Fit), s.Upstream)
 			show(shownAlive, truth(s.Alive), s.Upstream)

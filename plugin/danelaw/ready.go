@@ -104,7 +104,7 @@ func (r *readiness) attempt(ctx context.Context) (passed bool) {
 			r.clock().UTC().Format(time.RFC3339), r.built.Format(time.RFC3339)))
 	default:
 		if err := r.prime(ctx); err != nil {
-			r.obstruct(err.Error())
+			r.obstruct(err.Error() + outdated(err))
 			return false
 		}
 		r.memory.ready.Store(true)
@@ -193,6 +193,11 @@ func (r *readiness) look(now time.Time, step time.Duration) {
 	}
 	log.Infof("the clock was set by %v; it is %s now", step.Round(time.Second), now.UTC().Format(time.RFC3339))
 	r.memory.ForgetFailures()
+	r.soon()
+}
+
+// soon has everything be looked at now.
+func (r *readiness) soon() {
 	select {
 	case r.again <- struct{}{}:
 	default: // an attempt is due already

@@ -142,6 +142,11 @@ func (r *rolling) tend(h *Handler) {
 	h.keeper.tend(context.Background(), h)
 }
 
+// lookAt has h look at the keys of a zone.
+func lookAt(h *Handler, zone string) {
+	h.keeper.look(context.Background(), h, h.follows[zone])
+}
+
 // lives has h live day by day until that one, asked each day whether a domain is Secure. It returns the first and the
 // last day on which it was not, -1 if it always was.
 func (r *rolling) lives(h *Handler, until int) (first, last int) {
@@ -166,7 +171,7 @@ func (r *rolling) lives(h *Handler, until int) (first, last int) {
 // states are those of the old and the new key, as h knows them.
 func (r *rolling) states(h *Handler) string {
 	var all []string
-	for _, k := range h.keeper.points["."].Keys {
+	for _, k := range h.follows["."].Keys {
 		name := "old"
 		if k.DNSKEY.PublicKey == r.new.DNSKEY.PublicKey {
 			name = "new"
@@ -316,7 +321,7 @@ func TestRevokedKeepsCache(t *testing.T) {
 		revoked.DNSKEY = &record
 		r.silent.Store(nil)
 		r.publish(&revoked, r.new, r.zsk)
-		h.keeper.look(context.Background(), h, ".")
+		lookAt(h, ".")
 		if r.upstream.Count(". DNSKEY") == 0 {
 			t.Error("the keys were not looked at")
 		}
@@ -351,7 +356,7 @@ func TestRevokedUnsigned(t *testing.T) {
 		revoked.DNSKEY = &record
 		r.silent.Store(&map[uint16]bool{record.KeyTag(): !signs})
 		r.publish(&revoked, r.new, r.zsk)
-		h.keeper.look(context.Background(), h, ".")
+		lookAt(h, ".")
 		want := map[bool]string{false: "new Valid, old Missing", true: "new Valid, old Revoked"}[signs]
 		if got := r.states(h); got != want {
 			t.Errorf("it signs: %v: %s, want %s", signs, got, want)
@@ -366,7 +371,7 @@ func TestRevokedForgedKeys(t *testing.T) {
 	h := r.below("", r.old, r.new)
 	stolen := r.key(256)
 	r.publish(r.old, stolen) // and all signed with it
-	if h.keeper.look(context.Background(), h, "."); r.states(h) != "old Valid" {
+	if lookAt(h, "."); r.states(h) != "old Valid" {
 		t.Fatal(r.states(h))
 	}
 	h.resolving.Flush(".")
@@ -378,7 +383,7 @@ func TestRevokedForgedKeys(t *testing.T) {
 	r.silent.Store(nil)
 	r.clock.Set(r.clock.Now().Add(-revoking * day)) // at once
 	r.publish(r.tree.Plan(".").Config.Keys...)
-	h.keeper.look(context.Background(), h, ".")
+	lookAt(h, ".")
 	r.upstream.Forget()
 	if re := mta.ask(t, h, "example.com.", dns.TypeMX, withDO); !re.AuthenticatedData || len(r.upstream.Asked()) == 0 {
 		t.Errorf("%s, asked %v", describes(re), r.upstream.Asked())
@@ -407,7 +412,7 @@ func TestPointRevoked(t *testing.T) {
 	}
 	r.tree.Plan("com.").Config.Keys = []*zones.Key{&revoked, next}
 	r.publish(r.tree.Plan(".").Config.Keys...)
-	h.keeper.look(context.Background(), h, "com.")
+	lookAt(h, "com.")
 	if _, is := h.resolving.Trusted()["com."]; is || len(h.resolving.Trusted()) != 1 {
 		t.Errorf("trusted: %v", h.resolving.Trusted())
 	}
@@ -432,7 +437,7 @@ func TestPointRevokedAlone(t *testing.T) {
 	revoked.DNSKEY = &record
 	r.tree.Plan("com.").Config.Keys = []*zones.Key{&revoked}
 	r.publish(r.tree.Plan(".").Config.Keys...)
-	h.keeper.look(context.Background(), h, "com.")
+	lookAt(h, "com.")
 	if re := from("127.0.0.1:5300").ask(t, h, "example.com.", dns.TypeMX, withDO); re.Rcode != dns.RcodeServerFailure {
 		t.Errorf("%s", describes(re))
 	}
@@ -495,24 +500,48 @@ func TestAnchorState(t *testing.T) {
 	}
 }
 
-// TestAnchorsOfOthers: two server blocks with no anchor in common for a zone cannot be followed together; a state whose
-// keys are none of those configured is forgotten, as it is of another root.
+// TestAnchorsOfOthers: a state whose keys are none of those configured is that of another root: it is not used, and
+// kept for who has them. Server blocks that have no anchor of a zone in common follow one each.
 func TestAnchorsOfOthers(t *testing.T) {
-	book := logged(t)
 	r, other := newRolling(t), newRolling(t)
 	dir := t.TempDir()
 	h := r.below(dir, r.old)
 	h.Close()
-	h = r.below(dir, other.old)
-	if trusted := h.resolving.Trusted()["."]; len(trusted) != 1 || trusted[0].KeyTag != other.old.DNSKEY.KeyTag() ||
-		!strings.Contains(book.String(), "are none of those whose state is known") {
-		t.Errorf("trusted: %v; log:\n%s", trusted, book)
+	c := other.below(dir, other.old).config // it goes on
+	if trusted := process.newest()[c.Block]; trusted != nil {
+		t.Fatal("it was not started")
 	}
-	c := h.config
-	c.Anchors = trustanchors.Set{".": {r.new.DS(dns.SHA256)}}
-	_, err := New(c)
-	if err == nil || !strings.Contains(err.Error(), "another server block has other trust anchors for .") {
-		t.Errorf("two blocks: %v", err)
+	c.Anchors, c.Next = trustanchors.Set{".": {r.old.DS(dns.SHA256)}}, r
+	h = open(t, c) // of the same table
+	r.to(published)
+	other.to(published)
+	r.tend(h)
+	tags := func(h *Handler) (all []uint16) {
+		for _, ds := range h.resolving.Trusted()["."] {
+			all = append(all, ds.KeyTag)
+		}
+		return all
+	}
+	if got := tags(h); !slices.Equal(got, []uint16{r.old.DNSKEY.KeyTag()}) {
+		t.Errorf("trusted: %v", got)
+	}
+	for _, o := range h.keeper.handlers {
+		want := map[bool]*rolling{true: r, false: other}[o == h]
+		if !slices.Equal(tags(o), []uint16{want.old.DNSKEY.KeyTag()}) {
+			t.Errorf("trusted: %v", tags(o))
+		}
+	}
+	for _, p := range h.keeper.points {
+		if len(p.Keys) == 0 {
+			t.Errorf("not followed: %+v", p.Point)
+		}
+	}
+	if n := len(h.keeper.points); n != 2 || len(h.keeper.told(nil, r.clock.Now())) != 2 {
+		t.Errorf("%d points", n)
+	}
+	if err := h.keeper.imports([]*dns.DS{r.new.DS(dns.SHA256)}); err == nil ||
+		!strings.Contains(err.Error(), "server blocks have different trust anchors for .") {
+		t.Errorf("import: %v", err)
 	}
 }
 
@@ -560,7 +589,7 @@ func TestSignal(t *testing.T) {
 			}
 			return r.silence(q, m)
 		})
-		h.keeper.look(context.Background(), h, ".")
+		lookAt(h, ".")
 		want := signalName(".", h.resolving.Trusted()["."]) + " NULL"
 		if got := r.upstream.Count(want); got != count1(on) || r.upstream.Count("* NULL") != got {
 			t.Errorf("signal %v: asked %v", on, r.upstream.Asked())

@@ -37,9 +37,13 @@ func (h *Handler) status(now time.Time) *BlockStatus {
 	if obstacle := h.readiness.obstacle.Load(); !s.Ready && obstacle != nil {
 		s.Obstacle = obstacle.Text
 	}
-	for _, zone := range slices.Sorted(maps.Keys(h.config.Anchors)) {
+	for _, p := range h.keeper.told(h, h.config.Clock()) {
+		s.Concerns = append(s.Concerns, p.concerns()...)
+	}
+	anchors := h.resolving.Trusted()
+	for _, zone := range slices.Sorted(maps.Keys(anchors)) {
 		s.Anchors[zone] = []string{}
-		for _, ds := range slices.SortedFunc(slices.Values(h.config.Policy.Anchor(zone, h.config.Anchors[zone]).DS),
+		for _, ds := range slices.SortedFunc(slices.Values(h.config.Policy.Anchor(zone, anchors[zone]).DS),
 			func(a, b *dns.DS) int {
 				return cmp.Or(cmp.Compare(a.KeyTag, b.KeyTag), cmp.Compare(a.DigestType, b.DigestType))
 			}) {
