@@ -61,7 +61,7 @@ func (s *Set) fromAddress(a Address, name string, config Config) *upstream {
 		u.hide = a.hider()
 		return u
 	default:
-		d := newDatagram(a, name, config, &s.reader)
+		d := newDatagram(a, name, config, &s.reader, &s.schedule)
 		u := newUpstream(name, a.public(), d, true, config)
 		d.measured = u.health.measured
 		return u

@@ -262,7 +262,8 @@ func TestCopiesFollowHabits(t *testing.T) {
 		{anyCookie, noCookie, true, anyCookie},
 	} {
 		var r reader
-		d := newDatagram(s.plain(), "", Config{Clock: time.Now}, &r)
+		var due schedule
+		d := newDatagram(s.plain(), "", Config{Clock: time.Now}, &r, &due)
 		d.cookies.settle(tt.settled)
 		f, err := (&asking{datagram: d, query: theQuery}).fly(tt.first, func(heard) {})
 		if err != nil {
@@ -275,6 +276,7 @@ func TestCopiesFollowHabits(t *testing.T) {
 		}
 		f.giveUp()
 		d.close()
+		due.close()
 		r.close()
 	}
 }

@@ -163,7 +163,7 @@ func (f *flight) distrust(wrong int) {
 	f.mu.Unlock()
 	if wrong+foreign >= maxMismatches && f.land() {
 		f.mismatched(foreign)
-		f.socket.leave(true)
+		f.socket.leave(false)
 		f.done(heard{how: withCookie, err: wantsTCP("sent too many replies over UDP that matched no question")})
 	}
 }

@@ -1,18 +1,90 @@
 package upstream
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"sync"
+	"time"
 )
 
-// pool opens the sockets to one server.
+const (
+	// poolSize is how many sockets to one server take questions at most. As long as there are fewer each question has
+	// one of its own.
+	poolSize = 64
+	// socketUses is how many questions go out from one socket, and socketLife for how long they do.
+	socketUses = 64
+	socketLife = time.Second
+)
+
+// pool has the sockets to one server (S-6). A question goes out from a new one, or, while poolSize are open that were
+// new within socketLife, from one of those, drawn at random.
+//
+// Is that as hard to guess as a socket for each question? By RFC 5452 section 7 a forged reply is taken with a chance
+// of D/(N*P*I): I = 65,536 IDs, P = about 63,900 ports, N = 1 address to forge, and D datagrams under way that ask the
+// same: identical questions are joined (L-13), and one has three datagrams at most. Sharing changes none of these. The
+// ID is drawn for each datagram; the port was drawn from all P when its socket was opened, and who does not know which
+// are open knows no more of it than that. So the chance remains one in 4*10^9 for each datagram that is out. With one
+// out all the time, a flood of 100,000 forged replies a second takes eight hours to have an even chance, as before.
+//
+// What sharing changes is how long a port can be worth finding: a second (longer only while a question there waits, as
+// before), and 64 questions. But nothing is won by it. Who has found an open port, by whatever leak, still has to hit
+// an ID, and the tenth miss ends it (section 9.3, S-7): misses count for the socket and not for each question on it,
+// all that wait there go to TCP, and no more come. So a port that is found is worth ten guesses of 65,536, once,
+// whether one question went out from it or 64. An error without a question (bareError) may hit any that waits there,
+// and has no effect but that of an error. No ID is used twice on a socket, so that a late reply cannot be taken for
+// another, and a question that was given up ends the use of its socket.
 type pool struct {
-	server netip.AddrPort
-	reader *reader
+	server   netip.AddrPort
+	reader   *reader
+	schedule *schedule
+
+	mu   sync.Mutex
+	open []*socket // that take questions, or did when they were last drawn
 }
 
 // take returns a socket that a flight has joined.
 func (p *pool) take() (*socket, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.draw(); s != nil {
+		return s, nil
+	}
+	s, err := p.another()
+	if err == nil {
+		p.open = append(p.open, s)
+	}
+	return s, err
+}
+
+// draw returns one of the sockets that are open; nil if there are not enough. mu is held.
+func (p *pool) draw() *socket {
+	enough := poolSize
+	if udpSockets.half() {
+		enough = 1
+	}
+	for len(p.open) >= enough {
+		i := random(len(p.open))
+		if s := p.open[i]; s.join() {
+			return s
+		}
+		last := len(p.open) - 1
+		p.open[i], p.open[last] = p.open[last], nil
+		p.open = p.open[:last]
+	}
+	return nil
+}
+
+// random returns a number below n, from a CSPRNG.
+func random(n int) int {
+	var b [8]byte
+	rand.Read(b[:])
+	return int(binary.BigEndian.Uint64(b[:]) % uint64(n))
+}
+
+// another opens a socket.
+func (p *pool) another() (*socket, error) {
 	if !udpSockets.take() {
 		return nil, &fault{Busy, fmt.Sprintf("was not asked over UDP: %d sockets are open for that already",
 			udpSockets.most()), errOutstanding}
@@ -22,11 +94,16 @@ func (p *pool) take() (*socket, error) {
 		udpSockets.give()
 		return nil, err
 	}
-	s.closing = udpSockets.give
-	s.flights, s.retired = 1, true
+	s.join()
+	end := &due{ring: s.retire}
+	s.closing = func() {
+		p.schedule.drop(end)
+		udpSockets.give()
+	}
 	if err := p.reader.watch(s); err != nil {
 		s.leave(true)
 		return nil, err
 	}
+	p.schedule.set(end, time.Now().Add(socketLife))
 	return s, nil
 }

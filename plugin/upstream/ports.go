@@ -3,8 +3,6 @@ package upstream
 import (
 	"bufio"
 	"bytes"
-	"crypto/rand"
-	"encoding/binary"
 	"os"
 	"strconv"
 	"strings"
@@ -68,9 +66,7 @@ func (p *portPool) random(now time.Time) int {
 	if len(p.free) == 0 {
 		return 0
 	}
-	var b [8]byte
-	rand.Read(b[:])
-	return int(p.free[binary.BigEndian.Uint64(b[:])%uint64(len(p.free))])
+	return int(p.free[random(len(p.free))])
 }
 
 // look finds the ports that are free. Where the system does not tell, the attempt to bind one has to.

@@ -13,8 +13,8 @@ import (
 // portTries is how often another port is tried if one is taken.
 const portTries = 16
 
-// socket is what questions over UDP go out from, at a port of our choosing: the kernel's choice is not from a CSPRNG
-// (S-6, RFC 5452 section 9.2). It is connected, so that the kernel drops what comes from elsewhere.
+// socket is what questions over UDP go out from (see pool), at a port of our choosing: the kernel's choice is not from
+// a CSPRNG (S-6, RFC 5452 section 9.2). It is connected, so that the kernel drops what comes from elsewhere.
 type socket struct {
 	conn    *net.UDPConn
 	raw     syscall.RawConn
@@ -23,6 +23,7 @@ type socket struct {
 
 	mu      sync.Mutex
 	sent    []*sent // all that went out: an ID is not used twice, so that late replies match nothing else
+	uses    int     // flights so far
 	flights int     // that wait for replies
 	odd     int     // datagrams that matched none
 	retired bool    // it takes no more questions, and is closed with the last
@@ -65,6 +66,8 @@ func (s *socket) join() bool {
 		return false
 	}
 	s.flights++
+	s.uses++
+	s.retired = s.uses == socketUses
 	return true
 }
 
@@ -89,7 +92,9 @@ func (s *socket) retire() {
 func (s *socket) tidy() {
 	s.mu.Lock()
 	useless := s.retired && s.flights == 0 && !s.closed
-	s.closed = s.closed || useless
+	if useless {
+		s.closed, s.sent = true, nil
+	}
 	s.mu.Unlock()
 	if useless {
 		s.conn.Close()
@@ -121,7 +126,7 @@ func (s *socket) find(id uint16) *sent {
 	return nil
 }
 
-// arrived hands a datagram to the flight that it is for. Others are counted and ignored (S-7).
+// arrived hands a datagram to the flight that it is for. Others are counted and ignored, but not without end (S-7).
 func (s *socket) arrived(wire []byte) {
 	if d := s.answered(wire); d != nil {
 		d.flight.arrive(wire, d)

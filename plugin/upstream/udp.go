@@ -25,9 +25,10 @@ type datagram struct {
 	measured func(took time.Duration)
 }
 
-func newDatagram(a Address, name string, config Config, r *reader) *datagram {
+func newDatagram(a Address, name string, config Config, r *reader, s *schedule) *datagram {
 	return &datagram{
-		sockets: pool{server: a.Server, reader: r}, stream: newTCP(a), cookies: cookies{clock: config.Clock},
+		sockets: pool{server: a.Server, reader: r, schedule: s},
+		stream:  newTCP(a), cookies: cookies{clock: config.Clock},
 		meter: config.Meter, name: name,
 	}
 }

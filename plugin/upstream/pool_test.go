@@ -1,0 +1,164 @@
+package upstream
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
+)
+
+// S-6: 20,000 questions in a rush. IDs are random, no port has more than its share of questions, and no two of them one
+// ID; ports are spread over all that are free, and which one a question has tells nothing of the next.
+func TestPoolIsHardToGuess(t *testing.T) {
+	leakless(t)
+	const questions, atOnce = 20000, 200
+	s := serve(t, func(a *asked) { answerOwn(t, a) })
+	set := rootSet(t, s.plain())
+	var all sync.WaitGroup
+	for c := range atOnce {
+		all.Go(func() {
+			for i := range questions / atOnce {
+				q := question(fmt.Sprintf("n%d.c%d.example.", i, c), dns.TypeMX)
+				if _, err := set.Exchange(ctxFor(t, longEnough), q, fetch.Try{CD: true}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	byPort, same, ids := map[uint16]map[uint16]bool{}, 0, map[uint16]int{}
+	var high, low [256]int
+	var latest uint16
+	udp := s.got("udp")
+	for _, a := range udp {
+		port, id := a.from.Port(), binary.BigEndian.Uint16(a.wire)
+		if byPort[port] == nil {
+			byPort[port] = map[uint16]bool{}
+		}
+		if byPort[port][id] {
+			t.Errorf("port %d has had ID %d twice", port, id)
+		}
+		byPort[port][id] = true
+		ids[id]++
+		high[id>>8]++
+		low[id&255]++
+		if port == latest {
+			same++
+		}
+		latest = port
+	}
+	// the mean of chi-square is 255, its deviation 23
+	if h, l := chiSquare(high[:], len(udp)), chiSquare(low[:], len(udp)); h > 400 || l > 400 {
+		t.Errorf("IDs are not random: chi-square %.0f of the upper, %.0f of the lower octet", h, l)
+	}
+	if len(ids) < 16900 { // 17,237 of 65,536 are expected of 20,000 draws, with a deviation of 56
+		t.Errorf("%d IDs for %d questions", len(ids), len(udp))
+	}
+	if most := len(udp) / (poolSize / 4); same > most { // one in 64 is expected
+		t.Errorf("%d of %d questions came from the port of the one before", same, len(udp))
+	}
+	spread(t, byPort)
+}
+
+// chiSquare measures how far n draws are from evenly spread over parts.
+func chiSquare(parts []int, n int) (sum float64) {
+	for _, got := range parts {
+		d := float64(got) - float64(n)/float64(len(parts))
+		sum += d * d / (float64(n) / float64(len(parts)))
+	}
+	return sum
+}
+
+// spread checks the ports that questions had, with the IDs of each.
+func spread(t *testing.T, byPort map[uint16]map[uint16]bool) {
+	t.Helper()
+	var parts [16]int
+	for port, ids := range byPort {
+		parts[port>>12]++
+		if len(ids) > 4*socketUses { // with their copies
+			t.Errorf("port %d has had %d questions", port, len(ids))
+		}
+		if port < firstPort {
+			t.Errorf("asked from port %d", port)
+		}
+	}
+	// a port may have been drawn twice; the mean of chi-square is 15, its deviation 5.5
+	if chi := chiSquare(parts[:], len(byPort)); chi > 70 || len(byPort) < 20000/socketUses*3/4 {
+		t.Errorf("%d ports, chi-square %.0f: %v", len(byPort), chi, parts)
+	}
+}
+
+// S-6, S-7: a flood of replies that match nothing has all questions that wait at the port which it hits go to TCP, none
+// elsewhere; no reply is taken there any more, and no question comes from there. With nobody wanting copies that is the
+// only way to TCP.
+func TestFloodedPort(t *testing.T) {
+	leakless(t)
+	const questions = 4 * poolSize
+	s := serve(t, func(a *asked) {
+		if a.network == "tcp" {
+			answerOwn(t, a)
+		}
+	})
+	set := rootSet(t, s.plain())
+	var all sync.WaitGroup
+	ask := func(from, to int) {
+		for i := from; i < to; i++ {
+			all.Go(func() {
+				q := question(fmt.Sprintf("n%d.example.", i), dns.TypeMX)
+				reply, err := set.Exchange(ctxFor(t, longEnough), q, fetch.Try{Demand: func() int { return 0 }})
+				if err != nil || len(reply.Msg.Answer) != 1 {
+					t.Errorf("%v, %v", err, reply.Msg)
+				}
+			})
+		}
+	}
+	ask(0, questions)
+	eventually(t, "the questions", func() bool { return len(s.got("udp")) == questions })
+	byPort := func() map[uint16][]*asked {
+		ports := map[uint16][]*asked{}
+		for _, a := range s.got("udp") {
+			ports[a.from.Port()] = append(ports[a.from.Port()], a)
+		}
+		return ports
+	}
+	if n := len(byPort()); n != poolSize {
+		t.Errorf("%d sockets for %d questions", n, questions)
+	}
+	overTCP := 0
+	for flood := range 4 {
+		port := s.got("udp")[flood].from.Port()
+		there := byPort()[port]
+		m := there[0].reply()
+		m.Question[0].Name = "other.example."
+		for range maxMismatches {
+			there[0].write(m)
+		}
+		there[0].answer(newRR(t, there[0].msg.Question[0].Name+" 300 IN TXT forged"), theMX(t))
+		overTCP += len(there)
+		eventually(t, "the questions over TCP", func() bool { return len(s.got("tcp")) == overTCP })
+		before := len(s.got("udp"))
+		ask(before, before+20)
+		eventually(t, "more questions", func() bool { return len(s.got("udp")) == before+20 })
+		if len(byPort()[port]) != len(there) {
+			t.Errorf("port %d is used after a flood", port)
+		}
+	}
+	for _, a := range s.got("udp") {
+		answerOwn(t, a)
+	}
+	all.Wait()
+}
+
+// S-6: a socket takes 64 questions.
+func TestSocketUses(t *testing.T) {
+	var s socket
+	for n := range 66 {
+		if joined := s.join(); joined != (n < 64) {
+			t.Errorf("question %d: %v", n+1, joined)
+		}
+	}
+}
