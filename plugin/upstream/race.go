@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"syscall"
@@ -118,9 +119,11 @@ func (r *race) enter(upstreams []*upstream) {
 	r.rest(time.Now())
 }
 
-// rest waits for what is due next.
+// rest waits for what is due next. Copies of questions that were asked in one moment do not all go out in one: what was
+// lost because a queue was full would be lost again.
 func (r *race) rest(now time.Time) {
-	at := now.Add(copyAfter(r.copied, r.patience))
+	after := copyAfter(r.copied, r.patience)
+	at := now.Add(after + rand.N(after/16))
 	if end := r.query.until; !end.IsZero() && end.Before(at) {
 		at = end
 	}
