@@ -40,31 +40,35 @@ type pool struct {
 	reader   *reader
 	schedule *schedule
 
-	mu   sync.Mutex
-	open []*socket // that take questions, or did when they were last drawn
+	mu      sync.Mutex
+	open    []*socket // that take questions, or did when they were last drawn
+	opening int       // sockets
 }
 
 // take returns a socket that a flight has joined.
 func (p *pool) take() (*socket, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if s := p.draw(); s != nil {
 		return s, nil
 	}
 	s, err := p.another()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opening--
 	if err == nil {
 		p.open = append(p.open, s)
 	}
 	return s, err
 }
 
-// draw returns one of the sockets that are open; nil if there are not enough. mu is held.
+// draw returns one of the sockets that are open; nil if there are not enough, and one more is to be opened.
 func (p *pool) draw() *socket {
 	enough := poolSize
 	if udpSockets.half() {
 		enough = 1
 	}
-	for len(p.open) >= enough {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.open) > 0 && len(p.open)+p.opening >= enough {
 		i := random(len(p.open))
 		if s := p.open[i]; s.join() {
 			return s
@@ -73,6 +77,7 @@ func (p *pool) draw() *socket {
 		p.open[i], p.open[last] = p.open[last], nil
 		p.open = p.open[:last]
 	}
+	p.opening++
 	return nil
 }
 

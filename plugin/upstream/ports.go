@@ -58,15 +58,30 @@ var local = portPool{root: "/proc"}
 
 // random returns a port that may be tried; 0 if there is none at all. Each of them is as likely (S-6).
 func (p *portPool) random(now time.Time) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if age := now.Sub(p.read); p.free == nil || age < 0 || age > portsLife {
-		p.free, p.read = p.look(), now
-	}
-	if len(p.free) == 0 {
+	free := p.known(now)
+	if len(free) == 0 {
 		return 0
 	}
-	return int(p.free[random(len(p.free))])
+	return int(free[random(len(free))])
+}
+
+// known returns the ports that are free, as they were a short while ago. One question at a time looks again, and others
+// go by what was known, once anything is.
+func (p *portPool) known(now time.Time) []uint16 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	age := now.Sub(p.read)
+	switch {
+	case p.free == nil:
+		p.free, p.read = p.look(), now
+	case age < 0 || age > portsLife:
+		p.read = now
+		p.mu.Unlock()
+		free := p.look()
+		p.mu.Lock()
+		p.free = free
+	}
+	return p.free
 }
 
 // look finds the ports that are free. Where the system does not tell, the attempt to bind one has to.
