@@ -240,6 +240,10 @@ func (h *Handler) reply(ctx context.Context, q *query) reply {
 		return refused(dns.ExtendedErrorCodeNotAuthoritative,
 			"not in the cache, and the query does not ask for recursion")
 	}
+	if a, ok := ctx.Value(answered{}).(*answered); ok {
+		q.begun = a.begun
+		return h.answer(q, a.answer)
+	}
 	ask := h.resolver.Resolve
 	if q.CheckingDisabled && !h.config.IgnoreCD {
 		ask = h.resolver.Unchecked

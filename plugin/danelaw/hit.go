@@ -1,12 +1,14 @@
 package danelaw
 
 import (
+	"context"
 	"encoding/binary"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
@@ -15,35 +17,23 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
-// packed is memory for answers from the cache.
-var packed = sync.Pool{New: func() any { return new(resolve.Packed) }}
+// hit is a question that passes by CoreDNS if what is cached answers it, or will once it is there.
+type hit struct {
+	*fastpath.Question
+	h      *Handler
+	block  *passing
+	begun  time.Time
+	waited bool // it was not there
+}
 
-// hit answers at once what is in the cache, octet by octet as ServeDNS does, to whom it does. All else is left to that:
-// other clients, special, private and sentinel names, failures, and what does not fit.
-func (b *passing) hit(h *Handler, q *fastpath.Question, dst []byte) (reply []byte, ok bool) {
-	begun := time.Now()
-	question := dnssec.Question(q.Name, q.Type)
-	if !contains(h.config.AllowClients, q.Client) || !hittable(q.Type) || h.names.elsewhere(q.Name) ||
-		upstream.IsProbe(question) || sentinels(question) || clog.D.Value() {
-		return dst, false
-	}
-	p := packed.Get().(*resolve.Packed)
-	defer packed.Put(p)
-	if !(resolve.Memory{Resolver: h.resolving}).Packed(question, !q.DNSSECOK, p) {
-		return dst, false
-	}
-	room := h.writer.room(q.Client, q.UDP, q.EDNS, q.Size)
-	r := fastpath.Reply{Wire: p.Wire(), Options: p.Errors(), Size: q.Size}
-	if q.UDP {
-		r.Size = uint16(room)
-	}
-	r.Authentic = p.Vouched() && (q.DNSSECOK || q.AuthenticData) && contains(h.config.ADClients, q.Client)
-	if reply = q.Append(dst, r); len(reply)-len(dst) > room {
-		return dst, false
-	}
-	countHit(h, q, p, begun)
-	b.requests.count(q, reply[len(dst):], begun)
-	return reply, true
+// question is what is asked. Its name stands no longer than the Question.
+func (q *hit) question() dns.Question { return dnssec.Question(q.Name, q.Type) }
+
+// passes reports whether the question may pass: not those of other clients, for special, private and sentinel names,
+// and of odd types.
+func (q *hit) passes() bool {
+	return contains(q.h.config.AllowClients, q.Client) && hittable(q.Type) && !q.h.names.elsewhere(q.Name) &&
+		!upstream.IsProbe(q.question()) && !sentinels(q.question()) && !clog.D.Value()
 }
 
 // hittable reports whether a question for a type may be answered at once: not those that are no type of data, and not
@@ -56,38 +46,145 @@ func hittable(t uint16) bool {
 	return !meta(t)
 }
 
-// countHit counts a hit as send does a reply.
-func countHit(h *Handler, q *fastpath.Question, p *resolve.Packed, begun time.Time) {
+// packed is memory for answers from the cache.
+var packed = sync.Pool{New: func() any { return new(resolve.Packed) }}
+
+// reply appends to dst what is in the cache, octet by octet as ServeDNS tells it, if it fits the client.
+func (q *hit) reply(dst []byte) (reply []byte, ok bool) {
+	defer q.survive(&ok)
+	p := packed.Get().(*resolve.Packed)
+	defer packed.Put(p)
+	if !q.passes() || !q.memory().Packed(q.question(), !q.DNSSECOK, p) {
+		return dst, false
+	}
+	room := q.h.writer.room(q.Client, q.UDP, q.EDNS, q.Size)
+	r := fastpath.Reply{Wire: p.Wire(), Options: p.Errors(), Size: q.Size}
+	if q.UDP {
+		r.Size = uint16(room)
+	}
+	r.Authentic = p.Vouched() && (q.DNSSECOK || q.AuthenticData) && contains(q.h.config.ADClients, q.Client)
+	if reply = q.Append(dst, r); len(reply)-len(dst) > room {
+		return dst, false
+	}
+	q.count(p)
+	q.block.requests.count(q, p.Rcode(), len(reply)-len(dst))
+	return reply, true
+}
+
+func (q *hit) memory() resolve.Memory { return resolve.Memory{Resolver: q.h.resolving} }
+
+// survive makes no hit of a panic (S-27): ServeDNS tries it.
+func (q *hit) survive(ok *bool) {
+	if p := recover(); p != nil {
+		q.h.meter.panics.Inc()
+		log.trace("%s: panic: %v\n%s", q.Name, p, debug.Stack())
+		*ok = false
+	}
+}
+
+// count counts the hit as send does a reply.
+func (q *hit) count(p *resolve.Packed) {
 	v := verdicts[p.Status()]
-	h.meter.Cache(true)
-	h.meter.replied(v, q.Type, begun)
-	h.memory.history.replied(v, begun)
+	if !q.waited {
+		q.h.meter.Cache(true)
+	}
+	q.h.meter.replied(v, q.Type, q.begun)
+	q.h.memory.history.replied(v, q.begun)
 	if p.Distrusted() {
-		h.meter.distrusted.Inc()
+		q.h.meter.distrusted.Inc()
 	}
 	if !q.EDNS {
 		return
 	}
 	for options := p.Errors(); len(options) > 0; {
-		h.meter.told(binary.BigEndian.Uint16(options[4:]))
+		q.h.meter.told(binary.BigEndian.Uint16(options[4:]))
 		options = options[4+binary.BigEndian.Uint16(options[2:]):]
 	}
 }
 
-// serveHit is the fastpath's: a hit of the block that owns the name.
-func (l *listening) serveHit(q *fastpath.Question, dst []byte) (reply []byte, ok bool) {
+// later has what is not in the cache answered once it is there: from the cache, or else by a Server that is given the
+// answer, so that nobody waits for it again. done is called after it.
+func (q *hit) later(then func(reply []byte, otherwise fastpath.Server), done func()) bool {
+	if !q.passes() || q.CheckingDisabled {
+		return false
+	}
+	q.waited = true
+	return q.memory().Later(q.question(), q.Client.String(), func(a *resolve.Answer) {
+		if reply, ok := q.after(a); ok {
+			defer done()
+			then(reply, nil)
+			return
+		}
+		then(nil, func(ctx context.Context, w dns.ResponseWriter, m *dns.Msg) {
+			defer done()
+			c := &measured{ResponseWriter: request.NewScrubWriter(m, w)}
+			ctx = context.WithValue(ctx, answered{}, &answered{a.Clone(), q.begun})
+			q.h.ServeDNS(ctx, c, m) //nolint:errcheck // it has written its reply
+			q.block.requests.count(q, c.rcode, c.octets)
+		})
+	})
+}
+
+// after is reply for what has just been answered with a. It asks ahead as ServeDNS does.
+func (q *hit) after(a *resolve.Answer) (reply []byte, ok bool) {
+	defer q.survive(&ok)
+	if q.h.config.Prefetch {
+		prefetcher{q.h.resolving, q.h.names}.prefetch(q.question(), a)
+	}
+	if a.Status <= dnssec.Bogus {
+		return nil, false
+	}
+	return q.reply(nil)
+}
+
+// answered is what a client has waited for before ServeDNS is asked, and since when; in a context it is its own key.
+type answered struct {
+	answer *resolve.Answer
+	begun  time.Time
+}
+
+// measured is a writer that knows what CoreDNS counts of a reply.
+type measured struct {
+	dns.ResponseWriter
+	rcode, octets int
+}
+
+// WriteMsg implements dns.ResponseWriter.
+func (c *measured) WriteMsg(m *dns.Msg) error {
+	c.rcode, c.octets = m.Rcode, m.Len()
+	return c.ResponseWriter.WriteMsg(m)
+}
+
+// hitOf is the question for the block that owns the name; false if none is that may pass by CoreDNS. The Handler counts
+// it as asked.
+func (l *listening) hitOf(q *fastpath.Question) (*hit, bool) {
 	b := l.server.Load().owner(q.Name, q.Type)
 	if b == nil {
+		return nil, false
+	}
+	return &hit{Question: q, h: b.directive.enter(), block: b, begun: time.Now()}, true
+}
+
+// hit is the fastpath's Serve.
+func (l *listening) hit(q *fastpath.Question, dst []byte) (reply []byte, ok bool) {
+	hit, ok := l.hitOf(q)
+	if !ok {
 		return dst, false
 	}
-	h := b.directive.enter()
-	defer h.asked.Add(-1)
-	defer func() {
-		if p := recover(); p != nil { // S-27: ServeDNS tries it
-			h.meter.panics.Inc()
-			log.trace("%s: panic: %v\n%s", q.Name, p, debug.Stack())
-			reply, ok = dst, false
-		}
-	}()
-	return b.hit(h, q, dst)
+	defer hit.h.asked.Add(-1)
+	return hit.reply(dst)
+}
+
+// later is the fastpath's Later.
+func (l *listening) later(q *fastpath.Question, then func(reply []byte, otherwise fastpath.Server)) bool {
+	hit, ok := l.hitOf(q)
+	if !ok {
+		return false
+	}
+	done := func() { hit.h.asked.Add(-1) }
+	if !hit.later(then, done) {
+		done()
+		return false
+	}
+	return true
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -163,15 +164,21 @@ func TestHitsAsOrdinary(t *testing.T) {
 	}
 }
 
-// passes puts a Handler on a socket whose hits pass by what is counted.
-func passes(t *testing.T, h *Handler) (server string, others *atomic.Int64) {
+// passes puts a Handler on a socket whose hits, and misses if they are to, pass by what is counted.
+func passes(t *testing.T, h *Handler, misses bool) (server string, others *atomic.Int64) {
 	t.Helper()
 	server, others = fmt.Sprintf("127.0.0.1:%d", ports.Closed(t)), new(atomic.Int64)
+	hitOf := func(q *fastpath.Question) *hit {
+		return &hit{Question: q, h: h, block: new(passing), begun: time.Now()}
+	}
+	later := func(q *fastpath.Question, then func([]byte, fastpath.Server)) bool {
+		return misses && hitOf(q).later(then, func() {})
+	}
 	l, err := fastpath.Listen(server, server, func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
 		others.Add(1)
 		h.ServeDNS(ctx, w, q) //nolint:errcheck // it has written its reply
 	}, fastpath.Options{
-		Serve: func(q *fastpath.Question, dst []byte) ([]byte, bool) { return new(passing).hit(h, q, dst) },
+		Serve: func(q *fastpath.Question, dst []byte) ([]byte, bool) { return hitOf(q).reply(dst) }, Later: later,
 		Limits: fastpath.Limits{Pending: 10, Connections: 10, Pipelined: 10, Idle: time.Minute, Read: time.Minute,
 			Write: time.Minute},
 		Size: func() uint16 { return 1232 }, Refused: func() {},
@@ -185,7 +192,7 @@ func passes(t *testing.T, h *Handler) (server string, others *atomic.Int64) {
 
 // What is cached does not come to ServeDNS, but for what is not plain.
 func TestHitsPassBy(t *testing.T) {
-	server, others := passes(t, open(t, config(t)))
+	server, others := passes(t, open(t, config(t)), false)
 	came := func(m *dns.Msg) int64 {
 		before := others.Load()
 		exchange(t, "udp", server, m)
@@ -213,13 +220,60 @@ func TestHitsPassBy(t *testing.T) {
 	}
 }
 
+// A miss is a hit that has to wait: it is told as ServeDNS would, be it an answer, a failure (once in the log) or what
+// has no reply in time (L-10), and asks ahead; many who wait for one answer all get it.
+func TestMissesPassBy(t *testing.T) {
+	c := config(t, between(t, hanging).addr)
+	c.Timeout = time.Second
+	h := open(t, c)
+	server, others := passes(t, h, true)
+	twin := config(t)
+	twin.Timeout = c.Timeout
+	ordinary := serve(t, open(t, twin))
+	lines := logged(t)
+	for _, q := range hitNames {
+		if !hittable(q.qtype) || q.name == "localhost." {
+			continue
+		}
+		for _, way := range []change{withDO, withSize(512), func(*dns.Msg) {}} {
+			m := newMsg(q.name, q.qtype, way)
+			r, want := exchange(t, "udp", server, m), exchange(t, "udp", ordinary, m)
+			if describes(r) != describes(want) || len(r.Answer) != len(want.Answer) || r.Truncated != want.Truncated {
+				t.Errorf("%s: %s, by ServeDNS %s", m.Question[0].String(), describes(r), describes(want))
+			}
+		}
+	}
+	var clients sync.WaitGroup
+	for range 20 {
+		clients.Go(func() {
+			begun := time.Now()
+			r := exchange(t, "udp", server, newMsg("hangs.wildcard.dane.", dns.TypeA, withDO))
+			if took := time.Since(begun); r.Rcode != dns.RcodeServerFailure || took < c.Timeout || len(edes(r)) == 0 {
+				t.Errorf("what hangs: %s after %v", describes(r), took)
+			}
+		})
+		clients.Go(func() {
+			if r := exchange(t, "udp", server, newMsg("good.nsec3.", dns.TypeMX, withDO)); !r.AuthenticatedData {
+				t.Errorf("with others: %s", describes(r))
+			}
+		})
+	}
+	clients.Wait()
+	if said := strings.Count(lines.String(), "hangs.wildcard.dane. A from"); said != 1 {
+		t.Errorf("%d lines of the log: %s", said, lines)
+	}
+	if n := others.Load(); n > 4 { // what failed a moment ago
+		t.Errorf("%d queries came to the Server", n)
+	}
+}
+
 // C-1, C-7, C-14: a hit has the TTL that is left, and none is older than that; what ends soon is renewed.
 func TestHitsEnd(t *testing.T) {
 	clock := world.NewClock(time.Now())
 	c := config(t)
 	c.Clock, c.MaxTTL = clock.Now, 100*time.Second
 	h := open(t, c)
-	server, others := passes(t, h)
+	server, others := passes(t, h, false)
 	m := newMsg("good.dane.", dns.TypeMX, withDO)
 	for i, step := range []struct {
 		after time.Duration
@@ -280,16 +334,21 @@ func TestHitsAreCounted(t *testing.T) {
 		c := startCoreDNS(t, blockOf("fast"+fastpath+".:0 .:0", optionsFor(t, lab().Addr(), "fastpath "+fastpath),
 			"prometheus 127.0.0.1:0"))
 		ask := func() {
-			for _, name := range []string{"good.dane.", "nothing.good.dane.", "good.insecure."} {
+			for _, name := range []string{"good.dane.", "nothing.good.dane.", "good.insecure.", "tlsa-servfail.dane."} {
 				for _, qtype := range types {
 					exchange(t, "udp", c.udp, newMsg(name, qtype, withDO))
 					exchange(t, "tcp", c.tcp, newMsg(name, qtype))
 				}
 			}
 		}
-		ask()
 		before := countedNow(t)
+		ask() // misses, which pass as well over UDP
 		ask()
+		asked := float64(2 * 4 * 2 * len(types))
+		eventually(t, "all to be counted", func() bool {
+			const series = "coredns_dns_request_duration_seconds server=dns://127.0.0.1:0 view= zone=."
+			return countedNow(t)[series] == before[series]+asked // CoreDNS counts when the reply is on its way
+		})
 		after := countedNow(t)
 		for series, n := range before {
 			if after[series] -= n; after[series] == 0 {

@@ -13,8 +13,6 @@ import (
 	"github.com/coredns/coredns/plugin/metrics/vars"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/danelaw-dns/danelaw/plugin/fastpath"
 )
 
 // requests counts in CoreDNS's own metrics what passes by its plugin prometheus.
@@ -51,14 +49,13 @@ func newRequests(c *dnsserver.Config, s *dnsserver.Server) *requests {
 }
 
 // count counts one.
-func (r *requests) count(q *fastpath.Question, reply []byte, begun time.Time) {
+func (r *requests) count(q *hit, rcode, octets int) {
 	if r == nil {
 		return
 	}
-	const rcodeAt, rcodeMask = 3, 0xF
 	k := requestKind{
 		zone: cmp.Or(r.zones.Matches(q.Name), "."), udp: q.UDP, ipv4: q.Client.Is4(),
-		rcode: int(reply[rcodeAt] & rcodeMask),
+		rcode: rcode,
 	}
 	if slices.Contains(labelled, q.Type) {
 		k.qtype = q.Type
@@ -72,9 +69,9 @@ func (r *requests) count(q *fastpath.Question, reply []byte, begun time.Time) {
 	if q.DNSSECOK {
 		c.do.Inc()
 	}
-	c.duration.Observe(time.Since(begun).Seconds())
+	c.duration.Observe(time.Since(q.begun).Seconds())
 	c.querySize.Observe(float64(q.Octets()))
-	c.replySize.Observe(float64(len(reply)))
+	c.replySize.Observe(float64(octets))
 }
 
 // add looks up the counters of a kind of requests.

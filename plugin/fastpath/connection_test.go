@@ -494,6 +494,8 @@ func (g *goner) now(query []byte, _ client, dst []byte) ([]byte, bool) {
 	return dst, false
 }
 
+func (*goner) wait(context.Context, []byte, client, replier, func()) bool { return false }
+
 func (g *goner) later(ctx context.Context, query []byte, w replier) {
 	g.asked = append(g.asked, says(query))
 	w.Write(query)

@@ -142,18 +142,22 @@ func (d *datagrams) answer(i int) {
 		}
 		return
 	}
-	from := b.from(i)
-	reply, done := d.source.now(query, client{addr: from, udp: true}, b.replies)
+	from := client{addr: b.from(i), udp: true}
+	reply, done := d.source.now(query, from, b.replies)
 	switch before := len(b.replies); {
 	case !done:
-		to := &datagramClient{d: d, addr: from, query: b.in[i], peer: b.peers[i]}
+		to := &datagramClient{d: d, addr: from.addr, query: b.in[i], peer: b.peers[i]}
 		query = bytes.Clone(query)
 		slots := d.slots.Load().(chan struct{})
 		slots <- struct{}{}
-		d.busy.Go(func() {
-			defer func() { <-slots }()
-			d.source.later(d.ctx, query, to)
-		})
+		d.busy.Add(1)
+		over := func() { <-slots; d.busy.Done() }
+		if !d.source.wait(d.ctx, query, from, to, over) {
+			go func() {
+				defer over()
+				d.source.later(d.ctx, query, to)
+			}()
+		}
 	case len(reply) > before:
 		b.replies = reply
 		b.reply(i, reply[before:])

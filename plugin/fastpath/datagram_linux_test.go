@@ -32,6 +32,8 @@ type datagramSource struct {
 func (s datagramSource) now(query []byte, from client, dst []byte) ([]byte, bool) {
 	return s.atOnce(query, from, dst)
 }
+func (datagramSource) wait(context.Context, []byte, client, replier, func()) bool { return false }
+
 func (s datagramSource) later(ctx context.Context, query []byte, w replier) { s.inTime(ctx, query, w) }
 
 // echo replies at once with the query.

@@ -13,7 +13,12 @@ type Server func(ctx context.Context, w dns.ResponseWriter, query *dns.Msg)
 type Options struct {
 	// Serve, if not nil, answers a question at once if it can: it appends the reply to dst. If it is false, dst has
 	// to be as it was, and the query is given to the Server.
-	Serve   func(q *Question, dst []byte) (reply []byte, ok bool)
+	Serve func(q *Question, dst []byte) (reply []byte, ok bool)
+	// Later, if not nil, is asked what Serve has not answered and came over UDP: a miss is a hit that has to wait. It
+	// does not wait itself. If it is false, the query is given to the Server; else it calls then once, perhaps
+	// from another goroutine, which must not be kept long: with the reply, or with a Server that has it. Until that has
+	// returned the question stands.
+	Later   func(q *Question, then func(reply []byte, otherwise Server)) bool
 	Limits  Limits
 	Size    func() uint16 // the EDNS size in what the Listener itself replies, in octets
 	Refused func()        // is told of each query that is malformed

@@ -34,6 +34,25 @@ func (r reader) serve(s query, message []byte, from client, dst []byte) (reply [
 	return r.Serve(q, dst)
 }
 
+// wait implements source.
+func (r reader) wait(ctx context.Context, message []byte, from client, w replier, over func()) bool {
+	q := new(Question)
+	if r.Later == nil || !q.read(message, scan(message), from) {
+		return false
+	}
+	return r.Later(q, func(reply []byte, otherwise Server) {
+		if otherwise == nil {
+			defer over()
+			w.Write(reply) //nolint:errcheck // the client has gone
+			return
+		}
+		go func() {
+			defer over()
+			reader{otherwise, r.Options}.later(ctx, message, w)
+		}()
+	})
+}
+
 // later implements source.
 func (r reader) later(ctx context.Context, message []byte, w replier) {
 	q := scan(message)

@@ -11,11 +11,14 @@ import (
 // headerSize is that of a DNS message: what is shorter is none.
 const headerSize = 12
 
-// source answers queries. Both methods may be called by many goroutines at once.
+// source answers queries. Its methods may be called by many goroutines at once.
 type source interface {
 	// now answers a query at once, if it can: it appends the reply, without framing, to dst. done and nothing appended:
 	// it gets no reply. Not done: the query is for later. It does not keep query.
 	now(query []byte, from client, dst []byte) (reply []byte, done bool)
+	// wait is asked what now has not answered, and does not wait. If it is false, the query is for later; else over is
+	// called once the reply has been sent, or there is none. query is its own.
+	wait(ctx context.Context, query []byte, from client, w replier, over func()) bool
 	// later answers a query in its own time: it runs on a goroutine of its own and returns when the reply has been sent
 	// or there is none. query is its own. ctx ends when the client has gone or the listener's patience at its close is
 	// over.

@@ -60,6 +60,8 @@ func (d desk) now(query []byte, _ client, dst []byte) ([]byte, bool) {
 	return append(dst, "no reply"...), false
 }
 
+func (desk) wait(context.Context, []byte, client, replier, func()) bool { return false }
+
 func (d desk) later(ctx context.Context, query []byte, w replier) {
 	t := &task{ctx, says(query), w, make(chan struct{})}
 	d <- t

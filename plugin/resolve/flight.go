@@ -43,11 +43,12 @@ type flight struct {
 	// forNobody: it began ahead of clients, and spends a budget that is not theirs.
 	forNobody bool
 
-	done   chan struct{}
-	mu     sync.Mutex
-	work   *fetch.Account
-	cancel context.CancelCauseFunc
-	result *Answer // does not change once done is closed
+	done    chan struct{}
+	mu      sync.Mutex
+	work    *fetch.Account
+	cancel  context.CancelCauseFunc
+	result  *Answer              // does not change once done is closed
+	awaited map[*waiter]struct{} // by whom, till then
 
 	overdueTold atomic.Bool // as Answer.told, of those whose time was up
 }
@@ -371,19 +372,54 @@ func (f *flight) begin(w *fetch.Account, cancel context.CancelCauseFunc) {
 
 // finish hands the result to all who wait. Only the first one counts.
 func (f *flight) finish(a *Answer) {
+	for w := range f.end(a) {
+		w.ended(f)
+	}
+}
+
+// end sets the result and returns who has waited for it.
+func (f *flight) end(a *Answer) (awaited map[*waiter]struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.result == nil {
 		f.result = a
 		close(f.done)
+		awaited, f.awaited = f.awaited, nil
+	}
+	return awaited
+}
+
+// await has a waiter told of the result, at once if it is there.
+func (f *flight) await(w *waiter) {
+	f.mu.Lock()
+	there := f.result != nil
+	if !there {
+		if f.awaited == nil {
+			f.awaited = map[*waiter]struct{}{}
+		}
+		f.awaited[w] = struct{}{}
+	}
+	f.mu.Unlock()
+	if there {
+		w.ended(f)
 	}
 }
 
-// yield ends the flight for want of room.
+// forget undoes await.
+func (f *flight) forget(w *waiter) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.awaited, w)
+}
+
+// yield ends the flight for want of room. The table is locked.
 func (f *flight) yield() {
-	f.finish(refusal(dnssec.Indeterminate, &dnssec.Failure{
+	awaited := f.end(refusal(dnssec.Indeterminate, &dnssec.Failure{
 		Err: errYielded, Text: "gave way to newer questions: too many in flight (limit in_flight)",
 	}))
+	for w := range awaited {
+		go w.ended(f)
+	}
 	f.stop(nil)
 }
 
@@ -404,9 +440,6 @@ func (f *flight) stop(cause error) {
 		f.cancel(cause)
 	}
 }
-
-// answer returns the result of the flight, which is done, for one client: a copy, since others may wait for the same.
-func (f *flight) answer() *Answer { return f.result.clone() }
 
 // handsOn reports whether the outcome of the flight, which is done, is for all who wait for it, and not for its first
 // client alone: the end of a budget is not (L-6a).

@@ -66,7 +66,7 @@ func TestFlightsYield(t *testing.T) {
 	default:
 		t.Fatal("the oldest of the yielding half was not displaced")
 	}
-	if a := all[2].answer(); a.Rcode != dns.RcodeServerFailure || !a.Notes[0].Limit() || !cancelled {
+	if a := all[2].result; a.Rcode != dns.RcodeServerFailure || !a.Notes[0].Limit() || !cancelled {
 		t.Fatalf("displaced with %+v, cancelled %v", a, cancelled)
 	}
 	for _, i := range []int{0, 1, 3} {

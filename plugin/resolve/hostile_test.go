@@ -52,7 +52,7 @@ func (l *liar) other(q dns.Question) *dns.Msg {
 	names := []string{q.Name, dnssec.Parent(q.Name), ".", "com.", "example.com.", "mx.example.com.",
 		"nothing.example.com.", "insecure.com.",
 		"mx.insecure.com.", "nosuchtld.", "deep.co.uk.", "alias.example.com.", "x.wild.example.com.",
-		"nothing." + q.Name}
+		"nothing." + strings.TrimPrefix(q.Name, ".")}
 	types := []uint16{q.Qtype, dns.TypeDS, dns.TypeDNSKEY, dns.TypeA, dns.TypeMX, dns.TypeTLSA,
 		dns.TypeSOA, dns.TypeNSEC}
 	return l.u.Reply(question(names[l.rand.IntN(len(names))], types[l.rand.IntN(len(types))])).Msg

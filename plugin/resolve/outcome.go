@@ -133,8 +133,8 @@ func refusal(status dnssec.Status, f *dnssec.Failure) *Answer {
 	}
 }
 
-// clone returns a copy that shares no record with a. Notes are immutable.
-func (a *Answer) clone() *Answer {
+// Clone returns a copy that shares no record with a. Notes are immutable.
+func (a *Answer) Clone() *Answer {
 	b := *a
 	b.Answer, b.Ns = copyRRs(a.Answer), copyRRs(a.Ns)
 	if a.Unvalidated != nil {

@@ -31,6 +31,9 @@ type Packed struct {
 // name that does not exist the type of its question is 0.
 func (p *Packed) Wire() []byte { return p.entry.Wire }
 
+// Rcode is that of the message.
+func (p *Packed) Rcode() int { return int(p.entry.Wire[3] & 0xF) } // RFC 1035 section 4.1.1
+
 // Errors are the Extended DNS Errors to tell, as options of an OPT.
 func (p *Packed) Errors() []byte { return packedErrors(p.entry.Notes) }
 

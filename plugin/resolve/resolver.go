@@ -2,7 +2,6 @@ package resolve
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -125,46 +124,15 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 	return r.join(ctx, q)
 }
 
-// join waits for the flight of q, which it starts if there is none. One that ran out of time while this client has some
-// left is begun anew, by one of those who waited for it (L-6a), and so is one whose answer rests on what has ended
-// meanwhile (C-2, V-19).
+// join waits for the answer to q.
 func (r *Resolver) join(ctx context.Context, q dns.Question) *Answer {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	for {
-		f, leads, refused := r.flights.join(keyOf(q), clientOf(ctx), func() string { return r.crowdOf(q.Name) })
-		if refused != nil {
-			r.Meter.Limit(string(refused.limit))
-			return refusal(dnssec.Indeterminate, refused.failure(q))
-		}
-		if leads {
-			r.launch(f, q, forClient)
-		} else {
-			r.Meter.Joined()
-		}
-		select {
-		case <-f.done:
-			r.flights.leave(f)
-			if f.yielded() {
-				r.Meter.Limit(string(errYielded))
-			}
-			if a := f.answer(); !a.over(r.judgedAt()) && (leads || f.handsOn() || r.fetcher.Context().Err() != nil) {
-				return a
-			}
-		case <-ctx.Done():
-			a := f.overdue(q, r.Timeout)
-			if r.flights.leave(f) {
-				r.flights.release(f)
-			}
-			if errors.Is(ctx.Err(), context.Canceled) { // nobody reads it any more: that is no news for the log
-				a.told = new(atomic.Bool)
-				a.Tell()
-				return a
-			}
-			r.Meter.Limit(string(fetch.ErrDeadline))
-			return a
-		}
-	}
+	answer := make(chan *Answer, 1)
+	w := &waiter{r: r, q: q, client: clientOf(ctx), then: func(a *Answer) { answer <- a }}
+	w.join()
+	defer context.AfterFunc(ctx, func() { w.giveUp(ctx.Err()) })()
+	return (<-answer).Clone()
 }
 
 // ofClient is the key of the client in a context.

@@ -1,0 +1,122 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fetch"
+)
+
+// waiter is a client that waits for the answer to a question, without a goroutine.
+type waiter struct {
+	r      *Resolver
+	q      dns.Question
+	client string
+	then   func(*Answer) // is called once, with what is shared
+
+	mu     sync.Mutex
+	at     *flight // it waits for; nil between two, and after the last
+	leads  bool
+	gaveUp error // why it waits no longer
+}
+
+// Later has then called with the answer to q, as Resolve returns it, but shared with others: it must not be changed. It
+// does not wait for it: then may be called before it returns, or by the goroutine that has found the answer, which it
+// must not keep waiting. It is false, and does nothing, where a failure is remembered.
+func (m Memory) Later(q dns.Question, client string, then func(*Answer)) bool {
+	r := m.Resolver
+	q.Name = strings.Clone(q.Name)
+	if _, failed := r.Store.failures.alive(q, r.now()); failed {
+		return false
+	}
+	r.Meter.Cache(false)
+	w := &waiter{r: r, q: q, client: client}
+	timer := time.AfterFunc(r.Timeout, func() { w.giveUp(context.DeadlineExceeded) })
+	w.then = func(a *Answer) {
+		timer.Stop()
+		then(a)
+	}
+	w.join()
+	return true
+}
+
+// join begins to wait for the flight of the question, which it starts if there is none.
+func (w *waiter) join() {
+	r := w.r
+	f, leads, refused := r.flights.join(keyOf(w.q), w.client, func() string { return r.crowdOf(w.q.Name) })
+	if refused != nil {
+		r.Meter.Limit(string(refused.limit))
+		w.then(refusal(dnssec.Indeterminate, refused.failure(w.q)))
+		return
+	}
+	if leads {
+		r.launch(f, w.q, forClient)
+	} else {
+		r.Meter.Joined()
+	}
+	w.mu.Lock()
+	w.at, w.leads = f, leads
+	late := w.gaveUp != nil
+	w.mu.Unlock()
+	if f.await(w); late {
+		w.giveUp(w.gaveUp)
+	}
+}
+
+// leave reports whether the waiter still waits for a flight, or for any if f is nil, and has it wait no longer.
+func (w *waiter) leave(f *flight) (at *flight, waits bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.at == nil || f != nil && w.at != f {
+		return nil, false
+	}
+	at, w.at = w.at, nil
+	return at, true
+}
+
+// ended is called at the end of a flight. One that ran out of time while this client has some left is begun anew, by
+// one of those who waited for it (L-6a), and so is one whose answer rests on what has ended meanwhile (C-2, V-19).
+func (w *waiter) ended(f *flight) {
+	if _, waits := w.leave(f); !waits {
+		return
+	}
+	w.r.flights.leave(f)
+	if f.yielded() {
+		w.r.Meter.Limit(string(errYielded))
+	}
+	if !f.result.over(w.r.judgedAt()) && (w.leads || f.handsOn() || w.r.fetcher.Context().Err() != nil) {
+		w.then(f.result)
+		return
+	}
+	w.join()
+}
+
+// giveUp has the client wait no longer: its time is up, or it has gone.
+func (w *waiter) giveUp(cause error) {
+	w.mu.Lock()
+	w.gaveUp = cause
+	w.mu.Unlock()
+	f, waits := w.leave(nil)
+	if !waits {
+		return
+	}
+	f.forget(w)
+	a := f.overdue(w.q, w.r.Timeout)
+	if w.r.flights.leave(f) {
+		w.r.flights.release(f)
+	}
+	if errors.Is(cause, context.Canceled) { // nobody reads it any more: that is no news for the log
+		a.told = new(atomic.Bool)
+		a.Tell()
+	} else {
+		w.r.Meter.Limit(string(fetch.ErrDeadline))
+	}
+	w.then(a)
+}
