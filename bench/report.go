@@ -29,7 +29,11 @@ type Report struct {
 // Row sums up the samples of a server and a workload.
 type Row struct {
 	Workload string
+	Title    string
+	First    string // the key of the column by which servers are compared
+	Head     string // that column's
 	Server   string
+	Ours     bool              // it is a danelaw
 	Values   map[string]Spread // by the keys of columns
 	// Ratios are those of the first column to other servers' in the same round, and to the Floor.
 	Ratios   map[string]Spread
@@ -94,6 +98,10 @@ func (r *Report) names() (names []string) {
 	return append(names, server.EchoName)
 }
 
+func (r *Report) isOurs(name string) bool {
+	return slices.ContainsFunc(r.Config.Servers, func(s server.Server) bool { return s.Name == name && s.Ours })
+}
+
 // bestPeer is the server of others that is best in a table.
 func (r *Report) bestPeer(t table, rows []Row) (best string) {
 	least := 0.0
@@ -121,7 +129,9 @@ func (r *Report) of(workload, name string) (samples []Sample) {
 // row sums up samples.
 func (r *Report) row(t table, samples []Sample) Row {
 	row := Row{
-		Workload: t.workload, Server: samples[0].Server, Values: map[string]Spread{}, Ratios: map[string]Spread{},
+		Workload: t.workload, Title: t.title, First: t.columns[0].key, Head: t.columns[0].head,
+		Server: samples[0].Server, Ours: r.isOurs(samples[0].Server),
+		Values: map[string]Spread{}, Ratios: map[string]Spread{},
 	}
 	for key := range samples[0].Values {
 		var values []float64
@@ -130,7 +140,6 @@ func (r *Report) row(t table, samples []Sample) Row {
 		}
 		row.Values[key] = spreadOf(values)
 	}
-	first := t.columns[0].key
 	for _, name := range r.names() {
 		beside := r.of(t.workload, name)
 		row.ratio(name, samples, func(s Sample) float64 {
@@ -138,14 +147,14 @@ func (r *Report) row(t table, samples []Sample) Row {
 			if i < 0 {
 				return 0
 			}
-			return s.Values[first] / beside[i].Values[first]
+			return s.Values[row.First] / beside[i].Values[row.First]
 		})
 	}
 	row.ratio(Floor, samples, func(s Sample) float64 {
 		if s.Values["floor_us"] == 0 {
 			return 0
 		}
-		return s.Values[first] / s.Values["floor_us"]
+		return s.Values[row.First] / s.Values["floor_us"]
 	})
 	return row
 }

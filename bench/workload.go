@@ -60,13 +60,13 @@ var workloads = []workload{
 		{workload: "hot-20k", title: "Hot, 20,000 queries/s", columns: cached, lax: true},
 		{workload: "hot-60k", title: "Hot, 60,000 queries/s", columns: cached, lax: true},
 	}},
-	{"quarter", 14, 3, "", (*bench).quarter, []table{{
+	{"quarter", 14, once, "", (*bench).quarter, []table{{
 		workload: "quarter", title: "Cold, with a quarter of a processor", lax: true, columns: []column{
 			{"cpu_us", "µs CPU/domain", "%.1f"}, {"per_second", "domains/s", "%.0f"}, {"failed", "SERVFAIL", "%.0f"},
 			{"lost", "lost", "%.0f"}, {"p50_us", "p50 µs", "%.0f"}, {"p99_us", "p99 µs", "%.0f"},
 		},
 	}}},
-	{"latency", 10, 3, "", (*bench).latency, []table{{
+	{"latency", 10, 2, "", (*bench).latency, []table{{
 		workload: "latency", title: "Latency: a delivery's questions behind a slow upstream, in ms and round trips",
 		columns: []column{
 			{"own_ms", "own host", "%.1f"}, {"own_trips", "trips", "%.1f"}, {"shared_ms", "shared", "%.1f"},
@@ -74,7 +74,7 @@ var workloads = []workload{
 			{"empty_ms", "empty cache", "%.1f"}, {"empty_trips", "trips", "%.1f"},
 		},
 	}}},
-	{"memory", 75, once, "", (*bench).memory, []table{{
+	{"memory", 50, once, "", (*bench).memory, []table{{
 		workload: "memory", title: "Memory: of answers that are served as hits, and what hits cost as they grow",
 		columns: []column{
 			{"rss_per_answer", "octets/answer", "%.0f"}, {"rss_mib", "RSS MiB", "%.0f"}, {"empty_mib", "empty", "%.0f"},

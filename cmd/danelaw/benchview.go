@@ -55,7 +55,11 @@ type benchUniverse struct {
 // benchRow sums up the samples of a server and a workload.
 type benchRow struct {
 	Workload string                 `json:"workload"`
+	Title    string                 `json:"title"`
+	First    string                 `json:"first"` // the key of the value by which servers are compared
+	Head     string                 `json:"head"`  // what it is called
 	Server   string                 `json:"server"`
+	Ours     bool                   `json:"ours"`   // it is a danelaw
 	Values   map[string]benchSpread `json:"values"` // by what is measured; bench/README.md has them
 	Ratios   map[string]benchSpread `json:"ratios"` // by server, or "signatures"
 	BestPeer string                 `json:"best_peer,omitempty"`
@@ -90,7 +94,8 @@ func benchViewOf(r *bench.Report) *benchJSON {
 	}
 	for _, row := range r.Rows {
 		v.Rows = append(v.Rows, benchRow{
-			row.Workload, row.Server, spreadsOf(row.Values), spreadsOf(row.Ratios), row.BestPeer,
+			row.Workload, row.Title, row.First, row.Head, row.Server, row.Ours,
+			spreadsOf(row.Values), spreadsOf(row.Ratios), row.BestPeer,
 		})
 	}
 	for _, s := range r.Samples {
