@@ -23,6 +23,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/world"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // iana signs files as IANA does.
@@ -174,6 +176,88 @@ func TestAnchorsImport(t *testing.T) {
 	says(t, []string{"anchors", "show"}, exitUsage, `anchors takes no argument such as "show"`)
 	says(t, []string{"anchors", "import", s.xml}, exitUsage, "signature")
 	says(t, append(args, "another"), exitUsage, "takes one file, not 2")
+}
+
+// TestAnchorsRevoked: over sockets, a root whose old key is revoked and signs itself, beside the new one: the daemon
+// trusts the new one alone from its first look on, tells the root's servers so (T-16), and knows it after a restart,
+// when the old key comes back (T-8).
+func TestAnchorsRevoked(t *testing.T) {
+	tree := world.New(time.Now, world.Zone("."), world.Zone("com."), world.Domain("example.com."))
+	var keys []*zones.Key
+	var configured string
+	for range 2 {
+		k, err := zones.NewKey(".", dns.ECDSAP256SHA256, 257)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, configured = append(keys, k), configured+k.DS(dns.SHA256).String()+"\n"
+	}
+	publish := func(keys ...*zones.Key) {
+		tree.Plan(".").Config.Keys = keys
+		tree.Publish()
+	}
+	old, record := *keys[0], *keys[0].DNSKEY
+	record.Flags |= dns.REVOKE
+	old.DNSKEY = &record
+	publish(&old, keys[1])
+	up, dir, port := tree.Upstream(), socketDir(t), ports.Closed(t)
+	socket, state := filepath.Join(dir, "control.sock"), filepath.Join(dir, "state")
+	file := write(t, "Corefile", corefile(port, up.Serve(t, "127.0.0.1:0"), write(t, "root.ds", configured),
+		"control "+socket, "trust_anchor_state "+state))
+	for _, tt := range []struct {
+		restarted bool
+		secure    bool
+	}{{false, true}, {true, false}} {
+		if tt.restarted {
+			publish(keys[0]) // who has stolen it signs with it
+		}
+		p := start(t, nil, "serve", "-conf", file)
+		p.says(t, &p.err, fmt.Sprintf("danelaw listens on 127.0.0.1:%d\n", port))
+		if !tt.restarted {
+			eventually(t, "a look", func() bool {
+				_, out, _ := here("anchors", "--socket", socket)
+				return strings.Contains(out, "has been revoked by itself, and is trusted no more") &&
+					strings.Contains(out, fmt.Sprintf("  %d  Valid    key %[1]d is trusted\n", keys[1].DNSKEY.KeyTag()))
+			})
+			signal := fmt.Sprintf("_ta-%04x. NULL", keys[1].DNSKEY.KeyTag())
+			eventually(t, "a signal", func() bool { return up.Count(signal) > 0 })
+		}
+		if r := ask(t, port, "example.com.", dns.TypeMX); r.AuthenticatedData != tt.secure ||
+			!tt.secure && r.Rcode != dns.RcodeServerFailure {
+			t.Errorf("restarted %v: %v", tt.restarted, r)
+		}
+		p.terminate(t)
+	}
+	text, err := os.ReadFile(filepath.Join(state, "trust-anchors.json"))
+	if err != nil || !strings.Contains(string(text), `"state": "Revoked"`) {
+		t.Errorf("%v: %s", err, text)
+	}
+}
+
+// TestDoctorAnchors: a key that the root has and danelaw does not trust yet is a warning, and that all are revoked a
+// fault.
+func TestDoctorAnchors(t *testing.T) {
+	tree := world.New(time.Now, world.Zone("."), world.Zone("com."))
+	trusted, err := zones.NewKey(".", dns.ECDSAP256SHA256, 257)
+	if err != nil {
+		t.Fatal(err)
+	}
+	coming, err := zones.NewKey(".", dns.ECDSAP256SHA256, 257)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.Plan(".").Config.Keys = []*zones.Key{trusted, coming}
+	tree.Publish()
+	file := write(t, "Corefile", corefile(ports.Closed(t), tree.Upstream().Serve(t, "127.0.0.1:0"),
+		write(t, "root.ds", trusted.DS(dns.SHA256).String()+"\n")))
+	_, out, _ := here("doctor", "-conf", file, "-json")
+	wants(t, "a new key", findings(t, out, "anchors"),
+		fmt.Sprintf("warning: .: key %d is published, and not trusted before 20", coming.DNSKEY.KeyTag()))
+	trusted.DNSKEY.Flags |= dns.REVOKE
+	tree.Plan(".").Config.Keys = []*zones.Key{trusted, coming}
+	tree.Publish()
+	_, out, _ = here("doctor", "-conf", file, "-json")
+	wants(t, "revoked", findings(t, out, "anchors"), "fault: .: no DNSKEY matches the DS")
 }
 
 // TestAnchorsSigned: nothing is taken from a file whose signature, or whose signer, is not what it must be; the error

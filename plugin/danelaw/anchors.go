@@ -256,9 +256,15 @@ func (k *keeper) note(p *point, now time.Time, s dnssec.Sight, failure *dnssec.F
 		p.sight, failure = s, s.Zone.Cause
 		p.Point, changes = p.See(seenAt(now, s), k.configured(p))
 	}
-	p.logFault(failure)
+	old := p.fault
+	if p.fault = ""; failure != nil {
+		p.fault = failure.Text
+	}
 	k.tell(p)
-	p.log(changes, k.configured(p))
+	if k.store.serving { // who only looks is told in another way
+		p.log(changes, k.configured(p))
+		p.logFault(old)
+	}
 	k.save()
 }
 
@@ -271,11 +277,7 @@ func seenAt(now time.Time, s dnssec.Sight) trustanchors.Sight {
 }
 
 // logFault tells that the point could not be refreshed, and that it could again: once, not at every look.
-func (p *point) logFault(f *dnssec.Failure) {
-	old := p.fault
-	if p.fault = ""; f != nil {
-		p.fault = f.Text
-	}
+func (p *point) logFault(old string) {
 	switch {
 	case p.fault == old:
 	case p.fault == "":
