@@ -61,6 +61,10 @@ func tables() (all []table) {
 	for _, w := range workloads {
 		all = append(all, w.tables...)
 	}
+	for _, a := range against {
+		a.table.workload, a.table.columns = a.manner.workload, answering
+		all = append(all, a.table)
+	}
 	return all
 }
 
@@ -300,7 +304,7 @@ func (r *Report) compared(rows []Row) (names []string) {
 			danelaws++
 		}
 	}
-	if best := rows[0].BestPeer; best != "" && !slices.Contains(names, best) {
+	if best := rows[0].BestPeer; best != "" && len(rows) > 1 && !slices.Contains(names, best) {
 		names = append(names, best)
 	}
 	if danelaws > 1 {

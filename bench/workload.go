@@ -91,6 +91,22 @@ func init() {
 	}
 }
 
+// against are what a resolver that runs already is measured by.
+var against = []struct {
+	manner
+	table
+}{
+	{manner{workload: "against"}, table{title: "Cached answers, at saturation"}},
+	{manner{workload: "against-20k", rate: 20_000}, table{title: "Cached answers, 20,000 queries/s", lax: true}},
+	{manner{workload: "against-60k", rate: 60_000}, table{title: "Cached answers, 60,000 queries/s", lax: true}},
+}
+
+var answering = []column{
+	{"p99_us", "p99 µs", "%.0f"}, {"p50_us", "p50 µs", "%.0f"}, {"per_second", "queries/s", "%.0f"},
+	{"lost_share", "lost %", "%.2f"}, {"questions", "questions", "%.0f"},
+	{"first_p50_us", "first asked: p50 µs", "%.0f"}, {"first_p99_us", "p99 µs", "%.0f"},
+}
+
 // Workloads are the names of all kinds of work; that of all floods is one.
 func Workloads() (names []string) {
 	for _, w := range workloads {

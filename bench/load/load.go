@@ -79,7 +79,9 @@ func Run(ctx context.Context, server netip.AddrPort, s Script) (Result, error) {
 	defer runtime.UnlockOSThread()
 	r.begun = time.Now()
 	err = r.run(ctx)
-	r.result.Elapsed = time.Since(r.begun)
+	if r.result.Elapsed = r.last; err != nil || r.last == 0 {
+		r.result.Elapsed = time.Since(r.begun)
+	}
 	slices.Sort(r.result.Took)
 	return r.result, err
 }
@@ -95,9 +97,10 @@ type run struct {
 	paced  Paced // the script, if it is; nil when it has ended
 	socket *packets.Socket
 	begun  time.Time
-	due    int    // questions of paced until now
-	open   []open // by line; the ID of a query is its line
-	lines  int    // that have not ended
+	last   time.Duration // until the last reply
+	due    int           // questions of paced until now
+	open   []open        // by line; the ID of a query is its line
+	lines  int           // that have not ended
 	result Result
 
 	patience time.Duration
@@ -211,6 +214,7 @@ func (r *run) take(reply []byte, now time.Time) error {
 	}
 	q := r.open[line].question
 	r.result.Replies++
+	r.last = now.Sub(r.begun)
 	switch fault := q.Fault(reply); {
 	case q.Failed(reply):
 		r.result.Failed++

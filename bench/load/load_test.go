@@ -94,6 +94,32 @@ func TestHot(t *testing.T) {
 	}
 }
 
+// TestSteady: questions come at their rate, whatever becomes of the replies, and it is known how long each took; a
+// SERVFAIL is a failure and no wrong reply.
+func TestSteady(t *testing.T) {
+	u, all := world(t)
+	r := &resolver{Universe: u, change: func(n int64, reply []byte) []byte {
+		switch {
+		case n == 3:
+			reply[3] |= 2
+		case n > 50:
+			time.Sleep(time.Millisecond)
+		}
+		return reply
+	}}
+	result, err := Run(t.Context(), serve(t, r).Addr(), &Steady{Rate: 1000, Hot: Hot{
+		Questions: all[0], For: 200 * time.Millisecond, Chance: rand.New(rand.NewPCG(1, 2)),
+	}})
+	sound := result.Failed == 1 && result.Wrong == 0 && result.Lost == 0
+	if n := result.Replies; err != nil || !sound || n < 150 || n > 201 {
+		t.Errorf("%+v, error %v", result, err)
+	}
+	if len(result.Took) != result.Right() || result.Percentile(0) <= 0 ||
+		result.Percentile(0.99) < result.Percentile(0.5) || result.Percentile(1) != result.Took[len(result.Took)-1] {
+		t.Errorf("took %v", result.Took)
+	}
+}
+
 // TestWrong: each way in which a reply can be wrong is seen, once for each such reply, and told.
 func TestWrong(t *testing.T) {
 	u, all := world(t)

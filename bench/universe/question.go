@@ -18,7 +18,8 @@ type Question struct {
 	Rcode  int
 	Secure bool // AD is set, else it is not
 
-	truth []byte // a reply with the right content; nil: that is not known, as this is an attack
+	truth []byte // a reply with the right content; nil: that is not known
+	enemy bool   // it is asked by somebody who does not mind a failure
 	forms []form // replies that have been found right
 	do    bool   // the client wants signatures
 }
@@ -26,13 +27,20 @@ type Question struct {
 // Ask is the question with DO and AD, as Postfix asks it, to which truth is the right reply, or one that has the same
 // content.
 func Ask(q dns.Question, secure bool, truth []byte) Question {
-	asked := Attack(q, int(truth[3]&0xf), secure)
+	asked := Known(q, int(truth[3]&0xf), secure)
 	asked.truth = truth
 	return asked
 }
 
 // Attack is such a question by somebody who does not mind a failure: only AD where it does not belong is wrong.
 func Attack(q dns.Question, rcode int, secure bool) Question {
+	asked := Known(q, rcode, secure)
+	asked.enemy = true
+	return asked
+}
+
+// Known is such a question of whose answer only RCODE and AD are known.
+func Known(q dns.Question, rcode int, secure bool) Question {
 	m := &dns.Msg{Question: []dns.Question{{Name: q.Name, Qtype: q.Qtype, Qclass: dns.ClassINET}}}
 	m.RecursionDesired, m.AuthenticatedData = true, true
 	return Question{
@@ -77,7 +85,7 @@ func (q *Question) Asked(reply []byte) bool {
 // than it should.
 func (q *Question) Failed(reply []byte) bool {
 	rcode := int(reply[3] & 0xf)
-	return rcode != q.Rcode && (rcode == dns.RcodeServerFailure || q.truth == nil)
+	return rcode != q.Rcode && (rcode == dns.RcodeServerFailure || q.enemy)
 }
 
 // Fault says what is wrong with a response; "" if nothing is. One that differs in nothing but TTLs from one that was
@@ -89,12 +97,15 @@ func (q *Question) Fault(reply []byte) string {
 		}
 	}
 	truncated, ad, rcode := reply[2]&0x02 != 0, reply[3]&0x20 != 0, int(reply[3]&0xf)
-	if q.truth == nil && (q.Secure || !ad) {
+	if q.enemy && (q.Secure || !ad) {
 		return ""
 	}
 	if truncated || ad != q.Secure || rcode != q.Rcode {
 		return fmt.Sprintf("%s, want %s%s", describe(rcode, ad, truncated), describe(q.Rcode, q.Secure, false),
 			errorsIn(reply))
+	}
+	if q.truth == nil {
+		return ""
 	}
 	fault := q.compare(reply)
 	if fault == "" && len(q.forms) < mostForms {

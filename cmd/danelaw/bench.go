@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -39,6 +40,9 @@ func benchFlags() []cli.Flag {
 			strings.Join(server.Peers(), ", ") + " or none (default: all that are installed)"},
 		&cli.StringSliceFlag{Name: "workload", HideDefault: true,
 			Usage: "`NAME` is " + workloads + ", or one of " + floods + " (default: all)"},
+		&cli.StringFlag{Name: "against", Usage: "measure the resolver that answers at `HOST:PORT`, and no other"},
+		&cli.StringFlag{Name: "names", Usage: "with --against: ask about the mail domains in `FILE`, one a line " +
+			"(default: a few well-known ones)"},
 		&cli.BoolFlag{Name: "quick", Usage: "take a minute or so, for a first look"},
 		&cli.IntFlag{Name: "rounds", Value: 3, Usage: "each server does each workload `N` times", Validator: positive},
 		&cli.DurationFlag{Name: "seconds", Value: 2 * time.Second,
@@ -86,6 +90,10 @@ func runBench(ctx context.Context, c *cli.Command) error {
 		}
 		return packets.Echo(ctx, addr, c.Int("echo-size"))
 	}
+	progress := func(what string, steps int) func(int) { return benchBar(c, what, steps) }
+	if at := c.String("against"); at != "" {
+		return runAgainst(ctx, c, at, progress)
+	}
 	config, err := benchConfigOf(c)
 	if err != nil {
 		return err
@@ -93,11 +101,40 @@ func runBench(ctx context.Context, c *cli.Command) error {
 	if err := config.Check(); err != nil {
 		return misused(c, "%v", err)
 	}
-	report, err := bench.Run(ctx, config, func(what string, steps int) func(int) { return benchBar(c, what, steps) })
+	report, err := bench.Run(ctx, config, progress)
 	if err != nil {
 		return cmp.Or(interrupted(ctx), err)
 	}
 	return cmp.Or(tellBench(c, report), interrupted(ctx))
+}
+
+// runAgainst measures a resolver that runs already.
+func runAgainst(ctx context.Context, c *cli.Command, at string, progress bench.Progress) error {
+	addr, err := net.ResolveUDPAddr("udp4", at)
+	if err != nil {
+		return misused(c, "--against %s: %v", at, err)
+	}
+	domains := wellKnown
+	if file := c.String("names"); file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return misused(c, "--names: %v", err)
+		}
+		domains = strings.Fields(string(text))
+	}
+	config := bench.Config{Rounds: c.Int("rounds"), Hot: c.Duration("seconds")}
+	to := netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), uint16(addr.Port))
+	report, err := bench.Against(ctx, to, domains, config, progress)
+	if err != nil {
+		return cmp.Or(interrupted(ctx), err)
+	}
+	return cmp.Or(tellBench(c, report), interrupted(ctx))
+}
+
+// wellKnown are mail domains whose records are worth asking for, signed or not.
+var wellKnown = []string{
+	"debian.org", "freebsd.org", "ietf.org", "isc.org", "mailbox.org", "nic.cz", "nlnetlabs.nl", "posteo.de",
+	"gmail.com", "outlook.com",
 }
 
 func interrupted(ctx context.Context) error {

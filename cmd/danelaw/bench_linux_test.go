@@ -2,14 +2,21 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shirou/gopsutil/v4/process"
 
 	"github.com/danelaw-dns/danelaw/bench/server"
+	"github.com/danelaw-dns/danelaw/bench/universe"
+	"github.com/danelaw-dns/danelaw/bench/upstream"
 	"github.com/danelaw-dns/danelaw/test/needs"
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // small are the flags of a run that takes seconds. It is a process of its own, as it binds itself to processors.
@@ -119,6 +126,41 @@ func TestBenchPeers(t *testing.T) {
 	if got := workloadsOf(r, servers[1]); len(got) != 3 {
 		t.Errorf("%s has done %v", servers[1], got)
 	}
+}
+
+// TestBenchAgainst: a resolver that runs already is asked about domains in a file, and what it cannot answer is told.
+func TestBenchAgainst(t *testing.T) {
+	u, err := universe.New(t.Context(), universe.Spec{
+		Domains: 3, Providers: 1, Algorithms: []int{13}, Denial: universe.NSEC, TopLevel: universe.Mixed,
+		Now: time.Now(),
+	}, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, err := upstream.Start(u, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	names := filepath.Join(t.TempDir(), "names")
+	text := u.Domain(0).Name + "\n" + u.Domain(1).Name + "\nnowhere.bogus\n"
+	if err := os.WriteFile(names, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := benched(t, []string{up.Addr().String()}, "bench", "--json", "--against", up.Addr().String(), "--names", names,
+		"--rounds", "2", "--seconds", "20ms")
+	if len(r.Rows) != 3 || len(r.Samples) != 6 {
+		t.Errorf("%d rows, %d samples", len(r.Rows), len(r.Samples))
+	}
+	for _, row := range r.Rows {
+		if v := row.Values; v["questions"].Median != 9 || v["p99_us"].Median <= 0 || v["first_p50_us"].Median <= 0 {
+			t.Errorf("%+v", row)
+		}
+	}
+	closed := fmt.Sprint("127.0.0.1:", ports.Closed(t))
+	says(t, []string{"bench", "--against", closed, "--names", names}, exitFailure, "has answers about none of these")
+	says(t, []string{"bench", "--against", "nonsense"}, exitUsage, "--against nonsense")
+	says(t, []string{"bench", "--against", "127.0.0.1:53", "--names", "/nonexistent"}, exitUsage, "--names")
 }
 
 // TestBenchInterrupted: Ctrl-C ends a run, and the servers with it.
