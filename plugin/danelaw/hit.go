@@ -157,12 +157,12 @@ func (c *measured) WriteMsg(m *dns.Msg) error {
 
 // hitOf is the question for the block that owns the name; false if none is that may pass by CoreDNS. The Handler counts
 // it as asked.
-func (l *listening) hitOf(q *fastpath.Question) (*hit, bool) {
+func (l *listening) hitOf(q *fastpath.Question) (hit, bool) {
 	b := l.server.Load().owner(q.Name, q.Type)
 	if b == nil {
-		return nil, false
+		return hit{}, false
 	}
-	return &hit{Question: q, h: b.directive.enter(), block: b, begun: time.Now()}, true
+	return hit{Question: q, h: b.directive.enter(), block: b, begun: time.Now()}, true
 }
 
 // hit is the fastpath's Serve.

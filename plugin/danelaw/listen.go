@@ -187,14 +187,17 @@ func Listen(h *Handler, address string) (end func(), err error) {
 	server := func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
 		h.ServeDNS(ctx, request.NewScrubWriter(q, w), q) //nolint:errcheck // it has written its reply
 	}
-	hitOf := func(q *fastpath.Question) *hit {
-		return &hit{Question: q, h: h, block: new(passing), begun: time.Now()}
-	}
+	block := new(passing)
+	hitOf := func(q *fastpath.Question) hit { return hit{Question: q, h: h, block: block, begun: time.Now()} }
 	l := new(listening)
 	l.reader, err = fastpath.Listen(address, address, server, fastpath.Options{
-		Serve: func(q *fastpath.Question, dst []byte) ([]byte, bool) { return hitOf(q).reply(dst) },
+		Serve: func(q *fastpath.Question, dst []byte) ([]byte, bool) {
+			hit := hitOf(q)
+			return hit.reply(dst)
+		},
 		Later: func(q *fastpath.Question, then func([]byte, fastpath.Server)) bool {
-			return hitOf(q).later(then, func() {})
+			hit := hitOf(q)
+			return hit.later(then, func() {})
 		},
 		Limits: fastpath.Limits{
 			Pending: pending(h.config.InFlight), Idle: 10 * time.Second, Read: 3 * time.Second, Write: 5 * time.Second,
