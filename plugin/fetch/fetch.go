@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"sync"
@@ -94,16 +95,26 @@ type Fetcher struct {
 	processors  *processors
 	speculating atomic.Int64 // questions in flight on speculation
 
+	seed  maphash.Seed
+	tries [16]tries // each for a part of all names, so that few wait for the same lock
+}
+
+// tries are those in flight.
+type tries struct {
 	mu     sync.Mutex
-	firsts map[try]*exchange      // the first tries in flight (L-13)
-	open   map[*exchange]struct{} // all tries in flight
+	firsts map[try]*exchange // the first ones (L-13)
+	open   map[*exchange]struct{}
 }
 
 // New returns a Fetcher.
 func New(c Config) *Fetcher {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Fetcher{Config: c, ctx: ctx, cancel: cancel, turns: newTurns(), processors: newProcessors(),
-		firsts: map[try]*exchange{}, open: map[*exchange]struct{}{}}
+	f := &Fetcher{Config: c, ctx: ctx, cancel: cancel, turns: newTurns(), processors: newProcessors(),
+		seed: maphash.MakeSeed()}
+	for i := range f.tries {
+		f.tries[i].firsts, f.tries[i].open = map[try]*exchange{}, map[*exchange]struct{}{}
+	}
+	return f
 }
 
 // Context ends when the Fetcher is closed.
@@ -120,11 +131,10 @@ func (f *Fetcher) ProcessorsShort() bool { return f.turns.short() || f.processor
 func (f *Fetcher) Close() {
 	f.cancel()
 	f.work.shut()
-	f.mu.Lock()
-	all := slices.Collect(maps.Keys(f.open))
-	f.mu.Unlock()
-	for _, e := range all {
-		f.settle(e)
+	for i := range f.tries {
+		for _, e := range f.tries[i].all() {
+			f.settle(e)
+		}
 	}
 	f.work.wait()
 }
@@ -150,8 +160,9 @@ type exchange struct {
 	message  *dnssec.Message
 	err      error
 
-	users  int          // accounts that have asked it, under Fetcher.mu
-	cancel func()       // nil: it is not put yet; under Fetcher.mu
+	among  *tries
+	users  int          // accounts that have asked it; under among.mu
+	cancel func()       // nil: it is not put yet; under among.mu
 	waits  atomic.Int32 // accounts that wait for it now
 	again  atomic.Int32 // how often clients have come late
 }
@@ -193,26 +204,36 @@ func (f *Fetcher) start(q dns.Question, t Try, role Role) (e *exchange, joined b
 
 // enter notes a question that is going to be put, if it is not there already.
 func (f *Fetcher) enter(q dns.Question, t Try, role Role) (e *exchange, joined bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	all := &f.tries[maphash.String(f.seed, q.Name)%uint64(len(f.tries))]
+	all.mu.Lock()
+	defer all.mu.Unlock()
 	common := t.N == 0 && len(t.Avoid) == 0
-	if e := f.firsts[try{q.Name, q.Qtype, t.N}]; e != nil && common {
+	if e := all.firsts[try{q.Name, q.Qtype, t.N}]; e != nil && common {
 		e.users++
 		e.sought()
 		return e, true
 	}
-	if role == RoleWarm && (f.speculating.Load() >= maxSpeculation || f.Room.Half()) {
+	if role == RoleWarm && !f.speculate() {
 		return nil, false
 	}
-	e = &exchange{question: q, began: time.Now(), done: make(chan struct{}), users: 1}
-	f.open[e] = struct{}{}
+	e = &exchange{question: q, began: time.Now(), done: make(chan struct{}), among: all, users: 1}
+	all.open[e] = struct{}{}
 	if common {
-		f.firsts[try{q.Name, q.Qtype, 0}] = e
-	}
-	if role == RoleWarm {
-		f.speculating.Add(1)
+		all.firsts[try{q.Name, q.Qtype, 0}] = e
 	}
 	return e, false
+}
+
+// speculate notes one more question on speculation, if there is not enough of that.
+func (f *Fetcher) speculate() bool {
+	if f.Room.Half() {
+		return false
+	}
+	if f.speculating.Add(1) > maxSpeculation {
+		f.speculating.Add(-1)
+		return false
+	}
+	return true
 }
 
 // put asks upstream for e.
@@ -236,9 +257,9 @@ func (f *Fetcher) put(e *exchange, t Try, role Role) {
 		return e.demand()
 	}
 	cancel := f.ask(e, t, role)
-	f.mu.Lock()
+	e.among.mu.Lock()
 	e.cancel = cancel
-	f.mu.Unlock()
+	e.among.mu.Unlock()
 	f.settle(e)
 }
 
@@ -254,9 +275,9 @@ func (f *Fetcher) ask(e *exchange, t Try, role Role) (cancel func()) {
 
 // settle gives e up if it is put and nobody is left who wants it.
 func (f *Fetcher) settle(e *exchange) {
-	f.mu.Lock()
+	e.among.mu.Lock()
 	cancel, wanted := e.cancel, e.users > 0 && f.ctx.Err() == nil
-	f.mu.Unlock()
+	e.among.mu.Unlock()
 	if cancel != nil && !wanted {
 		cancel()
 	}
@@ -283,27 +304,34 @@ func (f *Fetcher) ended(e *exchange, role Role) {
 	if role == RoleWarm {
 		f.speculating.Add(-1)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.drop(e)
-	delete(f.open, e)
+	e.among.mu.Lock()
+	defer e.among.mu.Unlock()
+	e.among.drop(e)
+	delete(e.among.open, e)
 	close(e.done)
 }
 
-// drop makes e one that is not joined any more.
-func (f *Fetcher) drop(e *exchange) {
-	if key := (try{e.question.Name, e.question.Qtype, 0}); f.firsts[key] == e {
-		delete(f.firsts, key)
+// drop makes e one that is not joined any more; mu is held.
+func (t *tries) drop(e *exchange) {
+	if key := (try{e.question.Name, e.question.Qtype, 0}); t.firsts[key] == e {
+		delete(t.firsts, key)
 	}
+}
+
+// all returns all of them.
+func (t *tries) all() []*exchange {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.open))
 }
 
 // leave ends e if no other account has asked it.
 func (f *Fetcher) leave(e *exchange) {
-	f.mu.Lock()
+	e.among.mu.Lock()
 	if e.users--; e.users == 0 {
-		f.drop(e)
+		e.among.drop(e)
 	}
-	f.mu.Unlock()
+	e.among.mu.Unlock()
 	f.settle(e)
 }
 

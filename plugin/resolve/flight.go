@@ -138,7 +138,7 @@ func (t *flights) join(key cache.Key, client string, zone func() string) (f *fli
 func (t *flights) ahead(key cache.Key) *flight {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[key] != nil || t.halfFull() || !t.room.Take(flightOctets, false) {
+	if t.byKey[key] != nil || t.scarce(t.taken()) || !t.room.Take(flightOctets, false) {
 		return nil
 	}
 	f := &flight{
@@ -320,7 +320,7 @@ func (t *flights) release(f *flight) {
 		return
 	}
 	f.late = t.background.PushBack(f)
-	for t.background.Len() > 0 && t.halfFull() {
+	for t.background.Len() > 0 && t.scarce(t.taken()) {
 		t.end(t.background.Front().Value.(*flight))
 	}
 }
@@ -352,14 +352,16 @@ func (t *flights) detach() {
 // speculation.
 func (t *flights) busy() bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.halfFull()
+	taken := t.taken()
+	t.mu.Unlock()
+	return t.scarce(taken)
 }
 
-// halfFull reports whether there is anything that luxuries would take from those who need it.
-func (t *flights) halfFull() bool {
-	return t.running+t.yielding.Len() >= t.half || t.room.Half() || t.short()
-}
+// taken is how many slots are; mu is held.
+func (t *flights) taken() int { return t.running + t.yielding.Len() }
+
+// scarce reports whether there is anything that luxuries would take from those who need it, with so many slots taken.
+func (t *flights) scarce(taken int) bool { return taken >= t.half || t.room.Half() || t.short() }
 
 func (f *flight) begin(w *fetch.Account, cancel context.CancelCauseFunc) {
 	f.mu.Lock()
