@@ -92,6 +92,38 @@ func TestJoined(t *testing.T) {
 	}
 }
 
+// T-8: what a walk finds out that has begun with other trust anchors is not kept, and no walk of now waits for it.
+func TestTrustedBefore(t *testing.T) {
+	c, account := setup(t)
+	defer c.Fetcher.Close()
+	before := c.NewWalk(account)
+	if before.learn("com.", secure("com.")); c.Store.place("com.", c.Now()) == nil {
+		t.Error("what was learned is not kept")
+	}
+	if _, leads := c.building.join(buildKey{"net.", before.generation}); !leads {
+		t.Fatal("built by nobody, but not led")
+	}
+	old := c.Trusted()["."]
+	if c.Trust(map[string][]*dns.DS{".": {}}, dnssec.BogusZone(".", new(dnssec.Failure))) || len(old) == 0 {
+		t.Error("all holds, and no trust anchor is left")
+	}
+	if before.learn("org.", secure("org.")); c.Store.place("org.", c.Now()) != nil {
+		t.Error("what was learned by the trust anchors of before is kept")
+	}
+	now := c.NewWalk(account)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if p, ok := now.joined(ctx, "net.", func() Place { return secure("net.") }).(Cut); !ok {
+		t.Errorf("it waited for who began before: %+v", p)
+	}
+	if now.learn("org.", secure("org.")); c.Store.place("org.", c.Now()) == nil {
+		t.Error("what was learned by those of now is not kept")
+	}
+	if zone, ok := c.anchor("com.", c.Trusted(), nil); zone != "." || !ok { // T-9
+		t.Errorf("a root without anchors covers nothing: %q %v", zone, ok)
+	}
+}
+
 // S-27: a panic while a place is found out is that query's failure, and leaves nobody waiting.
 func TestPanicFailsAlone(t *testing.T) {
 	c, account := setup(t)
