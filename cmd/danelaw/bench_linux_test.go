@@ -163,19 +163,37 @@ func TestBenchAgainst(t *testing.T) {
 	says(t, []string{"bench", "--against", "127.0.0.1:53", "--names", "/nonexistent"}, exitUsage, "--names")
 }
 
-// TestBenchInterrupted: Ctrl-C ends a run, and the servers with it.
+// TestBenchInterrupted: Ctrl-C ends a run, and the servers with it; what was measured is told.
 func TestBenchInterrupted(t *testing.T) {
 	p := start(t, nil, "bench", "--rounds", "1000", "--peer", "none", "--domains", "150", "--workload", "cold")
-	eventually(t, "a server", func() bool { return len(children(t, p.Process.Pid)) > 0 })
-	servers := children(t, p.Process.Pid)
-	if code := p.terminate(t); code != exitFailure || !strings.Contains(p.err.String(), "interrupted") {
+	first := eventuallyServer(t, p, 0)
+	second := eventuallyServer(t, p, first) // so one sample is there
+	code := p.terminate(t)
+	if code != exitFailure || !strings.Contains(p.err.String(), "interrupted") {
 		t.Errorf("exit code %d: %s", code, &p.err)
 	}
-	for _, pid := range servers {
-		if runs(pid) {
-			t.Errorf("process %d goes on", pid)
+	for _, want := range []string{"Cold: ", "danelaw", "The run was ended early"} {
+		if !strings.Contains(p.out.String(), want) {
+			t.Errorf("it does not tell %q: %s", want, &p.out)
 		}
 	}
+	if runs(second) {
+		t.Errorf("process %d goes on", second)
+	}
+}
+
+// eventuallyServer waits for a server that a run has started, other than one.
+func eventuallyServer(t *testing.T, p *child, other int32) (pid int32) {
+	t.Helper()
+	eventually(t, "a server", func() bool {
+		for _, pid = range children(t, p.Process.Pid) {
+			if pid != other {
+				return true
+			}
+		}
+		return false
+	})
+	return pid
 }
 
 // TestBenchUsage: what cannot be measured is told.
