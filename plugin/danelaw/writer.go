@@ -86,7 +86,7 @@ func (w *writer) message(q *query, re reply) *dns.Msg {
 }
 
 // asCame has the names in m that are part of the name asked for, which a reply compresses to it, in the case of the
-// question: as in what is packed.
+// question, as in what is packed (S-24).
 func asCame(m *dns.Msg) {
 	if len(m.Answer)+len(m.Ns) == 0 || m.Question[0].Name == dns.CanonicalName(m.Question[0].Name) {
 		return
