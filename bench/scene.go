@@ -72,10 +72,12 @@ func (p *subject) measure(ctx context.Context, s load.Script, units func(load.Re
 	if err != nil {
 		return Sample{}, err
 	}
+	start := time.Now()
 	result, err := load.Run(ctx, p.Addr, s)
 	if err != nil {
 		return Sample{}, err
 	}
+	watched := time.Since(start) // longer than it took, where something is lost
 	done, err := p.Spent()
 	if err != nil {
 		return Sample{}, err
@@ -98,7 +100,7 @@ func (p *subject) measure(ctx context.Context, s load.Script, units func(load.Re
 		"units": n, "seconds": result.Elapsed.Seconds(),
 		"cpu_us":     microseconds(settled.CPU-begun.CPU) / n,
 		"per_second": n / result.Elapsed.Seconds(),
-		"busy":       100 * share(own, result.Elapsed), "others": 100 * share(all-own, result.Elapsed),
+		"busy":       100 * share(own, result.Elapsed), "others": 100 * share(all-own, watched),
 		"rss_mib": float64(rss) / (1 << 20), "asked": float64(p.at.upstream.Asked()-asked) / n,
 		"p50_us": microseconds(result.Percentile(0.5)), "p99_us": microseconds(result.Percentile(0.99)),
 	}}
