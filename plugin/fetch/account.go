@@ -72,7 +72,7 @@ func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
 	if !a.budget.askOne() {
 		return nil, a.tooMany()
 	}
-	e, joined := a.fetcher.start(q, Try{CD: true, Avoid: a.budget.suspects()}, role)
+	e, joined := a.fetcher.start(q, Try{CD: true, Avoid: a.budget.avoid()}, role)
 	if joined { // it is on another's account
 		a.budget.askedNone()
 	}
@@ -96,7 +96,7 @@ func (a *Account) Speculate(q dns.Question) bool {
 	if !a.budget.guessOne() {
 		return false
 	}
-	e, joined := a.fetcher.start(q, Try{CD: true, Avoid: a.budget.suspects()}, RoleWarm)
+	e, joined := a.fetcher.start(q, Try{CD: true, Avoid: a.budget.avoid()}, RoleWarm)
 	if joined || e == nil {
 		a.budget.guessedNone()
 	}
@@ -157,7 +157,7 @@ func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []stri
 		return nil, true
 	}
 	last := n == a.fetcher.Retries
-	e, _ := a.fetcher.start(q, Try{N: n, CD: !last, TCP: last, Avoid: avoid}, RoleRetry)
+	e, _ := a.fetcher.start(q, Try{N: n, CD: !last, TCP: last, Avoid: a.budget.avoid(avoid...)}, RoleRetry)
 	return a.note(try{q.Name, q.Qtype, n}, e, false), false
 }
 

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -66,11 +67,13 @@ func (b *Budget) guessedNone() { b.spend(&b.guesses, -1, maxGuesses) }
 // receive takes n from the octets of replies.
 func (b *Budget) receive(n int) bool { return b.spend(&b.octets, n, responseOctets) }
 
-// suspects are the upstreams whose word another's has shown to be wrong.
-func (b *Budget) suspects() []string {
+// avoid returns whom to avoid: the suspects, and then those that were wrong about the very question.
+func (b *Budget) avoid(wrong ...string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.suspect
+	return slices.Concat(slices.DeleteFunc(slices.Clone(b.suspect), func(upstream string) bool {
+		return slices.Contains(wrong, upstream)
+	}), wrong)
 }
 
 func (b *Budget) cheap() bool { return !b.cold.Load() }

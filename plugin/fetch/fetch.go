@@ -37,7 +37,7 @@ type Try struct {
 	N   int  // 0 for the first, then V-14's further tries
 	TCP bool // ask over TCP at once
 	CD  bool // the CD bit to send
-	// upstreams whose replies were judged Bogus or unusable; asked only if there is no other
+	// upstreams whose replies were judged Bogus or unusable; asked only if there is no other, in this order
 	Avoid []string
 	// Demand, if not nil, tells how often clients have come for the reply so far, counted anew once all copies had been
 	// sent; 0 if nobody waits for it at the moment: the question is not put once more then. It is cheap and safe for

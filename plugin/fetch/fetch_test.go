@@ -411,3 +411,15 @@ func TestSuspects(t *testing.T) {
 		t.Errorf("asked %+v", u.asked)
 	}
 }
+
+// V-14: a further try avoids suspects too, before those that were wrong about the very question.
+func TestRetryAvoidsSuspects(t *testing.T) {
+	f, u := setup(t, nil)
+	a := open(t, f)
+	a.Suspect([]string{"liar", "fool"}, &Grouped{Upstream: "honest"})
+	again, _ := a.Again(t.Context(), question("example.com."), 1, []string{"liar"}, false)
+	again.Wait(t.Context())
+	if avoid := u.asked[0].Avoid; !slices.Equal(avoid, []string{"fool", "liar"}) {
+		t.Errorf("%v avoided", avoid)
+	}
+}

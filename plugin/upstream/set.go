@@ -165,9 +165,9 @@ func (s *Set) Ask(q dns.Question, t fetch.Try, done func(fetch.Reply, error)) (c
 	}).cancel
 }
 
-// order sorts upstreams as given, the dead after the others. Those to avoid and, after them, the unfit (S-13) are a
-// reserve, asked when all others have failed: if they had the second copy of a slow question, their useless reply would
-// win. If all others are dead, there is no reason to wait for them.
+// order sorts upstreams as given, the dead after the others. Those to avoid, in the order of avoid, and then the unfit
+// (S-13) are a reserve, asked when all others have failed: if they had the second copy of a slow question, their
+// useless reply would win. If all others are dead, there is no reason to wait for them.
 func order(upstreams []*upstream, avoid []string) (first, reserve []*upstream) {
 	var dead, unfit []*upstream
 	for _, u := range upstreams {
@@ -183,6 +183,9 @@ func order(upstreams []*upstream, avoid []string) (first, reserve []*upstream) {
 			first = append(first, u)
 		}
 	}
+	slices.SortStableFunc(reserve, func(a, b *upstream) int {
+		return slices.Index(avoid, a.name) - slices.Index(avoid, b.name)
+	})
 	reserve = append(reserve, unfit...)
 	if len(first) == 0 {
 		return append(dead, reserve...), nil

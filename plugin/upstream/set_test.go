@@ -94,17 +94,23 @@ func TestAvoid(t *testing.T) {
 		}
 	})
 	for name, tt := range map[string]struct {
-		to   []Address
-		want *server
+		to    []Address
+		avoid []*server
+		want  *server
 	}{
-		"another works":     {[]Address{bogus.plain(), fine.plain()}, fine},
-		"another is slow":   {[]Address{bogus.plain(), slow.plain()}, slow},
-		"the other refuses": {[]Address{refusing.plain(), bogus.plain()}, bogus},
-		"there is no other": {[]Address{bogus.plain()}, bogus},
-		"the other is gone": {[]Address{bogus.plain(), closedPort(t)}, bogus},
+		"another works":       {[]Address{bogus.plain(), fine.plain()}, []*server{bogus}, fine},
+		"another is slow":     {[]Address{bogus.plain(), slow.plain()}, []*server{bogus}, slow},
+		"the other refuses":   {[]Address{refusing.plain(), bogus.plain()}, []*server{bogus}, bogus},
+		"there is no other":   {[]Address{bogus.plain()}, []*server{bogus}, bogus},
+		"the other is gone":   {[]Address{bogus.plain(), closedPort(t)}, []*server{bogus}, bogus},
+		"that is avoided too": {[]Address{bogus.plain(), fine.plain()}, []*server{fine, bogus}, fine},
 	} {
+		var avoid []string
+		for _, s := range tt.avoid {
+			avoid = append(avoid, s.addr.String())
+		}
 		reply, err := rootSet(t, tt.to...).Exchange(ctxFor(t, longEnough), mxQuestion,
-			fetch.Try{N: 1, CD: true, Avoid: []string{bogus.addr.String()}})
+			fetch.Try{N: 1, CD: true, Avoid: avoid})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if reply.Upstream != tt.want.addr.String() {
