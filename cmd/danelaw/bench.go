@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -52,6 +53,7 @@ func benchFlags() []cli.Flag {
 			Usage: "latency: the upstream answers after a `DURATION`"},
 		&cli.IntFlag{Name: "answers", Value: 100_000, Usage: "memory: `N` answers are cached", Validator: positive},
 		&cli.BoolFlag{Name: "json", Usage: "print all samples, for a program"},
+		&cli.StringFlag{Name: "save", Usage: "write them into `FILE`, beside the tables"},
 		&cli.StringFlag{Name: "echo", Usage: "measure nothing, but be the echo at an `ADDRESS`"},
 		&cli.IntFlag{Name: "echo-size", Usage: "the echo's replies have `N` octets"},
 	}, universeFlags())
@@ -150,6 +152,12 @@ func tellBench(c *cli.Command, report *bench.Report) (err error) {
 		err = writeJSON(c.Root().Writer, benchViewOf(report))
 	} else {
 		err = report.Print(c.Root().Writer)
+	}
+	if file := c.String("save"); file != "" && err == nil {
+		var text bytes.Buffer
+		if err = writeJSON(&text, benchViewOf(report)); err == nil {
+			err = os.WriteFile(file, text.Bytes(), 0o644)
+		}
 	}
 	if err == nil && len(report.Void) > 0 {
 		return fmt.Errorf("the run is void: %s", report.Void[0])

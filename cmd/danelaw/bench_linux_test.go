@@ -147,8 +147,13 @@ func TestBenchAgainst(t *testing.T) {
 	if err := os.WriteFile(names, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	saved := filepath.Join(t.TempDir(), "run.json")
 	r := benched(t, []string{up.Addr().String()}, "bench", "--json", "--against", up.Addr().String(), "--names", names,
-		"--rounds", "2", "--seconds", "20ms")
+		"--rounds", "2", "--seconds", "20ms", "--save", saved)
+	var again benchJSON
+	if text, err := os.ReadFile(saved); err != nil || json.Unmarshal(text, &again) != nil || len(again.Rows) != 3 {
+		t.Errorf("%v, saved %+v", err, again)
+	}
 	if len(r.Rows) != 3 || len(r.Samples) != 6 {
 		t.Errorf("%d rows, %d samples", len(r.Rows), len(r.Samples))
 	}
