@@ -238,7 +238,10 @@ func (f Fault) spoils(t uint16) bool { return f.Type == 0 || f.Type == t }
 
 // ofReplies reports whether the fault is one of replies and not of the records in the zone: it may change one reply and
 // spare another with the same records.
-func (f Fault) ofReplies() bool { return breakers[f.Kind].apply != nil && breakers[f.Kind].aim == nil }
+func (f Fault) ofReplies() bool {
+	b := breakers[f.Kind]
+	return b.apply != nil && (b.aim == nil || f.Kind == "child-proof" || f.Kind == "child-ds")
+}
 
 // onlySHA1 reports whether the zone is signed with SHA-1, and by no algorithm that danelaw verifies by default.
 func onlySHA1(z Zone) bool {
