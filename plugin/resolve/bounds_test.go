@@ -250,6 +250,29 @@ func TestBackgroundHoldsNoSlot(t *testing.T) {
 	})
 }
 
+// L-13: whoever joins a question later has it hold its slot no longer than its first client does.
+func TestLateClientHoldsNoSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, u, _ := setup(t, nil)
+		_, release := hold(u)
+		defer r.Close()
+		defer release()
+		answers := make(chan *Answer, 2)
+		for range 2 {
+			go func() { answers <- ask(r, "a.example.com.", dns.TypeA) }()
+			time.Sleep(r.Timeout / 2)
+		}
+		expect(t, <-answers, dnssec.Indeterminate, dns.RcodeServerFailure)
+		synctest.Wait()
+		r.flights.mu.Lock()
+		if held := r.flights.running + r.flights.yielding.Len(); held != 0 || len(r.flights.byKey) != 1 {
+			t.Errorf("%d slots are held for %d questions", held, len(r.flights.byKey))
+		}
+		r.flights.mu.Unlock()
+		expect(t, <-answers, dnssec.Indeterminate, dns.RcodeServerFailure)
+	})
+}
+
 // L-13, L-15: what a question displaced by a newer one has asked ends with it; what others have joined goes on.
 func TestDisplacedQuestionsLeaveNothing(t *testing.T) {
 	r, u, _ := setup(t, func(c *Config) { c.InFlight = 4 })
