@@ -253,6 +253,8 @@ func TestHTTPSRefused(t *testing.T) {
 			write(func(h http.Header, _ *dns.Msg) { h.Set("Content-Type", "text/html; charset=utf-8") })},
 		{"doh.example", dns.ExtendedErrorCodeInvalidData, "replied to another question over HTTPS",
 			write(func(_ http.Header, m *dns.Msg) { m.Question[0].Name = "example.net." })},
+		{"doh.example", dns.ExtendedErrorCodeInvalidData, "replied to another question over HTTPS",
+			write(func(_ http.Header, m *dns.Msg) { m.Id++ })},
 		{"doh.example", dns.ExtendedErrorCodeNoReachableAuthority, "answered SERVFAIL",
 			write(func(_ http.Header, m *dns.Msg) { m.Rcode = dns.RcodeServerFailure })},
 		{"doh.example", dns.ExtendedErrorCodeInvalidData, "more than 65535 octets",
