@@ -80,6 +80,9 @@ var known = map[string]func(situation) bool{
 		return told && s.danelawFails() && s.unboundInsecure() && s.passes(Zone.overLimit) &&
 			s.broken(func(f Fault) bool { return f.Kind == "parent-proof" && f.spoils(dns.TypeDS) })
 	},
+	"cut-beside-broken-ds": func(s situation) bool {
+		return s.danelawFails() && s.unboundInsecure() && s.has("parent-proof") && s.has("child-ds")
+	},
 	"other-signatures": func(s situation) bool {
 		return s.danelawTrue() && s.unboundFails() && (s.has("garbage-rrsig") || s.broken(Fault.besideOwn) ||
 			s.q.Type == dns.TypeANY && s.has("parent-signed"))
