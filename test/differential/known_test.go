@@ -209,7 +209,8 @@ var known = map[string]func(situation) bool{
 			len(s.c.Faults) > 0
 	},
 	"unproven-in-opt-out": func(s situation) bool {
-		return s.danelawInsecure() && s.unboundFails() && len(s.c.Faults) > 0 && s.mayBeUnsigned()
+		overLimit := strings.Contains(s.danelaw.ede, "27 ") && s.passes(Zone.overLimit) // what any NSEC3 of it denies
+		return s.danelawInsecure() && s.unboundFails() && len(s.c.Faults) > 0 && (overLimit || s.mayBeUnsigned())
 	},
 }
 
