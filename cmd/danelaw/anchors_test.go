@@ -216,8 +216,9 @@ func TestAnchorsRevoked(t *testing.T) {
 		if !tt.restarted {
 			eventually(t, "a look", func() bool {
 				_, out, _ := here("anchors", "--socket", socket)
+				out = strings.Join(strings.Fields(out), " ") // how wide a column is depends on the key tags
 				return strings.Contains(out, "has been revoked by itself, and is trusted no more") &&
-					strings.Contains(out, fmt.Sprintf("  %d  Valid    key %[1]d is trusted\n", keys[1].DNSKEY.KeyTag()))
+					strings.Contains(out, fmt.Sprintf(" %d Valid key %[1]d is trusted", keys[1].DNSKEY.KeyTag()))
 			})
 			signal := fmt.Sprintf("_ta-%04x. NULL", keys[1].DNSKEY.KeyTag())
 			eventually(t, "a signal", func() bool { return up.Count(signal) > 0 })
