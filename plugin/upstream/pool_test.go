@@ -30,7 +30,7 @@ func TestPoolIsHardToGuess(t *testing.T) {
 		})
 	}
 	all.Wait()
-	byPort, same, ids := map[uint16]map[uint16]bool{}, 0, map[uint16]int{}
+	byPort, same, twice, ids := map[uint16]map[uint16]bool{}, 0, 0, map[uint16]int{}
 	var high, low [256]int
 	var latest uint16
 	udp := s.got("udp")
@@ -40,7 +40,7 @@ func TestPoolIsHardToGuess(t *testing.T) {
 			byPort[port] = map[uint16]bool{}
 		}
 		if byPort[port][id] {
-			t.Errorf("port %d has had ID %d twice", port, id)
+			twice++
 		}
 		byPort[port][id] = true
 		ids[id]++
@@ -61,7 +61,33 @@ func TestPoolIsHardToGuess(t *testing.T) {
 	if most := len(udp) / (poolSize / 4); same > most { // one in 64 is expected
 		t.Errorf("%d of %d questions came from the port of the one before", same, len(udp))
 	}
+	// Of a port that was drawn for a second socket one ID may come again, once in 20 runs. If sockets did not see to
+	// it, 10 would.
+	if twice > 3 {
+		t.Errorf("%d times a port has had an ID again", twice)
+	}
 	spread(t, byPort)
+}
+
+// S-6: a socket never sends an ID again; of 3,000 that are drawn 68 are expected to be.
+func TestSocketSendsNoIDTwice(t *testing.T) {
+	s, err := openSocket(serve(t, func(*asked) {}).addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.conn.Close()
+	had := map[uint16]bool{}
+	for range 3000 {
+		d := &sent{wire: make([]byte, headerSize)}
+		if err := s.send(d); err != nil {
+			t.Fatal(err)
+		}
+		id := binary.BigEndian.Uint16(d.wire)
+		if had[id] {
+			t.Fatalf("ID %d was sent twice", id)
+		}
+		had[id] = true
+	}
 }
 
 // chiSquare measures how far n draws are from evenly spread over parts.
