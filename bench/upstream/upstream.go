@@ -32,22 +32,17 @@ type Upstream struct {
 }
 
 const (
-	batch    = 64      // datagrams in one system call
-	maxQuery = 2048    // octets; no query is longer
-	buffer   = 4 << 20 // octets for the socket, as far as the system allows
-	idle     = 30 * time.Second
+	portTries = 20      // until one is found that is free for UDP and TCP
+	batch     = 64      // datagrams in one system call
+	maxQuery  = 2048    // octets; no query is longer
+	buffer    = 4 << 20 // octets for the socket, as far as the system allows
+	idle      = 30 * time.Second
 )
 
 // Start serves on a free port of 127.0.0.1 until Close.
 func Start(a Answerer, delay time.Duration) (*Upstream, error) {
 	u := &Upstream{answers: a, delay: delay}
-	var err error
-	if u.streams, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
-		return nil, err
-	}
-	at := u.streams.Addr().(*net.TCPAddr)
-	if u.packets, err = net.ListenUDP("udp4", &net.UDPAddr{IP: at.IP, Port: at.Port}); err != nil {
-		u.streams.Close()
+	if err := u.open(); err != nil {
 		return nil, err
 	}
 	u.packets.SetReadBuffer(buffer)  //nolint:errcheck // the system's default will do
@@ -55,6 +50,21 @@ func Start(a Answerer, delay time.Duration) (*Upstream, error) {
 	u.work.Go(u.serveDatagrams)
 	u.work.Go(u.serveStreams)
 	return u, nil
+}
+
+// open opens a port for both transports: what the system hands out for one may be taken for the other.
+func (u *Upstream) open() (err error) {
+	for range portTries {
+		if u.streams, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+			return err
+		}
+		at := u.streams.Addr().(*net.TCPAddr)
+		if u.packets, err = net.ListenUDP("udp4", &net.UDPAddr{IP: at.IP, Port: at.Port}); err == nil {
+			return nil
+		}
+		u.streams.Close()
+	}
+	return err
 }
 
 // Addr is where it answers.
