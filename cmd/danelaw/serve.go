@@ -162,6 +162,7 @@ func validate(ctx context.Context, src *source, to io.Writer) error {
 func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 	signal.Ignore(syscall.SIGPIPE)
 	danelaw.BoundMemory()
+	danelaw.SpareCollector()
 	if err := upstream.KeepFiles(); err != nil {
 		log.Printf("[WARNING] the bound on open files stays as it was: %v", err)
 	}

@@ -1,0 +1,80 @@
+package danelaw
+
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// L-15: while little lives in the heap it grows as far as is spared, and never by less than is usual.
+func TestGrowth(t *testing.T) {
+	const mib = 1 << 20
+	for _, tt := range []struct {
+		octets              int64
+		live, lookedThrough uint64
+		want                int
+	}{
+		{24 * mib, 8 * mib, 8 * mib, 200},
+		{24 * mib, 8 * mib, 16 * mib, 100},
+		{24 * mib, 12 * mib, 12 * mib, 100},
+		{24 * mib, 20 * mib, 20 * mib, 100},
+		{24 * mib, 200 * mib, 200 * mib, 100},
+		{24 * mib, 1 * mib, 1 * mib, 600}, // by Go's least heap the collector waits for 24 MiB
+		{24 * mib, 0, 0, 600},
+		{4 * mib, 1 * mib, 1 * mib, 100},
+		{1 * mib, 0, 0, 100},
+	} {
+		if got := growth(tt.octets, tt.live, tt.lookedThrough); got != tt.want {
+			t.Errorf("%d octets with %d of %d: %d, want %d", tt.octets, tt.live, tt.lookedThrough, got, tt.want)
+		}
+	}
+}
+
+// After each run of the collector the next one is put off, in danelaw's own program only, and GOGC wins.
+func TestSpareCollector(t *testing.T) {
+	percent := func() uint64 {
+		sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(sample)
+		return sample[0].Value.Uint64()
+	}
+	before := debug.SetGCPercent(usualGrowth)
+	defer debug.SetGCPercent(before)
+	t.Setenv("GOGC", "50")
+	SpareCollector()
+	runtime.GC()
+	time.Sleep(10 * time.Millisecond)
+	if got := percent(); got != usualGrowth {
+		t.Errorf("GOGC is set, and is %d", got)
+	}
+	t.Setenv("GOGC", "")
+	spare(1 << 40)
+	most := percent()
+	debug.SetGCPercent(usualGrowth)
+	ran := make(chan struct{}, 1)
+	var over atomic.Bool
+	defer over.Store(true)
+	afterEachCollection(func() {
+		if over.Load() {
+			return
+		}
+		spare(1 << 40)
+		select {
+		case ran <- struct{}{}:
+		default:
+		}
+	})
+	for range 2 {
+		runtime.GC()
+		select {
+		case <-ran:
+		case <-time.After(30 * time.Second):
+			t.Fatal("not called after a collection")
+		}
+	}
+	if got := percent(); got < most/2 || got == usualGrowth {
+		t.Errorf("GOGC is %d, want about %d", got, most)
+	}
+}
