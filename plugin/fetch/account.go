@@ -40,8 +40,9 @@ func (a *Account) Question() dns.Question { return a.question }
 type Inquiry struct {
 	*exchange
 	account *Account
-	ahead   bool // on speculation, and not needed yet
-	waiting int  // for it now
+	avoid   []string // as in its Try
+	ahead   bool     // on speculation, and not needed yet
+	waiting int      // for it now
 	got     *Grouped
 }
 
@@ -58,7 +59,8 @@ func (g *Grouped) Signed() bool {
 		func(s *dnssec.RRset) bool { return len(s.Sigs) > 0 })
 }
 
-// Ask starts the first try for q, unless the account has done so already. It fails when the budget is used up (L-9).
+// Ask starts the first try for q, unless the account has done so already, or what came of that is in doubt (V-14). It
+// fails when the budget is used up (L-9).
 func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,17 +68,29 @@ func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
 		a.budget.needLink() // be it asked on speculation already
 	}
 	key := try{q.Name, q.Qtype, 0}
-	if i := a.asked[key]; i != nil {
+	i := a.asked[key]
+	if i != nil && !i.doubtful() {
 		return i, nil
 	}
 	if !a.budget.askOne() {
+		if i != nil { // it may be right all the same
+			return i, nil
+		}
 		return nil, a.tooMany()
 	}
-	e, joined := a.fetcher.start(q, Try{CD: true, Avoid: a.budget.avoid()}, role)
+	t := Try{CD: true, Avoid: a.budget.avoid()}
+	e, joined := a.fetcher.start(q, t, role)
 	if joined { // it is on another's account
 		a.budget.askedNone()
 	}
-	return a.note(key, e, false), nil
+	return a.note(key, e, t, false), nil
+}
+
+// doubtful reports whether what has come, and was not looked at yet, is from an upstream that was shown to be wrong
+// since it was asked: to ask anew costs no retry. Account.mu is held.
+func (i *Inquiry) doubtful() bool {
+	return i.got == nil && i.ended() && i.err == nil && !slices.Contains(i.avoid, i.reply.Upstream) &&
+		slices.Contains(i.account.budget.avoid(), i.reply.Upstream)
 }
 
 func (a *Account) tooMany() *dnssec.Failure {
@@ -96,19 +110,20 @@ func (a *Account) Speculate(q dns.Question) bool {
 	if !a.budget.guessOne() {
 		return false
 	}
-	e, joined := a.fetcher.start(q, Try{CD: true, Avoid: a.budget.avoid()}, RoleWarm)
+	t := Try{CD: true, Avoid: a.budget.avoid()}
+	e, joined := a.fetcher.start(q, t, RoleWarm)
 	if joined || e == nil {
 		a.budget.guessedNone()
 	}
 	if e != nil {
-		a.note(key, e, !joined)
+		a.note(key, e, t, !joined)
 	}
 	return true
 }
 
 // note keeps what was asked; mu is held.
-func (a *Account) note(key try, e *exchange, ahead bool) *Inquiry {
-	i := &Inquiry{exchange: e, account: a, ahead: ahead}
+func (a *Account) note(key try, e *exchange, t Try, ahead bool) *Inquiry {
+	i := &Inquiry{exchange: e, account: a, avoid: t.Avoid, ahead: ahead}
 	a.asked[key] = i
 	return i
 }
@@ -127,6 +142,9 @@ func (a *Account) Reply(q dns.Question) *dns.Msg {
 // Fetch returns the reply to the first try for q. ctx may end earlier than the account.
 func (a *Account) Fetch(ctx context.Context, q dns.Question, role Role) (*Grouped, *dnssec.Failure) {
 	i, limit := a.Ask(q, role)
+	if limit == nil && i.arrives(ctx) {
+		i, limit = a.Ask(q, role) // another, if what has come is in doubt
+	}
 	if limit != nil {
 		return nil, limit
 	}
@@ -157,8 +175,9 @@ func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []stri
 		return nil, true
 	}
 	last := n == a.fetcher.Retries
-	e, _ := a.fetcher.start(q, Try{N: n, CD: !last, TCP: last, Avoid: a.budget.avoid(avoid...)}, RoleRetry)
-	return a.note(try{q.Name, q.Qtype, n}, e, false), false
+	t := Try{N: n, CD: !last, TCP: last, Avoid: a.budget.avoid(avoid...)}
+	e, _ := a.fetcher.start(q, t, RoleRetry)
+	return a.note(try{q.Name, q.Qtype, n}, e, t, false), false
 }
 
 // Suspect has what is still to be asked put to others than the upstreams whose replies did not validate where these did
@@ -214,19 +233,24 @@ func (a *Account) Missing() string {
 
 // Wait waits for the reply and takes it for the account.
 func (i *Inquiry) Wait(ctx context.Context) (*Grouped, *dnssec.Failure) {
-	i.wait(+1)
-	defer i.wait(-1)
-	select {
-	case <-i.done:
-	case <-ctx.Done():
-		if !i.ended() {
-			return nil, i.gaveUp(ctx)
-		}
+	if !i.arrives(ctx) {
+		return nil, i.gaveUp(ctx)
 	}
 	if i.err != nil {
 		return nil, AsFailure(i.question, i.err)
 	}
 	return i.take()
+}
+
+// arrives waits for the outcome, and reports whether it is there.
+func (i *Inquiry) arrives(ctx context.Context) bool {
+	i.wait(+1)
+	defer i.wait(-1)
+	select {
+	case <-i.done:
+	case <-ctx.Done():
+	}
+	return i.ended()
 }
 
 func (i *Inquiry) wait(n int) {

@@ -423,3 +423,50 @@ func TestRetryAvoidsSuspects(t *testing.T) {
 		t.Errorf("%v avoided", avoid)
 	}
 }
+
+// V-14: what comes of an upstream that was shown to be wrong since it was asked is asked anew of others before anybody
+// looks at it, once, and costs no retry; where no question is left (L-9), it is taken as it is.
+func TestDoubtful(t *testing.T) {
+	q := question("example.com.")
+	first, anew := Try{CD: true}, Try{CD: true, Avoid: []string{"upstream 0"}}
+	for what, c := range map[string]struct {
+		left int // questions, beside that for q
+		seen bool
+		want []Try
+	}{
+		"in doubt":              {9, false, []Try{first, anew}},
+		"looked at":             {9, true, []Try{first}},
+		"without question left": {0, false, []Try{first}},
+	} {
+		for _, here := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				f, u := setup(t, func(conf *Config) { conf.Questions = 1 + c.left })
+				defer f.Close()
+				u.gate = make(chan struct{})
+				a := open(t, f)
+				i, _ := a.Ask(q, RoleLink)
+				if here || c.seen {
+					close(u.gate)
+					synctest.Wait()
+				}
+				if c.seen {
+					i.Wait(t.Context())
+				}
+				a.Suspect([]string{"upstream 0"}, &Grouped{Upstream: "honest"})
+				if !here && !c.seen {
+					time.AfterFunc(time.Second, func() { close(u.gate) })
+				}
+				for range 2 {
+					if got, failure := a.Fetch(t.Context(), q, RoleLink); got == nil {
+						t.Errorf("%s: %v", what, failure)
+					}
+				}
+				if !slices.EqualFunc(u.asked, c.want, func(got, want Try) bool {
+					return got.N == want.N && got.CD == want.CD && slices.Equal(got.Avoid, want.Avoid)
+				}) {
+					t.Errorf("%s: asked %+v, want %+v", what, u.asked, c.want)
+				}
+			})
+		}
+	}
+}

@@ -3,6 +3,7 @@ package hostile
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -29,6 +30,12 @@ type lie func(network string, m *dns.Msg) *dns.Msg
 // truth is no lie.
 func truth(_ string, m *dns.Msg) *dns.Msg { return m }
 
+// slowly is none either, but late.
+func slowly(_ string, m *dns.Msg) *dns.Msg {
+	time.Sleep(rand.N(mostDelay))
+	return m
+}
+
 // spoilt is a lie over any network.
 func spoilt(spoil func(m *dns.Msg)) lie {
 	return func(_ string, m *dns.Msg) *dns.Msg {
@@ -37,8 +44,12 @@ func spoilt(spoil func(m *dns.Msg)) lie {
 	}
 }
 
-// lineUps are upstreams in their order of preference: liars (L) and honest ones (H).
-var lineUps = []string{"LH", "LHHH", "LLH"}
+// lineUps are upstreams in their order of preference: liars (L), honest ones (H) and honest ones that take their time
+// (S), so that a copy of a question goes to the next one before they have replied.
+var lineUps = []string{"LH", "LHHH", "LLH", "LSL"}
+
+// mostDelay is how long those that take their time do so at most: longer than anybody waits before a copy.
+const mostDelay = 700 * time.Millisecond
 
 // deceits are what liars do to each reply.
 var deceits = map[string]lie{
@@ -67,6 +78,9 @@ var deceits = map[string]lie{
 		return m
 	},
 }
+
+// every tells which part of the questions is asked: of what takes seconds a few.
+var every = map[bool]map[bool]int{false: {false: 1, true: 8}, true: {false: 20, true: 60}}
 
 // waitedOut are those that take seconds.
 var waitedOut = map[string]bool{"links dropped": true, "TCP only": true, "truncated, without TCP": true}
@@ -127,7 +141,7 @@ func server(t *testing.T, source func(q dns.Question) *dns.Msg, l lie) upstream.
 func lineUp(t *testing.T, who string, source func(q dns.Question) *dns.Msg, l lie) (to []upstream.Address) {
 	t.Helper()
 	for _, w := range who {
-		to = append(to, server(t, source, map[rune]lie{'L': l, 'H': truth}[w]))
+		to = append(to, server(t, source, map[rune]lie{'L': l, 'H': truth, 'S': slowly}[w]))
 	}
 	return to
 }
@@ -165,15 +179,17 @@ func TestLiars(t *testing.T) {
 	for _, d := range lab.Domains() {
 		questions = append(questions, d.Questions[0], d.Questions[len(d.Questions)-1])
 	}
-	anchors, source, turns := trustanchors.Set{".": lab.DS()}, recorded(lab), make(chan bool, 16)
+	anchors, source := trustanchors.Set{".": lab.DS()}, recorded(lab)
+	atOnce := map[bool]chan bool{false: make(chan bool, 16), true: make(chan bool, 64)}
 	for what, deceit := range deceits {
 		for _, who := range lineUps {
 			t.Run(what+"/"+who, func(t *testing.T) {
 				t.Parallel()
-				to := lineUp(t, who, source, deceit)
+				to, slow := lineUp(t, who, source, deceit), strings.Contains(who, "S")
+				turns := atOnce[slow]
 				var all sync.WaitGroup
 				for n, q := range questions {
-					if waitedOut[what] && n%20 > 0 {
+					if n%every[waitedOut[what]][slow] > 0 {
 						continue
 					}
 					turns <- true
