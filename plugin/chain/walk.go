@@ -36,15 +36,12 @@ func (w *Walk) TrustAll() { w.negative = *w.chain.newNegativeAnchors(nil) }
 
 // Find walks to all names at once, for At.
 func (w *Walk) Find(ctx context.Context, names []string) {
-	if len(names) == 1 {
-		w.find(ctx, names[0])
-		return
+	var others sync.WaitGroup
+	for _, name := range names[1:] {
+		others.Go(func() { w.find(ctx, name) })
 	}
-	var all sync.WaitGroup
-	for _, name := range names {
-		all.Go(func() { w.find(ctx, name) })
-	}
-	all.Wait()
+	w.find(ctx, names[0])
+	others.Wait()
 }
 
 func (w *Walk) find(ctx context.Context, name string) {
