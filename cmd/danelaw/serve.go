@@ -20,6 +20,7 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	psnet "github.com/shirou/gopsutil/v4/net"
 	"github.com/shirou/gopsutil/v4/process"
 	"github.com/urfave/cli/v3"
@@ -174,12 +175,14 @@ func daemon(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 		return err
 	}
 	defer stop()
+	manage(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		reloadUntil(ctx, src, reloads)
 	}()
 	<-ctx.Done()
+	tell(systemd.SdNotifyStopping)
 	select {
 	case <-ended:
 	case <-time.After(reloadPatience):

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -106,4 +107,13 @@ func (who *runAs) drop() error {
 func clockSynchronised() (synchronised, known bool) {
 	state, err := unix.Adjtimex(new(unix.Timex))
 	return state != unix.TIME_ERROR, err == nil
+}
+
+// monotonic is the time of the clock that nobody sets (clock_gettime(2)).
+func monotonic() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }

@@ -67,6 +67,14 @@ func newReadiness(h *Handler) *readiness {
 // of service at once, with their cached answers (S-25).
 func (r *readiness) Ready() bool { return r.memory.ready.Load() }
 
+// lacks says why danelaw is not ready; "" if it is.
+func (r *readiness) lacks() string {
+	if why := r.obstacle.Load(); !r.Ready() && why != nil {
+		return why.Text
+	}
+	return ""
+}
+
 // run looks at everything until ctx ends.
 func (r *readiness) run(ctx context.Context) {
 	var watching sync.WaitGroup
@@ -108,7 +116,7 @@ func (r *readiness) attempt(ctx context.Context) (passed bool) {
 			return false
 		}
 		r.memory.ready.Store(true)
-		log.Infof("ready: trust anchor, clock and upstream are in order")
+		log.Infof(inOrder)
 		return true
 	}
 	return false

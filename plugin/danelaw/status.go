@@ -30,12 +30,9 @@ func status(t *table, _ *http.Request) (any, error) {
 // status is how one block is.
 func (h *Handler) status(now time.Time) *BlockStatus {
 	s := &BlockStatus{
-		Ready: h.Ready(), Upstreams: upstreamsTold(h.upstreams.States()), Anchors: map[string][]string{},
-		Private: slices.Sorted(slices.Values(h.config.Private)),
-		Cache:   cacheTold(h), Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
-	}
-	if obstacle := h.readiness.obstacle.Load(); !s.Ready && obstacle != nil {
-		s.Obstacle = obstacle.Text
+		Ready: h.Ready(), Obstacle: h.readiness.lacks(), Upstreams: upstreamsTold(h.upstreams.States()),
+		Anchors: map[string][]string{}, Private: slices.Sorted(slices.Values(h.config.Private)),
+		Cache: cacheTold(h), Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
 	}
 	for _, p := range h.keeper.told(h, h.config.Clock()) {
 		s.Concerns = append(s.Concerns, p.concerns()...)
