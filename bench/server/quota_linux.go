@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,7 +28,7 @@ func newLimit(pid int, share float64) (*limit, error) {
 	one := &limit{filepath.Join(groups, "cpu", name)}
 	settings := map[string]string{"cpu.cfs_period_us": strconv.Itoa(period), "cpu.cfs_quota_us": quota}
 	if controllers, err := os.ReadFile(filepath.Join(groups, "cgroup.controllers")); err == nil {
-		if !strings.Contains(string(controllers), "cpu") {
+		if !slices.Contains(strings.Fields(string(controllers)), "cpu") {
 			return nil, ErrQuota
 		}
 		one.dir, settings = filepath.Join(groups, name), map[string]string{"cpu.max": fmt.Sprint(quota, " ", period)}

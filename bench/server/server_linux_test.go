@@ -1,12 +1,15 @@
 package server
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -55,6 +58,48 @@ func TestPlace(t *testing.T) {
 			t.Errorf("servers run on %s, thread %s of this process on %s", servers, thread.Name(), own)
 		}
 	}
+}
+
+// TestLimit: the kernel holds back a process that has a share of a processor and wants all of it, whichever version of
+// control groups it has.
+func TestLimit(t *testing.T) {
+	busy := exec.Command("sh", "-c", "while :; do :; done")
+	if err := busy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Wait()         //nolint:errcheck // it is killed
+	defer busy.Process.Kill() //nolint:errcheck // it runs
+	limited, err := newLimit(busy.Process.Pid, 0.25)
+	if errors.Is(err, ErrQuota) {
+		limited.remove()
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := regexp.MustCompile(`(?m)^nr_throttled [1-9]`)
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		stat, err := os.ReadFile(filepath.Join(limited.dir, "cpu.stat"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if held.Match(stat) {
+			break
+		}
+		if time.Since(begun) > 30*time.Second {
+			t.Fatalf("not held back: %s", stat)
+		}
+	}
+	busy.Process.Kill() //nolint:errcheck // it runs
+	busy.Wait()         //nolint:errcheck // it is killed
+	if limited.remove(); exists(limited.dir) {
+		t.Errorf("%s is still there", limited.dir)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // TestDoesNotStart: a program that is not there, and one that ends at once, are told with what they wrote.
