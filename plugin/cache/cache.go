@@ -2,9 +2,9 @@
 // nothing of DNSSEC: status, lifetime and notes are its user's.
 //
 // Answers and their index lie outside Go's heap where the system allows it, since the collector lets the heap grow to a
-// multiple of what lives in it. What must lie in the heap, all of a Table, is charged by that multiple at GOGC=100, so
-// that a bound given here is one on the memory of the process. With a greater GOGC it takes more, with a smaller one
-// less.
+// multiple of what lives in it. So do other things that are packed: those of an [Octets] and an [Ordered]. What must
+// lie in the heap, all of a [Table], is charged by that multiple at GOGC=100, so that a bound given here is one on the
+// memory of the process. With a greater GOGC it takes more, with a smaller one less.
 package cache
 
 import (
@@ -86,15 +86,16 @@ func (c *Cache) Get(k Key, now time.Time, e *Entry) bool {
 // what Get gives of the answer at its Stored, with another message; it is not stored if the answer has changed since.
 func (c *Cache) Put(k Key, e *Entry, now time.Time) {
 	ttls, ok := ttlOffsets(e.Wire)
-	if !ok || len(k.Name) > math.MaxUint16 || len(e.Notes) > math.MaxUint16 {
+	stored := e.Stored.Unix()
+	if !ok || len(k.Name) > math.MaxUint16 || len(e.Notes) > math.MaxUint16 || stored < 0 || stored > mostTime {
 		return
 	}
-	h := newHeader(k, e, ttls)
+	h, octets := newHeader(k, e, ttls)
 	if !h.alive(now.Unix()) {
 		return
 	}
 	s, hash := c.shard(k)
-	s.put(hash, k, e, h, ttls, now.Unix())
+	s.put(hash, k, e, h, octets, ttls, now.Unix())
 }
 
 // Claim reports whether the caller is the one who may renew the entry of k: the first who asked since it was stored. An
@@ -137,7 +138,7 @@ func (c *Cache) Size() (octets int64, entries int) {
 func (c *Cache) Evicted() (n uint64) {
 	for _, s := range c.shards {
 		s.mu.RLock()
-		n += s.evicted
+		n += s.space.evicted
 		s.mu.RUnlock()
 	}
 	return n

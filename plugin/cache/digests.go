@@ -1,72 +1,111 @@
 package cache
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"math/bits"
 	"sync"
+	"unsafe"
 )
 
 // Digests is a set of SHA-256 digests in memory that is bounded in octets and lies outside Go's heap, as that of a
-// Cache does. A new digest takes the place of an older one; those that are met again and again soon come back. Nobody
-// can make two inputs with one digest, so a digest that is found was put there. It is safe for concurrent use.
+// Cache does. A new digest takes the place of an older one; those that are met again and again soon come back. Of each
+// only half is kept, of a digest over it and a secret: nobody can make two inputs with one digest, nor, without the
+// secret, two that have that half in common. So a digest that is found was put there. It is safe for concurrent use.
 type Digests struct {
+	secret [sha256.Size]byte
 	mu     sync.RWMutex
-	memory []byte // places for a digest each
-	used   int    // so many of them, a power of two: what is never touched takes no memory
-	count  int
+	rows   []row // in memory of reserve
+	used   int   // so many of them, a power of two: what is never touched takes no memory
+	count  int   // of marks
 }
 
+// mark is what is kept of a digest; none is all zero but that of a free place.
+type mark [16]byte
+
+// row has the places in which one mark may be, the last put there first.
+type row [8]mark
+
 const (
-	firstUsed  = 256 // places
-	mostFilled = 4   // one place in so many is taken before more are used
+	rowSize    = int64(unsafe.Sizeof(row{}))
+	firstUsed  = 32 // rows
+	mostFilled = 5  // of the places of a row are taken, on average, before more rows are used
 )
 
-// NewDigests returns a set of at most size octets; at least one digest fits.
+// NewDigests returns a set of at most size octets; at least one row of them is there.
 func NewDigests(size int64) *Digests {
-	places := 1 << (bits.Len64(uint64(max(1, size/sha256.Size))) - 1)
-	d := &Digests{memory: reserve(int64(places) * sha256.Size), used: min(firstUsed, places)}
-	freeWith(d, d.memory)
+	n := 1 << (bits.Len64(uint64(max(1, size/rowSize))) - 1)
+	memory := reserve(int64(n) * rowSize)
+	d := &Digests{rows: unsafe.Slice((*row)(unsafe.Pointer(unsafe.SliceData(memory))), n), used: min(firstUsed, n)}
+	rand.Read(d.secret[:]) //nolint:errcheck // it never fails
+	freeWith(d, memory)
 	return d
 }
 
-func (d *Digests) at(place int) *[sha256.Size]byte {
-	return (*[sha256.Size]byte)(d.memory[place*sha256.Size:])
+// mark is that of a digest.
+func (d *Digests) mark(digest *[sha256.Size]byte) (m mark) {
+	var both [2 * sha256.Size]byte
+	copy(both[:], d.secret[:])
+	copy(both[sha256.Size:], digest[:])
+	keyed := sha256.Sum256(both[:])
+	copy(m[:], keyed[:])
+	return m
 }
 
-// place returns where a digest belongs.
-func (d *Digests) place(digest *[sha256.Size]byte) *[sha256.Size]byte {
-	return d.at(int(binary.NativeEndian.Uint64(digest[:]) & uint64(d.used-1)))
+// row returns where a mark belongs.
+func (d *Digests) row(m *mark) *row {
+	return &d.rows[binary.NativeEndian.Uint64(m[:])&uint64(d.used-1)]
 }
 
 // Has reports whether a digest is there.
 func (d *Digests) Has(digest [sha256.Size]byte) bool {
+	m := d.mark(&digest)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return *d.place(&digest) == digest
+	for _, has := range d.row(&m) {
+		if has == m {
+			return true
+		}
+	}
+	return false
 }
 
 // Add puts a digest there.
 func (d *Digests) Add(digest [sha256.Size]byte) {
+	m := d.mark(&digest)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	place := d.place(&digest)
-	if *place == [sha256.Size]byte{} {
-		d.count++
-	}
-	*place = digest
-	if d.count > d.used/mostFilled && 2*d.used*sha256.Size <= len(d.memory) {
+	d.count += d.row(&m).put(m)
+	if d.count > d.used*mostFilled && 2*d.used <= len(d.rows) {
 		d.grow()
 	}
 }
 
-// grow uses twice as many places. A digest stays where it is, or moves to a new place that is no other's.
+// put makes a mark the first one of a row; what was the last one goes. It returns by how many they are more.
+func (r *row) put(m mark) (more int) {
+	at := 0
+	for at < len(r)-1 && r[at] != m && r[at] != (mark{}) {
+		at++
+	}
+	if r[at] == (mark{}) {
+		more = 1
+	}
+	copy(r[1:], r[:at])
+	r[0] = m
+	return more
+}
+
+// grow uses twice as many rows. A mark stays where it is, or moves to a new row that has none of any other.
 func (d *Digests) grow() {
 	d.used *= 2
 	for i := range d.used / 2 {
-		from := d.at(i)
-		if to := d.place(from); to != from && *from != [sha256.Size]byte{} {
-			*to, *from = *from, [sha256.Size]byte{}
+		old := d.rows[i]
+		d.rows[i] = row{}
+		for at := len(old) - 1; at >= 0; at-- {
+			if m := old[at]; m != (mark{}) {
+				d.row(&m).put(m)
+			}
 		}
 	}
 }
@@ -75,5 +114,5 @@ func (d *Digests) grow() {
 func (d *Digests) Size() (octets int64, entries int) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return int64(d.used) * sha256.Size, d.count
+	return int64(d.used) * rowSize, d.count
 }

@@ -23,7 +23,7 @@ func TestDigests(t *testing.T) {
 			}
 		}
 		octets, entries := d.Size()
-		if octets > max(size, sha256.Size) || entries > int(octets/sha256.Size) || entries == 0 {
+		if octets > max(size, rowSize) || entries > 8*int(octets/rowSize) || entries == 0 {
 			t.Errorf("%d octets: %d octets are taken by %d digests", size, octets, entries)
 		}
 	}
@@ -34,11 +34,11 @@ func TestDigests(t *testing.T) {
 
 // Few digests take little memory, however much they may take, and nearly all of them are found again.
 func TestDigestsGrow(t *testing.T) {
-	const size = 1 << 20
+	const size = 1 << 18
 	d := NewDigests(size)
 	for i := range 8000 {
 		d.Add(digestOf(i))
-		if octets, entries := d.Size(); octets > max(firstUsed, int64(i+1)*2*mostFilled)*sha256.Size || entries > i+1 {
+		if octets, entries := d.Size(); octets > max(firstUsed*rowSize, int64(i+1)*64) || entries > i+1 {
 			t.Fatalf("%d digests take %d octets, and %d are held", i+1, octets, entries)
 		}
 	}
@@ -48,7 +48,7 @@ func TestDigestsGrow(t *testing.T) {
 			found++
 		}
 	}
-	if octets, entries := d.Size(); octets > size || found != entries || found < 6500 {
+	if octets, entries := d.Size(); octets > size || found != entries || found < 7600 {
 		t.Errorf("%d of 8000 are found, %d are held in %d octets", found, entries, octets)
 	}
 }

@@ -16,14 +16,14 @@ type record struct {
 
 // header has all that decides whether a record is the one asked for and alive. It holds no pointers.
 type header struct {
-	size   uint32 // octets that the record takes with its header: a multiple of the alignment
-	hash   uint32
-	stored int64  // Unix time
+	lot
+	low    uint32 // of the Unix time at which it was stored, which has 40 bits
 	life   uint32 // seconds
-	until  uint32 // seconds from stored to Expires; forever if there is none
+	until  uint32 // seconds from then to Expires; forever if there is none
 	serial uint32 // of the entry, in its shard; that of a variant is its entry's
 	lengths
 	typ    uint16
+	high   uint8
 	status uint8
 	user   uint8
 	plain  bool
@@ -38,39 +38,39 @@ type lengths struct {
 
 const (
 	headerSize = int(unsafe.Sizeof(header{}))
-	alignment  = int(unsafe.Alignof(header{}))
+	mostTime   = 1<<40 - 1 // Unix time
 	ttlSize    = 4
 	offsetSize = 2
 	forever    = math.MaxUint32
 )
 
-// newHeader is that of e under k. All lengths must fit.
-func newHeader(k Key, e *Entry, ttls []uint16) header {
-	h := header{
-		stored: e.Stored.Unix(), life: clamp(int64(e.Life / time.Second)), until: forever, serial: e.serial,
+// newHeader is that of e under k, but for its lot, and the octets that the record has. All lengths must fit.
+func newHeader(k Key, e *Entry, ttls []uint16) (h header, octets int) {
+	stored := e.Stored.Unix()
+	h = header{
+		low: uint32(stored), high: uint8(stored >> 32), life: clamp(int64(e.Life / time.Second)), until: forever,
 		lengths: lengths{uint16(len(k.Name)), uint16(len(e.Wire)), uint16(len(e.Notes)), uint16(len(ttls))},
 		typ:     k.Type, status: e.Status, user: e.Flags, plain: k.Plain, claim: k.Plain && e.Claimed,
+		serial: e.serial,
 	}
 	if !e.Expires.IsZero() {
-		h.until = clamp(e.Expires.Unix() - h.stored)
+		h.until = clamp(e.Expires.Unix() - stored)
 	}
-	octets := headerSize + len(k.Name) + len(e.Wire) + len(e.Notes) + len(ttls)*offsetSize
-	h.size = uint32((octets + alignment - 1) / alignment * alignment)
-	return h
+	return h, headerSize + len(k.Name) + len(e.Wire) + len(e.Notes) + len(ttls)*offsetSize
 }
 
 func clamp(seconds int64) uint32 { return uint32(max(0, min(seconds, math.MaxUint32))) }
 
-// recordAt is the record that lies at a place.
-func (r *ring) recordAt(place int) record {
-	h := (*header)(unsafe.Pointer(&r.memory[place]))
-	return record{h, r.memory[place+headerSize:][:int(h.size)-headerSize]}
+// record is the one that lies at a place.
+func (s *shard) record(place int) record {
+	return record{(*header)(unsafe.Pointer(s.at(place))), s.octets(place)[headerSize:]}
 }
 
 // write lays out an entry at a place that has room for it.
-func (r *ring) write(place int, h header, k Key, e *Entry, ttls []uint16) {
-	*(*header)(unsafe.Pointer(&r.memory[place])) = h
-	b := r.recordAt(place).body[:0]
+func (s *shard) write(place int, h header, k Key, e *Entry, ttls []uint16) {
+	r := s.record(place)
+	*r.header = h
+	b := r.body[:0]
 	b = append(append(append(b, k.Name...), e.Wire...), e.Notes...)
 	for _, offset := range ttls {
 		b = binary.NativeEndian.AppendUint16(b, offset)
@@ -88,11 +88,14 @@ func (r record) message() []byte { return r.body[r.name:][:r.wire] }
 
 func (r record) noted() []byte { return r.body[int(r.name)+int(r.wire):][:r.notes] }
 
+// stored is the Unix time at which it was.
+func (h *header) stored() int64 { return int64(h.high)<<32 | int64(h.low) }
+
 // age is how long the record has been there; negative if it comes from the future (C-18).
-func (h *header) age(now int64) int64 { return now - h.stored }
+func (h *header) age(now int64) int64 { return now - h.stored() }
 
 // end is when the record ends, in Unix time.
-func (h *header) end() int64 { return h.stored + int64(min(h.life, h.until)) }
+func (h *header) end() int64 { return h.stored() + int64(min(h.life, h.until)) }
 
 func (h *header) ended(now int64) bool { return now >= h.end() }
 
@@ -108,7 +111,7 @@ func (h *header) alive(now int64) bool { return h.age(now) >= 0 && !h.ended(now)
 // copyOut fills e from a record, which must be alive.
 func (r record) copyOut(now int64, e *Entry) {
 	*e = Entry{
-		Status: r.status, Flags: r.user, Claimed: r.claim, Stored: time.Unix(r.stored, 0),
+		Status: r.status, Flags: r.user, Claimed: r.claim, Stored: time.Unix(r.stored(), 0),
 		Life: time.Duration(r.life) * time.Second, serial: r.serial,
 		Wire: append(e.Wire[:0], r.message()...), Notes: append(e.Notes[:0], r.noted()...),
 	}

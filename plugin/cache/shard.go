@@ -28,38 +28,31 @@ func promotes() bool { return rand.Uint32()%16 == 0 }
 // noLimit is the entry count of an LRU that is bounded in octets.
 const noLimit = math.MaxInt
 
-// shard is a part of a Cache with a lock and a budget of its own. What is oldest makes room for what is new, unless it
-// was used since it was stored or spared (CLOCK).
+// shard is a part of a Cache with a lock and a budget of its own.
 type shard struct {
-	mu      sync.RWMutex
-	index   index
-	ring    ring
-	serial  uint32 // of the last entry
-	evicted uint64
+	mu sync.RWMutex
+	space
+	serial uint32 // of the last entry
 }
 
-// indexShare is the part of a budget that is for the index. It has room for an entry of some 170 octets each.
-const indexShare = 16
+// ofAnswers is the share of the index. It has room for an answer of some 170 octets each.
+const ofAnswers = 16
 
 func newShard(budget int64) *shard {
-	budget = max(0, budget)
-	slots, records := reserve(budget/indexShare), reserve(budget-budget/indexShare)
-	s := &shard{index: newIndex(slots), ring: ring{memory: records}}
-	freeWith(s, slots)
-	freeWith(s, records)
+	s := new(shard)
+	s.space = newSpace(s, budget, ofAnswers)
 	return s
 }
 
 // get is Cache.Get. The lock is shared unless the entry has died.
 func (s *shard) get(hash uint32, k Key, now int64, e *Entry) bool {
 	s.mu.RLock()
-	r, found := s.find(hash, k)
+	r, found := s.of(hash, k)
 	alive := found && r.alive(now)
 	ended := found && r.ended(now)
 	if alive {
 		r.copyOut(now, e)
-		at, _ := s.index.find(hash)
-		at.reference()
+		s.used(hash)
 	}
 	s.mu.RUnlock()
 	if ended {
@@ -72,33 +65,30 @@ func (s *shard) get(hash uint32, k Key, now int64, e *Entry) bool {
 func (s *shard) bury(hash uint32, k Key, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, found := s.find(hash, k); found && r.ended(now) {
-		s.index.remove(hash)
+	if r, found := s.of(hash, k); found && r.ended(now) {
+		s.space.remove(hash)
 	}
 }
 
-// put is Cache.Put for an entry that is alive.
-func (s *shard) put(hash uint32, k Key, e *Entry, h header, ttls []uint16, now int64) {
+// put is Cache.Put for an entry that is alive, of so many octets.
+func (s *shard) put(hash uint32, k Key, e *Entry, h header, octets int, ttls []uint16, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if int(h.size) > len(s.ring.memory) || len(s.index.slots) < 2 || !s.welcome(hash, k, e, &h, now) {
-		return
+	if s.fits(octets) && s.welcome(hash, k, e, &h, now) {
+		place := s.add(hash, octets)
+		h.lot = *s.at(place)
+		s.write(place, h, k, e, ttls)
 	}
-	h.hash = hash
-	place, size := s.place(hash, int(h.size))
-	h.size = uint32(size)
-	s.ring.write(place, h, k, e, ttls)
-	s.index.set(hash, place)
 }
 
 // welcome reports whether an entry is to be stored. One that is takes its serial; a variant has its entry's, which must
 // be there still.
 func (s *shard) welcome(hash uint32, k Key, e *Entry, h *header, now int64) bool {
 	if k.Plain {
-		of, found := s.find(variant(hash), k.whole())
+		of, found := s.of(variant(hash), k.whole())
 		return found && of.serial == e.serial
 	}
-	if old, found := s.find(hash, k); found && old.alive(now) {
+	if old, found := s.of(hash, k); found && old.alive(now) {
 		if old.status > h.status && !e.Proven {
 			return false
 		}
@@ -112,61 +102,16 @@ func (s *shard) welcome(hash uint32, k Key, e *Entry, h *header, now int64) bool
 	return true
 }
 
-// place returns where so many octets are to lie under a hash: where that of the hash lies, if it has room (it may be of
-// another key), so that what is renewed again and again takes no more; and the octets there.
-func (s *shard) place(hash uint32, n int) (place, size int) {
-	if at, ok := s.index.find(hash); ok {
-		if old := s.ring.recordAt(at.place()); int(old.size) >= n {
-			return at.place(), int(old.size)
-		}
-		s.index.remove(hash)
-	}
-	for spared := 0; ; {
-		if !s.index.full() {
-			if place, ok := s.ring.take(n); ok {
-				return place, n
-			}
-		}
-		if s.makeRoom(spared < mostSpared) {
-			spared++
-		}
-	}
-}
-
-// mostSpared is how many entries one new one may spare: a writer must not go round all of them.
-const mostSpared = 64
-
-// makeRoom puts out the oldest record. If it was used it may be spared: it becomes the newest.
-func (s *shard) makeRoom(spare bool) (spared bool) {
-	tail := s.ring.tail
-	old := s.ring.recordAt(tail)
-	hash, size := old.hash, int(old.size)
-	at, ok := s.index.find(hash)
-	s.ring.give(size)
-	switch {
-	case !ok || at.place() != tail: // it was removed or replaced
-	case spare && *at&referenced != 0:
-		place, _ := s.ring.take(size) // there is room at least where it was
-		copy(s.ring.memory[place:], s.ring.memory[tail:tail+size])
-		*at = newSlot(hash, place)
-		return true
-	default:
-		s.index.remove(hash)
-		s.evicted++
-	}
-	return false
-}
-
 // claim is Cache.Claim.
 func (s *shard) claim(hash uint32, k Key, now int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, found := s.find(hash, k)
+	r, found := s.of(hash, k)
 	if !found || !r.alive(now) || r.claim {
 		return false
 	}
 	r.header.claim = true
-	if plain, found := s.find(variant(hash), k.variant()); found {
+	if plain, found := s.of(variant(hash), k.variant()); found {
 		plain.header.claim = true
 	}
 	return true
@@ -181,18 +126,18 @@ func (s *shard) remove(hash uint32, k Key) {
 
 // drop forgets k.
 func (s *shard) drop(hash uint32, k Key) {
-	if _, found := s.find(hash, k); found {
-		s.index.remove(hash)
+	if _, found := s.of(hash, k); found {
+		s.space.remove(hash)
 	}
 }
 
-// find returns k's record. Two keys may share a hash: then the one stored last is there, and the other is not.
-func (s *shard) find(hash uint32, k Key) (r record, found bool) {
-	at, ok := s.index.find(hash)
+// of returns k's record. Two keys may share a hash: then the one stored last is there, and the other is not.
+func (s *shard) of(hash uint32, k Key) (r record, found bool) {
+	place, ok := s.find(hash)
 	if !ok {
 		return r, false
 	}
-	r = s.ring.recordAt(at.load().place())
+	r = s.record(place)
 	return r, r.is(k)
 }
 
@@ -200,15 +145,11 @@ func (s *shard) find(hash uint32, k Key) (r record, found bool) {
 func (s *shard) each(f func(record)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for i := range s.index.used {
-		if at := s.index.slots[i].load(); at != 0 {
-			f(s.ring.recordAt(at.place()))
-		}
-	}
+	s.space.each(func(place int) { f(s.record(place)) })
 }
 
 func (s *shard) size() (octets int64, entries int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return int64(s.ring.touched) + int64(s.index.used)*slotSize, s.index.count
+	return s.space.size()
 }

@@ -2,11 +2,9 @@ package cache
 
 import (
 	"hash/maphash"
-	"slices"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
-	"github.com/tidwall/btree"
 )
 
 // Table is a sharded map from names to parsed objects, bounded by the octets that cost says each takes beside its key
@@ -20,14 +18,11 @@ type Table[V any] struct {
 
 // NewTable returns a table of at most size octets.
 func NewTable[V any](size int64, cost func(V) int64) *Table[V] {
-	const (
-		leastShard = 64 << 10 // some tens of zones
-		place      = 140      // 80 for a node in the LRU list, and 30 to 70 in the map
-	)
+	const leastShard = 64 << 10 // some tens of zones
 	n, shift := shardCount(size, leastShard)
 	t := &Table[V]{seed: maphash.MakeSeed(), shift: shift, shards: make([]*bounded[V], n)}
 	for i := range t.shards {
-		t.shards[i] = newBounded(size/int64(n), place, cost, func(string) {})
+		t.shards[i] = newBounded(size/int64(n), cost)
 	}
 	return t
 }
@@ -95,65 +90,13 @@ func (t *Table[V]) shard(key string) *bounded[V] {
 	return t.shards[maphash.String(t.seed, key)>>t.shift]
 }
 
-// Ordered is a map in the order of its keys, octet by octet, bounded as a [Table] is. What is not used goes first. It
-// is safe for concurrent use. Lifetimes are its user's business.
-//
-// It is not sharded: neighbours have to be found, and one large zone may fill it.
-type Ordered[V any] struct {
-	*bounded[V]
-	keys btree.Set[string]
-}
-
-// NewOrdered returns a map of at most size octets.
-func NewOrdered[V any](size int64, cost func(V) int64) *Ordered[V] {
-	const place = 200 // as in Table, and 40 to 60 in the tree
-	o := new(Ordered[V])
-	o.bounded = newBounded(size, place, cost, o.keys.Delete)
-	return o
-}
-
-// Floor returns the greatest key that is not greater than the one given, and what is stored under it.
-func (o *Ordered[V]) Floor(key string) (found string, v V, ok bool) {
-	o.mu.RLock()
-	o.keys.Descend(key, func(k string) bool {
-		found, ok = k, true
-		return false
-	})
-	if ok {
-		p, _ := o.index.Peek(found)
-		v = p.value
-	}
-	o.mu.RUnlock()
-	if ok {
-		o.hit(found)
-	}
-	return found, v, ok
-}
-
-// Put stores v under key. What is larger than all there is room for is not stored.
-func (o *Ordered[V]) Put(key string, v V) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.index.Remove(key)
-	if o.add(key, v) {
-		o.keys.Insert(key)
-	}
-}
-
-// Keys returns all keys that match says yes to, in order.
-func (o *Ordered[V]) Keys(match func(key string, v V) bool) []string {
-	return slices.Sorted(slices.Values(o.bounded.Keys(match)))
-}
-
-// bounded is a map with a lock and a bound in octets, a part of a [Table] or all of an [Ordered]. Each value is charged
-// what cost says of it beside its key and its place in the index, all times 2.5 (see the package doc); the least
-// recently used go first.
+// bounded is a part of a [Table] with a lock and a budget of its own.
 type bounded[V any] struct {
-	mu                  sync.RWMutex
-	index               *simplelru.LRU[string, priced[V]]
-	cost                func(V) int64
-	place, used, budget int64
-	evicted             uint64
+	mu           sync.RWMutex
+	index        *simplelru.LRU[string, priced[V]]
+	cost         func(V) int64
+	used, budget int64
+	evicted      uint64
 }
 
 // priced is a value and what it is charged, which must not change while it is there.
@@ -162,12 +105,10 @@ type priced[V any] struct {
 	octets int64
 }
 
-// newBounded returns a map of at most budget octets, which tells of each key that goes.
-func newBounded[V any](budget, place int64, cost func(V) int64, gone func(key string)) *bounded[V] {
-	p := &bounded[V]{cost: cost, place: place, budget: budget}
-	p.index, _ = simplelru.NewLRU(noLimit, func(key string, v priced[V]) { // fails for counts below 1 only
+func newBounded[V any](budget int64, cost func(V) int64) *bounded[V] {
+	p := &bounded[V]{cost: cost, budget: budget}
+	p.index, _ = simplelru.NewLRU(noLimit, func(_ string, v priced[V]) { // fails for counts below 1 only
 		p.used -= v.octets
-		gone(key)
 	})
 	return p
 }
@@ -181,12 +122,13 @@ func (p *bounded[V]) hit(key string) {
 	}
 }
 
-// add stores v under key, where there is nothing, and makes room for it; false if it is larger than all there is. The
+// add stores v under key, where there is nothing, and makes room for it, unless it is larger than all there is. The
 // lock is held.
-func (p *bounded[V]) add(key string, v V) bool {
-	octets := (p.cost(v) + int64(len(key)) + p.place) * heapGrowth / 100
+func (p *bounded[V]) add(key string, v V) {
+	const place = 140 // 80 for a node in the LRU list, and 30 to 70 in the map
+	octets := (p.cost(v) + int64(len(key)) + place) * heapGrowth / 100
 	if octets > p.budget {
-		return false
+		return
 	}
 	for p.used+octets > p.budget {
 		p.index.RemoveOldest()
@@ -194,7 +136,6 @@ func (p *bounded[V]) add(key string, v V) bool {
 	}
 	p.index.Add(key, priced[V]{v, octets})
 	p.used += octets
-	return true
 }
 
 // Remove forgets key.

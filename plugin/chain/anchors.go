@@ -121,8 +121,8 @@ func (c *Chain) Trust(anchors map[string][]*dns.DS, zone *dnssec.Zone) (holds bo
 	if len(lost) == 0 {
 		return true
 	}
-	r, _ := c.Store.records.Get(zone.Name)
-	if cut, known := r.place.(Cut); zone.Status != dnssec.Secure || known && !confirms(zone, cut.Zone, lost) {
+	cut, known := c.Store.cut(zone.Name)
+	if zone.Status != dnssec.Secure || known && !confirms(zone, cut.Zone, lost) {
 		return false
 	}
 	c.Store.learn(zone.Name, Cut{zone}, c.Now(), c.MaxTTL)

@@ -13,7 +13,6 @@ import (
 // Place is what is known of one name: a Cut, Within a zone, or Failed.
 type Place interface {
 	until() time.Time // when the links must be fetched anew; use does not extend it (C-16)
-	cost() int64      // octets
 }
 
 // Cut is the place of a name at which a zone begins.
@@ -36,25 +35,6 @@ func (p Cut) until() time.Time    { return p.Zone.Until }
 func (p Within) until() time.Time { return p.end }
 func (Failed) until() time.Time   { return time.Time{} }
 
-// What places take, measured at about 600 octets for a parsed P-256 key with its record, beside the zone.
-const (
-	placeOctets = 150
-	zoneOctets  = 400
-	keyOctets   = 400
-)
-
-// cost charges hostile zones for long keys: a key is held parsed and in base64.
-func (p Cut) cost() int64 {
-	cost := int64(placeOctets + zoneOctets)
-	for _, key := range p.Zone.Keys {
-		cost += keyOctets + 2*int64(len(key.RR.PublicKey))
-	}
-	return cost
-}
-
-func (Within) cost() int64   { return placeOctets }
-func (p Failed) cost() int64 { return placeOctets + zoneOctets + int64(len(p.Zone.Cause.Text)) }
-
 // same reports whether two places let the same records validate.
 func same(a, b Place) bool {
 	switch a := a.(type) {
@@ -70,78 +50,115 @@ func same(a, b Place) bool {
 
 // Store keeps the places of names. It outlives a Chain.
 type Store struct {
-	records *cache.Table[record]
-	epoch   atomic.Uint64 // of failures
-}
-
-// record is a Place in a Store, and what is kept of the name beside it.
-type record struct {
-	place Place // nil if it is only known that its links were fetched
-	since time.Time
-	until time.Time
-	epoch uint64    // of a failure
-	tried time.Time // when the links were last fetched past the cache (V-14)
-	// claimed: somebody fetches the links again, or has and got none that live longer (C-14).
-	claimed bool
-	signs   bool // the zone signs names below its apex itself, so that cuts there are rare
-}
-
-func (r record) cost() int64 {
-	if r.place == nil {
-		return placeOctets
-	}
-	return r.place.cost()
+	packed *cache.Octets        // of each name a record
+	opened *cache.Table[opened] // the zones of those in use
+	failed *cache.Table[mishap] // of names that have no other place
+	epoch  atomic.Uint64        // of failures
 }
 
 // NewStore returns a Store of at most size octets.
-func NewStore(size int64) *Store { return &Store{records: cache.NewTable(size, record.cost)} }
+func NewStore(size int64) *Store {
+	const (
+		share = 8       // one octet of so many is for opened zones, and one for failures
+		most  = 4 << 20 // for the zones that are in use at one time
+	)
+	few := min(size/share, most)
+	return &Store{
+		packed: cache.NewOctets(size - 2*few), opened: cache.NewTable(few, opened.cost),
+		failed: cache.NewTable(few, mishap.cost),
+	}
+}
 
-// Size returns octets and entries held.
-func (s *Store) Size() (octets int64, entries int) { return s.records.Size() }
+// Size returns octets held, and the names of which something is.
+func (s *Store) Size() (octets int64, entries int) {
+	octets, entries = s.packed.Size()
+	open, _ := s.opened.Size()
+	failures, n := s.failed.Size()
+	return octets + open + failures, entries + n
+}
 
 // Evicted returns how many entries were evicted to make room for others.
-func (s *Store) Evicted() uint64 { return s.records.Evicted() }
+func (s *Store) Evicted() uint64 { return s.packed.Evicted() + s.failed.Evicted() }
 
 // ForgetFailures drops all remembered failures.
 func (s *Store) ForgetFailures() { s.epoch.Add(1) }
 
-// Flush forgets the places at and below name, and returns how many there were and how many of them were failures.
+// Flush forgets the places at and below name, and returns how many there were, and how many failures beside them.
 func (s *Store) Flush(name string) (places, failures int) {
-	for _, key := range s.records.Keys(func(key string, _ record) bool { return dns.IsSubDomain(name, key) }) {
-		if r, _ := s.records.Get(key); r.failed() {
-			failures++
-		} else {
-			places++
-		}
-		s.records.Remove(key)
+	for _, key := range s.failed.Keys(func(key string, _ mishap) bool { return dns.IsSubDomain(name, key) }) {
+		s.forget(key)
+		failures++
+	}
+	for _, key := range s.packed.Keys(func(key string, _ []byte) bool { return dns.IsSubDomain(name, key) }) {
+		s.packed.Remove(key)
+		places++
 	}
 	return places, failures
 }
 
-func (r record) failed() bool {
-	_, failed := r.place.(Failed)
-	return failed
+// forget forgets the place of a name.
+func (s *Store) forget(name string) {
+	s.packed.Remove(name)
+	s.failed.Remove(name)
+}
+
+// enough is memory for most records, so that looking at one allocates nothing.
+type enough [256]byte
+
+// record returns what is kept of name beside its place.
+func (s *Store) record(name string) record {
+	var memory enough
+	b, _ := s.packed.Get(name, memory[:0])
+	r, _ := unpackRecord(b)
+	return r
+}
+
+// update replaces what is kept of name, if there is anything, by what f makes of it.
+func (s *Store) update(name string, f func(*record)) {
+	s.packed.Update(name, func(old []byte) []byte {
+		if old == nil {
+			return nil
+		}
+		r, place := unpackRecord(old)
+		f(&r)
+		return r.pack(place)
+	})
 }
 
 // place returns what is known of name; nil if nothing is. What was learned later than now was so before the clock was
 // set back, and would outlive its TTL.
 func (s *Store) place(name string, now time.Time) Place {
-	r, ok := s.records.Get(name)
-	if !ok || !s.holds(r, now) || now.Before(r.since) {
-		return nil
+	var memory enough
+	b, _ := s.packed.Get(name, memory[:0])
+	if r, place := unpackRecord(b); r.holds(now) && !now.Before(r.since) {
+		return s.open(name, r, place)
 	}
-	return r.place
+	if f, ok := s.failed.Get(name); ok && now.Before(f.until) && f.epoch == s.epoch.Load() {
+		return f.place
+	}
+	return nil
 }
 
-// holds reports whether a record has not ended.
-func (s *Store) holds(r record, now time.Time) bool {
-	switch p := r.place.(type) {
-	case Cut:
-		return now.Before(r.until) && (p.Zone.Expires.IsZero() || !now.After(p.Zone.Expires))
-	case Failed:
-		return now.Before(r.until) && r.epoch == s.epoch.Load()
+// cut returns the zone that begins at name, be its time over; ok if one does.
+func (s *Store) cut(name string) (cut Cut, ok bool) {
+	b, _ := s.packed.Get(name, nil)
+	if r, place := unpackRecord(b); r.isCut() {
+		cut, ok = s.open(name, r, place).(Cut)
 	}
-	return now.Before(r.until)
+	return cut, ok
+}
+
+// open returns the place of name in a record. Zones in use are parsed once.
+func (s *Store) open(name string, r record, place []byte) Place {
+	if r.kind != secureCut {
+		return r.open(name, place)
+	}
+	if o, ok := s.opened.Get(name); ok && o.of(r, place) {
+		return Cut{o.zone}
+	}
+	cut := r.open(name, place).(Cut)
+	s.opened.Put(name, opened{string(place), cut.Zone})
+	return cut
 }
 
 // rounding is by how much links from a source that counts down may seem to live longer than those it gave before.
@@ -149,30 +166,49 @@ const rounding = 2 * time.Second
 
 // learn keeps what was proven of name, for at most the given time.
 func (s *Store) learn(name string, p Place, now time.Time, most time.Duration) {
-	until := p.until()
-	if end := now.Add(most); until.After(end) {
-		until = end
+	fresh, place := newRecord(p)
+	if end := now.Add(most); fresh.until.After(end) {
+		fresh.until = end
 	}
-	s.records.Update(name, func(r record, _ bool) (record, bool) {
-		r.claimed = r.claimed && !until.After(r.until.Add(rounding))
-		r.place, r.until = p, until
-		r.since = now.Truncate(time.Second) // whoever looks at the clock a moment earlier may use it too
-		return r, true
+	fresh.since = now.Truncate(time.Second) // whoever looks at the clock a moment earlier may use it too
+	s.packed.Update(name, func(old []byte) []byte {
+		r, _ := unpackRecord(old)
+		fresh.tried, fresh.signs = r.tried, r.signs
+		fresh.claimed = r.claimed && !fresh.until.After(r.until.Add(rounding))
+		return fresh.pack(place)
 	})
+	s.failed.Remove(name)
+	if fresh.kind == secureCut {
+		zone := *p.(Cut).Zone
+		zone.Until = fresh.until
+		s.opened.Put(name, opened{string(place), &zone})
+	}
 }
 
 // failedLife is how long it is remembered that links could not be had or proven: a TLD whose DNSKEY was lost once must
 // not defer all its mail (C-11).
 const failedLife = time.Second
 
+// mishap is a Failed in a Store.
+type mishap struct {
+	place Failed
+	until time.Time
+	epoch uint64
+}
+
+func (m mishap) cost() int64 { return placeOctets + zoneOctets + int64(len(m.place.Zone.Cause.Text)) }
+
 // fail keeps that the links of name failed, unless it is known better.
 func (s *Store) fail(name string, p Failed, now time.Time) {
-	s.records.Update(name, func(r record, ok bool) (record, bool) {
-		if !ok || r.failed() || !s.holds(r, now) {
-			r.place, r.since, r.until, r.epoch = p, time.Time{}, now.Add(failedLife), s.epoch.Load()
+	known := false
+	s.update(name, func(r *record) {
+		if known = r.holds(now); !known {
+			r.kind = none
 		}
-		return r, true
 	})
+	if !known {
+		s.failed.Put(name, mishap{p, now.Add(failedLife), s.epoch.Load()})
+	}
 }
 
 // refreshEvery bounds how often a zone's links are fetched past the cache because something below did not validate
@@ -182,38 +218,29 @@ const refreshEvery = 30 * time.Second
 // mayRefresh notes that the links of name are fetched past the cache now, and reports whether the last time was long
 // enough ago (V-14).
 func (s *Store) mayRefresh(name string, now time.Time) (may bool) {
-	s.records.Update(name, func(r record, ok bool) (record, bool) {
-		if may = ok && now.Sub(r.tried).Abs() >= refreshEvery; may { // the clock may have been set back
+	s.update(name, func(r *record) {
+		if may = now.Sub(r.tried).Abs() >= refreshEvery; may { // the clock may have been set back
 			r.tried = now
 		}
-		return r, ok
 	})
 	return may
 }
 
 // claim reports whether the caller is to renew the links of name.
 func (s *Store) claim(name string) (may bool) {
-	s.records.Update(name, func(r record, ok bool) (record, bool) {
-		may = ok && !r.claimed
-		r.claimed = true
-		return r, ok
-	})
+	s.update(name, func(r *record) { may, r.claimed = !r.claimed, true })
 	return may
 }
 
-// noteSigner notes that the zone of an apex signs names below that itself.
+// noteSigner notes that the zone of an apex, if one is known there, signs names below that itself.
 func (s *Store) noteSigner(apex string) {
-	s.records.Update(apex, func(r record, ok bool) (record, bool) {
-		r.signs = true
-		return r, ok
-	})
+	if !s.signs(apex) {
+		s.update(apex, func(r *record) { r.signs = true })
+	}
 }
 
 // signs reports whether the zone of an apex does.
-func (s *Store) signs(apex string) bool {
-	r, _ := s.records.Get(apex)
-	return r.signs
-}
+func (s *Store) signs(apex string) bool { return s.record(apex).signs }
 
 // EndsSoon reports whether what lives for at least 10 s has a tenth of its life left, or signatures that end before
 // half of it is over (C-14). The zero time of expiration means that it rests on none.

@@ -74,7 +74,7 @@ func (r refresh) within(ctx context.Context, zone *dnssec.Zone, name string) {
 			continue
 		}
 		if changed {
-			store.records.Remove(at)
+			store.forget(at)
 			continue
 		}
 		switch p := r.place(ctx, zone, at, old).(type) {
@@ -127,9 +127,9 @@ func (c *Chain) renew(zone string) {
 	if !c.Renew || c.Busy() {
 		return
 	}
-	r, _ := c.Store.records.Get(zone)
-	if cut, ok := r.place.(Cut); !ok || r.claimed ||
-		!EndsSoon(c.Now(), r.since, r.until.Sub(r.since), cut.Zone.Expires) || !c.Store.claim(zone) {
+	r := c.Store.record(zone)
+	if r.claimed || !r.isCut() || !EndsSoon(c.Now(), r.since, r.until.Sub(r.since), r.expires) ||
+		!c.Store.claim(zone) {
 		return
 	}
 	c.Fetcher.Go(func() {

@@ -154,7 +154,7 @@ func (v *view) learn(name string, p Place) Place {
 		v.chain.Store.learn(name, p, v.chain.Now(), v.chain.MaxTTL)
 		// looked at afterwards, so that whoever changes it meanwhile finds what was learned (C-12, T-8)
 		if !v.Current() {
-			v.chain.Store.records.Remove(name)
+			v.chain.Store.forget(name)
 		}
 	}
 	return p

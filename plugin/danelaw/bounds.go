@@ -128,11 +128,11 @@ func BoundMemory() {
 // caches are the octets of all caches in use.
 var caches atomic.Int64
 
-// boundHeap has the collector's bound follow the caches in use, of which there are so many octets more; half of them
-// lie in its heap.
+// boundHeap has the collector's bound follow the caches in use, of which there are so many octets more; an eighth of
+// them may lie in its heap.
 func boundHeap(more int64) {
 	if all := caches.Add(more); bound.Load() {
-		debug.SetMemoryLimit(all/2 + promised - fileBacked)
+		debug.SetMemoryLimit(all/8 + promised - fileBacked)
 	}
 }
 

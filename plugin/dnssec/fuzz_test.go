@@ -160,7 +160,7 @@ func FuzzMessages(f *testing.F) {
 		}
 		for _, rr := range slices.Concat(m.Answer, m.Ns) {
 			if key, ok := rr.(*dns.DNSKEY); ok {
-				if parsed, err := parseKey(key); err == nil && parsed.public.verify(wire, wire) {
+				if parsed, err := ParseKey(key); err == nil && parsed.public.verify(wire, wire) {
 					t.Errorf("a key of the message verifies: %v", key)
 				}
 			}
@@ -178,7 +178,7 @@ func FuzzKeys(f *testing.F) {
 	f.Add(uint8(8), rsaOctets([]byte{3}, bytes.Repeat([]byte{0xff}, 128)), make([]byte, 128))
 	f.Fuzz(func(_ *testing.T, algorithm uint8, octets, signature []byte) {
 		for _, key := range []string{string(octets), toBase64(octets)} {
-			if parsed, err := parseKey(&dns.DNSKEY{Algorithm: algorithm, PublicKey: key}); err == nil {
+			if parsed, err := ParseKey(&dns.DNSKEY{Algorithm: algorithm, PublicKey: key}); err == nil {
 				parsed.public.verify([]byte("data"), signature)
 			}
 		}

@@ -52,8 +52,8 @@ func zoneKey(k *dns.DNSKEY) bool {
 	return k.Flags&dns.ZONE != 0 && k.Protocol == 3 && k.Flags&flagRevoke == 0
 }
 
-// parseKey parses the public key of a DNSKEY of a supported algorithm.
-func parseKey(rr *dns.DNSKEY) (*Key, error) {
+// ParseKey parses the public key of a DNSKEY of a supported algorithm.
+func ParseKey(rr *dns.DNSKEY) (*Key, error) {
 	octets, err := base64.StdEncoding.DecodeString(rr.PublicKey)
 	if err != nil {
 		return nil, err

@@ -224,7 +224,7 @@ func TestSignatureVectors(t *testing.T) {
 		key, record, sig := dnskey(t, row.key), rrs(t, row.record)[0], rrs(t, row.sig)[0].(*dns.RRSIG)
 		judge := func(key *dns.DNSKEY, record dns.RR, sig *dns.RRSIG) string {
 			zone := &Zone{Name: key.Hdr.Name, Status: Secure}
-			if parsed, err := parseKey(key); err == nil {
+			if parsed, err := ParseKey(key); err == nil {
 				zone.Keys = []*Key{parsed}
 			}
 			c := &Check{Now: row.now, Policy: DefaultPolicy(), SignatureChecks: 128}
@@ -235,7 +235,7 @@ func TestSignatureVectors(t *testing.T) {
 			t.Errorf("%s: %s, want %s", row.name, got, row.want)
 		}
 		set := reply(t, 0, []dns.RR{record}, nil).Answer[0]
-		parsed, err := parseKey(key)
+		parsed, err := ParseKey(key)
 		if err != nil {
 			t.Fatalf("%s: %v", row.name, err)
 		}
@@ -302,7 +302,7 @@ func TestKeyForms(t *testing.T) {
 			t.Errorf("%s: %v", row.name, err)
 		}
 	}
-	if _, err := parseKey(&dns.DNSKEY{Algorithm: 13, PublicKey: "no base64"}); err == nil {
+	if _, err := ParseKey(&dns.DNSKEY{Algorithm: 13, PublicKey: "no base64"}); err == nil {
 		t.Error("a key that is no base64 is taken")
 	}
 	if small, _ := parsePublic(15, make([]byte, 32)); small.verify([]byte("data"), make([]byte, 64)) {

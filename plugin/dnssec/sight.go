@@ -63,7 +63,7 @@ func (c *Check) revoked(set *RRset, key *dns.DNSKEY) bool {
 	if key.Flags&flagRevoke == 0 || key.Flags&dns.ZONE == 0 || key.Protocol != 3 {
 		return false
 	}
-	parsed, err := parseKey(key)
+	parsed, err := ParseKey(key)
 	if err != nil {
 		return false
 	}

@@ -49,7 +49,7 @@ func forgerOf(t testing.TB, apex, seed string) forger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parsed, err := parseKey(key.DNSKEY)
+	parsed, err := ParseKey(key.DNSKEY)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,11 +22,10 @@ type Zone struct {
 
 // Tie is the proof by which a zone hangs from its parent, or from an anchor, for people to read.
 type Tie struct {
-	DS                    []*dns.DS // the DS RRs in use after V-39
-	KeyTag                uint16    // the key that matched one of them and signed the DNSKEY RRset
-	Algorithm             uint8     // its algorithm
-	Digest                uint8     // the digest type of the DS that matched
-	Inception, Expiration uint32    // validity of that RRSIG
+	KeyTag                uint16 // the key that matched one of them and signed the DNSKEY RRset
+	Algorithm             uint8  // its algorithm
+	Digest                uint8  // the digest type of the DS that matched
+	Inception, Expiration uint32 // validity of that RRSIG
 }
 
 // Cut says what an answer to a DS question proves about the delegation at a name.
@@ -294,7 +293,7 @@ func (c *Check) selfSigned(set *RRset, key *dns.DNSKEY) (*dns.RRSIG, int, *Failu
 			"the DNSKEY with key tag %d that the DS names is no usable zone key (flags %d, protocol %d)",
 			key.KeyTag(), key.Flags, key.Protocol)
 	}
-	parsed, err := parseKey(key)
+	parsed, err := ParseKey(key)
 	if err != nil {
 		c.spentOn(set).failed++ // L-3
 		return nil, unparsable, keyFailure(set, key, dns.ExtendedErrorCodeDNSBogus,
@@ -329,7 +328,7 @@ func (c *Check) secureZone(d Delegation, set *RRset, sig *dns.RRSIG, ds *dns.DS)
 		Until:   Earlier(d.Until, c.until(set.TTL, c.expiration(sig))),
 		Expires: Earlier(d.Expires, c.expiration(sig)),
 		Tie: Tie{
-			DS: d.DS, KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, Digest: ds.DigestType,
+			KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, Digest: ds.DigestType,
 			Inception: sig.Inception, Expiration: sig.Expiration,
 		},
 	}
@@ -338,7 +337,7 @@ func (c *Check) secureZone(d Delegation, set *RRset, sig *dns.RRSIG, ds *dns.DS)
 		if !ok || !zoneKey(key) || !c.Policy.supported(key.Algorithm) {
 			continue
 		}
-		if parsed, err := parseKey(key); err == nil {
+		if parsed, err := ParseKey(key); err == nil {
 			z.Keys = append(z.Keys, parsed)
 		}
 	}

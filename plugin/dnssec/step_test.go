@@ -549,7 +549,7 @@ func TestChainOfThree(t *testing.T) {
 	found := walk(keys[0])
 	if len(found) != 3 || found[2].Status != Secure || found[2].Tie.Algorithm != 15 ||
 		found[2].Tie.KeyTag != keys[2].DNSKEY.KeyTag() ||
-		found[2].Tie.Digest != dns.SHA256 || len(found[2].Tie.DS) != 1 {
+		found[2].Tie.Digest != dns.SHA256 {
 		t.Errorf("found %d zones, the last %+v", len(found), found[len(found)-1])
 	}
 	if found = walk(newKey(t, ".", 13)); len(found) != 1 || toldZone(found[0]) != "Bogus, EDE 9" {

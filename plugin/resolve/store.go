@@ -26,15 +26,16 @@ type Store struct {
 	entries  sync.Pool // of *cache.Entry
 }
 
-// NewStore returns a Store of at most size octets in all: a quarter is for zones, a sixteenth for failures, another for
-// what may prove other answers, a 64th for signatures known to hold, the rest for answers.
+// NewStore returns a Store of at most size octets in all: an eighth is for zones, a sixteenth for failures, another for
+// what may prove other answers, a 32nd for signatures known to hold, the rest for answers.
 func NewStore(size int64) *Store {
+	answers := cache.New(size - size/8 - size/16 - size/16 - size/32)
 	return &Store{
-		answers:  cache.New(size - size/4 - size/16 - size/16 - size/64),
-		places:   chain.NewStore(size / 4),
+		answers:  answers,
+		places:   chain.NewStore(size / 8),
 		failures: newFailures(size / 16),
-		proofs:   reuse.NewStore(size / 16),
-		verified: cache.NewDigests(size / 64),
+		proofs:   reuse.NewStore(size/16, answers),
+		verified: cache.NewDigests(size / 32),
 		entries:  sync.Pool{New: func() any { return new(cache.Entry) }},
 	}
 }
@@ -116,11 +117,6 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 	if q.Qtype == nameError {
 		return
 	}
-	for _, p := range o.parts {
-		if !p.held { // what was made of proofs brings none that is new
-			s.proofs.Keep(p.Verdict, o.age, now, most)
-		}
-	}
 	ttl, expires := o.life()
 	life := min(max(time.Duration(ttl)*time.Second, least), most)
 	if life == 0 || o.last().Denial && ttl == 0 {
@@ -135,6 +131,11 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 		key.Type = nameError
 	}
 	s.put(key, e, a, now)
+	for _, p := range o.parts {
+		if !p.held { // what was made of proofs brings none that is new
+			s.proofs.Keep(p.Verdict, key, o.age, now, most)
+		}
+	}
 	if gone && o.last().Last != q.Name {
 		p := o.last()
 		denial := &Answer{Status: p.Status, Rcode: a.Rcode, Ns: appendSets(nil, p.Authority, o.age, seconds(most))}

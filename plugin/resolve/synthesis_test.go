@@ -542,7 +542,10 @@ func TestHeldIsNotKeptAgain(t *testing.T) {
 	for _, set := range message.Authority {
 		set.TTL = 300
 	}
-	v := dnssec.Verdict{Status: dnssec.Secure, Rcode: dns.RcodeNameError, Authority: message.Authority, Last: q.Name}
+	v := dnssec.Verdict{
+		Status: dnssec.Secure, Rcode: dns.RcodeNameError, Authority: message.Authority, Last: q.Name, Denial: true,
+		TTL: 300,
+	}
 	for _, held := range []bool{false, true} {
 		s, o := NewStore(1<<20), &outcome{parts: []part{{Verdict: v, held: held}}}
 		s.remember(q, o, o.answer(now.Now(), time.Hour), now.Now(), 0, time.Hour)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 	"github.com/danelaw-dns/danelaw/test/world"
@@ -36,12 +37,13 @@ z A 192.0.2.26`
 
 // scene is a resolver without a network: a tree that is asked, a judge that knows all its zones, and a Store.
 type scene struct {
-	t      *testing.T
-	tree   *world.Tree
-	zones  map[string]*dnssec.Zone
-	store  *reuse.Store
-	denied map[string][]dns.RR
-	work   *dnssec.Check // the client query's that looks for candidates
+	t       *testing.T
+	tree    *world.Tree
+	zones   map[string]*dnssec.Zone
+	store   *reuse.Store
+	answers answers
+	denied  map[string][]dns.RR
+	work    *dnssec.Check // the client query's that looks for candidates
 }
 
 // newScene has the zone range., with a signed delegation to kid.range. and an unsigned one to sub.range.
@@ -69,7 +71,8 @@ func check() *dnssec.Check {
 }
 
 func (s *scene) forget() {
-	s.store, s.denied, s.work = reuse.NewStore(1<<20), map[string][]dns.RR{}, check()
+	s.answers = newAnswers(s.t)
+	s.store, s.denied, s.work = reuse.NewStore(1<<20, s.answers.Cache), map[string][]dns.RR{}, check()
 }
 
 // At implements dnssec.Zones.
@@ -100,7 +103,8 @@ func (s *scene) learn(questions string) {
 	for text := range strings.SplitSeq(questions, ",") {
 		q := asks(s.t, text)
 		v := check().Answer(q, s.ask(q), s)
-		s.store.Keep(v, 0, noon(), time.Hour)
+		key := s.answers.put(v, cache.Key{Name: q.Name, Type: q.Qtype}, noon())
+		s.store.Keep(v, key, 0, noon(), time.Hour)
 		if v.Status == dnssec.Secure && v.Rcode == dns.RcodeNameError {
 			s.denied[v.Last] = s.tree.Upstream().Resolve(q).Ns
 		}
@@ -280,7 +284,7 @@ func TestNoEvidence(t *testing.T) {
 	q := asks(t, "a MX")
 	v := check().Answer(q, s.ask(q), s)
 	v.Authority = slices.DeleteFunc(v.Authority, func(set *dnssec.RRset) bool { return set.Type == dns.TypeSOA })
-	s.store.Keep(v, 0, noon(), time.Hour)
+	s.store.Keep(v, s.answers.put(v, asked, noon()), 0, noon(), time.Hour)
 	for c := range s.store.Candidates(asks(t, "a TXT"), s.search("range.")) {
 		t.Errorf("no SOA: %v", c.Reply)
 	}

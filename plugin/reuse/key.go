@@ -15,10 +15,11 @@ import (
 
 // The kinds of keys. Each key begins with the zone, which has no NUL in its presentation form; then comes its kind.
 const (
-	soaKind      = "\x00s"
-	nsecKind     = "\x00n" // and the owner, in canonical order
-	nsec3Kind    = "\x003" // and the parameters and the hash
-	wildcardKind = "\x00w" // and the owner and the type
+	endOfZone    = "\x00"
+	soaKind      = endOfZone + "s"
+	nsecKind     = endOfZone + "n" // and the owner, in canonical order
+	nsec3Kind    = endOfZone + "3" // and the parameters and the hash
+	wildcardKind = endOfZone + "w" // and the owner and the type
 )
 
 // last sorts behind all that may follow a kind.

@@ -4,6 +4,7 @@
 package reuse
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 	"time"
@@ -14,63 +15,83 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// Store keeps single RRsets of Secure answers with their signatures: NSEC, NSEC3, the SOA of their zones, and data that
-// wildcards gave. It is safe for concurrent use.
+// Store knows single RRsets of the Secure answers that a cache holds, with their signatures: NSEC, NSEC3, the SOA of
+// their zones, and data that wildcards gave. It keeps in which answer each is, and no copy. It is safe for concurrent
+// use.
 type Store struct {
-	sets *cache.Ordered[signed]
+	places  *cache.Ordered // in which answers they are
+	answers *cache.Cache
 }
 
-// signed is one RRset with its signatures.
-type signed struct {
-	zone    string // that signed it
-	wire    []byte // a packed message that has it as its answer
-	learned time.Time
+// NewStore returns a Store of at most size octets, of what is in the answers of a cache.
+func NewStore(size int64, answers *cache.Cache) *Store {
+	return &Store{cache.NewOrdered(size), answers}
+}
+
+// place is that of one RRset.
+type place struct {
+	answer  cache.Key
+	learned time.Time // to the second
 	life    time.Duration
 }
 
-// NewStore returns a Store of at most size octets.
-func NewStore(size int64) *Store {
-	const octets = 76 // of a signed beside its message
-	return &Store{cache.NewOrdered(size, func(s signed) int64 { return octets + int64(len(s.wire)) })}
+// pack lays out a place: times as varints, type, name.
+func (p place) pack() []byte {
+	b := binary.AppendVarint(binary.AppendVarint(nil, p.learned.Unix()), int64(p.life/time.Second))
+	return append(binary.BigEndian.AppendUint16(b, p.answer.Type), p.answer.Name...)
+}
+
+// unpackPlace undoes pack.
+func unpackPlace(b []byte) place {
+	learned, n := binary.Varint(b)
+	life, m := binary.Varint(b[n:])
+	b = b[n+m:]
+	return place{
+		answer:  cache.Key{Name: string(b[2:]), Type: binary.BigEndian.Uint16(b)},
+		learned: time.Unix(learned, 0), life: time.Duration(life) * time.Second,
+	}
 }
 
 // Size returns octets and RRsets in the Store.
-func (s *Store) Size() (octets int64, sets int) { return s.sets.Size() }
+func (s *Store) Size() (octets int64, sets int) { return s.places.Size() }
 
 // Evicted returns how many RRsets were evicted to make room for others.
-func (s *Store) Evicted() uint64 { return s.sets.Evicted() }
+func (s *Store) Evicted() uint64 { return s.places.Evicted() }
 
-// Keep keeps what of a Secure verdict may prove something of other names (C-9, C-10). TTLs have run for age seconds
-// already; nothing is kept for longer than most.
-func (s *Store) Keep(v dnssec.Verdict, age uint32, now time.Time, most time.Duration) {
+// Keep notes what of a Secure verdict, which is in an answer of the cache, may prove something of other names (C-9,
+// C-10). TTLs have run for age seconds already; nothing is kept for longer than most, or than the answer.
+func (s *Store) Keep(v dnssec.Verdict, answer cache.Key, age uint32, now time.Time, most time.Duration) {
 	if v.Status != dnssec.Secure {
 		return
 	}
-	for _, set := range v.Authority {
-		if zone := soleSigner(set); zone != "" && !expanded(set) {
-			s.put(zone, denialKey(zone, set), set, age, now, most)
+	keep := func(key string, set *dnssec.RRset) {
+		life := min(time.Duration(set.TTL-min(set.TTL, age))*time.Second, most)
+		if key != "" && life >= time.Second { // a TTL of 0 is not reused (C-7)
+			s.places.Put(key, place{answer, now, life}.pack())
 		}
 	}
+	for _, set := range v.Authority {
+		keep(keyOfProof(set), set)
+	}
 	for _, set := range v.Answer {
-		if zone := soleSigner(set); zone != "" && set.Type != dns.TypeDNAME && set.Type != dns.TypeNSEC {
-			s.put(zone, wildcardKey(zone, set), set, age, now, most)
-		}
+		keep(keyOfData(set), set)
 	}
 }
 
-// put keeps a set of a zone under a key, unless that is empty. A TTL of 0 is not reused (C-7).
-func (s *Store) put(zone, key string, set *dnssec.RRset, age uint32, now time.Time, most time.Duration) {
-	life := min(time.Duration(set.TTL-min(set.TTL, age))*time.Second, most)
-	if key == "" || life == 0 {
-		return
+// keyOfProof is where a set of an authority section is kept; "" if it is not.
+func keyOfProof(set *dnssec.RRset) string {
+	if zone := soleSigner(set); zone != "" && !expanded(set) {
+		return denialKey(zone, set)
 	}
-	m := dns.Msg{Compress: true, Answer: slices.Clone(set.RRs)}
-	for _, sig := range set.Sigs {
-		m.Answer = append(m.Answer, sig)
+	return ""
+}
+
+// keyOfData is where a set of an answer section is kept; "" if it is not.
+func keyOfData(set *dnssec.RRset) string {
+	if zone := soleSigner(set); zone != "" && set.Type != dns.TypeDNAME && set.Type != dns.TypeNSEC {
+		return wildcardKey(zone, set)
 	}
-	if wire, err := m.Pack(); err == nil {
-		s.sets.Put(key, signed{key[:len(zone)], wire, now, life})
-	}
+	return ""
 }
 
 // soleSigner returns the zone that signed a set; "" if there is none, or several, as then nobody knows which one
@@ -94,23 +115,59 @@ func expanded(set *dnssec.RRset) bool {
 // floor returns the RRset with the greatest key that is not greater than key and begins with prefix, its TTLs counted
 // down; none if its time is over, or if it was learned later than now (C-18).
 func (s *Store) floor(prefix, key string, now time.Time) (found string, rrs []dns.RR) {
-	found, set, ok := s.sets.Floor(key)
-	age := now.Sub(set.learned)
-	switch {
-	case !ok || !strings.HasPrefix(found, prefix) || age < 0:
-		return "", nil
-	case age >= set.life:
-		s.sets.Remove(found)
+	found, packed, ok := s.places.Floor(key)
+	if !ok || !strings.HasPrefix(found, prefix) {
 		return "", nil
 	}
+	p := unpackPlace(packed)
+	age := now.Sub(p.learned)
+	if age < 0 {
+		return "", nil
+	}
+	if age < p.life {
+		rrs = s.held(found, p.answer, now)
+	}
+	if rrs == nil {
+		s.places.Remove(found)
+		return "", nil
+	}
+	for _, rr := range rrs {
+		rr.Header().Ttl = uint32((p.life - age) / time.Second) // rounded down: never above the true rest (C-7)
+	}
+	return found, rrs
+}
+
+// held returns the RRset with this key from a cached answer, with its signatures; nil if it is no longer there.
+func (s *Store) held(key string, answer cache.Key, now time.Time) []dns.RR {
+	var e cache.Entry
 	var m dns.Msg
-	if dnssec.Unpack(&m, set.wire) != nil {
-		return "", nil
+	if !s.answers.Get(answer, now, &e) || dnssec.Unpack(&m, e.Wire) != nil {
+		return nil
 	}
-	for _, rr := range m.Answer {
-		rr.Header().Ttl = uint32((set.life - age) / time.Second) // rounded down: never above the true rest (C-7)
+	message, err := dnssec.Group(&m)
+	if err != nil {
+		return nil
 	}
-	return found, m.Answer
+	for _, set := range message.Authority {
+		if keyOfProof(set) == key {
+			return records(set)
+		}
+	}
+	for _, set := range message.Answer {
+		if keyOfData(set) == key {
+			return records(set)
+		}
+	}
+	return nil
+}
+
+// records are those of a set, and its signatures.
+func records(set *dnssec.RRset) []dns.RR {
+	all := slices.Clone(set.RRs)
+	for _, sig := range set.Sigs {
+		all = append(all, sig)
+	}
+	return all
 }
 
 // exactly returns the RRset with this key.
@@ -124,9 +181,10 @@ func (s *Store) exactly(key string, now time.Time) []dns.RR {
 
 // Flush forgets the RRsets of the zones at and below name, and of those above, any of which may deny it (C-12).
 func (s *Store) Flush(name string) {
-	for _, key := range s.sets.Keys(func(_ string, set signed) bool {
-		return dns.IsSubDomain(set.zone, name) || dns.IsSubDomain(name, set.zone)
+	for _, key := range s.places.Keys(func(key string) bool {
+		zone, _, _ := strings.Cut(key, endOfZone)
+		return dns.IsSubDomain(zone, name) || dns.IsSubDomain(name, zone)
 	}) {
-		s.sets.Remove(key)
+		s.places.Remove(key)
 	}
 }

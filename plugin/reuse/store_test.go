@@ -6,6 +6,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
@@ -35,11 +36,43 @@ func setOf(t *testing.T, text string, labels uint8, signers ...string) *dnssec.R
 
 var learned = time.Unix(1000, 0)
 
-// kept returns a Store that was given one verdict, whose TTLs had run for 10 seconds.
-func kept(v dnssec.Verdict) *reuse.Store {
-	s := reuse.NewStore(1 << 20)
-	s.Keep(v, 10, learned, time.Hour)
-	return s
+// answers is a cache of them.
+type answers struct {
+	*cache.Cache
+	t *testing.T
+}
+
+func newAnswers(t *testing.T) answers { return answers{cache.New(1 << 20), t} }
+
+// put keeps the answer of a verdict, for as long as it may be.
+func (a answers) put(v dnssec.Verdict, key cache.Key, now time.Time) cache.Key {
+	a.t.Helper()
+	all := func(sets []*dnssec.RRset) (rrs []dns.RR) {
+		for _, set := range sets {
+			rrs = append(rrs, set.RRs...)
+			for _, sig := range set.Sigs {
+				rrs = append(rrs, sig)
+			}
+		}
+		return rrs
+	}
+	m := dns.Msg{Compress: true, Answer: all(v.Answer), Ns: all(v.Authority)}
+	wire, err := m.Pack()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.Put(key, &cache.Entry{Stored: now, Life: 24 * time.Hour, Wire: wire}, now)
+	return key
+}
+
+var asked = cache.Key{Name: "asked.example.", Type: dns.TypeMX}
+
+// kept returns a Store that was given one verdict, whose TTLs had run for 10 seconds, and the answers that hold it.
+func kept(t *testing.T, v dnssec.Verdict) (*reuse.Store, answers) {
+	a := newAnswers(t)
+	s := reuse.NewStore(1<<20, a.Cache)
+	s.Keep(v, a.put(v, asked, learned), 10, learned, time.Hour)
+	return s, a
 }
 
 // C-9, C-10: what is kept of Secure denials, and what is not worth it or belongs to no one zone.
@@ -70,7 +103,7 @@ func TestKeep(t *testing.T) {
 		{"SOA of another name", "a.example. 60 SOA . . 1 1 1 1 60", 2, []string{"example."}, false},
 		{"the root", ". 60 NSEC com. NS", 0, []string{"."}, true},
 	} {
-		s := kept(dnssec.Verdict{Status: dnssec.Secure,
+		s, _ := kept(t, dnssec.Verdict{Status: dnssec.Secure,
 			Authority: []*dnssec.RRset{setOf(t, tt.text, tt.labels, tt.by...)}})
 		if _, n := s.Size(); n > 0 != tt.kept {
 			t.Errorf("%s: %d kept", tt.title, n)
@@ -98,7 +131,8 @@ func TestKeepParts(t *testing.T) {
 		"a DNAME of one": {dnssec.Verdict{Status: dnssec.Secure,
 			Answer: one("a.example. 60 DNAME b.example.", 1)}, false},
 	} {
-		if _, n := kept(tt.v).Size(); n > 0 != tt.kept {
+		s, _ := kept(t, tt.v)
+		if _, n := s.Size(); n > 0 != tt.kept {
 			t.Errorf("%s: %d kept", title, n)
 		}
 	}
@@ -106,7 +140,7 @@ func TestKeepParts(t *testing.T) {
 
 // C-7, C-18: what is kept counts down, ends, and proves nothing before it was learned.
 func TestLife(t *testing.T) {
-	s := kept(dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{
+	s, _ := kept(t, dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{
 		setOf(t, "a.example. 60 NSEC c.example. A", 2, "example."),
 		setOf(t, "example. 60 SOA . . 1 1 1 1 60", 1, "example."),
 	}})
@@ -132,19 +166,59 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// C-9, C-12: what an answer held proves something as long as the answer is there, and has it.
+func TestInTheAnswer(t *testing.T) {
+	denial := dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{
+		setOf(t, "a.example. 60 NSEC c.example. A", 2, "example."),
+		setOf(t, "example. 60 SOA . . 1 1 1 1 60", 1, "example."),
+	}}
+	other := dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{
+		setOf(t, "a.example. 60 NSEC c.example. A", 1, "example."), // a wildcard's
+		setOf(t, "a.example. 60 NSEC d.example. A", 2, "example.", "."),
+		setOf(t, "b.example. 60 NSEC c.example. A", 2, "example."),
+		setOf(t, "example. 60 SOA . . 1 1 1 1 60", 1, "example."),
+	}}
+	for title, tt := range map[string]struct {
+		change func(a answers)
+		found  int
+	}{
+		"as it was":    {func(answers) {}, 1},
+		"forgotten":    {func(a answers) { a.Remove(asked) }, 0},
+		"another":      {func(a answers) { a.put(other, asked, learned) }, 0},
+		"another name": {func(a answers) { a.put(other, cache.Key{Name: "a.example."}, learned) }, 1},
+		"no message": {func(a answers) {
+			wire := make([]byte, 24) // its record, an A, has one octet
+			wire[7], wire[14], wire[16], wire[22] = 1, 1, 1, 1
+			a.Put(asked, &cache.Entry{Stored: learned, Life: time.Hour, Wire: wire}, learned)
+		}, 0},
+	} {
+		s, a := kept(t, denial)
+		tt.change(a)
+		in := reuse.Search{Zone: "example.", Now: learned, Use: reuse.NSEC, Denied: nothing}
+		n := 0
+		for range s.Candidates(question("a.example.", dns.TypeTXT), in) {
+			n++
+		}
+		if _, left := s.Size(); n != tt.found || left > 2 || n == 0 && left == 2 {
+			t.Errorf("%s: %d candidates, want %d; %d kept", title, n, tt.found, left)
+		}
+	}
+}
+
 // Nothing is kept for longer than the most that any answer is (C-5), and none of more octets than there is room for.
 func TestBounds(t *testing.T) {
 	v := dnssec.Verdict{Status: dnssec.Secure,
 		Authority: []*dnssec.RRset{setOf(t, "a.example. 600 NSEC c.example. A", 2, "example.")}}
-	small := reuse.NewStore(100)
-	if small.Keep(v, 0, learned, time.Hour); small.Evicted() > 0 {
+	a := newAnswers(t)
+	small := reuse.NewStore(100, a.Cache)
+	if small.Keep(v, asked, 0, learned, time.Hour); small.Evicted() > 0 {
 		t.Errorf("%d evicted from a Store that is too small for any", small.Evicted())
 	}
 	if octets, n := small.Size(); octets > 0 || n > 0 {
 		t.Errorf("%d octets in a Store of 100", octets)
 	}
-	none := reuse.NewStore(1 << 20)
-	none.Keep(v, 0, learned, 0)
+	none := reuse.NewStore(1<<20, a.Cache)
+	none.Keep(v, asked, 0, learned, 0)
 	if _, n := none.Size(); n > 0 {
 		t.Errorf("%d kept although nothing may be", n)
 	}
@@ -155,7 +229,7 @@ func TestFlush(t *testing.T) {
 	for flushed, want := range map[string]int{
 		"b.example.": 0, "x.b.example.": 0, "example.": 0, ".": 0, "other.": 1, "badexample.": 1,
 	} {
-		s := kept(dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{
+		s, _ := kept(t, dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{
 			setOf(t, "a.example. 60 NSEC c.example. A", 2, "example."),
 		}})
 		s.Flush(flushed)

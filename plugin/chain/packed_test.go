@@ -1,0 +1,130 @@
+package chain
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+)
+
+// signed is a Secure zone with so many keys, in use for an hour.
+func signed(t *testing.T, name string, keys int) *dnssec.Zone {
+	t.Helper()
+	z := secure(name).Zone
+	z.Tie = dnssec.Tie{KeyTag: 4711, Algorithm: 15, Digest: 2, Inception: 1 << 31, Expiration: 1<<32 - 1}
+	for n := range keys {
+		rr := &dns.DNSKEY{
+			Hdr:   dns.RR_Header{Name: name, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET},
+			Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256,
+		}
+		if n%2 == 0 {
+			rr.Flags = 256
+		}
+		if _, err := rr.Generate(256); err != nil {
+			t.Fatal(err)
+		}
+		key, err := dnssec.ParseKey(rr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z.Keys = append(z.Keys, key)
+	}
+	return z
+}
+
+// Every place comes out of a Store as it went in, before its zone is parsed anew and after.
+func TestPlacesComeBack(t *testing.T) {
+	const name = "example.com."
+	insecure := &dnssec.Zone{Name: name, Status: dnssec.Insecure, Until: noon.Add(time.Hour)}
+	excused := *insecure
+	excused.Expires = noon.Add(90 * time.Minute)
+	excused.Cause = &dnssec.Failure{
+		Kind: dnssec.OfLink, Code: dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm, Zone: "com.", Owner: name,
+		Type: dns.TypeDS, KeyTag: 65535, Text: "why: " + strings.Repeat("\x00é ", 100),
+	}
+	for title, p := range map[string]Place{
+		"insecure":           Cut{insecure},
+		"insecure, a cause":  Cut{&excused},
+		"secure, no key":     secure(name),
+		"secure, a key":      Cut{signed(t, name, 1)},
+		"secure, many keys":  Cut{signed(t, name, 20)},
+		"within com.":        Within{Zone: "com.", end: noon.Add(time.Hour)},
+		"within the root":    Within{Zone: ".", end: noon.Add(time.Hour)},
+		"within, none below": Within{Zone: "com.", Below: true, end: noon.Add(time.Hour)},
+		"within its own":     Within{Zone: name, end: noon.Add(time.Hour)},
+	} {
+		t.Run(title, func(t *testing.T) {
+			s := NewStore(1 << 20)
+			s.learn(name, p, noon, 24*time.Hour)
+			for range 2 {
+				if got := s.place(name, noon); !reflect.DeepEqual(got, p) {
+					t.Errorf("got %+v, want %+v", got, p)
+				}
+				s.opened.Remove(name)
+			}
+		})
+	}
+}
+
+// A zone in use is parsed once, and anew when it is another: by its keys, by its times.
+func TestOpened(t *testing.T) {
+	s, old := NewStore(1<<20), Cut{signed(t, "com.", 2)}
+	zone := func() *dnssec.Zone { return s.place("com.", noon).(Cut).Zone }
+	s.learn("com.", old, noon, 24*time.Hour)
+	first := zone()
+	s.mayRefresh("com.", noon)
+	s.claim("com.")
+	if s.noteSigner("com."); zone() != first {
+		t.Error("parsed again")
+	}
+	for title, change := range map[string]func(z *dnssec.Zone){
+		"other keys":       func(z *dnssec.Zone) { z.Keys = z.Keys[1:] },
+		"a longer time":    func(z *dnssec.Zone) { z.Until = z.Until.Add(time.Second) },
+		"later expiration": func(z *dnssec.Zone) { z.Expires = z.Expires.Add(time.Second) },
+		"another tie":      func(z *dnssec.Zone) { z.Tie.KeyTag++ },
+	} {
+		z := *old.Zone
+		change(&z)
+		s.learn("com.", old, noon, 24*time.Hour)
+		stale, _ := s.opened.Get("com.")
+		s.learn("com.", Cut{&z}, noon, 24*time.Hour)
+		s.opened.Put("com.", stale)
+		if got := zone(); !reflect.DeepEqual(*got, z) {
+			t.Errorf("%s: got %+v, want %+v", title, *got, z)
+		}
+	}
+}
+
+// L-15: a Store takes no more than it may, whatever zones there are, with few keys or with hostile ones, and failures.
+func TestStoreBound(t *testing.T) {
+	const size = 1 << 20
+	s, few, many := NewStore(size), signed(t, "x.", 1), signed(t, "x.", 200)
+	for i := range 20_000 {
+		name := fmt.Sprintf("n%d.", i)
+		z := *few
+		if i%100 == 0 {
+			z = *many
+		}
+		z.Name = name
+		s.learn(name, Cut{&z}, noon, time.Hour)
+		s.learn("host."+name, Within{Zone: name, end: noon.Add(time.Hour)}, noon, time.Hour)
+		s.fail("bad."+name, tooMany("bad."+name), noon)
+		if i%1000 > 0 {
+			continue
+		}
+		if octets, _ := s.Size(); octets > size {
+			t.Fatalf("%d octets after %d zones, more than %d", octets, i+1, size)
+		}
+	}
+	if _, n := s.Size(); n < 4000 || s.Evicted() == 0 {
+		t.Errorf("%d places, %d evicted", n, s.Evicted())
+	}
+	if p, ok := s.place("n19999.", noon).(Cut); !ok || len(p.Zone.Keys) != 1 {
+		t.Errorf("the last zone is %+v", p)
+	}
+}
