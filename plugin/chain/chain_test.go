@@ -31,6 +31,7 @@ func (nobody) Fetch(fetch.Role, bool) {}
 // setup returns a Chain behind upstreams that fail, at noon, and an account of the question for MX at example.com.
 func setup(t *testing.T) (*Chain, *fetch.Account) {
 	f := fetch.New(fetch.Config{
+		Pause:     func() {},
 		Exchanger: nobody{}, Meter: nobody{}, Room: fetch.NewRoom(1 << 30), Patience: 10 * time.Second, Questions: 100,
 		Check: func() *dnssec.Check { return &dnssec.Check{Now: noon, SignatureChecks: 128} },
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/fastpath"
 	"github.com/danelaw-dns/danelaw/plugin/resolve"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
@@ -127,6 +128,7 @@ func (h *Handler) open() (err error) {
 		UpstreamQuestions: c.UpstreamQuestions, Retries: c.Retries, InFlight: c.InFlight, Waiting: c.Waiting,
 		Room: c.workRoom(), MinTTL: c.MinTTL, MaxTTL: c.MaxTTL, Prefetch: c.Prefetch, Aggressive: c.Aggressive,
 		Apart: c.apart(), Private: c.Private, ProcessorsShort: c.processorsShort,
+		Pause: fastpath.Look,
 	})
 	h.resolver = h.resolving
 	h.readiness = newReadiness(h)

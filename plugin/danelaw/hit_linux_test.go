@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -450,5 +451,13 @@ func TestWhatPasses(t *testing.T) {
 				t.Errorf("the log says %q, want %q", said, row.why)
 			}
 		})
+	}
+}
+
+// L-7: what is looked at between two pieces of work are danelaw's own sockets.
+func TestPauseLooks(t *testing.T) {
+	pause := open(t, config(t, lab().Addr())).resolving.Pause
+	if reflect.ValueOf(pause).Pointer() != reflect.ValueOf(fastpath.Look).Pointer() {
+		t.Error("hits wait for what is being validated")
 	}
 }

@@ -30,12 +30,21 @@ type Check struct {
 	// Yield is called before each 8th signature check, so that one query does not hold a processor (L-7); an error from
 	// it ends the judgement as a limit. Nil means never to yield.
 	Yield func() error
+	// Pause, if not nil, is called before each signature check and each hash: what must not wait is done meanwhile.
+	Pause func()
 	// Border, if not nil, reports whether an alias leads to where another is to be asked: what a reply says beyond it
 	// does not count, and the question is asked on there (V-65).
 	Border func(owner, target string) bool
 
 	work   work   // signatures and aliases
 	hashes hashes // NSEC3
+}
+
+// pause lets others do what must not wait.
+func (c *Check) pause() {
+	if c.Pause != nil {
+		c.Pause()
+	}
 }
 
 // Verified remembers verifications that succeeded, by the SHA-256 of public key, signature and signed data. A signature

@@ -134,6 +134,7 @@ func (ch nsec3Chain) coversNextCloser(name, encloser string) []finding {
 }
 
 func (ch nsec3Chain) hash(name string) (string, bool) {
+	ch.check.pause()
 	return ch.check.hashes.of(hashed{ch.set.iterations, ch.set.salt, name})
 }
 
@@ -144,6 +145,7 @@ func (c *Check) Hash(name string, iterations uint16, salt string) (hash string, 
 	if int(iterations) > c.Policy.NSEC3Iterations || len(c.hashes.known) >= maxHashes/2 {
 		return "", false
 	}
+	c.pause()
 	return c.hashes.of(hashed{iterations, salt, name})
 }
 

@@ -274,6 +274,7 @@ func (c *Check) spend(set *RRset) *Failure {
 			return f.Says("%s: waited too long for a processor to verify signatures", set)
 		}
 	}
+	c.pause()
 	c.work.signatures++
 	s.checks++
 	return nil

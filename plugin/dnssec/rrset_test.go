@@ -452,6 +452,30 @@ func TestYield(t *testing.T) {
 	}
 }
 
+// L-7: what must not wait is done before each signature check and each hash.
+func TestPause(t *testing.T) {
+	z := newForger(t, "example.")
+	pauses := 0
+	c := denialCheck()
+	c.Pause = func() { pauses++ }
+	for i := range 3 {
+		name := fmt.Sprintf("a%d.example.", i)
+		c.Answer(asked(name+" A"), replyTo(t, name+" A", 0, z.set(t, name+" A 192.0.2.1"), nil),
+			zoneMap{"example.": z.zone})
+	}
+	if w := c.Work(); w.Signatures != 3 || pauses != 3 {
+		t.Errorf("%d pauses with %d signatures", pauses, w.Signatures)
+	}
+	c.Hash("a.example.", 1, "")
+	if pauses != 4 {
+		t.Errorf("%d pauses after a hash", pauses)
+	}
+	records := nsec3Lines("example.", 0, "-", 0, map[string]string{"example.": "NS SOA RRSIG"})
+	if got := askOf(t, c, "nxdomain b.example.", records...); got != "Secure" || pauses < 4+c.Work().Hashes-1 {
+		t.Errorf("%s: %d pauses with %d hashes", got, pauses, c.Work().Hashes)
+	}
+}
+
 // Failures and statuses as values.
 func TestValues(t *testing.T) {
 	var none *Failure

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -34,8 +35,9 @@ type peer struct {
 }
 
 // batch is the memory for as many datagrams as one system call reads, and for their replies. All of it is used again
-// for the next batch.
+// for the next batch. It is locked while one is answered.
 type batch struct {
+	sync.Mutex
 	in, out         [batchSize]message
 	queries, texts  [batchSize]unix.Iovec
 	peers           [batchSize]peer

@@ -89,6 +89,8 @@ func setOptions(fd int, wildcard bool) error {
 // run reads until close. An error of the socket does not end it: after a pause it goes on.
 func (d *datagrams) run() {
 	defer d.busy.Done()
+	d.enlist()
+	defer d.delist()
 	for {
 		err := d.raw.Read(d.serve)
 		if d.closing.Load() || errors.Is(err, net.ErrClosed) {
@@ -116,13 +118,9 @@ func (d *datagrams) close(ctx context.Context) {
 // serve answers what there is to read. Its false says that there is no more: the socket is to be waited for.
 func (d *datagrams) serve(fd uintptr) bool {
 	for !d.closing.Load() {
-		switch err := d.batch.receive(fd); err {
+		switch err := d.turn(fd); err {
 		case 0:
 			d.failures = 0
-			for i := range d.batch.received {
-				d.answer(i)
-			}
-			d.batch.send(fd)
 		case unix.EAGAIN:
 			return false
 		default:
@@ -130,6 +128,24 @@ func (d *datagrams) serve(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// turn answers one batch.
+func (d *datagrams) turn(fd uintptr) unix.Errno {
+	d.batch.Lock()
+	defer d.batch.Unlock()
+	return d.take(fd)
+}
+
+func (d *datagrams) take(fd uintptr) unix.Errno {
+	if err := d.batch.receive(fd); err != 0 {
+		return err
+	}
+	for i := range d.batch.received {
+		d.answer(i)
+	}
+	d.batch.send(fd)
+	return 0
 }
 
 // answer has the source answer a query of the batch, at once or later.

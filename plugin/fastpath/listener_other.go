@@ -15,6 +15,9 @@ func Listen(string, string, Server, Options) (*Listener, error) {
 	return nil, errors.New("that is for Linux only")
 }
 
+// Look does nothing.
+func Look() {}
+
 // Steer is never called.
 func (*Listener) Steer() error { return nil }
 

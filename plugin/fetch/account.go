@@ -236,6 +236,7 @@ func (i *Inquiry) Wait(ctx context.Context) (*Grouped, *dnssec.Failure) {
 	if !i.arrives(ctx) {
 		return nil, i.gaveUp(ctx)
 	}
+	i.account.fetcher.Pause()
 	if i.err != nil {
 		return nil, AsFailure(i.question, i.err)
 	}

@@ -80,6 +80,7 @@ type Config struct {
 	Questions int                  // that a client query may put to upstreams (L-9)
 	Retries   int                  // of one question (V-14)
 	Check     func() *dnssec.Check // returns the one of a new client query
+	Pause     func()               // between two pieces of work: what must not wait is done meanwhile
 }
 
 // maxSpeculation is how many questions may be in flight on speculation, of all client queries (L-9).
@@ -288,6 +289,7 @@ func (f *Fetcher) arrived(e *exchange, role Role, r Reply, err error) {
 	defer f.work.end()
 	defer f.Room.Give(QuestionOctets)
 	defer f.ended(e, role)
+	f.Pause()
 	defer func() {
 		if p := recover(); p != nil { // S-27
 			e.err = fmt.Errorf("panic: %v", p)

@@ -72,6 +72,7 @@ func setup(t *testing.T, change func(c *Config)) (*Fetcher, *upstream) {
 	u := &upstream{gate: make(chan struct{}), size: 50}
 	close(u.gate)
 	c := Config{
+		Pause:     func() {},
 		Exchanger: u, Meter: noMeter{}, Room: NewRoom(1 << 30), Patience: 10 * time.Second, Questions: 100, Retries: 2,
 		Check: func() *dnssec.Check { return &dnssec.Check{SignatureChecks: 128} },
 	}

@@ -60,6 +60,9 @@ type Config struct {
 	Room              *fetch.Room   // for work in flight (L-15)
 	MinTTL, MaxTTL    time.Duration // C-5, C-6
 
+	// Pause is called between two pieces of work that takes a processor: what must not wait is done meanwhile. Nil
+	// means that nothing is.
+	Pause func()
 	// ProcessorsShort reports whether processors are what is short (L-13); nil: it is measured.
 	ProcessorsShort func() bool
 }

@@ -35,11 +35,15 @@ type Resolver struct {
 func New(c Config) *Resolver {
 	r := &Resolver{Config: c, times: times{c.Clock, c.ValidationTime, c.Clock()}}
 	r.anchorPoints = anchorPoints{r}
+	if c.Pause == nil {
+		c.Pause = func() {}
+	}
 	r.fetcher = fetch.New(fetch.Config{
 		Exchanger: c.Exchanger, Meter: c.Meter, Room: c.Room, Patience: max(background, c.Timeout) + grace,
-		Questions: c.UpstreamQuestions, Retries: c.Retries, Check: func() *dnssec.Check {
+		Questions: c.UpstreamQuestions, Retries: c.Retries, Pause: c.Pause, Check: func() *dnssec.Check {
 			return &dnssec.Check{
 				Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Verified: r.Store.verified,
+				Pause:  c.Pause,
 				Border: func(owner, target string) bool { return r.home(owner) != r.home(target) },
 			}
 		},
@@ -169,6 +173,7 @@ func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 		defer cancel(nil)
 		defer over()
 		defer timer.Stop()
+		r.fetcher.Pause()
 		a := w.run(ctx)
 		if ctx.Err() != nil {
 			w.account.Abandon()

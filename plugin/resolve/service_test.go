@@ -300,3 +300,19 @@ func TestServiceAbove(t *testing.T) {
 		}
 	}
 }
+
+// L-7: what must not wait is done before each signature check and each hash, and when work begins, a reply has come, or
+// it is taken by whom it is for.
+func TestPausesBetweenPieces(t *testing.T) {
+	var pauses atomic.Int64
+	meter := &spent{roles: roles{asked: map[fetch.Role]int{}}}
+	r, u, _ := setup(t, func(c *Config) {
+		c.Pause, c.Meter, c.Prefetch = func() { pauses.Add(1) }, meter, false
+	})
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+	r.Close()
+	least := 2 + meter.signatures.Load() + int64(len(u.Asked()))
+	if n := pauses.Load(); meter.signatures.Load() == 0 || n < least {
+		t.Errorf("%d pauses, want %d at least", n, least)
+	}
+}

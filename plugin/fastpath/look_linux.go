@@ -1,0 +1,69 @@
+package fastpath
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lookEvery is how long nobody looks again: a look at an empty socket takes a hundredth of that, a signature check as
+// long.
+const lookEvery = 100 * time.Microsecond
+
+// readers are the sockets of this process that are read.
+var readers struct {
+	mu     sync.Mutex
+	all    atomic.Pointer[[]*datagrams] // is replaced, not changed
+	looked atomic.Int64                 // when, in nanoseconds since began
+}
+
+var began = time.Now()
+
+// Look answers what has come to the UDP sockets of all Listeners and can be answered at once; the rest is given to whom
+// it is for. Work that keeps a processor for long calls it between two pieces: the scheduler of Go looks at sockets
+// only when a processor has nothing else to do, or after 10 ms, and has their readers queue behind all work then. Soon
+// after another look it does nothing.
+func Look() {
+	all := readers.all.Load()
+	now, before := int64(time.Since(began)), readers.looked.Load()
+	if all == nil || now-before < int64(lookEvery) || !readers.looked.CompareAndSwap(before, now) {
+		return
+	}
+	for _, d := range *all {
+		d.look()
+	}
+}
+
+// enlist has Look look at the socket.
+func (d *datagrams) enlist() {
+	changeReaders(func(all []*datagrams) []*datagrams { return append(all, d) })
+}
+
+// delist has Look look at it no more.
+func (d *datagrams) delist() {
+	changeReaders(func(all []*datagrams) []*datagrams {
+		return slices.DeleteFunc(all, func(other *datagrams) bool { return other == d })
+	})
+}
+
+// changeReaders replaces the sockets.
+func changeReaders(to func(all []*datagrams) []*datagrams) {
+	readers.mu.Lock()
+	defer readers.mu.Unlock()
+	var all []*datagrams
+	if before := readers.all.Load(); before != nil {
+		all = slices.Clone(*before)
+	}
+	all = to(all)
+	readers.all.Store(&all)
+}
+
+// look answers one batch, unless somebody does that already, or a query that is answered later would have to wait.
+func (d *datagrams) look() {
+	if slots := d.slots.Load().(chan struct{}); len(slots)+batchSize > cap(slots) || !d.batch.TryLock() {
+		return
+	}
+	defer d.batch.Unlock()
+	d.raw.Control(func(fd uintptr) { d.take(fd) }) //nolint:errcheck // it is closed
+}

@@ -1,0 +1,90 @@
+package fastpath
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+)
+
+// looked has Look look at a socket that nobody else reads.
+func looked(t *testing.T, s source) *datagrams {
+	t.Helper()
+	d := bound(t, s, "127.0.0.1:0")
+	d.enlist()
+	t.Cleanup(d.delist)
+	return d
+}
+
+// lookUntil looks again and again.
+func lookUntil(t *testing.T, what string, seen func() bool) {
+	t.Helper()
+	for begun := time.Now(); !seen(); time.Sleep(time.Millisecond) {
+		if Look(); time.Since(begun) > patient {
+			t.Fatalf("not after %v: %s", patient, what)
+		}
+	}
+}
+
+// L-7: who keeps the processors busy has what came answered at once, or given to whom it is for.
+func TestLook(t *testing.T) {
+	hits, begun := 0, make(chan struct{}, 1)
+	d := looked(t, datagramSource{
+		atOnce: func(query []byte, _ client, dst []byte) ([]byte, bool) {
+			if query[headerSize] != 'h' {
+				return dst, false
+			}
+			hits++
+			return append(dst, query...), true
+		},
+		inTime: func(_ context.Context, query []byte, w replier) {
+			begun <- struct{}{}
+			w.Write(query)
+		},
+	})
+	c := dialed(t, d, "127.0.0.1")
+	asks(t, c, question("hit"))
+	lookUntil(t, "the hit is answered", func() bool { return hits > 0 })
+	gets(t, c, question("hit"))
+	asks(t, c, question("miss"))
+	lookUntil(t, "the miss is begun", func() bool { return len(begun) > 0 })
+	gets(t, c, question("miss"))
+}
+
+// A look keeps nobody waiting: not where another reads, nor where a query would have to wait for its place.
+func TestLookDoesNotWait(t *testing.T) {
+	d := looked(t, deferring(func(context.Context, []byte, replier) { t.Error("a query was taken") }))
+	c := dialed(t, d, "127.0.0.1")
+	asks(t, c, question("anything"))
+	d.batch.Lock()
+	d.look()
+	d.batch.Unlock()
+	d.limit(batchSize - 1)
+	d.look()
+	d.delist()
+	d.limit(1000)
+	time.Sleep(2 * lookEvery)
+	Look()
+	if d.batch.Lock(); d.batch.received != batchSize { // what a batch says that has read nothing
+		t.Error("a query was taken")
+	}
+	d.batch.Unlock()
+}
+
+// Sockets are looked at while they are read.
+func TestLookedAtWhileRead(t *testing.T) {
+	listed := func(d *datagrams) bool { return slices.Contains(*readers.all.Load(), d) }
+	conn := reading(t, echo, "127.0.0.1:0")
+	c := dialed(t, conn, "127.0.0.1")
+	asks(t, c, question("is it read?"))
+	gets(t, c, question("is it read?"))
+	if !listed(conn) {
+		t.Error("a socket that is read is not looked at")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	defer cancel()
+	conn.close(ctx)
+	if listed(conn) {
+		t.Error("a socket that is closed is looked at")
+	}
+}
