@@ -115,13 +115,17 @@ func (d *datagrams) close(ctx context.Context) {
 	d.conn.Close()
 }
 
-// serve answers what there is to read. Its false says that there is no more: the socket is to be waited for.
+// serve answers what there is to read. Its false says that there is no more: the socket is to be waited for. That is
+// known where a batch is not full, too: what has come since wakes the reader.
 func (d *datagrams) serve(fd uintptr) bool {
 	for !d.closing.Load() {
-		switch err := d.turn(fd); err {
-		case 0:
+		switch full, err := d.turn(fd); {
+		case err == 0:
 			d.failures = 0
-		case unix.EAGAIN:
+			if !full {
+				return false
+			}
+		case err == unix.EAGAIN:
 			return false
 		default:
 			return true
@@ -131,10 +135,11 @@ func (d *datagrams) serve(fd uintptr) bool {
 }
 
 // turn answers one batch.
-func (d *datagrams) turn(fd uintptr) unix.Errno {
+func (d *datagrams) turn(fd uintptr) (full bool, err unix.Errno) {
 	d.batch.Lock()
 	defer d.batch.Unlock()
-	return d.take(fd)
+	err = d.take(fd)
+	return d.batch.received == batchSize, err
 }
 
 func (d *datagrams) take(fd uintptr) unix.Errno {
