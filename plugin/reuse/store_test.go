@@ -205,6 +205,26 @@ func TestInTheAnswer(t *testing.T) {
 	}
 }
 
+// C-18: what was learned later than now proves nothing, though the answer was given again since the clock was set back.
+func TestFromTheFuture(t *testing.T) {
+	v := dnssec.Verdict{Status: dnssec.Secure, Authority: []*dnssec.RRset{
+		setOf(t, "a.example. 60 NSEC c.example. A", 2, "example."),
+		setOf(t, "example. 60 SOA . . 1 1 1 1 60", 1, "example."),
+	}}
+	s, a := kept(t, v)
+	a.put(v, asked, learned.Add(-time.Minute))
+	for at, want := range map[time.Duration]int{-time.Second: 0, 0: 1} {
+		in := reuse.Search{Zone: "example.", Now: learned.Add(at), Use: reuse.NSEC, Denied: nothing}
+		n := 0
+		for range s.Candidates(question("a.example.", dns.TypeTXT), in) {
+			n++
+		}
+		if n != want {
+			t.Errorf("after %v: %d candidates, want %d", at, n, want)
+		}
+	}
+}
+
 // Nothing is kept for longer than the most that any answer is (C-5), and none of more octets than there is room for.
 func TestBounds(t *testing.T) {
 	v := dnssec.Verdict{Status: dnssec.Secure,
