@@ -77,8 +77,8 @@ func (v *view) linksTo(q dns.Question) (links []dns.Question) {
 func (c *Chain) NoteSigners(sets []*dnssec.RRset) {
 	for _, set := range sets {
 		for _, sig := range set.Sigs {
-			signer := dns.CanonicalName(sig.SignerName)
-			if set.Type != dns.TypeDS && signer != set.Owner && dns.IsSubDomain(signer, set.Owner) &&
+			signer := dnssec.Canonical(sig.SignerName)
+			if set.Type != dns.TypeDS && signer != set.Owner && dnssec.IsSubDomain(signer, set.Owner) &&
 				dns.CountLabel(signer) > 1 {
 				c.Store.noteSigner(signer)
 			}

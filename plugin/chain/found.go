@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/miekg/dns"
-
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
@@ -39,7 +37,7 @@ func (f *found) all() map[string]*dnssec.Zone {
 // likely, and tries are few.
 func (f *found) wayTo(owner string) (names []string) {
 	for name, z := range f.all() {
-		if z.Status == dnssec.Secure && dns.IsSubDomain(name, owner) {
+		if z.Status == dnssec.Secure && dnssec.IsSubDomain(name, owner) {
 			names = append(names, name)
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
@@ -85,11 +83,11 @@ func (s *Store) ForgetFailures() { s.epoch.Add(1) }
 
 // Flush forgets the places at and below name, and returns how many there were, and how many failures beside them.
 func (s *Store) Flush(name string) (places, failures int) {
-	for _, key := range s.failed.Keys(func(key string, _ mishap) bool { return dns.IsSubDomain(name, key) }) {
+	for _, key := range s.failed.Keys(func(key string, _ mishap) bool { return dnssec.IsSubDomain(name, key) }) {
 		s.forget(key)
 		failures++
 	}
-	for _, key := range s.packed.Keys(func(key string, _ []byte) bool { return dns.IsSubDomain(name, key) }) {
+	for _, key := range s.packed.Keys(func(key string, _ []byte) bool { return dnssec.IsSubDomain(name, key) }) {
 		s.packed.Remove(key)
 		places++
 	}

@@ -89,7 +89,7 @@ func (v *view) Hint(reply *dnssec.Message) {
 	for _, sets := range [][]*dnssec.RRset{reply.Answer, reply.Authority} {
 		for _, set := range sets {
 			for _, sig := range set.Sigs {
-				v.expect(dns.CanonicalName(sig.SignerName))
+				v.expect(dnssec.Canonical(sig.SignerName))
 			}
 			if len(set.Sigs) == 0 && (set.Type == dns.TypeSOA || set.Type == dns.TypeNS) {
 				v.expect(set.Owner)

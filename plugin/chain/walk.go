@@ -140,7 +140,7 @@ func (w *Walk) climb(ctx context.Context, base *dnssec.Zone, cut string) Place {
 	}
 	signers, apex := dnssec.Hint(cut, got.Message)
 	for _, signer := range slices.Concat(signers, []string{apex}) {
-		if signer == "" || signer == cut || !dns.IsSubDomain(base.Name, signer) || !dns.IsSubDomain(signer, cut) {
+		if signer == "" || signer == cut || !dnssec.IsSubDomain(base.Name, signer) || !dnssec.IsSubDomain(signer, cut) {
 			continue // a signer above the deepest known Secure zone proves nothing (V-8)
 		}
 		above := base

@@ -68,7 +68,7 @@ type judgement struct {
 // Answer judges the reply to q. See [Verdict] for the protocol with the walk.
 func (c *Check) Answer(q dns.Question, reply *Message, zones Zones) Verdict {
 	j := &judgement{Check: c, reply: reply, zones: zones, qtype: q.Qtype}
-	j.v = Verdict{Status: Secure, TTL: mostPositive, Last: dns.CanonicalName(q.Name)}
+	j.v = Verdict{Status: Secure, TTL: mostPositive, Last: Canonical(q.Name)}
 	for j.follow() {
 	}
 	if len(j.v.Needs) > 0 {
@@ -86,7 +86,7 @@ func (j *judgement) follow() bool {
 	name := j.v.Last
 	anchor := j.zones.Anchor(InCharge(name, j.qtype == dns.TypeDS))
 	for _, dname := range dnamesAbove(j.reply.Answer, name) {
-		if !dns.IsSubDomain(anchor, dname.Owner) {
+		if !IsSubDomain(anchor, dname.Owner) {
 			break // V-12: this one and those behind it lie in zones above
 		}
 		if outcome := j.settle(dname); outcome.status > Bogus || outcome.pending || !j.signedAt(name) {
@@ -197,7 +197,7 @@ func (j *judgement) rename(dname *RRset, outcome settled) bool {
 
 // leadsTo says whether the set is one CNAME with this target.
 func leadsTo(cname *RRset, target string) bool {
-	return len(cname.RRs) == 1 && dns.CanonicalName(cname.RRs[0].(*dns.CNAME).Target) == dns.CanonicalName(target)
+	return len(cname.RRs) == 1 && Canonical(cname.RRs[0].(*dns.CNAME).Target) == Canonical(target)
 }
 
 // substitute puts target in the place of owner at the end of name; not ok if the result is too long for a name (RFC
@@ -230,7 +230,7 @@ func synthesised(name, target string, dname, cname *RRset) *RRset {
 // goTo makes the target of an alias the last name of the chain, within the limit on links and without loops.
 func (j *judgement) goTo(target string) bool {
 	from := j.v.Last
-	target = dns.CanonicalName(target)
+	target = Canonical(target)
 	if j.work.aliases == nil {
 		j.work.aliases = map[string]bool{}
 	}
@@ -414,7 +414,7 @@ func (j *judgement) zonesAt(names []string) (zones []*Zone, pending bool) {
 func signersOf(set *RRset, sigs []*dns.RRSIG, anchor string) []string {
 	var signers []string
 	for _, sig := range sigs {
-		if signer := dns.CanonicalName(sig.SignerName); maySign(signer, set) && dns.IsSubDomain(anchor, signer) {
+		if signer := Canonical(sig.SignerName); maySign(signer, set) && IsSubDomain(anchor, signer) {
 			signers = append(signers, signer)
 		}
 	}
@@ -491,12 +491,12 @@ func (j *judgement) fail(status Status, cause *Failure) {
 func Hint(name string, reply *Message) (signers []string, apex string) {
 	for _, set := range slices.Concat(reply.Answer, reply.Authority) {
 		for _, sig := range set.Sigs {
-			if signer := dns.CanonicalName(sig.SignerName); signer != name && dns.IsSubDomain(signer, name) {
+			if signer := Canonical(sig.SignerName); signer != name && IsSubDomain(signer, name) {
 				signers = append(signers, signer)
 			}
 		}
 		ofApex := set.Type == dns.TypeSOA || set.Type == dns.TypeNS
-		if ofApex && dns.IsSubDomain(set.Owner, name) && len(set.Owner) > len(apex) {
+		if ofApex && IsSubDomain(set.Owner, name) && len(set.Owner) > len(apex) {
 			apex = set.Owner
 		}
 	}

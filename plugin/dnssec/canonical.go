@@ -1,6 +1,7 @@
 package dnssec
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"math"
 	"slices"
@@ -107,25 +108,41 @@ func skipName(wire []byte) int {
 	return min(at+1, len(wire))
 }
 
-// signedPrefix is the part of the signed data that stands before every record: owner, type, class and Original TTL (RFC
-// 4034 section 3.1.8.1). The owner of wildcard-expanded data is the wildcard (V-32).
-func signedPrefix(set *RRset, sig *dns.RRSIG) []byte {
-	b := wireName(signedOwner(set.Owner, sig))
+// appendPrefix appends the part of the signed data that stands before every record: owner, type, class and Original TTL
+// (RFC 4034 section 3.1.8.1). The owner of wildcard-expanded data is the wildcard (V-32).
+func appendPrefix(b []byte, set *RRset, sig *dns.RRSIG) []byte {
+	b = append(b, wireName(signedOwner(set.Owner, sig))...)
 	b = append(b, byte(set.Type>>8), byte(set.Type), 0, dns.ClassINET)
-	return append(b, byte(sig.OrigTtl>>24), byte(sig.OrigTtl>>16), byte(sig.OrigTtl>>8), byte(sig.OrigTtl))
+	return binary.BigEndian.AppendUint32(b, sig.OrigTtl)
 }
 
-// signedData is what the signature in sig is made over (V-27, RFC 4034 section 3.1.8.1).
-func signedData(set *RRset, sig *dns.RRSIG) []byte {
-	fields := *sig
-	fields.Signature = ""
-	data := canonicalRDATA(&fields)
-	prefix := signedPrefix(set, sig)
-	data = slices.Grow(data, len(set.rdata)*(len(prefix)+64))
+// signedData is what the signature in sig is made over (V-27, RFC 4034 section 3.1.8.1), and the signature.
+func signedData(set *RRset, sig *dns.RRSIG) (data, signature []byte) {
+	rdata := set.signature(sig)
+	end := min(rrsigFixed, len(rdata))
+	end += skipName(rdata[end:])
+	size := end
+	for _, rdata := range set.rdata {
+		size += len(set.Owner) + 14 + len(rdata) // a wildcard owner is no longer
+	}
+	data = append(make([]byte, 0, size), rdata[:end]...)
+	prefix := appendPrefix(nil, set, sig)
 	for _, rdata := range set.rdata {
 		data = append(data, prefix...)
-		data = append(data, byte(len(rdata)>>8), byte(len(rdata)))
+		data = binary.BigEndian.AppendUint16(data, uint16(len(rdata)))
 		data = append(data, rdata...)
 	}
-	return data
+	return data, rdata[end:]
+}
+
+// rrsigFixed is where the Signer's Name stands in the RDATA of an RRSIG (RFC 4034 section 3.1), which the signature is
+// behind.
+const rrsigFixed = 18
+
+// signature returns the canonical RDATA of an RRSIG.
+func (s *RRset) signature(sig *dns.RRSIG) []byte {
+	if i := slices.Index(s.Sigs, sig); i >= 0 && i < len(s.sigdata) {
+		return s.sigdata[i]
+	}
+	return canonicalRDATA(sig)
 }

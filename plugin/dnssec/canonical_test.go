@@ -136,7 +136,7 @@ func TestSignedData(t *testing.T) {
 		"076578616d706c6500" +
 		rr + "000d" + "0001" + "0161" + "076578616d706c6500" +
 		rr + "000d" + "000a" + "0162" + "076578616d706c6500"
-	if got := hex.EncodeToString(signedData(set, sig)); got != want {
+	if got := hex.EncodeToString(signedOver(set, sig)); got != want {
 		t.Errorf("%s, want\n%s", got, want)
 	}
 	if sig.Signature != "AAAA" || sig.SignerName != "EXAMPLE." {

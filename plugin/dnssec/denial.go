@@ -59,7 +59,7 @@ func (j *judgement) speaksOf(name string) bool {
 // hasSay says whether a zone may deny what is asked for at name: of DS only zones strictly above have a say, but for
 // the root's (V-8, V-9).
 func (j *judgement) hasSay(zone, name string) bool {
-	return dns.IsSubDomain(zone, name) && (j.qtype != dns.TypeDS || zone != name || name == ".")
+	return IsSubDomain(zone, name) && (j.qtype != dns.TypeDS || zone != name || name == ".")
 }
 
 // denialSigners returns the signers of the denial records whose zones have a say about name, deepest first.
@@ -123,7 +123,7 @@ func (j *judgement) disproof(name string) (denial, bool) {
 // may come with the records of the zone above by which it was referred to (V-50h).
 func (j *judgement) showDelegation(e *evidence, name string) {
 	for _, soa := range setsOver(j.reply.Authority, dns.TypeSOA, InCharge(name, j.qtype == dns.TypeDS)) {
-		if soa.Owner == e.zone.Name || !dns.IsSubDomain(e.zone.Name, soa.Owner) {
+		if soa.Owner == e.zone.Name || !IsSubDomain(e.zone.Name, soa.Owner) {
 			continue
 		}
 		if d := j.undelegated(e, soa.Owner, j.reply); d.Cut == InsecureCut {

@@ -231,7 +231,7 @@ func changeTrials(t testing.TB) []trial {
 	for _, algorithm := range []uint8{8, 13, 14, 15, 16} {
 		key := newKey(t, "example.", algorithm)
 		sig := signedBy(t, key, set.RRs...)[len(set.RRs)].(*dns.RRSIG)
-		out = append(out, trial{algorithm, signedData(set, sig), fromBase64(t, sig.Signature),
+		out = append(out, trial{algorithm, signedOver(set, sig), fromBase64(t, sig.Signature),
 			fromBase64(t, key.DNSKEY.PublicKey)})
 	}
 	return out

@@ -183,8 +183,27 @@ func (k ecdsaKey) verify(data, signature []byte) bool {
 	if len(signature) != k.size {
 		return false
 	}
-	r, s := new(big.Int).SetBytes(signature[:k.size/2]), new(big.Int).SetBytes(signature[k.size/2:])
-	return ecdsa.Verify(k.key, digest(k.hash, data), r, s)
+	return ecdsa.VerifyASN1(k.key, digest(k.hash, data), asn1Signature(signature))
+}
+
+// asn1Signature returns r|s (RFC 6605 section 4) in the form that the standard library reads: a SEQUENCE of two
+// INTEGERs, which are shorter than 128 octets together.
+func asn1Signature(rs []byte) []byte {
+	const sequence, integer = 0x30, 0x02
+	b := append(make([]byte, 0, len(rs)+8), sequence, 0)
+	for _, n := range [][]byte{rs[:len(rs)/2], rs[len(rs)/2:]} {
+		for len(n) > 1 && n[0] == 0 {
+			n = n[1:]
+		}
+		if n[0] >= 0x80 { // else it would be negative
+			b = append(b, integer, byte(len(n)+1), 0)
+		} else {
+			b = append(b, integer, byte(len(n)))
+		}
+		b = append(b, n...)
+	}
+	b[1] = byte(len(b) - 2)
+	return b
 }
 
 // parseEd reads the key of Ed25519 or Ed448, which is all octets of it (RFC 8080 section 3).
@@ -213,7 +232,7 @@ func matches(ds *dns.DS, key *dns.DNSKEY, rdata []byte) bool {
 	if !known || ds.KeyTag != key.KeyTag() || ds.Algorithm != key.Algorithm {
 		return false
 	}
-	data := append(wireName(dns.CanonicalName(key.Hdr.Name)), rdata...)
+	data := append(wireName(Canonical(key.Hdr.Name)), rdata...)
 	return fmt.Sprintf("%X", digest(hash, data)) == strings.ToUpper(ds.Digest)
 }
 

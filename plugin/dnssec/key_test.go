@@ -240,13 +240,13 @@ func TestSignatureVectors(t *testing.T) {
 			t.Fatalf("%s: %v", row.name, err)
 		}
 		signature, _ := base64.StdEncoding.DecodeString(sig.Signature)
-		if !parsed.public.verify(signedData(set, sig), signature) {
+		if !parsed.public.verify(signedOver(set, sig), signature) {
 			t.Errorf("%s: the bare signature does not hold", row.name)
 		}
 		for i := range signature {
 			changed := bytes.Clone(signature)
 			changed[i] ^= 0x10
-			if parsed.public.verify(signedData(set, sig), changed) {
+			if parsed.public.verify(signedOver(set, sig), changed) {
 				t.Errorf("%s: holds with octet %d of the signature changed", row.name, i)
 			}
 		}
@@ -259,7 +259,7 @@ func TestSignatureVectors(t *testing.T) {
 			"all zero": make([]byte, len(signature)),
 			"all ones": bytes.Repeat([]byte{0xff}, len(signature)),
 		} {
-			if parsed.public.verify(signedData(set, sig), other) {
+			if parsed.public.verify(signedOver(set, sig), other) {
 				t.Errorf("%s: holds with a signature that is %s (V-44)", row.name, name)
 			}
 		}
@@ -497,14 +497,16 @@ func TestAlgorithms(t *testing.T) {
 		if zone.Status != Secure || zone.Tie.Algorithm != algorithm {
 			t.Fatalf("algorithm %d: %v (%v)", algorithm, zone.Status, zone.Cause)
 		}
-		m := reply(t, 0, signedBy(t, key, rrs(t, "a.example. A 192.0.2.1")...), nil)
+		signed := signedBy(t, key, rrs(t, "a.example. A 192.0.2.1")...)
+		m := reply(t, 0, signed, nil)
 		if got := told(c.Answer(asked("a.example. A"), m, zoneMap{"example.": zone})); got != "Secure" {
 			t.Errorf("algorithm %d: %s", algorithm, got)
 		}
 		for _, sig := range m.Answer[0].Sigs {
 			*sig = *spoil(sig)
 		}
-		if got := told(denialCheck().Answer(asked("a.example. A"), m,
+		spoilt := reply(t, 0, signed, nil)
+		if got := told(denialCheck().Answer(asked("a.example. A"), spoilt,
 			zoneMap{"example.": zone})); got != "Bogus, EDE 6" {
 			t.Errorf("algorithm %d, signature changed: %s", algorithm, got)
 		}

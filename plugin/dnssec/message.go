@@ -21,7 +21,9 @@ type RRset struct {
 	// RRSIG and its Original TTL (V-21, C-1). Seconds.
 	TTL uint32
 
-	rdata [][]byte // canonical RDATA of each record
+	rdata   [][]byte // canonical RDATA of each record
+	sigdata [][]byte // and of each RRSIG
+	judged  judged
 }
 
 // String names s in a sentence.
@@ -63,6 +65,7 @@ func cloneSets(sets []*RRset) []*RRset {
 	clones := make([]*RRset, len(sets))
 	for i, set := range sets {
 		all[i] = *set
+		all[i].judged = judged{}
 		clones[i] = &all[i]
 	}
 	return clones
@@ -77,7 +80,7 @@ type setKey struct {
 }
 
 func keyOf(rr dns.RR) setKey {
-	key := setKey{owner: dns.CanonicalName(rr.Header().Name), rtype: rr.Header().Rrtype}
+	key := setKey{owner: Canonical(rr.Header().Name), rtype: rr.Header().Rrtype}
 	if key.rtype == dns.TypeNSEC {
 		nsec, ok := Typed(rr).(*dns.NSEC)
 		key.apex = ok && slices.Contains(nsec.TypeBitMap, dns.TypeSOA)
@@ -85,41 +88,75 @@ func keyOf(rr dns.RR) setKey {
 	return key
 }
 
+// sets are those of one section, in order of first appearance.
+type sets struct {
+	all   []*RRset
+	keys  []setKey
+	byKey map[setKey]*RRset // nil as long as they are few
+}
+
+// fewSets are found without a map as soon as with one.
+const fewSets = 12
+
+func (s *sets) find(key setKey) *RRset {
+	if s.byKey != nil {
+		return s.byKey[key]
+	}
+	if i := slices.Index(s.keys, key); i >= 0 {
+		return s.all[i]
+	}
+	return nil
+}
+
+// add adds a record to its set.
+func (s *sets) add(rr dns.RR) {
+	key := keyOf(rr)
+	set := s.find(key)
+	if set == nil {
+		set = &RRset{Owner: key.owner, Type: key.rtype, TTL: rr.Header().Ttl}
+		s.all, s.keys = append(s.all, set), append(s.keys, key)
+		s.note(key, set)
+	}
+	set.RRs = append(set.RRs, rr)
+	set.TTL = min(set.TTL, rr.Header().Ttl)
+}
+
+// note keeps a new set for find.
+func (s *sets) note(key setKey, set *RRset) {
+	switch {
+	case s.byKey != nil:
+		s.byKey[key] = set
+	case len(s.all) > fewSets:
+		s.byKey = make(map[setKey]*RRset, 2*fewSets)
+		for i, key := range s.keys {
+			s.byKey[key] = s.all[i]
+		}
+	}
+}
+
 // section sorts one section.
 func section(rrs []dns.RR, keepSigs bool) ([]*RRset, error) {
-	var sets []*RRset
-	byKey := map[setKey]*RRset{}
-	add := func(rr dns.RR) {
-		key := keyOf(rr)
-		set := byKey[key]
-		if set == nil {
-			set = &RRset{Owner: key.owner, Type: key.rtype, TTL: rr.Header().Ttl}
-			byKey[key] = set
-			sets = append(sets, set)
-		}
-		set.RRs = append(set.RRs, rr)
-		set.TTL = min(set.TTL, rr.Header().Ttl)
-	}
+	var s sets
 	for _, rr := range rrs {
 		if h := rr.Header(); h.Class == dns.ClassINET && h.Rrtype != dns.TypeRRSIG && h.Rrtype != dns.TypeOPT {
-			add(rr)
+			s.add(rr)
 		}
 	}
 	for _, rr := range rrs {
 		sig, ok := rr.(*dns.RRSIG)
-		if ok && sig.Hdr.Class == dns.ClassINET && !attach(sig, byKey) && keepSigs {
-			add(rr)
+		if ok && sig.Hdr.Class == dns.ClassINET && !s.attach(sig) && keepSigs {
+			s.add(rr)
 		}
 	}
-	sets = slices.DeleteFunc(sets, func(s *RRset) bool { return !s.canonicalise() })
-	return sets, tooLarge(sets)
+	all := slices.DeleteFunc(s.all, func(s *RRset) bool { return !s.canonicalise() })
+	return all, tooLarge(all)
 }
 
 // attach gives an RRSIG to the sets that it may cover, and reports whether there are any.
-func attach(sig *dns.RRSIG, byKey map[setKey]*RRset) bool {
+func (s *sets) attach(sig *dns.RRSIG) bool {
 	found := false
 	for _, apex := range []bool{false, true} {
-		set := byKey[setKey{dns.CanonicalName(sig.Hdr.Name), sig.TypeCovered, apex}]
+		set := s.find(setKey{Canonical(sig.Hdr.Name), sig.TypeCovered, apex})
 		if set != nil && sig.TypeCovered != dns.TypeRRSIG { // which nothing covers (V-25)
 			set.Sigs = append(set.Sigs, sig)
 			found = true
@@ -143,13 +180,19 @@ func tooLarge(sets []*RRset) error {
 // and reports whether anything is left.
 func (s *RRset) canonicalise() bool {
 	s.RRs, s.rdata = sortRRs(s.RRs)
-	s.Sigs, _ = sortRRs(s.Sigs)
+	s.Sigs, s.sigdata = sortRRs(s.Sigs)
 	return len(s.RRs) > 0
 }
 
 // sortRRs orders records by their canonical RDATA (V-30) and removes duplicates (V-26): the one with the smallest TTL
 // stays, whichever came first (L-3).
 func sortRRs[R dns.RR](rrs []R) ([]R, [][]byte) {
+	if len(rrs) == 1 {
+		if rdata := canonicalRDATA(rrs[0]); rdata != nil {
+			return rrs, [][]byte{rdata}
+		}
+		return nil, nil
+	}
 	type packed struct {
 		rr    R
 		rdata []byte

@@ -3,6 +3,7 @@ package dnssec
 import (
 	"iter"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/miekg/dns"
 )
@@ -13,6 +14,58 @@ import (
 // Question returns the question for name and type of class IN, the only one there is.
 func Question(name string, qtype uint16) dns.Question {
 	return dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
+}
+
+// Canonical returns the canonical form of a name, as [dns.CanonicalName] does: nearly all are in it.
+func Canonical(name string) string {
+	for i := range len(name) {
+		if c := name[i]; 'A' <= c && c <= 'Z' || c >= utf8.RuneSelf {
+			return dns.CanonicalName(name)
+		}
+	}
+	if n := len(name); n > 0 && name[n-1] == '.' && (n == 1 || name[n-2] != '\\') {
+		return name
+	}
+	return dns.CanonicalName(name)
+}
+
+// IsSubDomain reports whether a name is another or lies below it, whatever the case of letters. It is that of the DNS
+// library, which splits both.
+func IsSubDomain(parent, name string) bool {
+	if parent == "." {
+		return true
+	}
+	cut := len(name) - len(parent)
+	if cut < 0 || !equalFold(parent, name[cut:]) {
+		return false
+	}
+	return cut == 0 || name[cut-1] == '.' && !escaped(name, cut-1)
+}
+
+// equalFold compares two names of one length, whatever the case of ASCII letters.
+func equalFold(a, b string) bool {
+	for i := range len(a) {
+		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// escaped reports whether the octet at an offset of a name has an odd number of backslashes before it.
+func escaped(name string, at int) bool {
+	n := 0
+	for n < at && name[at-1-n] == '\\' {
+		n++
+	}
+	return n%2 == 1
 }
 
 // Parent returns the name one label shorter. The root has no parent: it is returned itself.
@@ -71,13 +124,26 @@ func FirstLabel(name string) string {
 // Compare orders canonical names as zones do (V-31, RFC 4034 section 6.1): label by label from the right, an absent
 // label first. It is negative if a sorts before b, 0 if they are the same.
 func Compare(a, b string) int {
-	as, bs := dns.Split(a), dns.Split(b)
+	var room [2][16]int
+	as, bs := labels(room[0][:0], a), labels(room[1][:0], b)
 	for i, j := len(as)-1, len(bs)-1; i >= 0 && j >= 0; i, j = i-1, j-1 {
 		if c := strings.Compare(FirstLabel(a[as[i]:]), FirstLabel(b[bs[j]:])); c != 0 {
 			return c
 		}
 	}
 	return len(as) - len(bs)
+}
+
+// labels appends where the labels of a name begin, as [dns.Split] does.
+func labels(to []int, name string) []int {
+	if name == "." {
+		return to
+	}
+	for at, end := 0, false; !end; {
+		to = append(to, at)
+		at, end = dns.NextLabel(name, at)
+	}
+	return to
 }
 
 // wireName returns a name in uncompressed wire form, in the case it has. What is no name gives the root.

@@ -110,3 +110,26 @@ func TestLabels(t *testing.T) {
 		}
 	}
 }
+
+// What is told of names without splitting them is what the DNS library tells.
+func TestNamesAsInLibrary(t *testing.T) {
+	names := []string{".", "a.", "A.", "b.", "a.b.", "A.b.", "aa.b.", `a\.b.`, `a\\.b.`, `x.a\.b.`, `x.a\\.b.`, `\097.b.`,
+		`x\...b.`, "x.a.b.", "X.a.B.", "xa.b.", "example.org.", "EXAMPLE.org.", "b.example.org.", "@.org.", "`.org.",
+		"[.org.", "{.org.", "*.org.", "_25._tcp.mx.example.org.", "example.org", `a\.`, `a\\.`, "", "é.org.", "a..b."}
+	for _, a := range names {
+		if got, want := Canonical(a), dns.CanonicalName(a); got != want {
+			t.Errorf("Canonical(%q) = %q, want %q", a, got, want)
+		}
+		if got, want := labels(nil, a), dns.Split(a); a != "" && !slices.Equal(got, want) {
+			t.Errorf("labels(%q) = %v, want %v", a, got, want)
+		}
+		for _, b := range names {
+			if !dns.IsFqdn(a) || !dns.IsFqdn(b) || a == "a..b." || b == "a..b." {
+				continue
+			}
+			if got, want := IsSubDomain(a, b), dns.IsSubDomain(a, b); got != want {
+				t.Errorf("IsSubDomain(%q, %q) = %v, want %v", a, b, got, want)
+			}
+		}
+	}
+}

@@ -15,9 +15,9 @@ type nsec struct {
 
 // admitNSEC adds an NSEC to the evidence, or says what is wrong with it.
 func (e *evidence) admitNSEC(rr *dns.NSEC, r record) string {
-	next := dns.CanonicalName(rr.NextDomain)
+	next := Canonical(rr.NextDomain)
 	switch {
-	case !dns.IsSubDomain(e.zone.Name, next): // V-50d
+	case !IsSubDomain(e.zone.Name, next): // V-50d
 		return "names " + next + " as the next name, which is outside of the zone"
 	case !ascending(r.types):
 		return "has a type bit map out of order"
@@ -38,7 +38,7 @@ func signedOwner(owner string, sig *dns.RRSIG) string {
 // sorts behind it.
 func (n *nsec) covers(name, apex string) bool {
 	return Compare(n.owner, name) < 0 && (n.next == apex || Compare(name, n.next) < 0) &&
-		!(n.occludes(n.owner, apex) && dns.IsSubDomain(n.owner, name))
+		!(n.occludes(n.owner, apex) && IsSubDomain(n.owner, name))
 }
 
 // encloser returns the longest ancestor of name that its covering NSEC shows to exist: name itself, if the next name

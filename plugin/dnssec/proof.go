@@ -146,8 +146,8 @@ func (e *evidence) candidates(sets []*RRset) []*RRset {
 
 // concerns says that set lies in the zone and that no other zone alone signed it.
 func (e *evidence) concerns(set *RRset) bool {
-	signer := func(s *dns.RRSIG) bool { return dns.CanonicalName(s.SignerName) == e.zone.Name }
-	return dns.IsSubDomain(e.zone.Name, set.Owner) && (len(set.Sigs) == 0 || slices.ContainsFunc(set.Sigs, signer))
+	signer := func(s *dns.RRSIG) bool { return Canonical(s.SignerName) == e.zone.Name }
+	return IsSubDomain(e.zone.Name, set.Owner) && (len(set.Sigs) == 0 || slices.ContainsFunc(set.Sigs, signer))
 }
 
 // admit adds the record of a set that sig has validated to the evidence, or says why it is no evidence.
@@ -308,7 +308,7 @@ func (c *Check) prove(e *evidence, name, goal string, find func(denier) (finding
 
 // deniers returns what may be asked about name: nothing at all if name is not in the zone.
 func (c *Check) deniers(e *evidence, name string) []denier {
-	if !dns.IsSubDomain(e.zone.Name, name) {
+	if !IsSubDomain(e.zone.Name, name) {
 		return nil
 	}
 	ds := []denier{nsecChain{e.zone.Name, e.nsec}}

@@ -2,7 +2,6 @@ package dnssec
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,29 +19,26 @@ const (
 	yieldInterval = 8 // checks between two yields (L-7)
 )
 
-// verified is the outcome of one verification.
+// verified is the outcome of one verification. The same set may be judged with the keys of several zones, or of one
+// before and after they were fetched anew.
 type verified struct {
+	zone    *Zone
+	labels  int
 	sig     *dns.RRSIG
 	failure *Failure
 }
 
-// attempt identifies a verification: the same set may be judged with the keys of several zones, or of one before and
-// after they were fetched anew.
-type attempt struct {
-	set    *RRset
-	zone   *Zone
-	labels int
+// judged is what a Check has spent on one RRset, whoever signed it (L-1, L-3), and what it need not do again.
+type judged struct {
+	by             *Check
+	checks, failed int
+	outcomes       []verified
 }
 
-// spent is the work done on one RRset, whoever signed it (L-1, L-3).
-type spent struct{ checks, failed int }
-
-// work is what a client query has spent, and what it need not do again.
+// work is what a client query has spent.
 type work struct {
-	signatures int // L-1
-	known      int // of these, known to hold
-	outcomes   map[attempt]verified
-	sets       map[*RRset]*spent
+	signatures int             // L-1
+	known      int             // of these, known to hold
 	aliases    map[string]bool // followed (L-8)
 }
 
@@ -71,18 +67,15 @@ func (c *Check) verify(set *RRset, zone *Zone) (*dns.RRSIG, *Failure) {
 
 // verifyBelow is verify with the RRSIGs of fewer than the given number of Labels only.
 func (c *Check) verifyBelow(set *RRset, zone *Zone, labels int) (*dns.RRSIG, *Failure) {
-	key := attempt{set, zone, labels}
-	if v, ok := c.work.outcomes[key]; ok {
-		return v.sig, v.failure
+	s := c.spentOn(set)
+	for _, v := range s.outcomes {
+		if v.zone == zone && v.labels == labels {
+			return v.sig, v.failure
+		}
 	}
-	var v verified
 	sig, worst := c.verifyWith(set, bySigner(set.Sigs, zone.Name, labels), zone)
-	v.sig, v.failure = sig, worst.failure
-	if c.work.outcomes == nil {
-		c.work.outcomes = map[attempt]verified{}
-	}
-	c.work.outcomes[key] = v
-	return v.sig, v.failure
+	s.outcomes = append(s.outcomes, verified{zone, labels, sig, worst.failure})
+	return sig, worst.failure
 }
 
 // verifyWith tries the RRSIGs in turn with the keys of the zone.
@@ -112,9 +105,11 @@ func (c *Check) verifyWith(set *RRset, sigs []*dns.RRSIG, zone *Zone) (_ *dns.RR
 // first: a signature of the owner itself comes before one of a wildcard, which needs a proof besides. Beyond that they
 // are in canonical order (L-3).
 func bySigner(sigs []*dns.RRSIG, signer string, labels int) []*dns.RRSIG {
-	own := slices.DeleteFunc(slices.Clone(sigs), func(s *dns.RRSIG) bool {
-		return int(s.Labels) >= labels || dns.CanonicalName(s.SignerName) != signer
-	})
+	other := func(s *dns.RRSIG) bool { return int(s.Labels) >= labels || Canonical(s.SignerName) != signer }
+	if len(sigs) == 1 && !other(sigs[0]) {
+		return sigs
+	}
+	own := slices.DeleteFunc(slices.Clone(sigs), other)
 	slices.SortStableFunc(own, func(a, b *dns.RRSIG) int { return int(b.Labels) - int(a.Labels) })
 	return own
 }
@@ -141,7 +136,7 @@ func (w *complaint) hear(grade int, f *Failure) {
 
 // admissible holds an RRSIG against all that needs no cryptography (RFC 4035 section 5.3.1).
 func (c *Check) admissible(set *RRset, sig *dns.RRSIG) *Failure {
-	signer := dns.CanonicalName(sig.SignerName)
+	signer := Canonical(sig.SignerName)
 	switch labels := int(sig.Labels); {
 	case set.Type == dns.TypeRRSIG: // V-25
 		return sigFailure(set, sig, dns.ExtendedErrorCodeDNSBogus, "covers RRSIGs, which nothing can")
@@ -162,9 +157,9 @@ func maySign(signer string, set *RRset) bool {
 	case dns.TypeDNSKEY, dns.TypeSOA:
 		return signer == set.Owner
 	case dns.TypeDS:
-		return signer != set.Owner && dns.IsSubDomain(signer, set.Owner)
+		return signer != set.Owner && IsSubDomain(signer, set.Owner)
 	}
-	return dns.IsSubDomain(signer, set.Owner)
+	return IsSubDomain(signer, set.Owner)
 }
 
 // timely holds the validity period against the time, in serial arithmetic on 32 bits (V-19, V-20, RFC 1982).
@@ -199,7 +194,7 @@ func (c *Check) tryKeys(set *RRset, sig *dns.RRSIG, keys []*Key) (grade int, f *
 		if limit := c.spend(set); limit != nil {
 			return wrong, limit
 		}
-		if c.holds(key, signedData(set, sig), sig.Signature) {
+		if data, signature := signedData(set, sig); c.holds(key, data, signature) {
 			return grade, nil
 		}
 		c.spentOn(set).failed++
@@ -213,11 +208,7 @@ func (c *Check) tryKeys(set *RRset, sig *dns.RRSIG, keys []*Key) (grade int, f *
 
 // holds verifies one signature (V-24), unless it is known to hold for the very same data and key: in denials and
 // wildcards the same few come again and again. Whoever calls it has looked at its validity period, and has paid (L-1).
-func (c *Check) holds(key *Key, data []byte, base64Signature string) bool {
-	signature, err := base64.StdEncoding.DecodeString(base64Signature)
-	if err != nil {
-		return false
-	}
+func (c *Check) holds(key *Key, data, signature []byte) bool {
 	if c.Verified == nil {
 		return key.public.verify(data, signature)
 	}
@@ -245,14 +236,12 @@ func verification(key *Key, data, signature []byte) [sha256.Size]byte {
 	return sha256.Sum256(all)
 }
 
-func (c *Check) spentOn(set *RRset) *spent {
-	if c.work.sets == nil {
-		c.work.sets = map[*RRset]*spent{}
+// spentOn returns what this Check has done with a set.
+func (c *Check) spentOn(set *RRset) *judged {
+	if set.judged.by != c {
+		set.judged = judged{by: c}
 	}
-	if c.work.sets[set] == nil {
-		c.work.sets[set] = &spent{}
-	}
-	return c.work.sets[set]
+	return &set.judged
 }
 
 // spend takes one signature check from the budgets (L-1, L-3, L-7).
@@ -289,6 +278,6 @@ func unsigned(set *RRset, signer string) *Failure {
 // sigFailure is the complaint about one RRSIG; format tells what it does or is.
 func sigFailure(set *RRset, sig *dns.RRSIG, code uint16, format string, args ...any) *Failure {
 	f := Failure{Kind: OfSignature, Code: code, Owner: set.Owner, Type: set.Type, KeyTag: sig.KeyTag}
-	f.Zone = dns.CanonicalName(sig.SignerName)
+	f.Zone = Canonical(sig.SignerName)
 	return f.Says("%s: the RRSIG over %s (key %d) %s", f.Zone, set, sig.KeyTag, fmt.Sprintf(format, args...))
 }

@@ -387,7 +387,7 @@ func dnamesAbove(sets []*RRset, name string) []*RRset {
 func setsOver(sets []*RRset, t uint16, name string) []*RRset {
 	var over []*RRset
 	for _, set := range sets {
-		if set.Type == t && dns.IsSubDomain(set.Owner, name) {
+		if set.Type == t && IsSubDomain(set.Owner, name) {
 			over = append(over, set)
 		}
 	}

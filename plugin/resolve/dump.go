@@ -38,13 +38,13 @@ type Dumped struct {
 // Dump returns what is remembered of name and the names below it, parents first, at most the given number; and how many
 // there are in all.
 func (r *Resolver) Dump(name string, most int) (all []Dumped, found int) {
-	name, now := dns.CanonicalName(name), r.now()
+	name, now := dnssec.Canonical(name), r.now()
 	type entry struct {
 		name string
 		dump func() (Dumped, bool)
 	}
 	var entries []entry
-	under := func(k cache.Key, _ *cache.Entry) bool { return dns.IsSubDomain(name, k.Name) }
+	under := func(k cache.Key, _ *cache.Entry) bool { return dnssec.IsSubDomain(name, k.Name) }
 	for _, k := range r.Store.answers.Keys(under) {
 		entries = append(entries, entry{k.Name, func() (Dumped, bool) { return r.Store.dump(k, now) }})
 	}

@@ -86,7 +86,7 @@ func (t *failures) forget() { t.epoch.Add(1) }
 // below returns what is remembered of the names at and below one, be it over.
 func (t *failures) below(name string) (all []failure) {
 	t.table.Keys(func(_ string, f failure) bool {
-		if dns.IsSubDomain(name, f.question.Name) {
+		if dnssec.IsSubDomain(name, f.question.Name) {
 			all = append(all, f)
 		}
 		return false

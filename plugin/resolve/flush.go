@@ -29,12 +29,12 @@ func (r *Resolver) Distrust(all []chain.NegativeAnchor) {
 func (r *Resolver) Flush(name string) Flushed {
 	r.chain.Restart()
 	r.flights.detach()
-	return r.Store.flush(dns.CanonicalName(name))
+	return r.Store.flush(dnssec.Canonical(name))
 }
 
 // Retest answers q past the cache of answers, as if there were no negative trust anchors.
 func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
-	q.Name = dns.CanonicalName(q.Name)
+	q.Name = dnssec.Canonical(q.Name)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
 	defer rescue(q, &a)
@@ -57,7 +57,7 @@ func (s *Store) flush(name string) (n Flushed) {
 		at = dnssec.Parent(at)
 		s.answers.Remove(cache.Key{Name: at, Type: nameError}) // C-17
 	}
-	under := func(key string) bool { return dns.IsSubDomain(name, key) }
+	under := func(key string) bool { return dnssec.IsSubDomain(name, key) }
 	for _, k := range s.answers.Keys(func(k cache.Key, _ *cache.Entry) bool { return under(k.Name) }) {
 		s.answers.Remove(k)
 		n.Answers++

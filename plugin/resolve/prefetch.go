@@ -33,7 +33,7 @@ func (a *Ahead) Resolve(q dns.Question, near bool, then func(*Answer)) {
 	if !r.Prefetch {
 		return
 	}
-	q.Name = dns.CanonicalName(q.Name)
+	q.Name = dnssec.Canonical(q.Name)
 	now := r.now()
 	why := purpose{role: fetch.RoleAhead, near: near, then: then, budget: a.budget}
 	if a, _ := r.Store.answer(q, now); a != nil {
@@ -48,7 +48,7 @@ func (a *Ahead) Resolve(q dns.Question, near bool, then func(*Answer)) {
 // ZoneKnown returns the deepest zone known on the way to name, "" if there is none, and whether it is proven to be
 // unsigned: no TLSA there is of use.
 func (r *Resolver) ZoneKnown(name string) (zone string, insecure bool) {
-	if z := r.chain.Known(dns.CanonicalName(name)); z != nil {
+	if z := r.chain.Known(dnssec.Canonical(name)); z != nil {
 		return z.Name, z.Status == dnssec.Insecure
 	}
 	return "", false

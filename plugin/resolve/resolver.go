@@ -100,13 +100,13 @@ func (r *Resolver) Unchecked(ctx context.Context, q dns.Question) *Answer {
 
 // Cached answers q from the cache alone; nil if it is not there (RD=0, S-22).
 func (r *Resolver) Cached(q dns.Question) *Answer {
-	q.Name = dns.CanonicalName(q.Name)
+	q.Name = dnssec.Canonical(q.Name)
 	a, _ := r.Store.answer(q, r.now())
 	return a
 }
 
 func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) *Answer {
-	q.Name = dns.CanonicalName(q.Name)
+	q.Name = dnssec.Canonical(q.Name)
 	now := r.now()
 	if a, due := r.Store.answer(q, now); a != nil {
 		r.Meter.Cache(true)
@@ -201,7 +201,7 @@ func rescue(q dns.Question, a **Answer) {
 
 // Explain answers q past the answer cache and tells the chain it rests on.
 func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation) {
-	q.Name = dns.CanonicalName(q.Name)
+	q.Name = dnssec.Canonical(q.Name)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
 	e = new(Explanation)

@@ -24,7 +24,7 @@ func (c *Config) zoneHeld(q dns.Question, known func(name string) *dnssec.Zone) 
 
 // public reports whether names in a zone are asked where the zone is: no route of its own lies between the two (C-17).
 func (c *Config) public(zone, name string) bool {
-	return dns.IsSubDomain(c.home(name), zone)
+	return dnssec.IsSubDomain(c.home(name), zone)
 }
 
 // home returns the deepest zone at or above name that is asked elsewhere than what is above it; the root if there is

@@ -44,7 +44,7 @@ func (s *Set) Fit(ctx context.Context, zones []string) []Report {
 func (s *Set) fit(ctx context.Context, u *upstream, zones []string) Report {
 	r := Report{Upstream: u.name}
 	for _, zone := range zones {
-		zone = dns.CanonicalName(zone)
+		zone = dnssec.Canonical(zone)
 		if upstreams, _ := s.route(zone); !slices.Contains(upstreams, u) {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -164,7 +165,7 @@ func referral(q dns.Question, m *dns.Msg) bool {
 			if q.Qtype == dns.TypeDS && strings.EqualFold(owner, q.Name) && denied(q, m) == "" {
 				return false
 			}
-			above = above || dns.IsSubDomain(owner, q.Name)
+			above = above || dnssec.IsSubDomain(owner, q.Name)
 		}
 	}
 	return above

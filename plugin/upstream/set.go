@@ -80,7 +80,7 @@ func New(c Config) (*Set, error) {
 func (s *Set) addRoutes(c Config) error {
 	known := map[Address]*upstream{}
 	for _, r := range c.Routes {
-		from := dns.CanonicalName(r.From)
+		from := dnssec.Canonical(r.From)
 		if _, ok := dns.IsDomainName(from); !ok || r.From == "" || len(r.To) == 0 {
 			return fmt.Errorf("upstream %q: give a domain name and at least one address", r.From)
 		}
@@ -134,7 +134,7 @@ func (s *Set) unusedName(a Address) string {
 // route returns the upstreams for a name.
 func (s *Set) route(name string) ([]*upstream, bool) {
 	for _, r := range s.routes {
-		if dns.IsSubDomain(r.from, name) {
+		if dnssec.IsSubDomain(r.from, name) {
 			return r.upstreams, true
 		}
 	}
