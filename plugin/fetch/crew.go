@@ -1,9 +1,17 @@
 package fetch
 
-import "sync"
+import (
+	"slices"
+	"sync"
+	"time"
+)
 
-// mostIdle is how many goroutines wait for more work: what ends in one moment begins anew in the next.
-const mostIdle = 128
+const (
+	// mostIdle is how many goroutines wait for more work: what ends in one moment begins anew in the next.
+	mostIdle = 128
+	// idleLife is how long those wait that are not needed.
+	idleLife = time.Second
+)
 
 // crew is the work in the background. A sync.WaitGroup alone must not be added to while it is waited for. Goroutines
 // that have done their work wait for more: the stack of a new one would have to grow again, as verifying takes 16 KiB.
@@ -11,6 +19,8 @@ type crew struct {
 	mu     sync.Mutex
 	closed bool
 	idle   []chan func() // of goroutines that wait, the latest last
+	spare  int           // how many have waited since due was set
+	due    *time.Timer   // ends the wait of the spare; nil while none waits
 	work   sync.WaitGroup
 }
 
@@ -25,6 +35,7 @@ func (c *crew) start(f func()) bool {
 	if n := len(c.idle); n > 0 {
 		c.idle[n-1] <- f
 		c.idle = c.idle[:n-1]
+		c.spare = min(c.spare, n-1)
 	} else {
 		go c.labour(f)
 	}
@@ -56,7 +67,25 @@ func (c *crew) rest(more chan func()) bool {
 		return false
 	}
 	c.idle = append(c.idle, more)
+	if c.due == nil {
+		c.due = time.AfterFunc(idleLife, c.dismiss)
+	}
 	return true
+}
+
+// dismiss ends goroutines that were not needed for a while.
+func (c *crew) dismiss() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, more := range c.idle[:c.spare] {
+		close(more)
+	}
+	c.idle = slices.Delete(c.idle, 0, c.spare)
+	if c.spare = len(c.idle); c.spare > 0 {
+		c.due.Reset(idleLife)
+	} else {
+		c.due = nil
+	}
 }
 
 // begin notes work that somebody does, unless the crew is closed.
@@ -76,10 +105,13 @@ func (c *crew) shut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	if c.due != nil {
+		c.due.Stop()
+	}
 	for _, more := range c.idle {
 		close(more)
 	}
-	c.idle = nil
+	c.idle, c.spare = nil, 0
 }
 
 // wait waits for all work.

@@ -27,6 +27,11 @@ func TestCrew(t *testing.T) {
 			t.Fatalf("round %d: %d ran", round, len(seen))
 		}
 	}
+	for end := time.Now().Add(30 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines of %d wait on", runtime.NumGoroutine(), before)
+		}
+	}
 	goOn := make(chan struct{})
 	var last sync.WaitGroup
 	last.Add(1)
