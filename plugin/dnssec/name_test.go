@@ -113,8 +113,9 @@ func TestLabels(t *testing.T) {
 
 // What is told of names without splitting them is what the DNS library tells.
 func TestNamesAsInLibrary(t *testing.T) {
-	names := []string{".", "a.", "A.", "b.", "a.b.", "A.b.", "aa.b.", `a\.b.`, `a\\.b.`, `x.a\.b.`, `x.a\\.b.`, `\097.b.`,
-		`x\...b.`, "x.a.b.", "X.a.B.", "xa.b.", "example.org.", "EXAMPLE.org.", "b.example.org.", "@.org.", "`.org.",
+	names := []string{".", "a.", "A.", "b.", "a.b.", "A.b.", "aa.b.", `a\.b.`, `a\\.b.`, `x.a\.b.`, `x.a\\.b.`,
+		`\097.b.`, `x\...b.`, "x.a.b.", "X.a.B.", "xa.b.", "example.org.", "EXAMPLE.org.", "b.example.org.",
+		"@.org.", "`.org.",
 		"[.org.", "{.org.", "*.org.", "_25._tcp.mx.example.org.", "example.org", `a\.`, `a\\.`, "", "é.org.", "a..b."}
 	for _, a := range names {
 		if got, want := Canonical(a), dns.CanonicalName(a); got != want {

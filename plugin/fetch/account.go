@@ -24,8 +24,9 @@ type Account struct {
 
 	worked dnssec.Work // its part of the budget's work; under Budget.judging
 
-	mu    sync.Mutex // guards asked, and what the inquiries in it hold
+	mu    sync.Mutex // guards what follows, and what the inquiries hold
 	asked map[try]*Inquiry
+	taken int64 // octets of the room, for replies; negative: they were given back
 }
 
 // Open returns an account for a client's question that spends a budget. It lives as long as ctx.
@@ -294,13 +295,32 @@ func (i *Inquiry) take() (*Grouped, *dnssec.Failure) {
 	if !a.budget.receive(i.reply.Size) {
 		return nil, Limit(a.question, "response_octets", "the replies needed are over %d octets", responseOctets)
 	}
-	room, octets := a.fetcher.Room, int64(i.reply.Size)*replyGrowth
-	if !room.Take(octets, true) {
+	if !a.takeRoom(int64(i.reply.Size) * replyGrowth) {
 		return nil, Limit(a.question, ErrRoom, "no memory is left for replies of upstreams (limit %s)", string(ErrRoom))
 	}
-	context.AfterFunc(a.ctx, func() { room.Give(octets) })
 	i.got = &Grouped{i.message.Clone(), i.reply.Msg, i.reply.Upstream}
 	return i.got, nil
+}
+
+// takeRoom takes octets of the room until the account ends (L-15); mu is held.
+func (a *Account) takeRoom(octets int64) bool {
+	switch {
+	case a.taken < 0:
+		return true // nothing begins any more
+	case !a.fetcher.Room.Take(octets, true):
+		return false
+	case a.taken == 0:
+		context.AfterFunc(a.ctx, a.giveRoom)
+	}
+	a.taken += octets
+	return true
+}
+
+func (a *Account) giveRoom() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fetcher.Room.Give(a.taken)
+	a.taken = -1
 }
 
 // Judge runs judge with the check of the client query when it is its turn (L-7). It fails when ctx ends before.
@@ -308,27 +328,21 @@ func (a *Account) Judge(ctx context.Context, judge func(c *dnssec.Check)) *dnsse
 	b := a.budget
 	b.judging.Lock()
 	defer b.judging.Unlock()
-	turn, err := a.fetcher.turns.acquire(ctx, b.cheap())
-	if err != nil {
+	if b.await(ctx) != nil {
 		return Expired(ctx, a.question, "a processor to verify signatures")
 	}
-	before := b.check.Work()
-	defer func() {
-		if turn != nil {
-			a.fetcher.turns.release(turn)
-		}
-		after := b.check.Work()
-		a.worked.Signatures += after.Signatures - before.Signatures
-		a.worked.Known += after.Known - before.Known
-		a.worked.Hashes += after.Hashes - before.Hashes
-	}()
-	b.check.Yield = func() error { // to the next in the queue
-		a.fetcher.turns.release(turn)
-		turn, err = a.fetcher.turns.acquire(ctx, b.cheap())
-		return err
-	}
+	defer a.judged(b.check.Work())
 	judge(b.check)
 	return nil
+}
+
+// judged notes the work done since then, and lets others have their turn.
+func (a *Account) judged(before dnssec.Work) {
+	a.budget.release()
+	after := a.budget.check.Work()
+	a.worked.Signatures += after.Signatures - before.Signatures
+	a.worked.Known += after.Known - before.Known
+	a.worked.Hashes += after.Hashes - before.Hashes
 }
 
 // Work returns what was done on this account.

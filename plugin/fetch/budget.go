@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,12 +23,8 @@ const (
 // Budget is what may be spent for one client query, by everything that is done for it (L-6). Several accounts may spend
 // one. It is safe for concurrent use.
 type Budget struct {
+	verifying
 	questions int // to upstreams, in all
-
-	judging sync.Mutex // one goroutine verifies per client query (L-7)
-	check   *dnssec.Check
-
-	cold atomic.Bool // a link had to be asked for: no claim to the turn that is kept for cheap work
 
 	mu      sync.Mutex
 	asked   int      // questions to upstreams (L-9)
@@ -37,8 +34,43 @@ type Budget struct {
 	suspect []string // upstreams whose word another's has shown to be wrong (V-14)
 }
 
+// verifying is a client query's part in the queue of those that verify (L-7).
+type verifying struct {
+	judging sync.Mutex // one goroutine verifies per client query; guards check, turn and waits
+	check   *dnssec.Check
+	turns   *turns
+	turn    *turn           // nil: it is not its turn
+	waits   context.Context // for it
+	cold    atomic.Bool     // a link had to be asked for: no claim to the turn that is kept for cheap work
+}
+
 // NewBudget returns what one client query may spend.
-func (f *Fetcher) NewBudget() *Budget { return &Budget{questions: f.Questions, check: f.Check()} }
+func (f *Fetcher) NewBudget() *Budget {
+	b := &Budget{questions: f.Questions, verifying: verifying{check: f.Check(), turns: f.turns}}
+	b.check.Yield = b.yield
+	return b
+}
+
+// await waits for the turn to verify; judging is held.
+func (v *verifying) await(ctx context.Context) (err error) {
+	v.waits = ctx
+	v.turn, err = v.turns.acquire(ctx, v.cheap())
+	return err
+}
+
+// release gives the turn back, if it has it.
+func (v *verifying) release() {
+	if v.turn != nil {
+		v.turns.release(v.turn)
+		v.turn = nil
+	}
+}
+
+// yield lets the next in the queue verify.
+func (v *verifying) yield() error {
+	v.release()
+	return v.await(v.waits)
+}
 
 // needLink notes that a link is needed that is not cached.
 func (b *Budget) needLink() { b.cold.Store(true) }
@@ -71,12 +103,15 @@ func (b *Budget) receive(n int) bool { return b.spend(&b.octets, n, responseOcte
 func (b *Budget) avoid(wrong ...string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(b.suspect) == 0 {
+		return wrong
+	}
 	return slices.Concat(slices.DeleteFunc(slices.Clone(b.suspect), func(upstream string) bool {
 		return slices.Contains(wrong, upstream)
 	}), wrong)
 }
 
-func (b *Budget) cheap() bool { return !b.cold.Load() }
+func (v *verifying) cheap() bool { return !v.cold.Load() }
 
 // spend adds n to what was spent of most, if that is there.
 func (b *Budget) spend(spent *int, n, most int) bool {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"runtime/metrics"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,12 +12,13 @@ import (
 // takes many turns of the scheduler, so with too many at once all of them come too late. It is asked for every
 // question.
 type processors struct {
-	mu     sync.Mutex
-	waits  func() (all, long uint64) // of goroutines, since the process began
-	all    uint64
-	long   uint64
-	looked time.Time
-	share  float64 // of long waits among all, lately
+	mu      sync.Mutex
+	waits   func() (all, long uint64) // of goroutines, since the process began
+	all     uint64
+	long    uint64
+	share   float64      // of long waits among all, lately
+	looked  atomic.Int64 // when, in nanoseconds of the clock
+	isShort atomic.Bool  // what was seen then
 }
 
 const (
@@ -30,15 +32,23 @@ func newProcessors() *processors { return &processors{waits: goroutineWaits()} }
 
 // short reports whether processors have been short lately.
 func (p *processors) short(now time.Time) bool {
+	at, looked := now.UnixNano(), p.looked.Load()
+	since := time.Duration(at - looked).Abs() // the clock may have been set back
+	if since >= lookEvery && p.looked.CompareAndSwap(looked, at) {
+		p.look(since)
+	}
+	return p.isShort.Load()
+}
+
+// look reads the figures, so long after the last time.
+func (p *processors) look(since time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if since := now.Sub(p.looked); since >= lookEvery {
-		all, long := p.waits()
-		seen := float64(long-p.long) / float64(max(1, all-p.all))
-		p.share += (seen - p.share) * (1 - math.Exp(-float64(since)/float64(lately)))
-		p.all, p.long, p.looked = all, long, now
-	}
-	return p.share >= longShare
+	all, long := p.waits()
+	seen := float64(long-p.long) / float64(max(1, all-p.all))
+	p.share += (seen - p.share) * (1 - math.Exp(-float64(since)/float64(lately)))
+	p.all, p.long = all, long
+	p.isShort.Store(p.share >= longShare)
 }
 
 // goroutineWaits returns a reader of the runtime's own figures.

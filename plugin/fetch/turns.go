@@ -5,6 +5,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,8 @@ type turns struct {
 	single   bool
 	waiting  [2]*list.List // of *waiter, in order of arrival: costly work and cheap work
 	arrivals uint64
+	began    time.Time
+	oldest   atomic.Int64 // how long after began the one came who has waited the longest; negative: nobody waits
 }
 
 // The queues for a turn.
@@ -35,9 +38,14 @@ type waiter struct {
 // turn is the right to verify.
 type turn struct{ reserved bool }
 
+// All turns are one of the two.
+var forAnybody, forCheap = &turn{}, &turn{reserved: true}
+
 func newTurns() *turns {
 	n := runtime.GOMAXPROCS(0)
-	s := &turns{free: n - 1, reserved: 1, waiting: [2]*list.List{list.New(), list.New()}}
+	s := &turns{free: n - 1, reserved: 1, waiting: [2]*list.List{list.New(), list.New()},
+		began: time.Now()}
+	s.oldest.Store(-1)
 	if n == 1 {
 		s.free, s.reserved, s.single = 1, 0, true
 	}
@@ -58,6 +66,7 @@ func (s *turns) acquire(ctx context.Context, isCheap bool) (*turn, error) {
 	s.arrivals++
 	w := &waiter{s.arrivals, time.Now(), make(chan *turn, 1)}
 	place := queue.PushBack(w)
+	s.noteOldest()
 	s.mu.Unlock()
 	select {
 	case got := <-w.ready:
@@ -72,26 +81,33 @@ func (s *turns) acquire(ctx context.Context, isCheap bool) (*turn, error) {
 // through by then, and no client has gone.
 const shortAfter = 250 * time.Millisecond
 
-// short reports whether processors are what is short.
+// short reports whether processors are what is short. It is asked for every question.
 func (s *turns) short() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	oldest := s.oldest.Load()
+	return oldest >= 0 && time.Since(s.began)-time.Duration(oldest) >= shortAfter
+}
+
+// noteOldest notes for short who waits; mu is held.
+func (s *turns) noteOldest() {
+	oldest := time.Duration(-1)
 	for _, queue := range s.waiting {
-		if e := queue.Front(); e != nil && time.Since(e.Value.(*waiter).since) >= shortAfter {
-			return true
+		if e := queue.Front(); e != nil {
+			if since := e.Value.(*waiter).since.Sub(s.began); oldest < 0 || since < oldest {
+				oldest = since
+			}
 		}
 	}
-	return false
+	s.oldest.Store(int64(oldest))
 }
 
 func (s *turns) take(isCheap bool) *turn {
 	switch {
 	case s.free > 0:
 		s.free--
-		return &turn{}
+		return forAnybody
 	case isCheap && s.reserved > 0:
 		s.reserved--
-		return &turn{reserved: true}
+		return forCheap
 	}
 	return nil
 }
@@ -100,6 +116,7 @@ func (s *turns) take(isCheap bool) *turn {
 func (s *turns) abandon(w *waiter, queue *list.List, place *list.Element) {
 	s.mu.Lock()
 	queue.Remove(place)
+	s.noteOldest()
 	s.mu.Unlock()
 	select {
 	case got := <-w.ready:
@@ -115,6 +132,7 @@ func (s *turns) release(got *turn) {
 	switch queue := s.next(got); {
 	case queue != nil:
 		queue.Remove(queue.Front()).(*waiter).ready <- got
+		s.noteOldest()
 	case got.reserved:
 		s.reserved++
 	default:

@@ -108,7 +108,8 @@ func TestTurnsAbandon(t *testing.T) {
 func TestProcessorsAreShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, cheap := range []bool{false, true} {
-			s := &turns{single: true, waiting: newTurns().waiting}
+			s := newTurns()
+			s.free, s.reserved, s.single = 0, 0, true
 			if s.short() {
 				t.Error("short without anybody who waits")
 			}
