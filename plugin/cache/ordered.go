@@ -92,14 +92,24 @@ func (o *Ordered) Put(key string, value []byte) {
 	if len(key) > math.MaxUint16 || len(value) > math.MaxUint16 || !o.fits(n) {
 		return
 	}
+	if place, ok := o.find(hash); ok {
+		if k := o.knot(place); string(k.named()) == key && len(key)+len(value) <= len(k.body) {
+			k.write(key, value) // where it is in the lists
+			return
+		}
+	}
 	place := o.add(hash, n)
 	k := o.knot(place)
-	k.key, k.value = uint16(len(key)), uint16(len(value))
-	copy(k.body[copy(k.body, key):], value)
+	k.write(key, value)
 	at, _ := o.seek(k.named())
 	for level := range k.links {
 		k.links[level], *at[level] = *at[level], uint32(place)+1
 	}
+}
+
+func (k knot) write(key string, value []byte) {
+	k.key, k.value = uint16(len(key)), uint16(len(value))
+	copy(k.body[copy(k.body, key):], value)
 }
 
 // Floor returns the greatest key that is not greater than the one given, and what is stored under it.
