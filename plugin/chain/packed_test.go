@@ -100,6 +100,32 @@ func TestOpened(t *testing.T) {
 	}
 }
 
+// A place that is not in use takes few octets, its part of the index included.
+func TestPlacesAreSmall(t *testing.T) {
+	const n, name = 20_000, 20
+	key := signed(t, "x.", 1)
+	for title, tt := range map[string]struct {
+		place func(name string) Place
+		most  int64
+	}{
+		"secure, a P-256 key": {func(name string) Place { z := *key; z.Name = name; return Cut{&z} }, name + 140},
+		"insecure": {func(name string) Place {
+			return Cut{&dnssec.Zone{Name: name, Status: dnssec.Insecure, Until: noon.Add(time.Hour)}}
+		}, name + 60},
+		"within": {func(string) Place { return Within{Zone: "example.", end: noon.Add(time.Hour)} }, name + 60},
+	} {
+		s := NewStore(64 << 20)
+		for i := range n {
+			at := fmt.Sprintf("domain%06d.example.", i)
+			s.learn(at, tt.place(at), noon, time.Hour)
+		}
+		octets, places := s.packed.Size()
+		if places < n-10 || octets/int64(places) > tt.most { // few fall together
+			t.Errorf("%s: %d octets for each of %d places, want %d", title, octets/int64(places), places, tt.most)
+		}
+	}
+}
+
 // L-15: a Store takes no more than it may, whatever zones there are, with few keys or with hostile ones, and failures.
 func TestStoreBound(t *testing.T) {
 	const size = 1 << 20
