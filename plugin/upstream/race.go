@@ -21,6 +21,10 @@ const (
 	// out.
 	mostCopies = 4
 	busyCopies = 2 // when half of the sockets are open
+	// copiesForTCP are those that may go out besides to an upstream that refuses TCP, and steadyLoss is the time between
+	// them: else one question in eight would be lost where a datagram in three is.
+	copiesForTCP = 4
+	steadyLoss   = 400 * time.Millisecond
 	// socketsPerQuestion is how many sockets one question holds at most, whatever the number of upstreams.
 	socketsPerQuestion = 2
 )
@@ -45,6 +49,8 @@ type field struct {
 	runners  []*runner // in the order of choice
 	patience time.Duration
 	most     int       // copies to each
+	instead  int       // further copies where TCP is refused
+	refused  bool      // that is so of one of them
 	demand   int       // that these meet
 	copied   int       // copies after the first
 	last     int       // the index of the one asked last
@@ -108,12 +114,12 @@ func (r *race) happen(happens func()) (tell func()) {
 
 // enter puts the question to a field.
 func (r *race) enter(upstreams []*upstream) {
-	r.field = field{patience: upstreams[0].health.patience(), most: mostCopies, demand: 1}
+	r.field = field{patience: upstreams[0].health.patience(), most: mostCopies, instead: copiesForTCP, demand: 1}
 	for _, u := range upstreams {
 		r.runners = append(r.runners, &runner{upstream: u})
 	}
 	if udpSockets.half() {
-		r.most = busyCopies
+		r.most, r.instead = busyCopies, 0
 	}
 	r.start(0)
 	r.rest(time.Now())
@@ -123,6 +129,9 @@ func (r *race) enter(upstreams []*upstream) {
 // lost because a queue was full would be lost again.
 func (r *race) rest(now time.Time) {
 	after := copyAfter(r.copied, r.patience)
+	if r.refused {
+		after = min(after, max(r.patience, steadyLoss))
+	}
 	at := now.Add(after + rand.N(after/16))
 	if end := r.query.until; !end.IsZero() && end.Before(at) {
 		at = end
@@ -253,6 +262,10 @@ func (r *race) arrive(u *runner, q query, reply fetch.Reply, f *fault) {
 	case errors.Is(f, syscall.ECONNREFUSED): // it has not been heard
 		u.running--
 		u.vain++
+		if r.instead > 0 && !r.refused {
+			r.refused = true
+			r.rest(time.Now())
+		}
 	}
 	if r.over || r.running() {
 		return
@@ -293,7 +306,7 @@ func (r *race) copy() {
 	for n := range r.runners {
 		i := (r.last + 1 + n) % len(r.runners)
 		switch u := r.runners[i]; {
-		case u.fault != nil || u.sent-u.vain >= r.most:
+		case u.fault != nil || u.sent >= r.mostTo(u):
 		case u.sent == 0:
 			r.start(i)
 			return
@@ -302,6 +315,14 @@ func (r *race) copy() {
 			return
 		}
 	}
+}
+
+// mostTo returns how often an upstream may be asked, what it has not heard included.
+func (r *race) mostTo(u *runner) int {
+	if u.vain == 0 {
+		return r.most
+	}
+	return r.most + u.vain + r.instead
 }
 
 // again asks an upstream once more that is being asked.

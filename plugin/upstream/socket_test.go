@@ -67,6 +67,21 @@ func TestFewerCopiesWhenBusy(t *testing.T) {
 	}
 }
 
+// S-6: nor do more go out then where TCP is refused, but the one for a client who has come late.
+func TestLossWithoutTCPWhenBusy(t *testing.T) {
+	leakless(t)
+	bounded(t, 2)
+	s := serveUDP(t, func(*asked) {})
+	set := rootSet(t, s.plain())
+	udpSockets.take()
+	defer udpSockets.give()
+	late := fetch.Try{CD: true, Demand: func() int { return 2 }}
+	set.Exchange(ctxFor(t, firstCopy+4*steadyCopies), mxQuestion, late)
+	if n := len(s.got("udp")); n > busyCopies+1 {
+		t.Errorf("%d datagrams, want at most %d", n, busyCopies+1)
+	}
+}
+
 // bounded lets no more sockets be open than most.
 func bounded(t *testing.T, most int) {
 	before := udpSockets.most

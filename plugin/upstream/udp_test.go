@@ -120,14 +120,34 @@ func TestThirdCopyOverTCP(t *testing.T) {
 	}
 }
 
-// A copy to which TCP was refused has reached nobody: another datagram goes out in its place.
-func TestRefusedCopyIsMadeGood(t *testing.T) {
+// S-6: a copy to which TCP was refused has reached nobody, and nothing repeats what is lost but more datagrams. So many
+// go out, and no more.
+func TestLossWithoutTCP(t *testing.T) {
 	leakless(t)
 	wantMX(t, rootSet(t, serveUDP(t, func(a *asked) {
-		if a.n == mostCopies-1 {
+		if a.n == mostCopies+copiesForTCP-1 {
 			a.answer(theMX(t))
 		}
 	}).plain()))
+	s := serveUDP(t, func(*asked) {})
+	rootSet(t, s.plain()).Exchange(ctxFor(t, 6*time.Second), mxQuestion, fetch.Try{CD: true})
+	if n := len(s.got("udp")); n > mostCopies+copiesForTCP {
+		t.Errorf("%d datagrams, want at most %d", n, mostCopies+copiesForTCP)
+	}
+}
+
+// S-6: TCP that one upstream refuses is a matter of that one.
+func TestLossBesideTCP(t *testing.T) {
+	leakless(t)
+	open := serve(t, func(*asked) {})
+	wantMX(t, rootSet(t, serveUDP(t, func(a *asked) {
+		if a.n == mostCopies {
+			a.answer(theMX(t))
+		}
+	}).plain(), open.plain()))
+	if n := len(open.got("udp")); n > mostCopies-1 {
+		t.Errorf("%d datagrams beside TCP, want at most %d", n, mostCopies-1)
+	}
 }
 
 // The second copy goes to the next upstream, and the first usable reply wins.
