@@ -184,7 +184,7 @@ func printFindings(to io.Writer, found []finding, p painter, width int) {
 func (*machine) listeners(context.Context) (found []finding) {
 	everywhere := netip.AddrPortFrom(netip.IPv6Unspecified(), 53)
 	for _, network := range []string{"udp", "tcp"} {
-		names, over := holders(network, everywhere, overlap), strings.ToUpper(network)
+		names, over := holders(network, everywhere), strings.ToUpper(network)
 		all := strings.Join(names, ", ")
 		f := ok.of("port 53", "%s listens over %s", all, over)
 		switch {

@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
 
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -69,7 +70,7 @@ func runLab(ctx context.Context, c *cli.Command) error {
 func freePort() (int, error) {
 	var err error
 	for port := firstLabPort; port < firstLabPort+labPorts; port++ {
-		if err = free(fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+		if err = danelaw.Free(fmt.Sprintf("127.0.0.1:%d", port), "udp", "tcp"); err == nil {
 			return port, nil
 		}
 	}

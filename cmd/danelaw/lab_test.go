@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 )
 
 // TestLabJSON: a program can start the lab, ask every question of it, and find the verdict that was told: ad for
@@ -49,7 +51,7 @@ func TestLabJSON(t *testing.T) {
 	if left, err := os.ReadDir(p.tmp); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
-	if err := free(lab.Address); err != nil {
+	if err := danelaw.Free(lab.Address, "udp", "tcp"); err != nil {
 		t.Errorf("the port is not given back: %v", err)
 	}
 }

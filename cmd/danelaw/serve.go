@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -216,7 +215,7 @@ func begin(ctx context.Context, src *source, up func(*caddy.Instance)) error {
 	if err != nil {
 		return explainStart(err)
 	}
-	if err := cmp.Or(shared(i), loops(ctx)); err != nil {
+	if err := loops(ctx); err != nil {
 		stop()
 		return err
 	}
@@ -293,7 +292,7 @@ func heldBy(network, address string) string {
 	if err != nil {
 		return ""
 	}
-	names := holders(network, addr, overlap)
+	names := holders(network, addr)
 	if len(names) == 0 {
 		return fmt.Sprintf(" by a process of another user; as root, `ss -lpn sport = %d` names it", addr.Port())
 	}
@@ -303,10 +302,9 @@ func heldBy(network, address string) string {
 // overlap reports whether a socket at a keeps another from being bound at b.
 func overlap(a, b netip.Addr) bool { return a == b || a.IsUnspecified() || b.IsUnspecified() }
 
-func same(a, b netip.Addr) bool { return a == b }
-
-// holders names the processes, this one left out, that have a socket at an address. Of other users' only root is told.
-func holders(network string, at netip.AddrPort, match func(a, b netip.Addr) bool) (names []string) {
+// holders names the processes, this one left out, that have a socket in the way of another at an address. Of other
+// users' only root is told.
+func holders(network string, at netip.AddrPort) (names []string) {
 	sockets, err := psnet.Connections(network)
 	if err != nil {
 		return nil
@@ -314,7 +312,7 @@ func holders(network string, at netip.AddrPort, match func(a, b netip.Addr) bool
 	self := ownPID()
 	for _, s := range sockets {
 		addr, _ := netip.ParseAddr(s.Laddr.IP)
-		if s.Laddr.Port != uint32(at.Port()) || !match(addr.Unmap(), at.Addr().Unmap()) || s.Raddr.Port != 0 ||
+		if s.Laddr.Port != uint32(at.Port()) || !overlap(addr.Unmap(), at.Addr().Unmap()) || s.Raddr.Port != 0 ||
 			s.Pid == 0 || s.Pid == self {
 			continue
 		}
@@ -373,24 +371,4 @@ func explainStart(err error) error {
 func taken(network, address, by string) error {
 	return fmt.Errorf("%s over %s is in use%s: stop that, or listen elsewhere (`bind` in the Corefile, or --port)",
 		address, strings.ToUpper(network), by)
-}
-
-// shared returns an error if another process has one of the addresses of i too: CoreDNS binds with SO_REUSEPORT, with
-// which two processes of one user share a port without a word, and every other answer would be the wrong one's.
-func shared(i *caddy.Instance) error {
-	for _, s := range i.Servers() {
-		for _, a := range []net.Addr{s.Addr(), s.LocalAddr()} {
-			if a == nil {
-				continue
-			}
-			addr, err := netip.ParseAddrPort(a.String())
-			if err != nil {
-				continue
-			}
-			if names := holders(a.Network(), addr, same); len(names) > 0 {
-				return taken(a.Network(), addr.String(), " by "+strings.Join(names, ", "))
-			}
-		}
-	}
-	return nil
 }

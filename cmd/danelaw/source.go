@@ -22,6 +22,7 @@ import (
 	"github.com/coredns/caddy/caddyfile"
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/owned"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
@@ -270,7 +271,8 @@ func newDefaults(port int, upstreams []string) (*defaults, error) {
 		Port: port, Bind: []netip.Addr{loopback},
 		Extras: map[string]string{"ready": "127.0.0.1:8181", "prometheus": "127.0.0.1:9153"},
 	}
-	if free("[::1]:0") == nil { // there are hosts without IPv6, and CoreDNS fails the whole start for one address
+	// There are hosts without IPv6, and CoreDNS fails the whole start for one address.
+	if danelaw.Free("[::1]:0", "udp", "tcp") == nil {
 		d.Bind = append(d.Bind, netip.IPv6Loopback())
 	}
 	var err error
@@ -291,26 +293,11 @@ func (d *defaults) again() ([]byte, error) {
 	return []byte(now.corefile()), nil
 }
 
-// free tries to bind an address over UDP and TCP, and returns the error if it cannot.
-func free(address string) error {
-	udp, err := net.ListenPacket("udp", address)
-	if err != nil {
-		return err
-	}
-	defer udp.Close()
-	tcp, err := net.Listen("tcp", address)
-	if err == nil {
-		err = tcp.Close()
-	}
-	return err
-}
-
 // leaveOutTaken leaves out extras whose address another program has: they are not worth failing the start.
 func (d *defaults) leaveOutTaken() {
 	for _, plugin := range slices.Sorted(maps.Keys(d.Extras)) {
 		address := d.Extras[plugin]
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
+		if danelaw.Free(address, "tcp") == nil {
 			continue
 		}
 		delete(d.Extras, plugin)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net"
 	"strings"
@@ -310,21 +311,59 @@ func (s *servers) await() []told {
 	return s.told
 }
 
-// wanted returns the addresses of plain DNS that a server block with those keys and hosts listens on, as CoreDNS names
-// them.
-func wanted(keys, hosts []string) (all []string, err error) {
+// wanted returns, by transport, the addresses that a server block with those keys and hosts listens on, as CoreDNS
+// names them.
+func wanted(keys, hosts []string) (map[string][]string, error) {
+	all := map[string][]string{}
 	for _, key := range keys {
-		zone, plain := strings.CutPrefix(key, transport.DNS+"://")
-		if !plain {
-			continue
-		}
+		how, zone, _ := strings.Cut(key, "://")
 		for _, host := range hosts {
 			at, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(host, zone[strings.LastIndexByte(zone, ':')+1:]))
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, at.String())
+			all[how] = append(all[how], at.String())
 		}
 	}
 	return all, nil
+}
+
+// networksOf are those of a transport.
+var networksOf = map[string][]string{
+	transport.DNS: {"udp", "tcp"},
+	transport.TLS: {"tcp"}, transport.GRPC: {"tcp"}, transport.HTTPS: {"tcp"},
+	transport.QUIC: {"udp"}, transport.HTTPS3: {"udp"},
+}
+
+// alone returns an error if anybody has a socket at one of the addresses; this process has none there yet (S-26).
+func alone(addresses map[string][]string) error {
+	for how, all := range addresses {
+		for _, address := range all {
+			if err := Free(address, networksOf[how]...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Free returns an error if no socket that shares its address with none can be bound at one in all of the networks, udp
+// and tcp. What is left of closed connections does not count.
+func Free(address string, networks ...string) error {
+	for _, network := range networks {
+		var bound io.Closer
+		var err error
+		if network == "udp" {
+			bound, err = net.ListenPacket(network, address)
+		} else {
+			bound, err = net.Listen(network, address)
+		}
+		if err != nil {
+			return err
+		}
+		if err := bound.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

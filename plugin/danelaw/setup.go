@@ -18,6 +18,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
@@ -126,13 +127,17 @@ func setup(c *caddy.Controller) error {
 		return nil
 	}
 	load(c, s)
+	c.OnFirstStartup(func() error {
+		addresses, err := wanted(c.ServerBlockKeys, config.ListenHosts)
+		return cmp.Or(err, alone(addresses))
+	})
 	c.OnStartup(func() error {
 		addresses, err := wanted(c.ServerBlockKeys, config.ListenHosts)
 		if err != nil {
 			return err
 		}
-		s.origin.addresses = addresses
-		for _, address := range addresses {
+		s.origin.addresses = addresses[transport.DNS]
+		for _, address := range s.origin.addresses {
 			loadOf(c).servers.want(address)
 		}
 		return s.start(config.Handlers())

@@ -24,10 +24,11 @@ const (
 // Is that as hard to guess as a socket for each question? By RFC 5452 section 7 a forged reply is taken with a chance
 // of D/(N*P*I): I = 65,536 IDs, P = about 63,900 ports, N = 1 address to forge, and D datagrams under way that ask the
 // same: identical questions are joined (L-13), and one has three datagrams at most (mostCopies, one of them over TCP),
-// eight where TCP is refused (copiesForTCP), and one more for those who come late. Sharing changes none of these. The ID
-// is drawn for each datagram; the port was drawn from all P when its socket was opened, and who does not know which are
-// open knows no more of it than that. So the chance remains one in 4*10^9 for each datagram that is out. With one out all
-// the time, a flood of 100,000 forged replies a second takes eight hours to have an even chance; with eight, an hour.
+// eight where TCP is refused (copiesForTCP), and one more for those who come late. Sharing changes none of these. The
+// ID is drawn for each datagram; the port was drawn from all P when its socket was opened, and who does not know which
+// are open knows no more of it than that. So the chance remains one in 4*10^9 for each datagram that is out. With one
+// out all the time, a flood of 100,000 forged replies a second takes eight hours to have an even chance; with eight,
+// an hour.
 //
 // What sharing changes is how long a port can be worth finding: a second (longer only while a question there waits, as
 // before), and 64 questions. But nothing is won by it. Who has found an open port, by whatever leak, still has to hit

@@ -21,8 +21,8 @@ const (
 	// out.
 	mostCopies = 4
 	busyCopies = 2 // when half of the sockets are open
-	// copiesForTCP are those that may go out besides to an upstream that refuses TCP, and steadyLoss is the time between
-	// them: else one question in eight would be lost where a datagram in three is.
+	// copiesForTCP are those that may go out besides to an upstream that refuses TCP, and steadyLoss is the time
+	// between them: else one question in eight would be lost where a datagram in three is.
 	copiesForTCP = 4
 	steadyLoss   = 400 * time.Millisecond
 	// socketsPerQuestion is how many sockets one question holds at most, whatever the number of upstreams.
@@ -306,7 +306,7 @@ func (r *race) copy() {
 	for n := range r.runners {
 		i := (r.last + 1 + n) % len(r.runners)
 		switch u := r.runners[i]; {
-		case u.fault != nil || u.sent >= r.mostTo(u):
+		case u.fault != nil || u.sent >= u.most(&r.field):
 		case u.sent == 0:
 			r.start(i)
 			return
@@ -317,8 +317,8 @@ func (r *race) copy() {
 	}
 }
 
-// mostTo returns how often an upstream may be asked, what it has not heard included.
-func (r *race) mostTo(u *runner) int {
+// most returns how often an upstream may be asked, what it has not heard included.
+func (u *runner) most(r *field) int {
 	if u.vain == 0 {
 		return r.most
 	}

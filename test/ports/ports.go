@@ -14,7 +14,7 @@ import (
 )
 
 // The ports are in a range from which no system chooses ports by itself (Linux begins at 32768, others at 49152).
-const first, count = 10000, 20000
+const first, count, everywhere = 10000, 20000, 2768
 
 // aside is a loopback address that nobody asks. At each port that a test was given there is a socket on this address
 // until the test ends. So nobody else can take the port while the test has it closed: neither a resolver that binds it
@@ -103,6 +103,23 @@ func Closed(t testing.TB) int {
 	port := packets.LocalAddr().(*net.UDPAddr).Port
 	given.ports[port] = true
 	return port
+}
+
+// Everywhere returns a port that a program may open for UDP and TCP on all addresses: of a range of its own, as nothing
+// can keep such a port for the test.
+func Everywhere(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		port := first + count + rand.IntN(everywhere)
+		packets, stream, err := listen(fmt.Sprintf("0.0.0.0:%d", port))
+		if err == nil {
+			packets.Close()
+			stream.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free on all addresses")
+	return 0
 }
 
 // Serve has a handler answer on a port until the test ends.
