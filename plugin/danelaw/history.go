@@ -32,8 +32,14 @@ type minute struct {
 // verdictOrder numbers the verdicts.
 var verdictOrder = [...]verdict{secure, insecure, bogus, indeterminate, local, passed, denied, invalid}
 
+// number is where a verdict is in verdictOrder.
+func (v verdict) number() int { return slices.Index(verdictOrder[:], v) }
+
 // replied counts one reply.
-func (h *history) replied(v verdict, now time.Time) {
+func (h *history) replied(v verdict, now time.Time) { h.add(v.number(), 1, now) }
+
+// add counts so many replies of a verdict.
+func (h *history) add(verdict, replies int, now time.Time) {
 	number := now.Unix() / 60
 	m := &h.minutes[number%historyMinutes]
 	if old := m.of.Load(); old != number && m.of.CompareAndSwap(old, number) {
@@ -41,12 +47,7 @@ func (h *history) replied(v verdict, now time.Time) {
 			m.counts[i].Store(0)
 		}
 	}
-	for i, of := range verdictOrder {
-		if of == v {
-			m.counts[i].Add(1)
-			return
-		}
-	}
+	m.counts[verdict].Add(uint64(replies))
 }
 
 // lastHour returns the replies of the last hour by verdict, without the verdicts that did not occur.

@@ -2,7 +2,6 @@ package danelaw
 
 import (
 	"context"
-	"encoding/binary"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -22,7 +21,6 @@ type hit struct {
 	*fastpath.Question
 	h      *Handler
 	block  *passing
-	begun  time.Time
 	waited bool // it was not there
 }
 
@@ -46,15 +44,12 @@ func hittable(t uint16) bool {
 	return !meta(t)
 }
 
-// packed is memory for answers from the cache.
-var packed = sync.Pool{New: func() any { return new(resolve.Packed) }}
-
 // reply appends to dst what is in the cache, octet by octet as ServeDNS tells it, if it fits the client.
-func (q *hit) reply(dst []byte) (reply []byte, ok bool) {
+func (q *hit) reply(dst []byte, b *batch) (reply []byte, ok bool) {
 	defer q.survive(&ok)
-	p := packed.Get().(*resolve.Packed)
-	defer packed.Put(p)
-	if !q.passes() || !q.memory().Packed(q.question(), !q.DNSSECOK, p) {
+	b.of(q)
+	p := &b.packed
+	if !q.passes() || !q.memory().Packed(q.question(), !q.DNSSECOK, b.now, p) {
 		return dst, false
 	}
 	room := q.h.writer.room(q.Client, q.UDP, q.EDNS, q.Size)
@@ -66,8 +61,7 @@ func (q *hit) reply(dst []byte) (reply []byte, ok bool) {
 	if reply = q.Append(dst, r); len(reply)-len(dst) > room {
 		return dst, false
 	}
-	q.count(p)
-	q.block.requests.count(q, p.Rcode(), len(reply)-len(dst))
+	b.count(q, p, len(reply)-len(dst))
 	return reply, true
 }
 
@@ -79,26 +73,6 @@ func (q *hit) survive(ok *bool) {
 		q.h.meter.panics.Inc()
 		log.trace("%s: panic: %v\n%s", q.Name, p, debug.Stack())
 		*ok = false
-	}
-}
-
-// count counts the hit as send does a reply.
-func (q *hit) count(p *resolve.Packed) {
-	v := verdicts[p.Status()]
-	if !q.waited {
-		q.h.meter.Cache(true)
-	}
-	q.h.meter.replied(v, q.Type, q.begun)
-	q.h.memory.history.replied(v, q.begun)
-	if p.Distrusted() {
-		q.h.meter.distrusted.Inc()
-	}
-	if !q.EDNS {
-		return
-	}
-	for options := p.Errors(); len(options) > 0; {
-		q.h.meter.told(binary.BigEndian.Uint16(options[4:]))
-		options = options[4+binary.BigEndian.Uint16(options[2:]):]
 	}
 }
 
@@ -118,9 +92,11 @@ func (q *hit) later(then func(reply []byte, otherwise fastpath.Server), done fun
 		then(nil, func(ctx context.Context, w dns.ResponseWriter, m *dns.Msg) {
 			defer done()
 			c := &measured{ResponseWriter: request.NewScrubWriter(m, w)}
-			ctx = context.WithValue(ctx, answered{}, &answered{a.Clone(), q.begun})
+			ctx = context.WithValue(ctx, answered{}, &answered{a.Clone(), q.Read})
 			q.h.ServeDNS(ctx, c, m) //nolint:errcheck // it has written its reply
-			q.block.requests.count(q, c.rcode, c.octets)
+			if r := q.block.requests; r != nil {
+				r.count(q, c.rcode, c.octets)
+			}
 		})
 	})
 }
@@ -134,8 +110,14 @@ func (q *hit) after(a *resolve.Answer) (reply []byte, ok bool) {
 	if a.Status <= dnssec.Bogus {
 		return nil, false
 	}
-	return q.reply(nil)
+	b := batches.Get().(*batch)
+	defer batches.Put(b)
+	defer b.Flush()
+	return q.reply(nil, b)
 }
+
+// batches are of one hit each, which has waited.
+var batches = sync.Pool{New: func() any { return new(batch) }}
 
 // answered is what a client has waited for before ServeDNS is asked, and since when; in a context it is its own key.
 type answered struct {
@@ -155,29 +137,27 @@ func (c *measured) WriteMsg(m *dns.Msg) error {
 	return c.ResponseWriter.WriteMsg(m)
 }
 
-// hitOf is the question for the block that owns the name; false if none is that may pass by CoreDNS. The Handler counts
-// it as asked.
+// hitOf finds the question's block among those that serve.
 func (l *listening) hitOf(q *fastpath.Question) (hit, bool) {
 	b := l.server.Load().owner(q.Name, q.Type)
 	if b == nil {
 		return hit{}, false
 	}
-	return hit{Question: q, h: b.directive.enter(), block: b, begun: time.Now()}, true
+	return hit{Question: q, h: b.directive.enter(), block: b}, true
 }
 
-// hit is the fastpath's Serve.
-func (l *listening) hit(q *fastpath.Question, dst []byte) (reply []byte, ok bool) {
-	hit, ok := l.hitOf(q)
-	if !ok {
-		return dst, false
+// alone finds a Handler that has all names.
+func alone(h *Handler) finder {
+	block := new(passing)
+	return func(q *fastpath.Question) (hit, bool) {
+		h.asked.Add(1)
+		return hit{Question: q, h: h, block: block}, true
 	}
-	defer hit.h.asked.Add(-1)
-	return hit.reply(dst)
 }
 
 // later is the fastpath's Later.
-func (l *listening) later(q *fastpath.Question, then func(reply []byte, otherwise fastpath.Server)) bool {
-	hit, ok := l.hitOf(q)
+func (f finder) later(q *fastpath.Question, then func(reply []byte, otherwise fastpath.Server)) bool {
+	hit, ok := f(q)
 	if !ok {
 		return false
 	}

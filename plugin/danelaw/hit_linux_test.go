@@ -169,17 +169,15 @@ func TestHitsAsOrdinary(t *testing.T) {
 func passes(t *testing.T, h *Handler, misses bool) (server string, others *atomic.Int64) {
 	t.Helper()
 	server, others = fmt.Sprintf("127.0.0.1:%d", ports.Closed(t)), new(atomic.Int64)
-	hitOf := func(q *fastpath.Question) *hit {
-		return &hit{Question: q, h: h, block: new(passing), begun: time.Now()}
-	}
+	find := alone(h)
 	later := func(q *fastpath.Question, then func([]byte, fastpath.Server)) bool {
-		return misses && hitOf(q).later(then, func() {})
+		return misses && find.later(q, then)
 	}
 	l, err := fastpath.Listen(server, server, func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
 		others.Add(1)
 		h.ServeDNS(ctx, w, q) //nolint:errcheck // it has written its reply
 	}, fastpath.Options{
-		Serve: func(q *fastpath.Question, dst []byte) ([]byte, bool) { return hitOf(q).reply(dst) }, Later: later,
+		Answerer: find.answerer, Later: later,
 		Limits: fastpath.Limits{Pending: 10, Connections: 10, Pipelined: 10, Idle: time.Minute, Read: time.Minute,
 			Write: time.Minute},
 		Size: func() uint16 { return 1232 }, Refused: func() {},

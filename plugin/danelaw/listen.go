@@ -173,8 +173,7 @@ func newListening(udp, tcp string, s told, connections int) (l *listening, err e
 	l = new(listening)
 	l.server.Store(&s)
 	l.reader, err = fastpath.Listen(udp, tcp, l.serve, fastpath.Options{
-		Serve:   l.hit,
-		Later:   l.later,
+		Answerer: finder(l.hitOf).answerer, Later: finder(l.hitOf).later,
 		Limits:  l.limits(s, connections),
 		Size:    func() uint16 { return l.handler().config.EDNSSize },
 		Refused: func() { l.handler().meter.malformed() },
@@ -188,18 +187,9 @@ func Listen(h *Handler, address string) (end func(), err error) {
 	server := func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
 		h.ServeDNS(ctx, request.NewScrubWriter(q, w), q) //nolint:errcheck // it has written its reply
 	}
-	block := new(passing)
-	hitOf := func(q *fastpath.Question) hit { return hit{Question: q, h: h, block: block, begun: time.Now()} }
-	l := new(listening)
+	find, l := alone(h), new(listening)
 	l.reader, err = fastpath.Listen(address, address, server, fastpath.Options{
-		Serve: func(q *fastpath.Question, dst []byte) ([]byte, bool) {
-			hit := hitOf(q)
-			return hit.reply(dst)
-		},
-		Later: func(q *fastpath.Question, then func([]byte, fastpath.Server)) bool {
-			hit := hitOf(q)
-			return hit.later(then, func() {})
-		},
+		Answerer: find.answerer, Later: find.later,
 		Limits: fastpath.Limits{
 			Pending: pending(h.config.InFlight), Idle: 10 * time.Second, Read: 3 * time.Second, Write: 5 * time.Second,
 			Connections: connectionsFor(upstream.OpenFiles()), Pipelined: pipelinedQueries, Hit: h.meter.Limit,

@@ -1,9 +1,9 @@
 package danelaw
 
 import (
-	"cmp"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -54,18 +54,24 @@ var (
 // the one before.
 var timeBuckets = prometheus.ExponentialBuckets(25e-6, 2, 19)
 
-// typeLabels are the types that mail servers ask for; all others are otherType.
-var typeLabels = map[uint16]string{
-	dns.TypeMX: "mx", dns.TypeA: "a", dns.TypeAAAA: "aaaa", dns.TypeTLSA: "tlsa", dns.TypePTR: "ptr",
-	dns.TypeTXT: "txt",
+// typeOrder numbers the types that mail servers ask for; all others are the last.
+var typeOrder = [...]struct {
+	qtype uint16
+	label string
+}{
+	{dns.TypeMX, "mx"}, {dns.TypeA, "a"}, {dns.TypeAAAA, "aaaa"}, {dns.TypeTLSA, "tlsa"}, {dns.TypePTR, "ptr"},
+	{dns.TypeTXT, "txt"}, {0, "other"},
 }
 
-const otherType = "other"
+const otherType = len(typeOrder) - 1
 
-// replyKind is what replies are counted by.
-type replyKind struct {
-	verdict verdict
-	of      string
+func typeNumber(qtype uint16) int {
+	for number := range otherType {
+		if typeOrder[number].qtype == qtype {
+			return number
+		}
+	}
+	return otherType
 }
 
 // blockLabel names the server block.
@@ -87,8 +93,9 @@ func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
 // meter counts for one server block. What is counted for each query is looked up once.
 type meter struct {
 	block                    string
-	responses                map[replyKind]prometheus.Counter
-	durations                map[verdict]prometheus.Observer
+	responses                [len(verdictOrder)][len(typeOrder)]prometheus.Counter
+	durations                [len(verdictOrder)]prometheus.Observer
+	errors                   [commonCodes]atomic.Pointer[prometheus.Counter] // told, by their code; nil: none yet
 	hits, misses, joined     prometheus.Counter
 	signatures, known, nsec3 prometheus.Counter
 	panics                   prometheus.Counter
@@ -98,8 +105,8 @@ type meter struct {
 
 func newMeter(block string) *meter {
 	m := &meter{
-		block: block, responses: map[replyKind]prometheus.Counter{}, durations: map[verdict]prometheus.Observer{},
-		hits: cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block),
+		block: block,
+		hits:  cacheHits.WithLabelValues(block), misses: cacheMisses.WithLabelValues(block),
 		joined:     joined.WithLabelValues(block),
 		signatures: signatureChecks.WithLabelValues(block), known: signaturesKnown.WithLabelValues(block),
 		nsec3:  nsec3Hashes.WithLabelValues(block),
@@ -117,33 +124,59 @@ func newMeter(block string) *meter {
 			}
 		}
 	}
-	for _, v := range verdictOrder {
-		m.responses[replyKind{v, otherType}] = responses.WithLabelValues(block, string(v), otherType)
-		for _, of := range typeLabels {
-			m.responses[replyKind{v, of}] = responses.WithLabelValues(block, string(v), of)
+	for number, v := range verdictOrder {
+		for of, t := range typeOrder {
+			m.responses[number][of] = responses.WithLabelValues(block, string(v), t.label)
 		}
-		m.durations[v] = responseDuration.WithLabelValues(block, string(v))
+		m.durations[number] = responseDuration.WithLabelValues(block, string(v))
 	}
 	return m
 }
 
 // replied counts one reply.
 func (m *meter) replied(v verdict, qtype uint16, begun time.Time) {
-	m.responses[replyKind{v, cmp.Or(typeLabels[qtype], otherType)}].Inc()
-	m.durations[v].Observe(time.Since(begun).Seconds())
+	m.responses[v.number()][typeNumber(qtype)].Inc()
+	m.durations[v.number()].Observe(time.Since(begun).Seconds())
+}
+
+// replies counts those of a verdict that took so long each, so many of each type, and returns how many they are.
+func (m *meter) replies(verdict int, byType *[len(typeOrder)]int, took time.Duration) (all int) {
+	for of, n := range byType {
+		if n > 0 {
+			m.responses[verdict][of].Add(float64(n))
+		}
+		all += n
+	}
+	for range all {
+		m.durations[verdict].Observe(took.Seconds())
+	}
+	return all
 }
 
 // malformed counts one query that was refused before it was one.
-func (m *meter) malformed() { m.responses[replyKind{invalid, otherType}].Inc() }
+func (m *meter) malformed() { m.responses[invalid.number()][otherType].Inc() }
 
 // changed counts one change of a verdict.
 func (m *meter) changed(from, to verdict) {
 	verdictChanges.WithLabelValues(m.block, string(from), string(to)).Inc()
 }
 
+// commonCodes is how many Extended DNS Errors have their counters kept: all that there are names for, and more.
+const commonCodes = 64
+
 // told counts one Extended DNS Error.
 func (m *meter) told(code uint16) {
-	extendedErrors.WithLabelValues(m.block, strconv.Itoa(int(code))).Inc()
+	if code < commonCodes {
+		if kept := m.errors[code].Load(); kept != nil {
+			(*kept).Inc()
+			return
+		}
+	}
+	c := extendedErrors.WithLabelValues(m.block, strconv.Itoa(int(code)))
+	if code < commonCodes {
+		m.errors[code].Store(&c)
+	}
+	c.Inc()
 }
 
 // Fetch implements resolve.Meter.

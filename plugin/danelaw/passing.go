@@ -18,6 +18,7 @@ type told struct {
 	*dnsserver.Server
 	directive *directive
 	zones     map[string]*passing // of all its server blocks: what may pass by CoreDNS; nil: nothing
+	only      *passing            // has all names, as it is the only block, that of the root; else nil
 	why       []string            // not
 }
 
@@ -51,6 +52,9 @@ func newTold(s *dnsserver.Server, d *directive) told {
 		if t.zones[zone] = p; err != nil {
 			t.why = append(t.why, fmt.Sprintf("%s: %v", zone, err))
 		}
+	}
+	if len(t.zones) == 1 {
+		t.only = t.zones["."]
 	}
 	slices.Sort(t.why)
 	return t
@@ -106,11 +110,13 @@ func hidden(of any, name string, like any) (field reflect.Value, ok bool) {
 	return field, field.IsValid() && field.Type() == reflect.TypeOf(like)
 }
 
-// owner returns the block that answers a question: that of the longest zone; nil if its hits may not pass. Questions
-// for DS may be for the block above.
+// owner returns the block that answers a question: that of the longest zone; nil if its hits may not pass.
 func (t *told) owner(name string, qtype uint16) *passing {
-	if qtype == dns.TypeDS && len(t.zones) > 1 {
-		return nil
+	if t.only != nil {
+		return t.only
+	}
+	if qtype == dns.TypeDS {
+		return t.ownerOfDS(name)
 	}
 	for at := range dnssec.Ancestors(name) {
 		if p, ok := t.zones[at]; ok {
@@ -118,4 +124,21 @@ func (t *told) owner(name string, qtype uint16) *passing {
 		}
 	}
 	return nil
+}
+
+// ownerOfDS returns the block that answers a question for DS, as CoreDNS chooses it: that of the shortest zone but the
+// root's, which it asks only where there is no other. Of the others none may keep their hits from passing: CoreDNS
+// looks at each on its way.
+func (t *told) ownerOfDS(name string) (owner *passing) {
+	for at := range dnssec.Ancestors(name) {
+		p, ok := t.zones[at]
+		switch {
+		case !ok || at == "." && owner != nil:
+		case p == nil:
+			return nil
+		default:
+			owner = p
+		}
+	}
+	return owner
 }

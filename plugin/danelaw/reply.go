@@ -97,7 +97,7 @@ func (h *Handler) answer(q *query, a *resolve.Answer) reply {
 	return re
 }
 
-var verdicts = map[dnssec.Status]verdict{
+var verdicts = [...]verdict{
 	dnssec.Secure: secure, dnssec.Insecure: insecure, dnssec.Bogus: bogus, dnssec.Indeterminate: indeterminate,
 }
 

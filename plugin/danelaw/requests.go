@@ -37,7 +37,7 @@ type counters struct {
 	duration, querySize, replySize prometheus.Observer
 }
 
-// newRequests returns nil, which counts nothing, for a block without the plugin prometheus.
+// newRequests returns nil for a block without the plugin prometheus.
 func newRequests(c *dnsserver.Config, s *dnsserver.Server) *requests {
 	p, ok := c.Handler(prometheusName).(interface{ ZoneNames() []string })
 	if !ok {
@@ -50,9 +50,15 @@ func newRequests(c *dnsserver.Config, s *dnsserver.Server) *requests {
 
 // count counts one.
 func (r *requests) count(q *hit, rcode, octets int) {
-	if r == nil {
-		return
+	c, do := r.of(r.kindOf(q, rcode)), 0
+	if q.DNSSECOK {
+		do = 1
 	}
+	c.add(1, do, time.Since(q.Read))
+	c.sizes(q, octets)
+}
+
+func (r *requests) kindOf(q *hit, rcode int) requestKind {
 	k := requestKind{
 		zone: cmp.Or(r.zones.Matches(q.Name), "."), udp: q.UDP, ipv4: q.Client.Is4(),
 		rcode: rcode,
@@ -60,22 +66,36 @@ func (r *requests) count(q *hit, rcode, octets int) {
 	if slices.Contains(labelled, q.Type) {
 		k.qtype = q.Type
 	}
+	return k
+}
+
+// of returns the counters of a kind of requests.
+func (r *requests) of(k requestKind) counters {
 	c, ok := (*r.kept.Load())[k]
 	if !ok {
-		c = r.add(k)
+		c = r.lookUp(k)
 	}
-	c.requests.Inc()
-	c.answers.Inc()
-	if q.DNSSECOK {
-		c.do.Inc()
+	return c
+}
+
+// add counts so many, some with DO, that took so long each.
+func (c *counters) add(n, do int, took time.Duration) {
+	c.requests.Add(float64(n))
+	c.answers.Add(float64(n))
+	c.do.Add(float64(do))
+	for range n {
+		c.duration.Observe(took.Seconds())
 	}
-	c.duration.Observe(time.Since(q.begun).Seconds())
+}
+
+// sizes counts those of one.
+func (c *counters) sizes(q *hit, octets int) {
 	c.querySize.Observe(float64(q.Octets()))
 	c.replySize.Observe(float64(octets))
 }
 
-// add looks up the counters of a kind of requests.
-func (r *requests) add(k requestKind) counters {
+// lookUp looks up the counters of a kind of requests.
+func (r *requests) lookUp(k requestKind) counters {
 	r.adding.Lock()
 	defer r.adding.Unlock()
 	protocol, family, qtype := "tcp", "2", "other"

@@ -654,9 +654,9 @@ func TestSentinel(t *testing.T) {
 			continue
 		}
 		local := netip.MustParseAddr("127.0.0.1")
-		q := &fastpath.Question{Name: strings.ToLower(tt.name), Type: tt.qtype, Client: local}
+		q := &fastpath.Question{Name: strings.ToLower(tt.name), Type: tt.qtype, Origin: fastpath.Origin{Client: local}}
 		memory := resolve.Memory{Resolver: h.resolving}
-		held := memory.Packed(dnssec.Question(q.Name, q.Type), false, new(resolve.Packed))
+		held := memory.Packed(dnssec.Question(q.Name, q.Type), false, memory.Now(), new(resolve.Packed))
 		if passes := (&hit{Question: q, h: h}).passes(); passes || !held {
 			t.Errorf("%s %s: in the cache %v, answered at once %v", tt.name, dns.Type(tt.qtype), held, passes)
 		}

@@ -26,8 +26,29 @@ func namesOf(c Config) names {
 
 // elsewhere reports whether the canonical name may be one that is not simply asked for.
 func (n names) elsewhere(name string) bool {
+	if n.private.cover(name) {
+		return true
+	}
+	if !slices.Contains(specialEnds, lastLabel(name)) {
+		return false
+	}
 	_, special := closest(specials, name)
-	return special || n.private.cover(name)
+	return special
+}
+
+// specialEnds are the last labels of special names, so that most names are seen to be none at once.
+var specialEnds = func() (ends []string) {
+	for zone := range specials {
+		ends = append(ends, lastLabel(zone))
+	}
+	slices.Sort(ends)
+	return slices.Compact(ends)
+}()
+
+// lastLabel is that of a canonical name; "" for the root.
+func lastLabel(name string) string {
+	name = name[:len(name)-1]
+	return name[strings.LastIndexByte(name, '.')+1:]
 }
 
 // zoneSet is a set of canonical zone names.

@@ -45,11 +45,12 @@ type batch struct {
 	replies         []byte // one after another
 	received, ready int    // how many of in, and of out
 	zones           zones
+	answerer        answerer
 }
 
 // newBatch is a batch that has received nothing yet.
-func newBatch() *batch {
-	b := &batch{replies: make([]byte, 0, batchSize<<9), received: batchSize, zones: zones{}}
+func newBatch(a answerer) *batch {
+	b := &batch{answerer: a, replies: make([]byte, 0, batchSize<<9), received: batchSize, zones: zones{}}
 	for i := range b.in {
 		b.queries[i].Base = &b.octets[i][0]
 		b.queries[i].SetLen(querySize)

@@ -37,9 +37,15 @@ type connection struct {
 	frames  frames
 	long    bool          // a message of over so many octets as are read together is being read
 	begun   time.Time     // the first query that is not wholly there
-	replies []byte        // of the queries that have been read together
+	turn                  // of the queries that have been read together
 	slots   chan struct{} // one is taken by each query that is left for later
 	writing sync.Mutex
+}
+
+// turn is what queries that have been read together are answered with.
+type turn struct {
+	answerer answerer
+	replies  []byte
 }
 
 func newConnection(conn net.Conn, t *streams) *connection {
@@ -145,12 +151,14 @@ func (c *connection) answer() (more bool) {
 	defer c.streams.work(c, -1)
 	buffer := replyBuffers.Get().(*[]byte)
 	defer replyBuffers.Put(buffer)
-	c.replies = (*buffer)[:0]
+	c.turn = turn{c.streams.answerers.Get().(answerer), (*buffer)[:0]}
+	defer c.streams.answerers.Put(c.answerer)
+	c.client.read = time.Now()
 	for more = true; ok && more; query, ok = c.frames.next() {
 		more = c.answerOne(query) && (len(c.replies) < together || c.flush())
 	}
 	more = c.flush() && more
-	c.replies = nil
+	c.turn = turn{}
 	c.begun = time.Now()
 	if c.frames.tidy(); len(c.frames.data) < together {
 		c.shrink()
@@ -164,7 +172,7 @@ func (c *connection) answerOne(query []byte) bool {
 		return false
 	}
 	start := len(c.replies) + lengthSize
-	replies, done := c.streams.source.now(query, c.client, append(c.replies, 0, 0))
+	replies, done := c.answerer.now(query, c.client, append(c.replies, 0, 0))
 	if !done {
 		return c.later(query)
 	}
@@ -203,6 +211,7 @@ func (c *connection) answerLater(query []byte) {
 
 // flush sends the replies that have been collected.
 func (c *connection) flush() bool {
+	c.answerer.flush()
 	if len(c.replies) == 0 {
 		return true
 	}

@@ -48,6 +48,9 @@ func TestManyReplies(t *testing.T) {
 // parrot answers at once with the query.
 type parrot struct{ desk }
 
+func (s parrot) answerer() answerer { return s }
+func (parrot) flush()               {}
+
 func (parrot) now(query []byte, _ client, dst []byte) ([]byte, bool) {
 	return append(dst, query...), true
 }
@@ -131,6 +134,9 @@ type giant struct {
 	desk
 	size int
 }
+
+func (g giant) answerer() answerer { return g }
+func (giant) flush()               {}
 
 func (g giant) now(_ []byte, _ client, dst []byte) ([]byte, bool) {
 	return append(dst, make([]byte, g.size)...), true
@@ -396,7 +402,7 @@ func TestNameOfClient(t *testing.T) {
 			c := call(t, net.TCPAddrFromAddrPort(to))
 			from := c.LocalAddr().(*net.TCPAddr).AddrPort()
 			c.send(asking("who am I"))
-			if got := <-s.names; got != (client{addr: from}) {
+			if got := <-s.names; got.addr != from || got.udp || got.read.IsZero() {
 				t.Errorf("the client is %v, not %v", got, from)
 			}
 			task := s.desk.tasks(t, 1)["who am I"]
@@ -415,6 +421,9 @@ type naming struct {
 	names chan client
 	desk
 }
+
+func (n naming) answerer() answerer { return n }
+func (naming) flush()               {}
 
 func (n naming) now(_ []byte, from client, dst []byte) ([]byte, bool) {
 	n.names <- from
@@ -466,6 +475,9 @@ type counting struct {
 	asked *atomic.Int64
 }
 
+func (c counting) answerer() answerer { return c }
+func (counting) flush()               {}
+
 func (c counting) now(query []byte, from client, dst []byte) ([]byte, bool) {
 	c.asked.Add(1)
 	return c.parrot.now(query, from, dst)
@@ -486,6 +498,9 @@ type goner struct {
 	gone  chan struct{} // is closed when it has
 	asked []string      // later
 }
+
+func (g *goner) answerer() answerer { return g }
+func (*goner) flush()               {}
 
 func (g *goner) now(query []byte, _ client, dst []byte) ([]byte, bool) {
 	if says(query) == "second" {

@@ -52,7 +52,7 @@ func newDatagrams(conn *net.UDPConn, s source, pending int) (*datagrams, error) 
 	if err := control(raw, func(fd int) error { return setOptions(fd, wildcard) }); err != nil {
 		return nil, err
 	}
-	d := &datagrams{conn: conn, raw: raw, source: s, batch: newBatch()}
+	d := &datagrams{conn: conn, raw: raw, source: s, batch: newBatch(s.answerer())}
 	d.limit(pending)
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.busy.Add(1)
@@ -146,15 +146,17 @@ func (d *datagrams) take(fd uintptr) unix.Errno {
 	if err := d.batch.receive(fd); err != 0 {
 		return err
 	}
+	read := time.Now()
 	for i := range d.batch.received {
-		d.answer(i)
+		d.answer(i, read)
 	}
+	d.batch.answerer.flush()
 	d.batch.send(fd)
 	return 0
 }
 
 // answer has the source answer a query of the batch, at once or later.
-func (d *datagrams) answer(i int) {
+func (d *datagrams) answer(i int, read time.Time) {
 	b := d.batch
 	query := b.query(i)
 	if len(query) < headerSize {
@@ -163,8 +165,8 @@ func (d *datagrams) answer(i int) {
 		}
 		return
 	}
-	from := client{addr: b.from(i), udp: true}
-	reply, done := d.source.now(query, from, b.replies)
+	from := client{addr: b.from(i), udp: true, read: read}
+	reply, done := d.batch.answerer.now(query, from, b.replies)
 	switch before := len(b.replies); {
 	case !done:
 		to := &datagramClient{d: d, addr: from.addr, query: b.in[i], peer: b.peers[i]}

@@ -29,6 +29,9 @@ type datagramSource struct {
 	inTime func(ctx context.Context, query []byte, w replier)
 }
 
+func (s datagramSource) answerer() answerer { return s }
+func (datagramSource) flush()               {}
+
 func (s datagramSource) now(query []byte, from client, dst []byte) ([]byte, bool) {
 	return s.atOnce(query, from, dst)
 }
@@ -224,7 +227,7 @@ func TestDatagramsNameTheClient(t *testing.T) {
 			c := dialed(t, d, at.asked)
 			asks(t, c, question("who am I?"))
 			got, self := <-names, c.LocalAddr().(*net.UDPAddr).AddrPort()
-			if want := (client{addr: self, udp: true}); got.now != want {
+			if want := (client{self, true, got.now.read}); got.now != want || want.read.IsZero() {
 				t.Errorf("now: the client is %v, not %v", got.now, want)
 			}
 			if remote := got.remote.(*net.UDPAddr).AddrPort(); remote != self {

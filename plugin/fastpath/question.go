@@ -3,7 +3,7 @@ package fastpath
 import (
 	"encoding/binary"
 	"net/netip"
-	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/miekg/dns"
@@ -21,15 +21,19 @@ type Question struct {
 	DNSSECOK bool
 	Size     uint16 // what the client's OPT says; 0 without
 
-	Client netip.Addr // without a zone
-	UDP    bool
+	Origin
 
 	message []byte
 	end     int // of the question in it
 	name    [maxName]byte
 }
 
-var questions = sync.Pool{New: func() any { return new(Question) }}
+// Origin is where a query is from, and when it was read.
+type Origin struct {
+	Client netip.Addr // without a zone
+	UDP    bool
+	Read   time.Time
+}
 
 // read takes a sound query, if it is of the usual kind.
 func (q *Question) read(message []byte, s query, from client) bool {
@@ -49,7 +53,7 @@ func (q *Question) read(message []byte, s query, from client) bool {
 	q.message, q.end = message, s.question
 	q.Type = binary.BigEndian.Uint16(message[s.question-2*class:])
 	q.AuthenticData, q.CheckingDisabled = flags&bitAD != 0, flags&bitCD != 0
-	q.Client, q.UDP = from.addr.Addr().WithZone(""), from.udp
+	q.Origin = Origin{from.addr.Addr().WithZone(""), from.udp, from.read}
 	return q.readOPT(s.opt) && q.readName()
 }
 

@@ -10,7 +10,7 @@ import (
 
 // TestQuestion: what is a query of the usual kind, and what it says.
 func TestQuestion(t *testing.T) {
-	from := client{netip.MustParseAddrPort("[fe80::1%eth0]:53"), true}
+	from := client{addr: netip.MustParseAddrPort("[fe80::1%eth0]:53"), udp: true}
 	usual := func(*dns.Msg) {}
 	null := &dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeNULL}}
 	for name, row := range map[string]struct {

@@ -8,30 +8,43 @@ type reader struct {
 	Options
 }
 
-// now implements source.
-func (r reader) now(message []byte, from client, dst []byte) (reply []byte, done bool) {
+// answerer implements source.
+func (r reader) answerer() answerer {
+	a := &atOnce{reader: r}
+	if r.Answerer != nil {
+		a.answers = r.Answerer()
+	}
+	return a
+}
+
+// atOnce answers what a reader can answer at once.
+type atOnce struct {
+	reader
+	answers  Answerer // nil: none
+	question Question // its memory is used again for the next one
+}
+
+// now implements answerer.
+func (a *atOnce) now(message []byte, from client, dst []byte) (reply []byte, done bool) {
 	q := scan(message)
 	switch q.sort {
 	case ignored:
 		return dst, true
 	case sound:
-		return r.serve(q, message, from, dst)
+		if a.answers == nil || !a.question.read(message, q, from) {
+			return dst, false
+		}
+		return a.answers.Serve(&a.question, dst)
 	}
-	r.Refused()
-	return q.refusal(dst, message, r.Size()), true
+	a.Refused()
+	return q.refusal(dst, message, a.Size()), true
 }
 
-// serve answers a sound query if it can be answered at once.
-func (r reader) serve(s query, message []byte, from client, dst []byte) (reply []byte, done bool) {
-	if r.Serve == nil {
-		return dst, false
+// flush implements answerer.
+func (a *atOnce) flush() {
+	if a.answers != nil {
+		a.answers.Flush()
 	}
-	q := questions.Get().(*Question)
-	defer questions.Put(q)
-	if !q.read(message, s, from) {
-		return dst, false
-	}
-	return r.Serve(q, dst)
 }
 
 // wait implements source.

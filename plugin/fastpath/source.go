@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // headerSize is that of a DNS message: what is shorter is none.
@@ -13,9 +14,8 @@ const headerSize = 12
 
 // source answers queries. Its methods may be called by many goroutines at once.
 type source interface {
-	// now answers a query at once, if it can: it appends the reply, without framing, to dst. done and nothing appended:
-	// it gets no reply. Not done: the query is for later. It does not keep query.
-	now(query []byte, from client, dst []byte) (reply []byte, done bool)
+	// answerer returns what answers queries at once.
+	answerer() answerer
 	// wait is asked what now has not answered, and does not wait. If it is false, the query is for later; else over is
 	// called once the reply has been sent, or there is none. query is its own.
 	wait(ctx context.Context, query []byte, from client, w replier, over func()) bool
@@ -25,10 +25,20 @@ type source interface {
 	later(ctx context.Context, query []byte, w replier)
 }
 
-// client is who has sent a query.
+// answerer answers queries at once, for one goroutine at a time.
+type answerer interface {
+	// now answers a query at once, if it can: it appends the reply, without framing, to dst. done and nothing appended:
+	// it gets no reply. Not done: the query is for later. It does not keep query.
+	now(query []byte, from client, dst []byte) (reply []byte, done bool)
+	// flush is called once now has answered all that has come together, before it is sent.
+	flush()
+}
+
+// client is who has sent a query, and when that was read.
 type client struct {
 	addr netip.AddrPort // as the socket has it: an IPv4 client of a socket of IPv6 is unmapped; with a zone, if any
 	udp  bool
+	read time.Time
 }
 
 // replier sends replies to one client. Write takes one whole DNS message; it may be called by any goroutine, and more

@@ -64,6 +64,8 @@ type streams struct {
 	running  sync.WaitGroup // connections
 	long     atomic.Int64   // connections with a long message
 
+	answerers sync.Pool // no connection holds one while it waits
+
 	mu      sync.Mutex
 	open    map[*connection]struct{}
 	holders map[netip.Prefix]*holder
@@ -89,6 +91,7 @@ func newStreams(l net.Listener, s source, limits Limits) *streams {
 	t := &streams{
 		listener: l, source: s, open: map[*connection]struct{}{}, holders: map[netip.Prefix]*holder{},
 	}
+	t.answerers.New = func() any { return s.answerer() }
 	t.limited.Store(&limits)
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	return t

@@ -50,6 +50,9 @@ func saying(what string) []byte { return append(make([]byte, headerSize), what..
 // says is what a message says.
 func says(message []byte) string { return string(message[min(len(message), headerSize):]) }
 
+func (d desk) answerer() answerer { return d }
+func (desk) flush()               {}
+
 func (d desk) now(query []byte, _ client, dst []byte) ([]byte, bool) {
 	switch says(query) {
 	case "now":

@@ -50,11 +50,10 @@ func (p *Packed) Distrusted() bool { return p.entry.Flags&underNTA != 0 }
 type Memory struct{ Resolver *Resolver }
 
 // Packed fills p with what is cached for q, whose name is canonical and whose type is none of those that [Plain] takes
-// out; plain for a client that sets no DO (V-75). It is false if that is not there. What ends soon is renewed (C-14).
-// The name is not kept.
-func (m Memory) Packed(q dns.Question, plain bool, p *Packed) bool {
+// out, at a time that Now has returned; plain for a client that sets no DO (V-75). It is false if that is not there.
+// What ends soon is renewed (C-14). The name is not kept.
+func (m Memory) Packed(q dns.Question, plain bool, now time.Time, p *Packed) bool {
 	r := m.Resolver
-	now := r.now()
 	for _, key := range [...]cache.Key{keyOf(q), {Name: q.Name, Type: nameError}} {
 		if !r.Store.packed(key, plain, now, &p.entry) {
 			continue
@@ -67,6 +66,9 @@ func (m Memory) Packed(q dns.Question, plain bool, p *Packed) bool {
 	}
 	return false
 }
+
+// Now is the time by which answers are kept.
+func (m Memory) Now() time.Time { return m.Resolver.now() }
 
 // due reports whether an entry is to be renewed.
 func due(e *cache.Entry, now time.Time) bool {

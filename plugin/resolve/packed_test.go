@@ -14,7 +14,7 @@ import (
 func packedAs(t *testing.T, r *Resolver, q dns.Question, plain bool) (*dns.Msg, *Packed) {
 	t.Helper()
 	var p Packed
-	if !(Memory{r}).Packed(q, plain, &p) {
+	if m := (Memory{r}); !m.Packed(q, plain, m.Now(), &p) {
 		return nil, nil
 	}
 	m := new(dns.Msg)
