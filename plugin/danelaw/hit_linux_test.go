@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fastpath"
 	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
@@ -368,6 +369,51 @@ func TestHitsAreCounted(t *testing.T) {
 	}
 }
 
+// A hit is counted before its client has the reply, by CoreDNS too: who reads the metrics then sees it.
+func TestHitsAreCountedAtOnce(t *testing.T) {
+	c := startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr()), "prometheus 127.0.0.1:0"))
+	conn, err := dns.Dial("tcp", c.tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	exchange(t, "udp", c.udp, newMsg("good.dane.", dns.TypeMX, withDO)) // a miss
+	overTCP := func(t *testing.T, m *dns.Msg) {
+		if err := conn.WriteMsg(m); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.ReadMsg(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for proto, ask := range map[string]func(*testing.T, *dns.Msg){
+		"udp": func(t *testing.T, m *dns.Msg) { exchange(t, "udp", c.udp, m) }, "tcp": overTCP,
+	} {
+		before := countedNow(t)
+		const times = 5
+		for range times {
+			ask(t, newMsg("good.dane.", dns.TypeMX, withDO))
+		}
+		after := countedNow(t)
+		of := " proto=" + proto + " server=dns://127.0.0.1:0"
+		for _, series := range []string{
+			"coredns_danelaw_cache_hits_total", "coredns_danelaw_responses_total type=mx verdict=secure",
+			"coredns_danelaw_response_duration_seconds verdict=secure",
+			"coredns_dns_requests_total family=1" + of + " type=MX view= zone=.",
+			"coredns_dns_responses_total plugin=danelaw proto=" + proto +
+				" rcode=NOERROR server=dns://127.0.0.1:0 view= zone=.",
+			"coredns_dns_do_requests_total server=dns://127.0.0.1:0 view= zone=.",
+			"coredns_dns_request_duration_seconds server=dns://127.0.0.1:0 view= zone=.",
+			"coredns_dns_request_size_bytes" + of + " view= zone=.",
+			"coredns_dns_response_size_bytes" + of + " view= zone=.",
+		} {
+			if n := after[series] - before[series]; n < times {
+				t.Errorf("over %s %d hits are counted %v times as %s", proto, times, n, series)
+			}
+		}
+	}
+}
+
 // countedNow returns what is counted of queries and replies, by series. Times differ, and the replies of danelaw's
 // background.
 func countedNow(t *testing.T) map[string]float64 {
@@ -399,7 +445,8 @@ func countedNow(t *testing.T) map[string]float64 {
 	return all
 }
 
-// Each of several blocks at one address answers for its own names, over IPv4 and IPv6.
+// Each of several blocks at one address answers for its own names, over IPv4 and IPv6: for DS as CoreDNS itself would
+// have them.
 func TestHitsOfBlocks(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "::1"} {
 		t.Run(addr, func(t *testing.T) {
@@ -410,14 +457,24 @@ func TestHitsOfBlocks(t *testing.T) {
 				options := optionsFor(t, lab().Addr(), "ad_clients "+ad)
 				return strings.Replace(blockOf(key, options, ""), "127.0.0.1", addr, 1)
 			}
-			c := startCoreDNS(t, block(".:0", "127.0.0.0/8 ::1")+block("good.dane.:0", "192.0.2.0/24"))
-			for range 3 {
-				for name, ad := range map[string]bool{
-					"good.dane.": false, "mx.good.dane.": false, "good.nsec3.": true,
+			c := startCoreDNS(t, block(".:0", "127.0.0.0/8 ::1")+block("good.dane.:0", "192.0.2.0/24")+
+				block("nsec3.:0", "127.0.0.0/8 ::1")+block("good.nsec3.:0", "192.0.2.0/24"))
+			hits := func() float64 { return metric(t, "cache_hits_total") }
+			for try := range 3 {
+				before, asked := hits(), 0
+				for question, ad := range map[dns.Question]bool{
+					dnssec.Question("good.dane.", dns.TypeA): false, dnssec.Question("mx.good.dane.", dns.TypeA): false,
+					dnssec.Question("dane.", dns.TypeNS): true, dnssec.Question("good.nsec3.", dns.TypeA): false,
+					dnssec.Question("nsec3.", dns.TypeNS): true, dnssec.Question("dane.", dns.TypeDS): true,
+					dnssec.Question("good.dane.", dns.TypeDS): false, dnssec.Question("good.nsec3.", dns.TypeDS): true,
 				} {
-					if r := c.ask(name, dns.TypeA, withDO); r.AuthenticatedData != ad {
-						t.Errorf("%s at %s: %s", name, addr, describes(r))
+					asked++
+					if r := c.ask(question.Name, question.Qtype, withDO); r.AuthenticatedData != ad {
+						t.Errorf("%s %s at %s: %s", question.Name, dns.Type(question.Qtype), addr, describes(r))
 					}
+				}
+				if n := hits() - before; try > 0 && n < float64(asked) {
+					t.Errorf("at %s %v of %d are hits", addr, n, asked)
 				}
 			}
 		})

@@ -53,11 +53,16 @@ func newTold(s *dnsserver.Server, d *directive) told {
 			t.why = append(t.why, fmt.Sprintf("%s: %v", zone, err))
 		}
 	}
+	t.sole()
+	slices.Sort(t.why)
+	return t
+}
+
+// sole finds out whether one block has all names.
+func (t *told) sole() {
 	if len(t.zones) == 1 {
 		t.only = t.zones["."]
 	}
-	slices.Sort(t.why)
-	return t
 }
 
 // newPassing returns nil for a block without danelaw, and an error that says what keeps the hits of another from
