@@ -78,12 +78,12 @@ func (q *hit) survive(ok *bool) {
 
 // later has what is not in the cache answered once it is there: from the cache, or else by a Server that is given the
 // answer, so that nobody waits for it again. done is called after it.
-func (q *hit) later(then func(reply []byte, otherwise fastpath.Server), done func()) bool {
+func (q *hit) later(ctx context.Context, then func(reply []byte, otherwise fastpath.Server), done func()) bool {
 	if !q.passes() || q.CheckingDisabled {
 		return false
 	}
 	q.waited = true
-	return q.memory().Later(q.question(), q.Client.String(), func(a *resolve.Answer) {
+	return q.memory().Later(ctx, q.question(), q.Client.String(), func(a *resolve.Answer) {
 		if reply, ok := q.after(a); ok {
 			defer done()
 			then(reply, nil)
@@ -156,13 +156,15 @@ func alone(h *Handler) finder {
 }
 
 // later is the fastpath's Later.
-func (f finder) later(q *fastpath.Question, then func(reply []byte, otherwise fastpath.Server)) bool {
+func (f finder) later(
+	ctx context.Context, q *fastpath.Question, then func(reply []byte, otherwise fastpath.Server),
+) bool {
 	hit, ok := f(q)
 	if !ok {
 		return false
 	}
 	done := func() { hit.h.asked.Add(-1) }
-	if !hit.later(then, done) {
+	if !hit.later(ctx, then, done) {
 		done()
 		return false
 	}

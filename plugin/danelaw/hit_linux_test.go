@@ -171,15 +171,15 @@ func passes(t *testing.T, h *Handler, misses bool) (server string, others *atomi
 	t.Helper()
 	server, others = fmt.Sprintf("127.0.0.1:%d", ports.Closed(t)), new(atomic.Int64)
 	find := alone(h)
-	later := func(q *fastpath.Question, then func([]byte, fastpath.Server)) bool {
-		return misses && find.later(q, then)
+	later := func(ctx context.Context, q *fastpath.Question, then func([]byte, fastpath.Server)) bool {
+		return misses && find.later(ctx, q, then)
 	}
 	l, err := fastpath.Listen(server, server, func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
 		others.Add(1)
 		h.ServeDNS(ctx, w, q) //nolint:errcheck // it has written its reply
 	}, fastpath.Options{
 		Answerer: find.answerer, Later: later,
-		Limits: fastpath.Limits{Pending: 10, Connections: 10, Pipelined: 10, Idle: time.Minute, Read: time.Minute,
+		Limits: fastpath.Limits{Pending: 10, Connections: 100, Pipelined: 10, Idle: time.Minute, Read: time.Minute,
 			Write: time.Minute},
 		Size: func() uint16 { return 1232 }, Refused: func() {},
 	})
@@ -223,6 +223,13 @@ func TestHitsPassBy(t *testing.T) {
 // A miss is a hit that has to wait: it is told as ServeDNS would, be it an answer, a failure (once in the log) or what
 // has no reply in time (L-10), and asks ahead; many who wait for one answer all get it.
 func TestMissesPassBy(t *testing.T) {
+	for _, proto := range []string{"udp", "tcp"} {
+		t.Run(proto, func(t *testing.T) { missesPassBy(t, proto) })
+	}
+}
+
+func missesPassBy(t *testing.T, proto string) {
+	t.Helper()
 	c := config(t, between(t, hanging).addr)
 	c.Timeout = time.Second
 	h := open(t, c)
@@ -237,7 +244,7 @@ func TestMissesPassBy(t *testing.T) {
 		}
 		for _, way := range []change{withDO, withSize(512), func(*dns.Msg) {}} {
 			m := newMsg(q.name, q.qtype, way)
-			r, want := exchange(t, "udp", server, m), exchange(t, "udp", ordinary, m)
+			r, want := exchange(t, proto, server, m), exchange(t, proto, ordinary, m)
 			if describes(r) != describes(want) || len(r.Answer) != len(want.Answer) || r.Truncated != want.Truncated {
 				t.Errorf("%s: %s, by ServeDNS %s", m.Question[0].String(), describes(r), describes(want))
 			}
@@ -247,13 +254,13 @@ func TestMissesPassBy(t *testing.T) {
 	for range 20 {
 		clients.Go(func() {
 			begun := time.Now()
-			r := exchange(t, "udp", server, newMsg("hangs.wildcard.dane.", dns.TypeA, withDO))
+			r := exchange(t, proto, server, newMsg("hangs.wildcard.dane.", dns.TypeA, withDO))
 			if took := time.Since(begun); r.Rcode != dns.RcodeServerFailure || took < c.Timeout || len(edes(r)) == 0 {
 				t.Errorf("what hangs: %s after %v", describes(r), took)
 			}
 		})
 		clients.Go(func() {
-			if r := exchange(t, "udp", server, newMsg("good.nsec3.", dns.TypeMX, withDO)); !r.AuthenticatedData {
+			if r := exchange(t, proto, server, newMsg("good.nsec3.", dns.TypeMX, withDO)); !r.AuthenticatedData {
 				t.Errorf("with others: %s", describes(r))
 			}
 		})
@@ -400,8 +407,7 @@ func TestHitsAreCountedAtOnce(t *testing.T) {
 			"coredns_danelaw_cache_hits_total", "coredns_danelaw_responses_total type=mx verdict=secure",
 			"coredns_danelaw_response_duration_seconds verdict=secure",
 			"coredns_dns_requests_total family=1" + of + " type=MX view= zone=.",
-			"coredns_dns_responses_total plugin=danelaw proto=" + proto +
-				" rcode=NOERROR server=dns://127.0.0.1:0 view= zone=.",
+			"coredns_dns_responses_total plugin=danelaw rcode=NOERROR server=dns://127.0.0.1:0 view= zone=.",
 			"coredns_dns_do_requests_total server=dns://127.0.0.1:0 view= zone=.",
 			"coredns_dns_request_duration_seconds server=dns://127.0.0.1:0 view= zone=.",
 			"coredns_dns_request_size_bytes" + of + " view= zone=.",

@@ -92,15 +92,20 @@ func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
 
 // meter counts for one server block. What is counted for each query is looked up once.
 type meter struct {
-	block                    string
-	responses                [len(verdictOrder)][len(typeOrder)]prometheus.Counter
-	durations                [len(verdictOrder)]prometheus.Observer
-	errors                   [commonCodes]atomic.Pointer[prometheus.Counter] // told, by their code; nil: none yet
+	block string
+	ofReplies
 	hits, misses, joined     prometheus.Counter
 	signatures, known, nsec3 prometheus.Counter
 	panics                   prometheus.Counter
 	synthesised              map[reuse.Proof]prometheus.Counter
 	distrusted               prometheus.Counter
+}
+
+// ofReplies are the counters of replies, by the numbers of verdicts and types.
+type ofReplies struct {
+	responses [len(verdictOrder)][len(typeOrder)]prometheus.Counter
+	durations [len(verdictOrder)]prometheus.Observer
+	errors    [commonCodes]atomic.Pointer[prometheus.Counter] // told, by their code; nil: none yet
 }
 
 func newMeter(block string) *meter {

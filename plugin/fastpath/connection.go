@@ -185,8 +185,8 @@ func (c *connection) answerOne(query []byte) bool {
 	return true
 }
 
-// later has a query answered on a goroutine of its own, as soon as there is a slot. That is soon for a client that has
-// gone: the others are given up.
+// later has a query answered as soon as there is a slot. That is soon for a client that has gone: the others are given
+// up.
 func (c *connection) later(query []byte) bool {
 	if len(c.slots) == cap(c.slots) {
 		c.flush() // the replies that are ready do not wait
@@ -197,16 +197,15 @@ func (c *connection) later(query []byte) bool {
 		return false
 	}
 	c.streams.work(c, 1)
-	go c.answerLater(bytes.Clone(query))
+	query = bytes.Clone(query)
+	over := func() { c.streams.work(c, -1); <-c.slots }
+	if !c.streams.source.wait(c.ctx, query, c.client, c, over) {
+		go func() {
+			defer over()
+			c.streams.source.later(c.ctx, query, c)
+		}()
+	}
 	return true
-}
-
-func (c *connection) answerLater(query []byte) {
-	defer func() {
-		c.streams.work(c, -1)
-		<-c.slots
-	}()
-	c.streams.source.later(c.ctx, query, c)
 }
 
 // flush sends the replies that have been collected.

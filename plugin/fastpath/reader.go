@@ -53,16 +53,26 @@ func (r reader) wait(ctx context.Context, message []byte, from client, w replier
 	if r.Later == nil || !q.read(message, scan(message), from) {
 		return false
 	}
-	return r.Later(q, func(reply []byte, otherwise Server) {
-		if otherwise == nil {
+	gone := ctx
+	if from.udp { // nobody tells that such a client has gone
+		gone = context.Background()
+	}
+	return r.Later(gone, q, func(reply []byte, otherwise Server) {
+		send := func() {
 			defer over()
 			w.Write(reply) //nolint:errcheck // the client has gone
-			return
 		}
-		go func() {
-			defer over()
-			reader{otherwise, r.Options}.later(ctx, message, w)
-		}()
+		switch {
+		case otherwise != nil:
+			go func() {
+				defer over()
+				reader{otherwise, r.Options}.later(ctx, message, w)
+			}()
+		case from.udp:
+			send()
+		default: // the client may be slow to take it
+			go send()
+		}
 	})
 }
 

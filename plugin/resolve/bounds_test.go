@@ -273,6 +273,34 @@ func TestLateClientHoldsNoSlot(t *testing.T) {
 	})
 }
 
+// L-13: a client that has gone waits no longer, and its question holds no slot.
+func TestGoneClientHoldsNoSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, u, _ := setup(t, nil)
+		_, release := hold(u)
+		defer r.Close()
+		defer release()
+		ctx, gone := context.WithCancel(t.Context())
+		answers := make(chan *Answer, 1)
+		begun := time.Now()
+		q := dnssec.Question("a.example.com.", dns.TypeA)
+		if !(Memory{r}).Later(ctx, q, "", func(a *Answer) { answers <- a }) {
+			t.Fatal("it is not asked")
+		}
+		synctest.Wait()
+		gone()
+		expect(t, <-answers, dnssec.Indeterminate, dns.RcodeServerFailure)
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("it has waited for %v", took)
+		}
+		r.flights.mu.Lock()
+		defer r.flights.mu.Unlock()
+		if held := r.flights.running + r.flights.yielding.Len(); held != 0 {
+			t.Errorf("%d slots are held", held)
+		}
+	})
+}
+
 // L-13, L-15: what a question displaced by a newer one has asked ends with it; what others have joined goes on.
 func TestDisplacedQuestionsLeaveNothing(t *testing.T) {
 	r, u, _ := setup(t, func(c *Config) { c.InFlight = 4 })

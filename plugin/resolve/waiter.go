@@ -29,8 +29,9 @@ type waiter struct {
 
 // Later has then called with the answer to q, as Resolve returns it, but shared with others: it must not be changed. It
 // does not wait for it: then may be called before it returns, or by the goroutine that has found the answer, which it
-// must not keep waiting. It is false, and does nothing, where a failure is remembered.
-func (m Memory) Later(q dns.Question, client string, then func(*Answer)) bool {
+// must not keep waiting. Once ctx has ended, nobody waits for the answer any more. It is false, and does nothing, where
+// a failure is remembered.
+func (m Memory) Later(ctx context.Context, q dns.Question, client string, then func(*Answer)) bool {
 	r := m.Resolver
 	q.Name = strings.Clone(q.Name)
 	if _, failed := r.Store.failures.alive(q, r.now()); failed {
@@ -39,8 +40,10 @@ func (m Memory) Later(q dns.Question, client string, then func(*Answer)) bool {
 	r.Meter.Cache(false)
 	w := &waiter{r: r, q: q, client: client}
 	timer := time.AfterFunc(r.Timeout, func() { w.giveUp(context.DeadlineExceeded) })
+	stop := context.AfterFunc(ctx, func() { w.giveUp(ctx.Err()) })
 	w.then = func(a *Answer) {
 		timer.Stop()
+		stop()
 		then(a)
 	}
 	w.join()
