@@ -146,8 +146,8 @@ func (l *listening) hitOf(q *fastpath.Question) (hit, bool) {
 	return hit{Question: q, h: b.directive.enter(), block: b}, true
 }
 
-// alone finds a Handler that has all names.
-func alone(h *Handler) finder {
+// always finds a Handler that has all names.
+func always(h *Handler) finder {
 	block := new(passing)
 	return func(q *fastpath.Question) (hit, bool) {
 		h.asked.Add(1)

@@ -170,7 +170,7 @@ func TestHitsAsOrdinary(t *testing.T) {
 func passes(t *testing.T, h *Handler, misses bool) (server string, others *atomic.Int64) {
 	t.Helper()
 	server, others = fmt.Sprintf("127.0.0.1:%d", ports.Closed(t)), new(atomic.Int64)
-	find := alone(h)
+	find := always(h)
 	later := func(ctx context.Context, q *fastpath.Question, then func([]byte, fastpath.Server)) bool {
 		return misses && find.later(ctx, q, then)
 	}

@@ -187,7 +187,7 @@ func Listen(h *Handler, address string) (end func(), err error) {
 	server := func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
 		h.ServeDNS(ctx, request.NewScrubWriter(q, w), q) //nolint:errcheck // it has written its reply
 	}
-	find, l := alone(h), new(listening)
+	find, l := always(h), new(listening)
 	l.reader, err = fastpath.Listen(address, address, server, fastpath.Options{
 		Answerer: find.answerer, Later: find.later,
 		Limits: fastpath.Limits{

@@ -24,8 +24,8 @@ type Options struct {
 	Answerer func() Answerer
 	// Later, if not nil, is asked what an Answerer has not answered: a miss is a hit that has to wait. It does not wait
 	// itself. If it is false, the query is given to the Server; else it calls then once, soon after ctx has ended, as
-	// the client has gone, perhaps from another goroutine, which must not be kept long: with the reply, or with a Server
-	// that has it. Until that has returned the question stands.
+	// the client has gone, perhaps from another goroutine, which must not be kept long: with the reply, or with a
+	// Server that has it. Until that has returned the question stands.
 	Later   func(ctx context.Context, q *Question, then func(reply []byte, otherwise Server)) bool
 	Limits  Limits
 	Size    func() uint16 // the EDNS size in what the Listener itself replies, in octets
