@@ -69,7 +69,7 @@ func (l *links) avoidNow(wrong []string) {
 	defer w.asking.Unlock()
 	for _, r := range []fetched{l.ds, l.keys} {
 		if r.got != nil && (len(wrong) == 0 || slices.Contains(wrong, r.got.Upstream)) {
-			w.sources[l.name] = append(slices.Clip(w.sources[l.name]), r.got.Upstream)
+			w.sources.set(l.name, append(slices.Clip(w.sources.at(l.name)), r.got.Upstream))
 		}
 	}
 }
@@ -107,7 +107,7 @@ func (l *links) fetchFirst(ctx context.Context, qtype uint16) (f fetched) {
 // fetchAgain begins a further try for one of the links.
 func (l *links) fetchAgain(ctx context.Context, qtype uint16) *fetch.Inquiry {
 	l.walk.asking.Lock()
-	avoid := l.walk.sources[l.name]
+	avoid := l.walk.sources.at(l.name)
 	l.walk.asking.Unlock()
 	i, short := l.walk.account.Again(ctx, dnssec.Question(l.name, qtype), l.try, avoid, true)
 	l.short = l.short || short

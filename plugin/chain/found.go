@@ -11,26 +11,32 @@ import (
 // found are the zones that a walk has found, by the names that it went to.
 type found struct {
 	mu    sync.Mutex
-	zones map[string]*dnssec.Zone
+	zones names[*dnssec.Zone]
 }
 
 func (f *found) note(name string, zone *dnssec.Zone) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.zones[name] = zone
+	f.zones.set(name, zone)
 }
 
 // at returns the zone of a name walked to.
 func (f *found) at(name string) *dnssec.Zone {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.zones[name]
+	return f.zones.at(name)
 }
 
 func (f *found) all() map[string]*dnssec.Zone {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return maps.Clone(f.zones)
+	zones := map[string]*dnssec.Zone{}
+	for name, z := range f.zones.all {
+		if z != nil { // else it was forgotten
+			zones[name] = z
+		}
+	}
+	return zones
 }
 
 // wayTo returns the names at and above owner for which a Secure zone was found, the deepest first: there the fault is
@@ -49,7 +55,11 @@ func (f *found) wayTo(owner string) (names []string) {
 func (f *found) forget(zone string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	maps.DeleteFunc(f.zones, func(_ string, z *dnssec.Zone) bool { return z.Name == zone })
+	for name, z := range f.zones.all {
+		if z != nil && z.Name == zone {
+			f.zones.set(name, nil)
+		}
+	}
 }
 
 // Unsigned returns the deepest zone found that is Insecure; "" if none is.

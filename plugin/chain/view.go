@@ -17,15 +17,14 @@ type view struct {
 	generation uint64
 
 	mu       sync.Mutex
-	learned  map[string]Place // by this query; the store may hold it shorter
-	likely   map[string]bool  // names where a zone cut is likely (V-6a)
-	insecure bool             // an insecure delegation was proven by this query (C-8)
+	learned  names[Place] // by this query; the store may hold it shorter
+	likely   names[bool]  // names where a zone cut is likely (V-6a)
+	insecure bool         // an insecure delegation was proven by this query (C-8)
 }
 
 func (c *Chain) newView() *view {
 	return &view{
 		chain: c, generation: c.generation.Load(), anchors: c.Trusted(), negative: *c.negative.Load(),
-		learned: map[string]Place{}, likely: map[string]bool{},
 	}
 }
 
@@ -117,7 +116,7 @@ func (v *view) Learn(shown []dnssec.Shown) {
 func (v *view) expect(name string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.likely[name] = true
+	v.likely.set(name, true)
 }
 
 // likelyCut returns the deepest name below at, down to name, where a cut is likely; "" if there is none.
@@ -125,7 +124,7 @@ func (v *view) likelyCut(at, name string) string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for ; name != at; name = dnssec.Parent(name) {
-		if v.likely[name] {
+		if v.likely.at(name) {
 			return name
 		}
 	}
@@ -144,7 +143,7 @@ func (v *view) place(name string, now time.Time) Place {
 func (v *view) learnedOf(name string) Place {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.learned[name]
+	return v.learned.at(name)
 }
 
 // learn keeps what was proven of name, in this walk and beyond.
@@ -167,7 +166,7 @@ func (v *view) note(name string, p Place) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.learned[name] = p
+	v.learned.set(name, p)
 	cut, ok := p.(Cut)
 	v.insecure = v.insecure || ok && cut.Zone.Status == dnssec.Insecure
 }

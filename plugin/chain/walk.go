@@ -17,18 +17,15 @@ type Walk struct {
 	*view
 	account *fetch.Account
 
-	found *found
+	found found
 
 	asking  sync.Mutex
-	sources map[string][]string // the upstreams that the links of a name were had from in vain
+	sources names[[]string] // the upstreams that the links of a name were had from in vain
 }
 
 // NewWalk returns a walk on an account.
 func (c *Chain) NewWalk(account *fetch.Account) *Walk {
-	return &Walk{
-		view: c.newView(), account: account, found: &found{zones: map[string]*dnssec.Zone{}},
-		sources: map[string][]string{},
-	}
+	return &Walk{view: c.newView(), account: account}
 }
 
 // TrustAll has the walk, which has not begun, go on as if there were no negative trust anchors.

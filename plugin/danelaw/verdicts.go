@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"hash/maphash"
 	"strings"
 	"sync"
 
@@ -10,27 +11,40 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 )
 
-// rememberedVerdicts is on how many questions the last verdict is remembered: more than a mail host delivers to in a
-// day, in a megabyte.
-const rememberedVerdicts = 4096
+const (
+	// rememberedVerdicts is on how many questions the last verdict is remembered: more than a mail host delivers to in
+	// a day, in a megabyte.
+	rememberedVerdicts = 4096
+	verdictParts       = 16
+)
 
-// lastVerdicts are those on questions of mail, the least recently judged of which are forgotten.
+// lastVerdicts are those on questions of mail, in parts, so that few wait for the same lock.
 type lastVerdicts struct {
+	seed  maphash.Seed
+	parts [verdictParts]verdictPart
+}
+
+// verdictPart has those on some questions, the least recently judged of which are forgotten.
+type verdictPart struct {
 	mu  sync.Mutex
 	lru *simplelru.LRU[dns.Question, dnssec.Status]
 }
 
 func newLastVerdicts() *lastVerdicts {
-	lru, _ := simplelru.NewLRU[dns.Question, dnssec.Status](rememberedVerdicts, nil) // fails for counts below 1 only
-	return &lastVerdicts{lru: lru}
+	l := &lastVerdicts{seed: maphash.MakeSeed()}
+	for i := range l.parts { // fails for counts below 1 only
+		l.parts[i].lru, _ = simplelru.NewLRU[dns.Question, dnssec.Status](rememberedVerdicts/verdictParts, nil)
+	}
+	return l
 }
 
 // swap remembers a verdict and returns the one before; false if none is remembered.
 func (l *lastVerdicts) swap(q dns.Question, s dnssec.Status) (old dnssec.Status, known bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	old, known = l.lru.Get(q)
-	l.lru.Add(q, s)
+	p := &l.parts[maphash.String(l.seed, q.Name)%verdictParts]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old, known = p.lru.Get(q)
+	p.lru.Add(q, s)
 	return old, known
 }
 

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,8 +48,9 @@ type flight struct {
 	mu      sync.Mutex
 	work    *fetch.Account
 	cancel  context.CancelCauseFunc
-	result  *Answer              // does not change once done is closed
-	awaited map[*waiter]struct{} // by whom, till then
+	timer   *time.Timer // of limit; nil once the work has ended
+	result  *Answer     // does not change once done is closed
+	awaited []*waiter   // by whom, till then
 
 	overdueTold atomic.Bool // as Answer.told, of those whose time was up
 }
@@ -78,6 +80,7 @@ type flights struct {
 	short         func() bool // reports whether processors are what is short
 	mu            sync.Mutex
 	byKey         map[cache.Key]*flight
+	slots         atomic.Int64 // taken: running and yielding
 	running       int
 	yielding      *list.List // oldest first
 	background    *list.List // those that hold no slot any more, oldest first
@@ -110,27 +113,45 @@ func (e *refused) failure(q dns.Question) *dnssec.Failure {
 // join returns the flight of key for a client. If leads, the caller has to begin it. zone says whose names a new one is
 // counted with.
 func (t *flights) join(key cache.Key, client string, zone func() string) (f *flight, leads bool, no *refused) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if f := t.byKey[key]; f != nil {
-		switch {
-		case f.waiting >= t.waiting:
-			return nil, false, &refused{"waiting"}
-		case !t.room.Take(clientOctets, false):
-			return nil, false, &refused{fetch.ErrRoom}
-		}
-		f.waiting++
-		f.sought()
-		return f, false, nil
+	if f, no = t.joinOther(key); f != nil || no != nil {
+		return f, false, no
 	}
-	f = &flight{
+	own := &flight{
 		key: key, began: time.Now(), seat: seat{zone: zone(), client: client, waiting: 1}, done: make(chan struct{}),
 	}
-	if no := t.place(f); no != nil {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f, no = t.other(key); f != nil || no != nil { // it has come meanwhile
+		return f, false, no
+	}
+	if no = t.place(own); no != nil {
 		return nil, false, no
 	}
-	t.byKey[key] = f
-	return f, true, nil
+	t.byKey[key] = own
+	return own, true, nil
+}
+
+func (t *flights) joinOther(key cache.Key) (*flight, *refused) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.other(key)
+}
+
+// other returns the flight of key for one more client; nil if there is none. mu is held.
+func (t *flights) other(key cache.Key) (*flight, *refused) {
+	f := t.byKey[key]
+	if f == nil {
+		return nil, nil
+	}
+	switch {
+	case f.waiting >= t.waiting:
+		return nil, &refused{"waiting"}
+	case !t.room.Take(clientOctets, false):
+		return nil, &refused{fetch.ErrRoom}
+	}
+	f.waiting++
+	f.sought()
+	return f, nil
 }
 
 // ahead returns a new flight of key, which holds no slot and nobody waits for yet; nil if there is one, or half of the
@@ -138,7 +159,7 @@ func (t *flights) join(key cache.Key, client string, zone func() string) (f *fli
 func (t *flights) ahead(key cache.Key) *flight {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[key] != nil || t.scarce(t.taken()) || !t.room.Take(flightOctets, false) {
+	if t.byKey[key] != nil || t.busy() || !t.room.Take(flightOctets, false) {
 		return nil
 	}
 	f := &flight{
@@ -160,7 +181,7 @@ func (t *flights) place(f *flight) *refused {
 	if t.behind(f.zone) {
 		return &refused{errProcessors}
 	}
-	if full := t.running+t.yielding.Len() >= 2*t.half; full || !t.room.Take(clientOctets+flightOctets, false) {
+	if full := t.slots.Load() >= int64(2*t.half); full || !t.room.Take(clientOctets+flightOctets, false) {
 		if no := t.makeWay(f, full); no != nil {
 			return no
 		}
@@ -172,6 +193,7 @@ func (t *flights) place(f *flight) *refused {
 	} else {
 		f.yields = t.yielding.PushBack(f)
 	}
+	t.slots.Add(1)
 	f.beside = [2]*list.Element{t.zones.add(f.zone, f), t.clients.add(f.client, f)}
 	return nil
 }
@@ -286,6 +308,9 @@ func (t *flights) end(f *flight) {
 }
 
 func (t *flights) unplace(f *flight) {
+	if f.runs || f.yields != nil {
+		t.slots.Add(-1)
+	}
 	if f.runs {
 		t.running--
 		f.runs = false
@@ -320,7 +345,7 @@ func (t *flights) release(f *flight) {
 		return
 	}
 	f.late = t.background.PushBack(f)
-	for t.background.Len() > 0 && t.scarce(t.taken()) {
+	for t.background.Len() > 0 && t.busy() {
 		t.end(t.background.Front().Value.(*flight))
 	}
 }
@@ -349,19 +374,10 @@ func (t *flights) detach() {
 }
 
 // busy reports whether half of the table or of the room is taken, or processors are short: then nothing is asked on
-// speculation.
+// speculation, and luxuries would take something from those who need it.
 func (t *flights) busy() bool {
-	t.mu.Lock()
-	taken := t.taken()
-	t.mu.Unlock()
-	return t.scarce(taken)
+	return t.slots.Load() >= int64(t.half) || t.room.Half() || t.short()
 }
-
-// taken is how many slots are; mu is held.
-func (t *flights) taken() int { return t.running + t.yielding.Len() }
-
-// scarce reports whether there is anything that luxuries would take from those who need it, with so many slots taken.
-func (t *flights) scarce(taken int) bool { return taken >= t.half || t.room.Half() || t.short() }
 
 func (f *flight) begin(w *fetch.Account, cancel context.CancelCauseFunc) {
 	f.mu.Lock()
@@ -372,15 +388,43 @@ func (f *flight) begin(w *fetch.Account, cancel context.CancelCauseFunc) {
 	}
 }
 
+// limit has after called when the flight has gone on for a time, and ends it when the rest is over too.
+func (f *flight) limit(first, rest time.Duration, after func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	over := false // the first time
+	f.timer = time.AfterFunc(first, func() {
+		if over {
+			f.stop(fetch.ErrDeadline)
+			return
+		}
+		over = true
+		after()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.timer != nil {
+			f.timer.Reset(rest)
+		}
+	})
+}
+
+// unlimited undoes limit.
+func (f *flight) unlimited() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.timer.Stop()
+	f.timer = nil
+}
+
 // finish hands the result to all who wait. Only the first one counts.
 func (f *flight) finish(a *Answer) {
-	for w := range f.end(a) {
+	for _, w := range f.end(a) {
 		w.ended(f)
 	}
 }
 
 // end sets the result and returns who has waited for it.
-func (f *flight) end(a *Answer) (awaited map[*waiter]struct{}) {
+func (f *flight) end(a *Answer) (awaited []*waiter) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.result == nil {
@@ -396,10 +440,7 @@ func (f *flight) await(w *waiter) {
 	f.mu.Lock()
 	there := f.result != nil
 	if !there {
-		if f.awaited == nil {
-			f.awaited = map[*waiter]struct{}{}
-		}
-		f.awaited[w] = struct{}{}
+		f.awaited = append(f.awaited, w)
 	}
 	f.mu.Unlock()
 	if there {
@@ -411,7 +452,9 @@ func (f *flight) await(w *waiter) {
 func (f *flight) forget(w *waiter) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.awaited, w)
+	if i := slices.Index(f.awaited, w); i >= 0 {
+		f.awaited = slices.Delete(f.awaited, i, i+1)
+	}
 }
 
 // yield ends the flight for want of room. The table is locked.
@@ -419,7 +462,7 @@ func (f *flight) yield() {
 	awaited := f.end(refusal(dnssec.Indeterminate, &dnssec.Failure{
 		Err: errYielded, Text: "gave way to newer questions: too many in flight (limit in_flight)",
 	}))
-	for w := range awaited {
+	for _, w := range awaited {
 		go w.ended(f)
 	}
 	f.stop(nil)

@@ -165,14 +165,12 @@ func (r *Resolver) crowdOf(name string) string {
 // launch runs the work of a flight in the background.
 func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 	ctx, cancel := context.WithCancelCause(r.fetcher.Context())
-	ctx, over := context.WithTimeoutCause(ctx, max(background, r.Timeout), fetch.ErrDeadline)
 	w := r.newWork(ctx, q, why)
 	f.begin(w.account, cancel)
-	timer := time.AfterFunc(r.Timeout, func() { r.flights.release(f) })
+	f.limit(r.Timeout, max(background-r.Timeout, 0), func() { r.flights.release(f) })
 	started := r.fetcher.Go(func() {
 		defer cancel(nil)
-		defer over()
-		defer timer.Stop()
+		defer f.unlimited()
 		r.fetcher.Pause()
 		a := w.run(ctx)
 		if ctx.Err() != nil {
@@ -183,9 +181,8 @@ func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 		why.done(a)
 	})
 	if !started {
-		over()
 		cancel(nil)
-		timer.Stop()
+		f.unlimited()
 		r.flights.remove(f)
 		f.finish(refusal(dnssec.Indeterminate, fetch.AsFailure(q, fetch.ErrClosed)))
 		why.done(nil)

@@ -3,6 +3,7 @@ package resolve
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/miekg/dns"
 
@@ -104,8 +105,8 @@ func (w *work) resolve(ctx context.Context) *outcome {
 		}
 	}
 	o := &outcome{}
-	for visited := map[string]bool{}; ; p, held = w.unasked(ctx, q) {
-		visited[q.Name] = true
+	for visited := []string(nil); ; p, held = w.unasked(ctx, q) {
+		visited = append(visited, q.Name)
 		if !held {
 			p = w.resolvePartOrDenial(ctx, q)
 		}
@@ -117,7 +118,7 @@ func (w *work) resolve(ctx context.Context) *outcome {
 		if p.Status <= dnssec.Bogus || p.Next == "" {
 			return o
 		}
-		if q.Name = p.Next; visited[q.Name] {
+		if q.Name = p.Next; slices.Contains(visited, q.Name) {
 			f := dnssec.Failure{Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: dns.TypeCNAME}
 			o.parts = append(o.parts, failed(f.Says("%s: alias loop", q.Name)))
 			return o
