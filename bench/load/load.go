@@ -12,8 +12,8 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/danelaw-dns/danelaw/bench/packets"
 	"github.com/danelaw-dns/danelaw/bench/universe"
+	"github.com/danelaw-dns/danelaw/plugin/packets"
 )
 
 // Script says what is asked. Each of its lines asks one question after another: the next when the last has its reply.

@@ -18,7 +18,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/bench"
-	"github.com/danelaw-dns/danelaw/bench/packets"
 	"github.com/danelaw-dns/danelaw/bench/server"
 	"github.com/danelaw-dns/danelaw/bench/universe"
 )
@@ -90,7 +89,7 @@ func runBench(ctx context.Context, c *cli.Command) error {
 		if err != nil {
 			return misused(c, "--echo %s: %v", at, err)
 		}
-		return packets.Echo(ctx, addr, c.Int("echo-size"))
+		return server.RunEcho(ctx, addr, c.Int("echo-size"))
 	}
 	progress := func(what string, steps int) func(int) { return benchBar(c, what, steps) }
 	if at := c.String("against"); at != "" {

@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/danelaw-dns/danelaw/test/needs"
+
+	"github.com/danelaw-dns/danelaw/plugin/packets"
 )
 
 // apart has a test run in a process with a network of its own, where it reports true. Its loopback interface is not up.
@@ -151,7 +153,7 @@ func TestFullSendBuffer(t *testing.T) {
 	asks(t, c, question("after"))
 	<-seen
 	var replies []string
-	for buffer := make([]byte, querySize); len(replies) == 0 || replies[len(replies)-1] != "after"; {
+	for buffer := make([]byte, packets.Most); len(replies) == 0 || replies[len(replies)-1] != "after"; {
 		c.SetReadDeadline(time.Now().Add(patient))
 		n, err := c.Read(buffer)
 		if err != nil {

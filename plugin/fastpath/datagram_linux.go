@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/danelaw-dns/danelaw/plugin/packets"
 )
 
 const (
@@ -138,21 +140,22 @@ func (d *datagrams) serve(fd uintptr) bool {
 func (d *datagrams) turn(fd uintptr) (full bool, err unix.Errno) {
 	d.batch.Lock()
 	defer d.batch.Unlock()
-	err = d.take(fd)
-	return d.batch.received == batchSize, err
+	return d.take(fd)
 }
 
-func (d *datagrams) take(fd uintptr) unix.Errno {
-	if err := d.batch.receive(fd); err != 0 {
-		return err
+func (d *datagrams) take(fd uintptr) (full bool, err unix.Errno) {
+	n, err := d.batch.Receive(fd)
+	if err != 0 {
+		return false, err
 	}
+	d.batch.replies = d.batch.replies[:0]
 	read := time.Now()
-	for i := range d.batch.received {
+	for i := range n {
 		d.answer(i, read)
 	}
 	d.batch.answerer.flush()
 	d.batch.send(fd)
-	return 0
+	return n == packets.Size, 0
 }
 
 // answer has the source answer a query of the batch, at once or later.
@@ -161,15 +164,15 @@ func (d *datagrams) answer(i int, read time.Time) {
 	query := b.query(i)
 	if len(query) < headerSize {
 		if len(query) == probeSize {
-			d.probes.took(b.from(i))
+			d.probes.took(b.From(i))
 		}
 		return
 	}
-	from := client{addr: b.from(i), udp: true, read: read}
+	from := client{addr: b.From(i), udp: true, read: read}
 	reply, done := d.batch.answerer.now(query, from, b.replies)
 	switch before := len(b.replies); {
 	case !done:
-		to := &datagramClient{d: d, addr: from.addr, query: b.in[i], peer: b.peers[i]}
+		to := &datagramClient{d: d, addr: from.addr, origin: b.Origin(i)}
 		query = bytes.Clone(query)
 		slots := d.slots.Load().(chan struct{})
 		slots <- struct{}{}
@@ -183,16 +186,15 @@ func (d *datagrams) answer(i int, read time.Time) {
 		}
 	case len(reply) > before:
 		b.replies = reply
-		b.reply(i, reply[before:])
+		b.Reply(i, reply[before:])
 	}
 }
 
 // datagramClient is the replier of a query that is answered later.
 type datagramClient struct {
-	d     *datagrams
-	addr  netip.AddrPort
-	query message // for its lengths; what it points to belongs to the batch
-	peer  peer
+	d      *datagrams
+	addr   netip.AddrPort
+	origin packets.Origin
 }
 
 func (c *datagramClient) LocalAddr() net.Addr  { return c.d.conn.LocalAddr() }
@@ -200,14 +202,10 @@ func (c *datagramClient) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(
 
 // Write sends a reply. It waits once where the send buffer is full.
 func (c *datagramClient) Write(reply []byte) (int, error) {
-	m := []message{{}}
-	m[0].Iov = &unix.Iovec{}
-	m[0].SetIovlen(1)
-	m[0].answer(&c.query, &c.peer, reply)
 	var err unix.Errno
 	waited := false
 	failed := c.d.raw.Write(func(fd uintptr) bool {
-		_, err = transfer(unix.SYS_SENDMMSG, fd, m)
+		err = c.origin.Reply(fd, reply)
 		wait := err == unix.EAGAIN && !waited
 		waited = true
 		return !wait

@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/danelaw-dns/danelaw/test/needs"
+
+	"github.com/danelaw-dns/danelaw/plugin/packets"
 )
 
 // patient is how long a test waits for what has to come.
@@ -245,13 +247,13 @@ func TestDatagramsNameTheClient(t *testing.T) {
 func TestDatagramsThatAreNoQueries(t *testing.T) {
 	d := bound(t, echo, "127.0.0.1:0")
 	c := dialed(t, d, "127.0.0.1")
-	sizes := []int{0, 1, probeSize, headerSize, querySize, querySize + 1, 60000, headerSize + 1}
+	sizes := []int{0, 1, probeSize, headerSize, packets.Most, packets.Most + 1, 60000, headerSize + 1}
 	for i, size := range sizes {
 		asks(t, c, bytes.Repeat([]byte{byte(i)}, size))
 	}
 	go d.run()
 	for i, size := range sizes {
-		if headerSize <= size && size <= querySize {
+		if headerSize <= size && size <= packets.Most {
 			gets(t, c, bytes.Repeat([]byte{byte(i)}, size))
 		}
 	}
@@ -266,7 +268,7 @@ func TestDatagramsInManyBatches(t *testing.T) {
 		},
 		inTime: func(_ context.Context, query []byte, w replier) { w.Write(query) },
 	}, "127.0.0.1:0")
-	clients := make([]*net.UDPConn, 5*batchSize+1)
+	clients := make([]*net.UDPConn, 5*packets.Size+1)
 	for i := range clients {
 		clients[i] = dialed(t, d, "127.0.0.1")
 		asks(t, clients[i], question("%d is my number", i))
@@ -325,7 +327,7 @@ func TestDatagramsThatCannotBeSent(t *testing.T) {
 // TestLaterReplies: each has a query of its own, whatever comes meanwhile; sends several replies; and hears of one that
 // cannot be sent.
 func TestLaterReplies(t *testing.T) {
-	proceed, refused := make(chan struct{}), make(chan error, 2*batchSize)
+	proceed, refused := make(chan struct{}), make(chan error, 2*packets.Size)
 	d := reading(t, deferring(func(_ context.Context, query []byte, w replier) {
 		<-proceed
 		_, err := w.Write(make([]byte, 66000))
@@ -337,7 +339,7 @@ func TestLaterReplies(t *testing.T) {
 			}
 		}
 	}), "[::]:0")
-	clients := make([]*net.UDPConn, 2*batchSize)
+	clients := make([]*net.UDPConn, 2*packets.Size)
 	for i := range clients {
 		clients[i] = dialed(t, d, "127.0.0.1")
 		asks(t, clients[i], question("%d ", i))
@@ -549,16 +551,16 @@ func batches(t testing.TB, address, asked string) (answer func() time.Duration) 
 	t.Helper()
 	d := bound(t, echo, address)
 	c := dialed(t, d, asked)
-	query, reply := question("the same, again and again"), make([]byte, querySize)
+	query, reply := question("the same, again and again"), make([]byte, packets.Most)
 	serve := func(fd uintptr) { d.serve(fd) }
 	return func() time.Duration {
-		for range batchSize {
+		for range packets.Size {
 			c.Write(query)
 		}
 		begun := processorTime()
 		d.raw.Control(serve)
 		took := processorTime() - begun
-		for range batchSize {
+		for range packets.Size {
 			if n, err := c.Read(reply); err != nil || n != len(query) {
 				t.Fatal(n, err)
 			}
@@ -580,7 +582,7 @@ func TestNowAllocatesNothing(t *testing.T) {
 		t.Run(at.asked+" at "+at.bound, func(t *testing.T) {
 			answer := batches(t, at.bound, at.asked)
 			if n := testing.AllocsPerRun(100, func() { answer() }); n >= 1 {
-				t.Errorf("%.1f allocations for %d queries", n, batchSize)
+				t.Errorf("%.1f allocations for %d queries", n, packets.Size)
 			}
 		})
 	}
@@ -597,7 +599,7 @@ func BenchmarkNow(b *testing.B) {
 			defer runtime.UnlockOSThread()
 			var took time.Duration
 			done := 0
-			for ; done < b.N; done += batchSize {
+			for ; done < b.N; done += packets.Size {
 				took += answer()
 			}
 			b.ReportMetric(float64(took.Nanoseconds())/float64(done), "ns/query")

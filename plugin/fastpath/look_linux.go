@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/danelaw-dns/danelaw/plugin/packets"
 )
 
 // lookEvery is how long nobody looks again: a look at an empty socket takes a hundredth of that, a signature check as
@@ -61,7 +63,7 @@ func changeReaders(to func(all []*datagrams) []*datagrams) {
 
 // look answers one batch, unless somebody does that already, or a query that is answered later would have to wait.
 func (d *datagrams) look() {
-	if slots := d.slots.Load().(chan struct{}); len(slots)+batchSize > cap(slots) || !d.batch.TryLock() {
+	if slots := d.slots.Load().(chan struct{}); len(slots)+packets.Size > cap(slots) || !d.batch.TryLock() {
 		return
 	}
 	defer d.batch.Unlock()

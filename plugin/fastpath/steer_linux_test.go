@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/danelaw-dns/danelaw/test/needs"
+
+	"github.com/danelaw-dns/danelaw/plugin/packets"
 )
 
 // sharing opens the sockets of others, as CoreDNS does: listeners are of MPTCP where the host has it.
@@ -77,7 +79,7 @@ func rebound(address string, first net.Addr) string {
 
 // countDatagrams counts queries that come to another member of the group. Probes are none.
 func countDatagrams(conn net.PacketConn, strays *atomic.Int64) {
-	buffer := make([]byte, querySize)
+	buffer := make([]byte, packets.Most)
 	for {
 		n, _, err := conn.ReadFrom(buffer)
 		if err != nil {
@@ -102,7 +104,7 @@ func manyPorts(t *testing.T, ports, questions int, asked netip.AddrPort) {
 					return
 				}
 				c.SetDeadline(time.Now().Add(patient))
-				reply := make([]byte, querySize)
+				reply := make([]byte, packets.Most)
 				for i := range questions {
 					query := question("%d", i)
 					c.Write(query)

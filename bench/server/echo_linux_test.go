@@ -1,16 +1,18 @@
-package packets
+package server
 
 import (
 	"context"
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/danelaw-dns/danelaw/plugin/packets"
 )
 
 // TestEcho: more datagrams than one call takes come back, each as it was sent and as long as it is to be, and an echo
 // that is not asked waits no longer than it is told to.
 func TestEcho(t *testing.T) {
-	free, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	free, err := packets.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,13 +23,13 @@ func TestEcho(t *testing.T) {
 	free.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Echo(ctx, at, 100) }()
-	client, err := Dial(at)
+	go func() { ended <- RunEcho(ctx, at, 100) }()
+	client, err := packets.Dial(at)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	const datagrams = 3*Batch + 1
+	const datagrams = 3*packets.Size + 1
 	for deadline := time.Now().Add(time.Minute); ; {
 		client.Queue([]byte{0, 0, 1, 0}) //nolint:errcheck // the echo may not be there yet
 		client.Send()                    //nolint:errcheck // likewise
@@ -38,8 +40,8 @@ func TestEcho(t *testing.T) {
 			t.Fatal("nothing comes back")
 		}
 	}
-	for client.received > 0 { // what was sent before it was there
-		if _, err := client.Receive(200 * time.Millisecond); err != nil {
+	for left := 1; left > 0; { // what was sent before it was there
+		if left, err = client.Receive(200 * time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
 	}

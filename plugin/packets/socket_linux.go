@@ -5,25 +5,14 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Socket is a UDP socket. It is for one goroutine.
+// Socket is a UDP socket of IPv4. It is for one goroutine.
 type Socket struct {
-	fd              int
-	in, out         [Batch]message
-	queries, texts  [Batch]unix.Iovec
-	names           [Batch]unix.RawSockaddrInet4
-	octets          [Batch][maxSize]byte
-	received, ready int // how many of in, and of out
-}
-
-// message is the kernel's struct mmsghdr.
-type message struct {
-	unix.Msghdr
-	octets uint32
+	fd    int
+	batch *Batch
 }
 
 // buffer is how many octets may wait in a socket, as far as the system allows.
@@ -57,16 +46,7 @@ func open(prepare func(fd int) error) (*Socket, error) {
 	if err := prepare(fd); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	s := &Socket{fd: fd, received: Batch}
-	for i := range s.in {
-		s.queries[i].Base = &s.octets[i][0]
-		s.queries[i].SetLen(maxSize)
-		s.in[i].Iov, s.out[i].Iov = &s.queries[i], &s.texts[i]
-		s.in[i].SetIovlen(1)
-		s.out[i].SetIovlen(1)
-		s.in[i].Name = (*byte)(unsafe.Pointer(&s.names[i]))
-	}
-	return s, nil
+	return &Socket{fd, NewBatch()}, nil
 }
 
 // Addr is its own address.
@@ -83,21 +63,18 @@ func (s *Socket) Addr() (netip.AddrPort, error) {
 func (s *Socket) Close() error { return unix.Close(s.fd) }
 
 // Receive reads what there is, or what comes first within a time. That nothing comes is no error.
-func (s *Socket) Receive(wait time.Duration) (n int, err error) {
-	for i := range s.received { // the kernel has written here, last time
-		s.in[i].Namelen, s.in[i].Flags = unix.SizeofSockaddrInet4, 0
-	}
-	s.received, err = s.transfer(unix.SYS_RECVMMSG, s.in[:])
-	if errors.Is(err, unix.EAGAIN) && wait > 0 {
+func (s *Socket) Receive(wait time.Duration) (int, error) {
+	n, err := s.batch.Receive(uintptr(s.fd))
+	if err == unix.EAGAIN && wait > 0 {
 		if err := s.poll(unix.POLLIN, wait); err != nil {
 			return 0, err
 		}
-		s.received, err = s.transfer(unix.SYS_RECVMMSG, s.in[:])
+		n, err = s.batch.Receive(uintptr(s.fd))
 	}
-	if errors.Is(err, unix.EAGAIN) {
-		err = nil
+	if err != 0 && err != unix.EAGAIN {
+		return 0, err
 	}
-	return s.received, err
+	return n, nil
 }
 
 // poll waits for something to happen.
@@ -111,19 +88,23 @@ func (s *Socket) poll(what int16, wait time.Duration) error {
 }
 
 // Datagram is one of those received, until more are.
-func (s *Socket) Datagram(i int) []byte { return s.octets[i][:s.in[i].octets] }
+func (s *Socket) Datagram(i int) []byte { return s.batch.Datagram(i) }
 
 // Reply queues what is sent to whoever has sent a datagram. Neither may change until it is sent.
 func (s *Socket) Reply(i int, text []byte) error {
-	s.out[s.ready].Name, s.out[s.ready].Namelen = s.in[i].Name, unix.SizeofSockaddrInet4
-	return s.Queue(text)
+	s.batch.Reply(i, text)
+	return s.full()
 }
 
 // Queue queues what is sent to the address that was dialled. It may not change until it is sent.
 func (s *Socket) Queue(text []byte) error {
-	s.texts[s.ready].Base = unsafe.SliceData(text)
-	s.texts[s.ready].SetLen(len(text))
-	if s.ready++; s.ready == Batch {
+	s.batch.Queue(text)
+	return s.full()
+}
+
+// full sends what is queued if there is no room for more.
+func (s *Socket) full() error {
+	if s.batch.Full() {
 		return s.Send()
 	}
 	return nil
@@ -131,34 +112,20 @@ func (s *Socket) Queue(text []byte) error {
 
 // Send sends what is queued. At an error the rest of it is dropped.
 func (s *Socket) Send() error {
-	defer func() { s.ready = 0 }()
-	for next := 0; next < s.ready; {
-		n, err := s.transfer(unix.SYS_SENDMMSG, s.out[next:s.ready])
-		if errors.Is(err, unix.EAGAIN) {
-			err = s.poll(unix.POLLOUT, full)
-		}
-		if err != nil {
+	defer s.batch.Drop()
+	for {
+		switch err := s.batch.Send(uintptr(s.fd)); err {
+		case 0:
+			return nil
+		case unix.EAGAIN:
+			if err := s.poll(unix.POLLOUT, look); err != nil {
+				return err
+			}
+		default:
 			return err
 		}
-		next += n
-	}
-	return nil
-}
-
-// full is how long a look at a full buffer takes.
-const full = 10 * time.Millisecond
-
-// transfer receives or sends some of the messages, and does not wait.
-func (s *Socket) transfer(call uintptr, messages []message) (int, error) {
-	for {
-		n, _, err := unix.Syscall6(call, uintptr(s.fd), uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)),
-			unix.MSG_DONTWAIT, 0, 0)
-		switch err {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		default:
-			return 0, err
-		}
 	}
 }
+
+// look is how long a look at a full buffer takes.
+const look = 10 * time.Millisecond

@@ -1,0 +1,193 @@
+package packets
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// controlSize has room for one control message: which address a datagram has come to.
+const controlSize = unix.SizeofCmsghdr + (unix.SizeofInet6Pktinfo+7)&^7
+
+// message is the kernel's struct mmsghdr.
+type message struct {
+	unix.Msghdr
+	octets uint32
+}
+
+// peer is the other end of a datagram, and which of our addresses it came to.
+type peer struct {
+	name    [unix.SizeofSockaddrInet6]byte
+	control [controlSize]byte
+}
+
+// Batch is the memory for as many datagrams as one system call reads, and for those that another sends. All of it is
+// used again for the next batch.
+type Batch struct {
+	in, out              [Size]message
+	texts, sent          [Size]unix.Iovec // of in, and of out
+	peers                [Size]peer
+	octets               [Size][Most]byte
+	received, next, ends int // how many of in; those of out from next to ends have not been sent
+	zones                zones
+}
+
+// NewBatch is a batch that has received nothing yet.
+func NewBatch() *Batch {
+	b := &Batch{received: Size, zones: zones{}}
+	for i := range b.in {
+		b.texts[i].Base = &b.octets[i][0]
+		b.texts[i].SetLen(Most)
+		b.in[i].Iov, b.out[i].Iov = &b.texts[i], &b.sent[i]
+		b.in[i].SetIovlen(1)
+		b.out[i].SetIovlen(1)
+		b.in[i].Name, b.in[i].Control = &b.peers[i].name[0], &b.peers[i].control[0]
+	}
+	return b
+}
+
+// Receive reads what there is, and does not wait. It returns how many datagrams that is; a batch that is not full is
+// the last.
+func (b *Batch) Receive(fd uintptr) (n int, err unix.Errno) {
+	for i := range b.received { // the kernel has written here, last time
+		b.in[i].Namelen, b.in[i].Flags = uint32(len(b.peers[i].name)), 0
+		b.in[i].SetControllen(controlSize)
+	}
+	b.received, err = transfer(unix.SYS_RECVMMSG, fd, b.in[:])
+	for i := range b.received {
+		if b.in[i].Controllen > 0 {
+			b.peers[i].leave()
+		}
+	}
+	return b.received, err
+}
+
+// Datagram is one of those received, until more are.
+func (b *Batch) Datagram(i int) []byte { return b.octets[i][:b.in[i].octets] }
+
+// Cut reports whether a datagram has been longer.
+func (b *Batch) Cut(i int) bool { return b.in[i].Flags&unix.MSG_TRUNC != 0 }
+
+// From is who has sent a datagram: a socket address as the kernel writes it.
+func (b *Batch) From(i int) netip.AddrPort {
+	name := &b.peers[i].name
+	port := binary.BigEndian.Uint16(name[2:])
+	if binary.NativeEndian.Uint16(name[:]) == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(name[4:8])), port)
+	}
+	addr := netip.AddrFrom16([16]byte(name[8:24])).Unmap()
+	if scope := binary.NativeEndian.Uint32(name[24:]); scope != 0 {
+		addr = addr.WithZone(b.zones.name(scope))
+	}
+	return netip.AddrPortFrom(addr, port)
+}
+
+// Reply queues what is sent to whoever has sent a datagram, from the address that it came to. Neither may change until
+// it is sent. There has to be room.
+func (b *Batch) Reply(i int, text []byte) {
+	b.out[b.ends].answer(&b.in[i], &b.peers[i])
+	b.Queue(text)
+}
+
+// Queue queues what is sent to the address that the socket is connected to. It may not change until it is sent. There
+// has to be room.
+func (b *Batch) Queue(text []byte) {
+	b.sent[b.ends].Base = unsafe.SliceData(text)
+	b.sent[b.ends].SetLen(len(text))
+	b.ends++
+}
+
+// Full reports whether there is no room for another datagram to send.
+func (b *Batch) Full() bool { return b.ends == Size }
+
+// Send sends what is queued, and does not wait. An error is about the first of those that are left.
+func (b *Batch) Send(fd uintptr) unix.Errno {
+	for b.next < b.ends {
+		n, err := transfer(unix.SYS_SENDMMSG, fd, b.out[b.next:b.ends])
+		if err != 0 {
+			return err
+		}
+		b.next += n
+	}
+	b.Drop()
+	return 0
+}
+
+// Skip drops the first of those that are left.
+func (b *Batch) Skip() { b.next++ }
+
+// Drop drops all that are left.
+func (b *Batch) Drop() { b.next, b.ends = 0, 0 }
+
+// Origin is where a datagram has come from, and to. It outlives the batch.
+type Origin struct {
+	message // for its lengths
+	peer
+}
+
+// Origin is that of one of those received.
+func (b *Batch) Origin(i int) Origin { return Origin{b.in[i], b.peers[i]} }
+
+// Reply sends one datagram there, and does not wait.
+func (o *Origin) Reply(fd uintptr, text []byte) unix.Errno {
+	m := []message{{}}
+	m[0].Iov = &unix.Iovec{Base: unsafe.SliceData(text)}
+	m[0].Iov.SetLen(len(text))
+	m[0].SetIovlen(1)
+	m[0].answer(&o.message, &o.peer)
+	_, err := transfer(unix.SYS_SENDMMSG, fd, m)
+	return err
+}
+
+// transfer receives or sends some of the messages, and does not wait. So the scheduler of Go need not be told of the
+// call: where it is, and the call takes more than 20 µs as one with many replies does, it starts a thread to do other
+// work meanwhile, which has to find out that there is none.
+func transfer(call, fd uintptr, messages []message) (int, unix.Errno) {
+	for {
+		n, _, err := unix.RawSyscall6(call, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)),
+			unix.MSG_DONTWAIT, 0, 0)
+		switch err {
+		case 0:
+			return int(n), 0
+		case unix.EINTR:
+		default:
+			return 0, err
+		}
+	}
+}
+
+// answer has a message go to where another has come from.
+func (m *message) answer(query *message, from *peer) {
+	m.Name, m.Namelen = &from.name[0], query.Namelen
+	m.Control, m.Controllen = &from.control[0], query.Controllen
+}
+
+// leave makes of the control message that came with a query the one that has the reply leave from the address that the
+// query came to. The interface is for the routes to choose, but for a link-local address, which is none without it.
+func (p *peer) leave() {
+	info := p.control[unix.SizeofCmsghdr:]
+	if binary.NativeEndian.Uint32(p.control[unix.SizeofCmsghdr-8:]) == unix.IPPROTO_IP { // in_pktinfo
+		clear(info[:4])
+	} else if !netip.AddrFrom16([16]byte(info[:16])).IsLinkLocalUnicast() { // in6_pktinfo
+		clear(info[16:20])
+	}
+}
+
+// zones are the names of interfaces by their numbers.
+type zones map[uint32]string
+
+func (z zones) name(number uint32) string {
+	name, known := z[number]
+	if !known {
+		name = strconv.Itoa(int(number))
+		if at, err := net.InterfaceByIndex(int(number)); err == nil {
+			name = at.Name
+		}
+		z[number] = name
+	}
+	return name
+}
