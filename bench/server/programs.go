@@ -164,6 +164,21 @@ policy.add(policy.all(policy.FORWARD('%s@%d')))
 	}
 }
 
+// PowerDNSAlone are settings of a PowerDNS recursor of one thread that asks and answers on this host only, in the
+// foreground, and looks at nothing of the system's.
+const PowerDNSAlone = `daemon=no
+disable-syslog=yes
+write-pid=no
+threads=1
+dont-query=
+allow-from=127.0.0.0/8
+query-local-address=0.0.0.0
+security-poll-suffix=
+serve-rfc1918=no
+export-etc-hosts=no
+loglevel=3
+`
+
 func pdns(s Setup) setting {
 	// it counts entries: one of either kind takes about 1 kB
 	entries := cmp.Or(s.CacheMiB, cacheMiB) << 10
@@ -174,19 +189,8 @@ func pdns(s Setup) setting {
 				s.Anchor.KeyTag, s.Anchor.Algorithm, s.Anchor.DigestType, s.Anchor.Digest),
 			"recursor.conf": fmt.Sprintf(`local-address=%s
 local-port=%d
-daemon=no
-disable-syslog=yes
-write-pid=no
 socket-dir=.
-threads=1
 dnssec=validate
-dont-query=
-allow-from=127.0.0.0/8
-query-local-address=0.0.0.0
-security-poll-suffix=
-serve-rfc1918=no
-export-etc-hosts=no
-loglevel=3
 max-cache-entries=%d
 max-packetcache-entries=%d
 max-mthreads=8192
@@ -194,7 +198,7 @@ network-timeout=10000
 server-down-max-fails=0
 lua-config-file=anchors.lua
 forward-zones-recurse=.=%s
-`, s.listen.Addr(), s.listen.Port(), entries, entries, s.Upstream),
+`+PowerDNSAlone, s.listen.Addr(), s.listen.Port(), entries, entries, s.Upstream),
 		},
 	}
 }

@@ -2,14 +2,11 @@ package main
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +18,7 @@ import (
 	"github.com/smallstep/pkcs7"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/test/certificates"
 	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/test/world"
@@ -30,8 +28,9 @@ import (
 // iana signs files as IANA does.
 type iana struct {
 	dir           string
-	ca, signer    *x509.Certificate
-	caKey, key    *ecdsa.PrivateKey
+	ca            *certificates.Authority
+	signer        *x509.Certificate
+	key           *ecdsa.PrivateKey
 	xml, p7s, pem string // files
 }
 
@@ -39,50 +38,22 @@ const ianaMail = "dnssec@iana.org"
 
 func newIANA(t *testing.T) *iana {
 	t.Helper()
-	s := &iana{dir: t.TempDir()}
-	s.ca, s.caKey = issued(t, &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign,
-	}, nil, nil)
-	s.signer, s.key = issued(t, s.of(ianaMail, time.Now().Add(time.Hour)), s.ca, s.caKey)
+	s := &iana{dir: t.TempDir(), ca: certificates.New(t)}
+	s.sign(t, ianaMail, time.Now().Add(time.Hour))
 	s.xml, s.p7s = filepath.Join(s.dir, "root-anchors.xml"), filepath.Join(s.dir, "root-anchors.p7s")
-	s.pem = write(t, filepath.Join(s.dir, "ca.pem"), pemOf(s.ca))
+	s.pem = write(t, filepath.Join(s.dir, "ca.pem"), pemOf(s.ca.Certificate))
 	return s
 }
 
-// of is what a signer's certificate is made of.
-func (s *iana) of(address string, end time.Time) *x509.Certificate {
-	return &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "Signer"},
-		EmailAddresses: []string{address}, NotAfter: end, KeyUsage: x509.KeyUsageDigitalSignature}
+// sign has somebody else sign from now on.
+func (s *iana) sign(t *testing.T, address string, end time.Time) {
+	t.Helper()
+	s.signer, s.key = s.ca.Issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "Signer"},
+		EmailAddresses: []string{address}, NotAfter: end, KeyUsage: x509.KeyUsageDigitalSignature})
 }
 
 func pemOf(c *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
-}
-
-// issued makes a certificate; without an issuer it is its own.
-func issued(t *testing.T, template, issuer *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate,
-	*ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if template.NotBefore = time.Now().Add(-24 * time.Hour); template.NotAfter.IsZero() {
-		template.NotAfter = time.Now().Add(24 * time.Hour)
-	}
-	if issuer == nil {
-		issuer, by = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer, &key.PublicKey, by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, key
 }
 
 // publish writes a root-anchors.xml with its signature.
@@ -281,16 +252,14 @@ func TestAnchorsSigned(t *testing.T) {
 		}, []string{"root-anchors.xml does not verify with", "ca.pem (Message digest mismatch",
 			"fetch all three anew"}},
 		"another CA": {func(t *testing.T, s *iana) {
-			other, _ := issued(t, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"},
-				IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
-			write(t, s.pem, pemOf(other))
+			write(t, s.pem, pemOf(certificates.New(t).Certificate))
 		}, []string{"does not verify with", "certificate"}},
 		"a signer who is over": {func(t *testing.T, s *iana) {
-			s.signer, s.key = issued(t, s.of(ianaMail, time.Now().Add(-time.Hour)), s.ca, s.caKey)
+			s.sign(t, ianaMail, time.Now().Add(-time.Hour))
 			s.publish(t, "", ds...)
 		}, []string{"does not verify with", "check the clock"}},
 		"another signer": {func(t *testing.T, s *iana) {
-			s.signer, s.key = issued(t, s.of("www@iana.org", time.Now().Add(time.Hour)), s.ca, s.caKey)
+			s.sign(t, "www@iana.org", time.Now().Add(time.Hour))
 			s.publish(t, "", ds...)
 		}, []string{"is not signed by dnssec@iana.org, but by CN=Signer www@iana.org", "--signer"}},
 		"no signature": {func(t *testing.T, s *iana) { write(t, s.p7s, "<html>") },
@@ -361,7 +330,7 @@ func FuzzSignature(f *testing.F) {
 	f.Fuzz(func(t *testing.T, signature []byte) {
 		if _, err := os.Stat(ca); err != nil {
 			s := newIANA(t)
-			write(t, ca, pemOf(s.ca))
+			write(t, ca, pemOf(s.ca.Certificate))
 		}
 		file := write(t, filepath.Join(t.TempDir(), "p7s"), string(signature))
 		if (signedFile{xml: "x", signature: file, ca: ca, signer: ianaMail}).verify([]byte("<x>"), time.Now()) == nil {

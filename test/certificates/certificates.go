@@ -1,4 +1,4 @@
-// Package certificates gives tests certificate authorities, which issue certificates for servers.
+// Package certificates gives tests certificate authorities, which issue certificates.
 package certificates
 
 import (
@@ -28,7 +28,7 @@ func New(t testing.TB) *Authority {
 		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
 		NotAfter: time.Now().Add(time.Hour),
 	}
-	a.Certificate, a.key = a.issue(t, template)
+	a.Certificate, a.key = a.Issue(t, template)
 	a.Pool.AddCert(a.Certificate)
 	return a
 }
@@ -36,12 +36,12 @@ func New(t testing.TB) *Authority {
 // Server issues a certificate for a server of that name. It is valid from a day ago until the given time.
 func (a *Authority) Server(t testing.TB, name string, end time.Time) tls.Certificate {
 	t.Helper()
-	cert, key := a.issue(t, &x509.Certificate{DNSNames: []string{name}, NotAfter: end})
+	cert, key := a.Issue(t, &x509.Certificate{DNSNames: []string{name}, NotAfter: end})
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
-// issue signs a certificate. The first one is the authority's own, which signs itself.
-func (a *Authority) issue(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+// Issue makes a certificate of a template, from a day ago. The first one is the authority's own, which signs itself.
+func (a *Authority) Issue(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	bench "github.com/danelaw-dns/danelaw/bench/server"
 	"github.com/danelaw-dns/danelaw/test/namespace"
 )
 
@@ -161,21 +162,10 @@ func (r resolver) pdns(t *testing.T, directory string) []string {
 	}
 	config := fmt.Sprintf(`local-address=%s
 local-port=53
-daemon=no
-disable-syslog=yes
-write-pid=no
 socket-dir=%s
-threads=1
 hint-file=%s
 dnssec=%s
-dont-query=
-allow-from=127.0.0.0/8
-query-local-address=0.0.0.0
-security-poll-suffix=
-serve-rfc1918=no
-export-etc-hosts=no
-loglevel=3
-`, r.address, directory, suite.Dir("root.hints"), mode)
+`+bench.PowerDNSAlone, r.address, directory, suite.Dir("root.hints"), mode)
 	if r.to != "" {
 		config += fmt.Sprintf("forward-zones-recurse=.=%s\n", r.to)
 	}
