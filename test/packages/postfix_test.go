@@ -1,0 +1,137 @@
+package packages
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/test/certificates"
+	"github.com/danelaw-dns/danelaw/test/world"
+	"github.com/danelaw-dns/danelaw/zones"
+)
+
+const (
+	domain   = "good.dane."
+	mailHost = "192.0.2.25"
+)
+
+// stage is what the machine finds on its internet: a signed domain with a mail host, and a recursor.
+type stage struct {
+	upstream, anchor string
+	received         chan string // the recipients
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	name := "mx." + strings.TrimSuffix(domain, ".")
+	shown := certificates.New(t).Server(t, name, time.Now().Add(time.Hour))
+	leaf, err := x509.ParseCertificate(shown.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := dns.CertificateToDANE(1, 1, leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := world.New(time.Now, zones.Plan{Name: ".", Text: world.Base}, world.Zone("dane."), zones.Plan{Name: domain,
+		Text: world.Base + fmt.Sprintf("@ MX 10 mx\nmx A %s\n_25._tcp.mx TLSA 3 1 1 %s\n", mailHost, digest)})
+	w := &stage{upstream: tree.Caching().Serve(t, "127.0.0.54:53"), anchor: tree.DS(".")[0].String() + "\n",
+		received: make(chan string, 10)}
+	w.listen(t, &tls.Config{Certificates: []tls.Certificate{shown}})
+	return w
+}
+
+// listen opens the mail host.
+func (w *stage) listen(t *testing.T, c *tls.Config) {
+	t.Helper()
+	l, err := net.Listen("tcp", mailHost+":25")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
+		return &session{received: w.received}, nil
+	}))
+	s.Domain, s.TLSConfig, s.ErrorLog = mailHost, c, log.New(io.Discard, "", 0)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Serve(l) //nolint:errcheck // it ends with Close
+	}()
+	t.Cleanup(func() {
+		l.Close() //nolint:errcheck // Serve may not have begun yet, then Close does not know it
+		s.Close() //nolint:errcheck // the test has ended
+		<-ended
+	})
+}
+
+// session is one connection to the mail host. It implements smtp.Session.
+type session struct {
+	received   chan<- string
+	recipients []string
+}
+
+func (s *session) Mail(string, *smtp.MailOptions) error { return nil }
+
+func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	s.recipients = append(s.recipients, to)
+	return nil
+}
+
+func (s *session) Data(r io.Reader) error {
+	_, err := io.Copy(io.Discard, r)
+	for _, to := range s.recipients {
+		s.received <- to
+	}
+	return err
+}
+
+func (s *session) Reset()        { s.recipients = nil }
+func (s *session) Logout() error { return nil }
+
+// postfix: with the settings of deploy/mailhost/README.md, Postfix delivers with DANE through the package's danelaw.
+func postfix(m *machine, w *stage) {
+	m.write("/etc/resolv.conf", "nameserver 127.0.0.1\noptions trust-ad edns0\n")
+	m.run("postconf", "-e", "smtp_dns_support_level = dnssec", "smtp_tls_security_level = dane",
+		"smtp_tls_loglevel = 1", "maillog_file = /var/log/mail.log", "myhostname = mail.sender.dane",
+		"mydestination = localhost", "inet_interfaces = loopback-only", "alias_maps =")
+	m.run("systemctl", "restart", "postfix")
+	after := m.run("systemctl", "show", "postfix@-", "--property=After")
+	if !strings.Contains(after, "danelaw.service") {
+		m.t.Errorf("Postfix is started %s", after)
+	}
+	recipient := "postmaster@" + strings.TrimSuffix(domain, ".")
+	if out, err := m.with("Subject: hello\n\nhello\n", "sendmail", "-f", "sender@localhost", recipient); err != nil {
+		m.t.Fatal(err, out)
+	}
+	select {
+	case to := <-w.received:
+		if to != recipient {
+			m.t.Errorf("mail to %s has come", to)
+		}
+	case <-time.After(patience):
+		log, _ := m.try("cat", "/var/log/mail.log")
+		m.t.Fatalf("no mail has come:\n%s", log)
+	}
+	const verified = "Verified TLS connection established to mx.good.dane[" + mailHost + "]:25"
+	m.eventually("status=sent", func() bool {
+		return strings.Contains(m.run("cat", "/var/log/mail.log"), "status=sent")
+	})
+	text := m.run("cat", "/var/log/mail.log")
+	if !strings.Contains(text, verified) {
+		m.t.Errorf("the log lacks %q:\n%s", verified, text)
+	}
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "Verified") || strings.Contains(line, "status=sent") {
+			m.t.Log(strings.TrimSpace(line))
+		}
+	}
+}
