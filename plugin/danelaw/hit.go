@@ -2,7 +2,9 @@ package danelaw
 
 import (
 	"context"
+	"encoding/binary"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,6 +78,16 @@ func (q *hit) survive(ok *bool) {
 	}
 }
 
+// replied counts a reply with those Extended DNS Errors.
+func (q *hit) replied(v verdict, options []byte) {
+	q.h.meter.replied(v, q.Type, q.Read)
+	q.h.memory.history.replied(v, q.Read)
+	for q.EDNS && len(options) > 0 {
+		q.h.meter.told(binary.BigEndian.Uint16(options[4:]))
+		options = options[4+binary.BigEndian.Uint16(options[2:]):]
+	}
+}
+
 // later has what is not in the cache answered once it is there: from the cache, or else by a Server that is given the
 // answer, so that nobody waits for it again. done is called after it.
 func (q *hit) later(ctx context.Context, then func(reply []byte, otherwise fastpath.Server), done func()) bool {
@@ -108,7 +120,7 @@ func (q *hit) after(a *resolve.Answer) (reply []byte, ok bool) {
 		prefetcher{q.h.resolving, q.h.names}.prefetch(q.question(), a)
 	}
 	if a.Status <= dnssec.Bogus {
-		return nil, false
+		return q.failure(a)
 	}
 	b := batches.Get().(*batch)
 	defer batches.Put(b)
@@ -118,6 +130,30 @@ func (q *hit) after(a *resolve.Answer) (reply []byte, ok bool) {
 
 // batches are of one hit each, which has waited.
 var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// failure is the SERVFAIL of a question that CoreDNS was not asked, as ServeDNS tells it, if all of it fits the client.
+func (q *hit) failure(a *resolve.Answer) (reply []byte, ok bool) {
+	notes := q.h.readiness.explain(a.Notes)
+	if a.Cached || len(notes) == 0 {
+		return nil, false
+	}
+	room := q.h.writer.room(q.Client, q.UDP, q.EDNS, q.Size)
+	r := fastpath.Reply{Options: resolve.PackedErrors(notes), Size: q.Size}
+	if q.UDP {
+		r.Size = uint16(room)
+	}
+	if reply = q.Fail(nil, dns.RcodeServerFailure, r); len(reply) > room {
+		return nil, false
+	}
+	question := q.question()
+	question.Name = strings.Clone(question.Name)
+	q.h.logFailure(asker{question, q.Client, q.Read}, a, notes)
+	q.replied(verdicts[a.Status], r.Options)
+	if q.block.requests != nil {
+		q.block.requests.count(q, dns.RcodeServerFailure, len(reply))
+	}
+	return reply, true
+}
 
 // answered is what a client has waited for before ServeDNS is asked, and since when; in a context it is its own key.
 type answered struct {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -176,7 +177,7 @@ func passes(t *testing.T, h *Handler, misses bool) (server string, others *atomi
 	}
 	l, err := fastpath.Listen(server, server, func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
 		others.Add(1)
-		h.ServeDNS(ctx, w, q) //nolint:errcheck // it has written its reply
+		h.ServeDNS(ctx, request.NewScrubWriter(q, w), q) //nolint:errcheck // it has written its reply
 	}, fastpath.Options{
 		Answerer: find.answerer, Later: later,
 		Limits: fastpath.Limits{Pending: 10, Connections: 100, Pipelined: 10, Idle: time.Minute, Read: time.Minute,
@@ -271,6 +272,45 @@ func missesPassBy(t *testing.T, proto string) {
 	}
 	if n := others.Load(); n > 4 { // what failed a moment ago
 		t.Errorf("%d queries came to the Server", n)
+	}
+}
+
+// L-12, L-16: the failure of a question that was waited for is octet by octet what ServeDNS replies, and does not come
+// to it, but for what does not fit.
+func TestFailuresPassBy(t *testing.T) {
+	c := config(t)
+	h, twin := open(t, c), open(t, c)
+	server, others := passes(t, h, true)
+	ordinary, _ := passes(t, twin, false)
+	ask := func(h *Handler, at string, query []byte) []byte {
+		h.memory.ForgetFailures()
+		conn, err := net.Dial("udp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // the socket is open
+		if _, err = conn.Write(query); err != nil {
+			t.Fatal(err)
+		}
+		reply := make([]byte, dns.MaxMsgSize)
+		n, err := conn.Read(reply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply[:n]
+	}
+	for _, name := range []string{bogusMX, strings.ToUpper(bogusMX)} {
+		for _, way := range []change{func(*dns.Msg) {}, withDO, withAD, withSize(512), withSize(0), withSize(65535)} {
+			query := pack(t, newMsg(name, dns.TypeMX, way))
+			got, want := ask(h, server, query), ask(twin, ordinary, query)
+			if !bytes.Equal(got, want) || got[3]&0xF != dns.RcodeServerFailure {
+				t.Errorf("%s:\nby ServeDNS %x\nbeside it   %x", name, want, got)
+			}
+		}
+	}
+	if n := others.Load(); n > 0 {
+		t.Errorf("%d failures came to ServeDNS", n)
 	}
 }
 

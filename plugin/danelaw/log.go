@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
@@ -62,21 +64,28 @@ type flood struct {
 
 // logFailure logs a failure when the first client is told of it, also if a prefetch or another client's question met it
 // first.
-func (h *Handler) logFailure(q *query, a *resolve.Answer, notes []*dnssec.Failure) {
+func (h *Handler) logFailure(by asker, a *resolve.Answer, notes []*dnssec.Failure) {
 	if a.Tell() {
-		h.memory.history.failed(q.question(), notes[0].Text, q.begun)
-		h.writer.failures.log(q, notes)
+		h.memory.history.failed(by.question, notes[0].Text, by.begun)
+		h.writer.failures.log(by, notes)
 	}
 }
 
+// asker is a question, who asks it, and since when.
+type asker struct {
+	question dns.Question
+	client   netip.Addr
+	begun    time.Time
+}
+
 // log writes the sentence of a failed query, with the stack if it is a fault of danelaw's own.
-func (f *flood) log(q *query, notes []*dnssec.Failure) {
+func (f *flood) log(by asker, notes []*dnssec.Failure) {
 	switch {
 	case len(notes) == 0 || !f.open():
 	case errors.Is(notes[0], fetch.ErrPanic):
-		log.trace("%s: %v", q, notes[0].Err)
+		log.trace("%s: %v", describe(by.question), notes[0].Err)
 	default:
-		log.Warningf("%s from %s: SERVFAIL: %v", q, q.client, notes[0])
+		log.Warningf("%s from %s: SERVFAIL: %v", describe(by.question), by.client, notes[0])
 	}
 }
 

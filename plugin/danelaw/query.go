@@ -128,3 +128,6 @@ func describe(q dns.Question) string { return q.Name + " " + dns.Type(q.Qtype).S
 func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
+
+// asker is who asks the question.
+func (q *query) asker() asker { return asker{q.question(), q.client, q.begun} }

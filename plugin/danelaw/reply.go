@@ -92,7 +92,7 @@ func (h *Handler) answer(q *query, a *resolve.Answer) reply {
 		re.rcode, re.answer, re.ns = raw.Rcode, raw.Answer, raw.Ns
 	}
 	if re.rcode == dns.RcodeServerFailure {
-		h.logFailure(q, a, notes)
+		h.logFailure(q.asker(), a, notes)
 	}
 	return re
 }

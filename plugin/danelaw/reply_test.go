@@ -909,9 +909,9 @@ func TestFlood(t *testing.T) {
 	var f flood
 	q := newQuery(from("192.0.2.1:53"), newMsg("example.", dns.TypeMX))
 	notes := []*dnssec.Failure{{Text: "example.: a sentence"}}
-	f.log(q, nil) // nothing to say
+	f.log(q.asker(), nil) // nothing to say
 	for range 3 * linesPerSecond {
-		f.log(q, notes)
+		f.log(q.asker(), notes)
 	}
 	if n := strings.Count(book.String(),
 		"example. MX from 192.0.2.1: SERVFAIL: example.: a sentence"); n < linesPerSecond-1 || n > 2*linesPerSecond {

@@ -148,5 +148,13 @@ func (q *Question) Append(dst []byte, r Reply) []byte {
 	return dst
 }
 
+// Fail appends the reply that has an RCODE and no records but OPT, as Append does.
+func (q *Question) Fail(dst []byte, rcode int, r Reply) []byte {
+	var wire [headerSize + maxName + 4]byte
+	wire[flagsAt+1], wire[questionsAt+1] = byte(rcode), 1
+	r.Wire = wire[:q.end]
+	return q.Append(dst, r)
+}
+
 // Octets is how many the query has.
 func (q *Question) Octets() int { return len(q.message) }

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func TestBackgroundLeavesNoPlace(t *testing.T) {
 		}
 		time.Sleep(yieldAfter)
 		one := fill(t, table, "c.", 1)
-		if n := table.running + table.yielding.Len(); n != questions || ended(all) != 1 || ended(one) != 0 {
+		if n := int(table.slots.Load()); n != questions || ended(all) != 1 || ended(one) != 0 {
 			t.Errorf("%d questions, %d and %d of them displaced", n, ended(all), ended(one))
 		}
 	})
@@ -301,11 +302,65 @@ func TestClientYields(t *testing.T) {
 		}
 		fill(t, table, "flood.example.", 30) // of another client
 		table.join(named("mail"), "192.0.2.1", of("mail.example."))
-		if ended(greedy) != 1 || ended([]*flight{modest}) != 0 || table.zones["flood.example."].Len() != 29 {
+		if ended(greedy) != 1 || ended([]*flight{modest}) != 0 || table.zones.all["flood.example."].Len() != 29 {
 			t.Errorf("%d of the client's were displaced, %d are left of the zone", ended(greedy),
-				table.zones["flood.example."].Len())
+				table.zones.all["flood.example."].Len())
 		}
 	})
+}
+
+// Crowds are found from sixteen on, however many smaller ones there are, and while they are that large.
+func TestLargestCrowd(t *testing.T) {
+	all := newCrowds()
+	var crowd []*list.Element
+	for i := range leastCrowd {
+		if most := all.largest(); most != nil {
+			t.Fatalf("a crowd of %d", most.Len())
+		}
+		all.add(fmt.Sprint("single", i), &flight{})
+		crowd = append(crowd, all.add("crowd", &flight{}))
+	}
+	larger := all.add("larger", &flight{})
+	for range leastCrowd {
+		all.add("larger", &flight{})
+	}
+	if most := all.largest(); most != all.all["larger"] || most.Len() != leastCrowd+1 {
+		t.Errorf("the largest is %v", most)
+	}
+	all.remove("larger", larger)
+	all.remove("larger", all.all["larger"].Front())
+	if most := all.largest(); most != all.all["crowd"] {
+		t.Errorf("the largest is %v", most)
+	}
+	for _, e := range crowd {
+		all.remove("crowd", e)
+	}
+	if most := all.largest(); most != nil || all.all["crowd"] != nil {
+		t.Errorf("nothing is left, but %v", most)
+	}
+}
+
+// Whether luxuries may be had is found out without the lock of the table: all questions ask that often, and the reader
+// of the sockets waits for that lock.
+func TestBusyTakesNoLock(t *testing.T) {
+	table := newTable(40, 10)
+	all := fill(t, table, "a.", 20)
+	table.mu.Lock()
+	said := make(chan bool)
+	go func() { said <- table.busy() }()
+	select {
+	case busy := <-said:
+		if !busy {
+			t.Error("half of the table is taken")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it waits for the lock")
+	}
+	table.mu.Unlock()
+	table.remove(all[0])
+	if table.remove(all[0]); table.busy() || table.slots.Load() != 19 {
+		t.Errorf("busy with %d slots taken", table.slots.Load())
+	}
 }
 
 // A client is told apart by what the caller says of it.
@@ -317,8 +372,8 @@ func TestWithClient(t *testing.T) {
 	eventually(t, "the question is asked", func() bool { return outstanding.Load() > 0 })
 	r.flights.mu.Lock()
 	defer r.flights.mu.Unlock()
-	if r.flights.clients["192.0.2.1"].Len() != 1 || len(r.flights.clients) != 1 {
-		t.Errorf("%v", r.flights.clients)
+	if r.flights.clients.all["192.0.2.1"].Len() != 1 || len(r.flights.clients.all) != 1 {
+		t.Errorf("%v", r.flights.clients.all)
 	}
 }
 

@@ -91,8 +91,8 @@ type flights struct {
 func newFlights(inFlight, waiting int, room *fetch.Room, short func() bool) *flights {
 	return &flights{
 		half: (inFlight + 1) / 2, waiting: waiting, room: room, short: short,
-		byKey: map[cache.Key]*flight{}, yielding: list.New(), background: list.New(), zones: crowds{},
-		clients: crowds{},
+		byKey: map[cache.Key]*flight{}, yielding: list.New(), background: list.New(), zones: newCrowds(),
+		clients: newCrowds(),
 	}
 }
 
@@ -172,7 +172,7 @@ func (t *flights) ahead(key cache.Key) *flight {
 // behind reports whether processors, which are short, cannot keep up with the questions of a zone: it gets no further
 // place then. What is put off is in vain when its client has gone, and keeps all others waiting.
 func (t *flights) behind(zone string) bool {
-	l := t.zones[zone]
+	l := t.zones.all[zone]
 	return l != nil && l.Len() >= leastCrowd && time.Since(l.Front().Value.(*flight).began) >= behindAfter && t.short()
 }
 
@@ -257,7 +257,7 @@ func (t *flights) crowd(to *flight) *list.List {
 		own string
 	}{{t.zones, to.zone}, {t.clients, to.client}} {
 		if most := c.largest(); most != nil && most.Len() >= least {
-			if most == c.crowds[c.own] {
+			if most == c.all[c.own] {
 				return nil
 			}
 			return most
@@ -266,24 +266,38 @@ func (t *flights) crowd(to *flight) *list.List {
 	return nil
 }
 
-// crowds are flights that hold a slot by what they have in common, oldest first.
-type crowds map[string]*list.List
+// crowds are flights that hold a slot by what they have in common, oldest first. Those of leastCrowd are found at once,
+// however many there are: random names may be a crowd each.
+type crowds struct{ all, large map[string]*list.List }
+
+func newCrowds() crowds { return crowds{map[string]*list.List{}, map[string]*list.List{}} }
 
 func (c crowds) add(of string, f *flight) *list.Element {
-	if c[of] == nil {
-		c[of] = list.New()
+	l := c.all[of]
+	if l == nil {
+		l = list.New()
+		c.all[of] = l
 	}
-	return c[of].PushBack(f)
+	e := l.PushBack(f)
+	if l.Len() == leastCrowd {
+		c.large[of] = l
+	}
+	return e
 }
 
 func (c crowds) remove(of string, e *list.Element) {
-	if c[of].Remove(e); c[of].Len() == 0 {
-		delete(c, of)
+	l := c.all[of]
+	if l.Remove(e); l.Len() == leastCrowd-1 {
+		delete(c.large, of)
+	}
+	if l.Len() == 0 {
+		delete(c.all, of)
 	}
 }
 
+// largest is the largest crowd; nil if none has leastCrowd.
 func (c crowds) largest() (most *list.List) {
-	for _, l := range c {
+	for _, l := range c.large {
 		if most == nil || l.Len() > most.Len() {
 			most = l
 		}

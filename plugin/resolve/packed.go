@@ -179,7 +179,12 @@ func packNotes(notes []*dnssec.Failure) (b []byte) {
 	for _, f := range notes {
 		b = append(b, byte(f.Kind))
 	}
-	for _, f := range notes {
+	return append(b, PackedErrors(notes)...)
+}
+
+// PackedErrors are the Extended DNS Errors that tell a client of notes, as options of an OPT (RFC 8914 section 2).
+func PackedErrors(notes []*dnssec.Failure) (b []byte) {
+	for _, f := range notes[:min(maxNotes, len(notes))] {
 		text := cut(f.Text)
 		b = binary.BigEndian.AppendUint16(b, dns.EDNS0EDE)
 		b = binary.BigEndian.AppendUint16(b, uint16(2+len(text)))
