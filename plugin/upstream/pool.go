@@ -68,10 +68,11 @@ func (p *pool) draw() *socket {
 	if udpSockets.half() {
 		enough = 1
 	}
+	number := randomNumber() // before the lock that all questions share
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.open) > 0 && len(p.open)+p.opening >= enough {
-		i := random(len(p.open))
+		i := number % uint64(len(p.open))
 		if s := p.open[i]; s.join() {
 			return s
 		}
@@ -84,10 +85,12 @@ func (p *pool) draw() *socket {
 }
 
 // random returns a number below n, from a CSPRNG.
-func random(n int) int {
+func random(n int) int { return int(randomNumber() % uint64(n)) }
+
+func randomNumber() uint64 {
 	var b [8]byte
 	rand.Read(b[:])
-	return int(binary.BigEndian.Uint64(b[:]) % uint64(n))
+	return binary.BigEndian.Uint64(b[:])
 }
 
 // another opens a socket.
