@@ -28,6 +28,7 @@ import (
 // gone.
 type rolling struct {
 	t        testing.TB
+	begun    time.Time
 	clock    *world.Clock
 	tree     *world.Tree
 	upstream *world.Upstream
@@ -47,9 +48,13 @@ const (
 const day = 24 * time.Hour
 
 // newRolling makes one, after every build date, on day 0.
-func newRolling(t testing.TB) *rolling {
+func newRolling(t testing.TB) *rolling { return newRollingIn(t, 2040) }
+
+// newRollingIn makes one in a year.
+func newRollingIn(t testing.TB, year int) *rolling {
 	t.Helper()
-	r := &rolling{t: t, clock: world.NewClock(time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC))}
+	r := &rolling{t: t, begun: time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)}
+	r.clock = world.NewClock(r.begun)
 	r.old, r.new, r.zsk = r.key(257), r.key(257), r.key(256)
 	r.tree = world.New(r.clock.Now, world.Zone("."), world.Zone("com."), world.Domain("example.com."))
 	r.upstream = r.tree.Upstream()
@@ -80,12 +85,12 @@ func (r *rolling) silence(q dns.Question, m *dns.Msg) *dns.Msg {
 }
 
 func (r *rolling) day() int {
-	return int(r.clock.Now().Sub(time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)) / day)
+	return int(r.clock.Now().Sub(r.begun) / day)
 }
 
 // to makes it that day, and publishes the root as it is then, with fresh signatures in all zones.
 func (r *rolling) to(on int) {
-	r.clock.Set(time.Date(2040, 1, 1+on, 0, 0, 0, 0, time.UTC))
+	r.clock.Set(r.begun.AddDate(0, 0, on))
 	keys := []*zones.Key{r.old, r.zsk}
 	r.silent.Store(&map[uint16]bool{r.new.DNSKEY.KeyTag(): on < signing, r.old.DNSKEY.KeyTag(): on >= signing})
 	if on >= published {

@@ -87,3 +87,22 @@ func await(t testing.TB, addr string) {
 		}
 	}
 }
+
+// StartAt runs an Unbound, whose clock begins at a time and goes on from there, until stop is called.
+func StartAt(t testing.TB, at time.Time, args ...string) (stop func()) {
+	t.Helper()
+	library, err := filepath.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+	if err != nil || len(library) == 0 {
+		t.Fatalf("there is no faketime: %v", err)
+	}
+	command := exec.Command("unbound", args...)
+	command.Env = append(os.Environ(), "LD_PRELOAD="+library[0], "FAKETIME=@"+at.UTC().Format(time.DateTime),
+		"FAKETIME_DONT_FAKE_MONOTONIC=1", "TZ=UTC")
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		command.Process.Kill() //nolint:errcheck // it has ended
+		command.Wait()         //nolint:errcheck // by the signal
+	}
+}
