@@ -5,8 +5,8 @@ import "sync/atomic"
 // What asking takes of the process's memory, in octets, as measured with thousands of questions that nobody answers
 // (L-15). Over UDP a question has no goroutine: it takes 5 KiB with the one that waits for it. Where datagrams bring
 // nothing it waits for TCP, and takes 12 KiB as one over TLS does; 17 KiB with twice what lives in the heap, since the
-// collector lets that grow so far at GOGC=100. Over HTTPS it takes 19 KiB, and 26 KiB with that: less of it, as the
-// heap comes near the bound that the collector knows.
+// collector lets that grow so far at GOGC=100. Over HTTPS 19 to 23 KiB live, 26 to 32 KiB with that: less of it, as the
+// heap comes near the bound that the daemon gives the collector.
 const (
 	QuestionOctets = 22 << 10 // a question to upstreams
 	replyGrowth    = 8        // the octets that each octet of a reply takes, unpacked and copied for its query

