@@ -8,7 +8,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/packets"
 )
 
-// batch is what has been read together, and the replies to it. It is locked while it is answered.
+// batch is what has been read together, and the replies to it. That of a look is locked meanwhile.
 type batch struct {
 	sync.Mutex
 	*packets.Batch

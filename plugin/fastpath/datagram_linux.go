@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	// receiveBuffer is what is asked for each socket, in octets. The kernel takes twice that, with room for over a
+	// receiveBuffer is what is asked for each socket, in octets. The kernel takes twice that, with room for over four
 	// thousand questions: so many come in while a busy host keeps danelaw from its processors for a moment, and what
 	// does not fit is lost, be it about mail (L-13). By default there is room for some 270.
-	receiveBuffer = 512 << 10
+	receiveBuffer = 2 << 20
 	// sendBuffer is the same for what goes out: the replies to a neighbour that has gone, or has never been, wait there
 	// for its hardware address, and those to others are not to be dropped for it.
 	sendBuffer = 4 << 20
@@ -31,7 +31,7 @@ type datagrams struct {
 	conn     *net.UDPConn
 	raw      syscall.RawConn
 	source   source
-	batch    *batch
+	batches  [looks + 1]*batch // the first is run's
 	probes   probes
 	group    search
 	failures int          // of the socket, one after another
@@ -54,7 +54,10 @@ func newDatagrams(conn *net.UDPConn, s source, pending int) (*datagrams, error) 
 	if err := control(raw, func(fd int) error { return setOptions(fd, wildcard) }); err != nil {
 		return nil, err
 	}
-	d := &datagrams{conn: conn, raw: raw, source: s, batch: newBatch(s.answerer())}
+	d := &datagrams{conn: conn, raw: raw, source: s}
+	for i := range d.batches {
+		d.batches[i] = newBatch(s.answerer())
+	}
 	d.limit(pending)
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.busy.Add(1)
@@ -121,7 +124,7 @@ func (d *datagrams) close(ctx context.Context) {
 // known where a batch is not full, too: what has come since wakes the reader.
 func (d *datagrams) serve(fd uintptr) bool {
 	for !d.closing.Load() {
-		switch full, err := d.turn(fd); {
+		switch full, err := d.take(d.batches[0], fd); {
 		case err == 0:
 			d.failures = 0
 			if !full {
@@ -136,31 +139,24 @@ func (d *datagrams) serve(fd uintptr) bool {
 	return true
 }
 
-// turn answers one batch.
-func (d *datagrams) turn(fd uintptr) (full bool, err unix.Errno) {
-	d.batch.Lock()
-	defer d.batch.Unlock()
-	return d.take(fd)
-}
-
-func (d *datagrams) take(fd uintptr) (full bool, err unix.Errno) {
-	n, err := d.batch.Receive(fd)
+// take answers one batch.
+func (d *datagrams) take(b *batch, fd uintptr) (full bool, err unix.Errno) {
+	n, err := b.Receive(fd)
 	if err != 0 {
 		return false, err
 	}
-	d.batch.replies = d.batch.replies[:0]
+	b.replies = b.replies[:0]
 	read := time.Now()
 	for i := range n {
-		d.answer(i, read)
+		d.answer(b, i, read)
 	}
-	d.batch.answerer.flush()
-	d.batch.send(fd)
+	b.answerer.flush()
+	b.send(fd)
 	return n == packets.Size, 0
 }
 
-// answer has the source answer a query of the batch, at once or later.
-func (d *datagrams) answer(i int, read time.Time) {
-	b := d.batch
+// answer has the source answer a query of a batch, at once or later.
+func (d *datagrams) answer(b *batch, i int, read time.Time) {
 	query := b.query(i)
 	if len(query) < headerSize {
 		if len(query) == probeSize {
@@ -169,7 +165,7 @@ func (d *datagrams) answer(i int, read time.Time) {
 		return
 	}
 	from := client{addr: b.From(i), udp: true, read: read}
-	reply, done := d.batch.answerer.now(query, from, b.replies)
+	reply, done := b.answerer.now(query, from, b.replies)
 	switch before := len(b.replies); {
 	case !done:
 		to := &datagramClient{d: d, addr: from.addr, origin: b.Origin(i)}

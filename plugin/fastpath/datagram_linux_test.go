@@ -502,7 +502,7 @@ func TestDatagramsSurviveTheSocketsErrors(t *testing.T) {
 	gets(t, c, question("after"))
 }
 
-// TestBuffers: there is room for over a thousand questions and for many replies, as far as the host allows it.
+// TestBuffers: there is room for over four thousand questions and for many replies, as far as the host allows it.
 func TestBuffers(t *testing.T) {
 	d := bound(t, echo, "127.0.0.1:0")
 	for _, row := range []struct {

@@ -61,11 +61,20 @@ func changeReaders(to func(all []*datagrams) []*datagrams) {
 	readers.all.Store(&all)
 }
 
-// look answers one batch, unless somebody does that already, or a query that is answered later would have to wait.
+// looks is how many may look at one socket at once. Each has memory of its own for a batch, as run has: who has read
+// one may lose the processor before it is answered, and what comes then would wait until he has it again.
+const looks = 3
+
+// look answers one batch, unless others do that already, or a query that is answered later would have to wait.
 func (d *datagrams) look() {
-	if slots := d.slots.Load().(chan struct{}); len(slots)+packets.Size > cap(slots) || !d.batch.TryLock() {
+	if slots := d.slots.Load().(chan struct{}); len(slots)+packets.Size > cap(slots) {
 		return
 	}
-	defer d.batch.Unlock()
-	d.raw.Control(func(fd uintptr) { d.take(fd) }) //nolint:errcheck // it is closed
+	for _, b := range d.batches[1:] {
+		if b.TryLock() {
+			defer b.Unlock()
+			d.raw.Control(func(fd uintptr) { d.take(b, fd) }) //nolint:errcheck // it is closed
+			return
+		}
+	}
 }

@@ -58,9 +58,13 @@ func TestLookDoesNotWait(t *testing.T) {
 	d := looked(t, deferring(func(context.Context, []byte, replier) { t.Error("a query was taken") }))
 	c := dialed(t, d, "127.0.0.1")
 	asks(t, c, question("anything"))
-	d.batch.Lock()
+	for _, b := range d.batches[1:] {
+		b.Lock()
+	}
 	d.look()
-	d.batch.Unlock()
+	for _, b := range d.batches[1:] {
+		b.Unlock()
+	}
 	d.limit(packets.Size - 1)
 	d.look()
 	d.delist()
@@ -68,10 +72,41 @@ func TestLookDoesNotWait(t *testing.T) {
 	time.Sleep(2 * lookEvery)
 	Look()
 	d.raw.Control(func(fd uintptr) {
-		if n, _ := d.batch.Receive(fd); n != 1 {
+		if n, _ := d.batches[0].Receive(fd); n != 1 {
 			t.Error("a query was taken")
 		}
 	})
+}
+
+// Who has read a batch and is kept from answering it keeps no others from theirs.
+func TestLookBesideTheReader(t *testing.T) {
+	begun, over := make(chan struct{}), make(chan struct{})
+	d := reading(t, datagramSource{atOnce: func(query []byte, _ client, dst []byte) ([]byte, bool) {
+		if query[headerSize] == 's' {
+			close(begun)
+			<-over
+		}
+		return append(dst, query...), true
+	}}, "127.0.0.1:0")
+	slow, quick := dialed(t, d, "127.0.0.1"), dialed(t, d, "127.0.0.1")
+	asks(t, slow, question("slow"))
+	<-begun
+	asks(t, quick, question("quick"))
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		gets(t, quick, question("quick"))
+	}()
+	lookUntil(t, "the other is answered", func() bool {
+		select {
+		case <-answered:
+			return true
+		default:
+			return false
+		}
+	})
+	close(over)
+	gets(t, slow, question("slow"))
 }
 
 // Sockets are looked at while they are read.
