@@ -18,7 +18,9 @@ type Table[V any] struct {
 
 // NewTable returns a table of at most size octets.
 func NewTable[V any](size int64, cost func(V) int64) *Table[V] {
-	const leastShard = 64 << 10 // some tens of zones
+	// A zone of 60 keys, as an attacker has it (CVE-2023-50387), takes 100 KiB, one of all the keys that a message has
+	// room for six times that: what is too large for a shard would be parsed anew for each name.
+	const leastShard = 1 << 20
 	n, shift := shardCount(size, leastShard)
 	t := &Table[V]{seed: maphash.MakeSeed(), shift: shift, shards: make([]*bounded[V], n)}
 	for i := range t.shards {

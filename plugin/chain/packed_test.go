@@ -71,6 +71,17 @@ func TestPlacesComeBack(t *testing.T) {
 	}
 }
 
+// L-2: a zone of as many keys as a DNS message has room for is parsed once, too, however many names below it are asked.
+func TestManyKeysAreOpenedOnce(t *testing.T) {
+	for _, keys := range []int{60, 400} {
+		s := NewStore(64 << 20) // as danelaw has it
+		s.learn("com.", Cut{signed(t, "com.", keys)}, noon, 24*time.Hour)
+		if first := s.place("com.", noon).(Cut).Zone; s.place("com.", noon).(Cut).Zone != first {
+			t.Errorf("a zone of %d keys is parsed anew each time", keys)
+		}
+	}
+}
+
 // A zone in use is parsed once, and anew when it is another: by its keys, by its times.
 func TestOpened(t *testing.T) {
 	s, old := NewStore(1<<20), Cut{signed(t, "com.", 2)}
