@@ -25,6 +25,8 @@ type query struct {
 	// spare: it is a copy over TCP, where a path that loses datagrams is no obstacle. That TCP fails says nothing of
 	// the upstream.
 	spare bool
+	// apart: over TCP it goes on a connection of its own, since the one that all share has not brought the reply.
+	apart bool
 	// further: it is a further try of V-14, which is of no use if it comes to the same.
 	further bool
 	// test: it is asked to learn about the upstream.

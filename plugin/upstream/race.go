@@ -64,6 +64,7 @@ type runner struct {
 	vain     int // of these met a closed door
 	running  int // attempts outstanding
 	attempts []*attempt
+	streamed bool   // the question has gone on over TCP
 	fault    *fault // what ended its part
 	round    int    // how often it had to give up its socket
 }
@@ -331,7 +332,7 @@ func (r *race) again(index int) {
 	q := r.query
 	q.again = true
 	if q.spare = u.sent == datagramsFirst; q.spare {
-		q.tcp = true
+		q.tcp, q.apart = true, u.streamed
 		r.attempt(index, q)
 		return
 	}
@@ -341,7 +342,7 @@ func (r *race) again(index int) {
 	default:
 		r.last = index
 		u.sent++
-		if sent {
+		if u.streamed = !sent; sent {
 			u.meter.Asked(u.name)
 		}
 	}

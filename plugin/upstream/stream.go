@@ -37,7 +37,7 @@ var usualPatience = patience{
 const (
 	maxOutstanding = 1024    // questions on one connection; on all together as many as client questions at once (L-13)
 	maxConns       = 16      // connections to one upstream
-	maxApart       = 32      // more of them, for questions that have lost one
+	maxApart       = 32      // more of them, for questions that have lost one, or have waited for long
 	maxUnasked     = 1024    // replies in a row to no question outstanding: as many may have been given up
 	idsPerConn     = 1 << 16 // a connection that has used all is left
 	// maxLost is on how many connections in a row a question is tried that close without an answer. The pauses between
@@ -70,7 +70,7 @@ type stream struct {
 	cancel context.CancelCauseFunc
 	mu     sync.Mutex
 	conns  []*conn // open or being opened, oldest first
-	apart  []*conn // likewise, those for questions that have lost one; the one that got the latest is last
+	apart  []*conn // likewise, those for questions that do not share conns; the one that got the latest is last
 }
 
 func newStream(over string, pack func(query) ([]byte, error), connect func(context.Context) (net.Conn, error)) *stream {
@@ -115,7 +115,7 @@ func (s *stream) ask(ctx context.Context, q query) (fetch.Reply, error) {
 	if err != nil {
 		return fetch.Reply{}, err
 	}
-	raw, err := s.once(ctx, wire, false)
+	raw, err := s.once(ctx, wire, q.apart)
 	for n := 1; n < maxLost && mayCome(q, n, err) && wait(ctx, s.patience.pause, n); n++ {
 		raw, err = s.once(ctx, wire, true)
 	}
@@ -162,9 +162,9 @@ func wait(ctx context.Context, pause time.Duration, n int) bool {
 	}
 }
 
-// once puts a question on a connection; again: it has lost one.
-func (s *stream) once(ctx context.Context, wire []byte, again bool) ([]byte, error) {
-	c, k, err := s.place(wire, again)
+// once puts a question on a connection; apart: on one of its own.
+func (s *stream) once(ctx context.Context, wire []byte, apart bool) ([]byte, error) {
+	c, k, err := s.place(wire, apart)
 	if err != nil {
 		return nil, err
 	}
@@ -177,10 +177,10 @@ func (s *stream) once(ctx context.Context, wire []byte, again bool) ([]byte, err
 
 // place finds room for a question, on a new connection if need be. Questions that come while a connection is being
 // opened share it.
-func (s *stream) place(wire []byte, again bool) (*conn, *call, error) {
+func (s *stream) place(wire []byte, apart bool) (*conn, *call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if again {
+	if apart {
 		return s.placeApart(wire)
 	}
 	s.conns = open(s.conns)

@@ -300,6 +300,26 @@ func TestTruncatedGoesToTCP(t *testing.T) {
 	wantMX(t, rootSet(t, s.plain()))
 }
 
+// S-5: what is truncated does not wait for as long as the connection that all share is held up: a copy goes over one of
+// its own.
+func TestTruncatedBehindHeldUpConnection(t *testing.T) {
+	leakless(t)
+	s := serve(t, func(a *asked) {
+		switch {
+		case a.network == "udp":
+			a.truncate()
+		case a.conn > 1:
+			a.answer(theMX(t))
+		}
+	})
+	set := rootSet(t, s.plain())
+	set.upstreams[0].carrier.(*datagram).stream.patience.silence = 2 * longEnough
+	wantMX(t, set)
+	if n := len(s.got("tcp")); n != 2 {
+		t.Errorf("asked %d times over TCP, want 2", n)
+	}
+}
+
 // An upstream that truncates and has no TCP is an error that says so; with another upstream it is none.
 func TestTruncatedWithoutTCP(t *testing.T) {
 	leakless(t)
