@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"unsafe"
 
@@ -31,14 +32,15 @@ type Batch struct {
 	in, out              [Size]message
 	texts, sent          [Size]unix.Iovec // of in, and of out
 	peers                [Size]peer
-	octets               [Size][Most]byte
-	received, next, ends int // how many of in; those of out from next to ends have not been sent
+	octets               *[Size][Most]byte // outside Go's heap, where they would have as much garbage beside them
+	received, next, ends int               // how many of in; those of out from next to ends have not been sent
 	zones                zones
 }
 
 // NewBatch is a batch that has received nothing yet.
 func NewBatch() *Batch {
 	b := &Batch{received: Size, zones: zones{}}
+	b.octets = outside(b)
 	for i := range b.in {
 		b.texts[i].Base = &b.octets[i][0]
 		b.texts[i].SetLen(Most)
@@ -48,6 +50,16 @@ func NewBatch() *Batch {
 		b.in[i].Name, b.in[i].Control = &b.peers[i].name[0], &b.peers[i].control[0]
 	}
 	return b
+}
+
+// outside is memory for datagrams that the kernel gives, until b is gone, or that of Go if it gives none.
+func outside(b *Batch) *[Size][Most]byte {
+	memory, err := unix.Mmap(-1, 0, Size*Most, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return new([Size][Most]byte)
+	}
+	runtime.AddCleanup(b, func(memory []byte) { unix.Munmap(memory) }, memory) //nolint:errcheck // it was mapped
+	return (*[Size][Most]byte)(unsafe.Pointer(&memory[0]))
 }
 
 // Receive reads what there is, and does not wait. It returns how many datagrams that is; a batch that is not full is

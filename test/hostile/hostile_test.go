@@ -163,9 +163,7 @@ func TestTogether(t *testing.T) {
 	if most := 500 + len(transports)*attackers*200; goroutines > most {
 		t.Errorf("%d goroutines, want at most %d", goroutines, most)
 	}
-	// Beside what is counted (L-15) each socket has memory for four batches of queries, a MiB in all, which counts
-	// twice, as the collector leaves as much garbage.
-	if heap > 120<<20 {
+	if heap > 96<<20 {
 		t.Errorf("%d MiB of heap", heap>>20)
 	}
 	settle()
