@@ -184,8 +184,8 @@ type cached struct {
 }
 
 const (
-	maxHops   = 16    // zones that one alias chain may lead through
-	maxCached = 10000 // replies; when they are that many all are forgotten
+	maxHops   = 16   // zones that one alias chain may lead through
+	maxCached = 1000 // replies; when they are that many all are forgotten
 )
 
 // Resolve answers q as a recursor does for a client that sets DO; CD makes no difference to one that does not validate.

@@ -103,7 +103,7 @@ func overHTTPS() []*misdeed {
 		{name: "closes the connection over HTTP/1.1", own: older, act: func(a *asked) { a.shut() },
 			want: told(servfail, network)},
 		{name: "no end of it over HTTP/1.1", own: older, act: func(a *asked) {
-			for a.raw(make([]byte, dns.MaxMsgSize)) {
+			for a.raw(zeros) {
 			}
 		}, want: told(servfail, invalid)},
 	}

@@ -459,7 +459,7 @@ func misdeeds() []*misdeed {
 		{name: "a length of nothing", over: []string{plain, dot},
 			act: truncatedThen(func(a *asked) { a.raw([]byte{0, 0}) }), want: told(servfail, network)},
 		{name: "no end of it", act: truncatedThen(func(a *asked) {
-			for a.raw(make([]byte, dns.MaxMsgSize)) {
+			for a.raw(zeros) {
 			}
 		}), want: told(servfail, network), instead: map[string]outcome{doh: told(servfail, invalid)}},
 

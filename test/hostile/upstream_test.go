@@ -204,6 +204,9 @@ func (c *treacherous) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// zeros is what is sent without end. All send the same, as TestTogether watches the memory of this process.
+var zeros = make([]byte, dns.MaxMsgSize)
+
 // undecipherable is a TLS record that no key decrypts.
 var undecipherable = append([]byte{23, 3, 3, 0, 32}, make([]byte, 32)...)
 
