@@ -236,9 +236,10 @@ type conn struct {
 	patience patience
 	ctx      context.Context
 	end      context.CancelCauseFunc
-	queue    chan []byte // questions to write
+	queued   chan struct{} // holds one if there is something in queue
 
 	mu       sync.Mutex
+	queue    [][]byte // questions to write
 	waiting  map[uint16]*call
 	firstID  uint16
 	taken    int         // IDs used; none is used twice, so that late replies to questions given up match nothing
@@ -274,7 +275,7 @@ var (
 
 func newConn(ctx context.Context, p patience) *conn {
 	c := &conn{
-		patience: p, queue: make(chan []byte, maxOutstanding),
+		patience: p, queued: make(chan struct{}, 1),
 		waiting: map[uint16]*call{}, firstID: randomID(),
 	}
 	c.ctx, c.end = context.WithCancelCause(ctx)
@@ -285,16 +286,17 @@ func newConn(ctx context.Context, p patience) *conn {
 func (c *conn) take(wire []byte) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ctx.Err() != nil || c.taken == idsPerConn || len(c.waiting) >= maxOutstanding {
+	if c.ctx.Err() != nil || c.taken == idsPerConn || len(c.waiting) >= maxOutstanding ||
+		len(c.queue) >= maxOutstanding { // full of questions given up and not yet written
 		return nil
 	}
 	k := &call{id: c.firstID + uint16(c.taken), reply: make(chan []byte, 1)}
 	k.framed = binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(wire)), uint16(len(wire)))
 	k.framed = append(binary.BigEndian.AppendUint16(k.framed, k.id), wire[2:]...)
+	c.queue = append(c.queue, k.framed)
 	select {
-	case c.queue <- k.framed:
-	default: // full of questions given up and not yet written
-		return nil
+	case c.queued <- struct{}{}:
+	default:
 	}
 	c.taken++
 	c.waiting[k.id] = k
@@ -408,16 +410,27 @@ func notOpened(err error, over string) error {
 func (c *conn) write(nc net.Conn) {
 	for {
 		select {
-		case framed := <-c.queue:
+		case <-c.queued:
+		case <-c.ctx.Done():
+			return
+		}
+		for _, framed := range c.takeQueue() {
 			nc.SetWriteDeadline(time.Now().Add(c.patience.write))
 			if _, err := nc.Write(framed); err != nil {
 				c.end(lostOpen(err))
 				return
 			}
-		case <-c.ctx.Done():
-			return
 		}
 	}
+}
+
+// takeQueue empties the queue.
+func (c *conn) takeQueue() [][]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	queue := c.queue
+	c.queue = nil
+	return queue
 }
 
 // read delivers replies, in whatever order they come.
