@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/fastpath"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/plugin/reuse"
 )
@@ -35,7 +36,7 @@ var (
 	distrusted  = counter("negative_trust_anchor_answers_total",
 		"Counter of answers that a negative trust anchor kept from being validated.")
 	verdictChanges = counter("verdict_changes_total", "Counter of changes of the verdict on a question of mail.",
-		"from", "to")
+		"from", "to", "type")
 	panics = counter("panics_total", "Counter of queries that ran into a fault of danelaw.")
 
 	upstreamQuestions = counter("upstream_questions_total", "Counter of questions sent, copies included.", "to")
@@ -73,6 +74,9 @@ func typeNumber(qtype uint16) int {
 	}
 	return otherType
 }
+
+// alarming are the limits that tell of a host too small for what it is asked, or of a flood, not of one question.
+var alarming = []string{"in_flight", "memory", "processors", "outstanding", "files", fastpath.LimitConnections}
 
 // blockLabel names the server block.
 const blockLabel = "block"
@@ -123,11 +127,16 @@ func newMeter(block string) *meter {
 	}
 	for _, from := range []verdict{secure, insecure, bogus} {
 		for _, to := range []verdict{secure, insecure, bogus} {
-			if from != to {
-				// a counter that appears with its first change shows no increase
-				verdictChanges.WithLabelValues(block, string(from), string(to))
+			for _, qtype := range []uint16{dns.TypeMX, dns.TypeTLSA} {
+				if from != to {
+					// a counter that appears with its first change shows no increase
+					verdictChanges.WithLabelValues(block, string(from), string(to), typeOrder[typeNumber(qtype)].label)
+				}
 			}
 		}
+	}
+	for _, limit := range alarming { // as above
+		limitHits.WithLabelValues(block, limit)
 	}
 	for number, v := range verdictOrder {
 		for of, t := range typeOrder {
@@ -161,9 +170,9 @@ func (m *meter) replies(verdict int, byType *[len(typeOrder)]int, took time.Dura
 // malformed counts one query that was refused before it was one.
 func (m *meter) malformed() { m.responses[invalid.number()][otherType].Inc() }
 
-// changed counts one change of a verdict.
-func (m *meter) changed(from, to verdict) {
-	verdictChanges.WithLabelValues(m.block, string(from), string(to)).Inc()
+// changed counts one change of the verdict on a question of that type.
+func (m *meter) changed(qtype uint16, from, to verdict) {
+	verdictChanges.WithLabelValues(m.block, string(from), string(to), typeOrder[typeNumber(qtype)].label).Inc()
 }
 
 // commonCodes is how many Extended DNS Errors have their counters kept: all that there are names for, and more.

@@ -30,7 +30,19 @@ func newUpstreams(c Config, m *memory) (u *upstreams, err error) {
 		Routes: c.Routes, Next: c.Next, Private: c.Private, RootCAs: c.RootCAs, EDNSSize: c.EDNSSize,
 		Clock: c.Clock, Meter: u,
 	})
+	if err == nil {
+		u.count()
+	}
 	return u, err
+}
+
+// count has the counters of all upstreams appear: one that appears with its first event shows no increase.
+func (u *upstreams) count() {
+	for _, s := range u.States() {
+		upstreamQuestions.WithLabelValues(u.block, s.Upstream)
+		upstreamMismatches.WithLabelValues(u.block, s.Upstream)
+		exhausted.WithLabelValues(u.block, s.Upstream)
+	}
 }
 
 // Close ends them.

@@ -65,7 +65,7 @@ func (c *changes) judged(q dns.Question, s dnssec.Status, why string) {
 	if !known || old == s {
 		return
 	}
-	c.meter.changed(verdicts[old], verdicts[s])
+	c.meter.changed(q.Qtype, verdicts[old], verdicts[s])
 	switch {
 	case !c.lines.open():
 	case s == dnssec.Secure:

@@ -70,6 +70,12 @@ func TestVerdictChanges(t *testing.T) {
 		if n := metric(t, "verdict_changes_total", "block", c.Block, "from", from, "to", to); n != want {
 			t.Errorf("%s: %v counted, want %v", change, n, want)
 		}
+		for _, of := range []string{"mx", "tlsa"} { // half of them each
+			if n := metric(t, "verdict_changes_total", "block", c.Block, "from", from, "to", to, "type",
+				of); n != want/2 {
+				t.Errorf("%s of %s: %v counted, want %v", change, of, n, want/2)
+			}
+		}
 	}
 }
 
