@@ -148,6 +148,31 @@ func TestRefreshRefillsNothing(t *testing.T) {
 	}
 }
 
+// V-14, L-6a: where a limit ends a further try, the client is told what was wrong with the first reply, but that is not
+// remembered for longer than a limit is.
+func TestLimitInFurtherTry(t *testing.T) {
+	r, u, now := setup(t, nil)
+	u.Follow(func(_ context.Context, q dns.Question, try fetch.Try) (fetch.Reply, error, bool) {
+		reply := u.Reply(q)
+		switch {
+		case fetch.Describe(q) != "mx.example.com. A":
+		case try.N == 0:
+			reply = corrupt(reply)
+		default:
+			reply.Size = 1 << 20 // L-11
+		}
+		return reply, nil, true
+	})
+	a := ask(r, "mx.example.com.", dns.TypeA)
+	expect(t, a, dnssec.Bogus, dns.RcodeServerFailure)
+	if len(a.Notes) == 0 || a.Notes[0].Code != dns.ExtendedErrorCodeDNSBogus {
+		t.Errorf("told %s", notes(a))
+	}
+	u.Follow(nil)
+	now.Advance(limitLife)
+	expect(t, ask(r, "mx.example.com.", dns.TypeA), dnssec.Secure, dns.RcodeSuccess)
+}
+
 // V-14, C-8: links that do not validate replace none that are cached.
 func TestRefreshKeepsWhatValidates(t *testing.T) {
 	r, u, now := setup(t, nil)

@@ -133,13 +133,14 @@ func (w *work) resolvePart(ctx context.Context, q dns.Question, failing func()) 
 	var avoid []string
 	var last part
 	for n := 0; ; {
+		further := last // what was wrong with a reply says more than that none came
 		switch {
 		case failure == nil:
-			last = w.judge(ctx, q, got, n > 0)
+			further = w.judge(ctx, q, got, n > 0)
 		case failure.Limit() || last.Status != dnssec.Bogus:
-			// What was wrong with a reply says more than that none came.
-			last = failed(failure).with(last.raw)
+			further = failed(failure).with(last.raw)
 		}
+		last = last.orTry(further)
 		if last.Status > dnssec.Bogus {
 			w.account.Suspect(avoid, got)
 			if last.Status == dnssec.Secure {
@@ -147,7 +148,7 @@ func (w *work) resolvePart(ctx context.Context, q dns.Question, failing func()) 
 			}
 			return last
 		}
-		if last.Cause.Limit() || failure == nil && chainBroken(last, got) {
+		if further.Cause.Limit() || failure == nil && chainBroken(last, got) {
 			return last
 		}
 		failing()
@@ -181,6 +182,16 @@ func (w *work) judge(ctx context.Context, q dns.Question, got *fetch.Grouped, ow
 		return p
 	}
 	return w.judgeOnce(ctx, q, got)
+}
+
+// orTry is what a further try leaves to go by: its own verdict, but where a limit ended it what was wrong before (V-14).
+// As where no retry is left, another query may get further.
+func (p part) orTry(further part) part {
+	if p.Status != dnssec.Bogus || further.Status > dnssec.Bogus || !further.Cause.Limit() {
+		return further
+	}
+	p.Cause = fetch.With(p.Cause, fetch.ErrShort)
+	return p
 }
 
 // judgeOnce has the judge name the zones it needs, walks to them, and returns its verdict.

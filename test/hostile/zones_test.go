@@ -34,7 +34,7 @@ func trapped() []*misdeed {
 		{name: "80 keys of 4096 bits, of one tag", fault: zones.Fault{Zone: func(z *zones.Zone) {
 			addKeys(z, fakeKeys(z.Name, 80, 4, 512))
 			z.Edit(z.Name, dns.TypeMX, fakeSignatures(80, 512))
-		}}, want: told(servfail, other)}, // V-14 asks for all of it again, which is too much (L-11)
+		}}, want: told(servfail, badProof)}, // V-14 asks for all of it again, which is too much (L-11)
 		{name: "the same at every name", fault: zones.Fault{Zone: func(z *zones.Zone) {
 			addKeys(z, fakeKeys(z.Name, colliding, 2, 128))
 			for _, t := range []uint16{dns.TypeSOA, dns.TypeNSEC} {
