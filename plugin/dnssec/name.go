@@ -36,14 +36,15 @@ func IsSubDomain(parent, name string) bool {
 		return true
 	}
 	cut := len(name) - len(parent)
-	if cut < 0 || !equalFold(parent, name[cut:]) {
+	if cut < 0 || !EqualFold(parent, name[cut:]) {
 		return false
 	}
 	return cut == 0 || name[cut-1] == '.' && !escaped(name, cut-1)
 }
 
-// equalFold compares two names of one length, whatever the case of ASCII letters.
-func equalFold(a, b string) bool {
+// EqualFold compares two names of one length, as text or uncompressed, whatever the case of letters, which only those
+// of ASCII have in DNS (RFC 4343 section 3). Octets of length are below them all.
+func EqualFold[T string | []byte](a, b T) bool {
 	for i := range len(a) {
 		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
 			return false

@@ -134,3 +134,16 @@ func TestNamesAsInLibrary(t *testing.T) {
 		}
 	}
 }
+
+// Only the letters of ASCII have a case (RFC 4343 section 3).
+func TestEqualFold(t *testing.T) {
+	for c := range 256 {
+		for o := range 256 {
+			a, b := byte(c), byte(o)
+			letter := a|0x20 >= 'a' && a|0x20 <= 'z'
+			if want := a == b || letter && a^b == 0x20; EqualFold([]byte{1, a}, []byte{1, b}) != want {
+				t.Errorf("%q and %q: %v, want %v", a, b, !want, want)
+			}
+		}
+	}
+}

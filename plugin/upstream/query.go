@@ -96,26 +96,8 @@ func matches(wire, asked []byte) bool {
 		return false
 	}
 	return bytes.Equal(wire[:2], asked[:2]) && wire[2]&qrAndOpcode == 0x80 && binary.BigEndian.Uint16(wire[4:]) == 1 &&
-		sameName(wire[headerSize:end], asked[headerSize:end]) &&
+		dnssec.EqualFold(wire[headerSize:end], asked[headerSize:end]) &&
 		bytes.Equal(wire[end:end+questionFixed], asked[end:end+questionFixed])
-}
-
-// sameName compares two uncompressed names of one length without case, which only the letters of ASCII have in DNS. The
-// octets of length are below them all.
-func sameName(a, b []byte) bool {
-	for i := range a {
-		if lower(a[i]) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
 }
 
 // truncated reports whether the TC bit of a message is set.

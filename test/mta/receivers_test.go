@@ -2,14 +2,12 @@ package mta
 
 import (
 	"crypto/tls"
-	"io"
-	"log"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/emersion/go-smtp"
+	"github.com/danelaw-dns/danelaw/test/receiver"
 )
 
 // receipt says how a message reached a receiver.
@@ -33,20 +31,13 @@ func (r *receivers) listen(t *testing.T, address, shows string, c *tls.Config) {
 	}
 	c, front := mannered(shows, c)
 	l = mannerly{l, front}
-	s := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
-		return &session{receivers: r, conn: c, at: address}, nil
-	}))
-	s.Domain, s.TLSConfig = address, c
-	s.ErrorLog = log.New(io.Discard, "", 0) // senders that do not accept a certificate close the connection
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.Serve(l) //nolint:errcheck // it ends with Close
-	}()
-	t.Cleanup(func() {
-		l.Close() //nolint:errcheck // Serve may not have begun yet, then Close does not know it
-		s.Close() //nolint:errcheck // the test has ended
-		<-ended
+	receiver.Serve(t, l, address, c, func(to []string, encrypted bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, name := range to {
+			_, domain, _ := strings.Cut(name, "@")
+			r.receipts[domain] = append(r.receipts[domain], receipt{address, encrypted})
+		}
 	})
 }
 
@@ -63,36 +54,3 @@ func (r *receivers) of(domain string) []receipt {
 	defer r.mu.Unlock()
 	return r.receipts[domain]
 }
-
-// session is one connection to a receiver.
-type session struct {
-	receivers *receivers
-	conn      *smtp.Conn
-	at        string
-	domains   []string
-}
-
-// Mail, Rcpt, Data, Reset and Logout implement smtp.Session.
-func (s *session) Mail(string, *smtp.MailOptions) error { return nil }
-
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	_, domain, _ := strings.Cut(to, "@")
-	s.domains = append(s.domains, domain)
-	return nil
-}
-
-func (s *session) Data(r io.Reader) error {
-	if _, err := io.Copy(io.Discard, r); err != nil {
-		return err
-	}
-	_, encrypted := s.conn.TLSConnectionState()
-	s.receivers.mu.Lock()
-	defer s.receivers.mu.Unlock()
-	for _, d := range s.domains {
-		s.receivers.receipts[d] = append(s.receivers.receipts[d], receipt{s.at, encrypted})
-	}
-	return nil
-}
-
-func (s *session) Reset()        { s.domains = nil }
-func (s *session) Logout() error { return nil }

@@ -4,17 +4,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io"
-	"log"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/emersion/go-smtp"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/test/certificates"
+	"github.com/danelaw-dns/danelaw/test/receiver"
 	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -57,45 +55,12 @@ func (w *stage) listen(t *testing.T, c *tls.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
-		return &session{received: w.received}, nil
-	}))
-	s.Domain, s.TLSConfig, s.ErrorLog = mailHost, c, log.New(io.Discard, "", 0)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.Serve(l) //nolint:errcheck // it ends with Close
-	}()
-	t.Cleanup(func() {
-		l.Close() //nolint:errcheck // Serve may not have begun yet, then Close does not know it
-		s.Close() //nolint:errcheck // the test has ended
-		<-ended
+	receiver.Serve(t, l, mailHost, c, func(to []string, _ bool) {
+		for _, name := range to {
+			w.received <- name
+		}
 	})
 }
-
-// session is one connection to the mail host. It implements smtp.Session.
-type session struct {
-	received   chan<- string
-	recipients []string
-}
-
-func (s *session) Mail(string, *smtp.MailOptions) error { return nil }
-
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	s.recipients = append(s.recipients, to)
-	return nil
-}
-
-func (s *session) Data(r io.Reader) error {
-	_, err := io.Copy(io.Discard, r)
-	for _, to := range s.recipients {
-		s.received <- to
-	}
-	return err
-}
-
-func (s *session) Reset()        { s.recipients = nil }
-func (s *session) Logout() error { return nil }
 
 // postfix: with the settings of deploy/mailhost/README.md, Postfix delivers with DANE through the package's danelaw.
 func postfix(m *machine, w *stage) {
