@@ -184,7 +184,7 @@ func (w *work) judge(ctx context.Context, q dns.Question, got *fetch.Grouped, ow
 	return w.judgeOnce(ctx, q, got)
 }
 
-// orTry is what a further try leaves to go by: its own verdict, but where a limit ended it what was wrong before (V-14).
+// orTry is what a further try leaves: its own verdict, or where a limit ended it, what was wrong before (V-14).
 // As where no retry is left, another query may get further.
 func (p part) orTry(further part) part {
 	if p.Status != dnssec.Bogus || further.Status > dnssec.Bogus || !further.Cause.Limit() {
