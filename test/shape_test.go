@@ -23,6 +23,7 @@ var large = map[string]string{
 	"cmd/danelaw.waitingJSON": "what check --queue prints as JSON: the fields are the contract",
 	"cmd/danelaw.postfix":     "a model of Postfix's settings: a method for each that leads mail elsewhere",
 	"cmd/danelaw.view":        "a page of text: a method for each of its paragraphs",
+	"plugin/chain.Config":     "what a Chain is made of, a field each",
 	"plugin/danelaw.Config":   "the options of the Corefile, a field each",
 	"plugin/dnssec.Check": "the judge: its methods are the rules, and share the counters of one client query and " +
 		"no more",

@@ -9,6 +9,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"iter"
 	"math"
 	"time"
 )
@@ -123,6 +124,27 @@ func (c *Cache) Keys(match func(k Key, e *Entry) bool) (keys []Key) {
 		})
 	}
 	return keys
+}
+
+// All are the answers that are alive at now, in no order, as Get gives them, but not as if they were in use. The Entry
+// is used again for the next one. No lock is held meanwhile: what changes may be there or not.
+func (c *Cache) All(now time.Time) iter.Seq2[Key, *Entry] {
+	return func(yield func(Key, *Entry) bool) {
+		var e Entry
+		for _, s := range c.shards {
+			var keys []Key
+			s.each(func(r record) {
+				if !r.plain {
+					keys = append(keys, r.key())
+				}
+			})
+			for _, k := range keys {
+				if s, hash := c.shard(k); s.peek(hash, k, now.Unix(), &e) && !yield(k, &e) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Size returns the octets held, memory that waits to be used again included, and the number of entries.

@@ -61,6 +61,18 @@ func (s *shard) get(hash uint32, k Key, now int64, e *Entry) bool {
 	return alive
 }
 
+// peek is get for who only looks.
+func (s *shard) peek(hash uint32, k Key, now int64, e *Entry) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r, found := s.of(hash, k)
+	if !found || !r.alive(now) {
+		return false
+	}
+	r.copyOut(now, e)
+	return true
+}
+
 // bury removes the entry of k if it has ended; it may have been replaced since that was seen.
 func (s *shard) bury(hash uint32, k Key, now int64) {
 	s.mu.Lock()

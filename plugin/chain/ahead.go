@@ -17,6 +17,16 @@ const cutsAhead = 2
 // only fills the account: what it asks can never change a verdict.
 func (w *Walk) Ahead(q dns.Question) { w.speculate(w.linksTo(q)) }
 
+// Likely returns the deepest name on the way to q's at which a zone is likely to begin, if nothing is known; "" where
+// that cannot be told.
+func Likely(q dns.Question) string {
+	name := withoutUnderscore(dnssec.InCharge(q.Name, q.Qtype == dns.TypeDS))
+	if isReverse(name) {
+		return ""
+	}
+	return name
+}
+
 // AheadTo does so for the zones that a reply rests on, all at once: the walk, which knows what the links say, asks for
 // one after the other.
 func (w *Walk) AheadTo(zones []string) {

@@ -41,6 +41,7 @@ func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
 		switch worse, isWorse := best.(Failed); {
 		case !hasFailed && enough(p):
 			l.walk.account.Suspect(l.wrong, l.ds.got, l.keys.got)
+			l.keep(p)
 			return l.walk.learn(l.name, p)
 		case !hasFailed:
 			best = p
@@ -56,6 +57,20 @@ func (l *links) build(ctx context.Context, enough func(Place) bool) Place {
 		best = broken(l.name, fetch.With(failed.Zone.Cause, fetch.ErrShort))
 	}
 	return l.walk.learn(l.name, best)
+}
+
+// keep hands on the replies that have proven p, unless the zone is Insecure (C-18).
+func (l *links) keep(p Place) {
+	c := l.walk.chain
+	if cut, ok := p.(Cut); c.Keep == nil || ok && cut.Zone.Status != dnssec.Secure {
+		return
+	}
+	life := p.until().Sub(c.Now())
+	for qtype, f := range map[uint16]fetched{dns.TypeDS: l.ds, dns.TypeDNSKEY: l.keys} {
+		if f.got != nil {
+			c.Keep(dnssec.Question(l.name, qtype), f.got.Raw, life)
+		}
+	}
 }
 
 // anything is enough for a name of which nothing is known.

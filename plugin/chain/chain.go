@@ -13,7 +13,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// Config is what a Chain is made of. All but Renew is required.
+// Config is what a Chain is made of. All but Renew and Keep is required.
 type Config struct {
 	Fetcher *fetch.Fetcher
 	Store   *Store
@@ -29,6 +29,9 @@ type Config struct {
 	Renew       bool             // fetch the links of zones in use again before they end (C-14)
 	Busy        func() bool      // reports whether there is too much to do for anything that nobody waits for
 	Joined      func()           // is told that a link is being built already (L-13)
+	// Keep, if not nil, is told of the reply that has proven a link to be Secure, or that there is none, and how long
+	// that may count. It is called with what is shared: nobody changes it.
+	Keep func(q dns.Question, reply *dns.Msg, life time.Duration)
 	// Life is how long work may go on that no client waits for (L-10).
 	Life time.Duration
 }

@@ -101,7 +101,7 @@ func TestTrustedBefore(t *testing.T) {
 	if before.learn("com.", secure("com.")); c.Store.place("com.", c.Now()) == nil {
 		t.Error("what was learned is not kept")
 	}
-	if _, leads := c.building.join(buildKey{"net.", before.generation}); !leads {
+	if _, leads := c.building.join(before.buildKey("net.")); !leads {
 		t.Fatal("built by nobody, but not led")
 	}
 	old := c.Trusted()["."]

@@ -15,11 +15,12 @@ type builders struct {
 	calls map[buildKey]*builder
 }
 
-// buildKey is the name whose place is found out, and the generation of the walks that do: another may have other trust
-// anchors.
+// buildKey is the name whose place is found out, the generation of the walks that do, as another may have other trust
+// anchors, and whether they ask no upstream: what they do not find may be there.
 type buildKey struct {
 	name       string
 	generation uint64
+	stored     bool
 }
 
 type builder struct {
@@ -63,8 +64,8 @@ func (w *Walk) findPlace(ctx context.Context, above *dnssec.Zone, name string) P
 			return p // maybe built by another in the meantime
 		}
 		p := (&links{walk: w, name: name, above: above}).build(ctx, anything)
-		// Who is past its time remembers nothing of a link (L-6a).
-		if failed, ok := p.(Failed); ok && !spent(p) && ctx.Err() == nil {
+		// Who is past its time remembers nothing of a link (L-6a), nor who has asked no upstream (C-18).
+		if failed, ok := p.(Failed); ok && !spent(p) && ctx.Err() == nil && !w.stored {
 			w.chain.Store.fail(name, failed, w.chain.Now())
 		}
 		return p
@@ -76,7 +77,7 @@ func (w *Walk) findPlace(ctx context.Context, above *dnssec.Zone, name string) P
 // joined runs build for name, one client query at a time, or waits for the one that does.
 func (w *Walk) joined(ctx context.Context, name string, build func() Place) Place {
 	for {
-		call, leads := w.chain.building.join(buildKey{name, w.generation})
+		call, leads := w.chain.building.join(w.buildKey(name))
 		if leads {
 			return w.lead(name, call, build)
 		}
@@ -92,8 +93,10 @@ func (w *Walk) joined(ctx context.Context, name string, build func() Place) Plac
 	}
 }
 
+func (v *view) buildKey(name string) buildKey { return buildKey{name, v.generation, v.stored} }
+
 func (w *Walk) lead(name string, call *builder, build func() Place) (p Place) {
-	defer func() { w.chain.building.finish(buildKey{name, w.generation}, call, p) }()
+	defer func() { w.chain.building.finish(w.buildKey(name), call, p) }()
 	defer w.rescue(name, func(f Failed) { p = f })
 	return build()
 }

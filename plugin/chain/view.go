@@ -15,6 +15,7 @@ type view struct {
 	anchors    map[string][]*dns.DS
 	negative   negativeAnchors
 	generation uint64
+	stored     bool // it rests on what no upstream was asked for
 
 	mu       sync.Mutex
 	learned  names[Place] // by this query; the store may hold it shorter
@@ -146,10 +147,14 @@ func (v *view) learnedOf(name string) Place {
 	return v.learned.at(name)
 }
 
-// learn keeps what was proven of name, in this walk and beyond.
+// learn keeps what was proven of name, in this walk and beyond. That a zone is Insecure is not learned of memory beyond
+// the process: an old denial of its DS would let unsigned data pass for as long as it is signed (C-18).
 func (v *view) learn(name string, p Place) Place {
 	if _, failed := p.(Failed); !failed {
 		v.note(name, p)
+		if cut, ok := p.(Cut); v.stored && ok && cut.Zone.Status == dnssec.Insecure {
+			return p
+		}
 		v.chain.Store.learn(name, p, v.chain.Now(), v.chain.MaxTTL)
 		// looked at afterwards, so that whoever changes it meanwhile finds what was learned (C-12, T-8)
 		if !v.Current() {

@@ -25,7 +25,9 @@ type Walk struct {
 
 // NewWalk returns a walk on an account.
 func (c *Chain) NewWalk(account *fetch.Account) *Walk {
-	return &Walk{view: c.newView(), account: account}
+	w := &Walk{view: c.newView(), account: account}
+	w.stored = account.Stored()
+	return w
 }
 
 // TrustAll has the walk, which has not begun, go on as if there were no negative trust anchors.

@@ -157,7 +157,11 @@ func holdMemory(c Config) *memory {
 	key := c.judgement()
 	m, _ := hold(&process, key, func() (*memory, error) {
 		boundHeap(c.CacheSize)
-		return &memory{Store: resolve.NewStore(c.CacheSize), last: newLastVerdicts(), key: key, size: c.CacheSize}, nil
+		newStore := resolve.NewStore
+		if c.lasting() {
+			newStore = resolve.NewLastingStore
+		}
+		return &memory{Store: newStore(c.CacheSize), last: newLastVerdicts(), key: key, size: c.CacheSize}, nil
 	})
 	m.ForgetFailures()
 	return m

@@ -45,6 +45,7 @@ type Config struct {
 	IgnoreCD     bool
 
 	CacheSize      int64         // octets
+	CacheFile      string        // what is to outlive the process of it; "": nothing (C-18)
 	MinTTL, MaxTTL time.Duration // of the cache (C-5, C-6)
 	Aggressive     reuse.Use
 	Prefetch       bool // what an MTA asks next, and what ends soon (C-14)
@@ -123,9 +124,14 @@ func (c Config) missing() error {
 	return nil
 }
 
-// judgement spells out everything by which cached verdicts would differ, and the size, which cannot change in use.
+// lasting reports whether anything of the cache is kept beyond the process.
+func (c Config) lasting() bool { return c.CacheFile != "" }
+
+// judgement spells out everything by which cached verdicts would differ, and size and kind of the cache, which cannot
+// change in use.
 func (c Config) judgement() string {
-	parts := []string{c.Block, fmt.Sprint(c.CacheSize), fmt.Sprintf("%+v", c.Policy), c.ValidationTime.String()}
+	memory := fmt.Sprint(c.CacheSize, c.lasting())
+	parts := []string{c.Block, memory, fmt.Sprintf("%+v", c.Policy), c.ValidationTime.String()}
 	for _, set := range c.Anchors {
 		for _, ds := range set {
 			parts = append(parts, ds.String())

@@ -63,6 +63,8 @@ type kept struct {
 	follows map[string]*point // the keeper's, by zone
 	watches *watches
 	control *control // nil if there is none
+	// cacheFile is what of the memory outlives the process; nil: nothing does
+	cacheFile *cacheFile
 }
 
 // background is what a Handler does beside answering, and what has to end before it can.
@@ -107,6 +109,9 @@ func (k *kept) release() {
 	release(&process, k.ntas)
 	release(&process, k.keeper)
 	release(&process, k.watches)
+	if k.cacheFile != nil {
+		release(&process, k.cacheFile)
+	}
 }
 
 // open makes what asks and what judges.
@@ -121,8 +126,14 @@ func (h *Handler) open() (err error) {
 		h.upstreams.Close()
 		return err
 	}
+	if !h.origin.looking { // what is told of upstreams is to be what they say
+		if h.cacheFile, err = holdCacheFile(c); err != nil {
+			h.upstreams.Close()
+			return err
+		}
+	}
 	h.resolving = resolve.New(resolve.Config{
-		Exchanger: h.upstreams.Set, Anchors: anchors, NTAs: ntas, Policy: c.Policy,
+		Beyond: beyond(h), Exchanger: h.upstreams.Set, Anchors: anchors, NTAs: ntas, Policy: c.Policy,
 		Store: h.memory.Store, Clock: c.Clock, ValidationTime: c.ValidationTime, Meter: h.meter,
 		Judged: h.changes.judged, Timeout: c.Timeout, SignatureChecks: c.SignatureChecks,
 		UpstreamQuestions: c.UpstreamQuestions, Retries: c.Retries, InFlight: c.InFlight, Waiting: c.Waiting,
@@ -143,6 +154,7 @@ func (h *Handler) Start() {
 	h.stop = stop
 	h.keeper.start()
 	h.ntas.start(h)
+	h.cacheFile.start(h.memory.Store)
 	h.running.Go(func() { h.readiness.run(ctx) })
 	h.running.Go(func() { every(ctx, tick, func() { h.ntas.tend(ctx, h) }) })
 	h.running.Go(func() { every(ctx, tick, func() { h.keeper.tend(ctx, h) }) })

@@ -27,6 +27,8 @@ var (
 	joined         = counter("joined_total", "Counter of questions that waited for the same question in flight.")
 	synthesised    = counter("synthesised_total", "Counter of answers made of records of other answers, by proof.",
 		"proof")
+	recalled = counter("recalled_total", "Counter of answers found beyond the process, by the verdict on them.", "from",
+		"result")
 	fetches         = counter("fetches_total", "Counter of questions to upstreams by use and end.", "role", "result")
 	limitHits       = counter("limits_total", "Counter of limits hit.", "limit")
 	signatureChecks = counter("signature_checks_total", "Counter of signatures verified.")
@@ -230,6 +232,15 @@ func (m *meter) Checks(w dnssec.Work) {
 // Joined implements resolve.Meter.
 func (m *meter) Joined() { m.joined.Inc() }
 
+// Recalled implements resolve.Meter.
+func (m *meter) Recalled(from string, secure bool) {
+	result := "secure"
+	if !secure {
+		result = "rejected"
+	}
+	recalled.WithLabelValues(m.block, from, result).Inc()
+}
+
 // Synthesised implements resolve.Meter.
 func (m *meter) Synthesised(by reuse.Proof) { m.synthesised[by].Inc() }
 
@@ -284,7 +295,8 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		show(shownNTAs, float64(h.ntas.count(h)))
 		_, failed := h.ntas.saved()
 		_, too := h.keeper.saved()
-		show(shownUnsaved, truth(failed || too))
+		show(shownUnsaved, truth(failed || too || h.cacheFile.unsaved()))
+		h.cacheFile.show(show)
 		for _, p := range h.keeper.told(h, h.config.Clock()) {
 			p.show(show, h.config.Clock())
 		}

@@ -59,6 +59,8 @@ var options = []option{
 		single(func(c *Config) *int64 { return &c.CacheSize }, parseSize)},
 	{"cache_ttl", "MIN MAX",
 		"two durations, the first from 0s to 60s, the second from 1s to 168h, such as 0s 24h", false, setCacheTTL},
+	{"cache_file", "FILE", "the path of a file in a directory of danelaw's own, such as /var/lib/danelaw/cache",
+		false, setCacheFile},
 	{"prefetch", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.Prefetch }, onOff)},
 	{"fastpath", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.FastPath }, onOff)},
 	{"aggressive_nsec", "off|nsec|all", "`off`, `nsec` or `all`", false, // C-9
@@ -259,6 +261,14 @@ func setState(s *setting, args []string) error {
 	dir, err := one(args)
 	if err == nil {
 		s.config.State = s.path(dir)
+	}
+	return err
+}
+
+func setCacheFile(s *setting, args []string) error {
+	path, err := one(args)
+	if err == nil {
+		s.config.CacheFile = s.path(path)
 	}
 	return err
 }

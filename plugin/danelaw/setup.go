@@ -232,8 +232,9 @@ func (s *setting) listen(h *Handler) (err error) {
 type corefileLoad struct {
 	number         uint64 // from 1; a reload is another load
 	blocks         int
-	named          map[string]int // how many of them have the same keys
-	state, control string         // of the first block that says so
+	named          map[string]int    // how many of them have the same keys
+	state, control string            // of the first block that says so
+	cacheFiles     map[string]string // where each is named
 	servers        servers
 }
 
@@ -253,6 +254,13 @@ func (s *setting) agree(i *corefileLoad) error {
 		}
 		*o.first = cmp.Or(*o.first, o.own)
 	}
+	if file := s.config.CacheFile; file != "" {
+		if first, taken := i.cacheFiles[file]; taken {
+			return s.errorAt("cache_file", "cache_file %s: another server block has it, at %s: name another file", file,
+				first)
+		}
+		i.cacheFiles[file] = s.at["cache_file"]
+	}
 	return nil
 }
 
@@ -263,7 +271,8 @@ var loads atomic.Uint64
 func loadOf(c *caddy.Controller) *corefileLoad {
 	i, ok := c.Get(loadKey{}).(*corefileLoad)
 	if !ok {
-		i = &corefileLoad{number: loads.Add(1), named: map[string]int{}, servers: newServers()}
+		i = &corefileLoad{number: loads.Add(1), named: map[string]int{}, cacheFiles: map[string]string{},
+			servers: newServers()}
 		c.Set(loadKey{}, i)
 	}
 	return i

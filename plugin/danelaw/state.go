@@ -120,6 +120,14 @@ func (s *stateFile) due(now time.Time) bool { return s.wait > 0 && !now.Before(s
 
 // replaceFile gives a file a new content in one step: after a crash it holds the old or the new one.
 func replaceFile(path string, content []byte) error {
+	return replaceBy(path, func(f *os.File) error {
+		_, err := f.Write(content)
+		return err
+	})
+}
+
+// replaceBy is replaceFile for what write writes.
+func replaceBy(path string, write func(*os.File) error) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -131,8 +139,7 @@ func replaceFile(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(write(f), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

@@ -21,6 +21,7 @@ type Account struct {
 	ctx      context.Context // ends with the query
 	question dns.Question    // the client's
 	budget   *Budget
+	stored   bool // no upstream is asked
 
 	worked dnssec.Work // its part of the budget's work; under Budget.judging
 
@@ -33,6 +34,17 @@ type Account struct {
 func (f *Fetcher) Open(ctx context.Context, q dns.Question, b *Budget) *Account {
 	return &Account{fetcher: f, ctx: ctx, question: q, budget: b, asked: map[try]*Inquiry{}}
 }
+
+// OpenStored is Open for an account on which Config.Stored is asked and no upstream: each question once, as there is
+// nobody else to ask (V-14). What fails there says nothing of the data.
+func (f *Fetcher) OpenStored(ctx context.Context, q dns.Question, b *Budget) *Account {
+	a := f.Open(ctx, q, b)
+	a.stored = true
+	return a
+}
+
+// Stored reports whether no upstream is asked on the account.
+func (a *Account) Stored() bool { return a.stored }
 
 // Question returns what the client asks.
 func (a *Account) Question() dns.Question { return a.question }
@@ -79,13 +91,16 @@ func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
 		}
 		return nil, a.tooMany()
 	}
-	t := Try{CD: true, Avoid: a.budget.avoid()}
+	t := a.first()
 	e, joined := a.fetcher.start(q, t, role)
 	if joined { // it is on another's account
 		a.budget.askedNone()
 	}
 	return a.note(key, e, t, false), nil
 }
+
+// first is the first try for a question.
+func (a *Account) first() Try { return Try{CD: true, Avoid: a.budget.avoid(), Stored: a.stored} }
 
 // doubtful reports whether what has come, and was not looked at yet, is from an upstream that was shown to be wrong
 // since it was asked: to ask anew costs no retry. Account.mu is held.
@@ -111,7 +126,7 @@ func (a *Account) Speculate(q dns.Question) bool {
 	if !a.budget.guessOne() {
 		return false
 	}
-	t := Try{CD: true, Avoid: a.budget.avoid()}
+	t := a.first()
 	e, joined := a.fetcher.start(q, t, RoleWarm)
 	if joined || e == nil {
 		a.budget.guessedNone()
@@ -169,7 +184,7 @@ func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []stri
 	short bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n > a.fetcher.Retries || ctx.Err() != nil {
+	if n > a.fetcher.Retries || ctx.Err() != nil || a.stored {
 		return nil, false
 	}
 	if !a.budget.retryOne(link) {

@@ -44,6 +44,8 @@ type Try struct {
 	// concurrent use.
 	Demand func() int
 	Until  time.Time // when to give up; zero: never
+	// Stored: it is put to Config.Stored, and to no upstream.
+	Stored bool
 }
 
 // Reply is what came back.
@@ -71,9 +73,10 @@ type Meter interface {
 	Fetch(role Role, failed bool) // one question to an upstream has ended
 }
 
-// Config is what a Fetcher is made of. All but Retries is required.
+// Config is what a Fetcher is made of. All but Retries and Stored is required.
 type Config struct {
 	Exchanger Exchanger
+	Stored    Exchanger // brings replies of old, for accounts of OpenStored; may be nil
 	Meter     Meter
 	Room      *Room                // for work in flight (L-15)
 	Patience  time.Duration        // how long an upstream question may be open
@@ -155,6 +158,7 @@ type try struct {
 // it.
 type exchange struct {
 	question dns.Question
+	stored   bool // as in its Try
 	began    time.Time
 	done     chan struct{}
 	reply    Reply
@@ -208,7 +212,7 @@ func (f *Fetcher) enter(q dns.Question, t Try, role Role) (e *exchange, joined b
 	all := &f.tries[maphash.String(f.seed, q.Name)%uint64(len(f.tries))]
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	common := t.N == 0 && len(t.Avoid) == 0
+	common := t.N == 0 && len(t.Avoid) == 0 && !t.Stored
 	if e := all.firsts[try{q.Name, q.Qtype, t.N}]; e != nil && common {
 		e.users++
 		e.sought()
@@ -217,7 +221,9 @@ func (f *Fetcher) enter(q dns.Question, t Try, role Role) (e *exchange, joined b
 	if role == RoleWarm && !f.speculate() {
 		return nil, false
 	}
-	e = &exchange{question: q, began: time.Now(), done: make(chan struct{}), among: all, users: 1}
+	e = &exchange{
+		question: q, began: time.Now(), done: make(chan struct{}), among: all, users: 1, stored: t.Stored,
+	}
 	all.open[e] = struct{}{}
 	if common {
 		all.firsts[try{q.Name, q.Qtype, 0}] = e
@@ -271,7 +277,11 @@ func (f *Fetcher) ask(e *exchange, t Try, role Role) (cancel func()) {
 			f.arrived(e, role, Reply{}, fmt.Errorf("panic: %v", p))
 		}
 	}()
-	return f.Exchanger.Ask(e.question, t, func(r Reply, err error) { f.arrived(e, role, r, err) })
+	to := f.Exchanger
+	if t.Stored {
+		to = f.Stored
+	}
+	return to.Ask(e.question, t, func(r Reply, err error) { f.arrived(e, role, r, err) })
 }
 
 // settle gives e up if it is put and nobody is left who wants it.
@@ -298,7 +308,9 @@ func (f *Fetcher) arrived(e *exchange, role Role, r Reply, err error) {
 	if e.reply, e.err = r, err; err == nil {
 		e.message, e.err = dnssec.Group(r.Msg)
 	}
-	f.Meter.Fetch(role, e.err != nil)
+	if !e.stored {
+		f.Meter.Fetch(role, e.err != nil)
+	}
 }
 
 // ended hands out the outcome of e.

@@ -58,6 +58,20 @@ func uid(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
 
 // Read returns the content of a file, which may have so many octets.
 func (t Trust) Read(path string, most int64) ([]byte, error) {
+	f, err := t.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(content)) > most {
+		err = refusef("%s holds more than %d octets: it is not what it should be", path, most)
+	}
+	return content, err
+}
+
+// Open opens a file for reading.
+func (t Trust) Open(path string) (*os.File, error) {
 	at, _, err := t.walk(path)
 	if err != nil {
 		return nil, err
@@ -67,15 +81,11 @@ func (t Trust) Read(path string, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	if err := t.file(f); err != nil {
+		f.Close()
 		return nil, err
 	}
-	content, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(content)) > most {
-		err = refusef("%s holds more than %d octets: it is not what it should be", path, most)
-	}
-	return content, err
+	return f, nil
 }
 
 // file looks at what was opened.

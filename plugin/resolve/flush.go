@@ -29,7 +29,11 @@ func (r *Resolver) Distrust(all []chain.NegativeAnchor) {
 func (r *Resolver) Flush(name string) Flushed {
 	r.chain.Restart()
 	r.flights.detach()
-	return r.Store.flush(dnssec.Canonical(name))
+	name = dnssec.Canonical(name)
+	if r.Beyond != nil {
+		r.Beyond.Forget(name, r.now())
+	}
+	return r.Store.flush(name)
 }
 
 // Retest answers q past the cache of answers, as if there were no negative trust anchors.
@@ -61,6 +65,11 @@ func (s *Store) flush(name string) (n Flushed) {
 	for _, k := range s.answers.Keys(func(k cache.Key, _ *cache.Entry) bool { return under(k.Name) }) {
 		s.answers.Remove(k)
 		n.Answers++
+	}
+	if s.links != nil {
+		for _, k := range s.links.Keys(func(k cache.Key, _ *cache.Entry) bool { return under(k.Name) }) {
+			s.links.Remove(k)
+		}
 	}
 	n.Zones, n.Failures = s.places.Flush(name)
 	for _, f := range s.failures.below(name) {

@@ -32,6 +32,8 @@ type outcome struct {
 	parts  []part
 	proven bool   // an insecure delegation was proven on the way (C-8)
 	age    uint32 // whole seconds since its first question was put: no TTL in it is younger (C-7)
+	// recalled: it comes from memory beyond the process
+	recalled bool
 }
 
 // last is the part that decides RCODE and denial (RFC 6604 section 3).

@@ -27,6 +27,8 @@ type Meter interface {
 	Checks(dnssec.Work)         // what judging took for one client query
 	Joined()                    // a question was joined with one in flight (L-13)
 	Synthesised(by reuse.Proof) // an answer was made of what is held for others (C-9, C-17)
+	// Recalled: memory beyond the process, by its name, had an answer, which was Secure or not taken (C-18)
+	Recalled(from string, secure bool)
 }
 
 // Config is what a Resolver is made of: an option each, and so more fields than other types have. Defaults are the
@@ -35,7 +37,9 @@ type Config struct {
 	Exchanger fetch.Exchanger
 	Anchors   map[string][]*dns.DS // trust anchors by canonical zone name; DNSKEY anchors as their DS
 	Store     *Store
-	Clock     func() time.Time
+	// Beyond is memory beyond the process; nil: none. With one, Store is of NewLastingStore (C-18).
+	Beyond Beyond
+	Clock  func() time.Time
 	// ValidationTime, if not zero, is the instant at which everything is judged; caches then run from there.
 	ValidationTime time.Time
 	Policy         dnssec.Policy

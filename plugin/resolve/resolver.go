@@ -39,7 +39,8 @@ func New(c Config) *Resolver {
 		c.Pause = func() {}
 	}
 	r.fetcher = fetch.New(fetch.Config{
-		Exchanger: c.Exchanger, Meter: c.Meter, Room: c.Room, Patience: max(background, c.Timeout) + grace,
+		Exchanger: c.Exchanger, Stored: c.Beyond, Meter: c.Meter, Room: c.Room,
+		Patience:  max(background, c.Timeout) + grace,
 		Questions: c.UpstreamQuestions, Retries: c.Retries, Pause: c.Pause, Check: func() *dnssec.Check {
 			return &dnssec.Check{
 				Now: r.judgedAt(), Policy: r.Policy, SignatureChecks: r.SignatureChecks, Verified: r.Store.verified,
@@ -52,11 +53,15 @@ func New(c Config) *Resolver {
 		c.ProcessorsShort = r.fetcher.ProcessorsShort
 	}
 	r.flights = newFlights(c.InFlight, c.Waiting, c.Room, c.ProcessorsShort)
-	r.chain = chain.New(chain.Config{
+	links := chain.Config{
 		Fetcher: r.fetcher, Store: c.Store.places, Anchors: c.Anchors, Policy: c.Policy, Clock: c.Clock, Now: r.now,
 		MaxTTL: c.MaxTTL, Renew: c.Prefetch, Busy: r.flights.busy, Joined: c.Meter.Joined, Life: background,
 		Unvalidated: c.Private,
-	}, c.NTAs)
+	}
+	if c.Beyond != nil {
+		links.Keep = keeping{r}.link
+	}
+	r.chain = chain.New(links, c.NTAs)
 	return r
 }
 

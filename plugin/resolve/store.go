@@ -20,6 +20,7 @@ const nameError = dns.TypeNone
 type Store struct {
 	answers  *cache.Cache
 	places   *chain.Store
+	links    *cache.Cache // the replies that have proven the places; nil: they are not kept
 	failures *failures
 	proofs   *reuse.Store // of names that were not asked for
 	verified *cache.Digests
@@ -60,6 +61,10 @@ type Size struct {
 func (s *Store) Sizes() (all Sizes) {
 	all.Answers.Bytes, all.Answers.Entries = s.answers.Size()
 	all.Zones.Bytes, all.Zones.Entries = s.places.Size()
+	if s.links != nil {
+		octets, _ := s.links.Size()
+		all.Zones.Bytes += octets
+	}
 	all.Failures.Bytes, all.Failures.Entries = s.failures.table.Size()
 	all.Proofs.Bytes, all.Proofs.Entries = s.proofs.Size()
 	all.Signatures.Bytes, all.Signatures.Entries = s.verified.Size()

@@ -47,8 +47,12 @@ func (w *work) run(ctx context.Context) (a *Answer) {
 func (w *work) keep(ctx context.Context, o *outcome) *Answer {
 	r := w.r
 	a := o.answer(r.judgedAt(), r.MaxTTL)
+	now := r.now()
 	if a.failure == nil || w.why.mayFail(a.failure) && !errors.Is(context.Cause(ctx), context.Canceled) {
-		r.Store.remember(w.question, o, a, r.now(), r.MinTTL, r.MaxTTL)
+		r.Store.remember(w.question, o, a, now, r.MinTTL, r.MaxTTL)
+	}
+	if r.Beyond != nil && a.Status == dnssec.Secure && !o.recalled {
+		keeping{r}.answer(w.question, now)
 	}
 	// looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
 	if !w.walk.Current() {
@@ -97,9 +101,13 @@ func (w *work) resolve(ctx context.Context) *outcome {
 	q := w.question
 	p, held := w.unasked(ctx, q)
 	if !held {
+		if o := w.recall(ctx, q); o != nil {
+			return o
+		}
 		if _, limit := w.account.Ask(q, w.why.role); limit != nil {
 			return &outcome{parts: []part{failed(limit)}}
 		}
+		w.recallLinks(ctx, q)
 		if !w.why.near {
 			w.walk.Ahead(q)
 		}

@@ -28,6 +28,7 @@ func (noMeter) Cache(bool)              {}
 func (noMeter) Checks(dnssec.Work)      {}
 func (noMeter) Joined()                 {}
 func (noMeter) Synthesised(reuse.Proof) {}
+func (noMeter) Recalled(string, bool)   {}
 
 // usually is c with what danelaw takes unless it is told another, and as much room as its questions may want.
 func usually(c Config) Config {

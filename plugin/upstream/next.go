@@ -110,7 +110,7 @@ func (w *capture) WriteMsg(m *dns.Msg) error {
 }
 
 func (w *capture) Write(wire []byte) (int, error) {
-	m, err := unpack(wire)
+	m, err := Unpack(wire)
 	if err != nil {
 		return 0, err
 	}

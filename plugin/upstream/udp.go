@@ -174,7 +174,7 @@ func interrupted(ctx context.Context, err error) error {
 
 // received unpacks a reply.
 func received(wire []byte) (fetch.Reply, error) {
-	m, err := unpack(wire)
+	m, err := Unpack(wire)
 	if err != nil {
 		return fetch.Reply{}, &fault{Invalid, "sent a reply that cannot be read: " + err.Error(), err}
 	}

@@ -42,10 +42,10 @@ var (
 	errOPT       = errors.New("its OPT record is malformed, misplaced or not the only one")
 )
 
-// unpack reads a message record by record. [dns.Msg.Unpack] fails a whole message for one odd record; here that record
+// Unpack reads a message record by record. [dns.Msg.Unpack] fails a whole message for one odd record; here that record
 // is left out, if nothing but evidence is lost with it: a record of the answer section, unless it is a signature,
 // cannot be left out, because half an RRset is no answer (D-10) and none at all would say that nothing exists (D-16).
-func unpack(wire []byte) (*dns.Msg, error) {
+func Unpack(wire []byte) (*dns.Msg, error) {
 	s, err := scan(wire)
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func TestUnpackGood(t *testing.T) {
 		if err := want.Unpack(wire); err != nil {
 			t.Fatal(err)
 		}
-		got, err := unpack(wire)
+		got, err := Unpack(wire)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -145,7 +145,7 @@ func TestUnpackLeavesOut(t *testing.T) {
 		"NS with a label type of the past":       mx(1, 1).record(apex, dns.TypeNS, "\x41a\x00"),
 		"A of three octets":                      mx(1, 1).record(apex, dns.TypeA, "abc"),
 	} {
-		m, err := unpack(b.Bytes())
+		m, err := Unpack(b.Bytes())
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -195,7 +195,7 @@ func TestUnpackRefuses(t *testing.T) {
 			""),
 		"OPT in the authority section": message(0, 1, 0).record("\x00", dns.TypeOPT, ""),
 	} {
-		if m, err := unpack(b.Bytes()); err == nil {
+		if m, err := Unpack(b.Bytes()); err == nil {
 			t.Errorf("%s: got %v, want an error", name, m)
 		}
 	}
@@ -207,11 +207,11 @@ func TestUnpackOddOption(t *testing.T) {
 	b.WriteString("\x00")
 	b.u16(dns.TypeOPT, 1232, 0x0100, 0, 6)
 	b.WriteString("\x00\x08\x00\x02\x00\x09") // client subnet of an unknown family
-	m, err := unpack(b.Bytes())
+	m, err := Unpack(b.Bytes())
 	if err != nil || m.Rcode != dns.RcodeBadVers {
 		t.Errorf("got %v, %v, want BADVERS", m, err)
 	}
-	if m, err := unpack(message(0, 0, 1).record("\x00", dns.TypeOPT,
+	if m, err := Unpack(message(0, 0, 1).record("\x00", dns.TypeOPT,
 		strings.Repeat("\x00\x03\x00\x00", 32)).Bytes()); err != nil || m.IsEdns0() == nil {
 		t.Errorf("32 options: got %v, %v", m, err)
 	}
@@ -272,11 +272,11 @@ func TestUnpackFullMessage(t *testing.T) {
 	}
 	wire := b.Bytes()
 	binary.BigEndian.PutUint16(wire[8:], n)
-	if m, err := unpack(wire); err != nil || len(m.Ns) != int(n) {
+	if m, err := Unpack(wire); err != nil || len(m.Ns) != int(n) {
 		t.Errorf("%d records: %v", n, err)
 	}
 	binary.BigEndian.PutUint16(wire[8:], 0xffff)
-	if _, err := unpack(wire); err == nil {
+	if _, err := Unpack(wire); err == nil {
 		t.Error("a count that is a lie was believed")
 	}
 }
@@ -349,7 +349,7 @@ func FuzzOctets(f *testing.F) {
 		if rrtype == dns.TypeOPT || len(rdata) > 0x4000 || pointed(rrtype, rdata) {
 			return
 		}
-		m, err := unpack(message(0, 1, 0).record(apex, rrtype, string(rdata)).Bytes())
+		m, err := Unpack(message(0, 1, 0).record(apex, rrtype, string(rdata)).Bytes())
 		if err != nil || len(m.Ns) == 0 {
 			return
 		}
@@ -377,7 +377,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(packed(f, &dns.Msg{MsgHdr: dns.MsgHdr{Response: true},
 		Question: []dns.Question{question("example.com.", dns.TypeA)}, Answer: []dns.RR{ip}}))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		m, err := unpack(wire)
+		m, err := Unpack(wire)
 		if err != nil {
 			return
 		}
@@ -413,7 +413,7 @@ func TestUnpackedKeepsNoOctets(t *testing.T) {
 	opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: 6, ExtraText: "why"}, &dns.EDNS0_COOKIE{Cookie: "aabb"},
 		&dns.EDNS0_PADDING{Padding: []byte{1, 2}}, &dns.EDNS0_LOCAL{Code: 65001, Data: []byte{3, 4}})
 	wire := packed(t, m)
-	got, err := unpack(wire)
+	got, err := Unpack(wire)
 	if err != nil || len(got.Answer) != len(m.Answer) {
 		t.Fatalf("got %v, error %v", got, err)
 	}
