@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/cpuguy83/go-md2man/v2 v2.0.7
+	github.com/danelaw-dns/danelaw/deploy/program v0.0.0
 	github.com/goreleaser/nfpm/v2 v2.45.2
 )
 
@@ -51,3 +52,5 @@ require (
 	golang.org/x/sys v0.38.0 // indirect
 	gopkg.in/warnings.v0 v0.1.2 // indirect
 )
+
+replace github.com/danelaw-dns/danelaw/deploy/program => ../program

@@ -8,14 +8,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,16 +22,18 @@ import (
 	_ "github.com/goreleaser/nfpm/v2/apk"
 	_ "github.com/goreleaser/nfpm/v2/deb"
 	_ "github.com/goreleaser/nfpm/v2/rpm"
+
+	"github.com/danelaw-dns/danelaw/deploy/program"
 )
 
 // project is where danelaw's own module is; everything here runs in the directory of this file.
-const project = "../.."
+const project = program.Project
 
 // build is what is asked for.
 type build struct {
 	version string
 	arch    string    // GOARCH
-	date    time.Time // of all files; danelaw takes no earlier time of a clock for right (T-14)
+	date    time.Time // of all files
 	stage   string    // what is made before it is packed
 }
 
@@ -73,44 +74,31 @@ func packages(version, arch, out string, formats []string) (files []string, err 
 	return files, nil
 }
 
-// setDate takes the date from SOURCE_DATE_EPOCH, as reproducible builds do, or from the commit.
-func (b *build) setDate() error {
-	text := os.Getenv("SOURCE_DATE_EPOCH")
-	if text == "" {
-		out, err := run(nil, "git", "log", "-1", "--format=%ct")
-		if err != nil {
-			return err
-		}
-		text = strings.TrimSpace(string(out))
-	}
-	seconds, err := strconv.ParseInt(text, 10, 64)
-	b.date = time.Unix(seconds, 0).UTC()
+func (b *build) setDate() (err error) {
+	b.date, err = program.Date(context.Background())
 	return err
 }
 
 const installed = "all/usr/bin/danelaw"
 
-// program builds danelaw. It is static: the same file runs with every C library.
+// program builds danelaw, and one like it that runs here where that does not.
 func (b *build) program() error {
-	_, err := run([]string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + b.arch}, "go", "build", "-C", project,
-		"-trimpath", "-ldflags",
-		fmt.Sprintf("-s -w -X github.com/danelaw-dns/danelaw/plugin/danelaw.buildDate=%d", b.date.Unix()),
-		"-o", filepath.Join(b.stage, installed), "./cmd/danelaw")
+	err := program.Build(context.Background(), b.arch, b.date, filepath.Join(b.stage, installed))
 	if err != nil || b.arch == runtime.GOARCH {
 		return err
 	}
-	_, err = run([]string{"CGO_ENABLED=0"}, "go", "build", "-C", project, "-o", filepath.Join(b.stage, "here"),
-		"./cmd/danelaw")
+	_, err = program.Run(context.Background(), []string{"CGO_ENABLED=0"}, "go", "build", "-C", project,
+		"-o", filepath.Join(b.stage, "here"), "./cmd/danelaw")
 	return err
 }
 
 // ask runs the danelaw that has been built, or one like it that runs here.
 func (b *build) ask(args ...string) ([]byte, error) {
-	program := filepath.Join(b.stage, "here")
+	built := filepath.Join(b.stage, "here")
 	if b.arch == runtime.GOARCH {
-		program = filepath.Join(b.stage, installed)
+		built = filepath.Join(b.stage, installed)
 	}
-	return run(nil, program, args...)
+	return program.Run(context.Background(), nil, built, args...)
 }
 
 // documents copies what is to be read.
@@ -202,17 +190,4 @@ func (b *build) pack(format, dir string) (string, error) {
 	}
 	name := filepath.Join(dir, packager.ConventionalFileName(info))
 	return name, os.WriteFile(name, packed.Bytes(), 0o644)
-}
-
-// run runs a command, and returns what it prints.
-func run(env []string, name string, args ...string) ([]byte, error) {
-	c := exec.Command(name, args...)
-	c.Env = append(os.Environ(), env...)
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	out, err := c.Output()
-	if err != nil {
-		err = fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, &stderr)
-	}
-	return out, err
 }
