@@ -58,13 +58,14 @@ func (l *lan) ip(args ...string) {
 	}
 }
 
-// host makes a network namespace with an address on the bridge, and returns its path.
+// host makes a network namespace with an address on the bridge, and returns it.
 func (l *lan) host(name, address string) host {
 	l.t.Helper()
 	inside, outside := name+"0", name+"1"
 	l.ip("netns", "add", name)
 	l.t.Cleanup(func() { l.ip("netns", "delete", name) })
 	l.ip("link", "add", outside, "type", "veth", "peer", "name", inside, "netns", name)
+	l.t.Cleanup(func() { l.ip("link", "delete", outside) }) // the namespace takes its time to do so
 	l.ip("link", "set", outside, "master", l.bridge, "up")
 	for _, args := range [][]string{{"link", "set", "lo", "up"}, {"link", "set", inside, "up"},
 		{"address", "add", l.with(netip.MustParseAddr(address)), "dev", inside},

@@ -66,7 +66,9 @@ func prepare(dir string) error {
 			os.RemoveAll(cache), os.RemoveAll(sources)); err != nil {
 			return fmt.Errorf("%v: %w\n%s", c, err, out)
 		}
-		fmt.Printf("the %s build took %v:\n%s", b.name, time.Since(begun).Round(time.Second), out)
+		used := c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+		fmt.Printf("the %s build took %v, %v of a processor:\n%s", b.name, time.Since(begun).Round(time.Second),
+			used.Round(time.Second), out)
 	}
 	return nil
 }
