@@ -41,10 +41,14 @@ func (b besideLiar) Ask(q dns.Question, t fetch.Try, done func(fetch.Reply, erro
 }
 
 func (b besideLiar) reply(ctx context.Context, q dns.Question, t fetch.Try) (fetch.Reply, error) {
-	m := new(dns.Msg).SetQuestion(q.Name, q.Qtype).SetEdns0(4096, true)
-	m, _, err := (&dns.Client{Net: "tcp", Timeout: time.Minute}).ExchangeContext(ctx, m, b.lab.Addr())
-	if err != nil {
-		return fetch.Reply{}, err
+	query := new(dns.Msg).SetQuestion(q.Name, q.Qtype).SetEdns0(4096, true)
+	client := &dns.Client{Net: "tcp", Timeout: time.Minute}
+	m, _, err := client.ExchangeContext(ctx, query, b.lab.Addr())
+	for err != nil { // a busy machine lets the lab close a connection before it has read from it
+		if ctx.Err() != nil {
+			return fetch.Reply{}, err
+		}
+		m, _, err = client.ExchangeContext(ctx, query, b.lab.Addr())
 	}
 	if m.Rcode == dns.RcodeServerFailure {
 		return fetch.Reply{}, &dnssec.Failure{Kind: dnssec.OfNoReply, Code: dns.ExtendedErrorCodeNoReachableAuthority,
