@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
@@ -103,11 +104,11 @@ func checkName(ctx context.Context, c *cli.Command, a *asker, q dns.Question) er
 	if err != nil {
 		return err
 	}
-	v := newChainView(q, found, a.now(q.Name))
-	if err := writePage(c.String("html"), func() *page { return newChainPage(v) }); err != nil {
+	v := drawing.NewChain(q, found, a.now(q.Name))
+	if err := writePage(c.String("html"), v.Page); err != nil {
 		return err
 	}
-	return cmp.Or(show(c, v, v.print), toldUnless(found.Answer.Status > dnssec.Bogus))
+	return cmp.Or(show(c, v, func(to io.Writer) { printChain(to, v) }), toldUnless(found.Answer.Status > dnssec.Bogus))
 }
 
 // checkAll checks domains and tells of them in the form asked for.
@@ -117,7 +118,7 @@ func checkAll(ctx context.Context, c *cli.Command, a *asker, domains []string) e
 	if err != nil {
 		return err
 	}
-	if err := writePage(c.String("html"), func() *page { return newPage(results) }); err != nil {
+	if err := writePage(c.String("html"), func() *drawing.Page { return newPage(results) }); err != nil {
 		return err
 	}
 	print := printViews
@@ -135,7 +136,7 @@ func printViews(to io.Writer, results []result, paint painter) {
 			fmt.Fprintln(to)
 		}
 		if r.err != nil {
-			fmt.Fprintf(to, "%s  %s\n%s\n", r.domain, paint.paint(bad, "cannot be checked"), r.Error())
+			fmt.Fprintf(to, "%s  %s\n%s\n", r.domain, paint.paint(drawing.Bad, "cannot be checked"), r.Error())
 		} else {
 			printView(to, r.view, paint)
 		}
@@ -244,9 +245,6 @@ type result struct {
 	err    error
 }
 
-// Domain is its name, for the template of the page.
-func (r result) Domain() string { return r.domain }
-
 // Error is why it could not be checked.
 func (r result) Error() string { return printable.Text(r.err.Error()) }
 
@@ -319,7 +317,7 @@ func printLines(to io.Writer, results []result, p painter) {
 		width = max(width, len(r.domain))
 	}
 	for _, r := range results {
-		word, text, tone := r.word(), "", neutral
+		word, text, tone := r.word(), "", drawing.Neutral
 		if r.err != nil {
 			text = r.Error()
 		} else {

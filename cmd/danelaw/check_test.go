@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
@@ -65,7 +66,7 @@ func TestChainJSON(t *testing.T) {
 		{"wrong-signature.dane", "MX", "Bogus", "SERVFAIL", 1, 3, 1, dns.ExtendedErrorCodeDNSBogus},
 	} {
 		code, out, stderr := here("check", "-lab", "-json", "-html", file, tt.name, tt.kind)
-		var v chainView
+		var v drawing.Chain
 		if err := json.Unmarshal([]byte(out), &v); err != nil || code != tt.code || stderr != "" {
 			t.Fatalf("%s: exit code %d, %v\n%s%s", tt.name, code, err, out, stderr)
 		}

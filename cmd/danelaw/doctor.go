@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -171,7 +172,7 @@ func printFindings(to io.Writer, found []finding, p painter, width int) {
 	for _, f := range found {
 		count[f.State]++
 		word := string(f.State)
-		head := fmt.Sprintf("%s%*s%-11s ", p.paint(tones[word], word), 9-len(word), "", f.Topic)
+		head := fmt.Sprintf("%s%*s%-11s ", p.paint(drawing.ToneOf(word), word), 9-len(word), "", f.Topic)
 		fmt.Fprintln(to, head+strings.TrimLeft(wrapped(f.Why, findingAt, width), " "))
 		if f.Remedy != "" {
 			fmt.Fprintf(to, "%*s→ %s\n", findingAt, "", strings.TrimLeft(wrapped(f.Remedy, findingAt+2, width), " "))

@@ -13,6 +13,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
@@ -44,7 +45,7 @@ func TestGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := guard("metrics.example.org:9153", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}))
+	h := danelaw.Guard("metrics.example.org:9153", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}))
 	for host, lets := range map[string]bool{
 		"127.0.0.1": true, "127.0.0.1:9153": true, "[::1]:9153": true, "[::1]": true, "192.0.2.1:80": true,
 		"localhost": true, "LOCALHOST:9153": true,

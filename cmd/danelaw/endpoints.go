@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -28,6 +26,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 )
 
 // The server type of the daemon is CoreDNS's, with directives of the same names and arguments in the place of those
@@ -313,7 +313,7 @@ func (e *endpoints) add(directive, address string, h http.Handler) error {
 		return fmt.Errorf("%s %s: there is %s already: give it another address", directive, address, other)
 	}
 	if e.of[address] == "" {
-		e.of[address], e.handlers[address] = directive, guard(address, h)
+		e.of[address], e.handlers[address] = directive, danelaw.Guard(address, h)
 	}
 	return nil
 }
@@ -372,27 +372,4 @@ func closeWhere(matches func(owner *endpoints) bool) {
 		at.server.Close()
 		cancel()
 	}
-}
-
-// guard lets in who calls the endpoint by an IP address, localhost, the name of this host or the name in its address. A
-// page on the web that has its own name lead here (DNS rebinding) calls it by that name, or its browser does.
-func guard(address string, next http.Handler) http.Handler {
-	listens, _, _ := net.SplitHostPort(address)
-	own, _ := os.Hostname()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name
-		}
-		host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
-		_, err := netip.ParseAddr(host)
-		for _, name := range []string{"", "localhost", listens, own} {
-			if err == nil || strings.EqualFold(host, name) {
-				next.ServeHTTP(w, r)
-				return
-			}
-		}
-		http.Error(w, "this is no name of mine: call me by an IP address, localhost, or the name that the Corefile has",
-			http.StatusMisdirectedRequest)
-	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/test/needs"
 )
@@ -22,14 +22,14 @@ const hostile = "</text><script>alert(1)</script>\x1b[31m\u202e\"'"
 // hostileView is a domain all of whose texts are hostile.
 func hostileView() *view {
 	l := lookupView{Name: hostile, Type: "MX", Status: "Bogus", Rcode: "SERVFAIL", Records: []string{hostile},
-		Failure: &failureView{Text: hostile},
-		Note:    &failureView{Text: hostile}}
+		Failure: &drawing.Failure{Text: hostile},
+		Note:    &drawing.Failure{Text: hostile}}
 	v := &view{domainView: domainView{
 		Domain: "a<b>.example.", Decision: "defer", Why: hostile, Culprit: l.Failure,
 		Senders: []senderView{{"Postfix", "defer", hostile}}, MX: l,
 		MTASTS: policyView{lookupView: l, Published: true, Error: hostile},
 		TLSRPT: policyView{lookupView: l, RUA: []string{hostile}},
-		Zones: []*zoneView{{Name: ".", Status: "Secure", How: hostile},
+		Zones: []*drawing.Zone{{Name: ".", Status: "Secure", How: hostile},
 			{Name: "example.", Status: "Bogus", How: strings.Repeat(hostile, 30)}},
 	}}
 	h := &hostView{Name: hostile, Decision: "defer", Why: hostile, Alias: &aliasView{hostile, "Secure"},
@@ -47,7 +47,7 @@ func hostileView() *view {
 // TestHostileTexts: nothing of it becomes markup of the page, or reaches the terminal as a control character.
 func TestHostileTexts(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "page.html")
-	err := writePage(file, func() *page {
+	err := writePage(file, func() *drawing.Page {
 		return newPage([]result{{domain: "a.example.", view: hostileView()}})
 	})
 	if err != nil {
@@ -91,8 +91,8 @@ func TestTree(t *testing.T) {
 	v := hostileView()
 	v.zones = map[string]*dnssec.Zone{}
 	var lines []string
-	var walk func(depth int, boxes []*box)
-	walk = func(depth int, boxes []*box) {
+	var walk func(depth int, boxes []*drawing.Box)
+	walk = func(depth int, boxes []*drawing.Box) {
 		for _, b := range boxes {
 			kind, _, _ := strings.Cut(strings.ReplaceAll(b.Title, hostile, "X"), " example.")
 			lines = append(lines, strings.Repeat(".", depth)+kind)
@@ -118,20 +118,7 @@ func TestPageCannotBeWritten(t *testing.T) {
 // TestPageInBrowser: Chromium shows the page of a good, an Insecure and a Bogus domain without an error, by itself, and
 // fits it onto paper.
 func TestPageInBrowser(t *testing.T) {
-	const chromium = "chromium"
-	needs.Tools(t, chromium)
-	browse := func(args ...string) (string, string) {
-		var stderr strings.Builder
-		c := exec.CommandContext(t.Context(), chromium,
-			append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-				"--user-data-dir=" + t.TempDir(), "--enable-logging=stderr", "--v=0"}, args...)...)
-		c.Stderr = &stderr
-		out, err := c.Output()
-		if err != nil {
-			t.Fatalf("%v: %s", err, &stderr)
-		}
-		return string(out), stderr.String()
-	}
+	needs.Tools(t, "chromium")
 	for domain, want := range map[string][]string{
 		"good.dane":     {`<li class="good">`, "certificate at 192.0.2.25:25", "DANE, mail goes to none"},
 		"unsigned.dane": {`<li class="good">`, `<li class="plain">`, "since unsigned.dane. is unsigned"},
@@ -148,7 +135,7 @@ func TestPageInBrowser(t *testing.T) {
 			args = append(args, "-smtp", domain)
 		}
 		here(args...)
-		dom, log := browse("--dump-dom", "file://"+file)
+		dom, log := browsed(t, "--dump-dom", "file://"+file)
 		for _, want := range append(want, "<title>"+title+"</title>", `<ul class="tree"`, "<b>the root</b>",
 			"</footer>") {
 			if !strings.Contains(dom, want) {
@@ -162,12 +149,12 @@ func TestPageInBrowser(t *testing.T) {
 		os.WriteFile(phone,
 			[]byte(`<iframe src="page.html" width="390" height="800" onload="let d = contentDocument.documentElement;`+
 				` document.title = d.scrollWidth - d.clientWidth"></iframe>`), 0o600)
-		if dom, _ := browse("--allow-file-access-from-files", "--dump-dom", "file://"+phone); !strings.Contains(dom,
+		if dom, _ := browsed(t, "--allow-file-access-from-files", "--dump-dom", "file://"+phone); !strings.Contains(dom,
 			"<title>0</title>") {
 			t.Errorf("%s: the page is wider than a phone:\n%.300s", domain, dom)
 		}
 		pdf := file + ".pdf"
-		browse("--no-pdf-header-footer", "--print-to-pdf="+pdf, "file://"+file)
+		browsed(t, "--no-pdf-header-footer", "--print-to-pdf="+pdf, "file://"+file)
 		if paper, err := os.ReadFile(pdf); err != nil || !strings.HasPrefix(string(paper), "%PDF") {
 			t.Errorf("%s: it cannot be printed: %v", domain, err)
 		}

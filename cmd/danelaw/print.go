@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
 
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -92,7 +93,7 @@ func wrapped(text string, indent, width int) string {
 
 // nameColumns is the widest that the column of names may be: two fifths of the line. Longer names have a line of their
 // own.
-func nameColumns(rows []row, width int) (names, words int) {
+func nameColumns(rows []drawing.Row, width int) (names, words int) {
 	for _, r := range rows {
 		if r.Heading || r.Word == "" && r.Text == "" {
 			continue
@@ -107,11 +108,12 @@ func nameColumns(rows []row, width int) (names, words int) {
 
 // printRows aligns a table within a width: texts are broken at words and go on below themselves. It is moved to the
 // right by some columns, and each row by as many as its first cell begins with spaces.
-func printRows(to io.Writer, rows []row, right int, p painter, width int) {
-	var shown []row
+func printRows(to io.Writer, rows []drawing.Row, right int, p painter, width int) {
+	var shown []drawing.Row
 	for _, r := range rows {
 		what := strings.Repeat(" ", right) + printable.Text(r.What)
-		shown = append(shown, row{what, printable.Text(r.Word), printable.Text(r.Text), r.Heading})
+		shown = append(shown, drawing.Row{What: what, Word: printable.Text(r.Word), Text: printable.Text(r.Text),
+			Heading: r.Heading})
 	}
 	names, words := nameColumns(shown, width)
 	at := names + 2 + words + 2
@@ -119,15 +121,15 @@ func printRows(to io.Writer, rows []row, right int, p painter, width int) {
 		line := fmt.Sprintf("%-*s", names, r.What)
 		switch {
 		case r.Word == "" && r.Text == "":
-			fmt.Fprintln(to, wrapped(r.What, r.indent(), width))
+			fmt.Fprintln(to, wrapped(r.What, indent(r), width))
 			continue
 		case r.Heading:
-			fmt.Fprintln(to, r.asHeading(p, width))
+			fmt.Fprintln(to, asHeading(r, p, width))
 			continue
 		case utf8.RuneCountInString(line) > names:
 			line += "\n" + strings.Repeat(" ", names)
 		}
-		line += "  " + p.paint(tones[r.Word], r.Word)
+		line += "  " + p.paint(drawing.ToneOf(r.Word), r.Word)
 		if r.Text != "" {
 			text := strings.TrimLeft(wrapped(r.Text, at, max(width, at+24)), " ")
 			line += strings.Repeat(" ", words-utf8.RuneCountInString(r.Word)+2) + text
@@ -137,13 +139,13 @@ func printRows(to io.Writer, rows []row, right int, p painter, width int) {
 }
 
 // indent is how many spaces stand before a row.
-func (r row) indent() int { return len(r.What) - len(strings.TrimLeft(r.What, " ")) }
+func indent(r drawing.Row) int { return len(r.What) - len(strings.TrimLeft(r.What, " ")) }
 
 // asHeading is a line that is aligned with no other. What does not fit goes below, a little to the right.
-func (r row) asHeading(p painter, width int) string {
+func asHeading(r drawing.Row, p painter, width int) string {
 	line, text := r.What+"  ", "  "+r.Text
 	if utf8.RuneCountInString(line+r.Word+text) > width {
-		text = "\n" + wrapped(r.Text, r.indent()+4, width)
+		text = "\n" + wrapped(r.Text, indent(r)+4, width)
 	}
-	return strings.TrimRight(line+p.paint(tones[r.Word], r.Word)+text, " ")
+	return strings.TrimRight(line+p.paint(drawing.ToneOf(r.Word), r.Word)+text, " ")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
@@ -327,7 +328,7 @@ func (q *queue) print(to io.Writer) {
 		}
 	}
 	for _, e := range q.errors {
-		fmt.Fprintf(to, "%s  %s  %s\n", e.MTA, paint.paint(bad, "unknown"), e.Error)
+		fmt.Fprintf(to, "%s  %s  %s\n", e.MTA, paint.paint(drawing.Bad, "unknown"), e.Error)
 	}
 	switch {
 	case len(q.waiting) > 0:
@@ -357,7 +358,8 @@ const (
 var (
 	faultWords = map[string]string{faultTheirs: "their fault", faultOurs: "our fault", faultMended: "mended",
 		faultOther: "not DNS or TLS"}
-	faultTones = map[string]tone{faultTheirs: bad, faultOurs: bad, faultMended: good, faultOther: plain}
+	faultTones = map[string]drawing.Tone{faultTheirs: drawing.Bad, faultOurs: drawing.Bad,
+		faultMended: drawing.Good, faultOther: drawing.Plain}
 )
 
 // told notes the judgement: whose fault, what danelaw finds, what to do, and by which commands.

@@ -363,7 +363,11 @@ func explainStart(err error) error {
 	case "cannot assign requested address":
 		return fmt.Errorf("%w: this host has no such address; correct `bind` in the Corefile", err)
 	default:
-		return taken(network, address, heldBy(network, address))
+		by := heldBy(network, address)
+		if strings.Contains(err.Error(), "Error during parsing: ") { // it names line and remedy
+			return fmt.Errorf("%w (it is in use%s)", err, by)
+		}
+		return taken(network, address, by)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
@@ -131,10 +132,10 @@ func newSMTPView(r *probe.Report, now time.Time) smtpView {
 			names = append(names, printable.Short(name))
 		}
 		v.Certificate = &certificateView{printable.Short(c.Subject.String()), names, printable.Short(c.Issuer.String()),
-			end, daysLeft(end, now)}
+			end, drawing.DaysLeft(end, now)}
 	}
 	if r.Record != nil {
-		v.Result, v.Matched = "matches", rdata(r.Record)
+		v.Result, v.Matched = "matches", drawing.Rdata(r.Record)
 	}
 	if r.Failure != nil {
 		result := r.Failure.Result()
@@ -368,8 +369,8 @@ func (v *view) smtpResult() mail.Result {
 }
 
 // box is the certificate seen at some addresses, or what was seen instead.
-func (s *smtpView) box() *box {
-	b := newBox("at "+s.Address, s.Result, s.text())
+func (s *smtpView) box() *drawing.Box {
+	b := drawing.NewBox("at "+s.Address, s.Result, s.text())
 	if c := s.Certificate; c != nil {
 		b.Title = "certificate " + b.Title
 		b.Lines = append(b.Lines, "names "+strings.Join(c.Names, ", ")+"; issued by "+c.Issuer)

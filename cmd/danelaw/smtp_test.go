@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/probe"
 	"github.com/danelaw-dns/danelaw/test/ports"
@@ -132,7 +133,7 @@ func TestDays(t *testing.T) {
 		-time.Hour:      "it has ended, less than a day ago",
 		-25 * time.Hour: "it has ended, more than 1 day ago", -50 * time.Hour: "it has ended, more than 2 days ago",
 	} {
-		if got := days(daysLeft(now.Add(left), now)); got != want {
+		if got := days(drawing.DaysLeft(now.Add(left), now)); got != want {
 			t.Errorf("%v: %q, want %q", left, got, want)
 		}
 	}
@@ -141,12 +142,12 @@ func TestDays(t *testing.T) {
 // TestTold: what fails is the last word on a domain that is deferred; Exchange Online's bound is told.
 func TestTold(t *testing.T) {
 	v := withHosts(mail.DANE)
-	v.Signatures = []signatureView{{Owner: ".", Type: "DNSKEY", DaysLeft: 13}}
+	v.Signatures = []drawing.Signature{{Owner: ".", Type: "DNSKEY", DaysLeft: 13}}
 	v.Decision = "dane"
 	if got := v.firstToExpire(); !strings.Contains(got, "13 days left") {
 		t.Error(got)
 	}
-	v.Decision, v.Culprit = "defer", &failureView{Text: "expired"}
+	v.Decision, v.Culprit = "defer", &drawing.Failure{Text: "expired"}
 	if got := v.firstToExpire(); strings.Contains(got, "days left") {
 		t.Error(got)
 	}

@@ -53,7 +53,7 @@ func printBlock(out io.Writer, block string, b *danelaw.BlockStatus, now time.Ti
 	}
 	rows := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, u := range b.Upstreams {
-		fmt.Fprintf(rows, "  upstream\t%s\t%s\n", u.Upstream, upstreamState(u))
+		fmt.Fprintf(rows, "  upstream\t%s\t%s\n", u.Upstream, u.State())
 	}
 	for _, zone := range slices.Sorted(maps.Keys(b.Anchors)) {
 		anchors := cmp.Or(strings.Join(b.Anchors[zone], ", "), "none is supported: unsigned")
@@ -76,17 +76,4 @@ func printBlock(out io.Writer, block string, b *danelaw.BlockStatus, now time.Ti
 		fmt.Fprintf(out, "  %s ago  %s\n", now.Sub(f.At).Round(time.Second),
 			printable.Text(fmt.Sprintf("%s %s: %s", f.Name, f.Type, f.Text)))
 	}
-}
-
-// upstreamState is the state of an upstream in words.
-func upstreamState(u danelaw.UpstreamStatus) string {
-	switch {
-	case !u.Alive:
-		return "does not answer"
-	case !u.Fit:
-		return "not fit for validation: asked last"
-	case u.RTT == 0:
-		return "not asked yet"
-	}
-	return fmt.Sprintf("answers in %.1f ms", u.RTT)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/resolve"
@@ -26,29 +26,20 @@ type (
 		Domain  string    `json:"domain"`
 		Checked time.Time `json:"checked"`
 		// of a sender that keeps to RFC 7672: dane, encrypt, opportunistic, defer, bounce, null-mx
-		Decision string       `json:"decision"`
-		Why      string       `json:"why"`
-		Wanted   bool         `json:"wanted"`            // whether it counts for exit code 0
-		Culprit  *failureView `json:"culprit,omitempty"` // the first thing that failed
+		Decision string           `json:"decision"`
+		Why      string           `json:"why"`
+		Wanted   bool             `json:"wanted"`            // whether it counts for exit code 0
+		Culprit  *drawing.Failure `json:"culprit,omitempty"` // the first thing that failed
 		// danelaw's own upstreams failed: it is no fault of the domain
-		Blind      bool            `json:"blind,omitempty"`
-		Senders    []senderView    `json:"senders"` // what Postfix and Exim do
-		MX         lookupView      `json:"mx"`
-		Hosts      []*hostView     `json:"hosts"` // in the order in which they are tried
-		MTASTS     policyView      `json:"mta_sts"`
-		TLSRPT     policyView      `json:"tls_rpt"`
-		Report     reportView      `json:"report"`
-		Signatures []signatureView `json:"signatures"` // of all that is Secure here, the first to expire first
-		Zones      []*zoneView     `json:"zones"`      // parents before children
-	}
-	// failureView is a failure of DNSSEC or of a lookup.
-	failureView struct {
-		Text   string `json:"text"` // one sentence
-		EDE    uint16 `json:"ede"`  // RFC 8914
-		Zone   string `json:"zone,omitempty"`
-		Owner  string `json:"owner,omitempty"`
-		Type   string `json:"type,omitempty"`
-		KeyTag uint16 `json:"key_tag,omitempty"`
+		Blind      bool                `json:"blind,omitempty"`
+		Senders    []senderView        `json:"senders"` // what Postfix and Exim do
+		MX         lookupView          `json:"mx"`
+		Hosts      []*hostView         `json:"hosts"` // in the order in which they are tried
+		MTASTS     policyView          `json:"mta_sts"`
+		TLSRPT     policyView          `json:"tls_rpt"`
+		Report     reportView          `json:"report"`
+		Signatures []drawing.Signature `json:"signatures"` // of all that is Secure here, the first to expire first
+		Zones      []*drawing.Zone     `json:"zones"`      // parents before children
 	}
 	senderView struct {
 		Name     string `json:"name"`
@@ -56,13 +47,13 @@ type (
 		Text     string `json:"text"`
 	}
 	lookupView struct {
-		Name    string       `json:"name"`
-		Type    string       `json:"type"`
-		Status  string       `json:"status"` // Secure, Insecure, Bogus, Indeterminate
-		Rcode   string       `json:"rcode"`
-		Records []string     `json:"records"`           // RDATA in zone-file form, those of aliases left out
-		Failure *failureView `json:"failure,omitempty"` // of Bogus and Indeterminate answers
-		Note    *failureView `json:"note,omitempty"`    // why it is Insecure, if that has an EDE
+		Name    string           `json:"name"`
+		Type    string           `json:"type"`
+		Status  string           `json:"status"` // Secure, Insecure, Bogus, Indeterminate
+		Rcode   string           `json:"rcode"`
+		Records []string         `json:"records"`           // RDATA in zone-file form, those of aliases left out
+		Failure *drawing.Failure `json:"failure,omitempty"` // of Bogus and Indeterminate answers
+		Note    *drawing.Failure `json:"note,omitempty"`    // why it is Insecure, if that has an EDE
 	}
 	hostView struct {
 		Name       string       `json:"name"`
@@ -105,21 +96,6 @@ type (
 		PolicyType     string `json:"policy_type,omitempty"`
 		ResultType     string `json:"result_type,omitempty"`     // RFC 8460 section 4.3
 		ExchangeOnline string `json:"exchange_online,omitempty"` // the code it tells of that with
-	}
-	signatureView struct {
-		Owner    string    `json:"owner"`
-		Type     string    `json:"type"`
-		Signer   string    `json:"signer"`
-		KeyTag   uint16    `json:"key_tag"`
-		Expires  time.Time `json:"expires"`
-		DaysLeft int       `json:"days_left"`
-	}
-	zoneView struct {
-		Name    string       `json:"name"`
-		Status  string       `json:"status"`
-		Failure *failureView `json:"failure,omitempty"` // why it is not Secure
-		KeyTag  uint16       `json:"key_tag,omitempty"` // of the key that the DS or trust anchor is for
-		How     string       `json:"how"`               // it hangs from the one above, in words
 	}
 )
 
@@ -188,11 +164,11 @@ func newLookup(name string, qtype uint16, e *resolve.Explanation) *lookup {
 	}}
 	for _, rr := range e.Answer.Answer {
 		if rr.Header().Rrtype == qtype {
-			l.Records = append(l.Records, rdata(rr))
+			l.Records = append(l.Records, drawing.Rdata(rr))
 		}
 	}
 	if len(e.Answer.Notes) > 0 {
-		if note := failureOf(e.Answer.Notes[0]); e.Answer.Status <= dnssec.Bogus {
+		if note := drawing.FailureOf(e.Answer.Notes[0]); e.Answer.Status <= dnssec.Bogus {
 			l.Failure = note
 		} else {
 			l.Note = note
@@ -200,18 +176,6 @@ func newLookup(name string, qtype uint16, e *resolve.Explanation) *lookup {
 	}
 	l.judged = mail.Lookup{Name: name, Type: qtype, Status: e.Answer.Status, Data: len(l.Records) > 0}
 	return l
-}
-
-// failureOf is a failure for readers; nil stays nil.
-func failureOf(f *dnssec.Failure) *failureView {
-	if f == nil {
-		return nil
-	}
-	v := &failureView{Text: printable.Text(f.Text), EDE: f.Code, Zone: f.Zone, Owner: f.Owner, KeyTag: f.KeyTag}
-	if f.Type != 0 {
-		v.Type = dns.Type(f.Type).String()
-	}
-	return v
 }
 
 // look is how a sender sees a domain. The error is for domains that are not validated here, and for a ctx that ends.
@@ -376,8 +340,7 @@ func (v *view) collectZones() {
 			}
 		}
 	}
-	t := &tree{Explanation: &resolve.Explanation{Zones: slices.SortedFunc(maps.Values(v.zones), byDepth)}}
-	v.Zones = t.zones()
+	v.Zones = drawing.Zones(slices.SortedFunc(maps.Values(v.zones), byDepth))
 }
 
 // byDepth orders zones so that parents come before children.
@@ -387,10 +350,10 @@ func byDepth(a, b *dnssec.Zone) int {
 
 // collectSignatures lists the signatures on the way: of the zones' keys, of their DS, of the answers and their proofs.
 func (a *asker) collectSignatures(ctx context.Context, v *view) {
-	all := map[signatureView]bool{}
-	add := func(s signatureView, expiration uint32) {
-		s.Expires = near(expiration, v.Checked)
-		s.DaysLeft = daysLeft(s.Expires, v.Checked)
+	all := map[drawing.Signature]bool{}
+	add := func(s drawing.Signature, expiration uint32) {
+		s.Expires = dnssec.Near(v.Checked, expiration)
+		s.DaysLeft = drawing.DaysLeft(s.Expires, v.Checked)
 		all[s] = true
 	}
 	records := make([][]dns.RR, len(v.Zones))
@@ -400,7 +363,8 @@ func (a *asker) collectSignatures(ctx context.Context, v *view) {
 		if zone.Status != dnssec.Secure {
 			continue
 		}
-		add(signatureView{Owner: z.Name, Type: "DNSKEY", Signer: z.Name, KeyTag: zone.Tie.KeyTag}, zone.Tie.Expiration)
+		add(drawing.Signature{Owner: z.Name, Type: "DNSKEY", Signer: z.Name, KeyTag: zone.Tie.KeyTag},
+			zone.Tie.Expiration)
 		if z.Name != "." {
 			work.Go(func() {
 				records[i] = a.lookup(ctx, z.Name, dns.TypeDS).records()
@@ -419,19 +383,16 @@ func (a *asker) collectSignatures(ctx context.Context, v *view) {
 		signer := dns.CanonicalName(sig.SignerName)
 		if z := v.zones[signer]; z != nil && z.Status == dnssec.Secure {
 			// a signature of an Insecure zone holds nothing up
-			add(signatureView{Owner: sig.Hdr.Name, Type: dns.Type(sig.TypeCovered).String(), Signer: signer,
+			add(drawing.Signature{Owner: sig.Hdr.Name, Type: dns.Type(sig.TypeCovered).String(), Signer: signer,
 				KeyTag: sig.KeyTag}, sig.Expiration)
 		}
 	}
-	v.Signatures = slices.AppendSeq([]signatureView{}, maps.Keys(all))
-	slices.SortFunc(v.Signatures, func(a, b signatureView) int {
+	v.Signatures = slices.AppendSeq([]drawing.Signature{}, maps.Keys(all))
+	slices.SortFunc(v.Signatures, func(a, b drawing.Signature) int {
 		return cmp.Or(a.Expires.Compare(b.Expires), strings.Compare(a.Owner, b.Owner), strings.Compare(a.Type, b.Type),
 			cmp.Compare(a.KeyTag, b.KeyTag))
 	})
 }
-
-// daysLeft are the whole days until an end; of one that has passed they are negative, the day that has begun counted.
-func daysLeft(end, now time.Time) int { return int(math.Floor(end.Sub(now).Hours() / 24)) }
 
 // decide fills in what senders make of it.
 func (v *view) decide(o lookOptions) {
@@ -499,11 +460,6 @@ func (v *view) wanted(o lookOptions) bool {
 		}
 	}
 	return true
-}
-
-// near is the time nearest to now that 32 bits may mean (RFC 4034 section 3.1.5).
-func near(t uint32, now time.Time) time.Time {
-	return time.Unix(now.Unix()+int64(int32(t-uint32(now.Unix()))), 0).UTC()
 }
 
 // firstToExpire tells which signature is the first to expire.

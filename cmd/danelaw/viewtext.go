@@ -10,39 +10,19 @@ import (
 	"github.com/fatih/color"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
-// tone is how a word is to be taken.
-type tone uint8
-
-const (
-	neutral tone = iota
-	good
-	plain // neither good nor bad
-	bad
-	caution
-)
-
-// toneNames are their names in style sheets.
-var toneNames = [...]string{"neutral", "good", "plain", "bad", "caution"}
-
-// tones of the words that views have for a status or a decision.
-var tones = map[string]tone{
-	"Secure": good, "Insecure": plain, "Bogus": bad, "Indeterminate": bad,
-	"dane": good, "encrypt": good, "opportunistic": plain, "no-address": plain, "passed-over": plain, "null-mx": plain,
-	"defer": bad, "bounce": bad,
-	"matches": good, "tls": plain, "failed": bad,
-	"ok": good, "warning": caution, "fault": bad, "unknown": plain,
-}
-
 // painter writes words in colours, or not.
-type painter map[tone]*color.Color
+type painter map[drawing.Tone]*color.Color
 
 func newPainter(colours bool) painter {
-	p := painter{good: color.New(color.FgGreen), plain: color.New(color.Faint), bad: color.New(color.FgRed),
-		caution: color.New(color.FgYellow)}
+	p := painter{
+		drawing.Good: color.New(color.FgGreen), drawing.Plain: color.New(color.Faint),
+		drawing.Bad: color.New(color.FgRed), drawing.Caution: color.New(color.FgYellow),
+	}
 	for _, c := range p {
 		if colours {
 			c.EnableColor()
@@ -58,7 +38,7 @@ func painterFor(to io.Writer) painter {
 	return newPainter(fileOf(to) == os.Stdout && !color.NoColor)
 }
 
-func (p painter) paint(t tone, text string) string {
+func (p painter) paint(t drawing.Tone, text string) string {
 	if c := p[t]; c != nil && text != "" {
 		return c.Sprint(text)
 	}
@@ -76,22 +56,22 @@ var headlines = map[string]string{
 }
 
 // headline says what the decision on the domain means, and which of the programs does worse.
-func (v *view) headline() (text string, t tone) {
+func (v *view) headline() (text string, t drawing.Tone) {
 	if v.Blind {
-		return "danelaw's own upstreams fail, so nothing is known of the domain", bad
+		return "danelaw's own upstreams fail, so nothing is known of the domain", drawing.Bad
 	}
 	if v.unknowable {
-		return "danelaw cannot know what becomes of mail", plain
+		return "danelaw cannot know what becomes of mail", drawing.Plain
 	}
-	text, t = headlines[v.Decision], tones[v.Decision]
+	text, t = headlines[v.Decision], drawing.ToneOf(v.Decision)
 	for _, s := range v.worse() {
 		switch {
 		case s.Decision == "defer":
-			text, t = text+"; but "+s.Name+" defers", bad
+			text, t = text+"; but "+s.Name+" defers", drawing.Bad
 		case s.Decision == "bounce" || s.Decision == "null-mx":
-			text, t = text+"; but "+s.Name+" bounces", bad
+			text, t = text+"; but "+s.Name+" bounces", drawing.Bad
 		default:
-			text, t = text+"; but "+s.Name+" authenticates nobody", max(t, plain)
+			text, t = text+"; but "+s.Name+" authenticates nobody", max(t, drawing.Plain)
 		}
 	}
 	return text, t
@@ -105,21 +85,6 @@ func (v *view) worse() []senderView {
 	}
 	return slices.DeleteFunc(slices.Clone(v.Senders), func(s senderView) bool { return !worse(s) })
 }
-
-// row is a line of the table: what, a status or decision, and the rest. That of a heading is not aligned with others.
-type row struct {
-	What, Word, Text string
-	Heading          bool
-}
-
-// Empty reports whether the row is there to part others.
-func (r row) Empty() bool { return r == row{} }
-
-// Indented reports whether the row belongs to the heading above.
-func (r row) Indented() bool { return r.What == "" || r.What[0] == ' ' }
-
-// Tone is how its word is to be taken, for style sheets.
-func (r row) Tone() string { return toneNames[tones[r.Word]] }
 
 // printView prints one domain for people.
 func printView(to io.Writer, v *view, p painter) {
@@ -144,7 +109,7 @@ func (v *view) told() string {
 	if _, stopped := v.decision(mail.Standard); v.Culprit != nil && !stopped {
 		return v.Culprit.Text
 	}
-	switch i := slices.IndexFunc(v.Zones, func(z *zoneView) bool { return z.Status == "Insecure" }); {
+	switch i := slices.IndexFunc(v.Zones, func(z *drawing.Zone) bool { return z.Status == "Insecure" }); {
 	case v.Decision == "dane":
 		return ""
 	case v.Decision != "opportunistic" || v.domain.MX.Status != dnssec.Insecure || i < 0:
@@ -157,14 +122,14 @@ func (v *view) told() string {
 }
 
 // rows are the lines of the table.
-func (v *view) rows() (rows []row) {
+func (v *view) rows() (rows []drawing.Row) {
 	rows = append(rows, v.MX.row("MX", "none: the domain is its own mail host"))
 	for _, h := range v.Hosts {
-		rows = append(append(rows, row{}), h.rows()...)
+		rows = append(append(rows, drawing.Row{}), h.rows()...)
 	}
-	rows = append(rows, row{})
+	rows = append(rows, drawing.Row{})
 	for _, s := range v.Senders {
-		rows = append(rows, row{What: s.Name, Word: s.Decision, Text: s.Text})
+		rows = append(rows, drawing.Row{What: s.Name, Word: s.Decision, Text: s.Text})
 	}
 	rows = append(rows, v.MTASTS.row("MTA-STS", v.sts()), v.TLSRPT.row("TLS reports", v.reports()))
 	told := v.told()
@@ -173,16 +138,16 @@ func (v *view) rows() (rows []row) {
 			continue
 		}
 		for i := range rows { // what is said above once is enough
-			rows[i].Text = strings.TrimSuffix(rows[i].Text, l.Note.inBrackets())
+			rows[i].Text = strings.TrimSuffix(rows[i].Text, inBrackets(l.Note))
 		}
 	}
-	rows = append(rows, row{What: "reported as", Text: v.Report.text(v.compared)},
-		row{What: "signatures", Text: v.firstToExpire()})
+	rows = append(rows, drawing.Row{What: "reported as", Text: v.Report.text(v.compared)},
+		drawing.Row{What: "signatures", Text: v.firstToExpire()})
 	return rows
 }
 
 // row is the line of a lookup; none is said if there are no records.
-func (l *lookupView) row(what, none string) row {
+func (l *lookupView) row(what, none string) drawing.Row {
 	text := strings.Join(l.Records, ", ")
 	switch {
 	case l.Failure != nil:
@@ -193,19 +158,19 @@ func (l *lookupView) row(what, none string) row {
 		text = none
 	}
 	if l.Note != nil {
-		text += l.Note.inBrackets()
+		text += inBrackets(l.Note)
 	}
-	return row{What: what, Word: l.Status, Text: text}
+	return drawing.Row{What: what, Word: l.Status, Text: text}
 }
 
 // inBrackets is how a note follows what it explains.
-func (f *failureView) inBrackets() string { return " (" + f.Text + ")" }
+func inBrackets(f *drawing.Failure) string { return " (" + f.Text + ")" }
 
 // rows are the lines of a host.
-func (h *hostView) rows() (rows []row) {
-	rows = append(rows, row{h.Name, h.Decision, h.Why, true})
+func (h *hostView) rows() (rows []drawing.Row) {
+	rows = append(rows, drawing.Row{What: h.Name, Word: h.Decision, Text: h.Why, Heading: true})
 	if h.Alias != nil {
-		rows = append(rows, row{What: "  alias", Word: h.Alias.Status, Text: "of " + h.Alias.Target})
+		rows = append(rows, drawing.Row{What: "  alias", Word: h.Alias.Status, Text: "of " + h.Alias.Target})
 	}
 	for i := range h.Addresses {
 		rows = append(rows, h.Addresses[i].row("  "+h.Addresses[i].Type, "none"))
@@ -214,10 +179,10 @@ func (h *hostView) rows() (rows []row) {
 		rows = append(rows, t.rows()...)
 	}
 	for i := range h.SMTP {
-		rows = append(rows, row{What: "  " + h.SMTP[i].Address, Word: h.SMTP[i].Result, Text: h.SMTP[i].text()})
+		rows = append(rows, drawing.Row{What: "  " + h.SMTP[i].Address, Word: h.SMTP[i].Result, Text: h.SMTP[i].text()})
 	}
 	if h.Untried > 0 {
-		rows = append(rows, row{Text: fmt.Sprintf("and %d more addresses, not tried", h.Untried)})
+		rows = append(rows, drawing.Row{Text: fmt.Sprintf("and %d more addresses, not tried", h.Untried)})
 	}
 	return rows
 }
@@ -229,26 +194,27 @@ const shown = 6
 const mostForExchange = 12
 
 // rows are the lines of a TLSA lookup, a line per record.
-func (t *tlsaView) rows() (rows []row) {
+func (t *tlsaView) rows() (rows []drawing.Row) {
 	if len(t.Parts) == 0 {
-		return []row{t.row("  TLSA", "none at "+t.Name)}
+		return []drawing.Row{t.row("  TLSA", "none at "+t.Name)}
 	}
 	for i, r := range t.Parts {
 		if i == shown {
-			rows = append(rows, row{Text: fmt.Sprintf("and %d more", len(t.Parts)-shown)})
+			rows = append(rows, drawing.Row{Text: fmt.Sprintf("and %d more", len(t.Parts)-shown)})
 			break
 		}
-		rows = append(rows, row{Text: r.text()})
+		rows = append(rows, drawing.Row{Text: r.text()})
 		if i == 0 {
 			rows[0].What, rows[0].Word = "  TLSA", t.Status
 		}
 	}
 	if len(t.Parts) > mostForExchange {
-		rows = append(rows, row{Text: fmt.Sprintf("%d records: Exchange Online fails with more than %d", len(t.Parts),
+		rows = append(rows, drawing.Row{Text: fmt.Sprintf("%d records: Exchange Online fails with more than %d",
+			len(t.Parts),
 			mostForExchange)})
 	}
 	if t.Target != "" {
-		rows = append(rows, row{Text: "by an alias, of " + t.Target})
+		rows = append(rows, drawing.Row{Text: "by an alias, of " + t.Target})
 	}
 	return rows
 }
@@ -290,11 +256,11 @@ func (v *view) reports() string {
 }
 
 // row is the line of a policy, in words of its own.
-func (p *policyView) row(what, text string) row {
+func (p *policyView) row(what, text string) drawing.Row {
 	if p.Failure != nil {
 		text = p.Failure.Text
 	}
-	return row{What: what, Word: p.Status, Text: text}
+	return drawing.Row{What: what, Word: p.Status, Text: text}
 }
 
 // text is how others tell of what failed; compared says whether certificates were looked at, too.

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
@@ -124,7 +125,7 @@ func end(at, now time.Time) *endJSON {
 	if at.IsZero() {
 		return nil
 	}
-	return &endJSON{at.UTC(), daysLeft(at, now)}
+	return &endJSON{at.UTC(), drawing.DaysLeft(at, now)}
 }
 
 func (e *endJSON) String() string {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/danelaw-dns/danelaw/plugin/drawing"
 )
 
 // TestColumns: what check prints fits the columns there are, is broken at words, and says the same at each width.
@@ -38,12 +40,12 @@ func TestColumns(t *testing.T) {
 
 // TestRows: words stand one below the other, and a name that is too long has a line of its own.
 func TestRows(t *testing.T) {
-	rows := []row{
-		{".", "Secure", "trust anchor 1, signed from then to now", false},
-		{"  dane.", "Bogus", "", false},
-		{"    _25._tcp.a-long-name.dane. TLSA", "Secure", "key 1", false},
-		{"      3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef", "", "", false},
-		{"  mx.dane.", "defer", "because of something or other", true},
+	rows := []drawing.Row{
+		{What: ".", Word: "Secure", Text: "trust anchor 1, signed from then to now"},
+		{What: "  dane.", Word: "Bogus", Text: ""},
+		{What: "    _25._tcp.a-long-name.dane. TLSA", Word: "Secure", Text: "key 1"},
+		{What: "      3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef", Word: "", Text: ""},
+		{What: "  mx.dane.", Word: "defer", Text: "because of something or other", Heading: true},
 	}
 	for width, want := range map[int]string{
 		44: `

@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
@@ -162,6 +163,19 @@ type (
 		Error string `json:"error"`
 	}
 )
+
+// State is the state of an upstream in words.
+func (u UpstreamStatus) State() string {
+	switch {
+	case !u.Alive:
+		return "does not answer"
+	case !u.Fit:
+		return "not fit for validation: asked last"
+	case u.RTT == 0:
+		return "not asked yet"
+	}
+	return fmt.Sprintf("answers in %.1f ms", u.RTT)
+}
 
 func upstreamsTold(states []upstream.State) []UpstreamStatus {
 	told := []UpstreamStatus{}

@@ -63,6 +63,7 @@ type kept struct {
 	follows map[string]*point // the keeper's, by zone
 	watches *watches
 	control *control // nil if there is none
+	page    *page    // as control
 	// cacheFile is what of the memory outlives the process; nil: nothing does
 	cacheFile *cacheFile
 }
@@ -170,6 +171,9 @@ func (h *Handler) Close() {
 		process.end(h)
 		if h.control != nil {
 			release(&process, h.control)
+		}
+		if h.page != nil {
+			release(&process, h.page)
 		}
 		h.keeper.leave(h)
 		h.ntas.leave(h)

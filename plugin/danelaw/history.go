@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,14 +20,23 @@ type history struct {
 	minutes [historyMinutes]minute
 
 	mu       sync.Mutex
-	failures []FailureStatus // the latest first, one for each question
+	failures []failure // the latest first, one for each question
 }
 
-// minute counts the replies of one minute by verdict. Two minutes an hour apart share a slot; the first reply of the
-// later one clears it. A reply counted at that moment may be lost, which people who look at it will not mind.
+// failure is a question that a client got SERVFAIL for.
+type failure struct {
+	dns.Question
+	at   time.Time
+	text string
+}
+
+// minute counts the replies of one minute by verdict, and by the time that they took. Two minutes an hour apart share a
+// slot; the first reply of the later one clears it. A reply counted at that moment may be lost, which people who look
+// at it will not mind.
 type minute struct {
 	of     atomic.Int64 // minutes since 1970
 	counts [len(verdictOrder)]atomic.Uint64
+	took   [manyBuckets + 1]atomic.Uint64 // the last counts those beyond all buckets
 }
 
 // verdictOrder numbers the verdicts.
@@ -35,19 +45,28 @@ var verdictOrder = [...]verdict{secure, insecure, bogus, indeterminate, local, p
 // number is where a verdict is in verdictOrder.
 func (v verdict) number() int { return slices.Index(verdictOrder[:], v) }
 
-// replied counts one reply.
-func (h *history) replied(v verdict, now time.Time) { h.add(v.number(), 1, now) }
+// replied counts one reply to a question that came then.
+func (h *history) replied(v verdict, begun time.Time) { h.add(v.number(), 1, begun, time.Since(begun)) }
 
-// add counts so many replies of a verdict.
-func (h *history) add(verdict, replies int, now time.Time) {
+// add counts so many replies of a verdict, which took so long each.
+func (h *history) add(verdict, replies int, now time.Time, took time.Duration) {
 	number := now.Unix() / 60
 	m := &h.minutes[number%historyMinutes]
 	if old := m.of.Load(); old != number && m.of.CompareAndSwap(old, number) {
 		for i := range m.counts {
 			m.counts[i].Store(0)
 		}
+		for i := range m.took {
+			m.took[i].Store(0)
+		}
 	}
 	m.counts[verdict].Add(uint64(replies))
+	m.took[bucketOf(took)].Add(uint64(replies))
+}
+
+// bucketOf returns which of timeBuckets a time belongs to.
+func bucketOf(took time.Duration) int {
+	return min(bits.Len64(uint64(max(0, took-1)/firstBucket)), manyBuckets)
 }
 
 // lastHour returns the replies of the last hour by verdict, without the verdicts that did not occur.
@@ -71,11 +90,8 @@ func (h *history) lastHour(now time.Time) map[string]uint64 {
 func (h *history) failed(q dns.Question, text string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	latest := FailureStatus{q.Name, dns.Type(q.Qtype).String(), now.UTC(), text}
-	h.failures = slices.DeleteFunc(h.failures, func(f FailureStatus) bool {
-		return f.Name == latest.Name && f.Type == latest.Type
-	})
-	h.failures = slices.Insert(h.failures, 0, latest)
+	h.failures = slices.DeleteFunc(h.failures, func(f failure) bool { return f.Question == q })
+	h.failures = slices.Insert(h.failures, 0, failure{q, now.UTC(), text})
 	h.failures = h.failures[:min(len(h.failures), historyFailures)]
 }
 
@@ -83,5 +99,60 @@ func (h *history) failed(q dns.Question, text string, now time.Time) {
 func (h *history) latest() []FailureStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return append([]FailureStatus{}, h.failures...)
+	all := []FailureStatus{}
+	for _, f := range h.failures {
+		all = append(all, FailureStatus{f.Name, dns.Type(f.Qtype).String(), f.at, f.text})
+	}
+	return all
+}
+
+// question returns the one of a failure that is told of under a name and a type.
+func (h *history) question(name, qtype string) (dns.Question, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.IndexFunc(h.failures, func(f failure) bool {
+		return f.Name == name && dns.Type(f.Qtype).String() == qtype
+	})
+	if i < 0 {
+		return dns.Question{}, false
+	}
+	return h.failures[i].Question, true
+}
+
+// past is what one minute of the last hour was like.
+type past struct {
+	counts [len(verdictOrder)]uint64
+	took   [manyBuckets + 1]uint64
+}
+
+// byMinute returns the minutes of the last hour, the present one last.
+func (h *history) byMinute(now time.Time) (all [historyMinutes]past) {
+	for i := range all {
+		number := now.Unix()/60 - int64(historyMinutes-1-i)
+		m := &h.minutes[number%historyMinutes]
+		if m.of.Load() != number {
+			continue
+		}
+		for v := range m.counts {
+			all[i].counts[v] = m.counts[v].Load()
+		}
+		for b := range m.took {
+			all[i].took[b] = m.took[b].Load()
+		}
+	}
+	return all
+}
+
+// quantile returns the time that a share of the replies took at most, to the bucket; false if there were none.
+func (p *past) quantile(share float64) (time.Duration, bool) {
+	var all, seen uint64
+	for _, n := range p.took {
+		all += n
+	}
+	for i, n := range p.took {
+		if seen += n; seen > 0 && float64(seen) >= share*float64(all) {
+			return firstBucket << min(i, manyBuckets-1), true
+		}
+	}
+	return 0, false
 }

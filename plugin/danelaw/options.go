@@ -72,6 +72,7 @@ var options = []option{
 	{"control", "PATH|off", "the path of a Unix socket, or `off`", false, setControl},
 	{"edns_size", "N", "a number from 512 to 4096", false, // S-1
 		single(func(c *Config) *uint16 { return &c.EDNSSize }, integer[uint16](512, 4096))},
+	{"status", "ADDRESS", "a loopback address with a port such as 127.0.0.1:8053", false, setStatus},
 	{"watch", "DOMAIN...", "domains of your own that get mail, such as example.org", true, setWatch},
 }
 

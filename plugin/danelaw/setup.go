@@ -31,18 +31,24 @@ func init() { plugin.Register(pluginName, setup) }
 
 // setting is the directive of one server block as it is read.
 type setting struct {
-	config    Config
-	root      string            // relative files are there
-	at        map[string]string // file:line of each option, "" for the directive
-	current   string            // the option being read
-	here      string            // its file:line
-	times     int               // how often it was there, this time included
-	anchors   []string          // FILE or embedded
-	ca        string
-	limited   []string // names of limits set
-	control   string   // the path of the control socket; "" for none
+	config  Config
+	root    string            // relative files are there
+	at      map[string]string // file:line of each option, "" for the directive
+	current string            // the option being read
+	here    string            // its file:line
+	times   int               // how often it was there, this time included
+	anchors []string          // FILE or embedded
+	ca      string
+	limited []string // names of limits set
+	operators
 	origin    origin
 	directive *directive
+}
+
+// operators is where operators reach the daemon.
+type operators struct {
+	control string // the path of the control socket; "" for none
+	status  string // the address of the status page; "" for none
 }
 
 // directive is what CoreDNS has in the chain of plugins of a server block, before there is a Handler. It implements
@@ -183,7 +189,7 @@ func (s *setting) start(around []plugin.Handler) error {
 	if err != nil {
 		return err
 	}
-	if err := s.listen(h); err != nil {
+	if err := cmp.Or(s.listen(h), s.show(h)); err != nil {
 		h.Close()
 		return plugin.Error(pluginName, err)
 	}
@@ -228,14 +234,26 @@ func (s *setting) listen(h *Handler) (err error) {
 	return nil
 }
 
+// show opens the status page.
+func (s *setting) show(h *Handler) (err error) {
+	if s.status == "" {
+		return nil
+	}
+	if h.page, err = holdPage(s.status); err != nil {
+		err = s.errorAt("status", "status %s: %v: end who listens there, or write another address", s.status, err)
+	}
+	return err
+}
+
 // corefileLoad is what the server blocks share that one load of a Corefile has set up.
 type corefileLoad struct {
-	number         uint64 // from 1; a reload is another load
-	blocks         int
-	named          map[string]int    // how many of them have the same keys
-	state, control string            // of the first block that says so
-	cacheFiles     map[string]string // where each is named
-	servers        servers
+	number     uint64 // from 1; a reload is another load
+	blocks     int
+	named      map[string]int    // how many of them have the same keys
+	state      string            // of the first block that says so
+	operators                    // as state
+	cacheFiles map[string]string // where each is named
+	servers    servers
 }
 
 // loadKey is where an instance of CoreDNS keeps its corefileLoad.
@@ -247,7 +265,8 @@ func (s *setting) agree(i *corefileLoad) error {
 		name  string
 		own   string
 		first *string
-	}{{"trust_anchor_state", s.config.State, &i.state}, {"control", s.control, &i.control}} {
+	}{{"trust_anchor_state", s.config.State, &i.state}, {"control", s.control, &i.control},
+		{"status", s.status, &i.status}} {
 		if *o.first != "" && o.own != "" && *o.first != o.own {
 			return s.errorAt(o.name, "%s %s: another server block has %s: write the same in all, or in one only",
 				o.name, o.own, *o.first)

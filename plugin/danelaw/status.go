@@ -15,7 +15,9 @@ import (
 var processBegan = time.Now()
 
 // status implements GET /v1/status.
-func status(t *table, _ *http.Request) (any, error) {
+func status(t *table, _ *http.Request) (any, error) { return statusOf(t), nil }
+
+func statusOf(t *table) StatusReply {
 	now := time.Now()
 	out := StatusReply{
 		Version: ThisBuild().String(), Since: processBegan.UTC(), Now: now.UTC(), Ready: true, NTAs: t.list(),
@@ -24,7 +26,7 @@ func status(t *table, _ *http.Request) (any, error) {
 	for _, block := range out.Blocks {
 		out.Ready = out.Ready && block.Ready
 	}
-	return out, nil
+	return out
 }
 
 // status is how one block is.

@@ -112,7 +112,7 @@ func (t *tally) Flush() {
 	t.h.meter.hits.Add(float64(t.hits))
 	for number := range t.replies {
 		if n := t.h.meter.replies(number, &t.replies[number], took); n > 0 {
-			t.h.memory.history.add(number, n, t.read)
+			t.h.memory.history.add(number, n, t.read, took)
 		}
 	}
 	for _, o := range t.requests {
