@@ -2,7 +2,6 @@ package danelaw
 
 import (
 	"context"
-	"encoding/binary"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -51,8 +50,11 @@ func (q *hit) reply(dst []byte, b *batch) (reply []byte, ok bool) {
 	defer q.survive(&ok)
 	b.of(q)
 	p := &b.packed
-	if !q.passes() || !q.memory().Packed(q.question(), !q.DNSSECOK, b.now, p) {
+	if !q.passes() {
 		return dst, false
+	}
+	if !q.memory().Packed(q.question(), !q.DNSSECOK, b.now, p) {
+		return q.refuse(dst, b)
 	}
 	room := q.h.writer.room(q.Client, q.UDP, q.EDNS, q.Size)
 	r := fastpath.Reply{Wire: p.Wire(), Options: p.Errors(), Size: q.Size}
@@ -78,14 +80,20 @@ func (q *hit) survive(ok *bool) {
 	}
 }
 
-// replied counts a reply with those Extended DNS Errors.
-func (q *hit) replied(v verdict, options []byte) {
-	q.h.meter.replied(v, q.Type, q.Read)
-	q.h.memory.history.replied(v, q.Read)
-	for q.EDNS && len(options) > 0 {
-		q.h.meter.told(binary.BigEndian.Uint16(options[4:]))
-		options = options[4+binary.BigEndian.Uint16(options[2:]):]
+// refuse appends to dst what is told where a limit keeps the question out. A flood of them would else take what is left
+// of the processors for their own work, and mail would wait for it.
+func (q *hit) refuse(dst []byte, b *batch) (reply []byte, ok bool) {
+	if q.waited {
+		return dst, false
 	}
+	a := q.memory().Refused(q.question(), q.Client.String)
+	if a == nil {
+		return dst, false
+	}
+	if reply, ok = q.failure(dst, a, b); ok {
+		q.memory().CountRefused(a)
+	}
+	return reply, ok
 }
 
 // later has what is not in the cache answered once it is there: from the cache, or else by a Server that is given the
@@ -119,39 +127,38 @@ func (q *hit) after(a *resolve.Answer) (reply []byte, ok bool) {
 	if q.h.config.Prefetch {
 		prefetcher{q.h.resolving, q.h.names}.prefetch(q.question(), a)
 	}
-	if a.Status <= dnssec.Bogus {
-		return q.failure(a)
-	}
 	b := batches.Get().(*batch)
 	defer batches.Put(b)
 	defer b.Flush()
+	if a.Status <= dnssec.Bogus {
+		b.of(q)
+		return q.failure(nil, a, b)
+	}
 	return q.reply(nil, b)
 }
 
 // batches are of one hit each, which has waited.
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// failure is the SERVFAIL of a question that CoreDNS was not asked, as ServeDNS tells it, if all of it fits the client.
-func (q *hit) failure(a *resolve.Answer) (reply []byte, ok bool) {
+// failure appends to dst the SERVFAIL of a question that CoreDNS was not asked, as ServeDNS tells it, if all of it fits
+// the client.
+func (q *hit) failure(dst []byte, a *resolve.Answer, b *batch) (reply []byte, ok bool) {
 	notes := q.h.readiness.explain(a.Notes)
 	if a.Cached || len(notes) == 0 {
-		return nil, false
+		return dst, false
 	}
 	room := q.h.writer.room(q.Client, q.UDP, q.EDNS, q.Size)
 	r := fastpath.Reply{Options: resolve.PackedErrors(notes), Size: q.Size}
 	if q.UDP {
 		r.Size = uint16(room)
 	}
-	if reply = q.Fail(nil, dns.RcodeServerFailure, r); len(reply) > room {
-		return nil, false
+	if reply = q.Fail(dst, dns.RcodeServerFailure, r); len(reply)-len(dst) > room {
+		return dst, false
 	}
 	question := q.question()
 	question.Name = strings.Clone(question.Name)
 	q.h.logFailure(asker{question, q.Client, q.Read}, a, notes)
-	q.replied(verdicts[a.Status], r.Options)
-	if q.block.requests != nil {
-		q.block.requests.count(q, dns.RcodeServerFailure, len(reply))
-	}
+	b.replied(q, verdicts[a.Status], r.Options, dns.RcodeServerFailure, len(reply)-len(dst))
 	return reply, true
 }
 

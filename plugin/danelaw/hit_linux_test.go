@@ -314,6 +314,84 @@ func TestFailuresPassBy(t *testing.T) {
 	}
 }
 
+// L-13, L-16: where the table of questions is full, one more is refused at once with the others of its batch, octet by
+// octet as ServeDNS does and counted alike, though not one more may wait; what is cached is answered.
+func TestRefusalsPassBy(t *testing.T) {
+	var short atomic.Bool // nobody yields then
+	begin := func() (Config, *Handler) {
+		c := config(t, between(t, hanging).addr)
+		c.InFlight, c.Timeout, c.processorsShort = 10, time.Minute, short.Load
+		return c, open(t, c)
+	}
+	c, h := begin()
+	of, twin := begin()
+	server, others := passes(t, h, true)
+	ordinary := ports.Serve(t, dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		w = request.NewScrubWriter(r, w)
+		twin.ServeDNS(context.Background(), w, r) //nolint:errcheck // it has written its reply
+	}))
+	t.Cleanup(twin.Close)
+	t.Cleanup(h.Close)
+	for _, at := range []string{server, ordinary} {
+		exchange(t, "udp", at, newMsg("good.dane.", dns.TypeMX))
+	}
+	short.Store(true)
+	ask := func(network, at string, queries ...[]byte) (conn *dns.Conn) {
+		raw, err := net.Dial(network, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { raw.Close() })
+		raw.SetDeadline(time.Now().Add(patience)) //nolint:errcheck // the socket is open
+		conn = &dns.Conn{Conn: raw, UDPSize: dns.MaxMsgSize}
+		for _, q := range queries {
+			if _, err := conn.Write(q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return conn
+	}
+	counted := func(c Config) (all [4]float64) {
+		return [...]float64{
+			metric(t, "limits_total", "block", c.Block, "limit", "in_flight"),
+			metric(t, "cache_misses_total", "block", c.Block),
+			metric(t, "responses_total", "block", c.Block, "verdict", "indeterminate"),
+			metric(t, "extended_errors_total", "block", c.Block, "code", "0"),
+		}
+	}
+	for i := range c.InFlight + 2 {
+		query := pack(t, newMsg(fmt.Sprintf("h%d.wildcard.dane.", i), dns.TypeA))
+		ask("udp", server, query)
+		ask("udp", ordinary, query)
+	}
+	for _, c := range []Config{c, of} {
+		eventually(t, "the table is full", func() bool { return counted(c)[0] == 2 })
+	}
+	for i, way := range []change{
+		func(*dns.Msg) {}, withDO, withAD, withCD, withSize(512), withSize(0), withSize(65535),
+	} {
+		for _, name := range []string{fmt.Sprintf("n%d.wildcard.dane.", i), fmt.Sprintf("N%d.bogus.", i)} {
+			for _, network := range []string{"udp", "tcp"} {
+				query := pack(t, newMsg(name, dns.TypeA, way))
+				got, err := ask(network, server, query).ReadMsgHeader(nil)
+				want, failed := ask(network, ordinary, query).ReadMsgHeader(nil)
+				if err != nil || failed != nil || !bytes.Equal(got, want) || got[3]&0xF != dns.RcodeServerFailure {
+					t.Errorf("%s: %v, %v\nby ServeDNS %x\nbeside it   %x", name, err, failed, want, got)
+				}
+			}
+		}
+	}
+	if got, want := counted(c), counted(of); got != want || got[0] < 2 {
+		t.Errorf("limits, misses, replies, errors: %v, by ServeDNS %v", got, want)
+	}
+	if r := exchange(t, "udp", server, newMsg("good.dane.", dns.TypeMX)); r.Rcode != dns.RcodeSuccess {
+		t.Errorf("what is cached: %s", describes(r))
+	}
+	if n := others.Load(); n > 0 {
+		t.Errorf("%d came to ServeDNS", n)
+	}
+}
+
 // C-1, C-7, C-14: a hit has the TTL that is left, and none is older than that; what ends soon is renewed.
 func TestHitsEnd(t *testing.T) {
 	clock := world.NewClock(time.Now())

@@ -62,20 +62,25 @@ func (t *tally) of(q *hit) {
 	t.h, t.block, t.read, t.now = q.h, q.block, q.Read, q.memory().Now()
 }
 
-// count counts a hit as send does a reply.
+// count counts a hit.
 func (t *tally) count(q *hit, p *resolve.Packed, octets int) {
 	if !q.waited {
 		t.hits++
 	}
-	t.replies[verdicts[p.Status()].number()][typeNumber(q.Type)]++
 	if p.Distrusted() {
 		q.h.meter.distrusted.Inc()
 	}
+	t.replied(q, verdicts[p.Status()], p.Errors(), p.Rcode(), octets)
+}
+
+// replied counts a reply as send does.
+func (t *tally) replied(q *hit, v verdict, errors []byte, rcode, octets int) {
+	t.replies[v.number()][typeNumber(q.Type)]++
 	if q.EDNS {
-		q.told(p.Errors())
+		q.told(errors)
 	}
 	if r := q.block.requests; r != nil {
-		t.request(r, q, p.Rcode(), octets)
+		t.request(r, q, rcode, octets)
 	}
 }
 

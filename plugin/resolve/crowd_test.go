@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -94,6 +95,44 @@ func TestCrowdYieldsFirst(t *testing.T) {
 			}
 		})
 	}
+}
+
+// L-13: what keeps a question out is known without anything being done for it: the table is as it was, and whoever
+// tries to join is told the same. Others may join.
+func TestRefusing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chance := rand.New(rand.NewPCG(13, 0))
+		refusals := map[dnssec.LimitError]int{}
+		for range 300 {
+			table := newTable(1+chance.IntN(60), 10)
+			for i := range 150 {
+				short := chance.IntN(3) == 0
+				table.short = func() bool { return short }
+				zone := of([]string{"flood.example.", fmt.Sprint(i, ".example.")}[chance.IntN(2)])
+				client := fmt.Sprint(chance.IntN(3))
+				key := named(fmt.Sprint("question", chance.IntN(200)))
+				before, known := table.slots.Load(), table.byKey[key] != nil
+				says := table.refusing(key, func() string { return client }, zone)
+				if table.slots.Load() != before || (table.byKey[key] != nil) != known {
+					t.Fatal("something was done for the question")
+				}
+				_, _, no := table.join(key, client, zone)
+				if says != nil && (no == nil || no.limit != says.limit) {
+					t.Fatalf("%v would keep it out, and joining says %v", says.limit, no)
+				}
+				if says == nil && no != nil && no.limit != "waiting" {
+					t.Fatalf("nothing would keep it out, and joining says %v", no.limit)
+				}
+				if says != nil {
+					refusals[says.limit]++
+				}
+				time.Sleep(time.Duration(chance.IntN(20)) * time.Millisecond)
+			}
+		}
+		if refusals[errYielded] < 100 || refusals[errProcessors] < 100 {
+			t.Errorf("too few for a test: %v", refusals)
+		}
+	})
 }
 
 // L-10: work in the background ends, as if its time were over, when half of the table is taken, and yields before

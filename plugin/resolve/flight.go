@@ -176,14 +176,46 @@ func (t *flights) behind(zone string) bool {
 	return l != nil && l.Len() >= leastCrowd && time.Since(l.Front().Value.(*flight).began) >= behindAfter && t.short()
 }
 
+// refusing returns what keeps a question out that would take a new place; nil if nothing does, or it is not known yet.
+// Nothing is done for it, and while few questions are in flight nothing is even looked at.
+func (t *flights) refusing(key cache.Key, client, zone func() string) *refused {
+	if t.slots.Load() < min(leastCrowd, int64(2*t.half)) {
+		return nil
+	}
+	s := seat{zone: zone(), client: client()}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byKey[key] != nil {
+		return nil
+	}
+	_, no := t.slotFor(&s)
+	return no
+}
+
+// slotFor returns the flight whose slot a new one gets; nil if one is free. What keeps it out, whatever room there is,
+// are processors that cannot keep up with its zone, or a full table in which nobody yields to it. mu is held.
+func (t *flights) slotFor(s *seat) (yields *flight, no *refused) {
+	if t.behind(s.zone) {
+		return nil, &refused{errProcessors}
+	}
+	if t.slots.Load() < int64(2*t.half) {
+		return nil, nil
+	}
+	if yields = t.victim(s); yields == nil {
+		return nil, &refused{errYielded}
+	}
+	return yields, nil
+}
+
 // place finds a slot, and room, for a new flight and its client.
 func (t *flights) place(f *flight) *refused {
-	if t.behind(f.zone) {
-		return &refused{errProcessors}
+	yields, no := t.slotFor(&f.seat)
+	if no != nil {
+		return no
 	}
-	if full := t.slots.Load() >= int64(2*t.half); full || !t.room.Take(clientOctets+flightOctets, false) {
-		if no := t.makeWay(f, full); no != nil {
-			return no
+	if yields != nil || !t.room.Take(clientOctets+flightOctets, false) {
+		if !t.makeWay(f, yields) {
+			return &refused{fetch.ErrRoom}
 		}
 	}
 	f.octets = flightOctets
@@ -198,32 +230,28 @@ func (t *flights) place(f *flight) *refused {
 	return nil
 }
 
-// makeWay has others yield to a new flight, and takes its room, which they leave a moment later. What goes on in the
-// background yields first, but holds no slot.
-func (t *flights) makeWay(f *flight, full bool) *refused {
-	var v *flight
+// makeWay has others yield to a new flight, one of them its slot if that is given, and takes their room, which they
+// leave a moment later; it is false if there is none. What goes on in the background yields first, but holds no slot.
+func (t *flights) makeWay(f, yields *flight) bool {
 	late := t.background.Front()
 	if late != nil {
 		t.end(late.Value.(*flight))
+	} else if yields == nil {
+		yields = t.victim(&f.seat)
 	}
-	if full || late == nil {
-		v = t.victim(f)
+	if yields == nil && late == nil || !t.room.Take(clientOctets+flightOctets, true) {
+		return false
 	}
-	switch {
-	case v == nil && full:
-		return &refused{"in_flight"}
-	case v == nil && late == nil, !t.room.Take(clientOctets+flightOctets, true):
-		return &refused{fetch.ErrRoom}
-	case v != nil:
-		t.evict(v)
+	if yields != nil {
+		t.evict(yields)
 	}
-	return nil
+	return true
 }
 
 // victim returns the flight that yields to a new one; nil if that has to do without. When processors are what is short
 // no work is thrown away for more of the same; when upstreams are silent, those that have waited the longest are the
 // least likely to be answered.
-func (t *flights) victim(to *flight) *flight {
+func (t *flights) victim(to *seat) *flight {
 	crowd, short := t.crowd(to), t.short()
 	switch {
 	case crowd != nil && short:
@@ -249,15 +277,15 @@ const (
 )
 
 // crowd returns the flights that yield to a new one: those of the zone that fills the table, or else of the client that
-// does; nil if there is none or it is one of them.
-func (t *flights) crowd(to *flight) *list.List {
+// does; nil if there is none, or it is one of as many.
+func (t *flights) crowd(to *seat) *list.List {
 	least := max(leastCrowd, 2*t.half/crowdShare)
 	for _, c := range []struct {
 		crowds
 		own string
 	}{{t.zones, to.zone}, {t.clients, to.client}} {
 		if most := c.largest(); most != nil && most.Len() >= least {
-			if most == c.all[c.own] {
+			if own := c.all[c.own]; own != nil && own.Len() == most.Len() {
 				return nil
 			}
 			return most

@@ -50,6 +50,29 @@ func (m Memory) Later(ctx context.Context, q dns.Question, client string, then f
 	return true
 }
 
+// Refused returns what a client is told whose question, which is not in memory, a limit keeps out at once (L-13); nil
+// if none does, or that is for [Memory.Later] to find out. Nothing is done for the question, nor counted: where
+// thousands are refused in a second, one takes little more than a hit. The answer stands no longer than the name of the
+// question.
+func (m Memory) Refused(q dns.Question, client func() string) *Answer {
+	r := m.Resolver
+	zone := func() string { return r.crowdOf(strings.Clone(q.Name)) } // a zone that is found is kept by its name
+	refused := r.flights.refusing(keyOf(q), client, zone)
+	if refused == nil {
+		return nil
+	}
+	if _, failed := r.Store.failures.alive(q, r.now()); failed {
+		return nil
+	}
+	return refusal(dnssec.Indeterminate, refused.failure(q))
+}
+
+// CountRefused counts what Refused has returned and a client was told.
+func (m Memory) CountRefused(a *Answer) {
+	m.Resolver.Meter.Cache(false)
+	count(m.Resolver.Meter, a)
+}
+
 // join begins to wait for the flight of the question, which it starts if there is none.
 func (w *waiter) join() {
 	r := w.r
