@@ -17,7 +17,7 @@ import (
 
 var suite = namespace.Suite{
 	Variable:  "DANELAW_TEST_CLUSTER",
-	Programs:  []string{"nft", "conntrack", "nsenter", "setpriv", "sysctl"},
+	Programs:  []string{"nft", "nsenter", "setpriv", "sysctl"},
 	Prepare:   prepare,
 	Addresses: func() []string { return nil },
 }

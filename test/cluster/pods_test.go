@@ -47,7 +47,7 @@ func network(t *testing.T) {
 	t.Cleanup(func() { exec.Command("ip", "link", "delete", "node").Run() })
 	for _, setting := range []string{
 		"net.ipv4.ip_forward=1",
-		// the ports of a single client come again sooner than those of a cluster
+		// what an asker of TestReplicas asks from a port is forgotten before it comes to that port again
 		"net.netfilter.nf_conntrack_udp_timeout=1", "net.netfilter.nf_conntrack_udp_timeout_stream=1",
 	} {
 		must(t, "sysctl", "-q", "-w", setting)
@@ -296,18 +296,6 @@ func balance(t *testing.T, to []*replica) {
 
 // endpoint is the name of its chain.
 func (r *replica) endpoint() string { return "to_" + strings.ReplaceAll(r.address, ".", "_") }
-
-// forget leaves nothing in the connection table of a replica that has gone, as kube-proxy does. A table that changes is
-// not read whole, so that it is read until there is nothing, which conntrack calls a failure.
-func (r *replica) forget() {
-	r.t.Helper()
-	for range 100 {
-		if exec.Command("conntrack", "-D", "-p", "udp", "--reply-src", r.address).Run() != nil {
-			return
-		}
-	}
-	r.t.Errorf("the connection table is not rid of %s", r.address)
-}
 
 // sum adds up the samples of a metric, or those that have some label.
 func sum(t *testing.T, scraped, metric string, labels ...string) (all float64) {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -21,7 +22,8 @@ const (
 	answerIn = 5 * time.Second // as glibc waits
 )
 
-// asker asks the service as programs do: each question from a socket of its own, again when there is no answer.
+// asker asks the service as programs do: each question from a socket of its own, again when there is no answer. Ports
+// come again in turn, after longer than the connection table remembers where the last question from there was sent.
 type asker struct {
 	asked  atomic.Int64
 	mu     sync.Mutex
@@ -36,23 +38,24 @@ type loss struct {
 }
 
 // run asks questions at random until stop is closed.
-func (a *asker) run(questions []universe.Question, seed uint64, stop <-chan struct{}) {
-	chance := rand.New(rand.NewPCG(seed, 0))
+func (a *asker) run(questions []universe.Question, number int, stop <-chan struct{}) {
+	chance := rand.New(rand.NewPCG(uint64(number), 0))
+	ports := &turn{first: firstPort + number*portsEach}
 	for {
 		select {
 		case <-stop:
 			return
 		default:
-			a.ask(&questions[chance.IntN(len(questions))], uint16(chance.Uint32()))
+			a.ask(&questions[chance.IntN(len(questions))], uint16(chance.Uint32()), ports)
 		}
 	}
 }
 
-func (a *asker) ask(q *universe.Question, id uint16) {
+func (a *asker) ask(q *universe.Question, id uint16, ports *turn) {
 	a.asked.Add(1)
 	var why []error
 	for begun := time.Now(); len(why) < attempts; {
-		reply, err := exchange(q, id)
+		reply, err := exchange(q, id, ports)
 		if err == nil {
 			if fault := q.Fault(reply); fault != "" {
 				a.tell("%s %d: %s", q.Name, q.Type, fault)
@@ -91,8 +94,29 @@ func (a *asker) tell(format string, args ...any) {
 	a.faults = append(a.faults, fmt.Sprintf(format, args...))
 }
 
-func exchange(q *universe.Question, id uint16) ([]byte, error) {
-	conn, err := net.Dial("udp", service+":53")
+// The ports of askers. One asks far fewer questions in a second, for which the table remembers a port.
+const (
+	firstPort = 2048
+	portsEach = 2500
+)
+
+// turn are ports that are used one after another.
+type turn struct{ first, used int }
+
+// dial opens a socket to the service, from the next port that is free.
+func (t *turn) dial() (conn net.Conn, err error) {
+	for range portsEach {
+		from := net.Dialer{LocalAddr: &net.UDPAddr{Port: t.first + t.used%portsEach}}
+		t.used++
+		if conn, err = from.Dial("udp4", service+":53"); !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	return conn, err
+}
+
+func exchange(q *universe.Question, id uint16, ports *turn) ([]byte, error) {
+	conn, err := ports.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +138,7 @@ func (a *asker) load(t *testing.T, o *outside, count int) (end func()) {
 	var work sync.WaitGroup
 	for i := range askers {
 		mine := o.questions(t, count) // a question is for one goroutine
-		work.Go(func() { a.run(mine, uint64(i), stop) })
+		work.Go(func() { a.run(mine, i, stop) })
 	}
 	end = sync.OnceFunc(func() { close(stop); work.Wait() })
 	t.Cleanup(end)
@@ -150,13 +174,11 @@ func TestReplicas(t *testing.T) {
 	killed := time.Now()
 	all[0].kill()
 	balance(t, all[1:])
-	all[0].forget()
 	known := time.Now()
 	time.Sleep(while)
 
 	balance(t, all[2:])         // the service knows first, as at the end of a pod
 	time.Sleep(5 * time.Second) // preStop of the chart
-	all[1].forget()
 	ends := time.Now()
 	all[1].process.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it runs
 	<-all[1].ended
