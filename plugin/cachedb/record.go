@@ -1,6 +1,6 @@
-// Package cachedb is memory beyond the process: a file that outlives it. It gives back what was found Secure, as the
-// reply of an upstream that nobody has to believe: who asks judges it anew (C-18). So what is forged or damaged there
-// costs time alone. This package judges nothing.
+// Package cachedb is memory beyond the process: a file that outlives it, and a redis that several share. Both give back
+// what was found Secure, as the reply of an upstream that nobody has to believe: who asks judges it anew (C-18). So
+// what is forged or damaged there costs time alone. This package judges nothing.
 package cachedb
 
 import (

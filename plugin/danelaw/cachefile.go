@@ -107,6 +107,9 @@ func beyond(h *Handler) resolve.Beyond {
 		h.cacheFile.serve(now, h.config.CacheSize)
 		sources = append(sources, h.cacheFile)
 	}
+	if h.shared != nil {
+		sources = append(sources, h.shared)
+	}
 	if len(sources) == 0 {
 		return nil
 	}

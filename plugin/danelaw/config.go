@@ -46,6 +46,7 @@ type Config struct {
 
 	CacheSize      int64         // octets
 	CacheFile      string        // what is to outlive the process of it; "": nothing (C-18)
+	SharedCache    *SharedCache  // nil: there is none (C-18)
 	MinTTL, MaxTTL time.Duration // of the cache (C-5, C-6)
 	Aggressive     reuse.Use
 	Prefetch       bool // what an MTA asks next, and what ends soon (C-14)
@@ -125,7 +126,7 @@ func (c Config) missing() error {
 }
 
 // lasting reports whether anything of the cache is kept beyond the process.
-func (c Config) lasting() bool { return c.CacheFile != "" }
+func (c Config) lasting() bool { return c.CacheFile != "" || c.SharedCache != nil }
 
 // judgement spells out everything by which cached verdicts would differ, and size and kind of the cache, which cannot
 // change in use.

@@ -66,6 +66,7 @@ type kept struct {
 	page    *page    // as control
 	// cacheFile is what of the memory outlives the process; nil: nothing does
 	cacheFile *cacheFile
+	shared    *sharedCache // nil if there is none
 }
 
 // background is what a Handler does beside answering, and what has to end before it can.
@@ -113,6 +114,9 @@ func (k *kept) release() {
 	if k.cacheFile != nil {
 		release(&process, k.cacheFile)
 	}
+	if k.shared != nil {
+		release(&process, k.shared)
+	}
 }
 
 // open makes what asks and what judges.
@@ -132,6 +136,7 @@ func (h *Handler) open() (err error) {
 			h.upstreams.Close()
 			return err
 		}
+		h.shared = holdSharedCache(c)
 	}
 	h.resolving = resolve.New(resolve.Config{
 		Beyond: beyond(h), Exchanger: h.upstreams.Set, Anchors: anchors, NTAs: ntas, Policy: c.Policy,

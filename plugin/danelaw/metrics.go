@@ -302,6 +302,9 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		_, too := h.keeper.saved()
 		show(shownUnsaved, truth(failed || too || h.cacheFile.unsaved()))
 		h.cacheFile.show(show)
+		if h.shared != nil {
+			show(shownShared, truth(!h.shared.away.Load()))
+		}
 		for _, p := range h.keeper.told(h, h.config.Clock()) {
 			p.show(show, h.config.Clock())
 		}

@@ -61,6 +61,9 @@ var options = []option{
 		"two durations, the first from 0s to 60s, the second from 1s to 168h, such as 0s 24h", false, setCacheTTL},
 	{"cache_file", "FILE", "the path of a file in a directory of danelaw's own, such as /var/lib/danelaw/cache",
 		false, setCacheFile},
+	{"shared_cache", "URL [PASSWORDFILE]",
+		"redis://HOST[:PORT], rediss://HOST[:PORT] or unix:///PATH, and perhaps the file of its password", false,
+		setSharedCache},
 	{"prefetch", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.Prefetch }, onOff)},
 	{"fastpath", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.FastPath }, onOff)},
 	{"aggressive_nsec", "off|nsec|all", "`off`, `nsec` or `all`", false, // C-9
