@@ -38,35 +38,9 @@ const controlPatience = 40 * time.Second
 // else by print.
 func call(ctx context.Context, c *cli.Command, method, path string, in, out any, print func(to io.Writer)) error {
 	socket := c.String("socket")
-	body, err := json.Marshal(in)
+	text, err := request(ctx, socket, method, path, in)
 	if err != nil {
 		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, controlPatience)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, "http://danelaw"+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}
-	defer transport.CloseIdleConnections()
-	reply, err := (&http.Client{Transport: transport}).Do(request)
-	if err != nil {
-		return unreachable(socket, err)
-	}
-	defer reply.Body.Close()
-	text, err := io.ReadAll(reply.Body)
-	if err != nil {
-		return unreachable(socket, err)
-	}
-	if reply.StatusCode != http.StatusOK {
-		var failure danelaw.ErrorReply
-		if json.Unmarshal(text, &failure) != nil || failure.Error == "" {
-			return fmt.Errorf("what listens on %s is no danelaw: it says %s", socket, reply.Status)
-		}
-		return errors.New(failure.Error)
 	}
 	if err := json.Unmarshal(text, out); err != nil {
 		return fmt.Errorf("what listens on %s is no danelaw: %w", socket, err)
@@ -77,6 +51,41 @@ func call(ctx context.Context, c *cli.Command, method, path string, in, out any,
 		print(to)
 	}
 	return nil
+}
+
+// request sends one to the daemon behind a control socket, and returns its reply.
+func request(ctx context.Context, socket, method, path string, in any) ([]byte, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, controlPatience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, "http://danelaw"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	reply, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return nil, unreachable(socket, err)
+	}
+	defer reply.Body.Close()
+	text, err := io.ReadAll(reply.Body)
+	if err != nil {
+		return nil, unreachable(socket, err)
+	}
+	if reply.StatusCode != http.StatusOK {
+		var failure danelaw.ErrorReply
+		if json.Unmarshal(text, &failure) != nil || failure.Error == "" {
+			return nil, fmt.Errorf("what listens on %s is no danelaw: it says %s", socket, reply.Status)
+		}
+		return nil, errors.New(failure.Error)
+	}
+	return text, nil
 }
 
 // unreachable says why there is no daemon to speak to, and what to do.

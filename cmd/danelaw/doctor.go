@@ -26,18 +26,22 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "examine this host: does its mail server really get validated answers, and does it use them",
-		Flags: append(askFlags(),
-			stringFlag("resolver",
-				"examine the resolver at `ADDR[:PORT]` (default: the first nameserver of resolv.conf)"),
-			&cli.StringFlag{Name: "signed", Value: "ietf.org",
-				Usage: "a signed domain `NAME` for the test of the resolver"},
-			&cli.StringFlag{Name: "bogus", Value: "dnssec-failed.org",
-				Usage: "a domain `NAME` whose signatures are wrong"},
-			&cli.StringSliceFlag{Name: "dnsbl", Value: []string{"zen.spamhaus.org", "bl.spamcop.net"},
-				Usage: "a DNSBL `ZONE` that the mail server asks"},
-			boolFlag("json", "print the findings for a program"),
-		),
+		Flags: slices.Concat(askFlags(), []cli.Flag{stringFlag("resolver",
+			"examine the resolver at `ADDR[:PORT]` (default: the first nameserver of resolv.conf)")}, examineFlags(),
+			[]cli.Flag{boolFlag("json", "print the findings for a program")}),
 		Action: noArguments(doctor),
+	}
+}
+
+// examineFlags say by which names a host is examined.
+func examineFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "signed", Value: "ietf.org",
+			Usage: "a signed domain `NAME` for the test of the resolver"},
+		&cli.StringFlag{Name: "bogus", Value: "dnssec-failed.org",
+			Usage: "a domain `NAME` whose signatures are wrong"},
+		&cli.StringSliceFlag{Name: "dnsbl", Value: []string{"zen.spamhaus.org", "bl.spamcop.net"},
+			Usage: "a DNSBL `ZONE` that the mail server asks"},
 	}
 }
 
@@ -139,8 +143,8 @@ func doctor(ctx context.Context, c *cli.Command) error {
 	m := thisMachine()
 	ctx, cancel := context.WithTimeout(ctx, examineFor)
 	defer cancel()
-	found := examineAll(ctx, m.listeners, m.resolverConfiguration, subject.resolverValidates, subject.upstreams,
-		m.clock, subject.lists, m.postfix, m.exim)
+	found := examineAll(ctx, m.listeners, m.resolverConfiguration, subject.resolverValidates, subject.corefile,
+		subject.upstreams, m.clock, subject.lists, m.postfix, m.exim)
 	if err := context.Cause(ctx); err != nil && ctx.Err() == context.Canceled {
 		return err
 	}

@@ -23,6 +23,7 @@ type subject struct {
 	resolver      string // host:port that the mail server asks
 	signed, bogus string // domains
 	dnsbls        []string
+	conf          string // danelaw's Corefile, if it is named
 	asker         *asker // by danelaw's configuration
 	unconfigured  error  // why there is none
 }
@@ -47,7 +48,7 @@ func newSubject(ctx context.Context, c *cli.Command) (s *subject, end func(), er
 		}
 		names[i] = strings.TrimSuffix(name, ".")
 	}
-	s = &subject{signed: dns.Fqdn(names[0]), bogus: dns.Fqdn(names[1]), dnsbls: names[2:]}
+	s = &subject{signed: dns.Fqdn(names[0]), bogus: dns.Fqdn(names[1]), dnsbls: names[2:], conf: c.String("conf")}
 	if s.resolver, err = resolverAddress(c.String("resolver")); err != nil {
 		return nil, nil, err
 	}
@@ -214,6 +215,23 @@ func because(r *dns.Msg) string {
 		}
 	}
 	return ""
+}
+
+// corefile tells how a Corefile is checked that root's own --validate refuses, since what the daemon keeps is the
+// daemon's. Here it has been read as one that is another's.
+func (s *subject) corefile(ctx context.Context) []finding {
+	info, err := os.Stat(s.conf)
+	if err != nil || !info.Mode().IsRegular() || os.Geteuid() != 0 {
+		return nil
+	}
+	blocks, err := setUp(ctx, &source{file: s.conf, name: s.conf}, danelaw.Validate)
+	if err == nil {
+		blocks.Close()
+		return nil
+	}
+	return []finding{ok.of("Corefile", "%s is sound, but root's `danelaw --validate` refuses what is the daemon's "+
+		"(%v): check it as the daemon's user, `danelaw --user %s --validate --conf %[1]s`", s.conf, redacted(err),
+		daemonUser)}
 }
 
 // upstreams examines whom danelaw asks, and its trust anchors.

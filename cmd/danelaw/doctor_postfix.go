@@ -299,8 +299,7 @@ func (r postfixRoute) judge(what, to string) (f finding, bad bool) {
 // chroots compares the copy of resolv.conf that a chrooted smtp reads with the host's. Of the options Postfix needs
 // none.
 func (p *postfix) chroots() []finding {
-	chrooted := func(name string) bool { return p.master[name].command == "smtp" && p.master[name].chroot }
-	if !slices.ContainsFunc(p.senders(), chrooted) {
+	if !p.chrooted() {
 		return nil
 	}
 	file := p.settings["queue_directory"] + resolvConf
@@ -310,6 +309,13 @@ func (p *postfix) chroots() []finding {
 	}
 	return []finding{fault.of("resolv.conf", "Postfix's copy %s names %s: its chrooted processes ask other resolvers",
 		file, strings.Join(copied, ", ")).do(fmt.Sprintf("cp %s %s && postfix%s reload", resolvConf, file, p.flag()))}
+}
+
+// chrooted reports whether an smtp that mail leaves by reads the copy.
+func (p *postfix) chrooted() bool {
+	return slices.ContainsFunc(p.senders(), func(name string) bool {
+		return p.master[name].command == "smtp" && p.master[name].chroot
+	})
 }
 
 // nameservers are those that a resolv.conf makes programs ask (resolv.conf(5)).

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/zones"
 )
 
@@ -487,5 +488,30 @@ fault    resolv.conf no nameserver
 		if !strings.Contains(colours.String(), want) {
 			t.Errorf("lacks %q: %q", want, &colours)
 		}
+	}
+}
+
+// TestDoctorCorefile: root is told how to check a Corefile whose trust_anchor_state is the daemon's, which root's own
+// --validate refuses.
+func TestDoctorCorefile(t *testing.T) {
+	needs.Root(t)
+	dir := t.TempDir()
+	own := filepath.Join(dir, "own")
+	file := write(t, filepath.Join(dir, "Corefile"), ".:5300 {\n    danelaw {\n        upstream . 192.0.2.1\n        "+
+		"trust_anchor_state "+
+		own+"\n    }\n}\n")
+	if err := os.Mkdir(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if found := (&subject{conf: file}).corefile(t.Context()); len(found) > 0 {
+		t.Errorf("of one that root may check: %v", found)
+	}
+	if err := os.Chown(own, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	found := (&subject{conf: file}).corefile(t.Context())
+	if len(found) != 1 || found[0].State != ok || !strings.Contains(found[0].Why, "trust_anchor_state") ||
+		!strings.Contains(found[0].Why, "`danelaw --user danelaw --validate --conf "+file+"`") {
+		t.Errorf("of one with the daemon's state: %v", found)
 	}
 }

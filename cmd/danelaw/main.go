@@ -91,9 +91,9 @@ func command(stdout, stderr io.Writer) *cli.Command {
 
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: describeCompletion,
-		Commands: []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), tlsaCommand(),
-			watchCommand(), statusCommand(), anchorsCommand(), ntaCommand(), flushCommand(), cacheCommand(),
-			benchCommand(), versionCommand()},
+		Commands: []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), setupCommand(),
+			tlsaCommand(), watchCommand(), statusCommand(), anchorsCommand(), ntaCommand(), flushCommand(),
+			cacheCommand(), benchCommand(), versionCommand()},
 		Writer:         stdout,
 		ErrWriter:      stderr,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run does that

@@ -354,10 +354,17 @@ func TestSystemUpstreams(t *testing.T) {
 // TestUsage: a wrong command line is told with exit code 2, and in words for people.
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"serv", `"serv" is no command of danelaw (did you mean serve?); there are serve, lab, check, doctor, tlsa, ` +
-			`watch, status, anchors, nta, flush, cache, bench, version`},
+		{"serv", `"serv" is no command of danelaw (did you mean serve?); there are serve, lab, check, doctor, setup, ` +
+			`tlsa, watch, status, anchors, nta, flush, cache, bench, version`},
 		{"xyzzy", `"xyzzy" is no command of danelaw; there are serve, lab`},
 		{"serve extra", `"extra" is no command`},
+		{"setup --force", "--force is for --undo; see danelaw setup --help"},
+		{"setup --undo --upstream 192.0.2.1", "--undo brings all back: leave out --upstream"},
+		{"setup --upstream 192.0.2.1 --keep-upstreams", "contradict each other"},
+		{"setup --yes --dry-run", "contradict each other"},
+		{"setup --mta qmail", "--mta qmail: give postfix, exim, none or all"},
+		{"setup --upstream tls://9.9.9.9", "the name that its certificate must hold is missing"},
+		{"setup now", `setup takes no argument such as "now"`},
 		{"-prot 53", "serve has no flag --prot (did you mean --port?); see danelaw serve --help"},
 		{"-port 0", "--port 0: 0 is no port, they go from 1 to 65535"},
 		{"-port x", "--port x: give a whole number"},
@@ -424,6 +431,7 @@ func TestHelp(t *testing.T) {
 		"serve -help":  {"conf", "port", "validate", "print-default-config", "quiet", "upstream", "SIGUSR1"},
 		"lab -help":    {"port", "json"},
 		"doctor -help": {"resolver", "dnsbl", "lab", "Exit codes"},
+		"setup -help":  {"upstream", "undo", "dry-run", "yes", "/var/lib/danelaw-setup", "Exit codes"},
 		"check -help": {"conf", "lab", "upstream", "server", "file", "smtp", "smtp-port", "json", "html",
 			"require-dane", "DOMAIN... | NAME TYPE", "Exit codes"},
 		"help check":    {"DOMAIN... | NAME TYPE"},

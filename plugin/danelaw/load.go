@@ -100,15 +100,33 @@ func (b Blocks) Close() {
 
 // Handler returns the Handler of the block that owns a name, ready to be asked.
 func (b Blocks) Handler(name string) (*Handler, error) {
+	owner, err := b.owner(name)
+	if err != nil {
+		return nil, err
+	}
+	return owner.setup.directive.handler.Load(), owner.start()
+}
+
+// owner returns the block that owns a name.
+func (b Blocks) owner(name string) (*block, error) {
 	name = dns.CanonicalName(name)
 	for at := range dnssec.Ancestors(name) {
 		for _, block := range b {
 			if slices.Contains(block.zones, at) {
-				return block.setup.directive.handler.Load(), block.start()
+				return block, nil
 			}
 		}
 	}
 	return nil, fmt.Errorf("%s: no server block with danelaw serves this name", name)
+}
+
+// Listens returns the addresses that the block which owns a name binds, unspecified if it is all, and its port.
+func (b Blocks) Listens(name string) (hosts []string, port string, err error) {
+	owner, err := b.owner(name)
+	if err != nil {
+		return nil, "", err
+	}
+	return owner.config.ListenHosts, owner.config.Port, nil
 }
 
 // start starts the plugins below danelaw that cannot be asked otherwise (forward).

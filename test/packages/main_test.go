@@ -19,7 +19,7 @@ var suite = namespace.Suite{
 	Programs: []string{"debootstrap", "unshare", "nsenter", "dpkg-deb", "rpm", "tar", "shellcheck", "man",
 		"systemd-analyze", "bash", "zsh", "fish"},
 	Prepare:   prepare,
-	Addresses: func() []string { return []string{mailHost} },
+	Addresses: func() []string { return []string{mailHost, nameserver} },
 }
 
 func TestMain(m *testing.M) { suite.Main(m) }
@@ -46,7 +46,14 @@ func prepare(dir string) error {
 
 // included is what the Debian has beside the least there is: what the deb depends on, a mail server, another resolver,
 // and what tells who holds a port.
-const included = "systemd,ca-certificates,iproute2,postfix,dnsmasq-base"
+const included = "systemd,ca-certificates,iproute2,postfix,dnsmasq-base,dbus,lsb-base"
+
+// resolvers are programs that write resolv.conf. Only one of them can be installed at a time: the Debian has their
+// packages in a directory.
+var resolvers = []string{"systemd-resolved", "resolvconf", "isc-dhcp-client"}
+
+// packagesDir is that directory.
+const packagesDir = "/var/cache/resolvers"
 
 // debootstrap returns the directory of a Debian, which is kept in the user's cache directory. Nothing is changed there.
 func debootstrap() (string, error) {
@@ -55,7 +62,7 @@ func debootstrap() (string, error) {
 		cache = os.TempDir()
 	}
 	const release, mirror = "bookworm", "http://deb.debian.org/debian"
-	name := fmt.Sprintf("%s-%.6x", release, sha256.Sum256([]byte(included)))
+	name := fmt.Sprintf("%s-%.6x", release, sha256.Sum256([]byte(fmt.Sprint(included, resolvers, packagesDir))))
 	dir := filepath.Join(cache, "danelaw-test-packages", name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
@@ -73,10 +80,26 @@ func debootstrap() (string, error) {
 	if out, err := c.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v: %w\n%s", c, err, out[max(0, len(out)-3000):])
 	}
+	if err := download(made); err != nil {
+		return "", err
+	}
 	if err := os.Chmod(made, 0o755); err != nil {
 		return "", err
 	}
 	return dir, os.Rename(made, dir)
+}
+
+// download has the packages of resolvers in a Debian.
+func download(debian string) error {
+	if err := os.MkdirAll(filepath.Join(debian, packagesDir), 0o755); err != nil {
+		return err
+	}
+	c := exec.Command("chroot", append([]string{debian, "sh", "-c", `cd "$0" && apt-get download "$@"`, packagesDir},
+		resolvers...)...)
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", c, err, out)
+	}
+	return nil
 }
 
 // file returns the path of a package.

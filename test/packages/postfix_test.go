@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	domain   = "good.dane."
-	mailHost = "192.0.2.25"
+	domain     = "good.dane."
+	mailHost   = "192.0.2.25"
+	nameserver = "192.0.2.53" // of the network, which also answers on an address of this host
 )
 
 // stage is what the machine finds on its internet: a signed domain with a mail host, and a recursor.
@@ -41,8 +42,12 @@ func newStage(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	tree := world.New(time.Now, zones.Plan{Name: ".", Text: world.Base}, world.Zone("dane."), zones.Plan{Name: domain,
-		Text: world.Base + fmt.Sprintf("@ MX 10 mx\nmx A %s\n_25._tcp.mx TLSA 3 1 1 %s\n", mailHost, digest)})
-	w := &stage{upstream: tree.Caching().Serve(t, "127.0.0.54:53"), anchor: tree.DS(".")[0].String() + "\n",
+		Text: world.Base + fmt.Sprintf("@ MX 10 mx\nmx A %s\n_25._tcp.mx TLSA 3 1 1 %s\n2.0.0.127.bl A 127.0.0.2\n",
+			mailHost, digest)}, zones.Plan{Name: "bogus.dane.", Text: world.Base + "@ MX 10 mx\n",
+		Fault: zones.Faults["expired"]})
+	recursor := tree.Caching()
+	recursor.Serve(t, nameserver+":53")
+	w := &stage{upstream: recursor.Serve(t, "127.0.0.54:53"), anchor: tree.DS(".")[0].String() + "\n",
 		received: make(chan string, 10)}
 	w.listen(t, &tls.Config{Certificates: []tls.Certificate{shown}})
 	return w
@@ -62,13 +67,8 @@ func (w *stage) listen(t *testing.T, c *tls.Config) {
 	})
 }
 
-// postfix: with the settings of deploy/mailhost/README.md, Postfix delivers with DANE through the package's danelaw.
+// postfix: by what danelaw setup has done, Postfix delivers with DANE through the package's danelaw.
 func postfix(m *machine, w *stage) {
-	m.write("/etc/resolv.conf", "nameserver 127.0.0.1\noptions trust-ad edns0\n")
-	m.run("postconf", "-e", "smtp_dns_support_level = dnssec", "smtp_tls_security_level = dane",
-		"smtp_tls_loglevel = 1", "maillog_file = /var/log/mail.log", "myhostname = mail.sender.dane",
-		"mydestination = localhost", "inet_interfaces = loopback-only", "alias_maps =")
-	m.run("systemctl", "restart", "postfix")
 	after := m.run("systemctl", "show", "postfix@-", "--property=After")
 	if !strings.Contains(after, "danelaw.service") {
 		m.t.Errorf("Postfix is started %s", after)
