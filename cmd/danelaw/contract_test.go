@@ -33,6 +33,7 @@ var contracts = map[string]any{
 	"flush":                                 danelaw.FlushReply{},
 	"cache stats":                           danelaw.CacheReply{},
 	"cache dump":                            danelaw.DumpReply{},
+	"notify, what the command reads":        danelaw.Alarm{},
 	"errors of the daemon":                  danelaw.ErrorReply{},
 }
 

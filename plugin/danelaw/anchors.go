@@ -197,6 +197,11 @@ func (k *keeper) tend(ctx context.Context, h *Handler) {
 	for _, p := range k.due(h) {
 		k.look(ctx, h, p)
 	}
+	if h.alarms != nil {
+		for _, p := range k.told(h, h.config.Clock()) {
+			h.alarms.are(OfAnchors, p.Zone, p.alarms())
+		}
+	}
 }
 
 // saveAgain is as that of table.

@@ -72,12 +72,29 @@ func (p *point) told(configured []*dns.DS, now time.Time) AnchorPoint {
 	if told.Stale {
 		told.Concerns = append(told.Concerns, p.staleSentence())
 	}
-	told.Concerns = append(told.Concerns, told.rolling()...)
+	for _, c := range told.rolling() {
+		told.Concerns = append(told.Concerns, c.text)
+	}
 	return told
 }
 
+// concern is something about a zone's trust anchors that somebody has to know.
+type concern struct{ what, text string }
+
+// alarms are the concerns by what they are about.
+func (p AnchorPoint) alarms() map[string]string {
+	all := map[string]string{}
+	if p.Stale {
+		all["stale"] = p.Concerns[0]
+	}
+	for _, c := range p.rolling() {
+		all[c.what] = c.text
+	}
+	return all
+}
+
 // rolling are the concerns about keys that come and go.
-func (p AnchorPoint) rolling() (all []string) {
+func (p AnchorPoint) rolling() (all []concern) {
 	lasting := 0
 	for _, k := range p.Keys {
 		if k.Trusted && !k.Retiring && k.State != unseen {
@@ -85,16 +102,21 @@ func (p AnchorPoint) rolling() (all []string) {
 		}
 	}
 	if p.Trusted == 0 {
-		all = append(all, "all trust anchors are revoked: "+newAnchors)
+		all = append(all, concern{"none", "all trust anchors are revoked: " + newAnchors})
 	}
 	for _, k := range p.Keys {
 		switch {
 		case k.Retiring:
-			all = append(all, fmt.Sprintf("key %d signs no more and may soon be revoked: %s", k.KeyTag,
-				map[bool]string{true: "nothing is to be done, as another is trusted", false: newAnchors}[lasting > 0]))
+			remedy := newAnchors
+			if lasting > 0 {
+				remedy = "nothing is to be done, as another is trusted"
+			}
+			all = append(all, concern{fmt.Sprintf("key %d retires", k.KeyTag),
+				fmt.Sprintf("key %d signs no more and may soon be revoked: %s", k.KeyTag, remedy)})
 		case k.State == string(trustanchors.AddPend) && !k.Trusted:
-			all = append(all, fmt.Sprintf("key %d is published, and not trusted before %s UTC: should the others be "+
-				"revoked earlier, %s", k.KeyTag, k.Next.UTC().Format("2006-01-02 15:04"), newAnchors))
+			all = append(all, concern{fmt.Sprintf("key %d is new", k.KeyTag),
+				fmt.Sprintf("key %d is published, and not trusted before %s UTC: should the others be revoked "+
+					"earlier, %s", k.KeyTag, k.Next.UTC().Format("2006-01-02 15:04"), newAnchors)})
 		}
 	}
 	return all

@@ -62,6 +62,8 @@ type Config struct {
 
 	processorsShort func() bool // as in resolve.Config
 
+	Notify []string // a program and its arguments, run for alarms; none: nothing is run
+
 	Watch []string // canonical names of own domains, which are looked at regularly
 	// WatchDial, if set, connects to their mail hosts in the place of the system.
 	WatchDial func(ctx context.Context, network, address string) (net.Conn, error)

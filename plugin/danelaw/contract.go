@@ -158,10 +158,28 @@ type (
 		Records []string `json:"records,omitempty"`
 		Notes   []string `json:"notes,omitempty"` // why it is not Secure
 	}
+	// Alarm is what the command of notify reads.
+	Alarm struct {
+		Kind    AlarmKind  `json:"kind"`
+		State   AlarmState `json:"state"`
+		Subject string     `json:"subject"` // a domain, a zone, or a name and a type
+		What    string     `json:"what"`    // tells it from others of the same subject
+		Text    string     `json:"text"`    // one sentence; of one that is resolved what it was
+		At      time.Time  `json:"at"`      // when it came to this state
+		Host    string     `json:"host"`    // this one
+	}
+	// AlarmState is one of two.
+	AlarmState string
 	// ErrorReply says why a request failed.
 	ErrorReply struct {
 		Error string `json:"error"`
 	}
+)
+
+// The states of an alarm.
+const (
+	Raised   AlarmState = "raised"
+	Resolved AlarmState = "resolved"
 )
 
 // State is the state of an upstream in words.

@@ -62,6 +62,7 @@ type kept struct {
 	keeper  *keeper
 	follows map[string]*point // the keeper's, by zone
 	watches *watches
+	alarms  *alarms  // nil if nobody is told of them
 	control *control // nil if there is none
 	page    *page    // as control
 	// cacheFile is what of the memory outlives the process; nil: nothing does
@@ -97,7 +98,10 @@ func newHandler(c Config, from origin) (h *Handler, err error) {
 	h.kept = kept{memory: holdMemory(c), ntas: holdTable(table), keeper: holdKeeper(table),
 		watches: holdWatches(c.Block)}
 	h.writer = writer{adClients: c.ADClients, ednsSize: c.EDNSSize, meter: h.meter, history: &h.memory.history}
-	h.changes = changes{last: h.memory.last, meter: h.meter, lines: flood{of: "changes of verdicts"}}
+	if !from.looking {
+		h.alarms = holdAlarms(c.Notify)
+	}
+	h.changes = changes{alarms: h.alarms, last: h.memory.last, meter: h.meter, lines: flood{of: "changes of verdicts"}}
 	if err := h.open(); err != nil {
 		h.kept.release()
 		return nil, err
@@ -116,6 +120,9 @@ func (k *kept) release() {
 	}
 	if k.shared != nil {
 		release(&process, k.shared)
+	}
+	if k.alarms != nil {
+		release(&process, k.alarms)
 	}
 }
 

@@ -47,7 +47,7 @@ func described() chan *prometheus.Desc {
 		signaturesKnown, nsec3Hashes, distrusted, verdictChanges, panics, exhausted, recalled, sharedLooks,
 		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, shown,
 		downgrades,
-		reloads, reloadFailed, buildInfo,
+		reloads, reloadFailed, buildInfo, notifications,
 	} {
 		c.Describe(descs)
 	}

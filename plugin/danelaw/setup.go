@@ -251,6 +251,7 @@ type corefileLoad struct {
 	blocks     int
 	named      map[string]int    // how many of them have the same keys
 	state      string            // of the first block that says so
+	notify     string            // as state
 	operators                    // as state
 	cacheFiles map[string]string // where each is named
 	servers    servers
@@ -266,7 +267,7 @@ func (s *setting) agree(i *corefileLoad) error {
 		own   string
 		first *string
 	}{{"trust_anchor_state", s.config.State, &i.state}, {"control", s.control, &i.control},
-		{"status", s.status, &i.status}} {
+		{"status", s.status, &i.status}, {"notify", strings.Join(s.config.Notify, " "), &i.notify}} {
 		if *o.first != "" && o.own != "" && *o.first != o.own {
 			return s.errorAt(o.name, "%s %s: another server block has %s: write the same in all, or in one only",
 				o.name, o.own, *o.first)

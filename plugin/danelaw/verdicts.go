@@ -1,6 +1,7 @@
 package danelaw
 
 import (
+	"fmt"
 	"hash/maphash"
 	"strings"
 	"sync"
@@ -50,9 +51,10 @@ func (l *lastVerdicts) swap(q dns.Question, s dnssec.Status) (old dnssec.Status,
 
 // changes tells of verdicts on mail domains that are others than before.
 type changes struct {
-	last  *lastVerdicts
-	meter *meter
-	lines flood
+	last   *lastVerdicts
+	meter  *meter
+	alarms *alarms
+	lines  flood
 }
 
 // judged tells when the verdict on a mail domain has changed. It is called where something was judged anew, never for
@@ -66,6 +68,9 @@ func (c *changes) judged(q dns.Question, s dnssec.Status, why string) {
 		return
 	}
 	c.meter.changed(q.Qtype, verdicts[old], verdicts[s])
+	if old == dnssec.Secure || s == dnssec.Secure {
+		c.alarms.verdict(describe(q), s == dnssec.Secure, fmt.Sprintf("it is %s now, it was %s: %s", s, old, why))
+	}
 	switch {
 	case !c.lines.open():
 	case s == dnssec.Secure:

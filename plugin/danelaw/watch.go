@@ -57,6 +57,7 @@ func (w *watches) known() map[string]watched {
 // watched is what is known of a domain.
 type watched struct {
 	state State // the last one that was known; "" if none was
+	lost  bool  // it was secure before
 	seen  *Seen // the last look; nil before the first
 }
 
@@ -156,8 +157,10 @@ func (w *watcher) remember(seen *Seen) {
 	known.seen = seen
 	if seen.State != StateUnknown {
 		known.state = seen.State
+		known.lost = seen.State != StateSecure && (known.lost || old == StateSecure)
 	}
 	w.watches.by[seen.Domain] = known
+	w.alarms.seen(seen, known.lost)
 	if seen.State == StateUnknown || seen.State == old {
 		return
 	}

@@ -88,6 +88,20 @@ func (t Trust) Open(path string) (*os.File, error) {
 	return f, nil
 }
 
+// Program looks at a program that danelaw runs.
+func (t Trust) Program(path string) error {
+	at, info, err := t.walk(path)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return refusef("%s is %s: name a program", at, kind(info.Mode()))
+	case info.Mode()&0o111 == 0:
+		return refusef("%s is no program (mode %v): chmod a+x %[1]s", at, info.Mode())
+	}
+	return t.fault(at, info)
+}
+
 // file looks at what was opened.
 func (t Trust) file(f *os.File) error {
 	info, err := f.Stat()
