@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
 
@@ -108,6 +109,20 @@ func TestOpened(t *testing.T) {
 		if got := zone(); !reflect.DeepEqual(*got, z) {
 			t.Errorf("%s: got %+v, want %+v", title, *got, z)
 		}
+	}
+}
+
+// Who asks may use the memory of the name again, as the fast path does.
+func TestOpenedKeepsItsName(t *testing.T) {
+	s := NewStore(1 << 20)
+	s.learn("com.", Cut{signed(t, "com.", 2)}, noon, 24*time.Hour)
+	s.opened.Remove("com.")
+	asked := []byte("com.")
+	zone := s.place(unsafe.String(&asked[0], len(asked)), noon).(Cut).Zone
+	copy(asked, "net.")
+	again := s.place("com.", noon).(Cut).Zone
+	if again != zone || zone.Name != "com." || zone.Keys[0].RR.Hdr.Name != "com." {
+		t.Errorf("got %+v, then %+v", zone, again)
 	}
 }
 

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -154,6 +155,7 @@ func (s *Store) open(name string, r record, place []byte) Place {
 	if o, ok := s.opened.Get(name); ok && o.of(r, place) {
 		return Cut{o.zone}
 	}
+	name = strings.Clone(name) // whose memory may be used again
 	cut := r.open(name, place).(Cut)
 	s.opened.Put(name, opened{string(place), cut.Zone})
 	return cut

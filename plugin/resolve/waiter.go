@@ -56,8 +56,7 @@ func (m Memory) Later(ctx context.Context, q dns.Question, client string, then f
 // question.
 func (m Memory) Refused(q dns.Question, client func() string) *Answer {
 	r := m.Resolver
-	zone := func() string { return r.crowdOf(strings.Clone(q.Name)) } // a zone that is found is kept by its name
-	refused := r.flights.refusing(keyOf(q), client, zone)
+	refused := r.flights.refusing(keyOf(q), client, func() string { return r.crowdOf(q.Name) })
 	if refused == nil {
 		return nil
 	}
