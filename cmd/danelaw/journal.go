@@ -50,10 +50,8 @@ func (s fileState) with(content string) fileState {
 
 // is reports whether two states are the same, to the octet.
 func (s fileState) is(other fileState) bool {
-	same := bytes.Equal(s.Content, other.Content)
-	s.Content, other.Content = nil, nil
-	return same && s.Kind == other.Kind && s.Mode == other.Mode && s.UID == other.UID && s.GID == other.GID &&
-		s.Target == other.Target
+	return s.Kind == other.Kind && s.Mode == other.Mode && s.UID == other.UID && s.GID == other.GID &&
+		s.Target == other.Target && bytes.Equal(s.Content, other.Content)
 }
 
 // look returns what there is at a path.
@@ -85,6 +83,9 @@ func look(path string) (s fileState, err error) {
 func (s fileState) put(path string) error {
 	aside := filepath.Join(filepath.Dir(path), ".danelaw-setup") // on the same file system
 	err := os.RemoveAll(aside)                                   // of one that was interrupted
+	if err != nil {
+		return explainPut(path, err)
+	}
 	defer os.RemoveAll(aside)
 	switch s.Kind {
 	case "":

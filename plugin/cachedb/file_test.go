@@ -2,6 +2,7 @@ package cachedb
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -94,7 +95,7 @@ func source(t testing.TB, path string) *FromFile {
 func held(s *FromFile, n int) (found int) {
 	for i := range n {
 		k := cache.Key{Name: fmt.Sprintf("host%d.example.", i), Type: dns.TypeA}
-		if r, ok := s.Find(nil, noon, k); ok && r.Key == k && r.alive(noon) {
+		if r, ok := s.Find(context.Background(), noon, k); ok && r.Key == k && r.alive(noon) {
 			found++
 		}
 	}
@@ -111,7 +112,7 @@ func TestFile(t *testing.T) {
 	for _, k := range []cache.Key{
 		{Name: "host1.example.", Type: dns.TypeMX}, {Name: "other.example.", Type: dns.TypeA},
 	} {
-		if r, ok := s.Find(nil, noon, k); ok {
+		if r, ok := s.Find(t.Context(), noon, k); ok {
 			t.Errorf("%v: %v is found", k, r)
 		}
 	}
@@ -137,7 +138,7 @@ func TestFileDamaged(t *testing.T) {
 		s := &FromFile{file: f}
 		defer s.Replace(nil) //nolint:errcheck // it was read alone
 		for k, wire := range good {
-			r, ok := s.Find(nil, noon, k)
+			r, ok := s.Find(t.Context(), noon, k)
 			if found++; !ok {
 				found--
 			} else if !bytes.Equal(r.Wire, wire) || !r.Stored.Equal(noon) || !r.Ends.Equal(noon.Add(time.Hour)) {
@@ -214,8 +215,8 @@ func TestRest(t *testing.T) {
 		return source(t, path), w
 	}
 	next, w := again(1<<20, noon)
-	if r, ok := next.Find(nil, noon, cache.Key{Name: "host3.example.", Type: dns.TypeA}); !ok || w.Records != 99 ||
-		held(next, 100) != 99 || r.Ends.Sub(r.Stored) != time.Minute {
+	r, ok := next.Find(t.Context(), noon, cache.Key{Name: "host3.example.", Type: dns.TypeA})
+	if !ok || w.Records != 99 || held(next, 100) != 99 || r.Ends.Sub(r.Stored) != time.Minute {
 		t.Errorf("%+v; %d are found; %v", w, held(next, 100), r)
 	}
 	if _, w := again(1<<20, noon.Add(time.Hour)); w.Records != 1 {
@@ -309,7 +310,7 @@ func FuzzFile(f *testing.F) {
 		s := &FromFile{file: file}
 		defer s.Replace(nil) //nolint:errcheck // it was read alone
 		k := cache.Key{Name: "host1.example.", Type: dns.TypeA}
-		if r, ok := s.Find(nil, noon, k); ok {
+		if r, ok := s.Find(t.Context(), noon, k); ok {
 			if r.Key != k {
 				t.Errorf("%v is found under %v", r.Key, k)
 			}
