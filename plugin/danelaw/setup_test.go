@@ -77,7 +77,7 @@ func TestOptions(t *testing.T) {
 		{[]string{"control /run/danelaw.sock"}, func(c *Config) {}},
 		{[]string{"control off"}, func(c *Config) {}},
 		{[]string{"status 127.0.0.1:8053"}, func(c *Config) {}},
-		{[]string{`notify /bin/sh -c "exit 1"`}, func(c *Config) { c.Notify = []string{"/bin/sh", "-c", "exit 1"} }},
+		{[]string{"notify /bin/sh -c \"exit 1\""}, func(c *Config) { c.Notify = []string{"/bin/sh", "-c", "exit 1"} }},
 		{[]string{"status [::1]:8053"}, func(c *Config) {}},
 		{[]string{"sha1 unsupported"}, func(c *Config) {}},
 		{[]string{"sha1 verify"}, func(c *Config) { c.Policy.SHA1 = true }},
