@@ -41,11 +41,13 @@ type loss struct {
 func (a *asker) run(questions []universe.Question, number int, stop <-chan struct{}) {
 	chance := rand.New(rand.NewPCG(uint64(number), 0))
 	ports := &turn{first: firstPort + number*portsEach}
+	next := time.NewTicker(askEach)
+	defer next.Stop()
 	for {
 		select {
 		case <-stop:
 			return
-		default:
+		case <-next.C:
 			a.ask(&questions[chance.IntN(len(questions))], uint16(chance.Uint32()), ports)
 		}
 	}
@@ -94,10 +96,11 @@ func (a *asker) tell(format string, args ...any) {
 	a.faults = append(a.faults, fmt.Sprintf(format, args...))
 }
 
-// The ports of askers. One asks far fewer questions in a second, for which the table remembers a port.
+// The ports of askers. Linux's connection table remembers one for 30 s (nf_conntrack_udp_timeout).
 const (
 	firstPort = 2048
 	portsEach = 2500
+	askEach   = 31 * time.Second / portsEach
 )
 
 // turn are ports that are used one after another.
