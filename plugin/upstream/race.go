@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,9 @@ const (
 	// between them: else one question in eight would be lost where a datagram in three is.
 	copiesForTCP = 4
 	steadyLoss   = 400 * time.Millisecond
+	// mostInstead is how many questions at a time may have them: where more go unanswered it is not the way that loses
+	// them, and more of the same helps nobody.
+	mostInstead = 64
 	// socketsPerQuestion is how many sockets one question holds at most, whatever the number of upstreams.
 	socketsPerQuestion = 2
 )
@@ -34,6 +38,7 @@ const (
 type race struct {
 	query    query
 	schedule *schedule
+	insteads *atomic.Int64                // races that send more because TCP is refused
 	due      due                          // the next copy, or the end
 	done     func(fetch.Reply, []outcome) // is called once
 	mu       sync.Mutex                   // guards what follows
@@ -50,7 +55,7 @@ type field struct {
 	patience time.Duration
 	most     int       // copies to each
 	instead  int       // further copies where TCP is refused
-	refused  bool      // that is so of one of them
+	refused  bool      // that is so of one of them, and more is sent
 	demand   int       // that these meet
 	copied   int       // copies after the first
 	last     int       // the index of the one asked last
@@ -78,7 +83,7 @@ var errBeaten = errors.New("another was quicker")
 // somebody waits for the reply. The reserve is asked when all others have failed. done is called, by another goroutine,
 // with the first usable reply, or with one without a message and what each upstream did.
 func (s *Set) race(q query, first, reserve []*upstream, done func(fetch.Reply, []outcome)) *race {
-	r := &race{query: q, schedule: &s.schedule, reserve: reserve, done: done}
+	r := &race{query: q, schedule: &s.schedule, insteads: &s.insteads, reserve: reserve, done: done}
 	r.due.ring = r.ring
 	r.apart(func() { r.enter(first) })
 	return r
@@ -179,9 +184,7 @@ func (r *race) end(reply fetch.Reply, why error) {
 	r.over = true
 	r.schedule.drop(&r.due)
 	outcomes := r.outcomes()
-	for _, u := range r.runners {
-		u.giveUp(why)
-	}
+	r.leave(r.insteads, why)
 	r.told = func() { r.done(reply, outcomes) }
 }
 
@@ -263,8 +266,7 @@ func (r *race) arrive(u *runner, q query, reply fetch.Reply, f *fault) {
 	case errors.Is(f, syscall.ECONNREFUSED): // it has not been heard
 		u.running--
 		u.vain++
-		if r.instead > 0 && !r.refused {
-			r.refused = true
+		if r.replacesTCP(r.insteads) {
 			r.rest(time.Now())
 		}
 	}
@@ -276,12 +278,34 @@ func (r *race) arrive(u *runner, q query, reply fetch.Reply, f *fault) {
 		return
 	}
 	r.earlier = r.outcomes()
-	for _, u := range r.runners {
-		u.giveUp(errBeaten)
-	}
+	r.leave(r.insteads, errBeaten)
 	reserve := r.reserve
 	r.reserve = nil
 	r.enter(reserve)
+}
+
+// replacesTCP begins to send more datagrams, unless too many questions do.
+func (f *field) replacesTCP(insteads *atomic.Int64) bool {
+	if f.refused || f.instead == 0 {
+		return false
+	}
+	if insteads.Add(1) > mostInstead {
+		insteads.Add(-1)
+		f.instead = 0
+		return false
+	}
+	f.refused = true
+	return true
+}
+
+// leave ends the part of a field.
+func (f *field) leave(insteads *atomic.Int64, why error) {
+	for _, u := range f.runners {
+		u.giveUp(why)
+	}
+	if f.refused {
+		insteads.Add(-1)
+	}
 }
 
 // next asks the first that is not being asked.

@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -55,6 +56,7 @@ type Set struct {
 	loopProbes loopProbes //  which tell an upstream that is the asker himself
 	schedule   schedule
 	reader     reader
+	insteads   atomic.Int64 // see race
 }
 
 var _ fetch.Exchanger = (*Set)(nil)

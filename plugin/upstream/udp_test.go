@@ -3,9 +3,11 @@ package upstream
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,6 +135,31 @@ func TestLossWithoutTCP(t *testing.T) {
 	rootSet(t, s.plain()).Exchange(ctxFor(t, 6*time.Second), mxQuestion, fetch.Try{CD: true})
 	if n := len(s.got("udp")); n > mostCopies+copiesForTCP {
 		t.Errorf("%d datagrams, want at most %d", n, mostCopies+copiesForTCP)
+	}
+}
+
+// S-6: where many questions go unanswered, only some of them have more datagrams in place of TCP, and once these are
+// over, others have.
+func TestSilenceWithoutTCP(t *testing.T) {
+	leakless(t)
+	s := serveUDP(t, func(*asked) {})
+	set := rootSet(t, s.plain())
+	const questions, more = 100, 36 // that are too many
+	for range 2 {
+		before := len(s.got("udp"))
+		var all sync.WaitGroup
+		for n := range questions {
+			all.Go(func() {
+				q := dnssec.Question(fmt.Sprintf("n%d.example.com.", n), dns.TypeMX)
+				set.Exchange(ctxFor(t, 6*time.Second), q, fetch.Try{CD: true})
+			})
+		}
+		all.Wait()
+		got := len(s.got("udp")) - before
+		if most := questions*(mostCopies+copiesForTCP) - more*copiesForTCP; got > most || got <= questions*mostCopies {
+			t.Errorf("%d datagrams for %d questions, want more than %d and at most %d", got, questions,
+				questions*mostCopies, most)
+		}
 	}
 }
 
