@@ -109,18 +109,31 @@ func lockSetup(m *machine, looking bool) (unlock func(), err error) {
 	if looking {
 		return func() {}, nil
 	}
-	f, err := os.OpenFile(m.path("/run/danelaw-setup.lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
+	name := m.path("/run/danelaw-setup.lock")
+	for {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			f.Close()
+			return nil, errors.New("another danelaw setup is at work: wait for its end")
+		}
+		if stillAt(name, f) {
+			return func() {
+				os.Remove(name) //nolint:errcheck // it lies in /run
+				f.Close()
+			}, nil
+		}
+		f.Close() // it was another's, who has ended and removed it: who opens it now has a lock of a new one
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, errors.New("another danelaw setup is at work: wait for its end")
-	}
-	return func() {
-		os.Remove(f.Name()) //nolint:errcheck // it lies in /run
-		f.Close()
-	}, nil
+}
+
+// stillAt reports whether the file that is open has that name.
+func stillAt(name string, f *os.File) bool {
+	open, err := f.Stat()
+	there, err2 := os.Lstat(name)
+	return err == nil && err2 == nil && os.SameFile(open, there)
 }
 
 // run plans, tells, asks and does.

@@ -10,8 +10,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/urfave/cli/v3"
@@ -682,5 +685,35 @@ func TestWithUpstreams(t *testing.T) {
 		if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: %v\n%s", name, err, got)
 		}
+	}
+}
+
+// TestSetupLock: of many who want it at once one at a time has the lock, though its file is removed each time (S-30).
+func TestSetupLock(t *testing.T) {
+	m := &machine{root: t.TempDir()}
+	if err := os.Mkdir(m.path("/run"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var holders, had atomic.Int32
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 500 {
+				unlock, err := lockSetup(m, false)
+				if err != nil {
+					continue
+				}
+				if had.Add(1); holders.Add(1) != 1 {
+					t.Error("two have it")
+				}
+				runtime.Gosched()
+				holders.Add(-1)
+				unlock()
+			}
+		})
+	}
+	all.Wait()
+	if left, err := os.ReadDir(m.path("/run")); had.Load() == 0 || len(left) > 0 || err != nil {
+		t.Errorf("%d had it; %v is left; %v", had.Load(), left, err)
 	}
 }

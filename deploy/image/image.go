@@ -14,11 +14,9 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -38,16 +36,7 @@ type order struct {
 	stage     string    // where programs are built
 }
 
-func main() {
-	log.SetFlags(0)
-	log.SetPrefix("image: ")
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { program.Main("image", run) }
 
 func run(ctx context.Context) error {
 	o, err := parse()

@@ -9,12 +9,28 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
+
+// Main runs what a command that makes something for others is about, until Ctrl-C or SIGTERM. What it says begins with
+// the name of the command.
+func Main(name string, run func(ctx context.Context) error) {
+	log.SetFlags(0)
+	log.SetPrefix(name + ": ")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx)
+	stop()
+	if err != nil {
+		log.Fatal(err)
+	}
+}
 
 // Project is where danelaw's own module is, seen from the directories of those who build it.
 const Project = "../.."

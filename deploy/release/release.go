@@ -14,10 +14,8 @@ import (
 	"io"
 	"log"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/mod/semver"
@@ -34,16 +32,7 @@ type release struct {
 	source  string // the tag's files
 }
 
-func main() {
-	log.SetFlags(0)
-	log.SetPrefix("release: ")
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { program.Main("release", run) }
 
 func run(ctx context.Context) error {
 	r, err := parse()
