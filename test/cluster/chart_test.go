@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,34 +23,23 @@ const (
 // values are settings of the chart.
 type values map[string]any
 
-// cases are what people set, and all forms of a rendering.
-var cases = map[string]values{
-	"default": {},
-	"sidecar": {"form": "sidecar"},
-	"large":   {"cache": "1GiB", "replicas": 5, "cpu": "2"},
-	"small":   {"cache": "4MiB", "replicas": 1},
-	"operator": {"serviceMonitor": values{"enabled": true, "labels": values{"release": "prometheus"}},
-		"prometheusRule": values{"enabled": true}},
-	"alone": {"cluster": values{"dns": ""}, "networkPolicy": values{"metrics": []any{}},
-		"podDisruptionBudget": values{"enabled": false}},
-	"reverse": {"cluster": values{"reverse": true,
-		"networks": []string{"10.42.0.0/16", "10.43.0.0/16", "fd00:42::/56"}}},
-	"upstreams": {"upstreams": values{
-		".": []string{"tls://[2620:fe::fe]%dns.quad9.net", "https://9.9.9.9/dns-query%dns.quad9.net", "10.0.0.1",
-			"10.0.0.2:5353"},
-		"corp.example": []string{"[fd00::1]:5353", "tls://10.0.0.3:8853%dns.corp.example"},
-	}},
-	"anchors": {"trustAnchors": `. IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D
-corp.example. IN DS 1 13 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D`},
-	"options": {"options": "prefetch off\nlimit in_flight 4096", "image": values{
-		"digest": "sha256:" + strings.Repeat("0", 64), "pullSecrets": []string{"registry"}},
-		"nodeSelector": values{"kubernetes.io/os": "linux"}, "tolerations": []any{values{"operator": "Exists"}}},
+// cases reads what people set, by name.
+func cases(t *testing.T) (all map[string]values) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/cases.yaml")
+	if err == nil {
+		err = yaml.UnmarshalStrict(text, &all)
+	}
+	if err != nil || len(all) == 0 {
+		t.Fatalf("testdata/cases.yaml: %d cases, %v", len(all), err)
+	}
+	return all
 }
 
 // each runs a test with each case.
 func each(t *testing.T, f func(t *testing.T, v values)) {
 	suite.Needs(t)
-	for name, v := range cases {
+	for name, v := range cases(t) {
 		t.Run(name, func(t *testing.T) { f(t, v) })
 	}
 }
@@ -97,11 +85,11 @@ func must(t *testing.T, name string, args ...string) string {
 // file writes values for helm.
 func (v values) file(t *testing.T) string {
 	t.Helper()
-	text, err := json.Marshal(v)
+	text, err := yaml.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return write(t, filepath.Join(t.TempDir(), "values.json"), string(text))
+	return write(t, filepath.Join(t.TempDir(), "values.yaml"), string(text))
 }
 
 func write(t *testing.T, path, text string) string {

@@ -12,6 +12,11 @@ import (
 
 var variables = regexp.MustCompile(`"(DANELAW_(?:TEST_[A-Z]+|SOAK))"`)
 
+// elsewhere are variables that .ci/run does not set, each with the reason.
+var elsewhere = map[string]string{
+	"DANELAW_TEST_APISERVER": "a module of its own, as to build Kubernetes takes longer than all other builds together",
+}
+
 var ofHost = regexp.MustCompile(`needs\.(Host|Root|Address)\(`)
 
 // wanted returns the variables without which tests in the file are skipped.
@@ -31,7 +36,7 @@ func wanted(text string) (all []string) {
 }
 
 // TestSkippedNowhereInCI: .ci/run runs all tests that a plain go test skips: it sets each variable for each package
-// that asks for it. CONTRIBUTING.md says what each variable needs.
+// that asks for it, but those that stand elsewhere. CONTRIBUTING.md says what each variable needs.
 func TestSkippedNowhereInCI(t *testing.T) {
 	root := os.DirFS("../..")
 	read := func(name string) string {
@@ -53,7 +58,8 @@ func TestSkippedNowhereInCI(t *testing.T) {
 			runs := slices.ContainsFunc(ci, func(line string) bool {
 				return set.MatchString(line) && slices.Contains(strings.Fields(line), "./"+path.Dir(name))
 			})
-			if !runs || !strings.Contains(guide, "`"+v+"=") {
+			_, not := elsewhere[v]
+			if runs == not || !strings.Contains(guide, "`"+v+"=") {
 				t.Errorf("%s is skipped without %s: have .ci/run set it for ./%s, "+
 					"and CONTRIBUTING.md say what it needs",
 					name, v, path.Dir(name))
