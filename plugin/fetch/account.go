@@ -102,10 +102,10 @@ func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
 // first is the first try for a question.
 func (a *Account) first() Try { return Try{CD: true, Avoid: a.budget.avoid(), Stored: a.stored} }
 
-// doubtful reports whether what has come, and was not looked at yet, is from an upstream that was shown to be wrong
-// since it was asked: to ask anew costs no retry. Account.mu is held.
+// doubtful reports whether what has come is from an upstream that was shown to be wrong since it was asked: to ask anew
+// costs no retry. Account.mu is held.
 func (i *Inquiry) doubtful() bool {
-	return i.got == nil && i.ended() && i.err == nil && !slices.Contains(i.avoid, i.reply.Upstream) &&
+	return i.ended() && i.err == nil && !slices.Contains(i.avoid, i.reply.Upstream) &&
 		slices.Contains(i.account.budget.avoid(), i.reply.Upstream)
 }
 

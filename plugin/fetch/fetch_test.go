@@ -425,8 +425,8 @@ func TestRetryAvoidsSuspects(t *testing.T) {
 	}
 }
 
-// V-14: what comes of an upstream that was shown to be wrong since it was asked is asked anew of others before anybody
-// looks at it, once, and costs no retry; where no question is left (L-9), it is taken as it is.
+// V-14: what has come of an upstream that was shown to be wrong since it was asked is asked anew of others when it is
+// needed, looked at before or not; once, and at no retry. Where no question is left (L-9), it is taken as it is.
 func TestDoubtful(t *testing.T) {
 	q := question("example.com.")
 	first, anew := Try{CD: true}, Try{CD: true, Avoid: []string{"upstream 0"}}
@@ -436,7 +436,7 @@ func TestDoubtful(t *testing.T) {
 		want []Try
 	}{
 		"in doubt":              {9, false, []Try{first, anew}},
-		"looked at":             {9, true, []Try{first}},
+		"looked at":             {9, true, []Try{first, anew}},
 		"without question left": {0, false, []Try{first}},
 	} {
 		for _, here := range []bool{true, false} {
