@@ -42,6 +42,15 @@ const (
 	ofFlood  = flooding + "-"
 )
 
+// The phases of a flood: mail alone, beside the flood's rate, and beside as much as it can be.
+const (
+	quietPhase = "quiet"
+	ratePhase  = "rate"
+	fullPhase  = "full"
+)
+
+var phases = []string{quietPhase, ratePhase, fullPhase}
+
 // workload has a server stand it.
 func (f flood) workload() workload {
 	run := func(b *bench, ctx context.Context, s server.Server) ([]Sample, error) {
@@ -80,15 +89,12 @@ func (b *bench) flooded(ctx context.Context, s server.Server, f flood) (Sample, 
 	sample.count(before)
 	chance := rand.New(rand.NewPCG(b.Universe.Seed, 1))
 	attack := attack{ask: universe.Flood(f.trap, chance)}
-	phases := []struct {
-		key    string
-		attack load.Script
-	}{{"quiet", nil}, {"rate", &steadyAttack{attack, f.rate}}, {"full", &attack}}
+	attacks := map[string]load.Script{ratePhase: &steadyAttack{attack, f.rate}, fullPhase: &attack}
 	if f.full > 0 {
-		phases[2].attack = &steadyAttack{attack, f.full}
+		attacks[fullPhase] = &steadyAttack{attack, f.full}
 	}
 	for _, phase := range phases {
-		if err := b.beside(ctx, p, &sample, phase.key, flat(few), phase.attack); err != nil {
+		if err := b.beside(ctx, p, &sample, phase, flat(few), attacks[phase]); err != nil {
 			return Sample{}, err
 		}
 	}
@@ -116,18 +122,21 @@ func (b *bench) beside(ctx context.Context, p *subject, s *Sample, key string, m
 		attacked <- outcome{r, err}
 	}()
 	time.Sleep(settle)
+	since := time.Now()
 	begun, _ := p.Spent() // what it has cost is for information
 	result, err := load.Run(ctx, p.Addr, &load.Steady{Hot: b.drawn(mail), Rate: mailRate})
 	done, _ := p.Spent()
+	lasted := time.Since(since) // also until what is lost was given up
 	stop()
 	end := <-attacked
-	s.Values[key+"_busy"] = 100 * share(done.CPU-begun.CPU, result.Elapsed)
+	s.Values[key+"_busy"] = 100 * share(done.CPU-begun.CPU, lasted)
 	if err != nil || end.err != nil && !errors.Is(end.err, context.Canceled) {
 		return errors.Join(err, end.err)
 	}
 	s.count(result)
 	s.count(load.Result{Wrong: end.Wrong, Example: end.Example})
 	s.Values[key+"_p99_us"] = microseconds(result.Percentile(0.99))
+	s.Values[key+"_late_p99_us"] = microseconds(result.Lateness(0.99))
 	s.Values[key+"_lost"] = 100 * (1 - float64(result.Right())/float64(result.Replies+result.Lost))
 	if attack != nil {
 		s.Values[key+"_goodput"] = float64(end.Right()) / end.Elapsed.Seconds()

@@ -193,8 +193,9 @@ func (s Sample) fault(t table) string {
 }
 
 const (
-	quiet     = 5   // percent of the servers' processor that other programs may have without a word
-	undecided = 0.2 // by which share the echo may vary from round to round without a word
+	quiet     = 5    // percent of the servers' processor that other programs may have without a word
+	punctual  = 1000 // microseconds by which mail's questions beside a flood may be asked late without a word
+	undecided = 0.2  // by which share the echo may vary from round to round without a word
 )
 
 // Print writes the tables for people.
@@ -234,12 +235,29 @@ func (r *Report) printDisturbed(to io.Writer) {
 			"processor for %.0f %% of the time. Do not trust times and rates; ratios suffer less.\n",
 			worst.Server, worst.Workload, others)
 	}
+	if worst, late := r.latest(); late > punctual {
+		fmt.Fprintf(to, "\nWhat asks had no processor at times: while %s did the %s workload, one mail question in a\n"+
+			"hundred was asked %.1f ms late or more, so that many came at once. p99 is of the server alone.\n",
+			worst.Server, worst.Workload, late/1000)
+	}
 	for _, row := range r.Rows {
 		if s := row.Values["cpu_us"]; row.Server == server.EchoName && s.High-s.Low > undecided*s.Median {
 			fmt.Fprintf(to, "\nIn %s the echo's cost varied by %.0f %%: what differs by less there is undecided.\n",
 				row.Workload, 100*(s.High-s.Low)/s.Median)
 		}
 	}
+}
+
+// latest is the sample in which mail was asked the latest, and by how much, in microseconds.
+func (r *Report) latest() (worst Sample, late float64) {
+	for _, s := range r.Samples {
+		for _, phase := range phases {
+			if by := s.Values[phase+"_late_p99_us"]; by > late {
+				worst, late = s, by
+			}
+		}
+	}
+	return worst, late
 }
 
 // printTable writes one, if there are samples for it.

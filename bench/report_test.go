@@ -71,6 +71,22 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// TestLateAsker: a run tells where what asks was late, as what is due one after the other came at once then.
+func TestLateAsker(t *testing.T) {
+	for late, want := range map[float64]bool{900: false, 2500: true} {
+		s := sample("danelaw", 0, 300)
+		s.Workload, s.Values["rate_late_p99_us"], s.Values["full_late_p99_us"] = "flood-nsec3", 10, late
+		var out strings.Builder
+		if err := report(s).Print(&out); err != nil {
+			t.Fatal(err)
+		}
+		told := "while danelaw did the flood-nsec3 workload, one mail question in a\nhundred was asked 2.5 ms late"
+		if strings.Contains(out.String(), told) != want || strings.Contains(out.String(), " late or more") != want {
+			t.Errorf("%v us late:\n%s", late, &out)
+		}
+	}
+}
+
 // TestFloor: what signatures alone cost is a floor, too, where it is known.
 func TestFloor(t *testing.T) {
 	s := sample("danelaw", 0, 300)

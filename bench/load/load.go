@@ -40,18 +40,25 @@ type Result struct {
 	Wrong   int             // replies that are otherwise not what a validator answers
 	Example string          // says what was wrong, failed or lost first
 	Elapsed time.Duration   // from the first question to the last reply
-	Took    []time.Duration // each reply, in ascending order, but those that failed
+	Took    []time.Duration // each reply until it came to the socket, in ascending order, but those that failed
+	Late    []time.Duration // of Paced: each question, after it was due, in ascending order
 }
 
 // Right is how many replies are as they should be.
 func (r *Result) Right() int { return r.Replies - r.Failed - r.Wrong }
 
 // Percentile is how long a share of the replies took at most; 0 without any.
-func (r *Result) Percentile(share float64) time.Duration {
-	if len(r.Took) == 0 {
+func (r *Result) Percentile(share float64) time.Duration { return percentile(r.Took, share) }
+
+// Lateness is how late a share of the questions of [Paced] was asked at most: more than a little says that what asks
+// had no processor.
+func (r *Result) Lateness(share float64) time.Duration { return percentile(r.Late, share) }
+
+func percentile(ascending []time.Duration, share float64) time.Duration {
+	if len(ascending) == 0 {
 		return 0
 	}
-	return r.Took[min(int(share*float64(len(r.Took))), len(r.Took)-1)]
+	return ascending[min(int(share*float64(len(ascending))), len(ascending)-1)]
 }
 
 // patience is how long a reply may take. glibc waits for 5 s and asks again; then a client of mail gives up.
@@ -83,6 +90,7 @@ func Run(ctx context.Context, server netip.AddrPort, s Script) (Result, error) {
 		r.result.Elapsed = time.Since(r.begun)
 	}
 	slices.Sort(r.result.Took)
+	slices.Sort(r.result.Late)
 	return r.result, err
 }
 
@@ -126,7 +134,7 @@ func (r *run) run(ctx context.Context) error {
 			}
 			lookAgain = now.Add(look)
 		}
-		if err := r.turn(now); err != nil {
+		if err := r.turn(); err != nil {
 			return err
 		}
 	}
@@ -134,8 +142,8 @@ func (r *run) run(ctx context.Context) error {
 }
 
 // turn asks what is due and takes what has come.
-func (r *run) turn(now time.Time) error {
-	wait, err := r.pace(now)
+func (r *run) turn() error {
+	wait, err := r.pace()
 	if err != nil {
 		return err
 	}
@@ -146,9 +154,9 @@ func (r *run) turn(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	now = time.Now()
+	now := time.Now()
 	for i := range n {
-		if err := r.take(r.socket.Datagram(i), now); err != nil {
+		if err := r.take(r.socket.Datagram(i), r.socket.Came(i), now); err != nil {
 			return err
 		}
 	}
@@ -156,9 +164,11 @@ func (r *run) turn(now time.Time) error {
 }
 
 // pace asks the questions of a paced script that are due, and says how long nothing has to be done.
-func (r *run) pace(now time.Time) (time.Duration, error) {
+func (r *run) pace() (time.Duration, error) {
 	for r.paced != nil {
-		if wait := r.begun.Add(time.Duration(r.due) * r.paced.Interval()).Sub(now); wait > 0 {
+		now := time.Now()
+		wait := r.begun.Add(time.Duration(r.due) * r.paced.Interval()).Sub(now)
+		if wait > 0 {
 			return min(wait, look), nil
 		}
 		line := r.due % len(r.open)
@@ -171,6 +181,8 @@ func (r *run) pace(now time.Time) (time.Duration, error) {
 		}
 		if r.open[line].question == nil {
 			r.paced = nil
+		} else {
+			r.result.Late = append(r.result.Late, -wait)
 		}
 	}
 	return look, nil
@@ -203,8 +215,9 @@ func (r *run) again(line int, now time.Time) error {
 	return r.ask(line, now)
 }
 
-// take looks at a reply and asks the line's next question. A late reply to a question that was given up is passed over.
-func (r *run) take(reply []byte, now time.Time) error {
+// take looks at a reply that came a moment ago, and asks the line's next question. A late reply to a question that was
+// given up is passed over.
+func (r *run) take(reply []byte, came, now time.Time) error {
 	if len(reply) < 2 {
 		return nil
 	}
@@ -215,6 +228,10 @@ func (r *run) take(reply []byte, now time.Time) error {
 	q := r.open[line].question
 	r.result.Replies++
 	r.last = now.Sub(r.begun)
+	took := came.Sub(r.open[line].asked)
+	if took <= 0 { // the clock was set meanwhile
+		took = now.Sub(r.open[line].asked)
+	}
 	switch fault := q.Fault(reply); {
 	case q.Failed(reply):
 		r.result.Failed++
@@ -223,7 +240,7 @@ func (r *run) take(reply []byte, now time.Time) error {
 		r.result.Wrong++
 		r.note(q, fault)
 	default:
-		r.result.Took = append(r.result.Took, now.Sub(r.open[line].asked))
+		r.result.Took = append(r.result.Took, took)
 	}
 	return r.again(line, now)
 }

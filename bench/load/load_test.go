@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -117,6 +118,33 @@ func TestSteady(t *testing.T) {
 	if len(result.Took) != result.Right() || result.Percentile(0) <= 0 ||
 		result.Percentile(0.99) < result.Percentile(0.5) || result.Percentile(1) != result.Took[len(result.Took)-1] {
 		t.Errorf("took %v", result.Took)
+	}
+}
+
+// slow is a script whose author takes his time.
+type slow struct {
+	Steady
+	each time.Duration
+}
+
+func (s *slow) Next(line int) *universe.Question {
+	time.Sleep(s.each)
+	return s.Steady.Next(line)
+}
+
+// TestLate: of each question it is known how late it was asked.
+func TestLate(t *testing.T) {
+	u, all := world(t)
+	const each = 5 * time.Millisecond
+	result, err := Run(t.Context(), serve(t, &resolver{Universe: u}).Addr(), &slow{each: each, Steady: Steady{
+		Rate: 1000, Hot: Hot{Questions: all[0], For: 20 * each, Chance: rand.New(rand.NewPCG(1, 2))},
+	}})
+	if n := len(result.Late); err != nil || n < 2 || n != result.Replies || !slices.IsSorted(result.Late) {
+		t.Fatalf("%+v, error %v", result, err)
+	}
+	due, asked := time.Duration(len(result.Late)-1)*time.Millisecond, time.Duration(len(result.Late)-1)*each
+	if late := result.Lateness(1); late < asked-due {
+		t.Errorf("the last question was %v late: it was due after %v and asked after more than %v", late, due, asked)
 	}
 }
 

@@ -39,7 +39,9 @@ func Place() (Placement, error) {
 		return p, nil
 	}
 	all.Clear(p.processor)
-	runtime.GOMAXPROCS(all.Count() + 1) // what asks waits in system calls
+	// what asks waits in system calls; beside a flood two do, and whichever waits for a processor of Go's does so for
+	// many milliseconds
+	runtime.GOMAXPROCS(all.Count() + 2)
 	return p, confine(&all)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strconv"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -71,7 +72,7 @@ func (b *Batch) Receive(fd uintptr) (n int, err unix.Errno) {
 	}
 	b.received, err = transfer(unix.SYS_RECVMMSG, fd, b.in[:])
 	for i := range b.received {
-		if b.in[i].Controllen > 0 {
+		if b.in[i].Controllen > 0 && b.peers[i].level() != unix.SOL_SOCKET {
 			b.peers[i].leave()
 		}
 	}
@@ -80,6 +81,16 @@ func (b *Batch) Receive(fd uintptr) (n int, err unix.Errno) {
 
 // Datagram is one of those received, until more are.
 func (b *Batch) Datagram(i int) []byte { return b.octets[i][:b.in[i].octets] }
+
+// came is when the kernel got a datagram, by the clock of the wall; zero: it does not tell.
+func (b *Batch) came(i int) time.Time {
+	p := &b.peers[i]
+	if b.in[i].Controllen == 0 || p.level() != unix.SOL_SOCKET { // of that nothing but this is asked
+		return time.Time{}
+	}
+	seconds := binary.NativeEndian.Uint64(p.control[unix.SizeofCmsghdr:])
+	return time.Unix(int64(seconds), int64(binary.NativeEndian.Uint64(p.control[unix.SizeofCmsghdr+8:])))
+}
 
 // Cut reports whether a datagram has been longer.
 func (b *Batch) Cut(i int) bool { return b.in[i].Flags&unix.MSG_TRUNC != 0 }
@@ -178,11 +189,14 @@ func (m *message) answer(query *message, from *peer) {
 	m.Control, m.Controllen = &from.control[0], query.Controllen
 }
 
+// level is that of the control message, which is the only one.
+func (p *peer) level() uint32 { return binary.NativeEndian.Uint32(p.control[unix.SizeofCmsghdr-8:]) }
+
 // leave makes of the control message that came with a query the one that has the reply leave from the address that the
 // query came to. The interface is for the routes to choose, but for a link-local address, which is none without it.
 func (p *peer) leave() {
 	info := p.control[unix.SizeofCmsghdr:]
-	if binary.NativeEndian.Uint32(p.control[unix.SizeofCmsghdr-8:]) == unix.IPPROTO_IP { // in_pktinfo
+	if p.level() == unix.IPPROTO_IP { // in_pktinfo
 		clear(info[:4])
 	} else if !netip.AddrFrom16([16]byte(info[:16])).IsLinkLocalUnicast() { // in6_pktinfo
 		clear(info[16:20])

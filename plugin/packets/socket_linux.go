@@ -13,6 +13,7 @@ import (
 type Socket struct {
 	fd    int
 	batch *Batch
+	read  time.Time // when the batch was received
 }
 
 // buffer is how many octets may wait in a socket, as far as the system allows.
@@ -20,7 +21,11 @@ const buffer = 4 << 20
 
 // Dial opens a socket that sends to one address and receives from it only.
 func Dial(to netip.AddrPort) (*Socket, error) {
-	return open(func(fd int) error { return unix.Connect(fd, sockaddr(to)) })
+	return open(func(fd int) error {
+		// a kernel before 5.1 does not know it
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW, 1) //nolint:errcheck // Came says what then
+		return unix.Connect(fd, sockaddr(to))
+	})
 }
 
 // Listen opens a socket that receives from all; port 0 is a free one.
@@ -46,7 +51,7 @@ func open(prepare func(fd int) error) (*Socket, error) {
 	if err := prepare(fd); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	return &Socket{fd, NewBatch()}, nil
+	return &Socket{fd: fd, batch: NewBatch()}, nil
 }
 
 // Addr is its own address.
@@ -71,6 +76,7 @@ func (s *Socket) Receive(wait time.Duration) (int, error) {
 		}
 		n, err = s.batch.Receive(uintptr(s.fd))
 	}
+	s.read = time.Now()
 	if err != 0 && err != unix.EAGAIN {
 		return 0, err
 	}
@@ -89,6 +95,16 @@ func (s *Socket) poll(what int16, wait time.Duration) error {
 
 // Datagram is one of those received, until more are.
 func (s *Socket) Datagram(i int) []byte { return s.batch.Datagram(i) }
+
+// Came is when a datagram came to a socket that was dialled, however long it has waited there for Receive; if the
+// kernel does not tell, when it was received.
+func (s *Socket) Came(i int) time.Time {
+	came := s.batch.came(i)
+	if came.IsZero() {
+		return s.read
+	}
+	return s.read.Add(-max(0, s.read.Round(0).Sub(came)))
+}
 
 // Reply queues what is sent to whoever has sent a datagram. Neither may change until it is sent.
 func (s *Socket) Reply(i int, text []byte) error {

@@ -31,6 +31,9 @@ func (*Socket) Receive(time.Duration) (int, error) { return 0, errLinux }
 // Datagram is none.
 func (*Socket) Datagram(int) []byte { return nil }
 
+// Came is never.
+func (*Socket) Came(int) time.Time { return time.Time{} }
+
 // Reply fails.
 func (*Socket) Reply(int, []byte) error { return errLinux }
 

@@ -1,0 +1,54 @@
+package packets
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// A datagram comes when it comes to the socket, and not when it is read.
+func TestCame(t *testing.T) {
+	server, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	at, err := server.Addr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := Dial(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	transmit(t, client.Queue([]byte("question")), client.Send())
+	if n, err := server.Receive(time.Minute); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	before := time.Now()
+	transmit(t, server.Reply(0, []byte("first")), server.Reply(0, []byte("second")), server.Send())
+	after := time.Now()
+	const unread = 100 * time.Millisecond
+	time.Sleep(unread)
+	if n, err := client.Receive(time.Minute); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	const clocks = unread / 2 // the kernel's is set now and then
+	for i, text := range []string{"first", "second"} {
+		came := client.Came(i)
+		if string(client.Datagram(i)) != text || came.Before(before.Add(-clocks)) || came.After(after.Add(clocks)) {
+			t.Errorf("%q came %v after it was sent, which took %v; it was read %v later", client.Datagram(i),
+				came.Sub(before), after.Sub(before), unread)
+		}
+	}
+}
+
+func transmit(t *testing.T, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
