@@ -28,6 +28,7 @@ import (
 const (
 	exitFailure = 1 // it did not work, or the answer is a failure
 	exitUsage   = 2 // the command line is wrong
+	exitLater   = 3 // there is more to do, at a time that was told
 )
 
 func main() {
@@ -59,8 +60,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	code := exitFailure
-	if errors.As(err, new(usageError)) {
+	switch {
+	case errors.As(err, new(usageError)):
 		code = exitUsage
+	case errors.Is(err, errLater):
+		code = exitLater
 	}
 	if !errors.Is(err, errTold) {
 		fmt.Fprintln(stderr, "danelaw:", withoutUsers(printable.Text(strings.ReplaceAll(inWords(err), "\n", "; "))))

@@ -26,9 +26,10 @@ import (
 
 func tlsaCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "tlsa",
-		Usage:     "make the TLSA records of a mail host, plan their rollover, or compare them with those published",
-		ArgsUsage: "FILE... | --smtp HOST[:PORT]",
+		Name:  "tlsa",
+		Usage: "make the TLSA records of a mail host, plan their rollover, or compare them with those published",
+		UsageText: "danelaw tlsa [options] FILE... | --smtp HOST[:PORT]\n" +
+			"danelaw tlsa hook [options] [FULLCHAIN KEY]",
 		Flags: append(slices.Concat(askFlags(), probeFlags(implicitFlag())),
 			&cli.StringFlag{Name: "host", Usage: "the mail host is `NAME`, as MX records have it (default: the " +
 				"certificate's name, if it has one only)"},
@@ -43,7 +44,8 @@ func tlsaCommand() *cli.Command {
 			boolFlag("check", "compare with the published records"),
 			boolFlag("json", "print JSON for a program"),
 		),
-		Action: tlsa,
+		Commands: []*cli.Command{hookCommand()},
+		Action:   tlsa,
 	}
 }
 
@@ -94,13 +96,19 @@ func newTLSAPlan(c *cli.Command) (*tlsaPlan, error) {
 			}
 		}
 	}
-	if c.IsSet("ttl") {
-		if n := c.Int("ttl"); n < 0 || n > 1<<31-1 {
-			return nil, wrong("%d is no TTL, they go from 0 to 2147483647", n)
-		}
-		p.ttl = new(uint32(c.Int("ttl")))
+	return p, cmp.Or(p.readTTL(c), p.readKind(c))
+}
+
+// readTTL reads the TTL of the records.
+func (p *tlsaPlan) readTTL(c *cli.Command) error {
+	if !c.IsSet("ttl") {
+		return nil
 	}
-	return p, p.readKind(c)
+	if n := c.Int("ttl"); n < 0 || n > 1<<31-1 {
+		return wrong("%d is no TTL, they go from 0 to 2147483647", n)
+	}
+	p.ttl = new(uint32(c.Int("ttl")))
+	return nil
 }
 
 // readKind reads the three numbers of the records.

@@ -12,8 +12,9 @@ import (
 )
 
 var suite = namespace.Suite{
-	Variable:  "DANELAW_TEST_MTA",
-	Programs:  []string{"apt-get", "dpkg-deb", "tar", "chroot", "dnsmasq"},
+	Variable: "DANELAW_TEST_MTA",
+	Programs: []string{"apt-get", "dpkg-deb", "tar", "chroot", "dnsmasq", "named", "tsig-keygen", "knotd",
+		"keymgr"},
 	Prepare:   unpackAll,
 	Addresses: addresses,
 }

@@ -28,7 +28,10 @@ func address(i int) string {
 
 // addresses returns the addresses of all receivers.
 func addresses() []string {
-	all := []string{mallory}
+	all := []string{mallory, renewed}
+	for _, p := range primaries {
+		all = append(all, p.address)
+	}
 	for i := range deliveries {
 		all = append(all, address(i))
 	}
