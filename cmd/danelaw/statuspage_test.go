@@ -54,8 +54,8 @@ func links(text string) (all []string) {
 	return all
 }
 
-// TestStatusPage: it tells what danelaw status says, draws the chains of failures and of nothing else, lets in no name
-// of others, takes nothing but GET and HEAD, and has nothing of a hostile name as markup.
+// TestStatusPage (S-31): it tells what danelaw status says, draws the chains of failures and of nothing else, lets in
+// no name of others, takes nothing but GET and HEAD, and has nothing of a hostile name as markup.
 func TestStatusPage(t *testing.T) {
 	p, port, page, file := paged(t)
 	status, text := callAs(t, page, "localhost", "/")

@@ -9,7 +9,7 @@ import (
 )
 
 // Guard lets in who calls the endpoint by an IP address, localhost, the name of this host or the name in its address. A
-// page on the web that has its own name lead here (DNS rebinding) calls it by that name, or its browser does.
+// page on the web that has its own name lead here (DNS rebinding) calls it by that name, or its browser does (S-31).
 func Guard(address string, next http.Handler) http.Handler {
 	listens, _, _ := net.SplitHostPort(address)
 	own, _ := os.Hostname()

@@ -35,7 +35,7 @@ const (
 
 var alarmKinds = []AlarmKind{OfWatch, OfAnchors, OfVerdict}
 
-// Bounds on what is run for alarms.
+// Bounds on what is run for alarms (S-32).
 const (
 	alarmEvery   = time.Hour        // one that comes and goes is told no more often
 	alarmsHourly = 20               // of a kind
@@ -45,7 +45,8 @@ const (
 	alarmOutput  = 1 << 10          // octets of what it says
 )
 
-// alarms are what is wrong, and what the command was told of that. They outlive a reload. Nobody who raises one waits.
+// alarms are what is wrong, and what the command was told of that (S-32). They outlive a reload. Nobody who raises one
+// waits.
 type alarms struct {
 	command []string
 	clock   func() time.Time
@@ -179,7 +180,7 @@ func (n *alarms) tell() {
 	}
 }
 
-// next returns the alarm of a kind that is to be told first; nil if none is. n.mu is held.
+// next returns the alarm of a kind that is to be told first (S-32); nil if none is. n.mu is held.
 func (n *alarms) next(kind AlarmKind, now time.Time) (first *alarm) {
 	for _, a := range n.by[kind] {
 		due := a.raised != a.told && !now.Before(a.again)
@@ -231,7 +232,7 @@ func (n *alarms) note(kind AlarmKind, a *alarm, told AlarmState, err error) {
 }
 
 // execute runs the command, without a shell, and with nothing in its arguments that others have written. It and what it
-// has started are killed when it takes too long.
+// has started are killed when it takes too long (S-32).
 func (n *alarms) execute(ctx context.Context, a Alarm) error {
 	ctx, cancel := context.WithTimeout(ctx, n.life)
 	defer cancel()
@@ -311,8 +312,8 @@ func (n *alarms) verdict(subject string, secure bool, text string) {
 	n.are(OfVerdict, subject, now)
 }
 
-// seen tells of a watched domain what is wrong with it. Not to know is no change; that there is no DANE is an alarm
-// only where there was.
+// seen tells of a watched domain what is wrong with it. Not to know is no change (S-32); that there is no DANE is an
+// alarm only where there was.
 func (n *alarms) seen(s *Seen, lost bool) {
 	if s.State == StateUnknown {
 		return

@@ -82,8 +82,8 @@ func tells(t *testing.T, step string, got []string, want ...string) {
 	}
 }
 
-// TestAlarmsOnce: an alarm is told when it is raised and when it is over, once each; one that comes and goes is told no
-// more often than every hour, but at last, so that nobody takes what is wrong for mended.
+// TestAlarmsOnce (S-32): an alarm is told when it is raised and when it is over, once each; one that comes and goes is
+// told no more often than every hour, but at last, so that nobody takes what is wrong for mended.
 func TestAlarmsOnce(t *testing.T) {
 	n, r, clock := noted(t)
 	are := func(now map[string]string) []string {
@@ -116,11 +116,13 @@ func TestAlarmsOnce(t *testing.T) {
 	tells(t, "another subject", r.take(t, n), "raised example.net. DANE: it is bogus")
 }
 
-// TestAlarmsBounds: a flood of alarms holds up nobody, runs one command of a kind at a time and twenty in an hour,
-// holds up no other kind, and takes little memory.
+// TestAlarmsBounds (S-32): a flood of alarms holds up nobody, runs one command of a kind at a time and twenty in an
+// hour, holds up no other kind, and takes little memory.
 func TestAlarmsBounds(t *testing.T) {
 	n, r, clock := noted(t)
 	gate := make(chan struct{})
+	let := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(let) // or the end of a test that fails waits for it
 	n.run = func(_ context.Context, a Alarm) error {
 		r.note(a)
 		if a.Kind == OfVerdict {
@@ -146,7 +148,7 @@ func TestAlarmsBounds(t *testing.T) {
 		"dropped") - dropped; d != 1000-alarmsKnown {
 		t.Errorf("%v counted as dropped", d)
 	}
-	close(gate)
+	let()
 	if all := r.take(t, n); len(all) != 1+alarmsHourly {
 		t.Errorf("%d in the first hour", len(all))
 	}
@@ -161,7 +163,8 @@ func TestAlarmsBounds(t *testing.T) {
 	}
 }
 
-// TestAlarmsFailure: a command that fails is logged with what it said, counted, and tried again ten minutes later.
+// TestAlarmsFailure (S-32): a command that fails is logged with what it said, counted, and tried again ten minutes
+// later.
 func TestAlarmsFailure(t *testing.T) {
 	book := logged(t)
 	n, _, clock := noted(t, program(t, "echo no\\ mail\\ today; echo second >&2; exit 75"))
@@ -191,7 +194,7 @@ func TestAlarmsFailure(t *testing.T) {
 	eventually(t, "a third", func() bool { return failures() == before+3 })
 }
 
-// TestAlarmsCommand: the command gets the alarm as JSON, and in its environment, its arguments are those of the
+// TestAlarmsCommand (S-32): the command gets the alarm as JSON, and in its environment, its arguments are those of the
 // Corefile, and nothing that stands in an alarm is taken for anything but text.
 func TestAlarmsCommand(t *testing.T) {
 	t.Setenv("SECRET_OF_DANELAW", "s3cr3t")
@@ -235,7 +238,7 @@ cat > $1/stdin; env > $1/env; pwd > $1/dir; touch $1/done`), dir, "$(reboot); `r
 	}
 }
 
-// TestAlarmsKilled: a command that takes too long is killed with all that it has started, and one that runs when
+// TestAlarmsKilled (S-32): a command that takes too long is killed with all that it has started, and one that runs when
 // danelaw ends, too.
 func TestAlarmsKilled(t *testing.T) {
 	book := logged(t)

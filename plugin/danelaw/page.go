@@ -20,8 +20,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
-// page is the status page: what danelaw status says, for a browser on this host. It only reads: nothing can be changed
-// there, and nothing is asked but what has just failed.
+// page is the status page (S-31): what danelaw status says, for a browser on this host. It only reads: nothing can be
+// changed there, and nothing is asked but what has just failed.
 type page struct {
 	address string
 	server  *http.Server
@@ -75,7 +75,8 @@ func (p *page) close() {
 	p.server.Close()
 }
 
-// setStatus reads where the status page is. It shows which names mail goes to, without a password: to this host alone.
+// setStatus reads where the status page is. It shows which names mail goes to, without a password: to this host alone
+// (S-31).
 func setStatus(s *setting, args []string) error {
 	arg, err := one(args)
 	if err != nil {
@@ -92,7 +93,8 @@ func setStatus(s *setting, args []string) error {
 	return nil
 }
 
-// policy lets a page have its style sheets, and nothing else: no script, no form, no request, no frame around it.
+// policy lets a page have its style sheets, and nothing else: no script, no form, no request, no frame around it
+// (S-31).
 var policy = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
 	"style-src " + hashOf(drawing.Style) + " " + hashOf(pageStyle)
 
@@ -160,7 +162,7 @@ func showStatus(*http.Request) ([]byte, error) {
 }
 
 // showChain draws the chain of trust of a question that has failed, as it is judged now. Other questions are not asked:
-// whoever gets somebody's browser to open this page could have danelaw ask for names of theirs.
+// whoever gets somebody's browser to open this page could have danelaw ask for names of theirs (S-31).
 func showChain(r *http.Request) ([]byte, error) {
 	values := r.URL.Query()
 	h := process.newest()[values.Get("block")]
