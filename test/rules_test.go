@@ -25,7 +25,6 @@ var undecided = map[string]string{
 	"T-2":   "no old key is in the code",
 	"T-3":   "no date is in the code",
 	"T-4":   "figures that follow from V-5",
-	"C-13":  "stale answers are not built",
 	"D-1":   "what V, L and C come to for the types of mail",
 	"D-19":  "for MTAs to decide",
 	"D-22":  "REQUIRETLS is not built",

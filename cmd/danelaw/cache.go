@@ -81,6 +81,7 @@ func printStats(to io.Writer, reply *danelaw.CacheReply) {
 		fmt.Fprintf(rows, "signatures\t%d\t%d\t\n", s.Signatures.Entries, s.Signatures.Bytes>>10)
 		fmt.Fprintf(rows, "at most\t\t%d\t\n", s.Limit>>10)
 		fmt.Fprintf(rows, "questions answered from it\t%.0f\t%s\t\n", s.Hits, share(s.Hits, s.Misses))
+		fmt.Fprintf(rows, "stale answers\t%.0f\t\t\n", s.Stale)
 	}
 	rows.Flush() //nolint:errcheck // see printer
 }

@@ -67,6 +67,9 @@ func printBlock(out io.Writer, block string, b *danelaw.BlockStatus, now time.Ti
 	fmt.Fprintf(rows, "  cache\t%s, %s\t%d of %d KiB, %s of all questions answered from it\n",
 		counted(b.Cache.Answers.Entries, "answer"), counted(b.Cache.Zones.Entries, "zone"), used>>10,
 		b.Cache.Limit>>10, cmp.Or(share(b.Cache.Hits, b.Cache.Misses), "none"))
+	if b.Cache.Stale > 0 {
+		fmt.Fprintf(rows, "  stale\t%.0f answers were told past their TTL, as no upstream answered\n", b.Cache.Stale)
+	}
 	fmt.Fprintf(rows, "  last hour\t%s\n", cmp.Or(mostFirst(b.Verdicts), "no question"))
 	rows.Flush() //nolint:errcheck // see printer
 	for _, concern := range b.Concerns {

@@ -11,6 +11,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"math"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,6 +51,7 @@ type Cache struct {
 	hash   func(Key) uint64
 	shift  uint // the bits of a hash above it choose the shard
 	shards []*shard
+	linger atomic.Int64 // seconds
 }
 
 // New returns a cache that holds at most size octets of answers, its own bookkeeping included.
@@ -79,7 +81,29 @@ func seededHash() func(Key) uint64 {
 // Otherwise e is left as it is.
 func (c *Cache) Get(k Key, now time.Time, e *Entry) bool {
 	s, h := c.shard(k)
-	return s.get(h, k, now.Unix(), e)
+	return s.get(h, k, now.Unix(), c.linger.Load(), e)
+}
+
+// Linger has entries whose Life is over stay for at least so long, to the second, as far as there is room: for GetStale
+// alone. In a new Cache they do not.
+func (c *Cache) Linger(d time.Duration) {
+	seconds := int64(d / time.Second)
+	for old := c.linger.Load(); old < seconds && !c.linger.CompareAndSwap(old, seconds); {
+		old = c.linger.Load()
+	}
+}
+
+// GetStale fills e, as Get does, with the entry of k if its Life is over, for less than most, but it has not come to
+// its Expires and is not spent (C-13).
+func (c *Cache) GetStale(k Key, now time.Time, most time.Duration, e *Entry) bool {
+	s, h := c.shard(k)
+	return s.getStale(h, k, now.Unix(), int64(most/time.Second), e)
+}
+
+// Spend has the entry of k never be stale: something newer is known than what it says. To its end it is what it was.
+func (c *Cache) Spend(k Key) {
+	s, h := c.shard(k)
+	s.spend(h, k)
 }
 
 // Put stores e, unless one that is still alive at now and better is there already (C-8). It copies what it keeps. An

@@ -27,7 +27,13 @@ type header struct {
 	status uint8
 	user   uint8
 	plain  bool
-	claim  bool // somebody renews it
+	marks
+}
+
+// marks are what has been noted of a record since it was stored.
+type marks struct {
+	claim bool // somebody renews it
+	spent bool // it is never stale
 }
 
 // lengths are those of the parts of the body of a record.
@@ -50,7 +56,7 @@ func newHeader(k Key, e *Entry, ttls []uint16) (h header, octets int) {
 	h = header{
 		low: uint32(stored), high: uint8(stored >> 32), life: clamp(int64(e.Life / time.Second)), until: forever,
 		lengths: lengths{uint16(len(k.Name)), uint16(len(e.Wire)), uint16(len(e.Notes)), uint16(len(ttls))},
-		typ:     k.Type, status: e.Status, user: e.Flags, plain: k.Plain, claim: k.Plain && e.Claimed,
+		typ:     k.Type, status: e.Status, user: e.Flags, plain: k.Plain, marks: marks{claim: k.Plain && e.Claimed},
 		serial: e.serial,
 	}
 	if !e.Expires.IsZero() {
@@ -107,6 +113,21 @@ func (h *header) outlasts(o *header) bool {
 }
 
 func (h *header) alive(now int64) bool { return h.age(now) >= 0 && !h.ended(now) }
+
+// stale reports whether the record has ended by its life alone, less than so many seconds ago.
+func (h *header) stale(now, most int64) bool { return !h.spent && h.ended(now) && !h.gone(now, most) }
+
+// gone reports whether the record, which may linger for so many seconds, is of no use any more. A variant does not.
+func (h *header) gone(now, linger int64) bool {
+	if h.plain {
+		linger = 0
+	}
+	lasts := int64(h.life) + linger
+	if h.until != forever {
+		lasts = min(lasts, int64(h.until))
+	}
+	return now >= h.stored()+lasts
+}
 
 // copyOut fills e from a record, which must be alive.
 func (r record) copyOut(now int64, e *Entry) {

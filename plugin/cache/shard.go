@@ -44,21 +44,43 @@ func newShard(budget int64) *shard {
 	return s
 }
 
-// get is Cache.Get. The lock is shared unless the entry has died.
-func (s *shard) get(hash uint32, k Key, now int64, e *Entry) bool {
+// get is Cache.Get. The lock is shared unless the entry is to be buried.
+func (s *shard) get(hash uint32, k Key, now, linger int64, e *Entry) bool {
 	s.mu.RLock()
 	r, found := s.of(hash, k)
 	alive := found && r.alive(now)
-	ended := found && r.ended(now)
+	gone := found && r.gone(now, linger)
 	if alive {
 		r.copyOut(now, e)
 		s.used(hash)
 	}
 	s.mu.RUnlock()
-	if ended {
-		s.bury(hash, k, now)
+	if gone {
+		s.bury(hash, k, now, linger)
 	}
 	return alive
+}
+
+// getStale is Cache.GetStale.
+func (s *shard) getStale(hash uint32, k Key, now, most int64, e *Entry) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r, found := s.of(hash, k)
+	if !found || !r.stale(now, most) {
+		return false
+	}
+	r.copyOut(now, e)
+	s.used(hash)
+	return true
+}
+
+// spend is Cache.Spend.
+func (s *shard) spend(hash uint32, k Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, found := s.of(hash, k); found {
+		r.header.spent = true
+	}
 }
 
 // peek is get for who only looks.
@@ -73,11 +95,11 @@ func (s *shard) peek(hash uint32, k Key, now int64, e *Entry) bool {
 	return true
 }
 
-// bury removes the entry of k if it has ended; it may have been replaced since that was seen.
-func (s *shard) bury(hash uint32, k Key, now int64) {
+// bury removes the entry of k if it is gone; it may have been replaced since that was seen.
+func (s *shard) bury(hash uint32, k Key, now, linger int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, found := s.of(hash, k); found && r.ended(now) {
+	if r, found := s.of(hash, k); found && r.gone(now, linger) {
 		s.space.remove(hash)
 	}
 }

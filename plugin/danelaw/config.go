@@ -48,6 +48,7 @@ type Config struct {
 	CacheFile      string        // what is to outlive the process of it; "": nothing (C-18)
 	SharedCache    *SharedCache  // nil: there is none (C-18)
 	MinTTL, MaxTTL time.Duration // of the cache (C-5, C-6)
+	ServeStale     time.Duration // after their TTL, where upstreams do not answer; 0: never (C-13)
 	Aggressive     reuse.Use
 	Prefetch       bool // what an MTA asks next, and what ends soon (C-14)
 

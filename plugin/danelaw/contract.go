@@ -133,6 +133,7 @@ type (
 		Limit      int64     `json:"limit_bytes"`
 		Hits       float64   `json:"hits"`
 		Misses     float64   `json:"misses"`
+		Stale      float64   `json:"stale"` // answers told past their TTL (serve_stale)
 	}
 	// CacheSize is that of one part of the cache.
 	CacheSize struct {
@@ -209,6 +210,7 @@ func cacheTold(h *Handler) CacheStats {
 		Answers: CacheSize(sizes.Answers), Zones: CacheSize(sizes.Zones), Failures: CacheSize(sizes.Failures),
 		Proofs: CacheSize(sizes.Proofs), Signatures: CacheSize(sizes.Signatures),
 		Limit: h.config.CacheSize, Hits: count64(h.meter.hits), Misses: count64(h.meter.misses),
+		Stale: count64(h.meter.stale),
 	}
 }
 

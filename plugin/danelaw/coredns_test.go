@@ -212,7 +212,7 @@ func TestStartErrors(t *testing.T) {
 		// the root
 		{blockOf(".:0", "upstream example.org 127.0.0.1:1", ""), []string{"Corefile:3", "the trust anchor of .",
 			"upstream . ADD"}},
-		{blockOf(".:0", "serve_stale 1h", ""), []string{"Corefile:4", `no option "serve_stale"`}},
+		{blockOf(".:0", "serve_stole 1h", ""), []string{"Corefile:4", `no option "serve_stole"`}},
 		{blockOf(".:0", "trust_anchor /nonexistent", ""), []string{"Corefile:4", "/nonexistent"}},
 	} {
 		i, err := caddy.Start(corefile(tt.text))
@@ -304,7 +304,7 @@ func TestFailedReload(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for _, bad := range []string{
 		".:0 {\n nonsense\n}",
-		blockOf(".:0", "serve_stale 1h", ""),
+		blockOf(".:0", "serve_stole 1h", ""),
 		// the first has begun
 		blockOf(".:0", optionsFor(t, lab().Addr()), "") + blockOf("z.example:0", optionsFor(t, lab().Addr()), "cache"),
 	} {

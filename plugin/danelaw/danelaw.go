@@ -151,7 +151,7 @@ func (h *Handler) open() (err error) {
 		Judged: h.changes.judged, Timeout: c.Timeout, SignatureChecks: c.SignatureChecks,
 		UpstreamQuestions: c.UpstreamQuestions, Retries: c.Retries, InFlight: c.InFlight, Waiting: c.Waiting,
 		Room: c.workRoom(), MinTTL: c.MinTTL, MaxTTL: c.MaxTTL, Prefetch: c.Prefetch, Aggressive: c.Aggressive,
-		Apart: c.apart(), Private: c.Private, ProcessorsShort: c.processorsShort,
+		Apart: c.apart(), Private: c.Private, Stale: c.ServeStale, ProcessorsShort: c.processorsShort,
 		Pause: fastpath.Look,
 	})
 	h.resolver = h.resolving

@@ -70,8 +70,8 @@ func TestLoadErrors(t *testing.T) {
 	good := blockOf("a.example:0", optionsFor(t, lab().Addr()), "")
 	for text, want := range map[string]string{
 		"a {": "Corefile",
-		blockOf(".:0", "serve_stale 1h",
-			""): `Corefile:4 - Error during parsing: danelaw has no option "serve_stale"`,
+		blockOf(".:0", "serve_stole 1h",
+			""): `Corefile:4 - Error during parsing: danelaw has no option "serve_stole"`,
 		good + blockOf(".:0", "", ""):          "nobody to ask",
 		good + blockOf(".:0", "", "cache"):     "plugin cache",
 		good + blockOf(".:0", "", "forward ."): "forward",

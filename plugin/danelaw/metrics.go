@@ -29,6 +29,7 @@ var (
 		"proof")
 	recalled = counter("recalled_total", "Counter of answers found beyond the process, by the verdict on them.", "from",
 		"result")
+	stale           = counter("stale_answers_total", "Counter of stale answers told to clients (serve_stale).")
 	fetches         = counter("fetches_total", "Counter of questions to upstreams by use and end.", "role", "result")
 	limitHits       = counter("limits_total", "Counter of limits hit.", "limit")
 	signatureChecks = counter("signature_checks_total", "Counter of signatures verified.")
@@ -109,7 +110,7 @@ type meter struct {
 	signatures, known, nsec3 prometheus.Counter
 	panics                   prometheus.Counter
 	synthesised              map[reuse.Proof]prometheus.Counter
-	distrusted               prometheus.Counter
+	distrusted, stale        prometheus.Counter
 }
 
 // ofReplies are the counters of replies, by the numbers of verdicts and types.
@@ -127,6 +128,7 @@ func newMeter(block string) *meter {
 		signatures: signatureChecks.WithLabelValues(block), known: signaturesKnown.WithLabelValues(block),
 		nsec3:  nsec3Hashes.WithLabelValues(block),
 		panics: panics.WithLabelValues(block), distrusted: distrusted.WithLabelValues(block),
+		stale:       stale.WithLabelValues(block),
 		synthesised: map[reuse.Proof]prometheus.Counter{},
 	}
 	for _, p := range []reuse.Proof{reuse.ProofCut, reuse.ProofNSEC, reuse.ProofNSEC3, reuse.ProofWildcard} {
@@ -245,6 +247,9 @@ func (m *meter) Recalled(from string, secure bool) {
 	}
 	recalled.WithLabelValues(m.block, from, result).Inc()
 }
+
+// Stale implements resolve.Meter.
+func (m *meter) Stale() { m.stale.Inc() }
 
 // Synthesised implements resolve.Meter.
 func (m *meter) Synthesised(by reuse.Proof) { m.synthesised[by].Inc() }

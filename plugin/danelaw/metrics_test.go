@@ -44,7 +44,7 @@ func described() chan *prometheus.Desc {
 	descs := make(chan *prometheus.Desc, 100)
 	for _, c := range []prometheus.Collector{
 		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks,
-		signaturesKnown, nsec3Hashes, distrusted, verdictChanges, panics, exhausted, recalled, sharedLooks,
+		signaturesKnown, nsec3Hashes, distrusted, verdictChanges, panics, exhausted, recalled, sharedLooks, stale,
 		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, shown,
 		downgrades,
 		reloads, reloadFailed, buildInfo, notifications,

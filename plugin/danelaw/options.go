@@ -64,6 +64,7 @@ var options = []option{
 	{"shared_cache", "URL [PASSWORDFILE]",
 		"redis://HOST[:PORT], rediss://HOST[:PORT] or unix:///PATH, and perhaps the file of its password", false,
 		setSharedCache},
+	{"serve_stale", "[DURATION]", "nothing, which is 24h, or a duration from 24h to 72h", false, setServeStale}, // C-13
 	{"prefetch", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.Prefetch }, onOff)},
 	{"fastpath", "on|off", "`on` or `off`", false, single(func(c *Config) *bool { return &c.FastPath }, onOff)},
 	{"aggressive_nsec", "off|nsec|all", "`off`, `nsec` or `all`", false, // C-9
@@ -276,6 +277,15 @@ func setCacheFile(s *setting, args []string) error {
 		s.config.CacheFile = s.path(path)
 	}
 	return err
+}
+
+// setServeStale reads for how long answers may be stale (RFC 8767 section 5).
+func setServeStale(s *setting, args []string) error {
+	const day = 24 * time.Hour
+	if len(args) == 0 {
+		args = []string{day.String()}
+	}
+	return single(func(c *Config) *time.Duration { return &c.ServeStale }, duration(day, 3*day))(s, args)
 }
 
 // setControl reads where the control socket is; "" is off.

@@ -95,6 +95,9 @@ func (b *BlockStatus) rows() (rows []pageRow) {
 	if all := c.Hits + c.Misses; all > 0 {
 		text += fmt.Sprintf("; %.1f %% of all questions answered from it", 100*c.Hits/all)
 	}
+	if c.Stale > 0 {
+		text += fmt.Sprintf("; %.0f stale answers told", c.Stale)
+	}
 	return append(rows, pageRow{"cache", text, false})
 }
 

@@ -99,6 +99,8 @@ func TestOptions(t *testing.T) {
 		{[]string{"cache 1MiB"}, func(c *Config) { c.CacheSize = 1 << 20 }},
 		{[]string{"cache 1.5GiB"}, func(c *Config) { c.CacheSize = 3 << 29 }},
 		{[]string{"cache_file /var/lib/danelaw/cache"}, func(c *Config) { c.CacheFile = "/var/lib/danelaw/cache" }},
+		{[]string{"serve_stale"}, func(c *Config) { c.ServeStale = 24 * time.Hour }},
+		{[]string{"serve_stale 72h"}, func(c *Config) { c.ServeStale = 72 * time.Hour }},
 		{[]string{"shared_cache redis://user@192.0.2.1:6380/3"}, func(c *Config) { c.SharedCache = theShared }},
 		{[]string{"cache_ttl 60s 168h"}, func(c *Config) { c.MinTTL, c.MaxTTL = time.Minute, 168*time.Hour }},
 		{[]string{"cache_ttl 0s 1s"}, func(c *Config) { c.MinTTL, c.MaxTTL = 0, time.Second }},
@@ -295,7 +297,11 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"edns_size 511"}, 2, []string{"511 is out of range", "512 to 4096"}},
 		{[]string{"edns_size 4097"}, 2, []string{"4097 is out of range", "512 to 4096"}},
 		{[]string{"edns_size big"}, 2, []string{`"big" is not a whole number`, "512 to 4096"}},
-		{[]string{"ignore_cd on", "serve_stale 1h"}, 3, []string{`no option "serve_stale"`, "it has upstream,",
+		{[]string{"serve_stale 1h"}, 2, []string{`"1h" is out of range`, "nothing, which is 24h, or", "24h to 72h"}},
+		{[]string{"serve_stale 73h"}, 2, []string{`"73h" is out of range`, "serve_stale [DURATION]"}},
+		{[]string{"serve_stale on"}, 2, []string{`"on" is not a duration with its unit`, "24h to 72h"}},
+		{[]string{"serve_stale 24h 48h"}, 2, []string{"wrong number of values", "24h to 72h"}},
+		{[]string{"ignore_cd on", "serve_stole 1h"}, 3, []string{`no option "serve_stole"`, "it has upstream,",
 			"edns_size"}},
 	} {
 		_, err := read(t, tt.lines...)

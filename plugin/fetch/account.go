@@ -28,6 +28,7 @@ type Account struct {
 	mu    sync.Mutex // guards what follows, and what the inquiries hold
 	asked map[try]*Inquiry
 	taken int64 // octets of the room, for replies; negative: they were given back
+	wrong bool  // a reply did not validate
 }
 
 // Open returns an account for a client's question that spends a budget. It lives as long as ctx.
@@ -184,6 +185,7 @@ func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []stri
 	short bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.wrong = a.wrong || len(avoid) > 0
 	if n > a.fetcher.Retries || ctx.Err() != nil || a.stored {
 		return nil, false
 	}
@@ -194,6 +196,13 @@ func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []stri
 	t := Try{N: n, CD: !last, TCP: last, Avoid: a.budget.avoid(avoid...)}
 	e, _ := a.fetcher.start(q, t, RoleRetry)
 	return a.note(try{q.Name, q.Qtype, n}, e, t, false), false
+}
+
+// Doubtful reports whether a reply has come that did not validate: what is being found out may be that all is Bogus.
+func (a *Account) Doubtful() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.wrong
 }
 
 // Suspect has what is still to be asked put to others than the upstreams whose replies did not validate where these did

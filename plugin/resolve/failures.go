@@ -25,6 +25,7 @@ type failure struct {
 	status   dnssec.Status
 	cause    *dnssec.Failure
 	told     *atomic.Bool // as in Answer
+	bridged  bool         // meanwhile a stale answer is told (C-13)
 	until    time.Time
 	life     time.Duration
 	epoch    uint64
@@ -68,6 +69,8 @@ func (f failure) doubles() bool { return f.status == dnssec.Bogus && !f.cause.Li
 
 func (f failure) first() time.Duration {
 	switch {
+	case f.bridged:
+		return staleRetry
 	case f.cause.Limit():
 		return limitLife
 	case f.status == dnssec.Bogus:

@@ -540,6 +540,13 @@ func (f *flight) yielded() bool {
 	return f.result.failure.Limit() && errors.Is(f.result.failure, errYielded)
 }
 
+// doubtful reports whether what has come so far may turn out to be Bogus.
+func (f *flight) doubtful() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.work != nil && f.work.Doubtful()
+}
+
 // overdue is what a client is told whose time is up while the work goes on.
 func (f *flight) overdue(q dns.Question, after time.Duration) *Answer {
 	f.mu.Lock()

@@ -29,6 +29,7 @@ type Meter interface {
 	Synthesised(by reuse.Proof) // an answer was made of what is held for others (C-9, C-17)
 	// Recalled: memory beyond the process, by its name, had an answer, which was Secure or not taken (C-18)
 	Recalled(from string, secure bool)
+	Stale() // a client was told a stale answer (C-13)
 }
 
 // Config is what a Resolver is made of: an option each, and so more fields than other types have. Defaults are the
@@ -48,8 +49,11 @@ type Config struct {
 	Aggressive     reuse.Use
 	// Apart are the zones that are asked elsewhere than what is above them, by canonical name (C-17, V-65). Private are
 	// those of them that are not validated (S-21).
-	Apart    map[string]bool
-	Private  []string
+	Apart   map[string]bool
+	Private []string
+	// Stale is for how long an answer may be told after its TTL has ended, where nothing fresh can be had (C-13); 0:
+	// not at all.
+	Stale    time.Duration
 	Prefetch bool // resolve ahead of clients: Resolver.Ahead, and what is in use and ends soon (C-14)
 	// Judged, if not nil, is told of every verdict that was not in the cache, with the sentence why it is not Secure. A
 	// failure to renew what is cached, which nobody is told, is none. It is safe for concurrent use.
@@ -79,7 +83,7 @@ type Answer struct {
 	Ns     []dns.RR // SOA and proofs, with RRSIGs
 	// Notes are the reasons, the gravest first: what made it Bogus or Indeterminate, or the EDE of an Insecure answer.
 	Notes []*dnssec.Failure
-	// Cached: the answer, or failure, was in the cache (a failure then gets EDE 13 beside its own, C-12).
+	// Cached: the answer, stale or not, or failure, was in the cache (a failure then gets EDE 13 beside its own, C-12).
 	Cached bool
 	// Unvalidated is, when Status is Bogus or Indeterminate and a reply came at all, that reply, for CD=1 (V-76).
 	Unvalidated *dns.Msg

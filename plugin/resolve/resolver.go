@@ -49,6 +49,7 @@ func New(c Config) *Resolver {
 			}
 		},
 	})
+	c.Store.answers.Linger(c.Stale)
 	if c.ProcessorsShort == nil {
 		c.ProcessorsShort = r.fetcher.ProcessorsShort
 	}
@@ -121,13 +122,14 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question, unchecked bool) 
 		return a
 	}
 	if f, ok := r.Store.failures.alive(q, now); ok && !(unchecked && !f.cause.NoReply()) {
-		r.Meter.Cache(true)
-		if a := r.insteadOf(ctx, q); a != nil {
+		a := r.insteadOf(ctx, q)
+		if a == nil {
+			a = stale{r}.remembered(q, f)
+		}
+		if a != nil {
+			r.Meter.Cache(true)
 			return a
 		}
-		a := refusal(f.status, f.cause)
-		a.Cached, a.told = true, f.told
-		return a
 	}
 	r.Meter.Cache(false)
 	return r.join(ctx, q)

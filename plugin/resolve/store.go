@@ -100,24 +100,26 @@ func (s *Store) answer(q dns.Question, now time.Time) (a *Answer, ends bool) {
 		!s.answers.Get(cache.Key{Name: q.Name, Type: nameError}, now, e) {
 		return nil, false
 	}
-	var m dns.Msg
-	if dnssec.Unpack(&m, e.Wire) != nil {
+	if a = unpackAnswer(e); a == nil {
 		return nil, false
-	}
-	a = &Answer{
-		Status: dnssec.Status(e.Status), Rcode: m.Rcode, Answer: m.Answer, Ns: m.Ns, Notes: unpackNotes(e.Notes),
-		Cached: true,
 	}
 	return a, due(e, now)
 }
 
-// remember keeps what came of q: an answer with its proofs under that name and type alone (C-15), for its lifetime; a
-// failure briefly.
-func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, least, most time.Duration) {
-	if a.failure != nil {
-		s.failures.add(failure{question: q, status: a.Status, cause: a.failure, told: a.told}, now)
-		return
+// unpackAnswer returns the answer that an entry is; nil if it is none.
+func unpackAnswer(e *cache.Entry) *Answer {
+	var m dns.Msg
+	if dnssec.Unpack(&m, e.Wire) != nil {
+		return nil
 	}
+	return &Answer{
+		Status: dnssec.Status(e.Status), Rcode: m.Rcode, Answer: m.Answer, Ns: m.Ns, Notes: unpackNotes(e.Notes),
+		Cached: true,
+	}
+}
+
+// remember keeps the answer to q with its proofs under that name and type alone (C-15), for its lifetime.
+func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, least, most time.Duration) {
 	s.failures.drop(q)
 	if q.Qtype == nameError {
 		return

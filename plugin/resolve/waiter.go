@@ -24,7 +24,8 @@ type waiter struct {
 	mu     sync.Mutex
 	at     *flight // it waits for; nil between two, and after the last
 	leads  bool
-	gaveUp error // why it waits no longer
+	gaveUp error       // why it waits no longer
+	hurry  *time.Timer // of settle; nil if nothing stale was there
 }
 
 // Later has then called with the answer to q, as Resolve returns it, but shared with others: it must not be changed. It
@@ -88,6 +89,7 @@ func (w *waiter) join() {
 	}
 	w.mu.Lock()
 	w.at, w.leads = f, leads
+	w.settleLater(f)
 	late := w.gaveUp != nil
 	w.mu.Unlock()
 	if f.await(w); late {
@@ -103,6 +105,9 @@ func (w *waiter) leave(f *flight) (at *flight, waits bool) {
 		return nil, false
 	}
 	at, w.at = w.at, nil
+	if w.hurry != nil {
+		w.hurry.Stop()
+	}
 	return at, true
 }
 
@@ -117,7 +122,7 @@ func (w *waiter) ended(f *flight) {
 		w.r.Meter.Limit(string(errYielded))
 	}
 	if !f.result.over(w.r.judgedAt()) && (w.leads || f.handsOn() || w.r.fetcher.Context().Err() != nil) {
-		w.then(f.result)
+		w.then(stale{w.r}.instead(w.q, f.result))
 		return
 	}
 	w.join()
@@ -132,16 +137,24 @@ func (w *waiter) giveUp(cause error) {
 	if !waits {
 		return
 	}
-	f.forget(w)
 	a := f.overdue(w.q, w.r.Timeout)
-	if w.r.flights.leave(f) {
-		w.r.flights.release(f)
-	}
+	w.part(f)
 	if errors.Is(cause, context.Canceled) { // nobody reads it any more: that is no news for the log
 		a.told = new(atomic.Bool)
 		a.Tell()
+	} else if s := w.meanwhile(f); s != nil { // it may be told since zones were found to be unsigned
+		w.r.Meter.Stale()
+		a = s
 	} else {
 		w.r.Meter.Limit(string(fetch.ErrDeadline))
 	}
 	w.then(a)
+}
+
+// part has the work for a flight, which the client has waited for, go on without it.
+func (w *waiter) part(f *flight) {
+	f.forget(w)
+	if w.r.flights.leave(f) {
+		w.r.flights.release(f)
+	}
 }

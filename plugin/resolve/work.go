@@ -37,7 +37,11 @@ func (w *work) beside(q dns.Question) *work {
 func (w *work) run(ctx context.Context) (a *Answer) {
 	defer func() { count(w.r.Meter, a) }()
 	defer rescue(w.question, &a)
+	awaitProof := w.proveUnsigned(ctx)
 	o := w.complete(ctx)
+	if unanswered(o.status(), o.last().Cause) {
+		awaitProof()
+	}
 	w.r.Meter.Checks(w.account.Work())
 	return w.keep(ctx, o)
 }
@@ -48,8 +52,17 @@ func (w *work) keep(ctx context.Context, o *outcome) *Answer {
 	r := w.r
 	a := o.answer(r.judgedAt(), r.MaxTTL)
 	now := r.now()
-	if a.failure == nil || w.why.mayFail(a.failure) && !errors.Is(context.Cause(ctx), context.Canceled) {
+	if a.Status >= dnssec.Bogus {
+		stale{r}.outdate(w.question)
+	}
+	switch {
+	case a.failure == nil:
 		r.Store.remember(w.question, o, a, now, r.MinTTL, r.MaxTTL)
+	case w.why.mayFail(a.failure) && !errors.Is(context.Cause(ctx), context.Canceled):
+		r.Store.failures.add(failure{
+			question: w.question, status: a.Status, cause: a.failure, told: a.told,
+			bridged: stale{r}.bridges(w.question, a),
+		}, now)
 	}
 	if r.Beyond != nil && a.Status == dnssec.Secure && !o.recalled {
 		keeping{r}.answer(w.question, now)

@@ -29,6 +29,7 @@ func (noMeter) Checks(dnssec.Work)      {}
 func (noMeter) Joined()                 {}
 func (noMeter) Synthesised(reuse.Proof) {}
 func (noMeter) Recalled(string, bool)   {}
+func (noMeter) Stale()                  {}
 
 // usually is c with what danelaw takes unless it is told another, and as much room as its questions may want.
 func usually(c Config) Config {
