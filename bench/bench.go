@@ -112,7 +112,7 @@ func (b *bench) turn(ctx context.Context, r *Report, w workload, round int, done
 	for i := range servers {
 		s := servers[(i+round)%len(servers)] // no server always comes after the same other
 		samples, err := w.run(b, ctx, s)
-		if errors.Is(err, server.ErrQuota) {
+		if errors.Is(err, server.ErrQuota) || errors.Is(err, server.ErrMissing) {
 			r.Skipped = append(r.Skipped, fmt.Sprintf("%s was not measured: %v", w.name, err))
 			done(w.seconds * (len(servers) - i))
 			return nil

@@ -174,15 +174,20 @@ func (s *Sample) merge(other Sample) {
 	}
 }
 
+// distinct are the questions that have answers of their own, by name and type.
+func distinct(all []universe.Question) map[string]bool {
+	keys := map[string]bool{}
+	for _, q := range all {
+		keys[fmt.Sprint(strings.ToLower(q.Name), q.Type)] = true
+	}
+	return keys
+}
+
 // remembered asks once more for everything, which has to be served from memory, and reads how large that is.
 func (p *subject) remembered(ctx context.Context, s *Sample) error {
 	all, err := p.at.deliveries(0, p.at.spec.Domains)
 	if err != nil {
 		return err
-	}
-	distinct := map[string]bool{}
-	for _, q := range flat(all) {
-		distinct[fmt.Sprint(strings.ToLower(q.Name), q.Type)] = true
 	}
 	var again [][]universe.Question
 	for q := range slices.Chunk(keepable(all), perDelivery) {
@@ -193,7 +198,7 @@ func (p *subject) remembered(ctx context.Context, s *Sample) error {
 		return err
 	}
 	s.merge(sample)
-	rss, n := sample.Values["rss_mib"], float64(len(distinct))
+	rss, n := sample.Values["rss_mib"], float64(len(distinct(flat(all))))
 	s.Values["rss_mib"], s.Values["answers"] = rss, n
 	s.Values["rss_per_answer"] = (rss - s.Values["empty_mib"]) * (1 << 20) / n
 	return nil

@@ -315,7 +315,7 @@ func (s Spread) text(form string) string {
 func (r *Report) compared(rows []Row) (names []string) {
 	danelaws := 0
 	for _, s := range r.Config.Servers {
-		if s.Name == server.UnboundName {
+		if _, measured := rows[0].Ratios[s.Name]; measured && s.Name == server.UnboundName {
 			names = append(names, s.Name)
 		}
 		if s.Ours {

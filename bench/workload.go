@@ -83,6 +83,17 @@ var workloads = []workload{
 		},
 	}}},
 	{"algorithms", 25, once, "", (*bench).algorithms, kinds()},
+	{"restart", 20, often, "", ours(memories.restart), []table{{
+		workload: "restart", title: "Restart: all is asked again after it, with and without cache_file",
+		columns: restarted,
+	}}},
+	{"shared", 25, often, "", ours(memories.shared), []table{{
+		workload: "shared", title: "Shared cache: a danelaw that begins empty beside a redis", columns: sharing,
+	}}},
+	{"stale", 30, often, "", ours(memories.stale), []table{{
+		workload: "stale", title: "Upstream silent: MX and A whose TTL has ended, with and without serve_stale",
+		columns: stale,
+	}}},
 }
 
 func init() {

@@ -27,9 +27,11 @@ func danelaw(s Setup) setting {
         trust_anchor %q
         control control.sock
         cache %dMiB
+        %s
     }
 }
-`, s.listen.Port(), s.listen.Addr(), s.Upstream, anchorFile, cmp.Or(s.CacheMiB, cacheMiB))},
+`, s.listen.Port(), s.listen.Addr(), s.Upstream, anchorFile, cmp.Or(s.CacheMiB, cacheMiB),
+			strings.Join(s.Options, "\n        "))},
 	}
 }
 

@@ -47,6 +47,8 @@ type Setup struct {
 	Place    Placement      // where to run
 	CacheMiB int            // for what it remembers; 0: 256
 	Quota    float64        // of its processor; 0: all of it
+	Dir      string         // where to run, which is left as it is then; "": in one of its own
+	Options  []string       // lines for danelaw's directive
 
 	listen, statistics netip.AddrPort
 	control            string // the path of a socket
@@ -61,6 +63,7 @@ type Process struct {
 	command    *exec.Cmd
 	log        logged
 	dir        string
+	kept       bool // the directory is
 	statistics netip.AddrPort
 	control    string
 	limited    *limit
@@ -78,15 +81,18 @@ const anchorFile = "root.ds"
 
 // Start runs the server in a directory of its own until [Process.Stop], and waits until it answers.
 func (s Server) Start(ctx context.Context, setup Setup) (*Process, error) {
-	dir, err := os.MkdirTemp("", "danelaw-bench-")
-	if err != nil {
-		return nil, err
+	dir := setup.Dir
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "danelaw-bench-"); err != nil {
+			return nil, err
+		}
 	}
-	p := &Process{server: s, place: setup.Place, dir: dir, ended: make(chan struct{})}
+	p := &Process{server: s, place: setup.Place, dir: dir, kept: setup.Dir != "", ended: make(chan struct{})}
 	p.control = filepath.Join(dir, "control.sock")
 	config, err := s.launch(p, setup)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", s.Name, err), os.RemoveAll(p.dir))
+		return nil, errors.Join(fmt.Errorf("%s: %w", s.Name, err), p.clean())
 	}
 	if err = p.limit(setup.Quota); err == nil {
 		err = p.await(ctx, config.echo)
@@ -197,7 +203,31 @@ func (p *Process) Stop() {
 		<-p.ended
 	}
 	p.limited.remove()
-	os.RemoveAll(p.dir) //nolint:errcheck // it is one for temporary files
+	p.clean() //nolint:errcheck // it is one for temporary files
+}
+
+// clean removes the directory, if it is its own.
+func (p *Process) clean() error {
+	if p.kept {
+		return nil
+	}
+	return os.RemoveAll(p.dir)
+}
+
+// Reload has a danelaw go on with other options.
+func (p *Process) Reload(setup Setup) error {
+	setup.listen, setup.statistics, setup.control = p.Addr, p.statistics, p.control
+	for name, text := range p.server.configure(setup).files {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return p.command.Process.Signal(syscall.SIGUSR1)
+}
+
+// Total is what it has cost in all; only once it has been stopped.
+func (p *Process) Total() time.Duration {
+	return p.command.ProcessState.UserTime() + p.command.ProcessState.SystemTime()
 }
 
 // Spent is time of processors up to some moment.

@@ -28,6 +28,7 @@ type Upstream struct {
 	packets *net.UDPConn
 	streams net.Listener
 	asked   atomic.Int64
+	silent  atomic.Bool
 	work    sync.WaitGroup
 }
 
@@ -73,6 +74,9 @@ func (u *Upstream) Addr() netip.AddrPort { return u.packets.LocalAddr().(*net.UD
 // Asked is how many questions it has been asked.
 func (u *Upstream) Asked() int64 { return u.asked.Load() }
 
+// Silence has it answer nothing, or answer again. It goes on to count what it is asked.
+func (u *Upstream) Silence(silent bool) { u.silent.Store(silent) }
+
 // Close ends it. Streams end when their clients close them, or by themselves when they are idle.
 func (u *Upstream) Close() {
 	u.packets.Close()
@@ -97,8 +101,11 @@ func (u *Upstream) serveDatagrams() {
 		if err != nil {
 			continue // an ICMP error for a client that has gone
 		}
+		silent := u.silent.Load() // when it is counted, that is decided
 		u.asked.Add(int64(n))
-		out(in[:n])
+		if !silent {
+			out(in[:n])
+		}
 	}
 }
 
@@ -187,7 +194,7 @@ func (u *Upstream) serveStream(conn net.Conn) {
 		u.asked.Add(1)
 		time.Sleep(u.delay)
 		reply := u.answers.Reply(make([]byte, 2), query, true)
-		if len(reply) == 2 {
+		if len(reply) == 2 || u.silent.Load() {
 			return
 		}
 		binary.BigEndian.PutUint16(reply, uint16(len(reply)-2))

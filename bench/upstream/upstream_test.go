@@ -91,3 +91,24 @@ func TestStream(t *testing.T) {
 		t.Errorf("%q for a query without an answer", reply)
 	}
 }
+
+// TestSilence: who is silent answers nothing, over either transport, and counts on; then it answers again.
+func TestSilence(t *testing.T) {
+	u := start(t, 0)
+	c, s := dial(t, "udp", u), dial(t, "tcp", u)
+	u.Silence(true)
+	c.Write([]byte("one"))
+	s.Write([]byte("\x00\x03one"))
+	if reply, err := readFramed(s); err == nil {
+		t.Errorf("%q from who is silent", reply)
+	}
+	for deadline := time.Now().Add(time.Minute); u.Asked() < 2 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	u.Silence(false)
+	c.Write([]byte("two"))
+	in := make([]byte, 100)
+	if n, err := c.Read(in); err != nil || string(in[:n]) != "two over UDP" || u.Asked() != 3 {
+		t.Errorf("%q, error %v, %d were counted", in[:n], err, u.Asked())
+	}
+}

@@ -91,6 +91,33 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// TestBenchBeyond: what memory that outlives the process, is shared, or is told past its TTL costs and gives is
+// measured.
+func TestBenchBeyond(t *testing.T) {
+	needs.Tools(t, "redis-server")
+	want := []string{"restart", "shared", "stale"}
+	r := benched(t, []string{"danelaw"}, small("--peer", "none", "--workload", want[0], "--workload", want[1],
+		"--workload", want[2])...)
+	if got := workloadsOf(r, "danelaw"); !slices.Equal(got, want) {
+		t.Errorf("danelaw has done %v", got)
+	}
+	for _, s := range r.Samples {
+		for _, key := range map[string][]string{
+			"restart": {"back_us", "empty_us", "first_us", "file_per_answer", "end_ms", "write_p99_us",
+				"reload_p99_us"},
+			"shared": {"warm_us", "none_us", "miss_us", "hangs_us", "hangs_p99_us"},
+			"stale":  {"first_ms", "first_answered", "again_cpu_us", "off_ms", "hit_on_us", "hit_off_us"},
+		}[s.Workload] {
+			if s.Values[key] <= 0 {
+				t.Errorf("no %s: %+v", key, s)
+			}
+		}
+		if s.Values["off_answered"] != 0 {
+			t.Errorf("without serve_stale, silence answers: %+v", s)
+		}
+	}
+}
+
 // TestBenchFloods: of a flood it is measured what mail suffers, and no answer is AD that must not be.
 //
 // On a busy machine nothing of a flood may be answered for 20 ms.
