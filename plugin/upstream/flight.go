@@ -35,7 +35,7 @@ type heard struct {
 // how soon it came; without that a path that loses much would pass for a slow one (RFC 6298 section 3). Who forges
 // replies has no more IDs to hit than if copies had ports of their own.
 type sent struct {
-	flight *flight
+	flight *flight // nil once it is over; under socket.mu
 	at     time.Time
 	how    habit
 	cookie *dns.EDNS0_COOKIE // nil: none
@@ -104,7 +104,7 @@ func (f *flight) land() bool {
 // end ends the flight with an outcome.
 func (f *flight) end(h heard) {
 	if f.land() {
-		f.socket.leave(false)
+		f.socket.leave(f, false)
 		f.done(h)
 	}
 }
@@ -112,7 +112,7 @@ func (f *flight) end(h heard) {
 // giveUp ends the flight without one.
 func (f *flight) giveUp() {
 	if f.land() {
-		f.socket.leave(true)
+		f.socket.leave(f, true)
 		f.cookies.unheard(f.how)
 	}
 }
@@ -139,7 +139,7 @@ func (f *flight) arrive(wire []byte, s *sent) {
 	if err != errWrongCookie {
 		if f.land() {
 			f.heard(s)
-			f.socket.leave(false)
+			f.socket.leave(f, false)
 			f.done(heard{reply, s.how, err})
 		}
 		return
@@ -163,7 +163,7 @@ func (f *flight) distrust(wrong int) {
 	f.mu.Unlock()
 	if wrong+foreign >= maxMismatches && f.land() {
 		f.mismatched(foreign)
-		f.socket.leave(false)
+		f.socket.leave(f, false)
 		f.done(heard{how: withCookie, err: wantsTCP("sent too many replies over UDP that matched no question")})
 	}
 }

@@ -38,9 +38,10 @@ const (
 // may hit any that waits there, and has no effect but that of an error. No ID is used twice on a socket, so that a late
 // reply cannot be taken for another, and a question that was given up ends the use of its socket.
 type pool struct {
-	server   netip.AddrPort
-	reader   *reader
-	schedule *schedule
+	server     netip.AddrPort
+	reader     *reader
+	schedule   *schedule
+	mismatched func(n int) // notes replies that match no question
 
 	mu      sync.Mutex
 	open    []*socket // that take questions, or did when they were last drawn
@@ -104,6 +105,7 @@ func (p *pool) another() (*socket, error) {
 		udpSockets.give()
 		return nil, err
 	}
+	s.mismatched = p.mismatched
 	s.join()
 	end := &due{ring: s.retire}
 	s.closing = func() {
@@ -111,7 +113,7 @@ func (p *pool) another() (*socket, error) {
 		udpSockets.give()
 	}
 	if err := p.reader.watch(s); err != nil {
-		s.leave(true)
+		s.leave(nil, true)
 		return nil, err
 	}
 	p.schedule.set(end, time.Now().Add(socketLife))

@@ -3,8 +3,11 @@ package upstream
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -186,5 +189,54 @@ func TestSocketUses(t *testing.T) {
 		if joined := s.join(); joined != (n < 64) {
 			t.Errorf("question %d: %v", n+1, joined)
 		}
+	}
+}
+
+// L-15: of what was answered nothing is kept while its socket lives on, but for what knows a late reply, which is not
+// counted as one that matches nothing.
+func TestNothingIsKeptOfTheAnswered(t *testing.T) {
+	s := serve(t, func(a *asked) { answerOwn(t, a) })
+	d := newDatagram(s.plain(), "it", usually(Config{}), new(reader), new(schedule))
+	d.measured = func(time.Duration) {}
+	t.Cleanup(func() { d.close(); d.sockets.schedule.close(); d.sockets.reader.close() })
+	socket, err := d.sockets.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mismatched := make(chan int, 10)
+	socket.mismatched = func(n int) { mismatched <- n }
+	gone, came := make(chan struct{}), make(chan *sent, 1)
+	f := &flight{datagram: d, query: query{Question: mxQuestion, size: defaultEDNSSize}, how: noCookie, socket: socket}
+	f.done = func(heard) { came <- f.sent[0] }
+	runtime.AddCleanup(f, func(struct{}) { close(gone) }, struct{}{})
+	socket.join() // so that it lives on
+	defer func() { socket.leave(nil, true) }()
+	if err := f.send(noCookie); err != nil {
+		t.Fatal(err)
+	}
+	out := <-came
+	f = nil
+	for over := time.Now().Add(longEnough); ; {
+		runtime.GC()
+		select {
+		case <-gone:
+		case <-time.After(time.Millisecond):
+			if time.Now().Before(over) {
+				continue
+			}
+			t.Fatal("the flight is kept")
+		}
+		break
+	}
+	late := slices.Clone(out.wire)
+	late[2] |= 0x80
+	socket.arrived(late)
+	if len(mismatched) > 0 {
+		t.Error("a late reply is counted as one that matches nothing")
+	}
+	late[0]++
+	socket.arrived(late)
+	if len(mismatched) != 1 {
+		t.Error("a reply to nothing is not counted")
 	}
 }

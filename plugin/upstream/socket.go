@@ -20,6 +20,8 @@ type socket struct {
 	raw     syscall.RawConn
 	local   netip.Addr
 	closing func() // is called once it is closed
+	// mismatched notes replies that match no question.
+	mismatched func(n int)
 
 	mu      sync.Mutex
 	sent    []*sent // all that went out: an ID is not used twice, so that late replies match nothing else
@@ -71,9 +73,16 @@ func (s *socket) join() bool {
 	return true
 }
 
-// leave lets a flight go. After one that was given up the socket takes no more: its reply may still come.
-func (s *socket) leave(givenUp bool) {
+// leave lets a flight go, of which nothing is kept but what tells its late replies from others: it holds all that came
+// of its question, and the socket may live for much longer. After one that was given up the socket takes no more: its
+// reply may still come.
+func (s *socket) leave(f *flight, givenUp bool) {
 	s.mu.Lock()
+	for _, d := range s.sent {
+		if d.flight == f {
+			d.flight = nil
+		}
+	}
 	s.flights--
 	s.retired = s.retired || givenUp
 	s.mu.Unlock()
@@ -128,8 +137,10 @@ func (s *socket) find(id uint16) *sent {
 
 // arrived hands a datagram to the flight that it is for. Others are counted and ignored, but not without end (S-7).
 func (s *socket) arrived(wire []byte) {
-	if d := s.answered(wire); d != nil {
-		d.flight.arrive(wire, d)
+	if d, f := s.answered(wire); d != nil {
+		if f != nil { // else it is late, or one more
+			f.arrive(wire, d)
+		}
 		return
 	}
 	s.mu.Lock()
@@ -137,26 +148,24 @@ func (s *socket) arrived(wire []byte) {
 	odd, waiting := s.odd, s.waiting()
 	s.retired = s.retired || odd >= maxMismatches
 	s.mu.Unlock()
-	if len(waiting) > 0 {
-		waiting[0].mismatched(1)
-	}
+	s.mismatched(1)
 	for _, f := range waiting {
 		f.distrust(odd)
 	}
 	s.tidy()
 }
 
-// answered returns what a reply is to; nil: nothing of ours.
-func (s *socket) answered(wire []byte) *sent {
+// answered returns what a reply is to, and its flight, nil if that is over; nil: nothing of ours.
+func (s *socket) answered(wire []byte) (*sent, *flight) {
 	if len(wire) < headerSize {
-		return nil
+		return nil, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.find(binary.BigEndian.Uint16(wire)); d != nil && (matches(wire, d.wire) || bareError(wire, d.wire)) {
-		return d
+		return d, d.flight
 	}
-	return nil
+	return nil, nil
 }
 
 // failed ends all flights by the error of their socket: what the kernel was told of the server's port holds for all.
@@ -171,11 +180,13 @@ func (s *socket) failed(err error) {
 	s.tidy()
 }
 
-// waiting returns the flights that have sent something; mu is held. Some may be over, and some are returned for each of
-// their copies.
+// waiting returns the flights that have sent something; mu is held. Some may be over a moment later, and some are
+// returned for each of their copies.
 func (s *socket) waiting() (all []*flight) {
 	for _, d := range s.sent {
-		all = append(all, d.flight)
+		if d.flight != nil {
+			all = append(all, d.flight)
+		}
 	}
 	return all
 }

@@ -26,11 +26,13 @@ type datagram struct {
 }
 
 func newDatagram(a Address, name string, config Config, r *reader, s *schedule) *datagram {
-	return &datagram{
+	d := &datagram{
 		sockets: pool{server: a.Server, reader: r, schedule: s},
 		stream:  newTCP(a), cookies: cookies{clock: config.Clock},
 		meter: config.Meter, name: name,
 	}
+	d.sockets.mismatched = d.mismatched
+	return d
 }
 
 // mismatched notes n replies that match no question.
@@ -100,7 +102,7 @@ func (a *asking) fly(how habit, came func(heard)) (*flight, error) {
 	f := &flight{datagram: a.datagram, query: a.query, how: how, socket: s, done: came}
 	if err := f.send(how); err != nil {
 		if f.land() {
-			s.leave(false)
+			s.leave(f, false)
 			return nil, err
 		}
 		return f, nil // came knows already
