@@ -166,6 +166,28 @@ func TestFullSendBuffer(t *testing.T) {
 	}
 }
 
+// TestFullSendBufferOfTheReady: a reply that is ready then waits for room, and its query with it.
+func TestFullSendBufferOfTheReady(t *testing.T) {
+	if !apart(t) {
+		return
+	}
+	setFlags(t, "lo", unix.IFF_UP)
+	ethernet(t, "deaf", 192, 0, 2, 1)
+	s := &waiting{datagramSource: deferring(nil), begun: make(chan struct{}, 1), answer: make(chan struct{})}
+	d := reading(t, s, "0.0.0.0:0")
+	fill(t, d, netip.MustParseAddrPort("192.0.2.2:53"))
+	c := dialed(t, d, "127.0.0.1")
+	asks(t, c, question("is there room?"))
+	<-s.begun
+	close(s.answer)
+	time.Sleep(20 * time.Millisecond)
+	if s.over.Load() > 0 {
+		t.Error("it is over, though there is no room")
+	}
+	setFlags(t, "deaf", 0) // what waits for the neighbour goes
+	gets(t, c, question("is there room?"))
+}
+
 // TestReplyTakesItsRoute: a query comes by one interface, but the way to its client leads by another.
 func TestReplyTakesItsRoute(t *testing.T) {
 	if !apart(t) {

@@ -231,6 +231,14 @@ func (c *connection) Write(reply []byte) (int, error) {
 	return len(reply), nil
 }
 
+// post implements replier. The client may be slow to take it.
+func (c *connection) post(reply []byte, sent func()) {
+	go func() {
+		defer sent()
+		c.Write(reply) //nolint:errcheck // the client has gone
+	}()
+}
+
 // send ends the connection if the client does not take what it gets.
 func (c *connection) send(framed []byte) error {
 	c.writing.Lock()

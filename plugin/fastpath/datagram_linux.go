@@ -28,12 +28,12 @@ const (
 
 // datagrams reads one UDP socket.
 type datagrams struct {
-	conn     *net.UDPConn
-	raw      syscall.RawConn
-	source   source
-	batches  [looks + 1]*batch // the first is run's
-	probes   probes
-	group    search
+	conn    *net.UDPConn
+	raw     syscall.RawConn
+	source  source
+	batches [looks + 1]*batch // the first is run's
+	outbox  *outbox
+	steering
 	failures int          // of the socket, one after another
 	slots    atomic.Value // chan struct{}: one is taken by each query that is answered later (L-15), or nothing is read
 	closing  atomic.Bool
@@ -54,7 +54,7 @@ func newDatagrams(conn *net.UDPConn, s source, pending int) (*datagrams, error) 
 	if err := control(raw, func(fd int) error { return setOptions(fd, wildcard) }); err != nil {
 		return nil, err
 	}
-	d := &datagrams{conn: conn, raw: raw, source: s}
+	d := &datagrams{conn: conn, raw: raw, source: s, outbox: newOutbox(raw)}
 	for i := range d.batches {
 		d.batches[i] = newBatch(s.answerer())
 	}
@@ -213,4 +213,10 @@ func (c *datagramClient) Write(reply []byte) (int, error) {
 		return 0, err
 	}
 	return len(reply), nil
+}
+
+// post implements replier. Where no other query is answered later nothing is worth waiting for.
+func (c *datagramClient) post(reply []byte, sent func()) {
+	others := len(c.d.slots.Load().(chan struct{})) > 1
+	c.d.outbox.put(posted{&c.origin, reply, sent}, others)
 }

@@ -58,21 +58,14 @@ func (r reader) wait(ctx context.Context, message []byte, from client, w replier
 		gone = context.Background()
 	}
 	return r.Later(gone, q, func(reply []byte, otherwise Server) {
-		send := func() {
+		if otherwise == nil {
+			w.post(reply, over)
+			return
+		}
+		go func() {
 			defer over()
-			w.Write(reply) //nolint:errcheck // the client has gone
-		}
-		switch {
-		case otherwise != nil:
-			go func() {
-				defer over()
-				reader{otherwise, r.Options}.later(ctx, message, w)
-			}()
-		case from.udp:
-			send()
-		default: // the client may be slow to take it
-			go send()
-		}
+			reader{otherwise, r.Options}.later(ctx, message, w)
+		}()
 	})
 }
 

@@ -45,6 +45,9 @@ type client struct {
 // than once (a stream of replies).
 type replier interface {
 	Write(reply []byte) (int, error)
+	// post is Write for who does not wait for it: sent is called once the reply is on its way, or cannot be. The reply
+	// must not change until then.
+	post(reply []byte, sent func())
 	LocalAddr() net.Addr // *net.UDPAddr, *net.TCPAddr
 	RemoteAddr() net.Addr
 }

@@ -81,8 +81,7 @@ func (d *datagrams) steer() error {
 // steered is a listener that can be steered to.
 type steered struct {
 	*net.TCPListener
-	probes probes
-	group  search
+	steering
 }
 
 // Accept gives the next connection that is no probe.
@@ -109,6 +108,12 @@ func (l *steered) steer() error {
 
 // errNotFound: probes have been sent, and too few of them came.
 var errNotFound = errors.New("probes do not come")
+
+// steering is how a socket learns its place in its group.
+type steering struct {
+	probes probes
+	group  search
+}
 
 // probes are those that are expected at a socket.
 type probes struct {

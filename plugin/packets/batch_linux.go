@@ -116,6 +116,12 @@ func (b *Batch) Reply(i int, text []byte) {
 	b.Queue(text)
 }
 
+// ReplyTo is Reply to where a datagram of any batch has come from.
+func (b *Batch) ReplyTo(o *Origin, text []byte) {
+	b.out[b.ends].answer(&o.message, &o.peer)
+	b.Queue(text)
+}
+
 // Queue queues what is sent to the address that the socket is connected to. It may not change until it is sent. There
 // has to be room.
 func (b *Batch) Queue(text []byte) {
