@@ -303,7 +303,7 @@ func (h *hook) round(ctx context.Context) (again time.Time, err error) {
 		return again, fmt.Errorf("%s holds no certificate yet: name the two files of the one in use now, such as "+
 			"fullchain.pem privkey.pem", h.store.dir)
 	case r.Done:
-		h.say("nothing to do: the certificate is in use, and its record alone is published")
+		h.say("nothing to do: since %s UTC the host shows the certificate that was taken last", minute(r.Shown))
 		return again, nil
 	}
 	w, err := h.work(ctx, r)

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,8 +56,8 @@ type renewing struct {
 	lag     bool // the second nameserver stays behind
 	down    bool // and does not answer
 	history []published
-	updates int
 	refuse  bool
+	more    string // further lines of the zone
 }
 
 // published is a set that a nameserver has shown.
@@ -100,7 +101,7 @@ func newRenewing(t *testing.T, current *pairFiles, records map[string]uint32) *r
 
 // write has the zone have the records.
 func (r *renewing) write() {
-	text := world.Base + "@ NS ns2\nns2 A 192.0.2.54\n@ MX 10 mx\nmx A 192.0.2.25\n"
+	text := world.Base + "@ NS ns2\nns2 A 192.0.2.54\n@ MX 10 mx\nmx A 192.0.2.25\n" + r.more
 	for rdata, ttl := range r.records {
 		text += fmt.Sprintf("_25._tcp.mx %d TLSA %s\n", ttl, rdata)
 	}
@@ -250,7 +251,6 @@ func (r *renewing) update(w dns.ResponseWriter, m *dns.Msg) {
 
 func (r *renewing) apply(m *dns.Msg) {
 	r.mu.Lock()
-	r.updates++
 	for _, rr := range m.Ns {
 		text := rdata(rr.(*dns.TLSA))
 		switch rr.Header().Class {
@@ -491,6 +491,32 @@ func TestHookHoldsBack(t *testing.T) {
 			r.wants(t, "once it is well", next, next.record)
 		})
 	}
+}
+
+// TestHookNoRoute: of a nameserver with an address to which this host has no route, as without IPv6, another address
+// speaks; where none does, nothing is known of it (D-30).
+func TestHookNoRoute(t *testing.T) {
+	r, _ := inUse(t, 600)
+	next := newPair(t, "authority", "mx.good.dane")
+	whole, unreachable := outside.ask, []string{"2001:db8::54"}
+	outside.ask = func(ctx context.Context, server netip.AddrPort, q *dns.Msg) (*dns.Msg, error) {
+		if slices.Contains(unreachable, server.Addr().String()) {
+			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}
+		}
+		return whole(ctx, server, q)
+	}
+	r.mu.Lock()
+	r.more = "ns2 AAAA 2001:db8::54\n"
+	r.write()
+	r.mu.Unlock()
+	r.clock.Advance(time.Hour) // until the resolver has forgotten that there was none
+	unreachable = append(unreachable, "192.0.2.54")
+	r.hook(exitLater, r.args(next.chain, next.key), "ns2.good.dane.: this host has no way to any of its addresses")
+	r.clock.Advance(48 * time.Hour)
+	r.hook(exitLater, r.args(), "has no way")
+	unreachable = unreachable[:1]
+	r.hook(0, r.args("--stay"), "complete")
+	r.wants(t, "at the end", next, next.record)
 }
 
 // TestHookVanished: a record that somebody takes away while the hook waits is published again, and the wait begins
