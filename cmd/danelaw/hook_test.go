@@ -58,6 +58,7 @@ type renewing struct {
 	history []published
 	refuse  bool
 	more    string // further lines of the zone
+	broken  bool   // somebody else has deceived senders
 }
 
 // published is a set that a nameserver has shown.
@@ -138,8 +139,8 @@ func (r *renewing) judge(at string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, err := tls.LoadX509KeyPair(r.shown, r.shown)
-	if err != nil {
-		return // the mail server has no certificate yet
+	if err != nil || r.broken {
+		return // the mail server has no certificate yet, or nothing is to be kept
 	}
 	leaf, err := x509.ParseCertificate(c.Certificate[0])
 	if err != nil {
@@ -579,6 +580,23 @@ func TestHookPassedBy(t *testing.T) {
 	if _, out, err := here(r.args(next.chain, next.key)...); !strings.Contains(out+err, "not those of the client") {
 		t.Errorf("%s%s", out, err)
 	}
+}
+
+// TestHookKeepsCurrent: the record of the certificate in use is published again, too, if somebody has taken it away: the
+// host shows that certificate while the next one waits (D-30).
+func TestHookKeepsCurrent(t *testing.T) {
+	r, first := inUse(t, 600)
+	next := newPair(t, "authority", "mx.good.dane")
+	r.mu.Lock()
+	r.broken = true
+	delete(r.records, first.record)
+	r.records[next.record] = 600
+	r.write()
+	r.mu.Unlock()
+	if code, out, err := here(r.args(next.chain, next.key)...); code != exitLater {
+		t.Errorf("exit code %d: %s%s", code, out, err)
+	}
+	r.wants(t, "while it waits", first, first.record, next.record)
 }
 
 // TestHookOthersStay: records that the hook has not published stay, and are told (D-32).
