@@ -582,7 +582,8 @@ func TestHookPassedBy(t *testing.T) {
 	}
 }
 
-// TestHookKeepsCurrent: the record of the certificate in use is published again, too, if somebody has taken it away: the
+// TestHookKeepsCurrent: the record of the certificate in use is published again, too, if somebody has taken it away:
+// the
 // host shows that certificate while the next one waits (D-30).
 func TestHookKeepsCurrent(t *testing.T) {
 	r, first := inUse(t, 600)
