@@ -583,8 +583,7 @@ func TestHookPassedBy(t *testing.T) {
 }
 
 // TestHookKeepsCurrent: the record of the certificate in use is published again, too, if somebody has taken it away:
-// the
-// host shows that certificate while the next one waits (D-30).
+// the host shows that certificate while the next one waits (D-30).
 func TestHookKeepsCurrent(t *testing.T) {
 	r, first := inUse(t, 600)
 	next := newPair(t, "authority", "mx.good.dane")
