@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +14,9 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // TestFollow: a change counts when it was seen twice; what is broken changes nothing, however often it is seen, nor
@@ -113,4 +117,78 @@ func TestSystemChanges(t *testing.T) {
 	if strings.Contains(p.err.String(), "cannot be read again") {
 		t.Error("SIGHUP does not read it again")
 	}
+}
+
+// TestCaptivePortal: behind a captive portal, which answers whatever is asked with its own address, nothing is
+// believed: ready, the log and doctor say what is wrong. When a network with a real resolver has come, resolv.conf
+// names that, and danelaw gets ready by itself.
+func TestCaptivePortal(t *testing.T) {
+	needs.Root(t) // resolv.conf knows port 53 alone
+	const portal, resolver = "127.9.1.1", "127.9.1.2"
+	lab := newLab(t)
+	beside(t, portal, func(q dns.Question, _ bool) *dns.Msg {
+		m := new(dns.Msg).SetReply(new(dns.Msg).SetQuestion(q.Name, q.Qtype))
+		if q.Qtype == dns.TypeA {
+			header := dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}
+			m.Answer = []dns.RR{&dns.A{Hdr: header, A: net.IPv4(192, 0, 2, 80)}}
+		}
+		return m
+	})
+	beside(t, resolver, func(q dns.Question, do bool) *dns.Msg {
+		query := new(dns.Msg).SetQuestion(q.Name, q.Qtype).SetEdns0(dns.MaxMsgSize, do)
+		m, _, err := (&dns.Client{Net: "tcp", Timeout: patience}).Exchange(query, lab.Addr())
+		if err != nil {
+			return nil
+		}
+		m.Extra = nil
+		return m
+	})
+	conf := write(t, filepath.Join(t.TempDir(), "resolv.conf"), "nameserver "+portal+"\n")
+	port, ready := ports.Closed(t), ports.Closed(t)
+	text := strings.Replace(corefile(port, "", anchors(t, lab)), "upstream . ", "", 1) // so forward is asked
+	file := write(t, filepath.Join(t.TempDir(), "Corefile"), strings.TrimSuffix(text, "}\n")+
+		fmt.Sprintf("ready 127.0.0.1:%d\nforward . %s\n}\n", ready, conf))
+	p := startWith(t, []string{withResolvConf + "=" + conf}, nil, "-conf", file)
+	p.says(t, &p.err, "danelaw listens on")
+
+	const wrong = "does not know . DNSKEY: the answer holds none"
+	p.says(t, &p.err, wrong)
+	p.says(t, &p.err, "not ready: no upstream is fit for validation")
+	if status, body := callAs(t, ready, "127.0.0.1", "/ready"); status != http.StatusServiceUnavailable {
+		t.Errorf("behind the portal ready says %d %s", status, body)
+	}
+	m := ask(t, port, "good.dane.", dns.TypeA)
+	if m.Rcode != dns.RcodeServerFailure || len(m.Answer) > 0 || m.AuthenticatedData {
+		t.Errorf("the portal is believed:\n%v", m)
+	}
+	examine := func() string {
+		_, out, _ := here("doctor", "-conf", file, "-resolver", fmt.Sprintf("127.0.0.1:%d", port), "-signed", labSigned,
+			"-bogus", labBogus, "-dnsbl", "absent.dane")
+		return out
+	}
+	if out := examine(); !strings.Contains(out, wrong) {
+		t.Errorf("behind the portal doctor says\n%s", out)
+	}
+
+	write(t, conf, "nameserver "+resolver+"\n") // as DHCP does, or whoever notices that the host has resumed
+	p.says(t, &p.err, "Reloading complete")
+	eventually(t, "ready", func() bool {
+		status, _ := callAs(t, ready, "127.0.0.1", "/ready")
+		return status == http.StatusOK
+	})
+	eventually(t, "AD", func() bool { // a failure is remembered for a moment
+		m := ask(t, port, "good.dane.", dns.TypeMX)
+		return m.AuthenticatedData && len(m.Answer) > 0
+	})
+	if out := examine(); strings.Contains(out, wrong) || !strings.Contains(out, "hands on signatures and denials") {
+		t.Errorf("behind a real resolver doctor says\n%s", out)
+	}
+}
+
+// beside serves DNS at port 53 of an address of loopback.
+func beside(t *testing.T, address string, answer func(q dns.Question, do bool) *dns.Msg) {
+	t.Helper()
+	_, end, err := zones.Listen(address+":53", answer)
+	needs.Host(t, err)
+	t.Cleanup(func() { end() })
 }
