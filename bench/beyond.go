@@ -174,6 +174,8 @@ func (m memories) whileReloaded(ctx context.Context, p *subject, kept server.Set
 			return err
 		}
 		time.Sleep(settle)
+		sample.Values["reload_lost"] += float64(measured.Lost) // a result, as in hot at a rate
+		measured.Lost = 0
 		if sample.merge(measured); reload.key != "" {
 			sample.Values[reload.key] = measured.Values["p99_us"]
 		}
