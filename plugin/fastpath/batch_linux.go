@@ -13,12 +13,16 @@ type batch struct {
 	sync.Mutex
 	*packets.Batch
 	replies  []byte // one after another
+	misses   []int  // of the queries received: those that are answered later
 	answerer answerer
 }
 
 // newBatch is a batch that has received nothing yet.
 func newBatch(a answerer) *batch {
-	return &batch{Batch: packets.NewBatch(), replies: make([]byte, 0, packets.Size<<9), answerer: a}
+	return &batch{
+		Batch: packets.NewBatch(), replies: make([]byte, 0, packets.Size<<9), misses: make([]int, 0, packets.Size),
+		answerer: a,
+	}
 }
 
 // query is one of the queries received; none if it has been cut.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -120,11 +121,25 @@ func (d *datagrams) close(ctx context.Context) {
 	d.conn.Close()
 }
 
+const (
+	// few are the datagrams that are read together where it may take long until they are answered, as beginning to look
+	// for what is not cached does: what comes after them waits so long, be it cached.
+	few = 8
+	// spell is how long the reader goes on before it has others run. After 10 ms the scheduler of Go would have it wait
+	// behind all that can run, with what it has just read in its hands; what has not been read, Look finds meanwhile.
+	spell = 2 * time.Millisecond
+)
+
 // serve answers what there is to read. Its false says that there is no more: the socket is to be waited for. That is
 // known where a batch is not full, too: what has come since wakes the reader.
 func (d *datagrams) serve(fd uintptr) bool {
-	for !d.closing.Load() {
-		switch full, err := d.take(d.batches[0], fd); {
+	b := d.batches[0]
+	for begun := time.Now(); !d.closing.Load(); {
+		most := packets.Size
+		if len(b.misses) > 0 { // of the last batch
+			most = few
+		}
+		switch full, err := d.take(b, fd, most); {
 		case err == 0:
 			d.failures = 0
 			if !full {
@@ -135,54 +150,75 @@ func (d *datagrams) serve(fd uintptr) bool {
 		default:
 			return true
 		}
+		if time.Since(begun) >= spell {
+			runtime.Gosched()
+			begun = time.Now()
+		}
 	}
 	return true
 }
 
-// take answers one batch.
-func (d *datagrams) take(b *batch, fd uintptr) (full bool, err unix.Errno) {
-	n, err := b.Receive(fd)
+// take answers one batch of at most so many: what can be answered at once first, as beginning with one of the others
+// takes as long as many of these.
+func (d *datagrams) take(b *batch, fd uintptr, most int) (full bool, err unix.Errno) {
+	n, err := b.Receive(fd, most)
 	if err != 0 {
 		return false, err
 	}
-	b.replies = b.replies[:0]
+	b.replies, b.misses = b.replies[:0], b.misses[:0]
 	read := time.Now()
 	for i := range n {
-		d.answer(b, i, read)
+		if !d.answer(b, i, read) {
+			b.misses = append(b.misses, i)
+		}
 	}
 	b.answerer.flush()
 	b.send(fd)
-	return n == packets.Size, 0
+	for _, i := range b.misses {
+		d.begin(b, i, read)
+	}
+	b.answerer.flush()
+	b.send(fd)
+	return n == most, 0
 }
 
-// answer has the source answer a query of a batch, at once or later.
-func (d *datagrams) answer(b *batch, i int, read time.Time) {
+// answer has the source answer a query of a batch at once; false: it is for later.
+func (d *datagrams) answer(b *batch, i int, read time.Time) (done bool) {
 	query := b.query(i)
 	if len(query) < headerSize {
 		if len(query) == probeSize {
 			d.probes.took(b.From(i))
 		}
-		return
+		return true
 	}
-	from := client{addr: b.From(i), udp: true, read: read}
-	reply, done := b.answerer.now(query, from, b.replies)
-	switch before := len(b.replies); {
-	case !done:
-		to := &datagramClient{d: d, addr: from.addr, origin: b.Origin(i)}
-		query = bytes.Clone(query)
-		slots := d.slots.Load().(chan struct{})
-		slots <- struct{}{}
-		d.busy.Add(1)
-		over := func() { <-slots; d.busy.Done() }
-		if !d.source.wait(d.ctx, query, from, to, over) {
-			go func() {
-				defer over()
-				d.source.later(d.ctx, query, to)
-			}()
-		}
-	case len(reply) > before:
+	reply, done := b.answerer.now(query, client{addr: b.From(i), udp: true, read: read}, b.replies)
+	if before := len(b.replies); done && len(reply) > before {
 		b.replies = reply
 		b.Reply(i, reply[before:])
+	}
+	return done
+}
+
+// begin has the source answer a query of a batch later.
+func (d *datagrams) begin(b *batch, i int, read time.Time) {
+	from, query := client{addr: b.From(i), udp: true, read: read}, bytes.Clone(b.query(i))
+	to := &datagramClient{d: d, addr: from.addr, origin: b.Origin(i)}
+	slots := d.slots.Load().(chan struct{})
+	select {
+	case slots <- struct{}{}:
+	default: // those before it may have filled a table, so that it is refused now
+		if d.answer(b, i, read) {
+			return
+		}
+		slots <- struct{}{}
+	}
+	d.busy.Add(1)
+	over := func() { <-slots; d.busy.Done() }
+	if !d.source.wait(d.ctx, query, from, to, over) {
+		go func() {
+			defer over()
+			d.source.later(d.ctx, query, to)
+		}()
 	}
 }
 

@@ -280,6 +280,81 @@ func TestDatagramsInManyBatches(t *testing.T) {
 	d.close(t.Context())
 }
 
+// begins is told when a batch has been answered, and when a query is to be answered later, which it is not.
+type begins struct {
+	datagramSource
+	flushed func()
+	begun   func()
+}
+
+func (s begins) answerer() answerer { return s }
+func (s begins) flush()             { s.flushed() }
+
+func (s begins) wait(_ context.Context, _ []byte, _ client, _ replier, over func()) bool {
+	defer over()
+	s.begun()
+	return true
+}
+
+// hitOrMiss answers at once what begins with an h.
+func hitOrMiss(query []byte, _ client, dst []byte) ([]byte, bool) {
+	if query[headerSize] != 'h' {
+		return dst, false
+	}
+	return append(dst, query...), true
+}
+
+// L-7: what is answered at once has its reply before anything begins for what came with it and is not.
+func TestHitsBeforeMisses(t *testing.T) {
+	given, got, misses := 0, 0, 0
+	var c net.Conn
+	d := bound(t, begins{datagramSource{atOnce: func(query []byte, from client, dst []byte) ([]byte, bool) {
+		reply, hit := hitOrMiss(query, from, dst)
+		if hit {
+			given++
+		}
+		return reply, hit
+	}}, func() {}, func() {
+		for misses++; got < given; got++ {
+			gets(t, c, question("hit %d", got))
+		}
+	}}, "127.0.0.1:0")
+	c = dialed(t, d, "127.0.0.1")
+	const each = few
+	for i := range each {
+		asks(t, c, question("miss %d", i))
+		asks(t, c, question("hit %d", i))
+	}
+	for begun := time.Now(); given+misses < 2*each && time.Since(begun) < patient; {
+		d.raw.Control(func(fd uintptr) { d.take(d.batches[0], fd, packets.Size) })
+	}
+	if given != each || misses != each {
+		t.Errorf("%d hits and %d misses of %d each", given, misses, each)
+	}
+}
+
+// L-7: where what has been read takes time, few are read together next, so that what is cached waits for few.
+func TestFewAfterMisses(t *testing.T) {
+	const all = packets.Size + 3*few
+	now, misses, sizes := 0, 0, []int(nil)
+	d := bound(t, begins{datagramSource{atOnce: func(_ []byte, _ client, dst []byte) ([]byte, bool) {
+		now++
+		return dst, false
+	}}, func() {
+		sizes, now = append(sizes, now), 0
+	}, func() { misses++ }}, "127.0.0.1:0")
+	c := dialed(t, d, "127.0.0.1")
+	for i := range all {
+		asks(t, c, question("%d", i))
+	}
+	for begun := time.Now(); misses < all && time.Since(begun) < patient; {
+		d.raw.Control(func(fd uintptr) { d.serve(fd) })
+	}
+	if misses != all || slices.Max(sizes[1:]) > few {
+		t.Errorf("%d of %d are begun; read together were %v: after the first at most %d are", misses, all, sizes, few)
+	}
+}
+
 // TestDatagramsWithoutReply: the source is silent about some; the others have theirs.
 func TestDatagramsWithoutReply(t *testing.T) {
 	d := bound(t, datagramSource{atOnce: func(query []byte, _ client, dst []byte) ([]byte, bool) {

@@ -62,10 +62,12 @@ func changeReaders(to func(all []*datagrams) []*datagrams) {
 }
 
 // looks is how many may look at one socket at once. Each has memory of its own for a batch, as run has: who has read
-// one may lose the processor before it is answered, and what comes then would wait until he has it again.
+// one may lose the processor before it is answered, and what comes then would wait until he has it again; so would what
+// he has read, of which there are few, therefore.
 const looks = 3
 
-// look answers one batch, unless others do that already, or a query that is answered later would have to wait.
+// look answers what a batch has room for, unless others do that already, or a query that is answered later would have
+// to wait.
 func (d *datagrams) look() {
 	if slots := d.slots.Load().(chan struct{}); len(slots)+packets.Size > cap(slots) {
 		return
@@ -73,7 +75,16 @@ func (d *datagrams) look() {
 	for _, b := range d.batches[1:] {
 		if b.TryLock() {
 			defer b.Unlock()
-			d.raw.Control(func(fd uintptr) { d.take(b, fd) }) //nolint:errcheck // it is closed
+			d.raw.Control(func(fd uintptr) { d.takeFew(b, fd) }) //nolint:errcheck // it is closed
+			return
+		}
+	}
+}
+
+// takeFew answers what a batch has room for, few at a time.
+func (d *datagrams) takeFew(b *batch, fd uintptr) {
+	for range packets.Size / few {
+		if full, err := d.take(b, fd, few); !full || err != 0 {
 			return
 		}
 	}

@@ -3,6 +3,7 @@ package fastpath
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,7 +73,7 @@ func TestLookDoesNotWait(t *testing.T) {
 	time.Sleep(2 * lookEvery)
 	Look()
 	d.raw.Control(func(fd uintptr) {
-		if n, _ := d.batches[0].Receive(fd); n != 1 {
+		if n, _ := d.batches[0].Receive(fd, packets.Size); n != 1 {
 			t.Error("a query was taken")
 		}
 	})
@@ -107,6 +108,35 @@ func TestLookBesideTheReader(t *testing.T) {
 	})
 	close(over)
 	gets(t, slow, question("slow"))
+}
+
+// L-7: who has looked and is kept from answering what he has read keeps few from theirs.
+func TestLookTakesFew(t *testing.T) {
+	const all = 3 * few
+	var answered atomic.Int32
+	begun, over := make(chan struct{}), make(chan struct{})
+	d := looked(t, datagramSource{atOnce: func(_ []byte, _ client, dst []byte) ([]byte, bool) {
+		if answered.Add(1) == 1 {
+			close(begun)
+			<-over
+		}
+		return dst, true
+	}})
+	c := dialed(t, d, "127.0.0.1")
+	for i := range all {
+		asks(t, c, question("%d", i))
+	}
+	first := make(chan struct{})
+	go func() { defer close(first); d.look() }()
+	<-begun
+	for since := time.Now(); answered.Load() < 1+all-few && time.Since(since) < patient; {
+		d.look()
+	}
+	if n := answered.Load() - 1; n < all-few {
+		t.Errorf("while the first of %d is answered, %d are that were not read with it, not %d", all, n, all-few)
+	}
+	close(over)
+	<-first
 }
 
 // Sockets are looked at while they are read.

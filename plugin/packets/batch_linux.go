@@ -63,14 +63,14 @@ func outside(b *Batch) *[Size][Most]byte {
 	return (*[Size][Most]byte)(unsafe.Pointer(&memory[0]))
 }
 
-// Receive reads what there is, and does not wait. It returns how many datagrams that is; a batch that is not full is
-// the last.
-func (b *Batch) Receive(fd uintptr) (n int, err unix.Errno) {
+// Receive reads what there is, but no more than so many, Size at most, and does not wait. It returns how many datagrams
+// that is: fewer are the last.
+func (b *Batch) Receive(fd uintptr, most int) (n int, err unix.Errno) {
 	for i := range b.received { // the kernel has written here, last time
 		b.in[i].Namelen, b.in[i].Flags = uint32(len(b.peers[i].name)), 0
 		b.in[i].SetControllen(controlSize)
 	}
-	b.received, err = transfer(unix.SYS_RECVMMSG, fd, b.in[:])
+	b.received, err = transfer(unix.SYS_RECVMMSG, fd, b.in[:most])
 	for i := range b.received {
 		if b.in[i].Controllen > 0 && b.peers[i].level() != unix.SOL_SOCKET {
 			b.peers[i].leave()

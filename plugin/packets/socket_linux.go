@@ -69,12 +69,12 @@ func (s *Socket) Close() error { return unix.Close(s.fd) }
 
 // Receive reads what there is, or what comes first within a time. That nothing comes is no error.
 func (s *Socket) Receive(wait time.Duration) (int, error) {
-	n, err := s.batch.Receive(uintptr(s.fd))
+	n, err := s.batch.Receive(uintptr(s.fd), Size)
 	if err == unix.EAGAIN && wait > 0 {
 		if err := s.poll(unix.POLLIN, wait); err != nil {
 			return 0, err
 		}
-		n, err = s.batch.Receive(uintptr(s.fd))
+		n, err = s.batch.Receive(uintptr(s.fd), Size)
 	}
 	s.read = time.Now()
 	if err != 0 && err != unix.EAGAIN {
