@@ -32,6 +32,7 @@ var contracts = map[string]any{
 	"nta, what the daemon reads":            danelaw.NTARequest{},
 	"flush":                                 danelaw.FlushReply{},
 	"cache stats":                           danelaw.CacheReply{},
+	"policy query":                          danelaw.PolicyReply{},
 	"cache dump":                            danelaw.DumpReply{},
 	"notify, what the command reads":        danelaw.Alarm{},
 	"errors of the daemon":                  danelaw.ErrorReply{},

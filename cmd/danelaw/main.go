@@ -97,7 +97,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		ConfigureShellCompletionCommand: describeCompletion,
 		Commands: []*cli.Command{serveCommand(), labCommand(), checkCommand(), doctorCommand(), setupCommand(),
 			tlsaCommand(), watchCommand(), statusCommand(), anchorsCommand(), ntaCommand(), flushCommand(),
-			cacheCommand(), benchCommand(), versionCommand()},
+			cacheCommand(), policyCommand(), benchCommand(), versionCommand()},
 		Writer:         stdout,
 		ErrWriter:      stderr,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run does that

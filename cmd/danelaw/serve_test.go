@@ -355,7 +355,7 @@ func TestSystemUpstreams(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"serv", `"serv" is no command of danelaw (did you mean serve?); there are serve, lab, check, doctor, setup, ` +
-			`tlsa, watch, status, anchors, nta, flush, cache, bench, version`},
+			`tlsa, watch, status, anchors, nta, flush, cache, policy, bench, version`},
 		{"xyzzy", `"xyzzy" is no command of danelaw; there are serve, lab`},
 		{"serve extra", `"extra" is no command`},
 		{"setup --force", "--force is for --undo; see danelaw setup --help"},
@@ -400,6 +400,9 @@ func TestUsage(t *testing.T) {
 		{"nta remove", "takes one name"},
 		{"nta remove a b", "takes one name"},
 		{"flush", "danelaw: flush takes one name, not 0; see danelaw flush --help"},
+		{"policy", "needs one of query"},
+		{"policy query", "takes one name"},
+		{"policy query a b", "takes one name"},
 		{"flush https://example.org/", `is a URL; give the domain alone, "example.org"`},
 		{"cache", "needs one of stats, dump"},
 		{"cache stats x", `cache stats takes no argument such as "x"`},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
@@ -31,15 +32,17 @@ type (
 		Wanted   bool             `json:"wanted"`            // whether it counts for exit code 0
 		Culprit  *drawing.Failure `json:"culprit,omitempty"` // the first thing that failed
 		// danelaw's own upstreams failed: it is no fault of the domain
-		Blind      bool                `json:"blind,omitempty"`
-		Senders    []senderView        `json:"senders"` // what Postfix and Exim do
-		MX         lookupView          `json:"mx"`
-		Hosts      []*hostView         `json:"hosts"` // in the order in which they are tried
-		MTASTS     policyView          `json:"mta_sts"`
-		TLSRPT     policyView          `json:"tls_rpt"`
-		Report     reportView          `json:"report"`
-		Signatures []drawing.Signature `json:"signatures"` // of all that is Secure here, the first to expire first
-		Zones      []*drawing.Zone     `json:"zones"`      // parents before children
+		Blind   bool         `json:"blind,omitempty"`
+		Senders []senderView `json:"senders"` // what Postfix and Exim do
+		MX      lookupView   `json:"mx"`
+		Hosts   []*hostView  `json:"hosts"` // in the order in which they are tried
+		MTASTS  policyView   `json:"mta_sts"`
+		TLSRPT  policyView   `json:"tls_rpt"`
+		Report  reportView   `json:"report"`
+		// what the policy service answers; not there if the Corefile has no `policy`
+		Policy     *danelaw.PolicyReply `json:"policy,omitempty"`
+		Signatures []drawing.Signature  `json:"signatures"` // of all that is Secure here, the first to expire first
+		Zones      []*drawing.Zone      `json:"zones"`      // parents before children
 	}
 	senderView struct {
 		Name     string `json:"name"`
@@ -205,7 +208,20 @@ func (a *asker) look(ctx context.Context, domain string, o lookOptions) (*view, 
 	}
 	v.decide(o)
 	a.excuse(ctx, v)
+	a.service(ctx, v)
 	return v, ctx.Err()
+}
+
+// service asks what the policy service answers, where there is one.
+func (a *asker) service(ctx context.Context, v *view) {
+	h, err := a.handler(v.Domain)
+	if err != nil {
+		return
+	}
+	if answer, ok := danelaw.PolicyOf(ctx, h, v.Domain); ok {
+		reply := danelaw.NewPolicyReply(answer)
+		v.Policy = &reply
+	}
 }
 
 // excuse clears a domain of blame, and of its report, if danelaw itself could not ask for it.

@@ -132,6 +132,9 @@ func (v *view) rows() (rows []drawing.Row) {
 		rows = append(rows, drawing.Row{What: s.Name, Word: s.Decision, Text: s.Text})
 	}
 	rows = append(rows, v.MTASTS.row("MTA-STS", v.sts()), v.TLSRPT.row("TLS reports", v.reports()))
+	if p := v.Policy; p != nil {
+		rows = append(rows, drawing.Row{What: "policy", Word: p.Level, Text: p.Why})
+	}
 	told := v.told()
 	for _, l := range v.lookups() {
 		if l.Note == nil || !strings.Contains(told, l.Note.Text) {

@@ -65,6 +65,12 @@ type Config struct {
 
 	Notify []string // a program and its arguments, run for alarms; none: nothing is run
 
+	// PolicyService is where the policy service answers, unix:PATH or an address; "": there is none.
+	PolicyService string
+	PolicyRoots   *x509.CertPool // for hosts of policies; nil: the system's
+	// PolicyDial, if set, connects to them in the place of the system.
+	PolicyDial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	Watch []string // canonical names of own domains, which are looked at regularly
 	// WatchDial, if set, connects to their mail hosts in the place of the system.
 	WatchDial func(ctx context.Context, network, address string) (net.Conn, error)

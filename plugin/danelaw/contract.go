@@ -47,6 +47,28 @@ type (
 		At   time.Time `json:"at"` // when a client was first told
 		Text string    `json:"text"`
 	}
+	// PolicyReply is what the policy service answers about a domain.
+	PolicyReply struct {
+		Domain string `json:"domain"`
+		Level  string `json:"level"` // dane-only, dane, secure, none or temp
+		Why    string `json:"why"`
+		// names of hosts, of which the certificate has one, or .DOMAIN for those in it; of the level secure
+		Match         []string   `json:"match,omitempty"`
+		STS           *PolicySTS `json:"mta_sts,omitempty"`     // held, and in force
+		ResultType    string     `json:"result_type,omitempty"` // of RFC 8460, if a policy cannot be had or renewed
+		Failure       string     `json:"failure,omitempty"`     // why not
+		Postfix       string     `json:"postfix"`               // the reply to the map QUERY
+		PostfixTLSRPT string     `json:"postfix_tlsrpt"`        // the reply to the map QUERYwithTLSRPT
+	}
+	// PolicySTS is a policy of MTA-STS.
+	PolicySTS struct {
+		ID      string    `json:"id"`
+		Mode    string    `json:"mode"`
+		MX      []string  `json:"mx"`
+		MaxAge  int64     `json:"max_age"` // seconds
+		Fetched time.Time `json:"fetched"`
+		Until   time.Time `json:"until"`
+	}
 	// AnchorsReply tells how the zones with trust anchors are, and their keys (RFC 5011).
 	AnchorsReply struct {
 		Points []AnchorPoint `json:"points"` // by zone

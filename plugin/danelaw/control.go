@@ -48,7 +48,7 @@ func holdControl(path string) (*control, error) {
 }
 
 func openControl(path string) (*control, error) {
-	l, err := listenAt(path)
+	l, err := listenAt(path, controlMode)
 	if err != nil {
 		return nil, err
 	}
@@ -69,14 +69,19 @@ func (c *control) name() string { return c.path }
 // close removes the socket.
 func (c *control) close() {
 	c.server.Close()
-	if now, err := os.Stat(c.path); err == nil && os.SameFile(now, c.inode) { // else it is another's
-		os.Remove(c.path)
+	removeSocket(c.path, c.inode)
+}
+
+// removeSocket removes a socket, unless another's is there by now.
+func removeSocket(path string, inode fs.FileInfo) {
+	if now, err := os.Stat(path); err == nil && os.SameFile(now, inode) {
+		os.Remove(path)
 	}
 }
 
 // listenAt listens at path, where a stale socket may be. It gets its mode before it gets its name, so that nobody comes
 // between.
-func listenAt(path string) (net.Listener, error) {
+func listenAt(path string, mode fs.FileMode) (net.Listener, error) {
 	if err := owned.Daemon().Keep(filepath.Dir(path)); err != nil { // else others could listen in its place
 		return nil, err
 	}
@@ -90,7 +95,7 @@ func listenAt(path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	if err = os.Chmod(unnamed, controlMode); err == nil {
+	if err = os.Chmod(unnamed, mode); err == nil {
 		err = os.Rename(unnamed, path)
 	}
 	if err != nil {
@@ -135,6 +140,7 @@ func controlMux() http.Handler {
 		"DELETE /v1/nta": controlled(removeNTA), "GET /v1/status": controlled(status),
 		"GET /v1/anchors": anchored(listAnchors), "POST /v1/anchors": anchored(importAnchors),
 		"POST /v1/flush": flush, "GET /v1/cache": cacheStats, "GET /v1/cache/dump": cacheDump,
+		"GET /v1/policy": queryPolicy,
 		"/": func(r *http.Request) (any, error) {
 			return nil, refusal{http.StatusNotFound,
 				fmt.Errorf("this danelaw does not know %s %.100s: it speaks version 1", r.Method, r.URL.Path)}

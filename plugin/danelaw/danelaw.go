@@ -68,6 +68,7 @@ type kept struct {
 	// cacheFile is what of the memory outlives the process; nil: nothing does
 	cacheFile *cacheFile
 	shared    *sharedCache // nil if there is none
+	policy    *mailPolicy  // as shared
 }
 
 // background is what a Handler does beside answering, and what has to end before it can.
@@ -102,7 +103,10 @@ func newHandler(c Config, from origin) (h *Handler, err error) {
 		h.alarms = holdAlarms(c.Notify)
 	}
 	h.changes = changes{alarms: h.alarms, last: h.memory.last, meter: h.meter, lines: flood{of: "changes of verdicts"}}
-	if err := h.open(); err != nil {
+	if h.policy, err = openPolicy(h, table); err == nil {
+		err = h.open()
+	}
+	if err != nil {
 		h.kept.release()
 		return nil, err
 	}
@@ -124,6 +128,7 @@ func (k *kept) release() {
 	if k.alarms != nil {
 		release(&process, k.alarms)
 	}
+	k.policy.release()
 }
 
 // open makes what asks and what judges.
@@ -174,6 +179,7 @@ func (h *Handler) Start() {
 	if len(h.config.Watch) > 0 {
 		h.running.Go(func() { newWatcher(h).run(ctx) })
 	}
+	h.policy.start(ctx, &h.running)
 	process.begin(h)
 }
 

@@ -24,11 +24,17 @@ func (h *Handler) Explain(ctx context.Context, q dns.Question) (*resolve.Explana
 	if _, ok := h.names.special(q); ok {
 		return nil, fmt.Errorf("%s is a special name: danelaw answers it itself, without asking anybody", q.Name)
 	}
-	if _, err := dns.PackDomainName(q.Name, make([]byte, longestName), 0, nil, false); err != nil {
+	if tooLong(q.Name) {
 		return nil, fmt.Errorf("%s has more than the %d octets that a name can have: it cannot be asked for", q.Name,
 			longestName)
 	}
 	return h.resolving.Explain(ctx, q), nil
+}
+
+// tooLong reports whether a name cannot be asked for.
+func tooLong(name string) bool {
+	_, err := dns.PackDomainName(name, make([]byte, longestName), 0, nil, false)
+	return err != nil
 }
 
 // Unvalidated is what there is to tell of a name for which [Handler.Explain] has an error: of a special one the answer

@@ -305,7 +305,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		show(shownNTAs, float64(h.ntas.count(h)))
 		_, failed := h.ntas.saved()
 		_, too := h.keeper.saved()
-		show(shownUnsaved, truth(failed || too || h.cacheFile.unsaved()))
+		show(shownUnsaved, truth(failed || too || h.cacheFile.unsaved() || h.policy.unsaved()))
 		h.cacheFile.show(show)
 		if h.shared != nil {
 			show(shownShared, truth(!h.shared.away.Load()))
@@ -317,6 +317,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 			show(shownFit, truth(s.Fit), s.Upstream)
 			show(shownAlive, truth(s.Alive), s.Upstream)
 		}
+		h.policy.show(show, h.config.Clock())
 		if len(h.config.Watch) > 0 {
 			h.watches.show(show, h.JudgedAt())
 		}

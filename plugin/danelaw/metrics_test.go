@@ -46,7 +46,7 @@ func described() chan *prometheus.Desc {
 		responses, extendedErrors, cacheHits, cacheMisses, joined, synthesised, fetches, limitHits, signatureChecks,
 		signaturesKnown, nsec3Hashes, distrusted, verdictChanges, panics, exhausted, recalled, sharedLooks, stale,
 		upstreamQuestions, upstreamFailures, upstreamMismatches, responseDuration, upstreamDuration, shown,
-		downgrades,
+		downgrades, policyAnswers, policyEnded, policyFetches, policyVanished,
 		reloads, reloadFailed, buildInfo, notifications,
 	} {
 		c.Describe(descs)

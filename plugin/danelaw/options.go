@@ -77,6 +77,9 @@ var options = []option{
 	{"edns_size", "N", "a number from 512 to 4096", false, // S-1
 		single(func(c *Config) *uint16 { return &c.EDNSSize }, integer[uint16](512, 4096))},
 	{"status", "ADDRESS", "a loopback address with a port such as 127.0.0.1:8053", false, setStatus},
+	{"policy", "ADDRESS|unix:PATH",
+		"`unix:` and the path of a socket such as unix:/run/danelaw/policy.sock, or an IP address with a port such " +
+			"as 127.0.0.1:8461", false, setPolicyService},
 	{"notify", "COMMAND [ARGUMENT...]", "the absolute path of a program, and perhaps arguments", false, setNotify},
 	{"watch", "DOMAIN...", "domains of your own that get mail, such as example.org", true, setWatch},
 }

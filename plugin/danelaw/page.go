@@ -93,9 +93,9 @@ func setStatus(s *setting, args []string) error {
 	return nil
 }
 
-// policy lets a page have its style sheets, and nothing else: no script, no form, no request, no frame around it
+// contentPolicy lets a page have its style sheets, and nothing else: no script, no form, no request, no frame around it
 // (S-31).
-var policy = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
+var contentPolicy = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
 	"style-src " + hashOf(drawing.Style) + " " + hashOf(pageStyle)
 
 func hashOf(style string) string {
@@ -135,7 +135,7 @@ func pageMux() http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, value := range map[string]string{
-			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
+			"Content-Security-Policy": contentPolicy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
 			"Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin",
 			"Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-store",
 		} {

@@ -189,7 +189,7 @@ func (s *setting) start(around []plugin.Handler) error {
 	if err != nil {
 		return err
 	}
-	if err := cmp.Or(s.listen(h), s.show(h)); err != nil {
+	if err := cmp.Or(s.listen(h), s.show(h), s.answerPolicies(h)); err != nil {
 		h.Close()
 		return plugin.Error(pluginName, err)
 	}
@@ -254,6 +254,7 @@ type corefileLoad struct {
 	notify     string            // as state
 	operators                    // as state
 	cacheFiles map[string]string // where each is named
+	policy     string            // where it is; "": nowhere
 	servers    servers
 }
 
@@ -280,6 +281,13 @@ func (s *setting) agree(i *corefileLoad) error {
 				first)
 		}
 		i.cacheFiles[file] = s.at["cache_file"]
+	}
+	if s.config.PolicyService != "" {
+		if i.policy != "" {
+			return s.errorAt("policy", "policy %s: another server block has the policy service, at %s: keep one "+
+				"of the two", s.config.PolicyService, i.policy)
+		}
+		i.policy = s.at["policy"]
 	}
 	return nil
 }
@@ -380,6 +388,9 @@ func (s *setting) finish() error {
 		if err := s.files().Keep(filepath.Dir(s.control)); err != nil {
 			return s.errorAt("control", "control %s: %v", s.control, err)
 		}
+	}
+	if err := s.keepPolicyService(); err != nil {
+		return err
 	}
 	for _, a := range s.config.NTAs {
 		if err := s.config.distrustable(a.Zone); err != nil {

@@ -111,6 +111,8 @@ func TestOptions(t *testing.T) {
 		{[]string{"fastpath on"}, func(c *Config) {}},
 		{[]string{"fastpath off"}, func(c *Config) { c.FastPath = false }},
 		{[]string{"prefetch off"}, func(c *Config) { c.Prefetch = false }},
+		{[]string{"policy 127.0.0.1:8461"}, func(c *Config) { c.PolicyService = "127.0.0.1:8461" }},
+		{[]string{"policy unix:/policy.sock"}, func(c *Config) { c.PolicyService = "unix:/policy.sock" }},
 		{[]string{"watch Example.org example.net.", "watch example.com"}, func(c *Config) {
 			c.Watch = []string{"example.org.", "example.net.", "example.com."}
 		}},
@@ -275,6 +277,11 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"fastpath"}, 2, []string{"wrong number", "`on` or `off`"}},
 		{[]string{"fastpath maybe"}, 2, []string{`"maybe" is neither`, "`on` or `off`"}},
 		{[]string{"prefetch"}, 2, []string{"wrong number", "`on` or `off`"}},
+		{[]string{"policy"}, 2, []string{"wrong number", "policy ADDRESS|unix:PATH"}},
+		{[]string{"policy unix:"}, 2, []string{"no path behind unix:", "unix:/run/danelaw/policy.sock"}},
+		{[]string{"policy localhost:8461"}, 2, []string{`"localhost:8461" is neither unix:PATH nor an IP address`}},
+		{[]string{"policy 127.0.0.1"}, 2, []string{`"127.0.0.1" is neither`, "127.0.0.1:8461"}},
+		{[]string{"policy /run/danelaw/policy.sock"}, 2, []string{"is neither unix:PATH"}},
 		{[]string{"watch"}, 2, []string{"wrong number", "domains of your own"}},
 		{[]string{"watch ."}, 2, []string{`"." is not a domain that gets mail`}},
 		{[]string{"watch mx.example:25"}, 2, []string{`"mx.example:25" is not a domain`, "watch DOMAIN..."}},

@@ -545,4 +545,8 @@ const (
 	CertificateExpired      Result = "certificate-expired"
 	CertificateNotTrusted   Result = "certificate-not-trusted"
 	ValidationFailure       Result = "validation-failure"
+	// Of a policy of MTA-STS.
+	STSPolicyFetchError Result = "sts-policy-fetch-error"
+	STSPolicyInvalid    Result = "sts-policy-invalid"
+	STSWebPKIInvalid    Result = "sts-webpki-invalid"
 )
