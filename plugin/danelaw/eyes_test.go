@@ -121,6 +121,7 @@ func busy(t *testing.T) (server, scraped string) {
 	t.Helper()
 	c := config(t)
 	c.Watch, c.WatchDial = []string{"two-certificates.dane.", "mismatch.dane."}, lab().Dial
+	c.PolicyService = "unix:/nowhere"
 	h := started(t, c)
 	w := newWatcher(h)
 	w.prober.Timeout = patience

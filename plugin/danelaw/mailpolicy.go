@@ -124,7 +124,7 @@ func openPolicy(h *Handler, held string) (*mailPolicy, error) {
 	}
 	asker := policyAsker{h}
 	p.service = policy.New(policy.Config{
-		Ask: asker.ask, Private: asker.private, Clock: h.config.Clock, Meter: policyMeter{h.config.Block},
+		Ask: asker.ask, Private: asker.private, Clock: h.config.Clock, Meter: policyMeter{h.config.Block, h.alarms},
 		Roots: h.config.PolicyRoots, Dial: h.config.PolicyDial,
 	}, p.held)
 	countPolicies(h.config.Block)
@@ -406,7 +406,10 @@ const fetchedWell mail.Result = "success"
 var policyLines = flood{of: "policies of MTA-STS"}
 
 // policyMeter counts for a server block, and tells what operators should know. It implements policy.Meter.
-type policyMeter struct{ block string }
+type policyMeter struct {
+	block  string
+	alarms *alarms // nil if nobody is told of them
+}
 
 func (m policyMeter) Fetched(domain string, failure *policy.Failure) {
 	result := fetchedWell
@@ -429,7 +432,12 @@ func (m policyMeter) Vanished(domain, why string) {
 	if policyLines.open() {
 		log.Warningf("policy of MTA-STS of %s vanished before its end, and holds on: %s", domain, why)
 	}
+	m.alarms.are(OfPolicy, domain, map[string]string{
+		"vanished": "the policy of MTA-STS vanished before its end, and holds on: " + why,
+	})
 }
+
+func (m policyMeter) Restored(domain string) { m.alarms.are(OfPolicy, domain, nil) }
 
 func (m policyMeter) Panicked(p any) {
 	panics.WithLabelValues(m.block).Inc()

@@ -204,6 +204,35 @@ func TestPolicyRestart(t *testing.T) {
 	}
 }
 
+// TestAlarmsOfPolicies: a policy that is held vanishes, and is there again (S-32).
+func TestAlarmsOfPolicies(t *testing.T) {
+	n, r, clock := noted(t)
+	w := newSTSWorld(t)
+	c := w.config(t, "")
+	c.Notify = n.command
+	c.Clock = clock.Now
+	clock.Set(time.Now())
+	h := open(t, c)
+	decides(t, h, "sts.")
+	tells(t, "held", r.take(t, n))
+	plan := w.tree.Plan("sts.")
+	whole := plan.Text
+	for _, step := range []struct{ text, want string }{
+		{world.Mail, "raised sts. vanished: the policy of MTA-STS vanished before its end, and holds on: its TXT " +
+			"record of MTA-STS is gone"},
+		{whole, "resolved sts. vanished: the policy of MTA-STS vanished before its end, and holds on: its TXT " +
+			"record of MTA-STS is gone"},
+	} {
+		plan.Text = step.text
+		w.tree.Publish()
+		clock.Advance(2 * time.Hour) // what is cached is over, and signatures are not
+		if a := decides(t, h, "sts."); a.Level != policy.Secure {
+			t.Errorf("%s: %s, %v", a.Level, a.Why, a.Failure)
+		}
+		tells(t, step.text, r.take(t, n), step.want)
+	}
+}
+
 // TestPolicyDamaged: a state file that cannot be understood is set aside, and hinders nothing.
 func TestPolicyDamaged(t *testing.T) {
 	w, state := newSTSWorld(t), t.TempDir()

@@ -31,9 +31,10 @@ const (
 	OfWatch   AlarmKind = "watch"   // a watched domain
 	OfAnchors AlarmKind = "anchors" // the trust anchors of a zone
 	OfVerdict AlarmKind = "verdict" // MX, or TLSA of port 25, of anybody
+	OfPolicy  AlarmKind = "policy"  // a policy of MTA-STS that is held
 )
 
-var alarmKinds = []AlarmKind{OfWatch, OfAnchors, OfVerdict}
+var alarmKinds = []AlarmKind{OfWatch, OfAnchors, OfVerdict, OfPolicy}
 
 // Bounds on what is run for alarms (S-32).
 const (

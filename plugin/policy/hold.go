@@ -60,7 +60,7 @@ type entry struct {
 	tried    time.Time // when it was last fetched, or that was tried
 	renew    time.Time // when it is looked at without a question
 	failure  *Failure  // of the last try; nil if it succeeded
-	vanished bool      // that has been told
+	vanished bool      // it is not there any more, and holds on
 }
 
 // Store holds policies. It outlives a Service.
@@ -118,8 +118,8 @@ func (s *Store) use(domain string, now time.Time) (held *Held, fresh bool) {
 	return e.held, now.Sub(e.checked) < recheckAfter && now.Before(e.held.renewal())
 }
 
-// update looks at the TXT record of a domain, and fetches its policy if that is due. It returns why the policy, if
-// there is to be one, cannot be had or renewed.
+// update learns what is to be known of the policy of a domain. It returns why the policy, if there is to be one, cannot
+// be had or renewed.
 func (s *Service) update(domain string) (failed *Failure) {
 	defer func() { // S-27: of another's goroutine, whom nobody else would keep from ending the process
 		if p := recover(); p != nil {
@@ -127,12 +127,27 @@ func (s *Service) update(domain string) (failed *Failure) {
 			failed = &Failure{Result: mail.STSPolicyFetchError, Doubt: true, Text: "danelaw has a fault"}
 		}
 	}()
+	before := s.store.lost(domain)
+	failed = s.look(domain)
+	switch after := s.store.lost(domain); {
+	case after && !before && failed != nil:
+		s.config.Meter.Vanished(domain, failed.Text)
+	case after && !before:
+		s.config.Meter.Vanished(domain, "its TXT record of MTA-STS is gone")
+	case before && !after:
+		s.config.Meter.Restored(domain)
+	}
+	return failed
+}
+
+// look looks at the TXT record of a domain, and fetches its policy if that is due.
+func (s *Service) look(domain string) (failed *Failure) {
 	ctx, cancel := context.WithTimeout(context.Background(), updateLife)
 	defer cancel()
 	id, failed := s.announced(ctx, domain)
 	now := s.config.Clock()
 	if failed != nil || id == "" {
-		s.unannounced(domain, now, failed)
+		s.store.looked(domain, now, failed == nil || !failed.Unanswered)
 		return failed
 	}
 	due, last := s.store.due(domain, id, now)
@@ -151,9 +166,7 @@ func (s *Service) update(domain string) (failed *Failure) {
 	s.config.Meter.Fetched(domain, failed)
 	if failed != nil {
 		failed.At = now
-		if s.store.failed(domain, failed, now) {
-			s.config.Meter.Vanished(domain, failed.Text)
-		}
+		s.store.failed(domain, failed, now)
 		return failed
 	}
 	old := s.store.put(&Held{domain, id, p, now}, now)
@@ -188,34 +201,33 @@ func (s *Service) announced(ctx context.Context, domain string) (id string, fail
 	return id, nil
 }
 
-// unannounced notes that nothing, or nothing sound, is said of a policy.
-func (s *Service) unannounced(domain string, now time.Time, failed *Failure) {
-	gone := failed == nil || !failed.Unanswered
-	if s.store.looked(domain, now, gone) {
-		s.config.Meter.Vanished(domain, "its TXT record of MTA-STS is gone")
-	}
-}
-
-// looked notes a look at the TXT record to which nothing sound came. It reports whether a policy in force has vanished
-// just now.
-func (s *Store) looked(domain string, now time.Time, gone bool) (vanished bool) {
+// looked notes a look at the TXT record to which nothing sound came; gone if that says that there is no policy.
+func (s *Store) looked(domain string, now time.Time, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[domain]
 	if e == nil {
-		return false
+		return
 	}
 	e.checked, e.renew = now, now.Add(renewAgain)
-	return gone && e.vanish(now)
+	if gone {
+		e.vanish(now)
+	}
 }
 
-// vanish notes that a policy in force is not there any more, and reports whether that is news.
-func (e *entry) vanish(now time.Time) bool {
-	if e.held == nil || e.vanished || e.held.Policy.Mode == mail.NoSTS || !now.Before(e.held.Ends()) {
-		return false
+// vanish notes that a policy in force is not there any more.
+func (e *entry) vanish(now time.Time) {
+	if e.held != nil && e.held.Policy.Mode != mail.NoSTS && now.Before(e.held.Ends()) {
+		e.vanished = true
 	}
-	e.vanished = true
-	return true
+}
+
+// lost reports whether a policy that is held has vanished.
+func (s *Store) lost(domain string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[domain]
+	return e != nil && e.held != nil && e.vanished
 }
 
 // due reports whether a policy is to be fetched now. If it is not, last is why it could not be the last time.
@@ -235,8 +247,8 @@ func (s *Store) due(domain, id string, now time.Time) (due bool, last *Failure) 
 	return now.Sub(e.tried) >= fetchEvery, e.failure
 }
 
-// failed notes that a policy could not be fetched. It reports whether one in force has vanished just now.
-func (s *Store) failed(domain string, why *Failure, now time.Time) (vanished bool) {
+// failed notes that a policy could not be fetched.
+func (s *Store) failed(domain string, why *Failure, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[domain]
@@ -245,14 +257,13 @@ func (s *Store) failed(domain string, why *Failure, now time.Time) (vanished boo
 		s.entries[domain] = e
 	}
 	e.failure, e.tried, e.checked, e.renew = why, now, now, now.Add(renewAgain)
-	vanished = e.vanish(now)
+	e.vanish(now)
 	if e.held != nil && !now.Before(e.held.Ends()) {
 		s.octets -= e.octets
-		e.held, e.octets = nil, 0
+		e.held, e.octets, e.vanished = nil, 0, false
 		s.changes++
 	}
 	s.shrink(domain)
-	return vanished
 }
 
 // put holds a policy, in the place of the one before, which it returns; nil if there was none in force.
@@ -329,7 +340,11 @@ func (s *Service) renew(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
 	slots := make(chan struct{}, renewsAtOnce)
-	for _, domain := range s.store.stale(s.config.Clock()) {
+	due, ended := s.store.stale(s.config.Clock())
+	for _, domain := range ended {
+		s.config.Meter.Restored(domain)
+	}
+	for _, domain := range due {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -345,8 +360,9 @@ func (s *Service) renew(ctx context.Context) {
 	}
 }
 
-// stale are the domains in use whose policies are to be renewed now. What nobody has use for any more is forgotten.
-func (s *Store) stale(now time.Time) (domains []string) {
+// stale are the domains in use whose policies are to be renewed now. What nobody has use for any more is forgotten;
+// ended are those of it that had vanished.
+func (s *Store) stale(now time.Time) (due, ended []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for domain, e := range s.entries {
@@ -355,12 +371,15 @@ func (s *Store) stale(now time.Time) (domains []string) {
 			s.octets -= e.octets
 			delete(s.entries, domain)
 			s.changes++
+			if e.vanished {
+				ended = append(ended, domain)
+			}
 		case !over && now.Sub(e.used) < inUse && !now.Before(e.renew):
-			domains = append(domains, domain)
+			due = append(due, domain)
 		}
 	}
-	slices.Sort(domains)
-	return domains
+	slices.Sort(due)
+	return due, ended
 }
 
 // Known returns what is held of a domain and in force.

@@ -96,6 +96,35 @@ func TestRenewed(t *testing.T) {
 	}
 }
 
+// TestRestored: that what vanished is there again, by its TXT record or by a fetch, is told once.
+func TestRestored(t *testing.T) {
+	n, s := holding(t, "enforce")
+	txt := "_mta-sts." + domain + " TXT"
+	for i, step := range []struct {
+		does       func()
+		gone, back int // told so far
+	}{
+		{func() { n.lacks(txt, dnssec.Indeterminate) }, 0, 0},
+		{func() { n.lacks(txt, dnssec.Insecure) }, 1, 0},
+		{func() {}, 1, 0},
+		{func() { n.announces(domain, "1") }, 1, 1},
+		{func() { n.announces(domain, "2"); n.serves(domain, http.NotFound) }, 2, 1},
+		{func() { n.lacks(txt, dnssec.Indeterminate) }, 2, 1},
+		{func() { n.sts(domain, "2", file("enforce", week, "a.example")) }, 2, 2},
+		{func() { n.lacks(txt, dnssec.Insecure) }, 3, 2},
+	} {
+		step.does()
+		n.clock.Advance(fetchEvery)
+		if n.want(s, "secure a.example"); len(n.gone) != step.gone || len(n.back) != step.back {
+			t.Errorf("step %d: told %d times that it vanished, %d that this is over", i, len(n.gone), len(n.back))
+		}
+	}
+	n.clock.Advance(week)
+	if s.renew(t.Context()); len(n.back) != 3 {
+		t.Errorf("told %d times that it is over at the end", len(n.back))
+	}
+}
+
 // TestNewID: another id is another policy, from the next look on.
 func TestNewID(t *testing.T) {
 	n, s := holding(t, "enforce")

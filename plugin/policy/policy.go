@@ -34,6 +34,7 @@ type Meter interface {
 	Fetched(domain string, failure *Failure) // a policy, or why not: nil if it was
 	Changed(domain string, old, now *mail.STSPolicy)
 	Vanished(domain string, why string) // of one that is held and in force
+	Restored(domain string)             // what had vanished is there again, or its time is over
 	Panicked(p any)                     // by a fault of this package
 }
 

@@ -35,7 +35,8 @@ type internet struct {
 	dialled []string
 	fetched []mail.Result // "" for a success
 	changes []string
-	gone    []string
+	gone    []string // told as vanished
+	back    []string // told as restored
 	private bool
 	server  string // its address; "": none yet
 }
@@ -188,6 +189,12 @@ func (n *internet) Vanished(domain, _ string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.gone = append(n.gone, domain)
+}
+
+func (n *internet) Restored(domain string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.back = append(n.back, domain)
 }
 
 func (n *internet) Panicked(p any) { n.t.Errorf("panic: %v", p) }
