@@ -148,6 +148,24 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// TestAlwaysLate: who cannot ask as fast as is due looks at replies all the same, and at whether the run is over.
+func TestAlwaysLate(t *testing.T) {
+	u, all := world(t)
+	const each = time.Millisecond
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	answered := func(_ int64, reply []byte) []byte {
+		stop()
+		return reply
+	}
+	result, err := Run(ctx, serve(t, &resolver{Universe: u, change: answered}).Addr(), &slow{each: each, Steady: Steady{
+		Rate: 10000, Hot: Hot{Questions: all[0], For: time.Minute, Chance: rand.New(rand.NewPCG(1, 2))},
+	}})
+	if n := len(result.Late); !errors.Is(err, context.Canceled) || n > int(10*time.Second/each) {
+		t.Errorf("%d questions were asked, error %v", n, err)
+	}
+}
+
 // TestWrong: each way in which a reply can be wrong is seen, once for each such reply, and told.
 func TestWrong(t *testing.T) {
 	u, all := world(t)
