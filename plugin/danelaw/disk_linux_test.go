@@ -2,6 +2,7 @@ package danelaw
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/test/needs"
+	"github.com/danelaw-dns/danelaw/test/ports"
 )
 
 // inMounts says that a test runs with mounts of its own already.
@@ -56,15 +61,7 @@ func TestAnchorsOnDisk(t *testing.T) {
 	}{
 		"full": {
 			func(dir string) { mounted(t, "tmpfs", dir, "tmpfs", 0, "size=32k,mode=700") },
-			func(dir string) {
-				f, err := os.Create(filepath.Join(dir, "else"))
-				for err == nil {
-					_, err = f.Write(make([]byte, 4096))
-				}
-				if f.Close(); !errors.Is(err, syscall.ENOSPC) {
-					t.Fatal(err)
-				}
-			},
+			func(dir string) { fill(t, dir) },
 			func(dir string) { os.Remove(filepath.Join(dir, "else")) },
 		},
 		"read-only": {
@@ -119,5 +116,79 @@ func TestAnchorsOnDisk(t *testing.T) {
 				t.Errorf("%s: after a restart: %s", what, r.states(later))
 			}
 		}
+	}
+}
+
+// fill writes to a disk until it is full. It returns what makes room again.
+func fill(t *testing.T, dir string) (again func()) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "else"))
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if f.Close(); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	return func() { os.Remove(f.Name()) }
+}
+
+// TestCacheFileOnDisk: a disk of 1 MiB that is full, at the start or from then on, costs a cache file a line in the log
+// and the metric: the file from before stays whole and is read, questions are answered, nothing is left behind. With
+// room the file is written again, and outlives a restart.
+func TestCacheFileOnDisk(t *testing.T) {
+	if !mounting(t) {
+		return
+	}
+	for _, atFirst := range []bool{true, false} {
+		dir := t.TempDir()
+		mounted(t, "tmpfs", dir, "tmpfs", 0, "size=1m,mode=700")
+		c, book, again := config(t), logged(t), func() {}
+		if c.CacheFile = filepath.Join(dir, "cache"); atFirst {
+			again = fill(t, dir)
+		}
+		h := open(t, c)
+		h.Start()
+		process.begin(h)
+		secure := func(h *Handler, name string) {
+			t.Helper()
+			if a := h.Resolver().Resolve(t.Context(), dnssec.Question(name, dns.TypeMX)); a.Status != dnssec.Secure {
+				t.Errorf("full at the first: %v; %s: %v", atFirst, name, a.Status)
+			}
+		}
+		secure(h, "good.dane.")
+		h.cacheFile.save()
+		before, _ := os.ReadFile(c.CacheFile)
+		if (len(before) == 0) != atFirst {
+			t.Fatalf("full at the first: %v; %d octets are there", atFirst, len(before))
+		}
+		if !atFirst {
+			again = fill(t, dir)
+		}
+		for _, domain := range []string{"two-certificates.dane.", "dane-ta.dane.", "mismatch.dane."} {
+			secure(h, domain)
+			h.cacheFile.save()
+		}
+		if n := strings.Count(book.String(), "cache_file "+c.CacheFile+" cannot be written"); n != 1 ||
+			!strings.Contains(book.String(), "no space left") || metric(t, "state_unsaved", "block", c.Block) != 1 {
+			t.Errorf("full at the first: %v; told %d times:\n%s", atFirst, n, book)
+		}
+		if after, _ := os.ReadFile(c.CacheFile); string(after) != string(before) || (h.cacheFile.Records() == 0) != atFirst {
+			t.Errorf("full at the first: %v; the file has %d octets, before %d", atFirst, len(after), len(before))
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+			t.Errorf("full at the first: %v; left behind: %v", atFirst, left)
+		}
+		again()
+		if h.cacheFile.save(); metric(t, "state_unsaved", "block", c.Block) != 0 ||
+			!strings.Contains(book.String(), "cache_file "+c.CacheFile+" is written again") {
+			t.Errorf("full at the first: %v; not written with room again:\n%s", atFirst, book)
+		}
+		h.Close()
+		later := config(t, fmt.Sprintf("127.0.0.1:%d", ports.Closed(t)))
+		later.CacheFile = c.CacheFile
+		alone := open(t, later)
+		secure(alone, "good.dane.")
+		secure(alone, "mismatch.dane.")
+		alone.Close()
 	}
 }
