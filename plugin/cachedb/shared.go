@@ -9,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/danelaw-dns/danelaw/plugin/cache"
@@ -28,6 +30,9 @@ const (
 	firstAway        = time.Second           // it is left alone then, and twice as long each time
 	lastAway         = 30 * time.Second
 )
+
+// The library writes to stderr what a Meter is told, and once for each connection that cannot be made.
+func init() { logging.Disable() }
 
 // prefix begins all keys. Its number is that of the form of the records: what another danelaw writes in another form
 // has another one.
@@ -72,6 +77,7 @@ type Shared struct {
 	client    *redis.Client
 	meter     Meter
 	breaker   breaker
+	unreached atomic.Pointer[error] // why no connection could be made the last time; nil: one could
 	finds     chan struct{}
 	keeps     chan Record
 	stop      context.CancelFunc
@@ -85,7 +91,7 @@ func NewShared(c SharedConfig) *Shared {
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = keepPatience, keepPatience, keepPatience
 	o.PoolSize, o.MinIdleConns = mostFinds, 2
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.Dialer = dialer(o.TLSConfig)
+	o.DialerRetries = 1 // whoever comes next tries again
 	if user := o.Username; c.Password != nil {
 		o.CredentialsProviderContext = func(context.Context) (string, string, error) {
 			password, err := c.Password()
@@ -93,29 +99,41 @@ func NewShared(c SharedConfig) *Shared {
 		}
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Shared{client: redis.NewClient(&o), meter: c.Meter, finds: make(chan struct{}, mostFinds),
-		keeps: make(chan Record, mostQueued), stop: stop}
+	s := &Shared{meter: c.Meter, finds: make(chan struct{}, mostFinds), keeps: make(chan Record, mostQueued), stop: stop}
+	o.Dialer = s.dialer(o.TLSConfig)
+	s.client = redis.NewClient(&o)
 	s.running.Go(func() { s.keepAll(ctx) })
 	return s
 }
 
-// dialer makes connections that are guarded.
-func dialer(over *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+// dialer makes connections that are guarded, and remembers why it cannot: who asks waits too short to hear of it.
+func (s *Shared) dialer(over *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d := net.Dialer{Timeout: keepPatience}
-		conn, err := d.DialContext(ctx, network, addr)
-		if err == nil && over != nil {
-			secured := tls.Client(conn, over)
-			if err = secured.HandshakeContext(ctx); err != nil {
-				conn.Close()
-			}
-			conn = secured
+		conn, err := dial(ctx, network, addr, over)
+		switch {
+		case err == nil:
+			s.unreached.Store(nil)
+		case !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled):
+			s.unreached.Store(&err)
 		}
-		if err != nil {
-			return nil, err
-		}
-		return &guarded{Conn: conn}, nil
+		return conn, err
 	}
+}
+
+func dial(ctx context.Context, network, addr string, over *tls.Config) (net.Conn, error) {
+	d := net.Dialer{Timeout: keepPatience}
+	conn, err := d.DialContext(ctx, network, addr)
+	if err == nil && over != nil {
+		secured := tls.Client(conn, over)
+		if err = secured.HandshakeContext(ctx); err != nil {
+			conn.Close()
+		}
+		conn = secured
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &guarded{Conn: conn}, nil
 }
 
 // Close ends it. What waits to be kept is not.
@@ -173,12 +191,13 @@ func (s *Shared) Find(ctx context.Context, now time.Time, keys ...cache.Key) (Re
 
 // done tells the breaker how it went.
 func (s *Shared) done(err error) {
-	switch changed := s.breaker.done(err == nil, time.Now()); {
-	case changed && err == nil:
-		s.meter.Away(nil)
-	case changed:
-		s.meter.Away(err)
+	if !s.breaker.done(err == nil, time.Now()) {
+		return
 	}
+	if why := s.unreached.Load(); err != nil && why != nil {
+		err = *why
+	}
+	s.meter.Away(err)
 }
 
 // Keep implements [Source]: it waits for nothing.

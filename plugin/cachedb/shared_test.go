@@ -3,10 +3,13 @@ package cachedb
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,3 +164,37 @@ func TestBreaker(t *testing.T) {
 		t.Error("it does not come back")
 	}
 }
+
+// TestSharedUnreached: of a shared cache to which no connection can be made it is told why that is, although who looks
+// does not wait for it.
+func TestSharedUnreached(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	var c told
+	s := &Shared{meter: &c}
+	if _, err := s.dialer(nil)(t.Context(), "tcp", l.Addr().String()); err == nil {
+		t.Fatal("connected")
+	}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.dialer(nil)(late, "tcp", l.Addr().String()) //nolint:errcheck // nobody waits for it
+	for range tolerated {
+		s.done(context.DeadlineExceeded)
+	}
+	if len(c) != 1 || !errors.Is(c[0], syscall.ECONNREFUSED) {
+		t.Errorf("told: %v", c)
+	}
+	if s.done(nil); len(c) != 2 || c[1] != nil {
+		t.Errorf("told: %v", c)
+	}
+}
+
+// told is what was told of a shared cache.
+type told []error
+
+func (*told) Looked(_, _ string) {}
+
+func (t *told) Away(why error) { *t = append(*t, why) }

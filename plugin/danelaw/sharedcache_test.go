@@ -36,6 +36,7 @@ func must[T any](v T, err error) T {
 type aRedis struct {
 	t       *testing.T
 	dir     string
+	more    []string // of its command line
 	process *exec.Cmd
 }
 
@@ -45,8 +46,8 @@ func (r *aRedis) socket() string { return filepath.Join(r.dir, "s") }
 
 func (r *aRedis) start() {
 	r.t.Helper()
-	r.process = exec.Command("redis-server", "--port", "0", "--unixsocket", r.socket(), "--save", "", "--dir", r.dir,
-		"--requirepass", redisPassword)
+	r.process = exec.Command("redis-server", append([]string{"--port", "0", "--unixsocket", r.socket(), "--save", "",
+		"--dir", r.dir, "--requirepass", redisPassword}, r.more...)...)
 	if err := r.process.Start(); err != nil {
 		r.t.Fatal(err)
 	}
