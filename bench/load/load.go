@@ -163,8 +163,8 @@ func (r *run) turn() error {
 	return nil
 }
 
-// pace asks the questions of a paced script that are due, and says how long nothing has to be done. It asks few at once:
-// who is late and asked all of them would never come to look at replies if more are due meanwhile.
+// pace asks the questions of a paced script that are due, and says how long nothing has to be done. It asks few at
+// once: who is late and asked all of them would never come to look at replies if more are due meanwhile.
 func (r *run) pace() (time.Duration, error) {
 	for range packets.Size {
 		if r.paced == nil {

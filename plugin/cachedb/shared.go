@@ -99,7 +99,8 @@ func NewShared(c SharedConfig) *Shared {
 		}
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Shared{meter: c.Meter, finds: make(chan struct{}, mostFinds), keeps: make(chan Record, mostQueued), stop: stop}
+	s := &Shared{meter: c.Meter, finds: make(chan struct{}, mostFinds), keeps: make(chan Record, mostQueued),
+		stop: stop}
 	o.Dialer = s.dialer(o.TLSConfig)
 	s.client = redis.NewClient(&o)
 	s.running.Go(func() { s.keepAll(ctx) })

@@ -172,7 +172,8 @@ func TestCacheFileOnDisk(t *testing.T) {
 			!strings.Contains(book.String(), "no space left") || metric(t, "state_unsaved", "block", c.Block) != 1 {
 			t.Errorf("full at the first: %v; told %d times:\n%s", atFirst, n, book)
 		}
-		if after, _ := os.ReadFile(c.CacheFile); string(after) != string(before) || (h.cacheFile.Records() == 0) != atFirst {
+		if after, _ := os.ReadFile(c.CacheFile); string(after) != string(before) ||
+			(h.cacheFile.Records() == 0) != atFirst {
 			t.Errorf("full at the first: %v; the file has %d octets, before %d", atFirst, len(after), len(before))
 		}
 		if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
