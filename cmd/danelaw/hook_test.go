@@ -52,9 +52,8 @@ type renewing struct {
 
 	mu      sync.Mutex
 	records map[string]uint32 // the RDATA of what the primary has, with its TTL
-	behind  []map[string]uint32
-	lag     bool // the second nameserver stays behind
-	down    bool // and does not answer
+	lag     bool              // the second nameserver stays behind
+	down    bool              // and does not answer
 	history []published
 	refuse  bool
 	more    string // further lines of the zone

@@ -318,7 +318,7 @@ func setPolicyService(s *setting, args []string) error {
 	}
 	if path, ok := strings.CutPrefix(arg, policyUnix); ok {
 		if path == "" {
-			return errors.New("there is no path behind unix:")
+			return errors.New("behind unix: there is no path")
 		}
 		s.config.PolicyService = policyUnix + s.path(path)
 		return nil

@@ -278,7 +278,7 @@ func TestMalformedOptions(t *testing.T) {
 		{[]string{"fastpath maybe"}, 2, []string{`"maybe" is neither`, "`on` or `off`"}},
 		{[]string{"prefetch"}, 2, []string{"wrong number", "`on` or `off`"}},
 		{[]string{"policy"}, 2, []string{"wrong number", "policy ADDRESS|unix:PATH"}},
-		{[]string{"policy unix:"}, 2, []string{"no path behind unix:", "unix:/run/danelaw/policy.sock"}},
+		{[]string{"policy unix:"}, 2, []string{"behind unix: there is no path", "unix:/run/danelaw/policy.sock"}},
 		{[]string{"policy localhost:8461"}, 2, []string{`"localhost:8461" is neither unix:PATH nor an IP address`}},
 		{[]string{"policy 127.0.0.1"}, 2, []string{`"127.0.0.1" is neither`, "127.0.0.1:8461"}},
 		{[]string{"policy /run/danelaw/policy.sock"}, 2, []string{"is neither unix:PATH"}},
