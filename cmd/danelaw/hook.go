@@ -248,8 +248,7 @@ func renewedFiles(c *cli.Command) (chain, key, client string, err error) {
 }
 
 // readRenewed reads the renewed certificate, if there is one, and opens the store. Ours is false if a client has
-// renewed
-// the certificate of another host: hooks are called for all.
+// renewed the certificate of another host: hooks are called for all.
 func (h *hook) readRenewed(ctx context.Context) (ours bool, err error) {
 	chain, key, client, err := renewedFiles(h.c)
 	if err == nil && client != "" {
@@ -284,8 +283,7 @@ func soon() time.Time { return outside.now().Add(time.Minute) }
 // round does what can be done now. It returns when there may be more to do; the zero time if all is done.
 func (h *hook) round(ctx context.Context) (again time.Time, err error) {
 	unlock, err := h.store.lock(ctx, func() {
-		h.warn("another hook is at work on %s: waiting for its end",
-			h.store.dir)
+		h.warn("another hook is at work on %s: waiting for its end", h.store.dir)
 	})
 	if err != nil {
 		return again, err

@@ -360,8 +360,7 @@ func (w *work) shows(ctx context.Context, t *target) error {
 		}
 		if !slices.ContainsFunc(seen.current, func(id *identity) bool { return id.chain[0].Equal(w.next.chain[0]) }) {
 			return fmt.Errorf("%s at %s does not show the certificate: have the mail server use the files in %s",
-				t.plan.host,
-				where, w.store.path("current"))
+				t.plan.host, where, w.store.path("current"))
 		}
 	}
 	return nil
