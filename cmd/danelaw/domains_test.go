@@ -400,7 +400,8 @@ func TestParseName(t *testing.T) {
 		"Example.ORG": "example.org.", "example.org.": "example.org.", ".": ".",
 		"bücher.example": "xn--bcher-kva.example.", "_dmarc.example": "_dmarc.example.",
 		`a\.b.example`: `a\.b.example.`, "": "", " ": "", "a b": "", "a..b": "", "a\x00b": "", "a@b.example": "",
-		"\u202eexample": "", strings.Repeat("a", 64) + ".example": "",
+		"b\xfccher.example": "", // not in UTF-8
+		"\u202eexample":     "", strings.Repeat("a", 64) + ".example": "",
 	} {
 		if got, err := parseName(text); got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v; want %q", text, got, err, want)

@@ -20,7 +20,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/urfave/cli/v3"
-	"golang.org/x/net/idna"
+
+	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
 // usageError is an error of the command line.
@@ -287,7 +288,7 @@ func parseName(text string) (string, error) {
 	if err := notAName(text); err != nil {
 		return "", err
 	}
-	name, err := aLabels(text)
+	name, err := mail.ALabels(text)
 	if err != nil {
 		return "", fmt.Errorf("%q is not a domain name: %w", text, err)
 	}
@@ -340,24 +341,4 @@ func addressLiteral(text string) (netip.Addr, bool) {
 	}
 	a, err := netip.ParseAddr(text)
 	return a.WithZone(""), err == nil
-}
-
-// dots are those that people write between labels (RFC 5895 section 2).
-var dots = strings.NewReplacer("\u3002", ".", "\uff0e", ".", "\uff61", ".")
-
-// aLabels returns the name with each label that is not ASCII in its form for the DNS. Labels are taken alone: those
-// beside may begin with an underscore, which no host name does.
-func aLabels(text string) (string, error) {
-	labels := strings.Split(dots.Replace(text), ".")
-	for i, label := range labels {
-		if strings.IndexFunc(label, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
-			continue
-		}
-		a, err := idna.Lookup.ToASCII(label)
-		if err != nil {
-			return "", errors.New(strings.TrimPrefix(err.Error(), "idna: "))
-		}
-		labels[i] = a
-	}
-	return strings.Join(labels, "."), nil
 }

@@ -37,9 +37,6 @@ func (s *Server) toExim(ctx context.Context, line string) (word string, err erro
 	if len(fields) < 2 || len(fields) > 3 || fields[0] != lineCommand {
 		return "", errMalformed
 	}
-	if !isDomain(fields[1]) {
-		return string(None), nil
-	}
 	a := s.decide(ctx, fields[1])
 	if len(fields) == 3 && a.Level == Secure && !a.covers(fields[2]) {
 		return refuse, nil

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -65,25 +63,14 @@ func netstring(text string) []byte { return fmt.Appendf(nil, "%d:%s,", len(text)
 // toPostfix answers one request of Postfix, NAME KEY (D-29).
 func (s *Server) toPostfix(ctx context.Context, request string) string {
 	name, key, ok := strings.Cut(request, " ")
-	switch {
-	case !ok || name != mapPlain && name != mapTLSRPT:
+	if !ok || name != mapPlain && name != mapTLSRPT {
 		return fmt.Sprintf("PERM there is no map %.40q here, only %s and %s", name, mapPlain, mapTLSRPT)
-	case !isDomain(key):
-		return "NOTFOUND "
 	}
 	a := s.decide(ctx, key)
 	if name == mapTLSRPT {
 		return a.PostfixTLSRPT(s.Now())
 	}
 	return a.Postfix()
-}
-
-// isDomain reports whether a key is a domain that mail is for. Postfix also asks for the relays of its configuration,
-// as [HOST] or HOST:PORT, which are no domains, and for .DOMAIN in the place of what is below it.
-func isDomain(key string) bool {
-	_, ok := dns.IsDomainName(key)
-	return ok && key != "" && !strings.ContainsAny(key, "[]:/\\ ") && !strings.HasPrefix(key, ".") &&
-		strings.Trim(key, "0123456789.") != ""
 }
 
 // mostReply is how many octets a reply has; Postfix takes 100000 (socketmap_max_reply_size).

@@ -3,9 +3,15 @@ package policy
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net"
+	"regexp"
 	"sync"
 	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/danelaw-dns/danelaw/plugin/mail"
 )
 
 // Bounds on who asks (D-29).
@@ -162,9 +168,30 @@ func (s *Server) answer(from *bufio.Reader, first byte) ([]byte, error) {
 	return []byte(word + "\n"), err
 }
 
-// decide decides, and counts that.
-func (s *Server) decide(ctx context.Context, domain string) *Answer {
-	a := s.Decide(ctx, domain)
+// decide decides on what Postfix or Exim deliver to, and counts that.
+func (s *Server) decide(ctx context.Context, key string) *Answer {
+	a := s.of(ctx, key)
 	s.Told(a.Level)
 	return a
 }
+
+// of decides on a key. What is no domain that mail is for has no policy: the relays of a configuration, [HOST] or
+// HOST:PORT, addresses, and .DOMAIN, for which Postfix asks in the place of what is below it. Domains in UTF-8 (RFC
+// 6531 section 3.2) are meant as the DNS has them; what cannot be written so is not known to be without a policy
+// (D-29).
+func (s *Server) of(ctx context.Context, key string) *Answer {
+	domain, err := mail.ALabels(key)
+	switch _, ok := dns.IsDomainName(domain); {
+	case err != nil:
+		return &Answer{Level: Temp, Why: fmt.Sprintf("%.80q is no domain of the DNS: %v", key, err)}
+	case !ok || !mailDomain.MatchString(domain) || allDigits.MatchString(domain):
+		return &Answer{Level: None, Why: fmt.Sprintf("%.80q is not a domain", key)}
+	}
+	return s.Decide(ctx, domain)
+}
+
+// mailDomain has what domains of addresses have: Postfix and Exim deliver to no other.
+var mailDomain = regexp.MustCompile(`^([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?$`)
+
+// allDigits is an IPv4 address, or no more a domain than one.
+var allDigits = regexp.MustCompile(`^[0-9.]*$`)

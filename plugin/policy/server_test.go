@@ -27,7 +27,7 @@ type serving struct {
 
 // answers are what it knows.
 var answers = map[string]Answer{
-	"only.example": {Level: DANEOnly}, "dane.example": {Level: DANE},
+	"only.example": {Level: DANEOnly}, "xn--bcher-kva.example": {Level: DANEOnly}, "dane.example": {Level: DANE},
 	"temp.example": {Level: Temp, Why: "the lookup\nof \x1b MX fails"}, "sts.example": {Level: Secure,
 		Match: []string{"mx.sts.example"}, STS: held("*.sts.example")},
 	"none-of-them.example": {Level: Secure, Match: []string{".b.example"}, STS: held("*.b.example")},
@@ -52,7 +52,7 @@ func serve(t *testing.T) *serving {
 			if domain == "panic.example" {
 				panic("test")
 			}
-			a, ok := answers[domain]
+			a, ok := answers[strings.TrimSuffix(strings.ToLower(domain), ".")]
 			if !ok {
 				a.Level = None
 			}
@@ -105,16 +105,26 @@ func TestSocketmap(t *testing.T) {
 			"policy_domain=sts.example policy_ttl=80000 mx_host_pattern=*.sts.example " +
 			"{ policy_string = version: STSv1 } { policy_string = mode: enforce } " +
 			"{ policy_string = mx: *.sts.example } { policy_string = max_age: 86400 }",
-		"QUERY [relay.example]":    "NOTFOUND ",
-		"QUERY [relay.example]:25": "NOTFOUND ",
-		"QUERY only.example:587":   "NOTFOUND ",
-		"QUERY .only.example":      "NOTFOUND ",
-		"QUERY 192.0.2.1":          "NOTFOUND ",
-		"QUERY ":                   "NOTFOUND ",
-		"QUERY a b":                "NOTFOUND ",
-		"QUERY a..b":               "NOTFOUND ",
-		"OTHER only.example":       `PERM there is no map "OTHER" here, only QUERY and QUERYwithTLSRPT`,
-		"QUERY":                    `PERM there is no map "QUERY" here, only QUERY and QUERYwithTLSRPT`,
+		"QUERY [relay.example]":       "NOTFOUND ",
+		"QUERY [relay.example]:25":    "NOTFOUND ",
+		"QUERY only.example:587":      "NOTFOUND ",
+		"QUERY .only.example":         "NOTFOUND ",
+		"QUERY 192.0.2.1":             "NOTFOUND ",
+		"QUERY ":                      "NOTFOUND ",
+		"QUERY a b":                   "NOTFOUND ",
+		"QUERY a..b":                  "NOTFOUND ",
+		"QUERY sts.example\x00":       "NOTFOUND ",
+		"QUERY sts.example\nTEMP":     "NOTFOUND ",
+		"QUERY {sts}.example":         "NOTFOUND ",
+		"QUERY s=s.example":           "NOTFOUND ",
+		"QUERY s\\116s.example":       "NOTFOUND ",
+		"QUERY STS.example.":          "OK secure match=mx.sts.example servername=hostname",
+		"QUERY bücher.example":        "OK dane-only", // as with smtputf8_enable an address may have it
+		"QUERY BÜCHER。example":        "OK dane-only",
+		"QUERY xn--bcher-kva.example": "OK dane-only",
+		"QUERY b\xfccher.example":     `TEMP "b\xfccher.example" is no domain of the DNS: it is not in UTF-8`,
+		"OTHER only.example":          `PERM there is no map "OTHER" here, only QUERY and QUERYwithTLSRPT`,
+		"QUERY":                       `PERM there is no map "QUERY" here, only QUERY and QUERYwithTLSRPT`,
 	} {
 		if _, err := conn.Write(netstring(request)); err != nil {
 			t.Fatal(err)
@@ -165,6 +175,9 @@ func TestExim(t *testing.T) {
 		"exim none-of-them.example x.b.example\n":    "secure\n",
 		"exim none-of-them.example y.x.b.example\n":  "refuse\n",
 		"exim [relay.example]\n":                     "none\n",
+		"exim bücher.example\n":                      "dane-only\n",
+		"exim b\xfccher.example\n":                   "temp\n",
+		"exim a/b.example\n":                         "none\n",
 		"exim\n":                                     "",
 		"exim a b c\n":                               "",
 		"GET / HTTP/1.1\n":                           "",
@@ -262,6 +275,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte("18:QUERY only.example,"))
 	f.Add([]byte("28:QUERYwithTLSRPT sts.example,"))
 	f.Add([]byte("exim sts.example mx.sts.example\n"))
+	f.Add([]byte("21:QUERY bücher.example,"))
 	s := &Server{ServerConfig: ServerConfig{
 		Decide: func(_ context.Context, domain string) *Answer {
 			a := answers["sts.example"]
