@@ -238,7 +238,7 @@ func anchorsOf(r *dns.TLSA, chain []*x509.Certificate) (anchors []*x509.Certific
 	case err != nil:
 	case r.Selector == SPKI:
 		return bareKey(data, chain)
-	default:
+	case r.Selector == Cert:
 		if c, err := x509.ParseCertificate(data); err == nil && !c.Equal(chain[0]) {
 			return []*x509.Certificate{c}
 		}
