@@ -57,6 +57,7 @@ type bench struct {
 	scenes    scenes
 	world     *scene                // that most workloads are in
 	signature map[int]time.Duration // what a check of one costs, by algorithm
+	town      *town                 // nil until it is needed
 }
 
 // Run measures what has passed [Config.Check]. A [Report] that is void is no error. If ctx ends, the report has what
@@ -67,7 +68,7 @@ func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
 		return nil, err
 	}
 	b := &bench{Config: c, place: place, scenes: scenes{p, map[string]*scene{}}, signature: map[int]time.Duration{}}
-	defer b.scenes.close()
+	defer func() { b.scenes.close(); b.town.close() }()
 	if b.world, err = b.scenes.get(ctx, "all", c.Universe, 0); err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func (b *bench) turn(ctx context.Context, r *Report, w workload, round int, done
 	for i := range servers {
 		s := servers[(i+round)%len(servers)] // no server always comes after the same other
 		samples, err := w.run(b, ctx, s)
-		if errors.Is(err, server.ErrQuota) || errors.Is(err, server.ErrMissing) {
+		if errors.Is(err, server.ErrQuota) || errors.Is(err, server.ErrMissing) || errors.Is(err, server.ErrNetwork) {
 			r.Skipped = append(r.Skipped, fmt.Sprintf("%s was not measured: %v", w.name, err))
 			done(w.seconds * (len(servers) - i))
 			return nil
@@ -131,10 +132,13 @@ func (b *bench) turn(ctx context.Context, r *Report, w workload, round int, done
 
 // contenders are the servers that do a workload.
 func (b *bench) contenders(w workload) []server.Server {
+	all := slices.DeleteFunc(slices.Clone(b.Servers), func(s server.Server) bool {
+		return w.name == policyWork && !s.Ours && !s.Postfix || w.name != policyWork && s.Postfix
+	})
 	if w.floor == server.EchoName {
-		return append(slices.Clone(b.Servers), server.Echo(b.Self, 0))
+		all = append(all, server.Echo(b.Self, 0))
 	}
-	return b.Servers
+	return all
 }
 
 func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }

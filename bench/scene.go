@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -51,7 +52,8 @@ func (s scenes) close() {
 // subject is a server that runs in front of a scene.
 type subject struct {
 	*server.Process
-	at *scene
+	at     *scene
+	beside []*server.Process // what it needs, on the same processor: their costs are its own
 }
 
 // settle is how long a server may go on with work of its own that a client's question has caused.
@@ -61,11 +63,36 @@ const settle = 200 * time.Millisecond
 func (b *bench) start(ctx context.Context, s server.Server, at *scene, more server.Setup) (*subject, error) {
 	more.Upstream, more.Anchor, more.Place = at.upstream.Addr(), at.Anchor(), b.place
 	p, err := s.Start(ctx, more)
-	return &subject{p, at}, err
+	return &subject{p, at, nil}, err
 }
 
 // measure has a server do a script, and reads what it costs by domain or query: units says how many these are.
 func (p *subject) measure(ctx context.Context, s load.Script, units func(load.Result) int) (Sample, error) {
+	return p.spend(units, func() (load.Result, error) { return load.Run(ctx, p.Addr, s) })
+}
+
+// Spent is that of all processes.
+func (p *subject) Spent() (server.Spent, error) {
+	all, err := p.Process.Spent()
+	for _, other := range p.beside {
+		spent, failed := other.Spent()
+		all.CPU, err = all.CPU+spent.CPU, cmp.Or(err, failed)
+	}
+	return all, err
+}
+
+// RSS is that of all processes.
+func (p *subject) RSS() (uint64, error) {
+	all, err := p.Process.RSS()
+	for _, other := range p.beside {
+		rss, failed := other.RSS()
+		all, err = all+rss, cmp.Or(err, failed)
+	}
+	return all, err
+}
+
+// spend reads what it costs to answer what somebody asks.
+func (p *subject) spend(units func(load.Result) int, ask func() (load.Result, error)) (Sample, error) {
 	runtime.GC() // of what asks, not while it measures
 	asked := p.at.upstream.Asked()
 	begun, err := p.Spent()
@@ -73,7 +100,7 @@ func (p *subject) measure(ctx context.Context, s load.Script, units func(load.Re
 		return Sample{}, err
 	}
 	start := time.Now()
-	result, err := load.Run(ctx, p.Addr, s)
+	result, err := ask()
 	if err != nil {
 		return Sample{}, err
 	}

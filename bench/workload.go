@@ -94,7 +94,19 @@ var workloads = []workload{
 		workload: "stale", title: "Upstream silent: MX and A whose TTL has ended, with and without serve_stale",
 		columns: stale,
 	}}},
+	{policyWork, 20, often, "", (*bench).policy, []table{
+		{workload: "policy", title: "Policy: what Postfix is told of domains whose MTA-STS is in force, cached",
+			columns: postfixed},
+		{workload: "policy-mixed", title: "Policy, of all domains, of which many have DANE or nothing",
+			columns: postfixed},
+		{workload: "policy-rate", title: "Policy, 1,000 requests/s", columns: postfixed},
+		{workload: "policy-cold", title: "Policy of a domain never asked about before: DNS, TLS and the file",
+			columns: firstAsked},
+	}},
 }
+
+// policyWork is the workload that servers do who tell Postfix of policies.
+const policyWork = "policy"
 
 func init() {
 	for _, f := range floods {

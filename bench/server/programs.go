@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 )
@@ -30,7 +31,7 @@ func danelaw(s Setup) setting {
         %s
     }
 }
-`, s.listen.Port(), s.listen.Addr(), s.Upstream, anchorFile, cmp.Or(s.CacheMiB, cacheMiB),
+`, s.Listen.Port(), s.Listen.Addr(), s.Upstream, anchorFile, cmp.Or(s.CacheMiB, cacheMiB),
 			strings.Join(s.Options, "\n        "))},
 	}
 }
@@ -39,8 +40,8 @@ func danelaw(s Setup) setting {
 func Echo(program string, size int) Server {
 	return Server{Name: EchoName, Program: program, configure: func(s Setup) setting {
 		return setting{
-			arguments: []string{"bench", "--echo", s.listen.String(), "--echo-size", fmt.Sprint(size)}, echo: true,
-			files: map[string]string{},
+			arguments: []string{"bench", "--echo", s.Listen.String(), "--echo-size", fmt.Sprint(size)},
+			files:     map[string]string{}, begun: replies,
 		}
 	}}
 }
@@ -49,6 +50,7 @@ func Echo(program string, size int) Server {
 const (
 	EchoName    = "echo"
 	UnboundName = "unbound"
+	policyName  = "postfix-mta-sts-resolver"
 )
 
 // peer is a program of Debian's.
@@ -62,6 +64,7 @@ var peers = []peer{
 	{"bind", "named", "bind9", Server{configure: bind, counts: countsOfBind}},
 	{"knot", "kresd", "knot-resolver", Server{configure: knot, counts: countsOfKnot}},
 	{"pdns", "pdns_recursor", "pdns-recursor", Server{configure: pdns, counts: countsOfPDNS, Guesses: true}},
+	{policyName, "mta-sts-daemon", policyName, Server{configure: mtaSTS, Postfix: true}},
 }
 
 // Peers are the names of the servers of others that can be measured.
@@ -126,7 +129,7 @@ remote-control:
 	control-enable: yes
 	control-interface: %q
 	control-use-cert: no
-`, s.listen.Addr(), s.listen.Port(), anchorFile, size, size, max(4, size/8), max(1, size/8),
+`, s.Listen.Addr(), s.Listen.Port(), anchorFile, size, size, max(4, size/8), max(1, size/8),
 			s.Upstream.Addr(), s.Upstream.Port(), s.control)},
 	}
 }
@@ -146,8 +149,8 @@ controls { };
 statistics-channels { inet %s port %d; };
 logging { category default { null; }; category general { default_stderr; }; };
 trust-anchors { . static-ds %d %d %d "%s"; };
-`, s.listen.Port(), s.listen.Addr(), cmp.Or(s.CacheMiB, cacheMiB), s.Upstream.Addr(), s.Upstream.Port(),
-			s.listen.Addr(), s.statistics.Port(),
+`, s.Listen.Port(), s.Listen.Addr(), cmp.Or(s.CacheMiB, cacheMiB), s.Upstream.Addr(), s.Upstream.Port(),
+			s.Listen.Addr(), s.statistics.Port(),
 			s.Anchor.KeyTag, s.Anchor.Algorithm, s.Anchor.DigestType, s.Anchor.Digest)},
 	}
 }
@@ -162,7 +165,7 @@ cache.size = %d * MB
 trust_anchors.remove('.')
 trust_anchors.add('%s')
 policy.add(policy.all(policy.FORWARD('%s@%d')))
-`, s.listen.Addr(), s.listen.Port(), cmp.Or(s.CacheMiB, cacheMiB), s.Anchor, s.Upstream.Addr(), s.Upstream.Port())},
+`, s.Listen.Addr(), s.Listen.Port(), cmp.Or(s.CacheMiB, cacheMiB), s.Anchor, s.Upstream.Addr(), s.Upstream.Port())},
 	}
 }
 
@@ -200,7 +203,21 @@ network-timeout=10000
 server-down-max-fails=0
 lua-config-file=anchors.lua
 forward-zones-recurse=.=%s
-`+PowerDNSAlone, s.listen.Addr(), s.listen.Port(), entries, entries, s.Upstream),
+`+PowerDNSAlone, s.Listen.Addr(), s.Listen.Port(), entries, entries, s.Upstream),
 		},
+	}
+}
+
+// PolicyAddr is where Postfix asks for policies, in a [Network] where nobody else is: what mta-sts-daemon has by
+// default.
+var PolicyAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 8461)
+
+// mtaSTS has its cache in memory, which is the fastest of those that it can have; Debian's configuration is SQLite.
+// Whom it asks for names stands in /etc/resolv.conf.
+func mtaSTS(Setup) setting {
+	return setting{
+		arguments: []string{"--verbosity", "warn", "--config", "mta-sts-daemon.yml"}, begun: accepts,
+		files: map[string]string{"mta-sts-daemon.yml": fmt.Sprintf("host: %s\nport: %d\ncache:\n  type: internal\n",
+			PolicyAddr.Addr(), PolicyAddr.Port())},
 	}
 }

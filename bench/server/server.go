@@ -28,6 +28,8 @@ type Server struct {
 	// Guesses is true if it says AD now and then of denials in zones signed with an algorithm that it does not know,
 	// as PowerDNS Recursor 4.8 does: its answers of these would make each run void.
 	Guesses bool
+	// Postfix is true if all it does is to tell Postfix of policies of MTA-STS: it is no resolver.
+	Postfix bool
 
 	configure func(Setup) setting
 	counts    func(*Process) (Counts, error) // nil: it has none
@@ -37,7 +39,8 @@ type Server struct {
 type setting struct {
 	arguments []string
 	files     map[string]string // of its directory, in which it runs, by name
-	echo      bool              // it answers with octets and not with DNS
+	// begun reports whether it answers; nil: it does when it says AD of the root.
+	begun func(context.Context, *Process) bool
 }
 
 // Setup is what a server is to do.
@@ -49,9 +52,11 @@ type Setup struct {
 	Quota    float64        // of its processor; 0: all of it
 	Dir      string         // where to run, which is left as it is then; "": in one of its own
 	Options  []string       // lines for danelaw's directive
+	Listen   netip.AddrPort // where to answer; the zero value: where there is room
+	Env      []string       // NAME=VALUE, beside what this process has
 
-	listen, statistics netip.AddrPort
-	control            string // the path of a socket
+	statistics netip.AddrPort
+	control    string // the path of a socket
 }
 
 // Process is a server that runs.
@@ -95,7 +100,7 @@ func (s Server) Start(ctx context.Context, setup Setup) (*Process, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", s.Name, err), p.clean())
 	}
 	if err = p.limit(setup.Quota); err == nil {
-		err = p.await(ctx, config.echo)
+		err = p.await(ctx, config.begun)
 	}
 	if err != nil {
 		p.Stop()
@@ -107,13 +112,15 @@ func (s Server) Start(ctx context.Context, setup Setup) (*Process, error) {
 // launch writes what the program reads and starts it.
 func (s Server) launch(p *Process, setup Setup) (setting, error) {
 	var errs [2]error
-	setup.listen, errs[0] = freePort()
+	if !setup.Listen.IsValid() {
+		setup.Listen, errs[0] = freePort()
+	}
 	setup.statistics, errs[1] = freePort()
 	if err := errors.Join(errs[:]...); err != nil {
 		return setting{}, err
 	}
 	setup.control = p.control
-	p.Addr, p.statistics = setup.listen, setup.statistics
+	p.Addr, p.statistics = setup.Listen, setup.statistics
 	config := s.configure(setup)
 	if setup.Anchor != nil {
 		config.files[anchorFile] = setup.Anchor.String() + "\n"
@@ -125,6 +132,7 @@ func (s Server) launch(p *Process, setup Setup) (setting, error) {
 	}
 	p.command = exec.Command(s.Program, config.arguments...)
 	p.command.Dir, p.command.Stdout, p.command.Stderr = p.dir, &p.log, &p.log
+	p.command.Env = append(os.Environ(), setup.Env...)
 	if err := setup.Place.start(p.command); err != nil {
 		return setting{}, err
 	}
@@ -172,14 +180,38 @@ func free(at netip.AddrPort) error {
 	return packets.Close()
 }
 
-// await asks until there is an answer.
-func (p *Process) await(ctx context.Context, echo bool) error {
+// root asks for the root; nil without a reply.
+func (p *Process) root(ctx context.Context) *dns.Msg {
+	m := new(dns.Msg).SetQuestion(".", dns.TypeSOA).SetEdns0(dns.DefaultMsgSize, true)
+	r, _, err := (&dns.Client{Timeout: time.Second}).ExchangeContext(ctx, m, p.Addr.String())
+	if err != nil {
+		return nil
+	}
+	return r
+}
+
+func replies(ctx context.Context, p *Process) bool { return p.root(ctx) != nil }
+
+func validates(ctx context.Context, p *Process) bool {
+	r := p.root(ctx)
+	return r != nil && r.Rcode == dns.RcodeSuccess && r.AuthenticatedData
+}
+
+// accepts reports whether Postfix can connect.
+func accepts(ctx context.Context, _ *Process) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp4", PolicyAddr.String())
+	return err == nil && conn.Close() == nil
+}
+
+// await waits until it has begun.
+func (p *Process) await(ctx context.Context, begun func(context.Context, *Process) bool) error {
+	if begun == nil {
+		begun = validates
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	for {
-		m := new(dns.Msg).SetQuestion(".", dns.TypeSOA).SetEdns0(dns.DefaultMsgSize, true)
-		r, _, err := (&dns.Client{Timeout: time.Second}).ExchangeContext(ctx, m, p.Addr.String())
-		if err == nil && (echo || r.Rcode == dns.RcodeSuccess && r.AuthenticatedData) {
+		if begun(ctx, p) {
 			return nil
 		}
 		select {
@@ -216,7 +248,7 @@ func (p *Process) clean() error {
 
 // Reload has a danelaw go on with other options.
 func (p *Process) Reload(setup Setup) error {
-	setup.listen, setup.statistics, setup.control = p.Addr, p.statistics, p.control
+	setup.Listen, setup.statistics, setup.control = p.Addr, p.statistics, p.control
 	for name, text := range p.server.configure(setup).files {
 		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
 			return err

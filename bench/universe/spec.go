@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,8 @@ type Spec struct {
 	Denial      Denial    // of the domains
 	TopLevel    Denial    // of the top-level domains; Mixed: each as it is on the Internet
 	Now         time.Time // signatures are valid from an hour before, for 14 days
+	// Policies is the address of the hosts that have the domains' policies of MTA-STS; the zero value: there are none.
+	Policies netip.Addr
 }
 
 // AsReal is the share of insecure domains that each top-level domain really has.
@@ -115,6 +118,7 @@ type domain struct {
 	host     string // of its mail
 	aaaa     bool   // its own host has an address of IPv6
 	tlsa     string // the digest that its own host's TLSA record has, in hex; "" without a record
+	sts      string // the mode of its policy of MTA-STS; "" without one
 }
 
 // domain draws the domain of an index.
@@ -147,8 +151,16 @@ func (s Spec) domain(i int) domain {
 	if shared && i >= s.Providers {
 		d.provider, d.host = provider, s.domain(provider).host
 	}
+	if s.Policies.IsValid() {
+		d.sts = modes[chance.IntN(len(modes))]
+	}
 	return d
 }
+
+// modes are those of policies of MTA-STS, each as often as it stands here; "" of domains without one.
+var modes = []string{enforce, enforce, enforce, "testing", "", ""}
+
+const enforce = "enforce"
 
 // unknown is the number of no algorithm that validators know.
 const unknown = 200
@@ -174,6 +186,15 @@ func (d domain) questions() []dns.Question {
 	}
 }
 
+// asksForPolicy are the questions of those who fetch a domain's policy.
+func (d domain) asksForPolicy() []dns.Question {
+	return []dns.Question{
+		{Name: "_mta-sts." + d.name, Qtype: dns.TypeTXT},
+		{Name: "mta-sts." + d.name, Qtype: dns.TypeA},
+		{Name: "mta-sts." + d.name, Qtype: dns.TypeAAAA},
+	}
+}
+
 // apex is what every zone has.
 const apex = `@ SOA ns hostmaster 1 7200 3600 1209600 3600
 @ NS ns
@@ -191,6 +212,9 @@ func (s Spec) zone(d domain) (*zones.Zone, error) {
 		if d.tlsa != "" {
 			text += "_25._tcp.mx TLSA 3 1 1 " + d.tlsa + "\n"
 		}
+	}
+	if d.sts != "" {
+		text += fmt.Sprintf("_mta-sts TXT \"v=STSv1; id=1\"\nmta-sts A %s\n", s.Policies)
 	}
 	z, err := zones.Parse(d.name, text)
 	if err != nil {

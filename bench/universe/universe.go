@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -94,7 +95,11 @@ func (u *Universe) signDomain(i int) ([]dns.RR, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, q := range append(d.questions(), dns.Question{Name: d.name, Qtype: dns.TypeDNSKEY}) {
+	asked := append(d.questions(), dns.Question{Name: d.name, Qtype: dns.TypeDNSKEY})
+	if u.spec.Policies.IsValid() {
+		asked = append(asked, d.asksForPolicy()...)
+	}
+	for _, q := range asked {
 		if !dns.IsSubDomain(d.name, q.Name) {
 			continue // another's host
 		}
@@ -185,12 +190,32 @@ type Domain struct {
 	Name   string
 	Secure bool // and so is its mail host's
 	Shared bool // its mail host is a provider's
+	DANE   bool // all is Secure, and its mail host has a TLSA record
+
+	host, sts string
+}
+
+// Enforces is the mail host that a policy of MTA-STS in force names; "" without one.
+func (d Domain) Enforces() string {
+	if d.sts != enforce {
+		return ""
+	}
+	return strings.TrimSuffix(d.host, ".")
+}
+
+// Policy is the file with its policy of MTA-STS, and the name of the host that has it; ok is false without one.
+func (d Domain) Policy() (host, file string, ok bool) {
+	file = fmt.Sprintf("version: STSv1\r\nmode: %s\r\nmx: %s\r\nmax_age: 604800\r\n", d.sts,
+		strings.TrimSuffix(d.host, "."))
+	return "mta-sts." + strings.TrimSuffix(d.Name, "."), file, d.sts != ""
 }
 
 // Domain says what domain i is like.
 func (u *Universe) Domain(i int) Domain {
 	d := u.spec.domain(i)
-	return Domain{d.name, d.secure && u.spec.domain(d.provider).secure, d.provider != i}
+	provider := u.spec.domain(d.provider)
+	secure := d.secure && provider.secure
+	return Domain{d.name, secure, d.provider != i, secure && provider.tlsa != "", d.host, d.sts}
 }
 
 // Signatures is how many signatures the replies carry that a validator has to ask for about some domains, and not about

@@ -3,6 +3,7 @@ package universe
 import (
 	"bytes"
 	"maps"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +167,51 @@ func TestSpec(t *testing.T) {
 		change(&s)
 		if _, err := New(t.Context(), s, func() {}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// TestPolicies: domains have policies of MTA-STS where a Spec says who has the files: their records are signed ahead,
+// and all else of a domain is as it was.
+func TestPolicies(t *testing.T) {
+	s := spec()
+	without := build(t, s)
+	s.Policies = netip.MustParseAddr("192.31.196.1")
+	u, seen := build(t, s), map[string]int{}
+	for i := range s.Domains {
+		d, before := u.Domain(i), without.Domain(i)
+		_, _, had := before.Policy()
+		if had || before.Enforces() != "" || before.DANE != d.DANE || before.host != d.host {
+			t.Errorf("%+v, before %+v", d, before)
+		}
+		host, file, ok := d.Policy()
+		if ok && !strings.Contains(file, "mode: "+d.sts+"\r\nmx: "+strings.TrimSuffix(d.host, ".")+"\r\n") {
+			t.Errorf("%s has the policy %q", d.Name, file)
+		}
+		if host != "mta-sts."+strings.TrimSuffix(d.Name, ".") {
+			t.Errorf("%s has the policy host %s", d.Name, host)
+		}
+		want := map[bool]string{true: strings.TrimSuffix(d.host, ".")}[d.sts == enforce]
+		if enforces := d.Enforces(); enforces != want {
+			t.Errorf("%s, %q, enforces %q", d.Name, d.sts, enforces)
+		}
+		for q, answers := range map[dns.Question]bool{
+			{Name: "_mta-sts." + d.Name, Qtype: dns.TypeTXT}: ok, {Name: host + ".", Qtype: dns.TypeA}: ok,
+			{Name: host + ".", Qtype: dns.TypeAAAA}: false,
+		} {
+			m := new(dns.Msg)
+			if err := m.Unpack(u.replies.get(key(q))); err != nil || len(m.Answer) > 0 != answers {
+				t.Errorf("%v: error %v, %v", q, err, m)
+			}
+		}
+		seen[d.sts]++
+		if d.DANE {
+			seen["DANE"]++
+		}
+	}
+	for _, of := range []string{"", enforce, "testing", "DANE"} {
+		if seen[of] == 0 {
+			t.Errorf("there is none of %q: %v", of, seen)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func benchFlags() []cli.Flag {
 			Usage: "ask cached questions for a `DURATION` each time"},
 		&cli.IntFlag{Name: "in-flight", Value: 200, Usage: "cold: `N` deliveries at a time", Validator: positive},
 		&cli.DurationFlag{Name: "delay", Value: 20 * time.Millisecond,
-			Usage: "latency: the upstream answers after a `DURATION`"},
+			Usage: "latency, policy: the upstream answers after a `DURATION`"},
 		&cli.IntFlag{Name: "answers", Value: 100_000, Usage: "memory: `N` answers are cached", Validator: positive},
 		&cli.BoolFlag{Name: "json", Usage: "print all samples, for a program"},
 		&cli.StringFlag{Name: "save", Usage: "write them into `FILE`, beside the tables"},

@@ -118,6 +118,49 @@ func TestBenchBeyond(t *testing.T) {
 	}
 }
 
+// TestBenchPolicy: what Postfix is told of policies, and how long it waits for the first one of a domain, is measured
+// of this danelaw. A network of its own takes root: without, the report says so.
+func TestBenchPolicy(t *testing.T) {
+	if os.Geteuid() != 0 {
+		r := benched(t, nil, small("--peer", "none", "--workload", "policy")...)
+		if len(r.Samples) != 0 || len(r.Skipped) != 1 || !strings.Contains(r.Skipped[0], "takes root") {
+			t.Errorf("%+v", r)
+		}
+		needs.Root(t)
+	}
+	benchedPolicy(t, "danelaw", "none")
+}
+
+// TestBenchPolicyPeer is TestBenchPolicy with the server of others, which needs a resolver beside itself.
+func TestBenchPolicyPeer(t *testing.T) {
+	needs.Variable(t, "DANELAW_TEST_SERVERS", "postfix-mta-sts-resolver, and root", "mta-sts-daemon")
+	needs.Root(t)
+	const peer = "postfix-mta-sts-resolver"
+	benchedPolicy(t, peer, peer)
+}
+
+// benchedPolicy wants that a server has done the policy workload.
+func benchedPolicy(t *testing.T, name, peer string) {
+	t.Helper()
+	want := []string{"policy", "policy-cold", "policy-mixed", "policy-rate"}
+	r := benched(t, []string{"danelaw", name}, small("--peer", peer, "--workload", "policy")...)
+	if got := workloadsOf(r, name); !slices.Equal(got, want) || len(r.Skipped) > 0 {
+		t.Errorf("%s has done %v; %v", name, got, r.Skipped)
+	}
+	for _, s := range r.Samples {
+		for _, key := range map[string][]string{
+			"policy": {"p50_us", "p99_us"}, "policy-cold": {"p50_ms", "alone_ms", "far_ms", "far_trips", "asked"},
+		}[s.Workload] {
+			if s.Values[key] <= 0 {
+				t.Errorf("no %s: %+v", key, s)
+			}
+		}
+		if s.Workload == "policy-cold" && s.Replies < 150 {
+			t.Errorf("not all domains were asked about: %+v", s)
+		}
+	}
+}
+
 // TestBenchFloods: of a flood it is measured what mail suffers, and no answer is AD that must not be.
 //
 // On a busy machine nothing of a flood may be answered for 20 ms.
@@ -233,7 +276,8 @@ func eventuallyServer(t *testing.T, p *child, other int32) (pid int32) {
 
 // TestBenchUsage: what cannot be measured is told.
 func TestBenchUsage(t *testing.T) {
-	says(t, []string{"bench", "--peer", "dnsmasq"}, exitUsage, "--peer takes unbound, bind, knot, pdns or none, not")
+	says(t, []string{"bench", "--peer", "dnsmasq"}, exitUsage,
+		"--peer takes unbound, bind, knot, pdns, postfix-mta-sts-resolver or none, not")
 	says(t, []string{"bench", "--beside", "/nonexistent"}, exitUsage, "it is no program")
 	says(t, []string{"bench", "--peer", "none", "--beside", "danelaw=/proc/self/exe"}, exitUsage,
 		"two servers are named danelaw; --beside NAME=PATH")

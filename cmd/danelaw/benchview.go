@@ -89,8 +89,8 @@ func benchViewOf(r *bench.Report) *benchJSON {
 	v := &benchJSON{
 		Started: r.Started, Machine: benchMachine(r.Machine), Void: r.Void, Unforeseen: r.Unforeseen,
 		Skipped: r.Skipped, Interrupted: r.Interrupted,
-		Config: benchConfig{benchUniverse(c.Universe), append([]string{}, c.Workloads...), c.Rounds, c.Hot, c.InFlight,
-			c.Delay, c.Answers},
+		Config: benchConfig{benchUniverseOf(c.Universe), append([]string{}, c.Workloads...), c.Rounds, c.Hot,
+			c.InFlight, c.Delay, c.Answers},
 	}
 	for _, row := range r.Rows {
 		v.Rows = append(v.Rows, benchRow{
@@ -102,6 +102,12 @@ func benchViewOf(r *bench.Report) *benchJSON {
 		v.Samples = append(v.Samples, benchSample(s))
 	}
 	return v
+}
+
+// benchUniverseOf leaves out what one workload alone has.
+func benchUniverseOf(s universe.Spec) benchUniverse {
+	return benchUniverse{s.Seed, s.Domains, s.Insecure, s.Shared, s.Providers, s.Algorithms, s.Unsupported, s.Denial,
+		s.TopLevel, s.Now}
 }
 
 func spreadsOf(all map[string]bench.Spread) map[string]benchSpread {
