@@ -159,7 +159,7 @@ type policyAsker struct{ *Handler }
 
 // now is who asks since a reload.
 func (h policyAsker) now() policyAsker {
-	return policyAsker{cmp.Or(process.newest()[h.config.Block], h.Handler)}
+	return policyAsker{cmp.Or(process.of(h.config.Block), h.Handler)}
 }
 
 func (h policyAsker) private(name string) bool { return h.now().names.private.cover(name) }
@@ -223,12 +223,7 @@ func PolicyOf(ctx context.Context, h *Handler, domain string) (a *policy.Answer,
 
 // deciding is the Handler with the policy service.
 func deciding() *Handler {
-	for _, h := range process.newest() {
-		if h.policy != nil {
-			return h
-		}
-	}
-	return nil
+	return process.find(func(h *Handler) bool { return h.policy != nil })
 }
 
 // policyServer is a socket where Postfix and Exim ask.

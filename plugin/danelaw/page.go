@@ -165,7 +165,7 @@ func showStatus(*http.Request) ([]byte, error) {
 // whoever gets somebody's browser to open this page could have danelaw ask for names of theirs (S-31).
 func showChain(r *http.Request) ([]byte, error) {
 	values := r.URL.Query()
-	h := process.newest()[values.Get("block")]
+	h := process.of(values.Get("block"))
 	if h == nil || h.origin.load == 0 {
 		return nil, refusal{http.StatusNotFound, errors.New("there is no such server block")}
 	}

@@ -130,6 +130,25 @@ func (r *registry) all() []*Handler {
 	return slices.Clone(r.serving)
 }
 
+// find returns a Handler that fits, of those that are the latest of their server block; nil if none does. It is called
+// for each lookup of the policy service.
+func (r *registry) find(fits func(*Handler) bool) *Handler {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, h := range slices.Backward(r.serving) {
+		followed := func(o *Handler) bool { return o.config.Block == h.config.Block }
+		if fits(h) && !slices.ContainsFunc(r.serving[i+1:], followed) {
+			return h
+		}
+	}
+	return nil
+}
+
+// of returns the latest Handler of a server block; nil if there is none.
+func (r *registry) of(block string) *Handler {
+	return r.find(func(h *Handler) bool { return h.config.Block == block })
+}
+
 // newest returns the latest Handler of each server block.
 func (r *registry) newest() map[string]*Handler {
 	byBlock := map[string]*Handler{}

@@ -95,7 +95,7 @@ func (d *directive) serving() *Handler {
 	if h != nil && !d.closed.Load() {
 		return h
 	}
-	return cmp.Or(process.newest()[d.block], h)
+	return cmp.Or(process.of(d.block), h)
 }
 
 // close ends what has been opened, once the queries that are being answered have their replies.

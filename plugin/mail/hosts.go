@@ -117,23 +117,31 @@ func Walk(domain string, port int, ask Ask) *Domain {
 	exchanges, null := Hosts(domain, mx.Answer)
 	d.Null, d.NullToo = null && len(exchanges) == 0, null && len(exchanges) > 0
 	d.Hosts = make([]Host, len(exchanges))
+	together(len(exchanges), func(i int) { d.Hosts[i] = WalkHost(exchanges[i], port, ask) })
+	return d
+}
+
+// together calls do for 0 to n-1 at the same time, for the last one without a goroutine: one costs more than a lookup
+// of what is remembered.
+func together(n int, do func(i int)) {
 	var work sync.WaitGroup
-	for i, x := range exchanges {
-		work.Go(func() { d.Hosts[i] = WalkHost(x, port, ask) })
+	for i := range n - 1 {
+		work.Go(func() { do(i) })
+	}
+	if n > 0 {
+		do(n - 1)
 	}
 	work.Wait()
-	return d
 }
 
 // WalkHost asks for all that a sender asks for before it delivers to one mail host.
 func WalkHost(x Exchange, port int, ask Ask) Host {
 	h := Host{Exchange: x, Expanded: x.Name, Addresses: make([]Lookup, 2)}
 	replies := make([]Reply, 2)
-	var work sync.WaitGroup
-	for i, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		work.Go(func() { replies[i] = ask(x.Name, t); h.Addresses[i] = replies[i].Lookup })
-	}
-	work.Wait()
+	together(len(replies), func(i int) {
+		replies[i] = ask(x.Name, []uint16{dns.TypeA, dns.TypeAAAA}[i])
+		h.Addresses[i] = replies[i].Lookup
+	})
 	h.IPs = append(Addresses(replies[0].Answer), Addresses(replies[1].Answer)...)
 	h.follow(replies, ask)
 	for _, base := range Bases(h.Name, h.Expanded, h.Status(), h.First) {

@@ -46,24 +46,24 @@ type hosts struct {
 
 // byDNS decides what DNS alone does (D-26); a Level of Undecided means that MTA-STS counts too.
 func byDNS(d *mail.Domain) (*Answer, *hosts) {
-	decided := func(l Level, format string, args ...any) (*Answer, *hosts) {
-		return &Answer{Domain: d.Name, Level: l, Why: fmt.Sprintf(format, args...)}, nil
+	decided := func(l Level) (*Answer, *hosts) {
+		return &Answer{Domain: d.Name, Level: l, Why: mail.Standard.Domain(d).Why}, nil
 	}
-	all := mail.Standard.Domain(d)
 	switch {
 	case d.MX.Status <= dnssec.Bogus:
-		return decided(Temp, "%s", all.Why)
+		return decided(Temp)
 	case d.NameError, d.Null:
-		return decided(None, "%s", all.Why)
+		return decided(None)
 	}
 	h := countHosts(d)
 	switch known := h.dane + h.encrypt + h.open; {
 	case known+h.failed == 0:
-		return decided(None, "%s", all.Why)
+		return decided(None)
 	case known == 0:
-		return decided(Temp, "%s", all.Why)
+		return decided(Temp)
 	case h.dane == known+h.failed:
-		return decided(DANEOnly, "every mail host has usable TLSA records, and all is Secure")
+		return &Answer{Domain: d.Name, Level: DANEOnly,
+			Why: "every mail host has usable TLSA records, and all is Secure"}, nil
 	}
 	return &Answer{Domain: d.Name}, h
 }

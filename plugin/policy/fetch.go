@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -161,8 +162,12 @@ func (f fetcher) dialOne(ctx context.Context, address string) (net.Conn, error) 
 // addresses are those of a policy host to which a connection may be made: nobody makes danelaw connect to its own
 // network (D-27).
 func (f fetcher) addresses(ctx context.Context, host string) (all []netip.Addr, err error) {
-	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		r := f.Ask(ctx, host, qtype)
+	var v4, v6 mail.Reply
+	var asking sync.WaitGroup
+	asking.Go(func() { v4 = f.Ask(ctx, host, dns.TypeA) })
+	v6 = f.Ask(ctx, host, dns.TypeAAAA)
+	asking.Wait()
+	for _, r := range []mail.Reply{v4, v6} {
 		if r.Status <= dnssec.Bogus {
 			err = fmt.Errorf("the lookup of %s fails", r.Lookup)
 			continue
