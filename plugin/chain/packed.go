@@ -205,31 +205,3 @@ func (p *packed) key(zone string) *dnssec.Key {
 	key, _ := dnssec.ParseKey(rr) // it could be before
 	return key
 }
-
-// opened is the zone that a place was opened to.
-type opened struct {
-	place string // packed
-	zone  *dnssec.Zone
-}
-
-// of reports whether a record still has that place.
-func (o opened) of(r record, place []byte) bool {
-	return o.place == string(place) && o.zone.Until.Equal(r.until) && o.zone.Expires.Equal(r.expires)
-}
-
-// What opened zones and failures take, measured at about 600 octets for a parsed P-256 key with its record, beside the
-// zone.
-const (
-	placeOctets = 150
-	zoneOctets  = 400
-	keyOctets   = 400
-)
-
-// cost charges hostile zones for long keys: a key is held parsed, in base64 and packed.
-func (o opened) cost() int64 {
-	cost := int64(placeOctets + zoneOctets + len(o.place))
-	for _, key := range o.zone.Keys {
-		cost += keyOctets + 2*int64(len(key.RR.PublicKey))
-	}
-	return cost
-}

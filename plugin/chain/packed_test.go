@@ -3,6 +3,7 @@ package chain
 import (
 	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -77,8 +78,50 @@ func TestManyKeysAreOpenedOnce(t *testing.T) {
 	for _, keys := range []int{60, 400} {
 		s := NewStore(64 << 20) // as danelaw has it
 		s.learn("com.", Cut{signed(t, "com.", keys)}, noon, 24*time.Hour)
-		if first := s.place("com.", noon).(Cut).Zone; s.place("com.", noon).(Cut).Zone != first {
+		first := s.place("com.", noon).(Cut).Zone
+		if o, ok := s.opened.Get("com."); !ok || &o.zone != first { // nobody else need hold it
 			t.Errorf("a zone of %d keys is parsed anew each time", keys)
+		}
+	}
+}
+
+// L-15: a zone that somebody holds is parsed once, too, where the least cache has no room for it, and anew when it is
+// another (C-16). Nothing is left of it once nobody holds it.
+func TestHeldZonesAreShared(t *testing.T) {
+	s, old := NewStore(512<<10), Cut{signed(t, "com.", 60)} // as danelaw has it with a cache of 4 MiB
+	zone := func() *dnssec.Zone { return s.place("com.", noon).(Cut).Zone }
+	s.learn("com.", old, noon, 24*time.Hour)
+	first := zone()
+	if _, ok := s.opened.Get("com."); ok {
+		t.Fatal("there is room for it: the test shows nothing")
+	}
+	for range 10 {
+		if zone() != first {
+			t.Fatal("parsed anew for each who asks")
+		}
+	}
+	other := *old.Zone
+	other.Keys = other.Keys[1:]
+	s.learn("com.", Cut{&other}, noon, 24*time.Hour)
+	second := zone()
+	if len(second.Keys) != len(other.Keys) || zone() != second {
+		t.Errorf("got %d keys, want %d", len(second.Keys), len(other.Keys))
+	}
+	held := func() int {
+		s.shared.mu.Lock()
+		defer s.shared.mu.Unlock()
+		return len(s.shared.zones)
+	}
+	for range 3 { // the first goes, the second stays
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	if held() != 1 || zone() != second {
+		t.Error("the zone that is held was forgotten")
+	}
+	for end := time.Now().Add(time.Minute); held() > 0; time.Sleep(time.Millisecond) {
+		if runtime.GC(); time.Now().After(end) {
+			t.Fatal("a zone that nobody holds is remembered")
 		}
 	}
 }

@@ -1,9 +1,9 @@
 package chain
 
 import (
-	"strings"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
@@ -49,10 +49,11 @@ func same(a, b Place) bool {
 
 // Store keeps the places of names. It outlives a Chain.
 type Store struct {
-	packed *cache.Octets        // of each name a record
-	opened *cache.Table[opened] // the zones of those in use
-	failed *cache.Table[mishap] // of names that have no other place
-	epoch  atomic.Uint64        // of failures
+	packed *cache.Octets         // of each name a record
+	opened *cache.Table[*opened] // the zones of those in use
+	shared shared                // those of them that somebody holds
+	failed *cache.Table[mishap]  // of names that have no other place
+	epoch  atomic.Uint64         // of failures
 }
 
 // NewStore returns a Store of at most size octets.
@@ -63,8 +64,8 @@ func NewStore(size int64) *Store {
 	)
 	few := min(size/share, most)
 	return &Store{
-		packed: cache.NewOctets(size - 2*few), opened: cache.NewTable(few, opened.cost),
-		failed: cache.NewTable(few, mishap.cost),
+		packed: cache.NewOctets(size - 2*few), opened: cache.NewTable(few, (*opened).cost),
+		shared: shared{zones: map[string]weak.Pointer[opened]{}}, failed: cache.NewTable(few, mishap.cost),
 	}
 }
 
@@ -152,13 +153,12 @@ func (s *Store) open(name string, r record, place []byte) Place {
 	if r.kind != secureCut {
 		return r.open(name, place)
 	}
-	if o, ok := s.opened.Get(name); ok && o.of(r, place) {
-		return Cut{o.zone}
+	o, ok := s.opened.Get(name)
+	if !ok || !o.of(r, place) {
+		o = s.shared.open(name, r, place)
+		s.opened.Put(o.zone.Name, o)
 	}
-	name = strings.Clone(name) // whose memory may be used again
-	cut := r.open(name, place).(Cut)
-	s.opened.Put(name, opened{string(place), cut.Zone})
-	return cut
+	return Cut{&o.zone}
 }
 
 // rounding is by how much links from a source that counts down may seem to live longer than those it gave before.
@@ -179,9 +179,9 @@ func (s *Store) learn(name string, p Place, now time.Time, most time.Duration) {
 	})
 	s.failed.Remove(name)
 	if fresh.kind == secureCut {
-		zone := *p.(Cut).Zone
-		zone.Until = fresh.until
-		s.opened.Put(name, opened{string(place), &zone})
+		o := &opened{string(place), *p.(Cut).Zone}
+		o.zone.Until = fresh.until
+		s.opened.Put(name, o)
 	}
 }
 
