@@ -89,12 +89,16 @@ func stsAge(text string) (time.Duration, error) {
 	return 0, fmt.Errorf("its max_age %.100q is no number of seconds", text)
 }
 
+// stsLabel is what a wildcard stands for. Other octets, such as colons, have a meaning to those who are told of a host:
+// with x:hostname:y.example.com in its list of names Postfix would take any certificate that is of the host itself.
+var stsLabel = regexp.MustCompile(`^[a-z0-9_-]+$`)
+
 // Covers reports whether a host is one of those of the policy. A wildcard stands for one label, neither for none nor
 // for several (D-25, RFC 8461 section 4.1).
 func (p *STSPolicy) Covers(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	label, parent, _ := strings.Cut(host, ".")
-	return slices.Contains(p.MX, host) || label != "" && slices.Contains(p.MX, "*."+parent)
+	return slices.Contains(p.MX, host) || stsLabel.MatchString(label) && slices.Contains(p.MX, "*."+parent)
 }
 
 // Lines are those of the file that says the same.

@@ -91,6 +91,8 @@ func TestSTSCovers(t *testing.T) {
 		"example.com": false, "a.mail.example.com": false, "mail.example.comm": false, "xmail.example.com": false,
 		"a.example.net": true, "A.example.NET.": true, "example.net": false, "a.b.example.net": false,
 		".example.net": false, "aexample.net": false, "": false, ".": false, "net": false,
+		"x:hostname:y.example.net": false, `a\ b.example.net`: false, "a;b.example.net": false, `a\.example.net`: false,
+		"a_b-1.example.net": true,
 	} {
 		if p.Covers(host) != want {
 			t.Errorf("%q: %v", host, !want)

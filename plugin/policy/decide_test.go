@@ -179,3 +179,15 @@ func TestDecide(t *testing.T) {
 		}
 	}
 }
+
+// TestForgedMX: who forges an unsigned MX gets no word of Postfix's into the names that it is told, such as `hostname`,
+// with which it would take the certificate of any host (D-25).
+func TestForgedMX(t *testing.T) {
+	n := newInternet(t)
+	n.insecure("d.", "x:hostname:y.d.", "mx.attacker.", "mx.d.")
+	n.sts("d.", "1", file("enforce", time.Hour, "*.d"))
+	a := n.service(NewStore()).Decide(t.Context(), "d.")
+	if got := a.Postfix(); got != "OK secure match=mx.d servername=hostname" {
+		t.Error(got)
+	}
+}
