@@ -20,16 +20,14 @@ import (
 	"github.com/danelaw-dns/danelaw/test/certificates"
 )
 
-// identity is the certificate that a receiver shows, with the certificate of its authority, which only a TLSA record
-// can authenticate.
+// identity is the certificate that a receiver shows, with the certificate of its authority.
 type identity struct {
 	chain           tls.Certificate
 	leaf, authority *x509.Certificate
 }
 
-func newIdentity(t *testing.T, name string, end time.Time) identity {
+func newIdentity(t *testing.T, a *certificates.Authority, name string, end time.Time) identity {
 	t.Helper()
-	a := certificates.New(t)
 	chain := a.Server(t, name, end)
 	leaf, err := x509.ParseCertificate(chain.Certificate[0])
 	if err != nil {

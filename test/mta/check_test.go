@@ -30,7 +30,7 @@ func (s *stage) check(t *testing.T) map[string]checked {
 	t.Helper()
 	list := suite.Dir("domains")
 	var names strings.Builder
-	for _, d := range deliveries {
+	for _, d := range s.to {
 		names.WriteString(d.domain + "\n")
 	}
 	if err := os.WriteFile(list, []byte(names.String()), 0o644); err != nil {
@@ -55,7 +55,7 @@ func (s *stage) check(t *testing.T) map[string]checked {
 // compare compares what danelaw check says an MTA does with what it did.
 func (s *stage) compare(t *testing.T, m transferAgent, got map[string]outcome, all map[string]checked) {
 	t.Helper()
-	for _, d := range deliveries {
+	for _, d := range s.to {
 		o, c := got[d.domain], all[d.domain]
 		if ways := c.ways(m.name()); !slices.ContainsFunc(ways, o.is) {
 			t.Errorf("%s: %s: %v; danelaw check expects %q: %+v", d.domain, m.name(), o, ways, c)

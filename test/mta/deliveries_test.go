@@ -15,17 +15,18 @@ type delivery struct {
 	// text is the text of the zone without SOA and NS. {A} is the address of its receiver. {EE} and {TA} are TLSA RDATA
 	// for the receiver's certificate and for its authority's; {PKIX} and {OTHER PKIX} are RDATA with a usage that SMTP
 	// does not have; {EE:OTHER} is for the receiver of the domain OTHER, {MALLORY} for the attacker's.
-	text   string
-	config zones.Config
-	fault  zones.Fault
-	shows  string              // what answers at {A}, see mannered; "": STARTTLS, and a certificate for mx.DOMAIN
-	certs  []cert              // instead of an identity; {2 1 1 NAME} in text is TLSA RDATA for one
-	sends  string              // the names of those that are sent at {A}
-	drops  uint16              // the type for which its nameserver sends no reply
-	attack func(*stage) tamper // what an attacker on the way to the upstream does to replies about it
-	prey   string              // where the attacker waits for the mail: {A} or mallory; "": there is none
-	by     string              // the domain whose receiver gets the mail, if it is another's
-	want   [2]string           // the outcome by Postfix and by Exim
+	text    string
+	config  zones.Config
+	fault   zones.Fault
+	shows   string              // what answers at {A}, see mannered; "": STARTTLS, and a certificate for mx.DOMAIN
+	certs   []cert              // instead of an identity; {2 1 1 NAME} in text is TLSA RDATA for one
+	sends   string              // the names of those that are sent at {A}
+	drops   uint16              // the type for which its nameserver sends no reply
+	answers func(*stage) tamper // what its nameserver does to replies, beside
+	attack  func(*stage) tamper // what an attacker on the way to the upstream does to replies about it
+	prey    string              // where the attacker waits for the mail: {A} or mallory; "": there is none
+	by      string              // the domain whose receiver gets the mail, if it is another's
+	want    [2]string           // the outcome by Postfix and by Exim
 	// surprised is want where the attack begins after all has been cached, if that makes a difference.
 	surprised [2]string
 }
@@ -57,6 +58,7 @@ var (
 	unsigned       = zones.Config{Unsigned: true}
 	mallory        = "198.51.100.66"
 	withOwnCertKey = "mallory's certificate"
+	vouched        = "a certificate of an authority that everybody trusts"
 )
 
 // deliveries are all domains that get mail.

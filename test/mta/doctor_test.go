@@ -45,7 +45,7 @@ type doctored interface {
 // TestDoctor shows each configuration to the real MTA and to danelaw doctor.
 func TestDoctor(t *testing.T) {
 	suite.Needs(t)
-	s := open(t)
+	s := open(t, deliveries)
 	s.runDanelaw(t)
 	for _, m := range []struct {
 		doctored

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -38,10 +39,16 @@ func (e exim) install(t *testing.T) {
 	}
 }
 
-// place matches the comment before lines for one router or transport. Exim wants the driver first.
-var place = regexp.MustCompile(`^# (?:router|transport) (\w+), below its driver$`)
+// places are where lines go in Debian's configuration: behind what matches. Exim wants macros before their use, and the
+// driver of a router or transport first.
+var places = map[string]string{
+	"# main section":                            `\A`,
+	"# routers, before all others":              `(?m)^begin routers\n`,
+	"# router dnslookup, below its driver":      `(?m)^dnslookup:\n(?:  .*\n)*?  driver = .*\n`,
+	"# transport remote_smtp, below its driver": `(?m)^remote_smtp:\n(?:  .*\n)*?  driver = .*\n`,
+}
 
-// insert puts lines into Debian's configuration, at the places that their comments name.
+// insert puts lines into Debian's configuration, at the places that the comments before them name.
 func (e exim) insert(t *testing.T, lines []string) {
 	t.Helper()
 	const file = "etc/exim4/exim4.conf.template"
@@ -49,16 +56,21 @@ func (e exim) insert(t *testing.T, lines []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var below *regexp.Regexp
+	at := -1
 	for _, line := range lines {
-		if m := place.FindStringSubmatch(line); m != nil {
-			below = regexp.MustCompile(`(?m)^` + m[1] + `:\n(?:  .*\n)*?  driver = .*\n`)
+		if place, is := places[line]; is {
+			found := regexp.MustCompile(place).FindAllIndex(config, -1)
+			if len(found) != 1 {
+				t.Fatalf("%s: there is not one place for what is below %q", file, line)
+			}
+			at = found[0][1]
 			continue
 		}
-		if below == nil || len(below.FindAll(config, -1)) != 1 {
-			t.Fatalf("%s: there is not one place for %q", file, line)
+		if at < 0 {
+			t.Fatalf("%s: there is no place for %q", file, line)
 		}
-		config = below.ReplaceAll(config, []byte("${0}  "+line+"\n"))
+		config = slices.Insert(config, at, []byte(line+"\n")...)
+		at += len(line) + 1
 	}
 	e.write(t, file, string(config))
 }

@@ -60,7 +60,7 @@ type transferAgent interface {
 // real, it also sends messages without trust-ad, and at last with a resolver that does not validate.
 func TestMTAs(t *testing.T) {
 	suite.Needs(t)
-	s := open(t)
+	s := open(t, deliveries)
 	for i, m := range []transferAgent{postfix{newRoot(t, "postfix")}, exim{newRoot(t, "exim4-daemon-light")}} {
 		t.Run(m.name(), func(t *testing.T) {
 			m.install(t)
@@ -131,16 +131,16 @@ func (r root) write(t *testing.T, file, text string) {
 	}
 }
 
-// runDanelaw starts danelaw with an empty cache.
-func (s *stage) runDanelaw(t *testing.T) {
+// runDanelaw starts danelaw with an empty cache, and with further options.
+func (s *stage) runDanelaw(t *testing.T, options ...string) {
 	t.Helper()
 	conf := suite.Dir("Corefile")
 	text := fmt.Sprintf(".:53 {\n bind 127.0.0.1\n errors\n danelaw {\n  upstream . %s\n  trust_anchor %s\n  control "+
-		"off\n }\n}\n", upstream, s.anchor)
+		"off\n  %s\n }\n}\n", upstream, s.anchor, strings.Join(options, "\n  "))
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	namespace.Start(t, "danelaw", suite.Dir(), suite.Danelaw(), "-conf", conf)
+	namespace.Start(t, "danelaw", suite.Dir(), "env", "SSL_CERT_FILE="+s.authorities, suite.Danelaw(), "-conf", conf)
 	await(t)
 }
 

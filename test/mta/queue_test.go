@@ -37,7 +37,7 @@ var explained = []struct{ domain, to, kind, fault, says string }{
 // them see it.
 func TestQueue(t *testing.T) {
 	suite.Needs(t)
-	s := open(t)
+	s := open(t, deliveries)
 	s.runDanelaw(t)
 	for _, m := range []struct {
 		doctored

@@ -3,6 +3,7 @@ package mta
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/test/certificates"
 	"github.com/danelaw-dns/danelaw/test/world"
 	"github.com/danelaw-dns/danelaw/zones"
 )
@@ -28,41 +30,52 @@ func address(i int) string {
 
 // addresses returns the addresses of all receivers.
 func addresses() []string {
-	all := []string{mallory, renewed}
+	all := []string{mallory, renewed, silent}
 	for _, p := range primaries {
 		all = append(all, p.address)
 	}
 	for i := range deliveries {
 		all = append(all, address(i))
 	}
+	for i := range promises {
+		all = append(all, policyAddress(i))
+	}
 	return all
 }
 
 // stage has all that the MTAs find on their internet: zones, a network with attackers, and receivers.
 type stage struct {
-	identities map[string]identity                     // by domain
-	certs      map[string]map[string]*x509.Certificate // likewise
-	mallory    identity
-	receivers  receivers
-	network    network
-	anchor     string // file with the trust anchor
+	to          []delivery                              // all domains that get mail
+	public      *certificates.Authority                 // one that everybody trusts
+	authorities string                                  // file with its certificate
+	identities  map[string]identity                     // by domain
+	certs       map[string]map[string]*x509.Certificate // likewise
+	mallory     identity
+	receivers   receivers
+	network     network
+	anchor      string // file with the trust anchor
 }
 
-// open builds the stage and serves it until the test ends.
-func open(t *testing.T) *stage {
+// open builds the stage for mail to some domains, and serves it until the test ends.
+func open(t *testing.T, to []delivery) *stage {
 	t.Helper()
-	s := &stage{identities: map[string]identity{}, certs: map[string]map[string]*x509.Certificate{}}
+	s := &stage{to: to, public: certificates.New(t), authorities: suite.Dir("authorities.pem"),
+		identities: map[string]identity{}, certs: map[string]map[string]*x509.Certificate{}}
 	s.receivers.forget()
 	s.identify(t)
 	tree := world.New(time.Now, s.plans()...)
 	tree.Caching().Serve(t, recursor+":53")
 	s.network = network{upstream: recursor + ":53", faults: map[string]tamper{}, attacks: map[string]tamper{}}
-	for i, d := range deliveries {
+	for i, d := range s.to {
 		s.occupy(t, i, d)
 	}
-	s.receivers.listen(t, mallory, "", nil)
+	s.receivers.listen(t, mallory, withOwnCertKey, s.mallory.tls())
 	s.network.serve(t, upstream)
 	s.anchor = suite.Dir("root.ds")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.public.Certificate.Raw})
+	if err := os.WriteFile(s.authorities, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(s.anchor, []byte(tree.DS(".")[0].String()+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +86,8 @@ func open(t *testing.T) *stage {
 func (s *stage) identify(t *testing.T) {
 	t.Helper()
 	end := time.Now().Add(time.Hour)
-	s.mallory = newIdentity(t, "mx.mallory.plain", end)
-	for _, d := range deliveries {
+	s.mallory = newIdentity(t, s.public, "mx.mallory.plain", end)
+	for _, d := range s.to {
 		if d.certs != nil {
 			made, shown := issue(t, d.domain, d.certs, d.sends)
 			s.certs[d.domain] = made
@@ -83,11 +96,13 @@ func (s *stage) identify(t *testing.T) {
 		}
 		switch d.shows {
 		case "expired":
-			s.identities[d.domain] = newIdentity(t, "mx."+d.domain, time.Now().Add(-time.Hour))
+			s.identities[d.domain] = newIdentity(t, certificates.New(t), "mx."+d.domain, time.Now().Add(-time.Hour))
 		case "other name":
-			s.identities[d.domain] = newIdentity(t, "mx.of.somebody.else", end)
+			s.identities[d.domain] = newIdentity(t, certificates.New(t), "mx.of.somebody.else", end)
+		case vouched:
+			s.identities[d.domain] = newIdentity(t, s.public, "mx."+d.domain, end)
 		default:
-			s.identities[d.domain] = newIdentity(t, "mx."+d.domain, end)
+			s.identities[d.domain] = newIdentity(t, certificates.New(t), "mx."+d.domain, end)
 		}
 	}
 }
@@ -104,6 +119,9 @@ func (s *stage) occupy(t *testing.T, i int, d delivery) {
 	if d.drops != 0 {
 		s.network.faults[dns.Fqdn(d.domain)] = dropped(d.drops)
 	}
+	if d.answers != nil {
+		s.network.faults[dns.Fqdn(d.domain)] = d.answers(s)
+	}
 	if d.attack != nil {
 		s.network.attacks[dns.Fqdn(d.domain)] = d.attack(s)
 	}
@@ -119,7 +137,7 @@ func (s *stage) plans() []zones.Plan {
 		{Name: "plain.", Text: world.Base, Config: unsigned},
 		{Name: "mallory.plain.", Text: world.Base + "mx A " + mallory + "\n", Config: unsigned},
 	}
-	for i, d := range deliveries {
+	for i, d := range s.to {
 		if d.zone == "-" {
 			continue
 		}
