@@ -31,10 +31,10 @@ func (c *Chain) newNegativeAnchors(all []NegativeAnchor) *negativeAnchors {
 	for _, name := range c.Unvalidated {
 		zones[name] = &dnssec.Zone{Name: name, Status: dnssec.Insecure, Until: c.Now().AddDate(100, 0, 0)}
 	}
-	anchors := c.Trusted()
+	trusted := ground{chain: c, anchors: c.Trusted()}
 	for _, n := range all {
-		_, above := c.anchor(n.Zone, anchors, nil)
-		if !above || anchored(anchors, n.Zone) || slices.Contains(c.Unvalidated, n.Zone) {
+		_, above := trusted.anchor(n.Zone, c.Now())
+		if !above || anchored(trusted.anchors, n.Zone) || slices.Contains(c.Unvalidated, n.Zone) {
 			continue
 		}
 		end := c.Now().Add(n.Until.Sub(c.Clock().Round(0))) // the two differ where the time of judgement is given
@@ -90,10 +90,9 @@ func (c *Chain) Restart() { c.generation.Add(1) }
 
 // anchor returns the closest anchor at or above name, which alone decides: a configured one (V-12), or a negative one
 // that is still alive (T-18).
-func (c *Chain) anchor(name string, anchors map[string][]*dns.DS, negative negativeAnchors) (zone string, ok bool) {
-	now := c.Now()
+func (g ground) anchor(name string, now time.Time) (zone string, ok bool) {
 	for zone = range dnssec.Ancestors(name) {
-		if anchored(anchors, zone) || negative.at(zone, now) != nil {
+		if anchored(g.anchors, zone) || g.negative.at(zone, now) != nil {
 			return zone, true
 		}
 	}

@@ -83,8 +83,8 @@ func (w *Walk) Zones() []*dnssec.Zone {
 
 // collect adds the zones from name up to its anchor.
 func (w *Walk) collect(zones map[string]*dnssec.Zone, name string) {
-	anchor, anchored := w.chain.anchor(name, w.anchors, w.negative)
 	now := w.chain.Now()
+	anchor, anchored := w.anchor(name, now)
 	if z := w.negative.at(anchor, now); z != nil {
 		zones[anchor] = z
 		return

@@ -106,7 +106,7 @@ func (r refresh) place(ctx context.Context, above *dnssec.Zone, name string, old
 // findAbove returns the zone by which the links of name are judged, nil at an anchor; ok if there is one, or none is
 // needed.
 func (w *Walk) findAbove(ctx context.Context, name string) (z *dnssec.Zone, ok bool) {
-	anchor, anchored := w.chain.anchor(name, w.anchors, w.negative)
+	anchor, anchored := w.anchor(name, w.chain.Now())
 	if !anchored || anchor == name {
 		return nil, anchored
 	}
@@ -135,7 +135,9 @@ func (c *Chain) renew(zone string) {
 	c.Fetcher.Go(func() {
 		ctx, cancel := context.WithTimeoutCause(c.Fetcher.Context(), c.Life, fetch.ErrDeadline)
 		defer cancel()
-		w := c.NewWalk(c.Fetcher.Open(ctx, dnssec.Question(zone, dns.TypeDNSKEY), c.Fetcher.NewBudget()))
+		account := c.Fetcher.Open(dnssec.Question(zone, dns.TypeDNSKEY), c.Fetcher.NewBudget())
+		defer account.Close()
+		w := c.NewWalk(account)
 		defer w.rescue(zone, func(Failed) {})
 		if above, ok := w.findAbove(ctx, zone); ok {
 			w.joined(ctx, zone, func() Place {

@@ -11,9 +11,7 @@ import (
 
 // view is what one client query knows of names, as it has it and all others have learned it. Nobody is asked.
 type view struct {
-	chain      *Chain
-	anchors    map[string][]*dns.DS
-	negative   negativeAnchors
+	ground
 	generation uint64
 	stored     bool // it rests on what no upstream was asked for
 
@@ -24,9 +22,18 @@ type view struct {
 }
 
 func (c *Chain) newView() *view {
-	return &view{
-		chain: c, generation: c.generation.Load(), anchors: c.Trusted(), negative: *c.negative.Load(),
-	}
+	return &view{generation: c.generation.Load(), ground: c.ground()}
+}
+
+// ground is what a client query begins with.
+type ground struct {
+	chain    *Chain
+	anchors  map[string][]*dns.DS
+	negative negativeAnchors
+}
+
+func (c *Chain) ground() ground {
+	return ground{chain: c, anchors: c.Trusted(), negative: *c.negative.Load()}
 }
 
 // unanchored is the zone of all names that no anchor covers (V-1a).
@@ -44,7 +51,7 @@ func (v *view) InsecureProven() bool {
 
 // Anchor implements dnssec.Zones. Where no anchor covers name no zone is Secure, and any bound will do (V-1a).
 func (v *view) Anchor(name string) string {
-	if zone, ok := v.chain.anchor(name, v.anchors, v.negative); ok {
+	if zone, ok := v.anchor(name, v.chain.Now()); ok {
 		return zone
 	}
 	return "."
@@ -56,23 +63,30 @@ func (v *view) Known(name string) *dnssec.Zone {
 	return zone
 }
 
-// deepest returns the deepest zone known on the way to name and the name down to which that is known; ends if it
-// decides for name. If none is known, that is nil and the anchor.
+// deepest is ground.deepest of all that this query knows.
 func (v *view) deepest(name string) (zone *dnssec.Zone, at string, ends bool) {
-	anchor, ok := v.chain.anchor(name, v.anchors, v.negative)
+	return v.ground.deepest(name, v.place)
+}
+
+// deepest returns the deepest zone known on the way to name, by the places that are known of names, and the name down
+// to which that is known; ends if it decides for name. If none is known, that is nil and the anchor.
+func (g ground) deepest(
+	name string, place func(name string, now time.Time) Place,
+) (zone *dnssec.Zone, at string, ends bool) {
+	now := g.chain.Now()
+	anchor, ok := g.anchor(name, now)
 	if !ok {
 		return unanchored, name, true
 	}
-	now := v.chain.Now()
-	if z := v.negative.at(anchor, now); z != nil {
+	if z := g.negative.at(anchor, now); z != nil {
 		return z, name, true
 	}
 	for at := range dnssec.Ancestors(name) {
-		switch p := v.place(at, now).(type) {
+		switch p := place(at, now).(type) {
 		case Cut:
 			return p.Zone, at, at == name || p.Zone.Status != dnssec.Secure
 		case Within:
-			if apex, ok := v.place(p.Zone, now).(Cut); ok {
+			if apex, ok := place(p.Zone, now).(Cut); ok {
 				return apex.Zone, at, at == name || p.Below || apex.Zone.Status != dnssec.Secure
 			}
 		}

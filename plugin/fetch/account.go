@@ -18,28 +18,28 @@ import (
 // its account, and ends with it. It is safe for concurrent use.
 type Account struct {
 	fetcher  *Fetcher
-	ctx      context.Context // ends with the query
-	question dns.Question    // the client's
+	question dns.Question // the client's
 	budget   *Budget
 	stored   bool // no upstream is asked
 
 	worked dnssec.Work // its part of the budget's work; under Budget.judging
 
 	mu    sync.Mutex // guards what follows, and what the inquiries hold
-	asked map[try]*Inquiry
-	taken int64 // octets of the room, for replies; negative: they were given back
+	asked inquiries
+	taken int64 // octets of the room, for replies; negative: it is closed
 	wrong bool  // a reply did not validate
 }
 
-// Open returns an account for a client's question that spends a budget. It lives as long as ctx.
-func (f *Fetcher) Open(ctx context.Context, q dns.Question, b *Budget) *Account {
-	return &Account{fetcher: f, ctx: ctx, question: q, budget: b, asked: map[try]*Inquiry{}}
+// Open returns an account for a client's question that spends a budget. It is to be closed when what is done for the
+// question has ended.
+func (f *Fetcher) Open(q dns.Question, b *Budget) *Account {
+	return &Account{fetcher: f, question: q, budget: b}
 }
 
 // OpenStored is Open for an account on which Config.Stored is asked and no upstream: each question once, as there is
 // nobody else to ask (V-14). What fails there says nothing of the data.
-func (f *Fetcher) OpenStored(ctx context.Context, q dns.Question, b *Budget) *Account {
-	a := f.Open(ctx, q, b)
+func (f *Fetcher) OpenStored(q dns.Question, b *Budget) *Account {
+	a := f.Open(q, b)
 	a.stored = true
 	return a
 }
@@ -54,10 +54,29 @@ func (a *Account) Question() dns.Question { return a.question }
 type Inquiry struct {
 	*exchange
 	account *Account
-	avoid   []string // as in its Try
+	n       int      // as in its Try
+	avoid   []string // likewise
 	ahead   bool     // on speculation, and not needed yet
 	waiting int      // for it now
 	got     *Grouped
+}
+
+// inquiries are few, the latest of each try. They are found without a map as soon as with one, and take less memory.
+type inquiries []*Inquiry
+
+// first returns the first try for q; nil if there is none.
+func (all inquiries) first(q dns.Question) *Inquiry {
+	if at := all.find(q, 0); at >= 0 {
+		return all[at]
+	}
+	return nil
+}
+
+// find returns where a try for q is; -1 if it is not there.
+func (all inquiries) find(q dns.Question, n int) int {
+	return slices.IndexFunc(all, func(i *Inquiry) bool {
+		return i.n == n && i.question.Qtype == q.Qtype && i.question.Name == q.Name
+	})
 }
 
 // Grouped is the reply of an upstream with its records in RRsets, for one account.
@@ -81,8 +100,7 @@ func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
 	if role == RoleLink {
 		a.budget.needLink() // be it asked on speculation already
 	}
-	key := try{q.Name, q.Qtype, 0}
-	i := a.asked[key]
+	i := a.asked.first(q)
 	if i != nil && !i.doubtful() {
 		return i, nil
 	}
@@ -97,7 +115,7 @@ func (a *Account) Ask(q dns.Question, role Role) (*Inquiry, *dnssec.Failure) {
 	if joined { // it is on another's account
 		a.budget.askedNone()
 	}
-	return a.note(key, e, t, false), nil
+	return a.note(e, t, false), nil
 }
 
 // first is the first try for a question.
@@ -120,8 +138,7 @@ func (a *Account) tooMany() *dnssec.Failure {
 func (a *Account) Speculate(q dns.Question) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	key := try{q.Name, q.Qtype, 0}
-	if a.asked[key] != nil {
+	if a.asked.first(q) != nil {
 		return true
 	}
 	if !a.budget.guessOne() {
@@ -133,22 +150,26 @@ func (a *Account) Speculate(q dns.Question) bool {
 		a.budget.guessedNone()
 	}
 	if e != nil {
-		a.note(key, e, t, !joined)
+		a.note(e, t, !joined)
 	}
 	return true
 }
 
-// note keeps what was asked; mu is held.
-func (a *Account) note(key try, e *exchange, t Try, ahead bool) *Inquiry {
-	i := &Inquiry{exchange: e, account: a, avoid: t.Avoid, ahead: ahead}
-	a.asked[key] = i
+// note keeps what was asked, in place of the same try where that came to nothing; mu is held.
+func (a *Account) note(e *exchange, t Try, ahead bool) *Inquiry {
+	i := &Inquiry{exchange: e, account: a, n: t.N, avoid: t.Avoid, ahead: ahead}
+	if at := a.asked.find(e.question, t.N); at >= 0 {
+		a.asked[at] = i
+	} else {
+		a.asked = append(a.asked, i)
+	}
 	return i
 }
 
 // Reply returns a copy of what has come to the first try for q by now; nil if nothing has.
 func (a *Account) Reply(q dns.Question) *dns.Msg {
 	a.mu.Lock()
-	i := a.asked[try{q.Name, q.Qtype, 0}]
+	i := a.asked.first(q)
 	a.mu.Unlock()
 	if i == nil || !i.ended() || i.err != nil {
 		return nil
@@ -195,7 +216,7 @@ func (a *Account) Again(ctx context.Context, q dns.Question, n int, avoid []stri
 	last := n == a.fetcher.Retries
 	t := Try{N: n, CD: !last, TCP: last, Avoid: a.budget.avoid(avoid...)}
 	e, _ := a.fetcher.start(q, t, RoleRetry)
-	return a.note(try{q.Name, q.Qtype, n}, e, t, false), false
+	return a.note(e, t, false), false
 }
 
 // Doubtful reports whether a reply has come that did not validate: what is being found out may be that all is Bogus.
@@ -326,24 +347,23 @@ func (i *Inquiry) take() (*Grouped, *dnssec.Failure) {
 	return i.got, nil
 }
 
-// takeRoom takes octets of the room until the account ends (L-15); mu is held.
+// takeRoom takes octets of the room until the account is closed (L-15); mu is held.
 func (a *Account) takeRoom(octets int64) bool {
-	switch {
-	case a.taken < 0:
+	if a.taken < 0 {
 		return true // nothing begins any more
-	case !a.fetcher.Room.Take(octets, true):
+	}
+	if !a.fetcher.Room.Take(octets, true) {
 		return false
-	case a.taken == 0:
-		context.AfterFunc(a.ctx, a.giveRoom)
 	}
 	a.taken += octets
 	return true
 }
 
-func (a *Account) giveRoom() {
+// Close gives back the room for what was brought (L-15). It may be called again.
+func (a *Account) Close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.fetcher.Room.Give(a.taken)
+	a.fetcher.Room.Give(max(a.taken, 0))
 	a.taken = -1
 }
 

@@ -36,17 +36,18 @@ type Budget struct {
 
 // verifying is a client query's part in the queue of those that verify (L-7).
 type verifying struct {
-	judging sync.Mutex // one goroutine verifies per client query; guards check, turn and waits
+	judging sync.Mutex // one goroutine verifies per client query; guards check, turn, waits and place
 	check   *dnssec.Check
 	turns   *turns
 	turn    *turn           // nil: it is not its turn
 	waits   context.Context // for it
+	place   waiter          // in the queue for it
 	cold    atomic.Bool     // a link had to be asked for: no claim to the turn that is kept for cheap work
 }
 
 // NewBudget returns what one client query may spend.
 func (f *Fetcher) NewBudget() *Budget {
-	b := &Budget{questions: f.Questions, verifying: verifying{check: f.Check(), turns: f.turns}}
+	b := &Budget{questions: f.Questions, verifying: verifying{check: f.Check(), turns: f.turns, place: newWaiter()}}
 	b.check.Yield = b.yield
 	return b
 }
@@ -54,7 +55,7 @@ func (f *Fetcher) NewBudget() *Budget {
 // await waits for the turn to verify; judging is held.
 func (v *verifying) await(ctx context.Context) (err error) {
 	v.waits = ctx
-	v.turn, err = v.turns.acquire(ctx, v.cheap())
+	v.turn, err = v.turns.acquire(ctx, v.cheap(), &v.place)
 	return err
 }
 

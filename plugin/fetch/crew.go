@@ -3,6 +3,7 @@ package fetch
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,30 +17,38 @@ const (
 // crew is the work in the background. A sync.WaitGroup alone must not be added to while it is waited for. Goroutines
 // that have done their work wait for more: the stack of a new one would have to grow again, as verifying takes 16 KiB.
 type crew struct {
-	mu     sync.Mutex
-	closed bool
-	idle   []chan func() // of goroutines that wait, the latest last
-	spare  int           // how many have waited since due was set
-	due    *time.Timer   // ends the wait of the spare; nil while none waits
+	gate   sync.RWMutex // is held to read while work begins, which many may do at once
+	closed atomic.Bool  // is set with gate
 	work   sync.WaitGroup
+
+	mu    sync.Mutex
+	idle  []chan func() // of goroutines that wait, the latest last
+	spare int           // how many have waited since due was set
+	due   *time.Timer   // ends the wait of the spare; nil while none waits
 }
 
 // start runs f, unless the crew is closed.
 func (c *crew) start(f func()) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+	if !c.begin() {
 		return false
 	}
-	c.work.Add(1)
-	if n := len(c.idle); n > 0 {
-		c.idle[n-1] <- f
-		c.idle = c.idle[:n-1]
-		c.spare = min(c.spare, n-1)
+	if more := c.rested(); more != nil {
+		more <- f
 	} else {
 		go c.labour(f)
 	}
 	return true
+}
+
+// rested is the goroutine that has come last of those that wait; nil if none does.
+func (c *crew) rested() (more chan func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.idle); n > 0 {
+		more, c.idle = c.idle[n-1], c.idle[:n-1]
+		c.spare = min(c.spare, n-1)
+	}
+	return more
 }
 
 // labour runs f, and then what comes.
@@ -63,7 +72,7 @@ func (c *crew) finish(f func()) {
 func (c *crew) rest(more chan func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || len(c.idle) == mostIdle {
+	if c.closed.Load() || len(c.idle) == mostIdle {
 		return false
 	}
 	c.idle = append(c.idle, more)
@@ -90,21 +99,24 @@ func (c *crew) dismiss() {
 
 // begin notes work that somebody does, unless the crew is closed.
 func (c *crew) begin() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
-		c.work.Add(1)
+	c.gate.RLock()
+	defer c.gate.RUnlock()
+	if c.closed.Load() {
+		return false
 	}
-	return !c.closed
+	c.work.Add(1)
+	return true
 }
 
 func (c *crew) end() { c.work.Done() }
 
 // shut lets no more work begin.
 func (c *crew) shut() {
+	c.gate.Lock()
+	c.closed.Store(true)
+	c.gate.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closed = true
 	if c.due != nil {
 		c.due.Stop()
 	}

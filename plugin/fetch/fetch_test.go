@@ -89,7 +89,7 @@ func question(name string) dns.Question {
 }
 
 func open(t *testing.T, f *Fetcher) *Account {
-	return f.Open(t.Context(), question("client.example."), f.NewBudget())
+	return f.Open(question("client.example."), f.NewBudget())
 }
 
 // expectLimit checks that a failure is that of a limit of the client's question.
@@ -143,7 +143,7 @@ func TestQuestionsAreCounted(t *testing.T) {
 			t.Fatalf("%s: %v", name, failure)
 		}
 	}
-	_, failure := a.Fetch(ctx, question("three."), RoleAnswer)
+	_, failure := a.Fetch(t.Context(), question("three."), RoleAnswer)
 	expectLimit(t, failure, "upstream_questions")
 	if n := u.questions(); n != 2 {
 		t.Errorf("%d questions put", n)
@@ -164,7 +164,7 @@ func TestOneBudget(t *testing.T) {
 	f, u := setup(t, func(c *Config) { c.Questions = 5 })
 	b := f.NewBudget()
 	for i := range 10 {
-		a := f.Open(t.Context(), question("client.example."), b)
+		a := f.Open(question("client.example."), b)
 		a.Fetch(t.Context(), question(fmt.Sprint(i, ".")), RoleAnswer)
 		a.Speculate(question(fmt.Sprint("ahead", i, ".")))
 		a.Again(t.Context(), question(fmt.Sprint(i, ".")), 1, nil, false)
@@ -258,20 +258,22 @@ func TestRepliesAreCounted(t *testing.T) {
 	room := NewRoom(8 << 20)
 	f, u := setup(t, func(c *Config) { c.Room = room })
 	u.size = responseOctets / 2
-	ctx, end := context.WithCancel(t.Context())
-	a := f.Open(ctx, question("client.example."), f.NewBudget())
+	a := open(t, f)
 	for _, name := range []string{"one.", "one.", "two."} {
-		if _, failure := a.Fetch(ctx, question(name), RoleAnswer); failure != nil {
+		if _, failure := a.Fetch(t.Context(), question(name), RoleAnswer); failure != nil {
 			t.Fatal(failure)
 		}
 	}
-	_, failure := a.Fetch(ctx, question("three."), RoleAnswer)
+	_, failure := a.Fetch(t.Context(), question("three."), RoleAnswer)
 	expectLimit(t, failure, "response_octets")
 	f.Close()
 	if taken := room.taken.Load(); taken != responseOctets*replyGrowth {
 		t.Errorf("%d octets of memory are taken", taken)
 	}
-	for end(); room.taken.Load() > 0; time.Sleep(time.Millisecond) {
+	for range 2 {
+		if a.Close(); room.taken.Load() != 0 {
+			t.Errorf("%d octets of memory are kept", room.taken.Load())
+		}
 	}
 }
 
@@ -310,7 +312,7 @@ func TestSilence(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeoutCause(t.Context(), 9*time.Second, ErrDeadline)
 				defer cancel()
-				a := f.Open(ctx, question("client.example."), f.NewBudget())
+				a := open(t, f)
 				time.Sleep(test.late)
 				i, _ := a.Ask(question("com."), RoleLink)
 				if test.replied {

@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"container/list"
 	"context"
 	"runtime"
 	"sync"
@@ -17,7 +16,7 @@ type turns struct {
 	free     int // turns for anybody
 	reserved int // free turns for cheap work only: 0 or 1
 	single   bool
-	waiting  [2]*list.List // of *waiter, in order of arrival: costly work and cheap work
+	waiting  [2]queue // costly work and cheap work
 	arrivals uint64
 	began    time.Time
 	oldest   atomic.Int64 // how long after began the one came who has waited the longest; negative: nobody waits
@@ -29,10 +28,49 @@ const (
 	cheap
 )
 
+// waiter is one who waits for a turn, once at a time. It is its own place in the queue: nothing is allocated while the
+// lock is held, for which everybody else waits.
 type waiter struct {
-	arrival uint64
-	since   time.Time
-	ready   chan *turn
+	ready         chan *turn // has room for one
+	queue         *queue     // nil: it does not wait any more
+	before, after *waiter
+	arrival       uint64
+	since         time.Duration // since turns.began
+}
+
+func newWaiter() waiter { return waiter{ready: make(chan *turn, 1)} }
+
+// queue is those who wait, in order of arrival.
+type queue struct{ first, last *waiter }
+
+func (q *queue) enter(w *waiter) {
+	w.queue, w.before, w.after = q, q.last, nil
+	if q.last == nil {
+		q.first = w
+	} else {
+		q.last.after = w
+	}
+	q.last = w
+}
+
+// leave takes w out of its queue, and reports whether it was in one.
+func (w *waiter) leave() bool {
+	q := w.queue
+	if q == nil {
+		return false
+	}
+	if w.before == nil {
+		q.first = w.after
+	} else {
+		w.before.after = w.after
+	}
+	if w.after == nil {
+		q.last = w.before
+	} else {
+		w.after.before = w.before
+	}
+	w.queue, w.before, w.after = nil, nil, nil
+	return true
 }
 
 // turn is the right to verify.
@@ -43,8 +81,7 @@ var forAnybody, forCheap = &turn{}, &turn{reserved: true}
 
 func newTurns() *turns {
 	n := runtime.GOMAXPROCS(0)
-	s := &turns{free: n - 1, reserved: 1, waiting: [2]*list.List{list.New(), list.New()},
-		began: time.Now()}
+	s := &turns{free: n - 1, reserved: 1, began: time.Now()}
 	s.oldest.Store(-1)
 	if n == 1 {
 		s.free, s.reserved, s.single = 1, 0, true
@@ -52,27 +89,27 @@ func newTurns() *turns {
 	return s
 }
 
-// acquire waits for a turn; the error is ctx's.
-func (s *turns) acquire(ctx context.Context, isCheap bool) (*turn, error) {
+// acquire waits for a turn, as w; the error is ctx's.
+func (s *turns) acquire(ctx context.Context, isCheap bool, w *waiter) (*turn, error) {
 	s.mu.Lock()
 	if got := s.take(isCheap); got != nil {
 		s.mu.Unlock()
 		return got, nil
 	}
-	queue := s.waiting[costly]
-	if isCheap {
-		queue = s.waiting[cheap]
-	}
 	s.arrivals++
-	w := &waiter{s.arrivals, time.Now(), make(chan *turn, 1)}
-	place := queue.PushBack(w)
+	w.arrival, w.since = s.arrivals, time.Since(s.began)
+	if isCheap {
+		s.waiting[cheap].enter(w)
+	} else {
+		s.waiting[costly].enter(w)
+	}
 	s.noteOldest()
 	s.mu.Unlock()
 	select {
 	case got := <-w.ready:
 		return got, nil
 	case <-ctx.Done():
-		s.abandon(w, queue, place)
+		s.abandon(w)
 		return nil, context.Cause(ctx)
 	}
 }
@@ -90,11 +127,9 @@ func (s *turns) short() bool {
 // noteOldest notes for short who waits; mu is held.
 func (s *turns) noteOldest() {
 	oldest := time.Duration(-1)
-	for _, queue := range s.waiting {
-		if e := queue.Front(); e != nil {
-			if since := e.Value.(*waiter).since.Sub(s.began); oldest < 0 || since < oldest {
-				oldest = since
-			}
+	for i := range s.waiting {
+		if w := s.waiting[i].first; w != nil && (oldest < 0 || w.since < oldest) {
+			oldest = w.since
 		}
 	}
 	s.oldest.Store(int64(oldest))
@@ -113,43 +148,48 @@ func (s *turns) take(isCheap bool) *turn {
 }
 
 // abandon takes a waiter out of the queue; a turn it was given in the same moment goes on to the next.
-func (s *turns) abandon(w *waiter, queue *list.List, place *list.Element) {
+func (s *turns) abandon(w *waiter) {
 	s.mu.Lock()
-	queue.Remove(place)
+	waited := w.leave()
 	s.noteOldest()
 	s.mu.Unlock()
-	select {
-	case got := <-w.ready:
-		s.release(got)
-	default:
+	if !waited {
+		s.release(<-w.ready)
 	}
 }
 
 // release gives a turn back: to the next whom it may serve, or to the store of free ones.
 func (s *turns) release(got *turn) {
+	if w := s.next(got); w != nil {
+		w.ready <- got
+	}
+}
+
+// next takes out of the queue whom a turn goes to; if there is nobody it is free, and next nil.
+func (s *turns) next(got *turn) *waiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch queue := s.next(got); {
-	case queue != nil:
-		queue.Remove(queue.Front()).(*waiter).ready <- got
+	w := s.first(got)
+	switch {
+	case w != nil:
+		w.leave()
 		s.noteOldest()
 	case got.reserved:
 		s.reserved++
 	default:
 		s.free++
 	}
+	return w
 }
 
-// next returns the queue whose first waiter a turn goes to; nil if there is none.
-func (s *turns) next(got *turn) *list.List {
-	atCheap, atCostly := s.waiting[cheap].Front(), s.waiting[costly].Front()
+// first returns the one to whom a turn goes; nil if there is none.
+func (s *turns) first(got *turn) *waiter {
+	atCheap, atCostly := s.waiting[cheap].first, s.waiting[costly].first
 	switch {
-	case atCheap != nil && (got.reserved || s.single || atCostly == nil || arrival(atCheap) < arrival(atCostly)):
-		return s.waiting[cheap]
+	case atCheap != nil && (got.reserved || s.single || atCostly == nil || atCheap.arrival < atCostly.arrival):
+		return atCheap
 	case atCostly != nil && !got.reserved:
-		return s.waiting[costly]
+		return atCostly
 	}
 	return nil
 }
-
-func arrival(e *list.Element) uint64 { return e.Value.(*waiter).arrival }

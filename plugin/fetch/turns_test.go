@@ -25,11 +25,17 @@ type given struct {
 	turn *turn
 }
 
+// acquireNew is acquire for somebody who has not waited yet.
+func (s *turns) acquireNew(ctx context.Context, isCheap bool) (*turn, error) {
+	w := newWaiter()
+	return s.acquire(ctx, isCheap, &w)
+}
+
 // enter queues up, and sends the turn when it comes.
 func (s *turns) enter(order chan given, name string, isCheap bool) {
 	before := s.inQueue()
 	go func() {
-		if got, err := s.acquire(context.Background(), isCheap); err == nil {
+		if got, err := s.acquireNew(context.Background(), isCheap); err == nil {
 			order <- given{name, got}
 		}
 	}()
@@ -41,15 +47,21 @@ func (s *turns) enter(order chan given, name string, isCheap bool) {
 func (s *turns) inQueue() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting[costly].Len() + s.waiting[cheap].Len()
+	n := 0
+	for _, q := range s.waiting {
+		for w := q.first; w != nil; w = w.after {
+			n++
+		}
+	}
+	return n
 }
 
 // L-7: with several processors one turn serves cached chains only; the others serve all in the order of arrival.
 func TestTurns(t *testing.T) {
 	s := turnsFor(t, 2)
 	ctx := context.Background()
-	costly, _ := s.acquire(ctx, false)
-	cheap, err := s.acquire(ctx, true)
+	costly, _ := s.acquireNew(ctx, false)
+	cheap, err := s.acquireNew(ctx, true)
 	if err != nil || !cheap.reserved {
 		t.Fatalf("cheap work did not get the reserved turn: %+v %v", cheap, err)
 	}
@@ -76,7 +88,7 @@ func TestTurns(t *testing.T) {
 // L-7: with one processor cached chains go before the others, and among themselves in the order of arrival.
 func TestSingleTurn(t *testing.T) {
 	s := turnsFor(t, 1)
-	held, _ := s.acquire(context.Background(), true)
+	held, _ := s.acquireNew(context.Background(), true)
 	order := make(chan given)
 	for _, name := range []string{"costly 1", "cheap 1", "cheap 2", "costly 2"} {
 		s.enter(order, name, strings.HasPrefix(name, "cheap"))
@@ -92,10 +104,10 @@ func TestSingleTurn(t *testing.T) {
 // L-7, L-10: who waits too long leaves, and takes no turn with him.
 func TestTurnsAbandon(t *testing.T) {
 	s := turnsFor(t, 1)
-	held, _ := s.acquire(context.Background(), false)
+	held, _ := s.acquireNew(context.Background(), false)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(ErrDeadline)
-	if _, err := s.acquire(ctx, true); !errors.Is(err, dnssec.ErrLimit) {
+	if _, err := s.acquireNew(ctx, true); !errors.Is(err, dnssec.ErrLimit) {
 		t.Fatalf("error %v is no limit", err)
 	}
 	s.release(held)
@@ -114,7 +126,7 @@ func TestProcessorsAreShort(t *testing.T) {
 				t.Error("short without anybody who waits")
 			}
 			ctx, cancel := context.WithCancel(t.Context())
-			go s.acquire(ctx, cheap)
+			go s.acquireNew(ctx, cheap)
 			synctest.Wait()
 			time.Sleep(shortAfter - time.Nanosecond)
 			if s.short() {

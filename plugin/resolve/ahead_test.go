@@ -270,11 +270,7 @@ func TestAheadHandsOnNoLimit(t *testing.T) {
 	eventually(t, "it to be asked", func() bool { return outstanding.Load() == 1 })
 	answer := make(chan *Answer)
 	go func() { answer <- ask(r, q.Name, q.Qtype) }()
-	eventually(t, "the client to join", func() bool {
-		r.flights.mu.Lock()
-		defer r.flights.mu.Unlock()
-		return r.flights.byKey[keyOf(q)].waiting == 1
-	})
+	eventually(t, "the client to join", func() bool { return r.flights.waitingFor(keyOf(q)) == 1 })
 	release()
 	expect(t, <-answer, dnssec.Secure, dns.RcodeSuccess)
 }

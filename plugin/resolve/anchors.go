@@ -22,7 +22,8 @@ func (p anchorPoints) Sight(ctx context.Context, zone string) (s dnssec.Sight, f
 	ctx, cancel := context.WithTimeoutCause(ctx, background, fetch.ErrDeadline)
 	defer cancel()
 	q := dnssec.Question(zone, dns.TypeDNSKEY)
-	account := r.fetcher.Open(ctx, q, r.fetcher.NewBudget())
+	account := r.fetcher.Open(q, r.fetcher.NewBudget())
+	defer account.Close()
 	got, f := account.Fetch(ctx, q, fetch.RoleRenew)
 	var avoid []string
 	for n := 0; ; {

@@ -40,7 +40,8 @@ func (w *work) recall(ctx context.Context, q dns.Question) *outcome {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, recallPatience, fetch.ErrDeadline)
 	defer cancel()
-	s := w.fromBeyond(ctx)
+	s := w.fromBeyond()
+	defer s.account.Close()
 	defer func() { w.r.Meter.Checks(s.account.Work()) }()
 	got, failure := s.account.Fetch(ctx, q, fetch.RoleAnswer)
 	if failure != nil {
@@ -64,14 +65,15 @@ func (w *work) recallLinks(ctx context.Context, q dns.Question) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, recallPatience, fetch.ErrDeadline)
 	defer cancel()
-	s := w.fromBeyond(ctx)
+	s := w.fromBeyond()
+	defer s.account.Close()
 	s.walk.Find(ctx, []string{name})
 	w.r.Meter.Checks(s.account.Work())
 }
 
-// fromBeyond is work for the same question for which no upstream is asked.
-func (w *work) fromBeyond(ctx context.Context) *work {
-	account := w.r.fetcher.OpenStored(ctx, w.question, w.r.fetcher.NewBudget())
+// fromBeyond is work for the same question for which no upstream is asked. Its account is to be closed.
+func (w *work) fromBeyond() *work {
+	account := w.r.fetcher.OpenStored(w.question, w.r.fetcher.NewBudget())
 	return &work{r: w.r, account: account, walk: w.r.chain.NewWalk(account), question: w.question, why: forClient}
 }
 

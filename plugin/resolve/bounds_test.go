@@ -139,11 +139,7 @@ func TestLateFlightIsTakenOver(t *testing.T) {
 	for range clients {
 		go func() { answers <- r.Resolve(context.Background(), q) }()
 	}
-	eventually(t, "all have joined", func() bool {
-		r.flights.mu.Lock()
-		defer r.flights.mu.Unlock()
-		return first.waiting == 1+clients
-	})
+	eventually(t, "all have joined", func() bool { return r.flights.waitingFor(keyOf(q)) == 1+clients })
 	r.flights.remove(first)
 	first.finish(first.overdue(q, r.Timeout))
 	for range clients {
@@ -246,8 +242,31 @@ func TestBackgroundHoldsNoSlot(t *testing.T) {
 	eventually(t, "no slot is held, and both go on", func() bool {
 		r.flights.mu.Lock()
 		defer r.flights.mu.Unlock()
-		return r.flights.running+r.flights.yielding.Len() == 0 && len(r.flights.byKey) == 2
+		return r.flights.running+r.flights.yielding.Len() == 0 && r.flights.count() == 2
 	})
+}
+
+// L-15: what replies took is given back, whatever they were asked for.
+func TestRoomIsGivenBack(t *testing.T) {
+	const all = 64 << 20
+	for what, do := range map[string]func(ctx context.Context, r *Resolver, q dns.Question){
+		"a client":    func(ctx context.Context, r *Resolver, q dns.Question) { r.Resolve(ctx, q) },
+		"a chain":     func(ctx context.Context, r *Resolver, q dns.Question) { r.Explain(ctx, q) },
+		"a retest":    func(ctx context.Context, r *Resolver, q dns.Question) { r.Retest(ctx, q) },
+		"the anchors": func(ctx context.Context, r *Resolver, _ dns.Question) { r.Prime(ctx) }, //nolint:errcheck // it is
+		"their keys":  func(ctx context.Context, r *Resolver, _ dns.Question) { r.Sight(ctx, ".") },
+	} {
+		room := fetch.NewRoom(all)
+		r, u, _ := setup(t, func(c *Config) { c.Room = room })
+		do(t.Context(), r, question("example.com.", dns.TypeMX))
+		r.Close()
+		if len(u.Asked()) == 0 {
+			t.Errorf("%s: nothing was asked", what)
+		}
+		if !room.Take(all, true) {
+			t.Errorf("%s: something is kept", what)
+		}
+	}
 }
 
 // L-13: whoever joins a question later has it hold its slot no longer than its first client does.
@@ -265,8 +284,8 @@ func TestLateClientHoldsNoSlot(t *testing.T) {
 		expect(t, <-answers, dnssec.Indeterminate, dns.RcodeServerFailure)
 		synctest.Wait()
 		r.flights.mu.Lock()
-		if held := r.flights.running + r.flights.yielding.Len(); held != 0 || len(r.flights.byKey) != 1 {
-			t.Errorf("%d slots are held for %d questions", held, len(r.flights.byKey))
+		if held := r.flights.running + r.flights.yielding.Len(); held != 0 || r.flights.count() != 1 {
+			t.Errorf("%d slots are held for %d questions", held, r.flights.count())
 		}
 		r.flights.mu.Unlock()
 		expect(t, <-answers, dnssec.Indeterminate, dns.RcodeServerFailure)
@@ -431,7 +450,7 @@ func TestClosed(t *testing.T) {
 	all.Wait()
 	a := ask(r, "example.com.", dns.TypeMX)
 	expect(t, a, dnssec.Indeterminate, dns.RcodeServerFailure)
-	if n := len(r.flights.byKey); n != 0 {
+	if n := r.flights.count(); n != 0 {
 		t.Errorf("%d flights are left", n)
 	}
 }
@@ -470,9 +489,7 @@ func TestClientsGone(t *testing.T) {
 		go func() { gone <- r.Resolve(ctx, question(name, dns.TypeA)) }()
 		key := keyOf(question(name, dns.TypeA))
 		eventually(t, name+" to be asked", func() bool {
-			r.flights.mu.Lock()
-			defer r.flights.mu.Unlock()
-			return r.flights.byKey[key] != nil && r.flights.byKey[key].waiting > 0 && u.Count(name+" A") == 1
+			return r.flights.waitingFor(key) > 0 && u.Count(name+" A") == 1
 		})
 	}
 	table := func() (slots, background int) {
@@ -485,9 +502,7 @@ func TestClientsGone(t *testing.T) {
 	}
 	come("n0.example.com.")
 	eventually(t, "the second client to have joined", func() bool {
-		r.flights.mu.Lock()
-		defer r.flights.mu.Unlock()
-		return r.flights.byKey[keyOf(question("n0.example.com.", dns.TypeA))].waiting == 2
+		return r.flights.waitingFor(keyOf(question("n0.example.com.", dns.TypeA))) == 2
 	})
 	leave := func(i int) {
 		all[i]()

@@ -358,10 +358,8 @@ func TestJoin(t *testing.T) {
 
 // waiting counts the clients that wait for a flight.
 func waiting(r *Resolver) (n int) {
-	r.flights.mu.Lock()
-	defer r.flights.mu.Unlock()
-	for _, f := range r.flights.byKey {
-		n += f.waiting
+	for _, key := range r.flights.keys() {
+		n += r.flights.waitingFor(key)
 	}
 	return n
 }
@@ -381,9 +379,7 @@ func TestDeadline(t *testing.T) {
 	answer := make(chan *Answer)
 	go func() { answer <- r.Resolve(ctx, q) }()
 	eventually(t, "it waits for the keys of com.", func() bool {
-		r.flights.mu.Lock()
-		f := r.flights.byKey[keyOf(q)]
-		r.flights.mu.Unlock()
+		f := r.flights.find(keyOf(q))
 		return f != nil && strings.Contains(f.overdue(q, r.Timeout).Notes[0].Text, "com. DNSKEY")
 	})
 	cancel() // the client's time is up

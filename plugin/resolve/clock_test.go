@@ -47,7 +47,7 @@ func TestTimeOfDay(t *testing.T) {
 
 // checkOf returns the check of a new client query.
 func checkOf(r *Resolver) (check *dnssec.Check) {
-	account := r.newWork(context.Background(), question(".", dns.TypeNS), forClient).account
+	account := r.newWork(question(".", dns.TypeNS), forClient).account
 	account.Judge(context.Background(), func(c *dnssec.Check) { check = c })
 	return check
 }

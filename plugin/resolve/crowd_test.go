@@ -111,9 +111,9 @@ func TestRefusing(t *testing.T) {
 				zone := of([]string{"flood.example.", fmt.Sprint(i, ".example.")}[chance.IntN(2)])
 				client := fmt.Sprint(chance.IntN(3))
 				key := named(fmt.Sprint("question", chance.IntN(200)))
-				before, known := table.slots.Load(), table.byKey[key] != nil
+				before, known := table.slots.Load(), table.known(key)
 				says := table.refusing(key, func() string { return client }, zone)
-				if table.slots.Load() != before || (table.byKey[key] != nil) != known {
+				if table.slots.Load() != before || table.known(key) != known {
 					t.Fatal("something was done for the question")
 				}
 				_, _, no := table.join(key, client, zone)
@@ -157,7 +157,7 @@ func TestBackgroundYieldsFirst(t *testing.T) {
 	if one := fill(t, table, "c.", 1); len(causes) != 1 || !errors.Is(causes[0], fetch.ErrDeadline) || ended(one) != 0 {
 		t.Errorf("ended: %v", causes)
 	}
-	f := table.byKey[named("b.1")]
+	f := table.find(named("b.1"))
 	table.release(begun(99, f))
 	if table.background.Len() != 0 || len(causes) != 13 || !errors.Is(causes[99], fetch.ErrDeadline) {
 		t.Errorf("%d go on in the background of a full table", table.background.Len())

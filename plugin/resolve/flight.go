@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -60,7 +61,7 @@ type seat struct {
 	zone    string           // whose names it is counted with
 	client  string           // who asked it first
 	octets  int64            // of the room
-	waiting int              // clients
+	waiting int              // clients; under the lock of its shelf
 	yields  *list.Element    // its place in flights.yielding; nil if it runs to its end or holds no slot
 	runs    bool             // it holds a slot of the half that runs to its end
 	late    *list.Element    // its place in flights.background
@@ -78,8 +79,8 @@ type flights struct {
 	half, waiting int
 	room          *fetch.Room
 	short         func() bool // reports whether processors are what is short
-	mu            sync.Mutex
-	byKey         map[cache.Key]*flight
+	shelves       *shelves
+	mu            sync.Mutex   // comes after that of a shelf, and guards what follows
 	slots         atomic.Int64 // taken: running and yielding
 	running       int
 	yielding      *list.List // oldest first
@@ -91,8 +92,49 @@ type flights struct {
 func newFlights(inFlight, waiting int, room *fetch.Room, short func() bool) *flights {
 	return &flights{
 		half: (inFlight + 1) / 2, waiting: waiting, room: room, short: short,
-		byKey: map[cache.Key]*flight{}, yielding: list.New(), background: list.New(), zones: newCrowds(),
+		shelves: newShelves(), yielding: list.New(), background: list.New(), zones: newCrowds(),
 		clients: newCrowds(),
+	}
+}
+
+// shelves have the flights by their questions, each a part of them: few wait for the same lock.
+type shelves struct {
+	seed maphash.Seed
+	all  [16]shelf
+}
+
+type shelf struct {
+	mu    sync.Mutex
+	byKey map[cache.Key]*flight
+}
+
+func newShelves() *shelves {
+	s := &shelves{seed: maphash.MakeSeed()}
+	for i := range s.all {
+		s.all[i].byKey = map[cache.Key]*flight{}
+	}
+	return s
+}
+
+func (s *shelves) of(key cache.Key) *shelf {
+	return &s.all[maphash.String(s.seed, key.Name)%uint64(len(s.all))]
+}
+
+// at returns the flight of key; nil if there is none, or it has given way to others. mu is held.
+func (s *shelf) at(key cache.Key) *flight {
+	f := s.byKey[key]
+	if f == nil || f.ended() {
+		return nil
+	}
+	return f
+}
+
+// remove forgets a flight, if no other has its key by now.
+func (s *shelf) remove(f *flight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byKey[f.key] == f {
+		delete(s.byKey, f.key)
 	}
 }
 
@@ -113,33 +155,34 @@ func (e *refused) failure(q dns.Question) *dnssec.Failure {
 // join returns the flight of key for a client. If leads, the caller has to begin it. zone says whose names a new one is
 // counted with.
 func (t *flights) join(key cache.Key, client string, zone func() string) (f *flight, leads bool, no *refused) {
-	if f, no = t.joinOther(key); f != nil || no != nil {
+	s := t.shelves.of(key)
+	if f, no = t.joinOther(s, key); f != nil || no != nil {
 		return f, false, no
 	}
 	own := &flight{
 		key: key, began: time.Now(), seat: seat{zone: zone(), client: client, waiting: 1}, done: make(chan struct{}),
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if f, no = t.other(key); f != nil || no != nil { // it has come meanwhile
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f, no = t.other(s, key); f != nil || no != nil { // it has come meanwhile
 		return f, false, no
 	}
 	if no = t.place(own); no != nil {
 		return nil, false, no
 	}
-	t.byKey[key] = own
+	s.byKey[key] = own
 	return own, true, nil
 }
 
-func (t *flights) joinOther(key cache.Key) (*flight, *refused) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.other(key)
+func (t *flights) joinOther(s *shelf, key cache.Key) (*flight, *refused) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return t.other(s, key)
 }
 
-// other returns the flight of key for one more client; nil if there is none. mu is held.
-func (t *flights) other(key cache.Key) (*flight, *refused) {
-	f := t.byKey[key]
+// other returns the flight of key for one more client; nil if there is none. The shelf's mu is held.
+func (t *flights) other(s *shelf, key cache.Key) (*flight, *refused) {
+	f := s.at(key)
 	if f == nil {
 		return nil, nil
 	}
@@ -157,15 +200,16 @@ func (t *flights) other(key cache.Key) (*flight, *refused) {
 // ahead returns a new flight of key, which holds no slot and nobody waits for yet; nil if there is one, or half of the
 // table or of the room is taken.
 func (t *flights) ahead(key cache.Key) *flight {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.byKey[key] != nil || t.busy() || !t.room.Take(flightOctets, false) {
+	s := t.shelves.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at(key) != nil || t.busy() || !t.room.Take(flightOctets, false) {
 		return nil
 	}
 	f := &flight{
 		key: key, forNobody: true, began: time.Now(), seat: seat{octets: flightOctets}, done: make(chan struct{}),
 	}
-	t.byKey[key] = f
+	s.byKey[key] = f
 	return f
 }
 
@@ -177,19 +221,25 @@ func (t *flights) behind(zone string) bool {
 }
 
 // refusing returns what keeps a question out that would take a new place; nil if nothing does, or it is not known yet.
-// Nothing is done for it, and while few questions are in flight nothing is even looked at.
+// Nothing is done for it, and where neither slots nor processors can be short nothing is even looked at.
 func (t *flights) refusing(key cache.Key, client, zone func() string) *refused {
-	if t.slots.Load() < min(leastCrowd, int64(2*t.half)) {
+	taken := t.slots.Load()
+	if taken < min(leastCrowd, int64(2*t.half)) || taken < int64(2*t.half) && !t.short() || t.known(key) {
 		return nil
 	}
 	s := seat{zone: zone(), client: client()}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[key] != nil {
-		return nil
-	}
 	_, no := t.slotFor(&s)
 	return no
+}
+
+// known reports whether there is a flight of key.
+func (t *flights) known(key cache.Key) bool {
+	s := t.shelves.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at(key) != nil
 }
 
 // slotFor returns the flight whose slot a new one gets; nil if one is free. What keeps it out, whatever room there is,
@@ -209,6 +259,8 @@ func (t *flights) slotFor(s *seat) (yields *flight, no *refused) {
 
 // place finds a slot, and room, for a new flight and its client.
 func (t *flights) place(f *flight) *refused {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	yields, no := t.slotFor(&f.seat)
 	if no != nil {
 		return no
@@ -333,12 +385,9 @@ func (c crowds) largest() (most *list.List) {
 	return most
 }
 
-// evict makes a flight give up. What it has taken is given back when it has ended.
+// evict makes a flight give up: nobody finds it any more. What it has taken is given back when it has ended.
 func (t *flights) evict(f *flight) {
 	t.unplace(f)
-	if t.byKey[f.key] == f {
-		delete(t.byKey, f.key)
-	}
 	f.yield()
 }
 
@@ -370,8 +419,9 @@ func (t *flights) unplace(f *flight) {
 
 // leave is called by a client that waits no longer, and reports whether nobody does now.
 func (t *flights) leave(f *flight) (last bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	s := t.shelves.of(f.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	f.waiting--
 	t.room.Give(clientOctets)
 	return f.waiting == 0
@@ -394,6 +444,7 @@ func (t *flights) release(f *flight) {
 
 // remove forgets a flight that has ended.
 func (t *flights) remove(f *flight) {
+	t.shelves.of(f.key).remove(f)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unplace(f)
@@ -403,16 +454,16 @@ func (t *flights) remove(f *flight) {
 	}
 	t.room.Give(f.octets)
 	f.octets = 0
-	if t.byKey[f.key] == f {
-		delete(t.byKey, f.key)
-	}
 }
 
 // detach lets questions that come from now on begin new flights. Those who wait for an old one still get its answer.
 func (t *flights) detach() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	clear(t.byKey)
+	for i := range t.shelves.all {
+		s := &t.shelves.all[i]
+		s.mu.Lock()
+		clear(s.byKey)
+		s.mu.Unlock()
+	}
 }
 
 // busy reports whether half of the table or of the room is taken, or processors are short: then nothing is asked on
@@ -475,6 +526,16 @@ func (f *flight) end(a *Answer) (awaited []*waiter) {
 		awaited, f.awaited = f.awaited, nil
 	}
 	return awaited
+}
+
+// ended reports whether the result is there.
+func (f *flight) ended() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // await has a waiter told of the result, at once if it is there.

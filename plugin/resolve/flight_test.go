@@ -8,9 +8,46 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/danelaw-dns/danelaw/plugin/cache"
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
+
+// find returns the flight of key; nil if there is none.
+func (t *flights) find(key cache.Key) *flight {
+	s := t.shelves.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at(key)
+}
+
+// waitingFor returns how many clients wait for the flight of key; 0 if there is none.
+func (t *flights) waitingFor(key cache.Key) int {
+	s := t.shelves.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.at(key); f != nil {
+		return f.waiting
+	}
+	return 0
+}
+
+// keys are those of all flights that may be joined.
+func (t *flights) keys() (keys []cache.Key) {
+	for i := range t.shelves.all {
+		s := &t.shelves.all[i]
+		s.mu.Lock()
+		for key := range s.byKey {
+			if s.at(key) != nil {
+				keys = append(keys, key)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return keys
+}
+
+func (t *flights) count() int { return len(t.keys()) }
 
 // L-13: identical questions are joined, up to `waiting` clients each.
 func TestFlightsJoin(t *testing.T) {
@@ -75,6 +112,28 @@ func TestFlightsYield(t *testing.T) {
 			t.Errorf("flight %d was displaced", i)
 		default:
 		}
+	}
+}
+
+// L-13: what gave way is not joined any more, though its work may go on for a moment, whose end leaves what has come
+// in its place.
+func TestYieldedIsNotJoined(t *testing.T) {
+	table := newTable(2, 10)
+	table.join(named("runs to its end"), "", noZone)
+	old, _, _ := table.join(named("yields"), "", noZone)
+	old.began = time.Now().Add(-yieldAfter)
+	if third, _, no := table.join(named("third"), "", noZone); no != nil {
+		t.Fatalf("nobody gave way: %v", no)
+	} else if table.remove(third); table.known(named("yields")) {
+		t.Fatal("what gave way is there")
+	}
+	again, leads, no := table.join(named("yields"), "", noZone)
+	if !leads || no != nil {
+		t.Fatalf("joined what gave way: %v", no)
+	}
+	table.remove(old)
+	if f := table.find(named("yields")); f != again {
+		t.Errorf("%p is forgotten with what gave way: %p", again, f)
 	}
 }
 

@@ -42,7 +42,8 @@ func (r *Resolver) Retest(ctx context.Context, q dns.Question) (a *Answer) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
 	defer rescue(q, &a)
-	w := r.newWork(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
+	w := r.newWork(q, purpose{role: fetch.RoleAnswer, past: true})
+	defer w.account.Close()
 	w.walk.TrustAll()
 	return w.complete(ctx).answer(r.judgedAt(), r.MaxTTL)
 }

@@ -475,10 +475,7 @@ func TestAnswersAreNotShared(t *testing.T) {
 		go func() { answers <- ask(r, "example.com.", dns.TypeMX) }()
 	}
 	eventually(t, "both wait", func() bool {
-		r.flights.mu.Lock()
-		defer r.flights.mu.Unlock()
-		f := r.flights.byKey[keyOf(question("example.com.", dns.TypeMX))]
-		return f != nil && f.waiting == 2
+		return r.flights.waitingFor(keyOf(question("example.com.", dns.TypeMX))) == 2
 	})
 	release()
 	a, b := <-answers, <-answers

@@ -176,12 +176,6 @@ func TestNegativeAnchorInFlight(t *testing.T) {
 	}
 }
 
-func (t *flights) count() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.byKey)
-}
-
 // TestRetest: what a negative trust anchor covers is tried as if there were none, and what comes is not remembered.
 func TestRetest(t *testing.T) {
 	r, u, now := setup(t, nil)

@@ -172,11 +172,12 @@ func (r *Resolver) crowdOf(name string) string {
 // launch runs the work of a flight in the background.
 func (r *Resolver) launch(f *flight, q dns.Question, why purpose) {
 	ctx, cancel := context.WithCancelCause(r.fetcher.Context())
-	w := r.newWork(ctx, q, why)
+	w := r.newWork(q, why)
 	f.begin(w.account, cancel)
 	f.limit(r.Timeout, max(background-r.Timeout, 0), func() { r.flights.release(f) })
 	started := r.fetcher.Go(func() {
 		defer cancel(nil)
+		defer w.account.Close()
 		defer f.unlimited()
 		r.fetcher.Pause()
 		a := w.run(ctx)
@@ -210,7 +211,8 @@ func (r *Resolver) Explain(ctx context.Context, q dns.Question) (e *Explanation)
 	defer cancel()
 	e = new(Explanation)
 	defer rescue(q, &e.Answer)
-	w := r.newWork(ctx, q, purpose{role: fetch.RoleAnswer, past: true})
+	w := r.newWork(q, purpose{role: fetch.RoleAnswer, past: true})
+	defer w.account.Close()
 	e.Answer = w.complete(ctx).answer(r.judgedAt(), r.MaxTTL)
 	e.Zones = w.walk.Zones()
 	return e
@@ -223,7 +225,9 @@ func (r *Resolver) Prime(ctx context.Context) error {
 	defer cancel()
 	var failed error
 	for zone := range r.chain.Trusted() {
-		z := r.newWork(ctx, dnssec.Question(zone, dns.TypeDNSKEY), forClient).walk.ZoneOf(ctx, zone)
+		w := r.newWork(dnssec.Question(zone, dns.TypeDNSKEY), forClient)
+		z := w.walk.ZoneOf(ctx, zone)
+		w.account.Close()
 		switch z.Status {
 		case dnssec.Secure:
 			return nil

@@ -22,7 +22,9 @@ import (
 func zoneOf(r *Resolver, name string) *dnssec.Zone {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	return r.newWork(ctx, question(name, dns.TypeA), forClient).walk.ZoneOf(ctx, name)
+	w := r.newWork(question(name, dns.TypeA), forClient)
+	defer w.account.Close()
+	return w.walk.ZoneOf(ctx, name)
 }
 
 // V-14: a zone that is new below a name known for no cut is found when its first answer does not validate.

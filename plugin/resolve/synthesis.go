@@ -117,7 +117,8 @@ func (r *Resolver) insteadOf(ctx context.Context, q dns.Question) (a *Answer) {
 	defer rescue(q, &a)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fetch.ErrDeadline)
 	defer cancel()
-	w := r.newWork(ctx, q, forClient)
+	w := r.newWork(q, forClient)
+	defer w.account.Close()
 	p, ok := w.synthesise(ctx, q, reuse.All)
 	r.Meter.Checks(w.account.Work())
 	if !ok || p.Next != "" {

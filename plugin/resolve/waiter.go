@@ -41,7 +41,10 @@ func (m Memory) Later(ctx context.Context, q dns.Question, client string, then f
 	r.Meter.Cache(false)
 	w := &waiter{r: r, q: q, client: client}
 	timer := time.AfterFunc(r.Timeout, func() { w.giveUp(context.DeadlineExceeded) })
-	stop := context.AfterFunc(ctx, func() { w.giveUp(ctx.Err()) })
+	stop := func() bool { return true }
+	if ctx.Done() != nil { // it may end
+		stop = context.AfterFunc(ctx, func() { w.giveUp(ctx.Err()) })
+	}
 	w.then = func(a *Answer) {
 		timer.Stop()
 		stop()

@@ -21,9 +21,9 @@ type work struct {
 	why      purpose
 }
 
-// newWork returns the work for q on an account of its own, which lives as long as ctx.
-func (r *Resolver) newWork(ctx context.Context, q dns.Question, why purpose) *work {
-	account := r.fetcher.Open(ctx, q, why.spends(r.fetcher))
+// newWork returns the work for q on an account of its own, which is to be closed.
+func (r *Resolver) newWork(q dns.Question, why purpose) *work {
+	account := r.fetcher.Open(q, why.spends(r.fetcher))
 	return &work{r: r, account: account, walk: r.chain.NewWalk(account), question: q, why: why}
 }
 

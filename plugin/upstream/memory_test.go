@@ -79,7 +79,7 @@ func TestQuestionOctets(t *testing.T) {
 			for n := range questions {
 				q := dns.Question{Name: fmt.Sprintf("n%d.example.com.", n), Qtype: dns.TypeMX, Qclass: dns.ClassINET}
 				if n%questionsEach == 0 { // what an account takes is counted with the client's question
-					a = f.Open(ctx, q, f.NewBudget())
+					a = f.Open(q, f.NewBudget())
 				}
 				i, failure := a.Ask(q, fetch.RoleAnswer)
 				if failure != nil {

@@ -55,13 +55,30 @@ func (q query) message(id uint16, options ...dns.EDNS0) *dns.Msg {
 	}
 }
 
-// pack returns the query in wire format.
+// pack returns the query in wire format. It is done for each question, and so without a map of the names that may be
+// compressed, of which there is one.
 func (q query) pack(id uint16, options ...dns.EDNS0) ([]byte, error) {
-	wire, err := q.message(id, options...).Pack()
+	m := q.message(id, options...)
+	opt := m.Extra[0]
+	wire := make([]byte, headerSize+len(q.Name)+1+questionFixed+dns.Len(opt))
+	binary.BigEndian.PutUint16(wire, id)
+	if m.RecursionDesired {
+		wire[2] = 1
+	}
+	if m.CheckingDisabled {
+		wire[3] = 1 << 4
+	}
+	wire[5], wire[11] = 1, 1 // QDCOUNT and ARCOUNT
+	end, err := dns.PackDomainName(q.Name, wire, headerSize, nil, false)
+	if err == nil {
+		binary.BigEndian.PutUint16(wire[end:], q.Qtype)
+		binary.BigEndian.PutUint16(wire[end+2:], q.Qclass)
+		end, err = dns.PackRR(opt, wire, end+questionFixed, nil, false)
+	}
 	if err != nil {
 		return nil, &fault{Invalid, "cannot be asked: " + err.Error(), err}
 	}
-	return wire, nil
+	return wire[:end], nil
 }
 
 // paddingBlock is what the size of an encrypted query is a multiple of (RFC 8467 section 4.1).
