@@ -253,7 +253,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 		"a client":    func(ctx context.Context, r *Resolver, q dns.Question) { r.Resolve(ctx, q) },
 		"a chain":     func(ctx context.Context, r *Resolver, q dns.Question) { r.Explain(ctx, q) },
 		"a retest":    func(ctx context.Context, r *Resolver, q dns.Question) { r.Retest(ctx, q) },
-		"the anchors": func(ctx context.Context, r *Resolver, _ dns.Question) { r.Prime(ctx) }, //nolint:errcheck // it is
+		"the anchors": func(ctx context.Context, r *Resolver, _ dns.Question) { _ = r.Prime(ctx) },
 		"their keys":  func(ctx context.Context, r *Resolver, _ dns.Question) { r.Sight(ctx, ".") },
 	} {
 		room := fetch.NewRoom(all)

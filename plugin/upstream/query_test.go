@@ -17,7 +17,8 @@ func TestQueryAsPacked(t *testing.T) {
 			{&dns.EDNS0_PADDING{Padding: make([]byte, 77)}},
 		} {
 			for _, cd := range []bool{false, true} {
-				q := query{Question: dns.Question{Name: name, Qtype: dns.TypeTLSA, Qclass: dns.ClassCHAOS}, cd: cd, size: 1232}
+				q := query{cd: cd, size: 1232}
+				q.Question = dns.Question{Name: name, Qtype: dns.TypeTLSA, Qclass: dns.ClassCHAOS}
 				want, err := q.message(0xABCD, options...).Pack()
 				if err != nil {
 					t.Fatal(err)
