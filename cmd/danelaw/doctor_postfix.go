@@ -199,11 +199,15 @@ var perSiteLevels = []string{"NONE", "MUST", "MUST_NOPEERMATCH"}
 // policies looks for destinations to which a level other than DANE applies. Postfix reads smtp_tls_per_site only where
 // there is nothing in smtp_tls_policy_maps.
 func (p *postfix) policies(ctx context.Context, service string) (found []finding) {
-	setting := "smtp_tls_policy_maps"
+	setting := policyMaps
 	if p.of(service, setting) == "" {
 		setting = "smtp_tls_per_site"
 	}
 	for _, table := range postfixWords(p.of(service, setting)) {
+		if judged, known := p.policyService(ctx, service, table); known {
+			found = append(found, judged...)
+			continue
+		}
 		entries, err := p.entries(ctx, table)
 		if err != nil {
 			found = append(found, p.unreadable(setting, table, "what it returns takes the place of DANE"))

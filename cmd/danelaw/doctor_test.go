@@ -207,11 +207,11 @@ func TestDoctorPostfix(t *testing.T) {
 			want: []string{`warning: in master.cf, slow/unix: smtp_tls_security_level is "may": TLSA records ` +
 				`are not looked up (for example.org)`}},
 		"a secure map": {change: map[string]string{"smtp_tls_policy_maps": "hash:/etc/postfix/policy, " +
-			"socketmap:inet:localhost:8461:postfix"},
+			"socketmap:unix:postfix"},
 			more: map[string]string{"postmap -s hash:/etc/postfix/policy": "example.org\tsecure match=nexthop\n" +
 				"example.net\tdane-only\n"},
 			want: []string{"warning: smtp_tls_policy_maps (hash:/etc/postfix/policy) has secure for example.org",
-				"warning: smtp_tls_policy_maps has socketmap:inet:localhost:8461:postfix, which lists no entries"}},
+				"warning: smtp_tls_policy_maps has socketmap:unix:postfix, which lists no entries"}},
 		"a file of patterns": {change: map[string]string{"transport_maps": "pcre:/etc/postfix/ways"},
 			files: map[string]string{"/etc/postfix/ways": "# ways\n/example\\/(.*)/i  smtp:[192.0.2.1]\n\nif /x/\n" +
 				"!/y/ slow:\n  gone\nendif\n"},
@@ -319,6 +319,8 @@ func TestDoctorExim(t *testing.T) {
 			want: []string{"warning: router dnslookup has pass_on_timeout"}},
 		"avoids TLS": {transports: strings.Replace(eximTransports, "avoid_tls =", "avoid_tls = *", 1),
 			want: []string{"warning: transport remote_smtp has hosts_avoid_tls"}},
+		"avoids it where danelaw says so": {transports: strings.Replace(eximTransports, "hosts_avoid_tls =",
+			avoidsByDanelaw(t), 1)},
 		"hub": {routers: hub("route_list = * mail.example.net"),
 			want: []string{
 				"warning: router hub sends all mail to mail.example.net: DANE protects the way to it alone",

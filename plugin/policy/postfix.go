@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,22 @@ const (
 	mapPlain  = "QUERY"
 	mapTLSRPT = "QUERYwithTLSRPT" // for Postfix from 3.10, with what it reports on
 )
+
+// Maps are all of them, the plain one first.
+var Maps = []string{mapPlain, mapTLSRPT}
+
+// noMap is what a Server says to who asks for another: by that it is known.
+const noMap = "PERM there is no map %.40q here, only " + mapPlain + " and " + mapTLSRPT
+
+// Speaks reports whether a Server is at the other end of a connection.
+func Speaks(conn net.Conn) bool {
+	const nobodys = "danelaw"
+	if _, err := conn.Write(netstring(nobodys + " .")); err != nil {
+		return false
+	}
+	reply, err := readNetstring(bufio.NewReader(conn))
+	return err == nil && reply == fmt.Sprintf(noMap, nobodys)
+}
 
 // mostRequest is how many octets a request has: a name of a map and one of DNS, with much to spare.
 const mostRequest = 1000
@@ -64,7 +81,7 @@ func netstring(text string) []byte { return fmt.Appendf(nil, "%d:%s,", len(text)
 func (s *Server) toPostfix(ctx context.Context, request string) string {
 	name, key, ok := strings.Cut(request, " ")
 	if !ok || name != mapPlain && name != mapTLSRPT {
-		return fmt.Sprintf("PERM there is no map %.40q here, only %s and %s", name, mapPlain, mapTLSRPT)
+		return fmt.Sprintf(noMap, name)
 	}
 	a := s.decide(ctx, key)
 	if name == mapTLSRPT {
