@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestDeb(t *testing.T) {
 		does func(*machine, *stage)
 	}{
 		{"installed beside another resolver", besideAnother}, {"set up", setUp}, {"hangs", hangs},
-		{"danelaw setup", setup}, {"Postfix", postfix}, {"setup undone", undone}, {"systemd-resolved", resolved},
+		{"danelaw setup", setup}, {"Postfix", postfix}, {"policies", policies}, {"setup undone", undone}, {"systemd-resolved", resolved},
 		{"resolvconf", resolvconf}, {"dhclient", dhclient}, {"upgraded and downgraded", upgraded}, {"purged", purged},
 	} {
 		began := time.Now()
@@ -79,17 +80,13 @@ func besideAnother(m *machine, _ *stage) {
 // setUp: a reload by systemd takes the Corefile as it is now; danelaw then is ready, says so, and answers.
 func setUp(m *machine, w *stage) {
 	m.write("/etc/danelaw/root.ds", w.anchor)
-	corefile := fmt.Sprintf(`.:53 {
-    bind 127.0.0.1
-    errors
-    danelaw {
-        upstream . %s
-        trust_anchor /etc/danelaw/root.ds
-        trust_anchor_state /var/lib/danelaw
-    }
-}
-`, w.upstream)
-	m.write("/etc/danelaw/Corefile", corefile)
+	upstreams := regexp.MustCompile(`(?m)^        upstream \. .*\n`)
+	text := m.run("cat", "/etc/danelaw/Corefile")
+	if len(upstreams.FindAllString(text, -1)) != 1 {
+		m.t.Fatalf("the package's Corefile has not one upstream:\n%s", text)
+	}
+	m.write("/etc/danelaw/Corefile", upstreams.ReplaceAllString(text, fmt.Sprintf(
+		"        upstream . %s\n        trust_anchor /etc/danelaw/root.ds\n", w.upstream)))
 	m.run("danelaw", "--user", "danelaw", "--validate", "--conf", "/etc/danelaw/Corefile")
 	pid := m.property("MainPID")
 	m.run("systemctl", "reload", "danelaw")

@@ -100,3 +100,20 @@ func postfix(m *machine, w *stage) {
 		}
 	}
 }
+
+// policies: the service answers Postfix at the socket that the package's Corefile has opened, for the user that asks
+// by proxy:.
+func policies(m *machine, _ *stage) {
+	const socket = "/run/danelaw/policy.sock"
+	if got := m.run("stat", "--format=%U %a", "/run/danelaw", socket); got != "danelaw 755\ndanelaw 666\n" {
+		m.t.Errorf("directory and socket are of %q", got)
+	}
+	name := strings.TrimSuffix(domain, ".")
+	got := m.run("runuser", "--user", "postfix", "--", "postmap", "-q", name, "socketmap:unix:"+socket+":QUERY")
+	if got != "dane-only\n" {
+		m.t.Errorf("of %s it says %q", name, got)
+	}
+	if out := m.run("danelaw", "policy", "query", name); !strings.Contains(out, domain+"  dane-only\n") {
+		m.t.Errorf("danelaw policy query says\n%s", out)
+	}
+}
