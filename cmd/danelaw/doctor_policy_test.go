@@ -70,19 +70,21 @@ func TestDoctorPolicyService(t *testing.T) {
 		"for 3.10":       {maps: "proxy:socketmap:" + own + ":QUERYwithTLSRPT"},
 		"in the chroot":  {maps: "socketmap:" + own + ":QUERY", within: true},
 		"for 3.10, before it": {maps: "proxy:socketmap:" + own + ":QUERYwithTLSRPT", version: "3.7.11",
-			want:   "fault: smtp_tls_policy_maps has proxy:socketmap:" + own + ":QUERYwithTLSRPT, which is for Postfix 3.10",
+			want: "fault: smtp_tls_policy_maps has proxy:socketmap:" + own + ":QUERYwithTLSRPT, which is for " +
+				"Postfix 3.10",
 			remedy: mends("smtp_tls_policy_maps=proxy:socketmap:" + own + ":QUERY")},
 		"the map of another": {maps: "proxy:socketmap:" + own + ":postfix",
-			want: "fault: smtp_tls_policy_maps has proxy:socketmap:" + own + ":postfix, and danelaw has no map postfix: " +
-				"mail to all domains waits",
+			want: "fault: smtp_tls_policy_maps has proxy:socketmap:" + own + ":postfix, and danelaw has no map " +
+				"postfix: mail to all domains waits",
 			remedy: mends("smtp_tls_policy_maps=proxy:socketmap:" + own + ":QUERY")},
 		"not to be reached": {maps: "static:dane, socketmap:" + own + ":QUERY",
 			want: "fault: smtp_tls_policy_maps has socketmap:" + own + ":QUERY, which smtp/unix in its chroot cannot " +
 				"reach: mail to all domains waits",
 			remedy: mends("'smtp_tls_policy_maps=static:dane, proxy:socketmap:" + own + ":QUERY'")},
 		"nobody there": {maps: "proxy:socketmap:unix:/run/policy.sock:QUERY",
-			want:   "fault: smtp_tls_policy_maps has proxy:socketmap:unix:/run/policy.sock:QUERY, where nobody answers",
-			remedy: "start who is to answer there; if that is danelaw, its Corefile needs: policy unix:/run/policy.sock"},
+			want: "fault: smtp_tls_policy_maps has proxy:socketmap:unix:/run/policy.sock:QUERY, where nobody answers",
+			remedy: "start who is to answer there; if that is danelaw, its Corefile needs: policy " +
+				"unix:/run/policy.sock"},
 		"nobody there by TCP": {maps: "socketmap:inet:" + free + ":QUERY",
 			want:   "fault: smtp_tls_policy_maps has socketmap:inet:" + free + ":QUERY, where nobody answers",
 			remedy: "start who is to answer there; if that is danelaw, its Corefile needs: policy " + free},

@@ -363,8 +363,8 @@ func (d eximDriver) route(r eximRoute) (found []finding) {
 	return found
 }
 
-// asksDanelaw is in an option that danelaw's policy service decides on. By the lines of deploy/mailhost/README.md it keeps
-// mail from hosts that a policy of MTA-STS does not cover.
+// asksDanelaw is in an option that danelaw's policy service decides on. By the lines of deploy/mailhost/README.md it
+// keeps mail from hosts that a policy of MTA-STS does not cover.
 const asksDanelaw = "}{exim $domain $host\\n}"
 
 // sending judges the transport of a router.

@@ -46,7 +46,7 @@ const (
 
 // stages are the stages that can run here, the cheapest first.
 func stages() []stage {
-	all := []stage{{name: vectors, timeout: 3 * time.Minute}}
+	all := []stage{{name: vectors, timeout: 5 * time.Minute}}
 	if os.Getenv("DANELAW_TEST_SERVERS") != "" && exists("test/servers") {
 		all = append(all, stage{name: servers, timeout: 20 * time.Minute})
 	}

@@ -30,8 +30,9 @@ func TestDeb(t *testing.T) {
 		does func(*machine, *stage)
 	}{
 		{"installed beside another resolver", besideAnother}, {"set up", setUp}, {"hangs", hangs},
-		{"danelaw setup", setup}, {"Postfix", postfix}, {"policies", policies}, {"setup undone", undone}, {"systemd-resolved", resolved},
-		{"resolvconf", resolvconf}, {"dhclient", dhclient}, {"upgraded and downgraded", upgraded}, {"purged", purged},
+		{"danelaw setup", setup}, {"Postfix", postfix}, {"policies", policies}, {"setup undone", undone},
+		{"systemd-resolved", resolved}, {"resolvconf", resolvconf}, {"dhclient", dhclient},
+		{"upgraded and downgraded", upgraded}, {"purged", purged},
 	} {
 		began := time.Now()
 		if !t.Run(step.what, func(t *testing.T) { step.does(&machine{t, m.pid}, w) }) {
