@@ -157,7 +157,7 @@ func TestGoodDomain(t *testing.T) {
 		{"mx2.good.dane.", dns.TypeA, 1},
 		{"_25._tcp.mx1.good.dane.", dns.TypeTLSA, 1},
 		{"_25._tcp.mx2.good.dane.", dns.TypeTLSA, 2},
-		{"_mta-sts.good.dane.", dns.TypeTXT, 1},
+		{"_mta-sts.announced.dane.", dns.TypeTXT, 1},
 		{"_smtp._tls.good.dane.", dns.TypeTXT, 1},
 		{"null-mx.dane.", dns.TypeMX, 1},
 		{"_25._tcp.mx.large-tlsa.dane.", dns.TypeTLSA, 40},

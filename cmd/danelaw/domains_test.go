@@ -120,10 +120,12 @@ func TestCheckDomain(t *testing.T) {
 			[]string{"good.dane.  DANE, ", "\n  MX           Secure  10 mx1.good.dane., 20 mx2.good.dane.\n",
 				"\n  mx1.good.dane.  dane  ", "\n    AAAA       Secure  2001:db8::25\n",
 				"\n    TLSA       Secure  3 1 1 ",
-				`(its log says "Verified")`, "\n  MTA-STS      Secure  id 20260101T000000; DANE is stronger and wins\n",
+				`(its log says "Verified")`, "\n  MTA-STS      Secure  none\n",
 				"\n  TLS reports  Secure  to mailto:reports@good.dane\n",
 				"policy type tlsa; certificates were not compared", "the first to expire is that over ",
 				"days left\n"}},
+		{"announced.dane.", lookOptions{port: mail.Port}, true,
+			[]string{"\n  MTA-STS      Secure  id 20260101T000000; DANE is stronger and wins\n"}},
 		{"expired.dane.", lookOptions{port: mail.Port}, false,
 			[]string{"expired.dane.  mail is deferred\nexpired.dane.: the RRSIG over expired.dane. DNSKEY (key ",
 				") expired 20",
@@ -277,8 +279,8 @@ func TestCheckBlind(t *testing.T) {
 
 // TestCheckJSON: what a program is told of a broken domain and a good one.
 func TestCheckJSON(t *testing.T) {
-	code, out := checked(t, "expired.dane", "good.dane", "localhost", "-smtp")
-	if code != exitFailure || out.Wanted || len(out.Domains) != 2 || len(out.Errors) != 1 ||
+	code, out := checked(t, "expired.dane", "good.dane", "announced.dane", "localhost", "-smtp")
+	if code != exitFailure || out.Wanted || len(out.Domains) != 3 || len(out.Errors) != 1 ||
 		out.Errors[0].Domain != "localhost." {
 		t.Fatalf("exit code %d, %+v", code, out)
 	}
@@ -297,7 +299,8 @@ func TestCheckJSON(t *testing.T) {
 		!host.TLSA[0].Parts[0].Usable || host.SMTP[0].Result != "matches" || host.SMTP[0].Certificate.DaysLeft < 80 {
 		t.Errorf("%+v", good)
 	}
-	if good.MTASTS.ID != "20260101T000000" || !slices.Equal(good.TLSRPT.RUA, []string{"mailto:reports@good.dane"}) {
+	if out.Domains[2].MTASTS.ID != "20260101T000000" || good.MTASTS.Published ||
+		!slices.Equal(good.TLSRPT.RUA, []string{"mailto:reports@good.dane"}) {
 		t.Errorf("%+v, %+v", good.MTASTS, good.TLSRPT)
 	}
 	signed := map[string]bool{}
@@ -307,9 +310,13 @@ func TestCheckJSON(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
+	for _, s := range out.Domains[2].Signatures {
+		signed[s.Owner+" "+s.Type] = true
+	}
 	for _, want := range []string{". DNSKEY", "dane. DS", "dane. DNSKEY", "good.dane. DS", "good.dane. DNSKEY",
 		"good.dane. MX", "mx1.good.dane. A",
-		"mx2.good.dane. AAAA", "_25._tcp.mx1.good.dane. TLSA", "_mta-sts.good.dane. TXT", "_smtp._tls.good.dane. TXT"} {
+		"mx2.good.dane. AAAA", "_25._tcp.mx1.good.dane. TLSA", "_mta-sts.announced.dane. TXT",
+		"_smtp._tls.good.dane. TXT"} {
 		if !signed[want] {
 			t.Errorf("the signature over %s is not listed", want)
 		}

@@ -16,6 +16,8 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/danelaw"
 	"github.com/danelaw-dns/danelaw/plugin/drawing"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
+	"github.com/danelaw-dns/danelaw/plugin/policy"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
 func watchCommand() *cli.Command {
@@ -87,8 +89,19 @@ type (
 		State      string             `json:"state"` // secure, unknown, none, bogus
 		Why        string             `json:"why"`
 		Faults     []string           `json:"faults"`               // sentences
+		Warnings   []string           `json:"warnings"`             // of MTA-STS and TLS reports, which are no faults
+		Notes      []string           `json:"notes"`                // the same, of less weight
 		Signatures *endJSON           `json:"signatures,omitempty"` // the first to end
+		MTASTS     watchedSTSJSON     `json:"mta_sts"`
+		TLSReports []string           `json:"tls_reports"` // where they go
 		Hosts      []*watchedHostJSON `json:"hosts"`
+	}
+	watchedSTSJSON struct {
+		State      string   `json:"state"` // enforce, testing, none, absent, unknown, broken, bogus
+		ID         string   `json:"id,omitempty"`
+		MX         []string `json:"mx,omitempty"`          // of the policy
+		MaxAge     int64    `json:"max_age,omitempty"`     // seconds
+		PolicyHost *endJSON `json:"policy_host,omitempty"` // its certificate
 	}
 	watchedHostJSON struct {
 		Name         string            `json:"name"`
@@ -116,8 +129,9 @@ type (
 // apart.
 type watchedDomain struct {
 	watchedJSON
-	senders []string // what a program does
-	soon    []string // what is to come
+	senders  []string // what a program does
+	policies []string // what is wrong with MTA-STS and TLS reports
+	soon     []string // what is to come
 }
 
 // end is a time to come, or gone by; nil for none.
@@ -139,7 +153,7 @@ func (e *endJSON) String() string {
 func report(s *danelaw.Seen, margin time.Duration) *watchedDomain {
 	d := &watchedDomain{watchedJSON: watchedJSON{
 		Domain: s.Domain, Checked: s.At.UTC().Truncate(time.Second), State: string(s.State), Why: s.Why,
-		Faults:     []string{},
+		Faults: []string{}, Warnings: []string{}, Notes: []string{}, TLSReports: []string{},
 		Signatures: end(s.Signatures, s.At), Hosts: []*watchedHostJSON{},
 	}}
 	if s.State != danelaw.StateSecure {
@@ -152,6 +166,7 @@ func report(s *danelaw.Seen, margin time.Duration) *watchedDomain {
 	if !s.Signatures.IsZero() && s.Signatures.Before(s.At.Add(margin)) {
 		d.soon = append(d.soon, fmt.Sprintf("signatures %s", d.Signatures))
 	}
+	d.addPolicies(s, margin)
 	for _, h := range s.Hosts {
 		host := &watchedHostJSON{Name: h.Name, State: string(h.State), Why: h.Why, Certificates: []certificateJSON{}}
 		for _, c := range h.Certificates {
@@ -160,7 +175,7 @@ func report(s *danelaw.Seen, margin time.Duration) *watchedDomain {
 			switch {
 			case shown.Error != "":
 				d.Faults = append(d.Faults, where+": "+shown.Error)
-			case c.Record != nil && c.Record.Usage == mail.DANETA && c.Expires().Before(s.At.Add(margin)):
+			case rests(s, h.Name, c) && c.Expires().Before(s.At.Add(margin)):
 				d.soon = append(d.soon, fmt.Sprintf("%s: certificates %s", where, shown.Ends))
 			}
 			host.Certificates = append(host.Certificates, shown)
@@ -170,6 +185,35 @@ func report(s *danelaw.Seen, margin time.Duration) *watchedDomain {
 	d.Faults = append(d.Faults, d.soon...)
 	d.Good = len(d.Faults) == 0
 	return d
+}
+
+// rests reports whether senders heed when a certificate ends.
+func rests(s *danelaw.Seen, host string, c danelaw.SeenCertificate) bool {
+	return c.Record != nil && c.Record.Usage == mail.DANETA || s.Policies.Enforces(host) && c.Expires().After(s.At)
+}
+
+// addPolicies adds what was seen of MTA-STS and TLS reports.
+func (d *watchedDomain) addPolicies(s *danelaw.Seen, margin time.Duration) {
+	p := &s.Policies
+	d.MTASTS = watchedSTSJSON{State: string(p.State), ID: p.ID, PolicyHost: end(p.Ends, s.At)}
+	if p.Policy != nil {
+		d.MTASTS.MX, d.MTASTS.MaxAge = p.Policy.MX, int64(p.Policy.MaxAge.Seconds())
+	}
+	d.TLSReports = append(d.TLSReports, p.Reports...)
+	for _, f := range p.Findings {
+		switch f.Weight {
+		case danelaw.Fault:
+			d.policies = append(d.policies, f.Text)
+		case danelaw.Warning:
+			d.Warnings = append(d.Warnings, f.Text)
+		default:
+			d.Notes = append(d.Notes, f.Text)
+		}
+	}
+	d.Faults = append(d.Faults, d.policies...)
+	if e := d.MTASTS.PolicyHost; e != nil && p.Ends.Before(s.At.Add(margin)) {
+		d.soon = append(d.soon, fmt.Sprintf("%s: certificates %s", policy.PolicyHost(s.Domain), e))
+	}
 }
 
 func certificate(c danelaw.SeenCertificate, now time.Time) certificateJSON {
@@ -197,6 +241,7 @@ func (d *watchedDomain) print(to io.Writer) {
 	for _, told := range d.senders {
 		fmt.Fprintf(to, "  %s\n", told)
 	}
+	d.printPolicies(to)
 	if d.Signatures != nil {
 		fmt.Fprintf(to, "  signatures %s\n", d.Signatures)
 	}
@@ -205,7 +250,11 @@ func (d *watchedDomain) print(to io.Writer) {
 		rows := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 		for _, c := range h.Certificates {
 			told := c.Error
-			if told == "" {
+			switch {
+			case told != "":
+			case c.Matches == "": // there is no DANE, and MTA-STS
+				told = c.Ends.String()
+			default:
 				told = fmt.Sprintf("matches %s, %s", c.Matches, c.Ends)
 			}
 			if c.Note != "" {
@@ -217,5 +266,25 @@ func (d *watchedDomain) print(to io.Writer) {
 	}
 	for _, fault := range d.soon {
 		fmt.Fprintf(to, "  too soon: %s\n", fault)
+	}
+}
+
+// printPolicies prints what was seen of MTA-STS and TLS reports.
+func (d *watchedDomain) printPolicies(to io.Writer) {
+	fmt.Fprintf(to, "  MTA-STS %s", d.MTASTS.State)
+	if len(d.MTASTS.MX) > 0 {
+		fmt.Fprintf(to, ": mx %s", printable.Short(strings.Join(d.MTASTS.MX, " ")))
+	}
+	fmt.Fprintln(to)
+	if len(d.TLSReports) > 0 {
+		fmt.Fprintf(to, "  TLS reports to %s\n", printable.Short(strings.Join(d.TLSReports, ", ")))
+	}
+	for _, of := range []struct {
+		weight danelaw.Weight
+		told   []string
+	}{{danelaw.Fault, d.policies}, {danelaw.Warning, d.Warnings}, {danelaw.Note, d.Notes}} {
+		for _, text := range of.told {
+			fmt.Fprintf(to, "  %s: %s\n", of.weight, text)
+		}
 	}
 }

@@ -20,6 +20,7 @@ func TestWatch(t *testing.T) {
 		want []string
 	}{
 		{[]string{"good.dane", "two-certificates.dane."}, 0, []string{"good.dane. good\n  DANE secure: ",
+			"\n  MTA-STS absent\n  TLS reports to mailto:reports@good.dane\n",
 			"  signatures end 20", ", in 13 days\n",
 			"\n  mx2.good.dane. secure\n    192.0.2.26    ECDSA  TLS 1.3  matches TLSA 3 1 1 ", "in 89 days\n",
 			"192.0.2.25    RSA    TLS 1.2  matches"}},
@@ -34,6 +35,11 @@ func TestWatch(t *testing.T) {
 		{[]string{"unsigned.dane"}, 1, []string{"unsigned.dane. fault\n  DANE none: unsigned.dane. MX is Insecure"}},
 		{[]string{"expired.dane"}, 1, []string{"DANE bogus: expired.dane.: the RRSIG over expired.dane. DNSKEY"}},
 		{[]string{"tlsa-servfail.dane"}, 1, []string{"DANE unknown: ", "SERVFAIL"}},
+		{[]string{"announced.dane"}, 1, []string{"announced.dane. fault\n  DANE secure: ", "\n  MTA-STS broken\n",
+			"\n  fault: senders cannot have the policy at https://mta-sts.announced.dane that " +
+				"_mta-sts.announced.dane. announces: the policy cannot be fetched: mta-sts.announced.dane. has no " +
+				"address; serve the policy there, or take the TXT record away\n",
+			"\n  note: there is no TXT record at _smtp._tls.announced.dane., "}},
 		{[]string{"-days", "20", "good.dane"}, 1, []string{"good.dane. fault", "  too soon: signatures end 20"}},
 		{[]string{"-days", "100", "dane-ta.dane"}, 1,
 			[]string{"too soon: mx.dane-ta.dane. at 192.0.2.25 ECDSA: certificates end 20"}},

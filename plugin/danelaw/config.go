@@ -67,7 +67,7 @@ type Config struct {
 
 	// PolicyService is where the policy service answers, unix:PATH or an address; "": there is none.
 	PolicyService string
-	PolicyRoots   *x509.CertPool // for hosts of policies; nil: the system's
+	PolicyRoots   *x509.CertPool // for hosts of policies, and mail hosts that watch looks at; nil: the system's
 	// PolicyDial, if set, connects to them in the place of the system.
 	PolicyDial func(ctx context.Context, network, address string) (net.Conn, error)
 

@@ -22,8 +22,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.yaml.in/yaml/v2"
 
+	"github.com/danelaw-dns/danelaw/plugin/upstream"
 	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
+	"github.com/danelaw-dns/danelaw/test/world"
 )
 
 // The files for Prometheus and Grafana.
@@ -119,9 +121,12 @@ func (d *dashboard) queries(interval string) map[string]string {
 // looked at its anchors and at watched domains, and answers questions. It returns where it is asked and scraped.
 func busy(t *testing.T) (server, scraped string) {
 	t.Helper()
-	c := config(t)
-	c.Watch, c.WatchDial = []string{"two-certificates.dane.", "mismatch.dane."}, lab().Dial
-	c.PolicyService = "unix:/nowhere"
+	c, own := config(t), newOwnWorld(t)
+	c.Routes = append(c.Routes, upstream.Route{From: "own.",
+		To: []upstream.Address{upstreamAt(t, own.upstream.Serve(t, world.AnyPort))}})
+	c.Anchors["own."] = own.tree.DS("own.")
+	c.Watch, c.WatchDial = []string{"two-certificates.dane.", "mismatch.dane.", "own."}, lab().Dial
+	c.PolicyService, c.PolicyRoots, c.PolicyDial = "unix:/nowhere", own.ca.Pool, own.dial
 	h := started(t, c)
 	w := newWatcher(h)
 	w.prober.Timeout = patience

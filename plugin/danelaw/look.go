@@ -47,6 +47,7 @@ type Seen struct {
 	Signatures time.Time // when the first of the signatures ends that all this rests on; zero if there is none
 	Hosts      []SeenHost
 	Otherwise  []SeenSender // programs that do something else than DANE, although the state is secure
+	Policies   SeenPolicies // MTA-STS and TLS reports
 }
 
 // SeenSender is a program that sends mail, and what it does.
@@ -69,15 +70,17 @@ type SeenCertificate struct {
 	Key probe.Key // AnyKey if the probe did not come to a certificate
 }
 
-// Good reports whether every program that sends mail uses DANE, and the certificates at all addresses match.
+// Good reports whether every program that sends mail uses DANE, the certificates at all addresses match, and nothing
+// is wrong with MTA-STS and TLS reports.
 func (s *Seen) Good() bool {
-	return s.State == StateSecure && len(s.Otherwise) == 0 && !slices.ContainsFunc(s.Hosts, func(h SeenHost) bool {
-		return slices.ContainsFunc(h.Certificates, func(c SeenCertificate) bool { return c.Failure != nil })
-	})
+	failed := func(c SeenCertificate) bool { return c.Failure != nil }
+	return s.State == StateSecure && len(s.Otherwise) == 0 && s.Policies.Faults() == 0 &&
+		!slices.ContainsFunc(s.Hosts, func(h SeenHost) bool { return slices.ContainsFunc(h.Certificates, failed) })
 }
 
-// Look finds out how senders see a domain. It asks past the cache of answers, then looks at the certificates at all
-// addresses of the domain's hosts. It fails for domains that are never validated, and when ctx ends.
+// Look finds out how senders see a domain. It asks past the cache of answers, fetches the domain's policy of MTA-STS if
+// there is to be one, then looks at the certificates at all addresses of the hosts with DANE, or that are to have one
+// by MTA-STS. It fails for domains that are never validated, and when ctx ends.
 func (h *Handler) Look(ctx context.Context, domain string, p *probe.Prober) (*Seen, error) {
 	l := &look{Handler: h, ctx: ctx, prober: p, seen: &Seen{Domain: dns.CanonicalName(domain), At: h.JudgedAt(),
 		State: StateSecure},
@@ -175,7 +178,6 @@ func (l *look) ask(name string, qtype uint16) mail.Reply {
 		}
 	}
 	l.answers[q] = e.Answer
-	data := slices.ContainsFunc(e.Answer.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == qtype })
 	for _, z := range e.Zones {
 		if z.Status == dnssec.Secure {
 			l.ends(z.Tie.Expiration)
@@ -186,10 +188,14 @@ func (l *look) ask(name string, qtype uint16) mail.Reply {
 			l.ends(sig.Expiration)
 		}
 	}
-	return mail.Reply{
-		Lookup: mail.Lookup{Name: name, Type: qtype, Status: e.Answer.Status, Data: data}, Rcode: e.Answer.Rcode,
-		Answer: e.Answer.Answer,
-	}
+	return replyOf(name, qtype, e.Answer)
+}
+
+// replyOf is an answer as package mail has it.
+func replyOf(name string, qtype uint16, a *resolve.Answer) mail.Reply {
+	data := slices.ContainsFunc(a.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == qtype })
+	return mail.Reply{Lookup: mail.Lookup{Name: name, Type: qtype, Status: a.Status, Data: data}, Rcode: a.Rcode,
+		Answer: a.Answer}
 }
 
 // ends notes the end of a signature.
@@ -203,9 +209,11 @@ func (l *look) domain() error {
 	if l.failed != nil {
 		return l.failed
 	}
+	l.seen.Policies = l.policies()
 	for i := range d.Hosts {
 		l.judge(d, &d.Hosts[i])
 	}
+	l.compare(d)
 	if len(l.seen.Hosts) == 0 { // failed, no such domain, null MX, or no host with an address
 		decision := mail.Standard.Domain(d)
 		l.seen.State, l.seen.Why = stateOf(decision), l.because(decision)
@@ -254,15 +262,23 @@ func stateOf(d mail.Decision) State {
 	return StateUnknown
 }
 
-// judge notes what senders decide about a host. If they use DANE, it looks at the host's certificates.
+// judge notes what senders decide about a host. If they use DANE or enforce MTA-STS, it looks at the host's
+// certificates.
 func (l *look) judge(d *mail.Domain, h *mail.Host) {
 	decision := mail.Standard.Host(d, h)
 	if decision.Action == mail.NoAddress { // passed over
 		return
 	}
 	seen := SeenHost{Name: h.Name, State: stateOf(decision), Why: l.because(decision)}
-	if seen.State == StateSecure {
+	enforced := l.seen.Policies.Enforces(h.Name)
+	switch {
+	case seen.State == StateSecure:
 		l.certificates(d, h, &seen)
+	case seen.State == StateNone && enforced:
+		seen.Certificates = l.shown(h, probe.Target{Base: h.Name})
+	}
+	if enforced {
+		l.authorities(d, h, &seen)
 	}
 	if l.seen.Why == "" || l.seen.State.worse(seen.State) != l.seen.State {
 		l.seen.Why = seen.Why
@@ -275,20 +291,23 @@ func (l *look) judge(d *mail.Domain, h *mail.Host) {
 func (l *look) certificates(d *mail.Domain, h *mail.Host, seen *SeenHost) {
 	names := mail.Standard.Names(d, h)
 	usable, _ := mail.Usable(h.Found().Records)
+	seen.Certificates = l.shown(h, probe.Target{Base: names[0], Names: names[1:], Usable: usable})
+	for _, c := range seen.Certificates {
+		l.refusal(d, h, c.Report)
+	}
+}
+
+// shown are the certificates at all addresses of a host.
+func (l *look) shown(h *mail.Host, t probe.Target) (all []SeenCertificate) {
 	for _, address := range h.IPs {
-		shown := l.address(probe.Target{Address: netip.AddrPortFrom(address, mail.Port), Base: names[0],
-			Names: names[1:], Usable: usable})
-		for _, c := range shown {
-			l.refusal(d, h, c.Report)
-		}
-		seen.Certificates = append(seen.Certificates, shown...)
+		t.Address = netip.AddrPortFrom(address, mail.Port)
+		all = append(all, l.address(t)...)
 	}
 	// A host that has no IPv6 of its own cannot say anything about another's.
-	reached := func(c SeenCertificate) bool { return len(c.Chain) > 0 }
-	if slices.ContainsFunc(seen.Certificates, reached) {
-		seen.Certificates = slices.DeleteFunc(seen.Certificates,
-			func(c SeenCertificate) bool { return noRoute(c.Report) })
+	if slices.ContainsFunc(all, func(c SeenCertificate) bool { return len(c.Chain) > 0 }) {
+		all = slices.DeleteFunc(all, func(c SeenCertificate) bool { return noRoute(c.Report) })
 	}
+	return all
 }
 
 // refusal notes as a failure that a program refuses what RFC 7672 accepts: a certificate, or how the host speaks.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -190,9 +189,7 @@ func (h policyAsker) lookUp(ctx context.Context, name string, qtype uint16) mail
 	default:
 		a = h.resolver.Resolve(resolve.WithClient(ctx, policyClient), q)
 	}
-	data := slices.ContainsFunc(a.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == qtype })
-	return mail.Reply{Lookup: mail.Lookup{Name: name, Type: qtype, Status: a.Status, Data: data}, Rcode: a.Rcode,
-		Answer: a.Answer}
+	return replyOf(name, qtype, a)
 }
 
 // below asks the plugins below danelaw for a private name.

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/danelaw-dns/danelaw/plugin/policy"
 	"github.com/danelaw-dns/danelaw/plugin/printable"
 )
 
@@ -325,6 +326,13 @@ func (n *alarms) seen(s *Seen, lost bool) {
 		now["DANE"] = fmt.Sprintf("DANE is %s: %s", s.State, s.Why)
 	case s.State == StateSecure && !s.Signatures.IsZero() && s.Signatures.Sub(s.At) < endingSignature:
 		now["signatures"] = "the first signature that DANE rests on ends " + stamp(s.Signatures)
+	}
+	for what, text := range s.Policies.by(Fault) {
+		now["MTA-STS, "+what] = text
+	}
+	if ends := s.Policies.Ends; !ends.IsZero() && ends.Sub(s.At) < endingCertificate {
+		now["policy host, its end"] = "the certificate of the policy host " + policy.PolicyHost(s.Domain) + " ends " +
+			stamp(ends)
 	}
 	for _, h := range s.Hosts {
 		for _, c := range h.Certificates {

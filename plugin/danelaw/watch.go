@@ -56,9 +56,10 @@ func (w *watches) known() map[string]watched {
 
 // watched is what is known of a domain.
 type watched struct {
-	state State // the last one that was known; "" if none was
-	lost  bool  // it was secure before
-	seen  *Seen // the last look; nil before the first
+	state  State // the last one that was known; "" if none was
+	lost   bool  // it was secure before
+	policy announcement
+	seen   *Seen // the last look; nil before the first
 }
 
 // watcher looks at domains again and again. Nothing of it is in a query's way.
@@ -152,7 +153,14 @@ func (w *watcher) remember(seen *Seen) {
 	if !watching { // a reload took it out
 		return
 	}
-	w.logFaults(known.seen, seen)
+	known.policy = seen.Policies.since(known.policy)
+	before := new(Seen)
+	if known.seen != nil {
+		before = known.seen
+	}
+	seen.Policies.keep(&before.Policies)
+	w.logFaults(before, seen)
+	w.logPolicies(seen.Domain, &before.Policies, &seen.Policies)
 	old := known.state
 	known.seen = seen
 	if seen.State != StateUnknown {
@@ -194,9 +202,6 @@ func (w *watcher) logFaults(old, seen *Seen) {
 // names.
 func faults(s *Seen) map[string]string {
 	all := map[string]string{}
-	if s == nil {
-		return all
-	}
 	for _, o := range s.Otherwise {
 		all[string(o.Sender)] = o.Text
 	}
@@ -245,12 +250,13 @@ func (s *Seen) show(show func(d *prometheus.Desc, value float64, labels ...strin
 	if !s.Signatures.IsZero() {
 		show(shownLeft, s.Signatures.Sub(now).Seconds(), s.Domain)
 	}
+	s.Policies.show(show, s.Domain, now)
 	for _, h := range s.Hosts {
 		reached := map[string]bool{}
 		for _, c := range h.Certificates {
 			address := c.Address.Addr().String()
 			if reached[address] = reached[address] || len(c.Chain) > 0; len(c.Chain) > 0 {
-				if c.Failure == nil || !c.Failure.Kind.Unknown() {
+				if h.State == StateSecure && (c.Failure == nil || !c.Failure.Kind.Unknown()) {
 					show(shownMatches, truth(c.Failure == nil), s.Domain, h.Name, address, string(c.Key))
 				}
 				show(shownCertificate, c.Expires().Sub(now).Seconds(), s.Domain, h.Name, address, string(c.Key))

@@ -62,23 +62,40 @@ func newFetcher(c Config) fetcher {
 	return fetcher{c, fetchLife}
 }
 
-// get fetches the policy of a domain.
-func (f fetcher) get(ctx context.Context, domain string) (*mail.STSPolicy, *Failure) {
-	ctx, cancel := context.WithTimeout(ctx, f.life)
-	defer cancel()
-	text, err := f.text(ctx, strings.TrimSuffix("mta-sts."+domain, "."))
-	if err != nil {
-		return nil, f.failure(err)
-	}
-	p, err := mail.ParseSTSPolicy(text)
-	if err != nil {
-		return nil, failure(mail.STSPolicyInvalid, "the policy does not parse: %v", err)
-	}
-	return p, nil
+// Fetched is what a fetch came to.
+type Fetched struct {
+	Policy  *mail.STSPolicy // nil if it failed
+	Failure *Failure        // nil if it did not
+	Ends    time.Time       // of the certificate of the policy host; zero if it has shown none that is valid
 }
 
-// text fetches the file.
-func (f fetcher) text(ctx context.Context, host string) (string, error) {
+// Fetch fetches the policy of a canonical domain once, as for a sender (D-27), whatever its TXT record says and
+// whatever is held. It takes a minute at most. It has no use for c.Meter.
+func Fetch(ctx context.Context, c Config, domain string) *Fetched {
+	return newFetcher(c).get(ctx, domain)
+}
+
+// get fetches the policy of a domain.
+func (f fetcher) get(ctx context.Context, domain string) *Fetched {
+	ctx, cancel := context.WithTimeout(ctx, f.life)
+	defer cancel()
+	fetched := new(Fetched)
+	text, err := f.text(ctx, PolicyHost(domain), &fetched.Ends)
+	if err != nil {
+		fetched.Failure = f.failure(err)
+		return fetched
+	}
+	if fetched.Policy, err = mail.ParseSTSPolicy(text); err != nil {
+		fetched.Failure = failure(mail.STSPolicyInvalid, "the policy does not parse: %v", err)
+	}
+	return fetched
+}
+
+// PolicyHost is where the policy of a domain is, without dot at the end.
+func PolicyHost(domain string) string { return strings.TrimSuffix("mta-sts."+domain, ".") }
+
+// text fetches the file, and notes when the certificate of its host ends.
+func (f fetcher) text(ctx context.Context, host string, ends *time.Time) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/.well-known/mta-sts.txt", nil)
 	if err != nil {
 		return "", err
@@ -93,6 +110,7 @@ func (f fetcher) text(ctx context.Context, host string) (string, error) {
 		return "", err
 	}
 	defer response.Body.Close()
+	*ends = response.TLS.PeerCertificates[0].NotAfter
 	switch kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); {
 	case response.StatusCode != http.StatusOK:
 		return "", fmt.Errorf("%s answers %d, where 200 alone counts, and no redirect", host, response.StatusCode)

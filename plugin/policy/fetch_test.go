@@ -100,7 +100,8 @@ func TestFetch(t *testing.T) {
 		if name == "endless" {
 			s.fetch.life = 300 * time.Millisecond
 		}
-		p, failed := s.fetch.get(t.Context(), d)
+		fetched := s.fetch.get(t.Context(), d)
+		p, failed := fetched.Policy, fetched.Failure
 		switch {
 		case c.want == "" && (failed != nil || p.Mode != mail.Enforce):
 			t.Errorf("%s: %v, %v", name, p, failed)

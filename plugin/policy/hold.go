@@ -161,7 +161,8 @@ func (s *Service) look(domain string) (failed *Failure) {
 		return &Failure{Result: mail.STSPolicyFetchError, Doubt: true, At: now,
 			Text: "too many policies of MTA-STS are being fetched"}
 	}
-	p, failed := s.fetch.get(ctx, domain)
+	fetched := s.fetch.get(ctx, domain)
+	p, failed := fetched.Policy, fetched.Failure
 	now = s.config.Clock()
 	s.config.Meter.Fetched(domain, failed)
 	if failed != nil {
