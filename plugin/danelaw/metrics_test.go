@@ -76,6 +76,7 @@ func TestMetricsLint(t *testing.T) {
 	}
 	for _, f := range gathered {
 		if strings.HasPrefix(f.GetName(), "coredns_danelaw_") {
+			f.Metric = f.Metric[:1] // the linter takes a minute for those of all tests before this one
 			families = append(families, f)
 		}
 	}
