@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -32,6 +33,7 @@ type Answer struct {
 	Level  Level
 	Why    string   // one sentence without full stop
 	Match  []string // of Secure: the names of hosts, or .DOMAIN for those in it, without dot at the end
+	Barred []string // of DANEOnly: canonical names of hosts without DANE that the policy does not cover
 	STS    *Held    // the policy that was heeded; nil if none was looked for, or there is none
 	// Failure is why there is no policy although the domain announces one, or why the one held could not be renewed.
 	Failure *Failure
@@ -41,6 +43,7 @@ type Answer struct {
 type hosts struct {
 	domain                      *mail.Domain
 	dane, encrypt, open, failed int
+	without                     []string        // the names of those of encrypt and open
 	unsure                      map[string]bool // by name: whether it has TLSA records is not known
 }
 
@@ -76,8 +79,10 @@ func countHosts(d *mail.Domain) *hosts {
 			h.dane++
 		case mail.Encrypt:
 			h.encrypt++
+			h.without = append(h.without, d.Hosts[i].Name)
 		case mail.Opportunistic:
 			h.open++
+			h.without = append(h.without, d.Hosts[i].Name)
 		case mail.Defer:
 			h.failed++
 			h.unsure[d.Hosts[i].Name] = at.Failed.Type == dns.TypeTLSA
@@ -96,6 +101,7 @@ func (h *hosts) with(a *Answer) *Answer {
 	case h.dane > 0 && enforced:
 		a.Level, a.Why = DANEOnly, "some mail hosts have DANE, and to the others a policy of MTA-STS forbids to "+
 			"deliver unauthenticated"
+		a.Barred = slices.DeleteFunc(h.without, a.STS.Policy.Covers)
 	case h.dane > 0:
 		a.Level, a.Why = DANE, "some mail hosts have usable TLSA records"
 	case enforced:

@@ -58,6 +58,13 @@ func TestDecide(t *testing.T) {
 			plain(n, "b.example.")
 			enforce(n, "b.example")
 		}, "dane-only"},
+		"some hosts have DANE, and a policy covers one of the others": {func(n *internet) {
+			mx(n, "a.example.", "b.example.", "C.example.")
+			secure(n, usable("a.example.")...)
+			plain(n, "b.example.")
+			plain(n, "c.example.")
+			enforce(n, "b.example")
+		}, "dane-only without c.example."},
 		"some hosts have DANE, and a policy in testing": {func(n *internet) {
 			mx(n, "a.example.", "b.example.")
 			secure(n, usable("a.example.")...)
@@ -174,6 +181,9 @@ func TestDecide(t *testing.T) {
 		c.world(n)
 		a := n.service(NewStore()).Decide(context.Background(), "D.example")
 		got := strings.TrimSpace(string(a.Level) + " " + strings.Join(a.Match, ":"))
+		if len(a.Barred) > 0 {
+			got += " without " + strings.Join(a.Barred, ":")
+		}
 		if got != c.want || a.Why == "" || a.Domain != d {
 			t.Errorf("%s: %q (%s, %v), want %q", name, got, a.Why, a.Failure, c.want)
 		}

@@ -38,13 +38,18 @@ func (s *Server) toExim(ctx context.Context, line string) (word string, err erro
 		return "", errMalformed
 	}
 	a := s.decide(ctx, fields[1])
-	if len(fields) == 3 && a.Level == Secure && !a.covers(fields[2]) {
+	if len(fields) == 3 && a.bars(fields[2]) {
 		return refuse, nil
 	}
 	return string(a.Level), nil
 }
 
-// covers reports whether mail may go to a host.
+// bars reports whether mail may not go to a host.
+func (a *Answer) bars(host string) bool {
+	return a.Level == Secure && !a.covers(host) || slices.Contains(a.Barred, dns.CanonicalName(host))
+}
+
+// covers reports whether the policy has mail go to a host.
 func (a *Answer) covers(host string) bool {
 	host = strings.TrimSuffix(dns.CanonicalName(host), ".")
 	return slices.Contains(a.Match, host) || !a.named() && a.STS.Policy.Covers(host)

@@ -27,7 +27,8 @@ type serving struct {
 
 // answers are what it knows.
 var answers = map[string]Answer{
-	"only.example": {Level: DANEOnly}, "xn--bcher-kva.example": {Level: DANEOnly}, "dane.example": {Level: DANE},
+	"only.example":          {Level: DANEOnly, Barred: []string{"plain.example."}},
+	"xn--bcher-kva.example": {Level: DANEOnly}, "dane.example": {Level: DANE},
 	"temp.example": {Level: Temp, Why: "the lookup\nof \x1b MX fails"}, "sts.example": {Level: Secure,
 		Match: []string{"mx.sts.example"}, STS: held("*.sts.example")},
 	"none-of-them.example": {Level: Secure, Match: []string{".b.example"}, STS: held("*.b.example")},
@@ -166,6 +167,7 @@ func TestExim(t *testing.T) {
 	for line, want := range map[string]string{
 		"exim only.example\n":                        "dane-only\n",
 		"exim only.example mx.only.example\n":        "dane-only\n",
+		"exim only.example Plain.example\n":          "refuse\n",
 		"exim temp.example\n":                        "temp\n",
 		"exim other.example\r\n":                     "none\n",
 		"exim sts.example\n":                         "secure\n",

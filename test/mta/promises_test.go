@@ -111,6 +111,9 @@ var promises = []promise{
 	{delivery: delivery{domain: "some-failing.dane", by: "sts-signed.dane",
 		text: "@ MX 5 mx.both-mismatch.dane.\n@ MX 10 mx.sts-signed.dane.\n", want: [2]string{"deferred", trusted}},
 		policy: enforced("mx.both-mismatch.dane mx.sts-signed.dane")},
+	// the same, and the policy does not cover the other
+	{delivery: delivery{domain: "some-barred.dane", text: mx + "@ MX 5 mx.both-mismatch.dane.\n", shows: vouched,
+		prey: "{A}", want: alike("deferred")}, policy: enforced("mx.both-mismatch.dane")},
 
 	// what promises nothing
 	{delivery: delivery{domain: "testing.plain", text: mx, config: unsigned, want: alike(untrusted)},
