@@ -1,6 +1,7 @@
 package packets
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -26,6 +27,17 @@ func TestCame(t *testing.T) {
 	if n, err := server.Receive(time.Minute); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
+	// The kernel begins to note times a moment after the first socket of the machine has asked for them.
+	for end := time.Now().Add(time.Minute); wrongTimes(t, client, server) != "" && time.Now().Before(end); {
+	}
+	if wrong := wrongTimes(t, client, server); wrong != "" {
+		t.Error(wrong)
+	}
+}
+
+// wrongTimes has a server send two datagrams, and says of which the time is not that at which it came.
+func wrongTimes(t *testing.T, client, server *Socket) (wrong string) {
+	t.Helper()
 	before := time.Now()
 	transmit(t, server.Reply(0, []byte("first")), server.Reply(0, []byte("second")), server.Send())
 	after := time.Now()
@@ -38,10 +50,11 @@ func TestCame(t *testing.T) {
 	for i, text := range []string{"first", "second"} {
 		came := client.Came(i)
 		if string(client.Datagram(i)) != text || came.Before(before.Add(-clocks)) || came.After(after.Add(clocks)) {
-			t.Errorf("%q came %v after it was sent, which took %v; it was read %v later", client.Datagram(i),
-				came.Sub(before), after.Sub(before), unread)
+			wrong += fmt.Sprintf("%q came %v after it was sent, which took %v; it was read %v later\n",
+				client.Datagram(i), came.Sub(before), after.Sub(before), unread)
 		}
 	}
+	return wrong
 }
 
 func transmit(t *testing.T, errs ...error) {
