@@ -62,6 +62,9 @@ func printBlock(out io.Writer, block string, b *danelaw.BlockStatus, now time.Ti
 	if len(b.Private) > 0 {
 		fmt.Fprintf(rows, "  private\t%s\n", strings.Join(b.Private, ", "))
 	}
+	if b.Policies != nil {
+		fmt.Fprintf(rows, "  policies\t%s\n", b.Policies)
+	}
 	used := b.Cache.Answers.Bytes + b.Cache.Zones.Bytes + b.Cache.Failures.Bytes + b.Cache.Proofs.Bytes +
 		b.Cache.Signatures.Bytes
 	fmt.Fprintf(rows, "  cache\t%s, %s\t%d of %d KiB, %s of all questions answered from it\n",
@@ -74,6 +77,11 @@ func printBlock(out io.Writer, block string, b *danelaw.BlockStatus, now time.Ti
 	rows.Flush() //nolint:errcheck // see printer
 	for _, concern := range b.Concerns {
 		fmt.Fprintf(out, "  %s\n", printable.Text(concern))
+	}
+	if b.Policies != nil {
+		for _, f := range b.Policies.Failures {
+			fmt.Fprintf(out, "  %s ago  %s\n", now.Sub(f.At).Round(time.Second), printable.Text(f.String()))
+		}
 	}
 	for _, f := range b.Failures {
 		fmt.Fprintf(out, "  %s ago  %s\n", now.Sub(f.At).Round(time.Second),

@@ -15,7 +15,7 @@ import (
 func TestStatus(t *testing.T) {
 	lab, dir := newLab(t), socketDir(t)
 	socket := filepath.Join(dir, "control.sock")
-	p, port, _ := serving(t, lab, lab.Addr(), "control "+socket,
+	p, port, _ := serving(t, lab, lab.Addr(), "control "+socket, "policy unix:"+filepath.Join(dir, "policy.sock"),
 		"negative_trust_anchor broken.example 1h \"told them\"")
 	ask(t, port, "good.dane.", dns.TypeMX)
 	ask(t, port, "good.dane.", dns.TypeMX)
@@ -26,7 +26,8 @@ func TestStatus(t *testing.T) {
 	})
 	contains(t, "status", told(t, "status", "--socket", socket), "danelaw ", ", revision ", "ready; running for ",
 		"127.0.0.1:", "answers in ", " ms\n",
-		"anchors", "cache", "KiB, 33.3 % of all questions answered from it", "2 secure, 1 bogus\n",
+		"anchors", "policies   0 of MTA-STS held, 0 in enforce\n", "cache",
+		"KiB, 33.3 % of all questions answered from it", "2 secure, 1 bogus\n",
 		"ago  expired.dane. MX: expired.dane.: the RRSIG over",
 		"broken.example.", "told them")
 	var reply danelaw.StatusReply
@@ -37,7 +38,8 @@ func TestStatus(t *testing.T) {
 	for _, b := range reply.Blocks {
 		if !b.Ready || len(b.Upstreams) != 1 || !b.Upstreams[0].Fit || !b.Upstreams[0].Alive ||
 			b.Upstreams[0].RTT <= 0 ||
-			len(b.Anchors["."]) == 0 || b.Verdicts["secure"] != 2 || b.Verdicts["bogus"] != 1 || len(b.Failures) != 1 {
+			len(b.Anchors["."]) == 0 || b.Verdicts["secure"] != 2 || b.Verdicts["bogus"] != 1 || len(b.Failures) != 1 ||
+			b.Policies == nil {
 			t.Errorf("%+v", b)
 		}
 	}

@@ -29,9 +29,24 @@ type (
 		Anchors  map[string][]string `json:"trust_anchors"`
 		Concerns []string            `json:"trust_anchor_concerns,omitempty"` // as those of AnchorPoint
 		Private  []string            `json:"private,omitempty"`               // zones
+		Policies *PoliciesStatus     `json:"policies,omitempty"`              // of the policy service, if it is on
 		Cache    CacheStats          `json:"cache"`
 		Verdicts map[string]uint64   `json:"verdicts_last_hour"` // replies, by verdict as in the metrics
 		Failures []FailureStatus     `json:"failures"`           // the latest first, one for each question
+	}
+	// PoliciesStatus is what the policy service knows of MTA-STS.
+	PoliciesStatus struct {
+		Held     int             `json:"held"`     // in force
+		Enforced int             `json:"enforced"` // those of them in the mode enforce
+		Vanished int             `json:"vanished"` // those of them that are not there any more, and hold on
+		Failures []PolicyFailure `json:"failures"` // of the last tries, the latest first; a few
+	}
+	// PolicyFailure is a policy that could not be had.
+	PolicyFailure struct {
+		Domain     string    `json:"domain"`
+		At         time.Time `json:"at"`
+		ResultType string    `json:"result_type"` // of RFC 8460
+		Text       string    `json:"text"`
 	}
 	// UpstreamStatus is what is known of one upstream.
 	UpstreamStatus struct {

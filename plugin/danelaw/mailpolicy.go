@@ -23,6 +23,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
 	"github.com/danelaw-dns/danelaw/plugin/policy"
+	"github.com/danelaw-dns/danelaw/plugin/printable"
 	"github.com/danelaw-dns/danelaw/plugin/resolve"
 )
 
@@ -370,10 +371,38 @@ var (
 // show shows what is held to Prometheus.
 func (p *mailPolicy) show(show func(d *prometheus.Desc, value float64, labels ...string), now time.Time) {
 	if p != nil {
-		held, enforced := p.held.Known(now)
-		show(shownHeld, float64(held))
-		show(shownEnforced, float64(enforced))
+		known := p.held.Known(now)
+		show(shownHeld, float64(known.Held))
+		show(shownEnforced, float64(known.Enforced))
 	}
+}
+
+// status is what danelaw status and the status page tell; nil without a policy service.
+func (p *mailPolicy) status(now time.Time) *PoliciesStatus {
+	if p == nil {
+		return nil
+	}
+	known := p.held.Known(now)
+	s := &PoliciesStatus{Held: known.Held, Enforced: known.Enforced, Vanished: known.Vanished,
+		Failures: []PolicyFailure{}}
+	for _, f := range known.Failed {
+		s.Failures = append(s.Failures, PolicyFailure{f.Domain, f.At.UTC(), string(f.Result),
+			printable.Text(f.Text)})
+	}
+	return s
+}
+
+// String is it in words, but for the failures.
+func (s *PoliciesStatus) String() string {
+	text := fmt.Sprintf("%d of MTA-STS held, %d in enforce", s.Held, s.Enforced)
+	if s.Vanished > 0 {
+		text += fmt.Sprintf("; %d vanished before their end, and hold on", s.Vanished)
+	}
+	return text
+}
+
+func (f *PolicyFailure) String() string {
+	return fmt.Sprintf("policy of %s: %s: %s", f.Domain, f.ResultType, f.Text)
 }
 
 // countPolicies makes the counters of a server block appear before they count.

@@ -233,6 +233,54 @@ func TestAlarmsOfPolicies(t *testing.T) {
 	}
 }
 
+// TestPolicyStatus: what danelaw status and the status page tell of a policy that is held, then vanishes; and of one
+// that cannot be had.
+func TestPolicyStatus(t *testing.T) {
+	w := newSTSWorld(t)
+	w.tree.Add(zones.Plan{Name: "broken.", Text: world.Mail + "_mta-sts TXT \"v=STSv1; id=1\"\n",
+		Config: zones.Config{Unsigned: true}})
+	c := w.config(t, "")
+	clock := world.NewClock(time.Now())
+	c.Clock = clock.Now
+	h := open(t, c)
+	rows := func() string {
+		t.Helper()
+		var all []string
+		for _, row := range h.status(clock.Now()).rows() {
+			if strings.HasPrefix(row.How, "policy of ") || row.What == "policies" {
+				all = append(all, fmt.Sprintf("%s %v", row.How, row.Bad))
+			}
+		}
+		return strings.Join(all, "\n")
+	}
+	if got := rows(); got != "0 of MTA-STS held, 0 in enforce false" {
+		t.Errorf("%s", got)
+	}
+	decides(t, h, "sts.")
+	decides(t, h, "broken.")
+	const failed = "\npolicy of broken.: sts-policy-fetch-error: the policy cannot be fetched: mta-sts.broken. has " +
+		"no address true"
+	if got := rows(); got != "1 of MTA-STS held, 1 in enforce false"+failed {
+		t.Errorf("%s", got)
+	}
+	plan := w.tree.Plan("sts.")
+	plan.Text = world.Mail
+	w.tree.Publish()
+	clock.Advance(2 * time.Hour)
+	decides(t, h, "sts.")
+	if got := rows(); got != "1 of MTA-STS held, 1 in enforce; 1 vanished before their end, and hold on true"+failed {
+		t.Errorf("%s", got)
+	}
+	s := h.status(clock.Now()).Policies
+	if s.Held != 1 || s.Enforced != 1 || s.Vanished != 1 || len(s.Failures) != 1 ||
+		s.Failures[0].At.After(clock.Now()) || clock.Now().Sub(s.Failures[0].At) < 2*time.Hour {
+		t.Errorf("%+v", s)
+	}
+	if without := open(t, config(t)).status(clock.Now()); without.Policies != nil {
+		t.Errorf("%+v", without.Policies)
+	}
+}
+
 // TestPolicyDamaged: a state file that cannot be understood is set aside, and hinders nothing.
 func TestPolicyDamaged(t *testing.T) {
 	w, state := newSTSWorld(t), t.TempDir()

@@ -89,6 +89,12 @@ func (b *BlockStatus) rows() (rows []pageRow) {
 	if len(b.Private) > 0 {
 		rows = append(rows, pageRow{"private", strings.Join(b.Private, ", "), false})
 	}
+	if p := b.Policies; p != nil {
+		rows = append(rows, pageRow{"policies", p.String(), p.Vanished > 0})
+		for _, f := range p.Failures {
+			rows = append(rows, pageRow{stamp(f.At), f.String(), true})
+		}
+	}
 	c := b.Cache
 	used := c.Answers.Bytes + c.Zones.Bytes + c.Failures.Bytes + c.Proofs.Bytes + c.Signatures.Bytes
 	text := fmt.Sprintf("%d answers, %d zones; %d of %d KiB", c.Answers.Entries, c.Zones.Entries, used>>10, c.Limit>>10)

@@ -34,7 +34,8 @@ func (h *Handler) status(now time.Time) *BlockStatus {
 	s := &BlockStatus{
 		Ready: h.Ready(), Obstacle: h.readiness.lacks(), Upstreams: upstreamsTold(h.upstreams.States()),
 		Anchors: map[string][]string{}, Private: slices.Sorted(slices.Values(h.config.Private)),
-		Cache: cacheTold(h), Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
+		Policies: h.policy.status(h.config.Clock()), Cache: cacheTold(h),
+		Verdicts: h.memory.history.lastHour(now), Failures: h.memory.history.latest(),
 	}
 	for _, p := range h.keeper.told(h, h.config.Clock()) {
 		s.Concerns = append(s.Concerns, p.concerns()...)

@@ -383,17 +383,44 @@ func (s *Store) stale(now time.Time) (due, ended []string) {
 	return due, ended
 }
 
-// Known returns what is held of a domain and in force.
-func (s *Store) Known(now time.Time) (domains, enforced int) {
+// Known is what a Store knows.
+type Known struct {
+	Held, Enforced int      // policies in force, and those of them that are enforced
+	Vanished       int      // of those in force, what is not there any more
+	Failed         []Failed // what could not be had at the last try; the latest first, a few of them
+}
+
+// Failed is a domain whose policy could not be had.
+type Failed struct {
+	Domain string
+	*Failure
+}
+
+// fewFailed is how many of them are told.
+const fewFailed = 5
+
+// Known returns what is known.
+func (s *Store) Known(now time.Time) (k Known) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range s.entries {
-		if e.held != nil && now.Before(e.held.Ends()) {
-			domains++
-			if e.held.Policy.Mode == mail.Enforce {
-				enforced++
-			}
+	for domain, e := range s.entries {
+		if e.failure != nil {
+			k.Failed = append(k.Failed, Failed{domain, e.failure})
+		}
+		if e.held == nil || !now.Before(e.held.Ends()) {
+			continue
+		}
+		k.Held++
+		if e.held.Policy.Mode == mail.Enforce {
+			k.Enforced++
+		}
+		if e.vanished {
+			k.Vanished++
 		}
 	}
-	return domains, enforced
+	slices.SortFunc(k.Failed, func(a, b Failed) int {
+		return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Domain, b.Domain))
+	})
+	k.Failed = k.Failed[:min(len(k.Failed), fewFailed)]
+	return k
 }

@@ -290,7 +290,7 @@ func TestRenew(t *testing.T) {
 	}
 	n.clock.Advance(week)
 	s.renew(t.Context())
-	if held, _ := s.store.Known(n.clock.Now()); held != 0 || len(s.store.entries) != 0 || s.store.octets != 0 {
+	if held := s.store.Known(n.clock.Now()).Held; held != 0 || len(s.store.entries) != 0 || s.store.octets != 0 {
 		t.Errorf("%d held, %d entries, %d octets", held, len(s.store.entries), s.store.octets)
 	}
 }
