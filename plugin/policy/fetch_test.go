@@ -1,12 +1,18 @@
 package policy
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/mail"
@@ -136,4 +142,41 @@ func TestPublic(t *testing.T) {
 			t.Errorf("%s: %v", address, !want)
 		}
 	}
+}
+
+// TestRoundTrips: D-27, the first question about a domain waits for upstreams twice, not for MX, mail hosts, TXT record
+// and policy host one after the other.
+func TestRoundTrips(t *testing.T) {
+	const trip = 20 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		n := newInternet(t)
+		n.insecure("d.example.", "a.example.")
+		n.sts("d.example.", "1", file("enforce", week, "a.example"))
+		var mu sync.Mutex
+		asked := map[string]chan struct{}{} // closed when the answer is in memory
+		ask := func(ctx context.Context, name string, qtype uint16) mail.Reply {
+			key := name + " " + dns.Type(qtype).String()
+			mu.Lock()
+			there, joined := asked[key]
+			if !joined {
+				there = make(chan struct{})
+				asked[key] = there
+				time.AfterFunc(trip, func() { close(there) })
+			}
+			mu.Unlock()
+			<-there
+			return n.ask(ctx, name, qtype)
+		}
+		var dialled time.Duration
+		began := time.Now()
+		s := New(Config{Ask: ask, Private: func(string) bool { return false }, Clock: n.clock.Now, Meter: n,
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				dialled = time.Since(began)
+				return nil, net.ErrClosed
+			}}, NewStore())
+		s.Decide(t.Context(), "d.example")
+		if dialled != 2*trip {
+			t.Errorf("the policy host was called after %v, want %v", dialled, 2*trip)
+		}
+	})
 }

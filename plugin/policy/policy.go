@@ -53,6 +53,9 @@ func New(c Config, s *Store) *Service {
 // Decide says how mail for a domain is to be secured. It may wait for a policy to be fetched, for a minute at most.
 func (s *Service) Decide(ctx context.Context, domain string) *Answer {
 	domain = dns.CanonicalName(domain)
+	if _, fresh := s.store.use(domain, s.config.Clock()); !fresh {
+		go s.ahead(ctx, domain)
+	}
 	d := mail.Walk(domain, mail.Port, func(name string, qtype uint16) mail.Reply {
 		return s.config.Ask(ctx, name, qtype)
 	})
@@ -62,4 +65,17 @@ func (s *Service) Decide(ctx context.Context, domain string) *Answer {
 	}
 	a.STS, a.Failure = s.policy(ctx, domain)
 	return hosts.with(a)
+}
+
+// ahead asks for what a policy is found by beside the mail hosts, so that the first mail to a domain does not wait for
+// one after the other (D-27). What comes is in memory when it is needed.
+func (s *Service) ahead(ctx context.Context, domain string) {
+	defer func() { // S-27
+		if p := recover(); p != nil {
+			s.config.Meter.Panicked(p)
+		}
+	}()
+	if id, _ := s.announced(ctx, domain); id != "" {
+		s.fetch.addresses(ctx, dns.Fqdn(PolicyHost(domain))) //nolint:errcheck // that is told when they are needed
+	}
 }
