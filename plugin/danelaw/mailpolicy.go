@@ -177,7 +177,13 @@ func (h policyAsker) ask(ctx context.Context, name string, qtype uint16) mail.Re
 }
 
 // lookUp asks as a client would be answered.
-func (h policyAsker) lookUp(ctx context.Context, name string, qtype uint16) mail.Reply {
+func (h policyAsker) lookUp(ctx context.Context, name string, qtype uint16) (reply mail.Reply) {
+	defer func() { // S-27: several are asked at once, in goroutines in which nobody else recovers
+		if p := recover(); p != nil {
+			policyMeter{block: h.config.Block}.Panicked(p)
+			reply = mail.Reply{Lookup: mail.Lookup{Name: name, Type: qtype}}
+		}
+	}()
 	q := dnssec.Question(dns.CanonicalName(name), qtype)
 	a := &resolve.Answer{Status: dnssec.Insecure}
 	switch re, special := h.names.special(q); {

@@ -18,6 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+
 	"github.com/danelaw-dns/danelaw/plugin/policy"
 	"github.com/danelaw-dns/danelaw/test/certificates"
 	"github.com/danelaw-dns/danelaw/test/ports"
@@ -171,6 +174,16 @@ func decides(t *testing.T, h *Handler, domain string) *policy.Answer {
 		t.Fatal("there is no policy service")
 	}
 	return a
+}
+
+// TestPolicyPanic: a fault of a plugin below, which is asked for private names, has mail wait, and ends nothing (S-27).
+func TestPolicyPanic(t *testing.T) {
+	c := newSTSWorld(t).config(t, "")
+	c.Private = []string{"corp."}
+	c.Next = plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { panic("test") })
+	if a := decides(t, open(t, c), "mail.corp."); a.Level != policy.Temp {
+		t.Errorf("%s: %s", a.Level, a.Why)
+	}
 }
 
 // TestPolicyRestart: a policy that is held is enforced after a restart, with policy host and TXT record gone (D-28).
