@@ -250,7 +250,7 @@ func (m memories) silent(ctx context.Context, s server.Server, at *scene, into *
 	known := slices.DeleteFunc(flat(all), func(q universe.Question) bool {
 		return q.Type != dns.TypeMX && q.Type != dns.TypeA
 	})
-	before, err := load.Run(ctx, p.Addr, &load.Deliveries{Domains: all, AtOnce: hotInFlight})
+	before, err := p.learn(ctx, all)
 	if err != nil {
 		return err
 	}
@@ -295,7 +295,7 @@ func (m memories) hitCost(ctx context.Context, s server.Server, into *Sample, op
 		return 0, err
 	}
 	defer p.Stop()
-	if _, err := load.Run(ctx, p.Addr, &load.Deliveries{Domains: few, AtOnce: hotInFlight}); err != nil {
+	if _, err := p.learn(ctx, few); err != nil {
 		return 0, err
 	}
 	time.Sleep(settle)

@@ -141,7 +141,7 @@ func (b *bench) grow(ctx context.Context, p *subject, all *Sample, distinct floa
 		if err != nil {
 			return err
 		}
-		result, err := load.Run(ctx, p.Addr, &load.Deliveries{Domains: more, AtOnce: b.InFlight})
+		result, err := p.learn(ctx, more)
 		if err != nil {
 			return err
 		}

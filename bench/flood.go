@@ -82,7 +82,7 @@ func (b *bench) flooded(ctx context.Context, s server.Server, f flood) (Sample, 
 	}
 	defer p.Stop()
 	sample := Sample{Workload: "flood-" + f.name, Values: map[string]float64{}}
-	before, err := load.Run(ctx, p.Addr, &load.Deliveries{Domains: few, AtOnce: hotInFlight})
+	before, err := p.learn(ctx, few)
 	if err != nil {
 		return Sample{}, err
 	}

@@ -60,7 +60,7 @@ func (b *bench) warmed(ctx context.Context, s server.Server, at *scene, manners 
 		return nil, err
 	}
 	defer p.Stop()
-	before, err := load.Run(ctx, p.Addr, &load.Deliveries{Domains: few, AtOnce: hotInFlight})
+	before, err := p.learn(ctx, few)
 	if err != nil {
 		return nil, err
 	}

@@ -66,6 +66,12 @@ func (b *bench) start(ctx context.Context, s server.Server, at *scene, more serv
 	return &subject{p, at, nil}, err
 }
 
+// learn has the server learn what it is asked for later. It is asked few questions at once: of many equal ones that
+// come together, PowerDNS Recursor 4.8 now and then answers one with SERVFAIL.
+func (p *subject) learn(ctx context.Context, domains [][]universe.Question) (load.Result, error) {
+	return load.Run(ctx, p.Addr, &load.Deliveries{Domains: domains, AtOnce: newInFlight})
+}
+
 // measure has a server do a script, and reads what it costs by domain or query: units says how many these are.
 func (p *subject) measure(ctx context.Context, s load.Script, units func(load.Result) int) (Sample, error) {
 	return p.spend(units, func() (load.Result, error) { return load.Run(ctx, p.Addr, s) })

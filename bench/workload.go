@@ -165,6 +165,7 @@ const (
 	warmShare    = 20  // one domain of so many is asked about before, so that top-level domains and providers are known
 	hotDomains   = 750 // whose answers are hot, as far as there are so many
 	hotInFlight  = 128 // few enough for a socket's buffer of the usual size
+	newInFlight  = 8   // see learn
 	quarterShare = 4   // one domain of so many is asked about in the quarter workload
 )
 
@@ -205,7 +206,7 @@ func (b *bench) coldIn(ctx context.Context, s server.Server, at *scene, setup se
 		return Sample{}, err
 	}
 	defer p.Stop()
-	before, err := load.Run(ctx, p.Addr, &load.Deliveries{Domains: all[:warm], AtOnce: b.InFlight})
+	before, err := p.learn(ctx, all[:warm])
 	if err != nil {
 		return Sample{}, err
 	}
