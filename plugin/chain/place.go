@@ -246,5 +246,5 @@ func (s *Store) signs(apex string) bool { return s.record(apex).signs }
 // half of it is over (C-14). The zero time of expiration means that it rests on none.
 func EndsSoon(now, stored time.Time, life time.Duration, expires time.Time) bool {
 	const least = 10 * time.Second
-	return life >= least && (stored.Add(life).Sub(now) <= life/10 || !expires.IsZero() && expires.Sub(now) < life/2)
+	return life >= least && (now.Sub(stored) >= life-life/10 || !expires.IsZero() && expires.Sub(now) < life/2)
 }

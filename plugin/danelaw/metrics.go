@@ -50,7 +50,7 @@ var (
 	exhausted = counter("files_exhausted_total",
 		"Counter of questions to upstreams that found the table of open files full.", "to")
 
-	responseDuration = histogram("response_duration_seconds", "Histogram of the time a reply took.", "verdict")
+	responseDuration = newDurations("response_duration_seconds", "Histogram of the time a reply took.", "verdict")
 	upstreamDuration = histogram("upstream_reply_duration_seconds", "Histogram of the time a usable reply took.", "to")
 )
 
@@ -116,7 +116,7 @@ type meter struct {
 // ofReplies are the counters of replies, by the numbers of verdicts and types.
 type ofReplies struct {
 	responses [len(verdictOrder)][len(typeOrder)]prometheus.Counter
-	durations [len(verdictOrder)]prometheus.Observer
+	durations [len(verdictOrder)]*durations
 	errors    [commonCodes]atomic.Pointer[prometheus.Counter] // told, by their code; nil: none yet
 }
 
@@ -159,7 +159,7 @@ func newMeter(block string) *meter {
 // replied counts one reply.
 func (m *meter) replied(v verdict, qtype uint16, begun time.Time) {
 	m.responses[v.number()][typeNumber(qtype)].Inc()
-	m.durations[v.number()].Observe(time.Since(begun).Seconds())
+	m.durations[v.number()].observe(time.Since(begun), 1)
 }
 
 // replies counts those of a verdict that took so long each, so many of each type, and returns how many they are.
@@ -170,8 +170,8 @@ func (m *meter) replies(verdict int, byType *[len(typeOrder)]int, took time.Dura
 		}
 		all += n
 	}
-	for range all {
-		m.durations[verdict].Observe(took.Seconds())
+	if all > 0 {
+		m.durations[verdict].observe(took, all)
 	}
 	return all
 }
