@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -13,16 +16,21 @@ type writer struct {
 	name    string
 	here    func(m *machine) bool
 	file    string
-	content func(before string) string
-	unit    string // that has to read the file anew; "" if the program reads it whenever it would write
+	content rewritten
+	// beside is the content where resolvconf makes resolv.conf; nil if the program hands its nameservers to resolvconf
+	beside rewritten
+	unit   string // that has to read the file anew; "" if the program reads it whenever it would write
 }
 
+// rewritten is what becomes of a file; named is the resolv.conf that names danelaw.
+type rewritten func(before, named string) string
+
 // alone is a file of danelaw's own.
-func alone(content string) func(string) string { return func(string) string { return content } }
+func alone(content string) rewritten { return func(string, string) string { return content } }
 
 // appended is a line at the end of a file of others.
-func appended(line string) func(string) string {
-	return func(before string) string {
+func appended(line string) rewritten {
+	return func(before, _ string) string {
 		if slices.Contains(strings.Split(before, "\n"), line) {
 			return before
 		}
@@ -33,40 +41,55 @@ func appended(line string) func(string) string {
 	}
 }
 
+// asTemplate is a template of cloud-init's that makes a resolv.conf that names danelaw. It is of the kind that runs
+// nothing, as a network may have given the search list.
+func asTemplate(before, named string) string {
+	was, _ := readResolvConf(before)
+	if servers, _ := readResolvConf(named); slices.Equal(was, servers) {
+		return before
+	}
+	return "## template:basic\n" + named
+}
+
 // writers are those that need a word of their own. The names of their files have them read last, where that counts.
 var writers = []writer{
 	{
-		"NetworkManager",
-		func(m *machine) bool { return m.exists("/etc/NetworkManager") && m.has("NetworkManager") },
-		"/etc/NetworkManager/conf.d/zz-danelaw.conf",
+		name: "NetworkManager",
+		here: func(m *machine) bool { return m.exists("/etc/NetworkManager") && m.has("NetworkManager") },
+		file: "/etc/NetworkManager/conf.d/zz-danelaw.conf",
 		// NetworkManager.conf(5)
-		alone("# danelaw setup: /etc/resolv.conf names danelaw, and is not NetworkManager's.\n[main]\ndns=none\n" +
-			"rc-manager=unmanaged\n"), "NetworkManager",
+		content: alone("# danelaw setup: /etc/resolv.conf names danelaw, and is not NetworkManager's.\n[main]\n" +
+			"dns=none\nrc-manager=unmanaged\n"),
+		beside: alone("# danelaw setup: /etc/resolv.conf is resolvconf's, not NetworkManager's.\n[main]\n" +
+			"rc-manager=resolvconf\n"),
+		unit: "NetworkManager",
 	},
 	{
 		// To supersede domain-name-servers would not do: dhclient-script would still write the file, without trust-ad.
-		"dhclient",
-		func(m *machine) bool { return m.exists("/etc/dhcp/dhclient-enter-hooks.d") && m.has("dhclient") },
-		"/etc/dhcp/dhclient-enter-hooks.d/zz-danelaw", // dhclient-script(8)
-		alone("# danelaw setup: /etc/resolv.conf names danelaw, and is not dhclient's.\nmake_resolv_conf() { :; }\n"),
-		"",
+		name: "dhclient",
+		here: func(m *machine) bool { return m.exists("/etc/dhcp/dhclient-enter-hooks.d") && m.has("dhclient") },
+		file: "/etc/dhcp/dhclient-enter-hooks.d/zz-danelaw", // dhclient-script(8)
+		content: alone("# danelaw setup: /etc/resolv.conf names danelaw, and is not dhclient's.\n" +
+			"make_resolv_conf() { :; }\n"),
 	},
 	{
-		"cloud-init",
-		func(m *machine) bool {
+		// `manage_resolv_conf: false` would not do: what the cloud gives as user data has more weight than files here.
+		name: "cloud-init",
+		here: func(m *machine) bool {
 			return m.exists("/etc/cloud/cloud.cfg") && !m.exists("/etc/cloud/cloud-init.disabled")
 		},
-		"/etc/cloud/cloud.cfg.d/zz-danelaw.cfg", // its module resolv_conf
-		alone("# danelaw setup: /etc/resolv.conf names danelaw, and is not cloud-init's.\nmanage_resolv_conf: " +
-			"false\n"), "",
+		file:    "/etc/cloud/templates/resolv.conf.tmpl", // its module resolv_conf
+		content: asTemplate, beside: asTemplate,
 	},
 	{
-		"dhcpcd", func(m *machine) bool { return m.exists("/etc/dhcpcd.conf") && m.has("dhcpcd") },
-		"/etc/dhcpcd.conf", appended("nohook resolv.conf"), "", // dhcpcd.conf(5)
+		// `nohook resolv.conf` in dhcpcd.conf would not do: a dhcpcd that runs has read that when it began.
+		name: "dhcpcd", here: func(m *machine) bool { return m.exists("/etc/dhcpcd.conf") && m.has("dhcpcd") },
+		file:    "/etc/dhcpcd.enter-hook", // dhcpcd-run-hooks(8)
+		content: appended(`skip_hooks="$skip_hooks resolv.conf"`),
 	},
 	{
-		"udhcpc", func(m *machine) bool { return m.exists("/usr/share/udhcpc/default.script") },
-		"/etc/udhcpc/udhcpc.conf", appended(`RESOLV_CONF="no"`), "", // Alpine's script
+		name: "udhcpc", here: func(m *machine) bool { return m.exists("/usr/share/udhcpc/default.script") },
+		file: "/etc/udhcpc/udhcpc.conf", content: appended(`RESOLV_CONF="no"`), // Alpine's script
 	},
 }
 
@@ -76,22 +99,30 @@ func (p *planner) planResolver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case strings.Contains(link.Target, "resolvconf/") && p.machine.exists("/etc/resolvconf/interface-order"):
-		err = p.planResolvconf(link)
-	case p.machine.exists("/etc/resolvconf.conf") && p.machine.has("resolvconf"):
-		err = p.planOpenresolv()
-	default:
-		err = p.planFile(ctx, link)
+	debians := strings.Contains(link.Target, "resolvconf/") && p.machine.exists("/etc/resolvconf/interface-order")
+	others := !debians && openresolv(ctx, p.machine)
+	if err := p.planWriters(ctx, debians || others); err != nil {
+		return err
 	}
-	return err
+	switch {
+	case debians:
+		return p.planResolvconf(link)
+	case others:
+		return p.planOpenresolv()
+	}
+	return p.planFile(ctx, link)
 }
 
-// planFile has resolv.conf be a file, and all who write it leave it alone. In the place of a link to what
-// systemd-resolved writes, a file makes that a client of the nameserver that it names (systemd-resolved.service(8)).
-func (p *planner) planFile(ctx context.Context, link fileState) error {
+// planWriters has all who write resolv.conf leave it alone, or to resolvconf where that makes it.
+func (p *planner) planWriters(ctx context.Context, resolvconf bool) error {
+	text, _ := p.machine.read(resolvConf) // by the link; without a file it is as with an empty one
+	named := resolvConfFor(text, p.listen)
 	for _, w := range writers {
-		if !w.here(p.machine) {
+		content := w.content
+		if resolvconf {
+			content = w.beside
+		}
+		if content == nil || !w.here(p.machine) {
 			continue
 		}
 		e := alteration{What: fmt.Sprintf("have %s leave %s alone", w.name, resolvConf),
@@ -101,11 +132,17 @@ func (p *planner) planFile(ctx context.Context, link fileState) error {
 			e.Undo = e.Do
 		}
 		if _, err := p.change(e, func(now fileState) (fileState, error) {
-			return now.with(w.content(string(now.Content))), nil
+			return now.with(content(string(now.Content), named)), nil
 		}); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// planFile has resolv.conf be a file. In the place of a link to what systemd-resolved writes, a file makes that a
+// client of the nameserver that it names (systemd-resolved.service(8)).
+func (p *planner) planFile(ctx context.Context, link fileState) error {
 	what := "name danelaw in " + resolvConf + " as the only nameserver, with trust-ad"
 	if strings.Contains(link.Target, "systemd/") {
 		what += ": as a file instead of a link, so that systemd-resolved reads it and writes it no more"
@@ -215,11 +252,32 @@ func (s fileState) without(word string) fileState {
 	return s.with(kept.String())
 }
 
+// resolvconfOff is how resolvconf.conf has openresolv write nothing.
+var resolvconfOff = regexp.MustCompile(`(?mi)^\s*resolvconf=["']?(no|false|off|0)\b`)
+
+// plainOption is an option of resolv.conf that a shell may read.
+var plainOption = regexp.MustCompile(`^[\w:-]+$`)
+
+// openresolv reports whether that makes resolv.conf. systemd-resolved has a resolvconf, too, and where it came in the
+// place of openresolv the file stays behind.
+func openresolv(ctx context.Context, m *machine) bool {
+	text, err := m.read("/etc/resolvconf.conf")
+	return err == nil && m.has("resolvconf") && !resolvconfOff.MatchString(text) &&
+		strings.HasPrefix(m.says(ctx, "resolvconf", "--version"), "openresolv")
+}
+
 // planOpenresolv is for the other resolvconf (resolvconf.conf(5)): a nameserver on this host is the only one by
-// default.
+// default, but for those that are to stand before it.
 func (p *planner) planOpenresolv() error {
-	lines := fmt.Sprintf("# danelaw setup\nname_servers=%v\nresolv_conf_options=\"trust-ad edns0\"\n"+
-		"resolv_conf_local_only=YES\n", p.listen)
+	text, err := p.machine.read(resolvConf)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, options := readResolvConf(text)
+	options = slices.DeleteFunc(options, func(o string) bool { return !plainOption.MatchString(o) })
+	lines := fmt.Sprintf("# danelaw setup\nname_servers=%v\nprepend_nameservers=\nresolv_conf_options=\"%s\"\n"+
+		"resolv_conf_local_only=YES\nresolv_conf_passthrough=NO\n", p.listen,
+		strings.Join(unique(append(options, "trust-ad", "edns0")), " "))
 	return p.resolvConfStep(alteration{What: "have resolvconf name danelaw as the only nameserver, with trust-ad",
 		Back: "resolvconf makes " + resolvConf + " again as it did", File: "/etc/resolvconf.conf",
 		Do: [][]string{{"resolvconf", "-u"}}, Undo: [][]string{{"resolvconf", "-u"}}},

@@ -94,6 +94,8 @@ func (h *staged) run(_ context.Context, program string, args ...string) (string,
 			return "active\n", nil
 		}
 		return "inactive\n", errors.New("exit status 3")
+	case line == "resolvconf --version":
+		return "systemd 252\n", nil // which has one, too
 	case program == "postconf":
 		return h.postconf(args)
 	}
@@ -307,10 +309,12 @@ func TestSetupWriters(t *testing.T) {
 			[]string{"dhclient"}, nil, map[string]string{
 				"/etc/dhcp/dhclient-enter-hooks.d/zz-danelaw": "\nmake_resolv_conf() { :; }\n", resolvConf: named},
 			nil},
-		"cloud-init": {map[string]string{resolvConf: plain, "/etc/cloud/cloud.cfg": ""}, nil, nil, map[string]string{
-			"/etc/cloud/cloud.cfg.d/zz-danelaw.cfg": "\nmanage_resolv_conf: false\n", resolvConf: named}, nil},
+		"cloud-init": {map[string]string{resolvConf: plain, "/etc/cloud/cloud.cfg": "",
+			"/etc/cloud/templates/resolv.conf.tmpl": cloudTemplate}, nil, nil, map[string]string{
+			"/etc/cloud/templates/resolv.conf.tmpl": named, resolvConf: named}, nil},
 		"dhcpcd": {map[string]string{resolvConf: plain, "/etc/dhcpcd.conf": "hostname"}, []string{"dhcpcd"}, nil,
-			map[string]string{"/etc/dhcpcd.conf": "hostname\nnohook resolv.conf\n", resolvConf: named}, nil},
+			map[string]string{"/etc/dhcpcd.enter-hook": "skip_hooks=\"$skip_hooks resolv.conf\"\n",
+				resolvConf: named}, nil},
 		"udhcpc": {map[string]string{resolvConf: plain, "/usr/share/udhcpc/default.script": ""}, nil, nil,
 			map[string]string{"/etc/udhcpc/udhcpc.conf": "RESOLV_CONF=\"no\"\n", resolvConf: named}, nil},
 		"systemd-resolved": {map[string]string{resolvConf + " ->": "../run/systemd/resolve/stub-resolv.conf",
@@ -323,6 +327,17 @@ func TestSetupWriters(t *testing.T) {
 			"/etc/resolvconf/resolv.conf.d/head": "# generated\nnameserver 192.0.2.7\n"}, []string{"resolvconf"}, nil,
 			map[string]string{resolvConf: named, "/etc/resolvconf/resolv.conf.d/head": "# generated\n"},
 			[]string{"resolvconf -u"}},
+		"resolvconf, passed by": {map[string]string{resolvConf + " ->": "../run/resolvconf/resolv.conf",
+			"/run/resolvconf/resolv.conf": plain, "/run/resolvconf/interface/eth0.inet": plain,
+			"/etc/resolvconf/interface-order":   "lo*\n",
+			"/etc/NetworkManager/conf.d/a.conf": "[main]\nrc-manager=file\n", "/etc/cloud/cloud.cfg": "",
+			"/etc/dhcp/dhclient-enter-hooks.d/resolvconf": ""}, []string{"resolvconf", "NetworkManager", "dhclient"},
+			[]string{"NetworkManager"}, map[string]string{resolvConf: named,
+				"/etc/NetworkManager/conf.d/zz-danelaw.conf": "[main]\nrc-manager=resolvconf\n",
+				"/etc/cloud/templates/resolv.conf.tmpl":      "## template:basic\n# danelaw setup"},
+			[]string{"systemctl reload NetworkManager", "resolvconf -u"}},
+		"openresolv's file, left behind": {map[string]string{resolvConf: plain, "/etc/resolvconf.conf": ""},
+			[]string{"resolvconf"}, nil, map[string]string{resolvConf: named}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := stage(t, tt.files, tt.programs...)
@@ -350,26 +365,62 @@ func TestSetupWriters(t *testing.T) {
 	}
 }
 
-// TestSetupOpenresolv: the other resolvconf is told in its own configuration.
-func TestSetupOpenresolv(t *testing.T) {
-	h := stage(t, map[string]string{resolvConf: "nameserver 192.0.2.53\n", "/etc/resolvconf.conf": "a=b"}, "resolvconf")
-	run := h.machine.run
-	h.machine.run = func(ctx context.Context, program string, args ...string) (string, error) {
-		if program != "resolvconf" {
-			return run(ctx, program, args...)
-		}
-		text, _ := h.machine.read("/etc/resolvconf.conf")
-		content := "nameserver 192.0.2.53\n"
-		if strings.Contains(text, "a=b\n# danelaw setup\nname_servers=127.0.0.1\nresolv_conf_options=\"trust-ad "+
-			"edns0\"\n") {
-			content = "options trust-ad edns0\nnameserver 127.0.0.1\n"
-		}
-		return "", os.WriteFile(h.machine.path(resolvConf), []byte(content), 0o600)
+// cloudTemplate is a part of cloud-init's.
+const cloudTemplate = "## template:jinja\n{% for server in nameservers %}\nnameserver {{server}}\n{% endfor %}\n"
+
+// TestSetupCloudTemplate: cloud-init makes of its template what setup has written, and a second setup lets it be, also
+// where resolv.conf is not made of the same text.
+func TestSetupCloudTemplate(t *testing.T) {
+	named := resolvConfFor("search a.example\nnameserver 192.0.2.53\n", loopback)
+	made := asTemplate(cloudTemplate, named)
+	if made != "## template:basic\n"+named {
+		t.Errorf("the template is\n%s", made)
 	}
-	before := h.tree()
-	h.must("--yes")
-	h.must("--undo", "--yes")
-	h.same(before, "after the undoing")
+	if again := asTemplate(made, "# by resolvconf\nnameserver 127.0.0.1\noptions trust-ad edns0\n"); again != made {
+		t.Errorf("the second time it is\n%s", again)
+	}
+	if other := asTemplate(made, "nameserver 127.0.0.5\n"); other != "## template:basic\nnameserver 127.0.0.5\n" {
+		t.Errorf("for another address it is\n%s", other)
+	}
+}
+
+// TestSetupOpenresolv: the other resolvconf is told in its own configuration, in which the last line counts, unless it
+// is switched off there.
+func TestSetupOpenresolv(t *testing.T) {
+	for name, tt := range map[string]struct{ conf, want string }{
+		"on": {"prepend_nameservers=192.0.2.7", "prepend_nameservers=192.0.2.7\n# danelaw setup\n" +
+			"name_servers=127.0.0.1\nprepend_nameservers=\nresolv_conf_options=\"rotate trust-ad edns0\"\n" +
+			"resolv_conf_local_only=YES\nresolv_conf_passthrough=NO\n"},
+		"off": {"#resolvconf=YES\nresolvconf='No'\n", "#resolvconf=YES\nresolvconf='No'\n"},
+	} {
+		h := stage(t, map[string]string{resolvConf: "nameserver 192.0.2.53\noptions rotate $(reboot)\n",
+			"/etc/resolvconf.conf": tt.conf}, "resolvconf")
+		run := h.machine.run
+		h.machine.run = func(ctx context.Context, program string, args ...string) (string, error) {
+			switch {
+			case program != "resolvconf":
+				return run(ctx, program, args...)
+			case args[0] == "--version":
+				return "openresolv 3.12.0\n", nil
+			}
+			text, _ := h.machine.read("/etc/resolvconf.conf")
+			content := "nameserver 192.0.2.53\noptions rotate $(reboot)\n"
+			if strings.Contains(text, "\nname_servers=127.0.0.1\n") {
+				content = "options rotate trust-ad edns0\nnameserver 127.0.0.1\n"
+			}
+			return "", os.WriteFile(h.machine.path(resolvConf), []byte(content), 0o600)
+		}
+		before := h.tree()
+		h.must("--yes")
+		if text, _ := h.machine.read("/etc/resolvconf.conf"); text != tt.want {
+			t.Errorf("%s: resolvconf.conf is\n%s", name, text)
+		}
+		if out := h.must("--yes"); !strings.Contains(out, "nothing is to be changed") {
+			t.Errorf("%s: the second time it says\n%s", name, out)
+		}
+		h.must("--undo", "--yes")
+		h.same(before, name+", after the undoing")
+	}
 }
 
 // TestSetupPostfix: Postfix gets its settings and the copy in its chroot, is started again, and gets all back, main.cf
