@@ -18,28 +18,58 @@ func TestDeb(t *testing.T) {
 	suite.Needs(t)
 	w := newStage(t)
 	m := boot(t)
-	for _, version := range []string{older, newer} {
-		text, err := os.ReadFile(file(t, "danelaw_"+version+"_*.deb"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.write("/tmp/"+version+".deb", string(text))
-	}
-	for _, step := range []struct {
-		what string
-		does func(*machine, *stage)
-	}{
+	m.carry(older)
+	m.carry(newer)
+	m.steps(w, []step{
 		{"installed beside another resolver", besideAnother}, {"set up", setUp}, {"hangs", hangs},
 		{"danelaw setup", setup}, {"Postfix", postfix}, {"policies", policies}, {"setup undone", undone},
 		{"systemd-resolved", resolved}, {"resolvconf", resolvconf}, {"dhclient", dhclient},
 		{"upgraded and downgraded", upgraded}, {"purged", purged},
-	} {
+	})
+}
+
+// TestWriters is danelaw setup beside more programs that write resolv.conf, which leave much behind in their Debian.
+func TestWriters(t *testing.T) {
+	suite.Needs(t)
+	w := newStage(t)
+	m := boot(t)
+	m.carry(older)
+	m.steps(w, []step{
+		{"set up", func(m *machine, w *stage) {
+			m.run("apt-get", "install", "--yes", "--no-install-recommends", "/tmp/"+older+".deb")
+			setUp(m, w)
+			m.write("/etc/resolv.conf", "nameserver "+nameserver+"\n")
+			m.plainPostfix()
+		}},
+		{"dhcpcd", dhcpcd}, {"NetworkManager", networkManager}, {"openresolv", openresolv}, {"cloud-init", cloudInit},
+	})
+}
+
+// step is a part of a test.
+type step struct {
+	what string
+	does func(*machine, *stage)
+}
+
+// steps takes one step after the other, until one fails.
+func (m *machine) steps(w *stage, all []step) {
+	for _, s := range all {
 		began := time.Now()
-		if !t.Run(step.what, func(t *testing.T) { step.does(&machine{t, m.pid}, w) }) {
+		if !m.t.Run(s.what, func(t *testing.T) { s.does(&machine{t, m.pid}, w) }) {
 			return
 		}
-		t.Logf("%s: %v", step.what, time.Since(began).Round(100*time.Millisecond))
+		m.t.Logf("%s: %v", s.what, time.Since(began).Round(100*time.Millisecond))
 	}
+}
+
+// carry has the package of a version in the machine.
+func (m *machine) carry(version string) {
+	m.t.Helper()
+	text, err := os.ReadFile(file(m.t, "danelaw_"+version+"_*.deb"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.write("/tmp/"+version+".deb", string(text))
 }
 
 // besideAnother: the package is installed although its port is taken, says by whom, and serves when that has ended.

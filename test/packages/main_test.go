@@ -49,8 +49,9 @@ func prepare(dir string) error {
 const included = "systemd,ca-certificates,iproute2,postfix,dnsmasq-base,dbus,lsb-base"
 
 // resolvers are programs that write resolv.conf. Only one of them can be installed at a time: the Debian has their
-// packages in a directory.
-var resolvers = []string{"systemd-resolved", "resolvconf", "isc-dhcp-client"}
+// packages, and what those depend on, in a directory.
+var resolvers = []string{"systemd-resolved", "resolvconf", "isc-dhcp-client", "dhcpcd-base", "network-manager",
+	"openresolv", "cloud-init"}
 
 // packagesDir is that directory.
 const packagesDir = "/var/cache/resolvers"
@@ -91,11 +92,12 @@ func debootstrap() (string, error) {
 
 // download has the packages of resolvers in a Debian.
 func download(debian string) error {
-	if err := os.MkdirAll(filepath.Join(debian, packagesDir), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(debian, packagesDir, "partial"), 0o755); err != nil {
 		return err
 	}
-	c := exec.Command("chroot", append([]string{debian, "sh", "-c", `cd "$0" && apt-get download "$@"`, packagesDir},
-		resolvers...)...)
+	const each = `for p; do apt-get install --yes --download-only --no-install-recommends \
+		--option "Dir::Cache::archives=$0" "$p" || exit 1; done`
+	c := exec.Command("chroot", append([]string{debian, "sh", "-c", each, packagesDir}, resolvers...)...)
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", c, err, out)
 	}

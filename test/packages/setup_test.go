@@ -44,15 +44,21 @@ func differing(a, b string) string {
 	return strings.Join(all, "")
 }
 
+// plainPostfix has Postfix run that knows nothing of DANE.
+func (m *machine) plainPostfix() {
+	m.t.Helper()
+	m.run("postconf", "-e", "smtp_tls_security_level = may", "smtp_tls_loglevel = 1",
+		"maillog_file = /var/log/mail.log",
+		"myhostname = mail.sender.dane", "mydestination = localhost", "inet_interfaces = loopback-only", "alias_maps =")
+	m.run("systemctl", "restart", "postfix")
+}
+
 // setup: a mail host with a resolv.conf of its own and a Postfix that knows nothing of DANE is set up, once somebody
 // has said so.
 func setup(m *machine, _ *stage) {
 	m.write("/etc/resolv.conf", "# by hand\nsearch sender.dane\nnameserver "+nameserver+"\n")
 	m.run("chmod", "640", "/etc/resolv.conf")
-	m.run("postconf", "-e", "smtp_tls_security_level = may", "smtp_tls_loglevel = 1",
-		"maillog_file = /var/log/mail.log",
-		"myhostname = mail.sender.dane", "mydestination = localhost", "inet_interfaces = loopback-only", "alias_maps =")
-	m.run("systemctl", "restart", "postfix")
+	m.plainPostfix()
 	before = m.configuration()
 
 	plan := m.setup("--dry-run")
@@ -112,86 +118,195 @@ func undone(m *machine, _ *stage) {
 	}
 }
 
-// resolver installs a program that writes resolv.conf, has danelaw set up beside it, does something that has the
-// program write the file, and undoes the setup. At the end the program is gone.
-func (m *machine) resolver(name string, prepare, disturb func(), purge ...string) {
+// resolver is a program that writes resolv.conf.
+type resolver struct {
+	name    string // of its package
+	prepare func() // has it write the file
+	disturb func() // has it write the file again
+	calm    func() // takes back what disturb did, if there is anything
+}
+
+// beside has danelaw set up beside a program that writes resolv.conf, and undone. The program writes the file before
+// and after, but not while danelaw is set up.
+func (m *machine) beside(r resolver) {
 	m.t.Helper()
-	m.run("sh", "-c", "dpkg --install "+packagesDir+"/"+name+"_*.deb")
-	prepare()
-	if text := m.run("cat", "/etc/resolv.conf"); strings.Contains(text, "nameserver 127.0.0.1\n") {
-		m.t.Errorf("resolv.conf is not what %s writes:\n%s", name, text)
-	}
+	m.run("apt-get", "install", "--yes", "--no-download", "--no-install-recommends", "--option",
+		"Dir::Cache::archives="+packagesDir, "--option", "Dpkg::Options::=--force-unsafe-io", r.name)
+	r.prepare()
+	m.writes(r)
 	m.run("systemctl", "restart", "postfix") // which copies the file into its chroot
 	before := m.configuration()
 	out := m.setup("--yes")
 	if !strings.Contains(out, "have danelaw ask "+nameserver) || !strings.Contains(out, " 0 faults") {
-		m.t.Errorf("beside %s setup says\n%s", name, out)
+		m.t.Errorf("beside %s setup says\n%s", r.name, out)
 	}
-	disturb()
+	r.disturb()
 	text := m.run("cat", "/etc/resolv.conf")
 	if strings.Count(text, "nameserver ") != 1 || !strings.Contains(text, "nameserver 127.0.0.1\n") ||
 		!strings.Contains(text, "trust-ad") {
-		m.t.Errorf("after %s was disturbed, resolv.conf is\n%s", name, text)
+		m.t.Errorf("after %s was disturbed, resolv.conf is\n%s", r.name, text)
 	}
 	m.answers()
+	r.calm()
 	m.run("danelaw", "setup", "--undo", "--yes")
-	m.sameAs(before, "after the undoing beside "+name)
-	m.run(append([]string{"dpkg", "--purge", name}, purge...)...)
+	m.sameAs(before, "after the undoing beside "+r.name)
+	m.writes(r)
 }
 
-// resolved: systemd-resolved, whose link resolv.conf is, reads the file that takes its place, and leaves it alone.
-func resolved(m *machine, _ *stage) {
-	m.resolver("systemd-resolved", func() {
-		m.write("/etc/systemd/resolved.conf.d/dns.conf", "[Resolve]\nDNS="+nameserver+"\n")
-		m.run("systemctl", "restart", "systemd-resolved")
-		m.eventually("its stub", func() bool {
-			text, err := m.try("cat", "/etc/resolv.conf")
-			return err == nil && strings.Contains(text, "nameserver 127.0.0.53\n")
-		})
-	}, func() { m.run("systemctl", "restart", "systemd-resolved") })
-	m.run("rm", "-rf", "/etc/systemd/resolved.conf.d", "/etc/resolv.conf")
-	m.write("/etc/resolv.conf", "nameserver "+nameserver+"\n")
-}
-
-// resolvconf: resolvconf makes the file of danelaw's nameserver, whatever interfaces come.
-func resolvconf(m *machine, _ *stage) {
-	record := func(name, server string) {
-		if out, err := m.with("nameserver "+server+"\n", "resolvconf", "-a", name); err != nil {
-			m.t.Error(err, out)
-		}
-	}
-	m.resolver("resolvconf", func() {
-		m.run("sh", "-c", "rm /etc/resolv.conf && ln -s ../run/resolvconf/resolv.conf /etc/resolv.conf")
-		m.run("resolvconf", "--enable-updates")
-		record("eth0.inet", nameserver)
-	}, func() {
-		record("eth1.dhclient", "192.0.2.99")
-		if text := m.run("cat", "/etc/resolv.conf"); strings.Contains(text, "192.0.2.99") {
-			m.t.Errorf("with another interface resolv.conf is\n%s", text)
-		}
-		m.run("resolvconf", "-d", "eth1.dhclient") // it would be there after the undoing
+// writes checks that the program writes resolv.conf, whatever is there.
+func (m *machine) writes(r resolver) {
+	m.t.Helper()
+	m.run("sh", "-c", "echo '# by hand' >/etc/resolv.conf") // by the link, if it is one
+	r.disturb()
+	m.eventually("what "+r.name+" writes", func() bool {
+		text, err := m.try("cat", "/etc/resolv.conf")
+		return err == nil && !strings.Contains(text, "# by hand") && strings.Contains(text, "nameserver ") &&
+			!strings.Contains(text, "nameserver 127.0.0.1\n")
 	})
+	r.calm()
+}
+
+// purge removes the program of a package, and what resolv.conf was with it.
+func (m *machine) purge(name string) {
+	m.t.Helper()
+	m.run("dpkg", "--purge", name)
 	m.run("rm", "-f", "/etc/resolv.conf")
 	m.write("/etc/resolv.conf", "nameserver "+nameserver+"\n")
 }
 
-// dhclient: dhclient gets a lease with a nameserver of the network, and does not write it into resolv.conf.
-func dhclient(m *machine, _ *stage) {
+// resolved: systemd-resolved, whose link resolv.conf is, reads the file that takes its place, and leaves it alone.
+func resolved(m *machine, _ *stage) {
+	m.beside(resolver{"systemd-resolved", func() {
+		m.write("/etc/systemd/resolved.conf.d/dns.conf", "[Resolve]\nDNS="+nameserver+"\n")
+	}, func() { m.run("systemctl", "restart", "systemd-resolved") }, func() {}})
+	m.run("rm", "-rf", "/etc/systemd/resolved.conf.d")
+	m.purge("systemd-resolved")
+}
+
+// record hands a record of an interface to resolvconf.
+func (m *machine) record(name, server string) {
+	m.t.Helper()
+	if out, err := m.with("nameserver "+server+"\n", "resolvconf", "-a", name); err != nil {
+		m.t.Error(err, out)
+	}
+}
+
+// resolvconf: resolvconf makes the file of danelaw's nameserver, whatever interfaces come.
+func resolvconf(m *machine, _ *stage) {
+	m.beside(resolver{"resolvconf", func() {
+		m.run("sh", "-c", "rm /etc/resolv.conf && ln -s ../run/resolvconf/resolv.conf /etc/resolv.conf")
+		m.run("resolvconf", "--enable-updates")
+		m.record("eth0.inet", nameserver)
+	}, func() { m.record("eth1.dhclient", "192.0.2.99") }, func() { m.run("resolvconf", "-d", "eth1.dhclient") }})
+	m.purge("resolvconf")
+}
+
+// leases has a DHCP server that gives the nameserver of the network to who asks on the interface dhcp1.
+func (m *machine) leases() (stop func()) {
+	m.t.Helper()
 	m.run("sh", "-c", "ip link add dhcp0 type veth peer name dhcp1 && ip addr add 198.51.100.1/24 dev dhcp0 && "+
 		"ip link set dhcp0 up && ip link set dhcp1 up")
 	m.run("systemd-run", "--unit=dhcp", "--service-type=exec", "dnsmasq", "--keep-in-foreground",
-		"--conf-file=/dev/null",
-		"--port=0", "--interface=dhcp0", "--bind-interfaces", "--user=root", "--pid-file", "--leasefile-ro",
-		"--dhcp-range=198.51.100.10,198.51.100.20", "--dhcp-option=option:dns-server,"+nameserver, "--dhcp-option=3")
-	lease := func() {
+		"--conf-file=/dev/null", "--port=0", "--interface=dhcp0", "--bind-interfaces", "--user=root", "--pid-file",
+		"--leasefile-ro", "--no-ping", "--dhcp-range=198.51.100.10,198.51.100.20",
+		"--dhcp-option=option:dns-server,"+nameserver, "--dhcp-option=3")
+	return func() {
+		m.t.Helper()
+		m.run("systemctl", "stop", "dhcp")
+		m.run("ip", "link", "del", "dhcp0")
+	}
+}
+
+// dhclient: dhclient gets a lease with a nameserver of the network, and does not write it into resolv.conf.
+func dhclient(m *machine, _ *stage) {
+	stop := m.leases()
+	m.beside(resolver{"isc-dhcp-client", func() {}, func() {
 		m.run("sh", "-c", "rm -f /run/dhcp.pid; timeout 60 dhclient -1 -v -lf /run/dhcp.leases -pf /run/dhcp.pid "+
 			"dhcp1 && "+
 			"for i in $(seq 100); do [ -s /run/dhcp.pid ] && break; sleep 0.1; done && kill $(cat /run/dhcp.pid)")
+	}, func() {}})
+	stop()
+	m.purge("isc-dhcp-client")
+}
+
+// dhcpcd: a dhcpcd that ran before setup loses its network and finds it again, and does not write resolv.conf.
+func dhcpcd(m *machine, _ *stage) {
+	stop := m.leases()
+	const seen = "/run/dhcpcd.seen"
+	m.write("/etc/dhcpcd.exit-hook", "echo $reason >>"+seen+"\n") // when the other hooks are done
+	awaited := func(reason string) {
+		m.eventually(reason, func() bool {
+			text, err := m.try("cat", seen)
+			return err == nil && strings.Contains(text, reason+"\n")
+		})
 	}
-	m.resolver("isc-dhcp-client", func() {
-		m.write("/etc/resolv.conf", "# by hand\n")
-		lease()
-	}, lease)
-	m.run("systemctl", "stop", "dhcp")
-	m.run("ip", "link", "del", "dhcp0")
+	m.beside(resolver{"dhcpcd-base", func() {
+		m.run("dhcpcd", "--ipv4only", "--noarp", "dhcp1")
+		awaited("BOUND")
+	}, func() {
+		m.run("sh", "-c", "rm -f "+seen+" && ip link set dhcp0 down")
+		awaited("NOCARRIER")
+		m.run("ip", "link", "set", "dhcp0", "up")
+		awaited("REBOOT")
+	}, func() {}})
+	m.run("dhcpcd", "--ipv4only", "--exit", "dhcp1")
+	m.run("rm", "/etc/dhcpcd.exit-hook")
+	stop()
+	m.purge("dhcpcd-base")
+}
+
+// lan has NetworkManager bring up a network with a nameserver.
+func (m *machine) lan() {
+	m.t.Helper()
+	m.run("nmcli", "--wait", "60", "connection", "up", "lan")
+}
+
+// networkManager: NetworkManager brings up a network with a nameserver, and leaves resolv.conf alone.
+func networkManager(m *machine, _ *stage) {
+	m.run("sh", "-c", "ip link add lan0 type veth peer name lan1 && ip link set lan1 up")
+	m.beside(resolver{"network-manager", func() {
+		m.write("/etc/NetworkManager/conf.d/test.conf", "[main]\nno-auto-default=*\n")
+		m.run("nmcli", "connection", "add", "type", "ethernet", "con-name", "lan", "ifname", "lan0", "ipv4.method",
+			"manual", "ipv4.addresses", "198.51.100.2/24", "ipv4.dns", nameserver, "ipv6.method", "disabled")
+	}, func() {
+		m.run("systemctl", "reset-failed", "NetworkManager") // which may be started five times in ten seconds
+		m.run("systemctl", "restart", "NetworkManager")
+		m.lan()
+	}, func() {}})
+}
+
+// openresolv: openresolv names danelaw alone, whatever interfaces come, and whatever the administrator has stand first.
+// A NetworkManager that would write the file by itself hands it to openresolv.
+func openresolv(m *machine, _ *stage) {
+	m.beside(resolver{"openresolv", func() {
+		m.write("/etc/NetworkManager/conf.d/test.conf", "[main]\nrc-manager=file\n")
+		m.run("systemctl", "reload", "NetworkManager")
+		// what it writes for Unbound tells of records that went, too, such as NetworkManager's
+		m.run("sh", "-c", "cd /etc && sed -i /^unbound_conf/d resolvconf.conf && "+
+			"echo prepend_nameservers="+nameserver+" >>resolvconf.conf")
+	}, func() {
+		m.record("eth1", "192.0.2.99")
+		m.lan()
+	}, func() {
+		m.run("resolvconf", "-d", "eth1")
+		m.lan()
+	}})
+	m.run("ip", "link", "del", "lan0")
+	m.purge("openresolv")
+	m.purge("network-manager")
+}
+
+// cloudInit: the host becomes another instance, whose user data name nameservers, and cloud-init names danelaw.
+func cloudInit(m *machine, _ *stage) {
+	m.beside(resolver{"cloud-init", func() {
+		m.write("/var/lib/cloud/seed/nocloud/meta-data", "instance-id: one\n")
+		m.write("/var/lib/cloud/seed/nocloud/user-data", "#cloud-config\nmanage_resolv_conf: true\n"+
+			"resolv_conf: {nameservers: ["+nameserver+"], options: {rotate: true}}\n")
+		m.write("/etc/cloud/cloud.cfg.d/test.cfg", "datasource_list: [NoCloud]\nnetwork: {config: disabled}\n"+
+			"cloud_init_modules: [resolv_conf]\nunverified_modules: [resolv_conf]\n")
+	}, func() {
+		m.run("cloud-init", "clean", "--logs")
+		m.run("cloud-init", "init", "--local")
+		m.run("cloud-init", "init")
+	}, func() {}})
 }
