@@ -635,8 +635,12 @@ func TestWhatPasses(t *testing.T) {
 
 // L-7: what is looked at between two pieces of work are danelaw's own sockets.
 func TestPauseLooks(t *testing.T) {
-	pause := open(t, config(t, lab().Addr())).resolving.Pause
-	if reflect.ValueOf(pause).Pointer() != reflect.ValueOf(fastpath.Look).Pointer() {
-		t.Error("hits wait for what is being validated")
+	h := open(t, config(t, lab().Addr()))
+	for work, pause := range map[string]func(){
+		"is being validated": h.resolving.Pause, "is put to upstreams": h.upstreams.config(h.config).Pause,
+	} {
+		if reflect.ValueOf(pause).Pointer() != reflect.ValueOf(fastpath.Look).Pointer() {
+			t.Errorf("hits wait for what %s", work)
+		}
 	}
 }

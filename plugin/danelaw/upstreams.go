@@ -13,6 +13,7 @@ import (
 
 	"github.com/coredns/coredns/core/dnsserver"
 
+	"github.com/danelaw-dns/danelaw/plugin/fastpath"
 	"github.com/danelaw-dns/danelaw/plugin/upstream"
 )
 
@@ -26,14 +27,18 @@ type upstreams struct {
 
 func newUpstreams(c Config, m *memory) (u *upstreams, err error) {
 	u = &upstreams{block: c.Block, memory: m}
-	u.Set, err = upstream.New(upstream.Config{
-		Routes: c.Routes, Next: c.Next, Private: c.Private, RootCAs: c.RootCAs, EDNSSize: c.EDNSSize,
-		Clock: c.Clock, Meter: u,
-	})
+	u.Set, err = upstream.New(u.config(c))
 	if err == nil {
 		u.count()
 	}
 	return u, err
+}
+
+func (u *upstreams) config(c Config) upstream.Config {
+	return upstream.Config{
+		Routes: c.Routes, Next: c.Next, Private: c.Private, RootCAs: c.RootCAs, EDNSSize: c.EDNSSize,
+		Clock: c.Clock, Meter: u, Pause: fastpath.Look,
+	}
 }
 
 // count has the counters of all upstreams appear: one that appears with its first event shows no increase.

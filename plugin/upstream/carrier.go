@@ -55,7 +55,9 @@ func newUpstream(name, public string, c carrier, lossy bool, config Config) *ups
 func (s *Set) fromAddress(a Address, name string, config Config) *upstream {
 	switch a.Transport {
 	case TLS:
-		return newUpstream(name, a.public(), waiting{newTLS(a, tlsConfig(config))}, false, config)
+		over := newTLS(a, tlsConfig(config))
+		over.pause = config.Pause
+		return newUpstream(name, a.public(), waiting{over}, false, config)
 	case HTTPS:
 		u := newUpstream(name, a.public(), waiting{newWeb(a, tlsConfig(config))}, false, config)
 		u.hide = a.hider()

@@ -9,6 +9,7 @@ import (
 // schedule is what is due when, with one timer for all of it: copies, the ends of questions and of sockets. It is safe
 // for concurrent use.
 type schedule struct {
+	pause  func() // as Config.Pause, between two that are due at once; nil: nothing is done
 	mu     sync.Mutex
 	queue  dueTimes
 	timer  *time.Timer
@@ -67,6 +68,9 @@ func (s *schedule) wind() {
 // ring is what the timer does.
 func (s *schedule) ring() {
 	for _, d := range s.take(time.Now()) {
+		if s.pause != nil {
+			s.pause()
+		}
 		d.ring()
 	}
 }

@@ -55,3 +55,19 @@ func TestSchedule(t *testing.T) {
 		}
 	})
 }
+
+// L-7: what must not wait is done before each of those that are due at once.
+func TestPauseBeforeEachDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		did := ""
+		s := schedule{pause: func() { did += " pause" }}
+		for range 3 {
+			s.set(&due{ring: func() { did += " ring" }}, time.Now().Add(time.Second))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if want := " pause ring pause ring pause ring"; did != want {
+			t.Errorf("did%s,\nwant%s", did, want)
+		}
+	})
+}

@@ -229,6 +229,9 @@ func usually(c Config) Config {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.Pause == nil {
+		c.Pause = func() {}
+	}
 	return c
 }
 

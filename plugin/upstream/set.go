@@ -45,6 +45,7 @@ type Config struct {
 	EDNSSize uint16           // octets to advertise, 512..4096 (S-1)
 	Clock    func() time.Time // for certificates, round trips and backoff
 	Meter    Meter
+	Pause    func() // between two pieces of work: what must not wait is done meanwhile (L-7)
 }
 
 // Set is all upstreams. It is safe for concurrent use.
@@ -71,7 +72,10 @@ func New(c Config) (*Set, error) {
 	if c.EDNSSize < minEDNSSize || c.EDNSSize > maxEDNSSize {
 		return nil, fmt.Errorf("EDNS size %d: give one of %d to %d octets", c.EDNSSize, minEDNSSize, maxEDNSSize)
 	}
-	s := &Set{size: c.EDNSSize, clock: c.Clock, loopProbes: loopProbes{out: map[string]context.CancelCauseFunc{}}}
+	s := &Set{
+		size: c.EDNSSize, clock: c.Clock, schedule: schedule{pause: c.Pause},
+		loopProbes: loopProbes{out: map[string]context.CancelCauseFunc{}},
+	}
 	if err := s.addRoutes(c); err != nil {
 		return nil, err
 	}

@@ -65,6 +65,7 @@ type stream struct {
 	connect  func(context.Context) (net.Conn, error)
 	pack     func(q query) ([]byte, error)
 	patience patience
+	pause    func() // as Config.Pause, about what happens to a connection
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -74,7 +75,7 @@ type stream struct {
 }
 
 func newStream(over string, pack func(query) ([]byte, error), connect func(context.Context) (net.Conn, error)) *stream {
-	s := &stream{over: over, connect: connect, pack: pack, patience: usualPatience}
+	s := &stream{over: over, connect: connect, pack: pack, patience: usualPatience, pause: func() {}}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
 }
@@ -380,6 +381,7 @@ func (c *conn) expire() {
 
 // run opens the connection and serves it until it ends.
 func (c *conn) run(s *stream) {
+	s.pause() // to open or to close it takes as long as a signature check
 	ctx, cancel := context.WithTimeout(c.ctx, c.patience.dial)
 	nc, err := s.connect(ctx)
 	cancel()
@@ -387,7 +389,11 @@ func (c *conn) run(s *stream) {
 		c.end(notOpened(err, s.over))
 		return
 	}
-	context.AfterFunc(c.ctx, func() { nc.Close() })
+	context.AfterFunc(c.ctx, func() {
+		s.pause()
+		nc.Close()
+	})
+	s.pause()
 	c.mu.Lock()
 	c.watch = time.AfterFunc(c.patience.silence, c.expire)
 	c.rewind()
@@ -433,9 +439,15 @@ func (c *conn) takeQueue() [][]byte {
 	return queue
 }
 
+// readers are buffers for connections, of which nothing is kept that was read.
+var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+
 // read delivers replies, in whatever order they come.
 func (c *conn) read(nc net.Conn) {
-	r := bufio.NewReader(nc)
+	r := readers.Get().(*bufio.Reader)
+	defer readers.Put(r)
+	r.Reset(nc)
+	defer r.Reset(nil)
 	for {
 		raw, err := readFramed(r)
 		if err != nil {

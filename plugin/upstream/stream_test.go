@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -564,4 +565,25 @@ func TestClose(t *testing.T) {
 	wantFailure(t, <-ended, dns.ExtendedErrorCodeNetworkError, "shutting down")
 	_, err := set.Exchange(ctxFor(t, longEnough), mxQuestion, fetch.Try{TCP: true})
 	wantFailure(t, err, dns.ExtendedErrorCodeNetworkError, "shutting down")
+}
+
+// L-7: what must not wait is done before a connection is opened, once it is open, and before it is closed.
+func TestPausesOfConnections(t *testing.T) {
+	leakless(t)
+	answer := func(a *asked) { a.answer(theMX(t)) }
+	ca := certificates.New(t)
+	plain, encrypted := serve(t, answer), serveTLS(t, certified(t, ca, "dot.example"), answer)
+	for name, to := range map[string]Address{
+		"TCP": plain.plain(), "TLS": {TLS, encrypted.addr, "dot.example", ""},
+	} {
+		var pauses atomic.Int64
+		s := newSet(t, Config{
+			Routes: []Route{{".", []Address{to}}}, RootCAs: ca.Pool, Pause: func() { pauses.Add(1) },
+		})
+		if _, err := overTCP(ctxFor(t, longEnough), s, "example.com."); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		eventually(t, name+": a pause before each piece of work", func() bool { return pauses.Load() == 3 })
+	}
 }

@@ -31,6 +31,7 @@ func newDatagram(a Address, name string, config Config, r *reader, s *schedule) 
 		stream:  newTCP(a), cookies: cookies{clock: config.Clock},
 		meter: config.Meter, name: name,
 	}
+	d.stream.pause = config.Pause
 	d.sockets.mismatched = d.mismatched
 	return d
 }
