@@ -182,7 +182,7 @@ func (u *Upstream) serveStreams() {
 	}
 }
 
-// serveStream answers one query after the other.
+// serveStream answers one query after the other, until one that gets no answer: it closes the connection then.
 func (u *Upstream) serveStream(conn net.Conn) {
 	defer conn.Close()
 	for {
