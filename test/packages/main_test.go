@@ -48,7 +48,7 @@ func prepare(dir string) error {
 // and what tells who holds a port.
 const included = "systemd,ca-certificates,iproute2,postfix,dnsmasq-base,dbus,lsb-base"
 
-// resolvers are programs that write resolv.conf. Only one of them can be installed at a time: the Debian has their
+// resolvers are programs that write resolv.conf. Not all of them can be installed at once: the Debian has their
 // packages, and what those depend on, in a directory.
 var resolvers = []string{"systemd-resolved", "resolvconf", "isc-dhcp-client", "dhcpcd-base", "network-manager",
 	"openresolv", "cloud-init"}
