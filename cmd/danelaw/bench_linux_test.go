@@ -176,20 +176,17 @@ func benchedPolicy(t *testing.T, name, peer string) {
 
 // TestBenchFloods: of a flood it is measured what mail suffers, and no answer is AD that must not be.
 //
-// On a busy machine nothing of a flood may be answered for 20 ms, and with the race detector there, which makes each
-// signature slow, nothing of what comes at its rate for half a second: what is refused is answered.
+// On a busy machine nothing of a flood may be answered for 20 ms.
 func TestBenchFloods(t *testing.T) {
-	want := []string{"flood-bogus", "flood-opt-out"}
-	r := benched(t, []string{"danelaw"},
-		small("--seconds", "500ms", "--peer", "none", "--workload", want[0], "--workload", want[1])...)
-	if got := workloadsOf(r, "danelaw"); !slices.Equal(got, want) {
-		t.Errorf("danelaw has done %v", got)
-	}
-	for _, s := range r.Samples {
-		rate, known := s.Values["rate_goodput"]
-		answered := known && rate+s.Values["full_goodput"] > 0
-		if s.Values["quiet_p99_us"] <= 0 || s.Values["rate_p99_us"] <= 0 || !answered {
-			t.Errorf("%+v", s)
+	for _, flood := range []string{"flood-bogus", "flood-opt-out"} { // both together may take longer than a program may
+		r := benched(t, []string{"danelaw"}, small("--seconds", floodLasts, "--peer", "none", "--workload", flood)...)
+		if got := workloadsOf(r, "danelaw"); !slices.Equal(got, []string{flood}) {
+			t.Errorf("danelaw has done %v", got)
+		}
+		for _, s := range r.Samples {
+			if s.Values["quiet_p99_us"] <= 0 || s.Values["rate_p99_us"] <= 0 || s.Values["rate_goodput"] <= 0 {
+				t.Errorf("%+v", s)
+			}
 		}
 	}
 }
