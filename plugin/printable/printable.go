@@ -20,7 +20,7 @@ const Most = 200
 // UTF-8. The escapes are those of JSON, and \xNN for an octet. A backslash is left alone: names of the DNS have theirs
 // already, and what was escaped once stays as it is.
 func Text(s string) string {
-	if !strings.ContainsFunc(s, hidden) {
+	if isPlain(s) || !strings.ContainsFunc(s, hidden) {
 		return s
 	}
 	var b strings.Builder
@@ -35,6 +35,17 @@ func Text(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// isPlain reports whether all of s is seen, and ASCII, as nearly every text is: thousands of questions may be refused
+// in a second, each with its text.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // Short is Text of at most [Most] characters, for what has no bound of its own.
