@@ -9,12 +9,13 @@ import (
 // schedule is what is due when, with one timer for all of it: copies, the ends of questions and of sockets. It is safe
 // for concurrent use.
 type schedule struct {
-	pause  func() // as Config.Pause, between two that are due at once; nil: nothing is done
-	mu     sync.Mutex
-	queue  dueTimes
-	timer  *time.Timer
-	rings  time.Time // when the timer does; zero: not at all
-	closed bool
+	pause   func() // as Config.Pause, between two that are due at once; nil: nothing is done
+	mu      sync.Mutex
+	queue   dueTimes
+	timer   *time.Timer
+	rings   time.Time // when the timer does; zero: not at all
+	ringing bool      // it has: next winds it
+	closed  bool
 }
 
 // due is something that may be due at a time.
@@ -54,7 +55,7 @@ func (s *schedule) drop(d *due) {
 // wind has the timer ring early enough; s.mu is held. Where it rings too early, as what was first has been dropped, it
 // is wound again then.
 func (s *schedule) wind() {
-	if len(s.queue) == 0 || !s.rings.IsZero() && !s.queue[0].at.Before(s.rings) {
+	if s.ringing || len(s.queue) == 0 || !s.rings.IsZero() && !s.queue[0].at.Before(s.rings) {
 		return
 	}
 	s.rings = s.queue[0].at
@@ -65,9 +66,10 @@ func (s *schedule) wind() {
 	}
 }
 
-// ring is what the timer does.
+// ring rings all that is due. Only one goroutine does, for which the timer stands still: what is due may take long, and
+// there would be another one whenever something is, which is more than its share of the processors.
 func (s *schedule) ring() {
-	for _, d := range s.take(time.Now()) {
+	for d := s.next(); d != nil; d = s.next() {
 		if s.pause != nil {
 			s.pause()
 		}
@@ -75,16 +77,16 @@ func (s *schedule) ring() {
 	}
 }
 
-// take takes out what is due.
-func (s *schedule) take(now time.Time) (all []*due) {
+// next takes out what is due; nil: nothing is any more, and the timer runs again.
+func (s *schedule) next() *due {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) > 0 && (s.closed || !s.queue[0].at.After(now)) {
-		all = append(all, heap.Pop(&s.queue).(*due))
+	if s.ringing = len(s.queue) > 0 && (s.closed || !s.queue[0].at.After(time.Now())); s.ringing {
+		return heap.Pop(&s.queue).(*due)
 	}
 	s.rings = time.Time{}
 	s.wind()
-	return all
+	return nil
 }
 
 // over reports whether the schedule is closed.

@@ -71,3 +71,30 @@ func TestPauseBeforeEachDue(t *testing.T) {
 		}
 	})
 }
+
+// L-7: what is due rings one after the other, however long one takes; what is dropped meanwhile does not, and what is
+// set meanwhile does.
+func TestRingsOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s schedule
+		begun, did := time.Now(), ""
+		note := func(name string) func() {
+			return func() { did += fmt.Sprint(" ", name, time.Since(begun)) }
+		}
+		dropped := &due{ring: note("dropped")}
+		s.set(&due{ring: func() {
+			note("long")()
+			s.drop(dropped)
+			s.set(&due{ring: note("at once")}, begun)
+			s.set(&due{ring: note("later")}, begun.Add(9*time.Second))
+			time.Sleep(4 * time.Second)
+		}}, begun.Add(time.Second))
+		s.set(dropped, begun.Add(time.Second))
+		s.set(&due{ring: note("meanwhile")}, begun.Add(3*time.Second))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if want := " long1s at once5s meanwhile5s later9s"; did != want {
+			t.Errorf("did%s,\nwant%s", did, want)
+		}
+	})
+}
