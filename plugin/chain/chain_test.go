@@ -169,6 +169,35 @@ func TestSpeculation(t *testing.T) {
 	check("other.example.com.", dns.TypeA)
 }
 
+// L-7: the judge has a zone that is known without a walk, for which it would need a second turn; any other it has to
+// name.
+func TestKnownZones(t *testing.T) {
+	c, account := setup(t)
+	for _, p := range []Place{secure("."), secure("com."), secure("example.com."),
+		Cut{&dnssec.Zone{Name: "insecure.com.", Status: dnssec.Insecure, Until: noon.Add(time.Hour)}}} {
+		c.Store.learn(p.(Cut).Zone.Name, p, noon, time.Hour)
+	}
+	c.Store.learn("mx.example.com.", Within{Zone: "example.com.", end: noon.Add(time.Hour)}, noon, time.Hour)
+	w := c.NewWalk(account)
+	for name, want := range map[string]string{
+		"com.": "com.", "example.com.": "example.com.", "mx.example.com.": "example.com.",
+		"a.b.insecure.com.": "insecure.com.", "other.example.com.": "", "example.net.": "",
+	} {
+		zone := w.At(name)
+		if got := ""; zone != nil {
+			got = zone.Name
+			if w.found.at(name) != zone {
+				t.Errorf("%s: the answer rests on %s, which is not among what the walk has found", name, got)
+			}
+			if got != want {
+				t.Errorf("%s lies in %q, want %q", name, got, want)
+			}
+		} else if want != "" {
+			t.Errorf("%s: to be walked to, want %q", name, want)
+		}
+	}
+}
+
 // C-11, L-6a: a link that could not be had is remembered for a second, by those who have time left; a limit is not
 // remembered.
 func TestFailedLinks(t *testing.T) {
