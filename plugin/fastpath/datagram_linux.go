@@ -125,8 +125,9 @@ const (
 	// few are the datagrams that are read together where it may take long until they are answered, as beginning to look
 	// for what is not cached does: what comes after them waits so long, be it cached.
 	few = 8
-	// spell is how long the reader goes on before it has others run. After 10 ms the scheduler of Go would have it wait
-	// behind all that can run, with what it has just read in its hands; what has not been read, Look finds meanwhile.
+	// spell is how long the reader, or those who look, go on before they have others run. After 10 ms the scheduler of
+	// Go would have one wait behind all that can run, with what he has just read in his hands; what has not been read,
+	// Look finds meanwhile.
 	spell = 2 * time.Millisecond
 )
 

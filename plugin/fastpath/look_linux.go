@@ -18,6 +18,7 @@ var readers struct {
 	mu     sync.Mutex
 	all    atomic.Pointer[[]*datagrams] // is replaced, not changed
 	looked atomic.Int64                 // when, in nanoseconds since began
+	last   atomic.Int64                 // when somebody has gone last, too
 }
 
 var began = time.Now()
@@ -25,7 +26,8 @@ var began = time.Now()
 // Look answers what has come to the UDP sockets of all Listeners and can be answered at once; the rest is given to whom
 // it is for. Work that keeps a processor for long calls it between two pieces: the scheduler of Go looks at sockets
 // only when a processor has nothing else to do, or after 10 ms, and has their readers queue behind all work then. Soon
-// after another look it does nothing.
+// after another look it does nothing. Once in a spell all others run before it returns: else the scheduler would stop
+// somebody in the middle of a look, with what he has read in his hands.
 func Look() {
 	all := readers.all.Load()
 	now, before := int64(time.Since(began)), readers.looked.Load()
@@ -34,6 +36,9 @@ func Look() {
 	}
 	for _, d := range *all {
 		d.look()
+	}
+	if last := readers.last.Load(); now-last >= int64(spell) && readers.last.CompareAndSwap(last, now) {
+		goLast()
 	}
 }
 

@@ -134,14 +134,15 @@ func (a *Account) tooMany() *dnssec.Failure {
 }
 
 // Speculate starts the first try for q ahead of its need, as far as speculation may, and reports whether it may go
-// further. It costs a question only when it turns out to be needed (L-9).
+// further: not where verifying waits, as nobody has his answer sooner for it then. It costs a question only when it
+// turns out to be needed (L-9).
 func (a *Account) Speculate(q dns.Question) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.asked.first(q) != nil {
 		return true
 	}
-	if !a.budget.guessOne() {
+	if a.fetcher.turns.waited() >= longWait || !a.budget.guessOne() {
 		return false
 	}
 	t := a.first()
@@ -376,6 +377,7 @@ func (a *Account) Judge(ctx context.Context, judge func(c *dnssec.Check)) *dnsse
 		return Expired(ctx, a.question, "a processor to verify signatures")
 	}
 	defer a.judged(b.check.Work())
+	a.fetcher.Pause()
 	judge(b.check)
 	return nil
 }

@@ -191,6 +191,50 @@ func TestSpeculationOfOneQuery(t *testing.T) {
 	}
 }
 
+// L-9: nothing is asked on speculation while work has waited 10 ms for its turn to verify: nobody has his answer sooner
+// for it.
+func TestNoSpeculationWhileVerifyingWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, u := setup(t, nil)
+		defer f.Close()
+		for f.turns.take(true) != nil { // all turns are held
+		}
+		a := open(t, f)
+		ctx, cancel := context.WithCancel(t.Context())
+		go a.Judge(ctx, func(*dnssec.Check) {})
+		synctest.Wait()
+		time.Sleep(10*time.Millisecond - time.Nanosecond)
+		if b := open(t, f); !b.Speculate(question("soon.")) {
+			t.Error("none while work has waited for less")
+		}
+		time.Sleep(time.Nanosecond)
+		if b := open(t, f); b.Speculate(question("late.")) {
+			t.Error("it may go further")
+		}
+		cancel()
+		synctest.Wait()
+		if b := open(t, f); !b.Speculate(question("again.")) {
+			t.Error("none though nobody waits any more")
+		}
+		if synctest.Wait(); u.questions() != 2 {
+			t.Errorf("%d questions put", u.questions())
+		}
+	})
+}
+
+// L-7: what must not wait is done whenever work has its turn, as many of those may be short.
+func TestPauseOfEachTurn(t *testing.T) {
+	did := ""
+	f, _ := setup(t, func(c *Config) { c.Pause = func() { did += " pause" } })
+	a := open(t, f)
+	for range 2 {
+		a.Judge(t.Context(), func(*dnssec.Check) { did += " judge" })
+	}
+	if want := " pause judge pause judge"; did != want {
+		t.Errorf("did%s, want%s", did, want)
+	}
+}
+
 // L-9: no more than 64 questions are open on speculation for all client queries, and none is counted that has ended.
 func TestSpeculationOfAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

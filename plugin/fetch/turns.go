@@ -118,10 +118,16 @@ func (s *turns) acquire(ctx context.Context, isCheap bool, w *waiter) (*turn, er
 // through by then, and no client has gone.
 const shortAfter = 250 * time.Millisecond
 
-// short reports whether processors are what is short. It is asked for every question.
-func (s *turns) short() bool {
+// short reports whether processors are what is short.
+func (s *turns) short() bool { return s.waited() >= shortAfter }
+
+// waited is how long the one has waited for a turn who has waited the longest. It is asked for every question.
+func (s *turns) waited() time.Duration {
 	oldest := s.oldest.Load()
-	return oldest >= 0 && time.Since(s.began)-time.Duration(oldest) >= shortAfter
+	if oldest < 0 {
+		return 0
+	}
+	return time.Since(s.began) - time.Duration(oldest)
 }
 
 // noteOldest notes for short who waits; mu is held.
