@@ -20,7 +20,7 @@ const Most = 200
 // UTF-8. The escapes are those of JSON, and \xNN for an octet. A backslash is left alone: names of the DNS have theirs
 // already, and what was escaped once stays as it is.
 func Text(s string) string {
-	if isPlain(s) || !strings.ContainsFunc(s, hidden) {
+	if !strings.ContainsFunc(s, hidden) {
 		return s
 	}
 	var b strings.Builder
@@ -35,17 +35,6 @@ func Text(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// isPlain reports whether all of s is seen, and ASCII, as nearly every text is: thousands of questions may be refused
-// in a second, each with its text.
-func isPlain(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // Short is Text of at most [Most] characters, for what has no bound of its own.
@@ -76,6 +65,9 @@ func JSON(text []byte) []byte {
 
 // hidden reports what must not be shown as it is. An octet that is no UTF-8 comes as U+FFFD.
 func hidden(r rune) bool {
+	if r < utf8.RuneSelf { // nearly all are, of the texts of thousands of questions that may be refused in a second
+		return r < ' ' || r > '~'
+	}
 	return r == utf8.RuneError || !unicode.IsPrint(r) || r == brailleBlank ||
 		unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
