@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -92,9 +93,21 @@ func Reopen(t testing.TB, addr string) (net.PacketConn, net.Listener) {
 	return packets, stream
 }
 
+// unforked keeps the process from starting a program until allow is called. The program would have a copy of each
+// socket that is open, until it runs, and a port is only free when the last copy is closed. Where Go itself takes this
+// lock to open a socket, which is not on Linux, it cannot be taken around that.
+func unforked() (allow func()) {
+	if runtime.GOOS != "linux" {
+		return func() {}
+	}
+	syscall.ForkLock.RLock()
+	return syscall.ForkLock.RUnlock
+}
+
 // Closed returns a port that a program may open for UDP and TCP.
 func Closed(t testing.TB) int {
 	t.Helper()
+	defer unforked()()
 	given.Lock()
 	defer given.Unlock()
 	packets, stream := open(t)
@@ -109,6 +122,7 @@ func Closed(t testing.TB) int {
 // can keep such a port for the test.
 func Everywhere(t testing.TB) int {
 	t.Helper()
+	defer unforked()()
 	for range 100 {
 		port := first + count + rand.IntN(everywhere)
 		packets, stream, err := listen(fmt.Sprintf("0.0.0.0:%d", port))

@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,6 +41,38 @@ func TestHeld(t *testing.T) {
 		t.Fatalf("after the test: %v", err)
 	}
 	release()
+}
+
+// TestNoCopies: a program that is started while a test is given a port has no copy of the sockets by which the port was
+// found to be free.
+func TestNoCopies(t *testing.T) {
+	var enough atomic.Bool
+	var starting sync.WaitGroup
+	for range 2 {
+		starting.Go(func() {
+			for !enough.Load() {
+				if err := exec.Command(os.Args[0], "-test.run=^$").Run(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for name, give := range map[string]struct {
+		port func(testing.TB) int
+		at   string
+	}{"Closed": {Closed, "127.0.0.1"}, "Everywhere": {Everywhere, "0.0.0.0"}} {
+		for range 2000 { // some ten of them were not free
+			packets, stream, err := listen(fmt.Sprintf("%s:%d", give.at, give.port(t)))
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			packets.Close()
+			stream.Close()
+		}
+	}
+	enough.Store(true)
+	starting.Wait()
 }
 
 // refused checks that the port refuses UDP and TCP.
