@@ -47,6 +47,7 @@ type Zone struct {
 
 	config Config
 	nodes  map[string]node // by canonical owner
+	inner  map[string]int  // how many owners are below a name, by each name between them and the apex
 	chain  []link          // the denial records in their order
 }
 
@@ -76,7 +77,7 @@ type link struct {
 // Parse reads a zone in zone-file form; name is its apex and origin. $INCLUDE finds the files of the lab, such as
 // mail.zone. Nothing is signed yet.
 func Parse(name, text string) (*Zone, error) {
-	z := &Zone{Name: dns.CanonicalName(name), nodes: map[string]node{}}
+	z := &Zone{Name: dns.CanonicalName(name), nodes: map[string]node{}, inner: map[string]int{}}
 	p := dns.NewZoneParser(strings.NewReader(text), z.Name, "internet/"+z.Name)
 	p.SetDefaultTTL(3600)
 	p.SetIncludeAllowed(true)
@@ -99,6 +100,7 @@ func (z *Zone) Add(rrs ...dns.RR) {
 		owner := dns.CanonicalName(rr.Header().Name)
 		if z.nodes[owner] == nil {
 			z.nodes[owner] = node{}
+			z.lead(owner, 1)
 		}
 		set := z.nodes[owner][rr.Header().Rrtype]
 		if set == nil {
@@ -111,9 +113,21 @@ func (z *Zone) Add(rrs ...dns.RR) {
 
 // Remove takes an RRset out of a zone that is not signed yet.
 func (z *Zone) Remove(owner string, t uint16) {
+	if z.set(owner, t) == nil {
+		return
+	}
 	delete(z.nodes[owner], t)
 	if len(z.nodes[owner]) == 0 {
 		delete(z.nodes, owner)
+		z.lead(owner, -1)
+	}
+}
+
+// lead counts one more, or one less, owner below the names that lead to it.
+func (z *Zone) lead(owner string, one int) {
+	for owner != z.Name && owner != "." {
+		owner = parent(owner)
+		z.inner[owner] += one
 	}
 }
 
@@ -188,17 +202,10 @@ func (z *Zone) authoritative(owner string, t uint16) bool {
 	return cut == "" || cut == owner && (t == dns.TypeDS || t == dns.TypeNSEC)
 }
 
-// exists says whether name is in the zone, with records or as an empty non-terminal.
+// exists says whether name is in the zone, with records or as an empty non-terminal. What leads to glue alone, below a
+// delegation, is not in it.
 func (z *Zone) exists(name string) bool {
-	if z.nodes[name] != nil {
-		return true
-	}
-	for owner := range z.nodes {
-		if dns.IsSubDomain(name, owner) && z.cut(parent(owner)) == "" {
-			return true
-		}
-	}
-	return false
+	return z.nodes[name] != nil || z.inner[name] > 0 && z.cut(name) == ""
 }
 
 // encloser returns the closest existing ancestor of name.
