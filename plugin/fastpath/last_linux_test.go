@@ -93,3 +93,30 @@ func TestLookGoesLast(t *testing.T) {
 		t.Errorf("another has run in %d looks of %d", right, tries)
 	}
 }
+
+// L-7: who has let others go first has his turn when all have run that wait for the processor, once he is let in.
+func TestLetIn(t *testing.T) {
+	oneProcessor(t)
+	right := 0
+	for range tries {
+		var ran atomic.Bool
+		begun := make(chan struct{})
+		go func() {
+			close(begun)
+			runtime.Gosched()
+			ran.Store(true)
+		}()
+		<-begun
+		goLast() // until he lets others go first
+		letIn()
+		if goLast(); ran.Load() {
+			right++
+		}
+		for !ran.Load() {
+			runtime.Gosched()
+		}
+	}
+	if right < leastRight {
+		t.Errorf("has run in %d of %d", right, tries)
+	}
+}

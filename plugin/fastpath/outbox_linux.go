@@ -14,6 +14,10 @@ import (
 // outboxPatience is how long a reply that is ready waits for others at most while processors have other work.
 const outboxPatience = time.Millisecond
 
+// turnPatience is how long soon may wait for its turn before it is seen to that it gets one, and with it who waits in
+// the same queue: health checks and metrics answer then, too.
+const turnPatience = 20 * time.Millisecond
+
 // outbox sends what is answered later. Most of what a reply costs is to wake whoever reads it. So those that become
 // ready while processors have other work go out with one system call; when there is no more work they go at once.
 type outbox struct {
@@ -23,6 +27,7 @@ type outbox struct {
 	ready   []posted
 	since   time.Time // the first of them is
 	sending bool      // somebody does, and will send what becomes ready meanwhile
+	soonIs  time.Time // under way since then; zero: it is not
 
 	// are for who is sending
 	batch *packets.Batch
@@ -40,31 +45,58 @@ func newOutbox(raw syscall.RawConn) *outbox { return &outbox{raw: raw, batch: pa
 
 // put has a reply sent: with others, if it may wait for these.
 func (o *outbox) put(p posted, mayWait bool) {
-	switch now, first := o.add(p, mayWait); {
-	case now:
+	switch o.add(p, mayWait) {
+	case sendNow:
 		o.send()
-	case first:
+	case sendSoon:
 		go o.soon()
+	case letOthersIn:
+		letIn()
 	}
 }
 
-// add makes a reply one of those that are ready, and tells whether they are to be sent now, and whether it is the
-// first.
-func (o *outbox) add(p posted, mayWait bool) (now, first bool) {
+// next is what is to be done now that a reply is ready.
+type next int
+
+const (
+	nothing next = iota // it goes out with others
+	sendNow
+	sendSoon    // by a goroutine that begins now
+	letOthersIn // the one that began has not got its turn for long
+)
+
+// add makes a reply one of those that are ready.
+func (o *outbox) add(p posted, mayWait bool) next {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.ready = append(o.ready, p)
-	if first = len(o.ready) == 1; first {
-		o.since = time.Now()
+	now, first := time.Now(), len(o.ready) == 1
+	if first {
+		o.since = now
 	}
-	full := len(o.ready) >= packets.Size
-	now = !mayWait || full || !first && time.Since(o.since) >= outboxPatience
-	return now && !o.sending, first && !o.sending
+	switch full := len(o.ready) >= packets.Size; {
+	case o.sending:
+		return nothing
+	case !mayWait || full || now.Sub(o.since) >= outboxPatience:
+		return sendNow
+	case o.soonIs.IsZero():
+		o.soonIs = now
+		return sendSoon
+	case now.Sub(o.soonIs) >= turnPatience:
+		o.soonIs = now
+		return letOthersIn
+	}
+	return nothing
 }
 
-// soon sends what is ready once all goroutines have had their turn that were to run when it began.
+// soon sends what is ready once all goroutines have had their turn that were to run when it began. One at a time does:
+// where others find the time to send, those that wait for their turn would become more and more, and with them the wait
+// of all that the scheduler has in the same queue, as of those for whom something has come to another socket.
 func (o *outbox) soon() {
 	runtime.Gosched()
+	o.mu.Lock()
+	o.soonIs = time.Time{}
+	o.mu.Unlock()
 	o.send()
 }
 

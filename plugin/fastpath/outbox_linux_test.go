@@ -14,23 +14,24 @@ import (
 // for long; while somebody sends, nobody else does.
 func TestWhenRepliesAreSent(t *testing.T) {
 	o := newOutbox(nil)
-	check := func(mayWait, wantNow, wantFirst bool) {
+	check := func(mayWait bool, want next) {
 		t.Helper()
-		if now, first := o.add(posted{}, mayWait); now != wantNow || first != wantFirst {
-			t.Errorf("%d ready: now %v and first %v, not %v and %v", len(o.ready), now, first, wantNow, wantFirst)
+		if got := o.add(posted{}, mayWait); got != want {
+			t.Errorf("%d ready: %d is to be done, not %d", len(o.ready), got, want)
 		}
 	}
-	check(true, false, true)
-	o.since = time.Now().Add(time.Hour) // however slow the machine is
+	check(true, sendSoon)
+	later := time.Now().Add(time.Hour) // however slow the machine is
+	o.since, o.soonIs = later, later
 	for len(o.ready) < packets.Size-1 {
-		check(true, false, false)
+		check(true, nothing)
 	}
-	check(true, true, false)
+	check(true, sendNow)
 	if all := o.take(false); len(all) != packets.Size {
 		t.Errorf("%d are taken", len(all))
 	}
-	check(true, false, false) // somebody sends
-	check(false, false, false)
+	check(true, nothing) // somebody sends
+	check(false, nothing)
 	if all := o.take(false); all != nil {
 		t.Errorf("another takes %d", len(all))
 	}
@@ -40,12 +41,37 @@ func TestWhenRepliesAreSent(t *testing.T) {
 	if all := o.take(true); all != nil {
 		t.Errorf("%d are left", len(all))
 	}
-	check(true, false, true)
+	check(true, nothing)
 	o.since = o.since.Add(-outboxPatience)
-	check(true, true, false)
+	check(true, sendNow)
 	o.take(false)
 	o.take(true)
-	check(false, true, true)
+	check(false, sendNow)
+}
+
+// L-7: however often others send meanwhile, one goroutine at a time waits to send what is ready; where its turn does
+// not come for long, it is seen to that it does. With a goroutine for each first reply all that the scheduler has in
+// the same queue waited for thousands of them.
+func TestOneSendsSoon(t *testing.T) {
+	o := newOutbox(nil)
+	first := func(want next) {
+		t.Helper()
+		if got := o.add(posted{}, true); got != want {
+			t.Errorf("the first that is ready: %d is to be done, not %d", got, want)
+		}
+		o.take(false)
+		o.take(true)
+	}
+	first(sendSoon)
+	o.soonIs = time.Now().Add(time.Hour) // however slow the machine is
+	first(nothing)
+	o.soonIs = time.Now().Add(-turnPatience)
+	first(letOthersIn)
+	if time.Since(o.soonIs) > time.Hour || o.soonIs.IsZero() {
+		t.Error("what waited is not under way any more")
+	}
+	o.soon()
+	first(sendSoon)
 }
 
 // waiting has all queries wait, to be answered with their own octets by as many goroutines.
