@@ -235,8 +235,8 @@ const (
 	mostConnections = 1000
 )
 
-// pending returns how many queries over UDP CoreDNS may have at once where so many questions may be in flight: all that
-// may wait for an answer, as each takes 8 KiB of their memory, and a thousand that do not wait (L-15).
+// pending returns how many queries over UDP, and over TCP, CoreDNS may have at once where so many questions may be in
+// flight: all that may wait for an answer, as each takes 8 KiB of their memory, and a thousand that do not wait (L-15).
 func pending(inFlight int) int {
 	const waiting = 8 << 10
 	most := questionsIn(ours().work)

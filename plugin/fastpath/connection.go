@@ -185,20 +185,21 @@ func (c *connection) answerOne(query []byte) bool {
 	return true
 }
 
-// later has a query answered as soon as there is a slot. That is soon for a client that has gone: the others are given
-// up.
+// later has a query answered as soon as there is a slot for it, of the connection and of all. That is soon for a client
+// that has gone: the others are given up.
 func (c *connection) later(query []byte) bool {
-	if len(c.slots) == cap(c.slots) {
+	all := c.streams.slots.now()
+	if len(c.slots) == cap(c.slots) || len(all) == cap(all) {
 		c.flush() // the replies that are ready do not wait
 	}
 	c.slots <- struct{}{}
-	if c.ctx.Err() != nil {
+	if !c.take(all) {
 		<-c.slots
 		return false
 	}
 	c.streams.work(c, 1)
 	query = bytes.Clone(query)
-	over := func() { c.streams.work(c, -1); <-c.slots }
+	over := func() { c.streams.work(c, -1); <-all; <-c.slots }
 	if !c.streams.source.wait(c.ctx, query, c.client, c, over) {
 		go func() {
 			defer over()
@@ -206,6 +207,20 @@ func (c *connection) later(query []byte) bool {
 		}()
 	}
 	return true
+}
+
+// take takes a slot of all connections as soon as there is one, unless the client gets no more replies.
+func (c *connection) take(all chan struct{}) bool {
+	select {
+	case all <- struct{}{}:
+	case <-c.ctx.Done():
+		return false
+	}
+	if c.ctx.Err() == nil {
+		return true
+	}
+	<-all
+	return false
 }
 
 // flush sends the replies that have been collected.

@@ -236,7 +236,8 @@ func TestSlowReader(t *testing.T) {
 // TestClock: how long a client may leave us waiting.
 func TestClock(t *testing.T) {
 	limits := Limits{
-		Idle: 10 * time.Second, Read: 3 * time.Second, Write: 5 * time.Second, Connections: 10, Pipelined: 10,
+		Idle: 10 * time.Second, Read: 3 * time.Second, Write: 5 * time.Second, Connections: 10, Pending: 100,
+		Pipelined: 10,
 	}
 	for name, row := range map[string]struct {
 		does func(c caller, d desk)
@@ -370,21 +371,66 @@ func TestPipelined(t *testing.T) {
 	})
 }
 
-// TestPipelinedGone: a query that waits for others is not worked on once its client takes no replies.
+// TestInWorkTogether: of all connections only so many queries are worked on at once, and a client that gets no more
+// replies takes none of their places (L-15). What is answered at once does not wait for that.
+func TestInWorkTogether(t *testing.T) {
+	limits := usualLimits
+	limits.Pending = 2
+	limits.Write = 5 * time.Second
+	inBubble(t, limits, func(t *testing.T, l *pipes, d desk, served *streams) {
+		go served.run()
+		deaf, other, last := l.call(t, "192.0.2.1"), l.call(t, "192.0.2.2"), l.call(t, "192.0.2.3")
+		deaf.send(asking("first"))
+		other.send(asking("second"))
+		tasks := d.tasks(t, 2)
+		deaf.send(asking("of nobody"))
+		last.send(asking("now", "third"))
+		last.gets("now")
+		synctest.Wait()
+		if len(d) > 0 {
+			t.Fatalf("%q does not wait", (<-d).query)
+		}
+		tasks["first"].w.Write(saying("nobody takes it"))
+		tasks["first"].ends(t)
+		close(tasks["first"].done)
+		third := d.tasks(t, 1)["third"]
+		synctest.Wait()
+		if third == nil || len(d) > 0 {
+			t.Fatal("who has gone has a place")
+		}
+		for _, task := range []*task{third, tasks["second"]} {
+			go task.answer()
+		}
+		last.gets("third")
+		other.gets("second")
+		synctest.Wait()
+		if n := len(served.slots.now()); n != 0 {
+			t.Errorf("%d places are kept", n)
+		}
+	})
+}
+
+// TestPipelinedGone: a query that waits for others is not worked on once its client takes no replies, and has no place
+// among those that are (L-15).
 func TestPipelinedGone(t *testing.T) {
 	limits := usualLimits
 	limits.Pipelined = 1
 	limits.Write = 5 * time.Second
 	inBubble(t, limits, func(t *testing.T, l *pipes, d desk, served *streams) {
 		go served.run()
-		l.call(t, "192.0.2.1").send(asking("first", "second", "now"))
-		first := d.tasks(t, 1)["first"]
-		first.w.Write(saying("nobody takes it"))
-		first.ends(t)
-		close(first.done)
-		synctest.Wait()
-		if len(d) > 0 {
-			t.Errorf("%q is worked on", (<-d).query)
+		for range 20 { // whether there is a place, or a client, is looked at in any order
+			l.call(t, "192.0.2.1").send(asking("first", "second", "now"))
+			first := d.tasks(t, 1)["first"]
+			first.w.Write(saying("nobody takes it"))
+			first.ends(t)
+			close(first.done)
+			synctest.Wait()
+			if len(d) > 0 {
+				t.Errorf("%q is worked on", (<-d).query)
+			}
+		}
+		if n := len(served.slots.now()); n != 0 {
+			t.Errorf("%d places are kept", n)
 		}
 	})
 }

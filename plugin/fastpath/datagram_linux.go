@@ -35,8 +35,8 @@ type datagrams struct {
 	batches [looks + 1]*batch // the first is run's
 	outbox  *outbox
 	steering
-	failures int          // of the socket, one after another
-	slots    atomic.Value // chan struct{}: one is taken by each query that is answered later (L-15), or nothing is read
+	failures int // of the socket, one after another
+	slots        // one is taken by each query that is answered later (L-15), or nothing is read
 	closing  atomic.Bool
 	busy     sync.WaitGroup // run, and each query that is answered later
 	ctx      context.Context
@@ -59,17 +59,10 @@ func newDatagrams(conn *net.UDPConn, s source, pending int) (*datagrams, error) 
 	for i := range d.batches {
 		d.batches[i] = newBatch(s.answerer())
 	}
-	d.limit(pending)
+	d.slots.limit(pending)
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.busy.Add(1)
 	return d, nil
-}
-
-// limit changes how many queries may be answered later at once, those apart that are already.
-func (d *datagrams) limit(pending int) {
-	if slots, _ := d.slots.Load().(chan struct{}); cap(slots) != pending {
-		d.slots.Store(make(chan struct{}, pending))
-	}
 }
 
 // setOptions enlarges the buffers of a socket as far as the kernel allows: without CAP_NET_ADMIN, net.core.rmem_max and
@@ -204,7 +197,7 @@ func (d *datagrams) answer(b *batch, i int, read time.Time) (done bool) {
 func (d *datagrams) begin(b *batch, i int, read time.Time) {
 	from, query := client{addr: b.From(i), udp: true, read: read}, bytes.Clone(b.query(i))
 	to := &datagramClient{d: d, addr: from.addr, origin: b.Origin(i)}
-	slots := d.slots.Load().(chan struct{})
+	slots := d.slots.now()
 	select {
 	case slots <- struct{}{}:
 	default: // those before it may have filled a table, so that it is refused now
@@ -254,6 +247,6 @@ func (c *datagramClient) Write(reply []byte) (int, error) {
 
 // post implements replier. Where no other query is answered later nothing is worth waiting for.
 func (c *datagramClient) post(reply []byte, sent func()) {
-	others := len(c.d.slots.Load().(chan struct{})) > 1
+	others := len(c.d.slots.now()) > 1
 	c.d.outbox.put(posted{&c.origin, reply, sent}, others)
 }

@@ -56,7 +56,7 @@ func (l *Listener) Steer() error {
 // Limit changes the limits, from now on.
 func (l *Listener) Limit(limits Limits) {
 	l.streams.limit(limits)
-	l.datagrams.limit(limits.Pending)
+	l.datagrams.slots.limit(limits.Pending)
 }
 
 // settling is how long what is on its way to a socket is waited for after its group has been told to go elsewhere.

@@ -74,7 +74,7 @@ const looks = 3
 // look answers what a batch has room for, unless others do that already, or a query that is answered later would have
 // to wait.
 func (d *datagrams) look() {
-	if slots := d.slots.Load().(chan struct{}); len(slots)+packets.Size > cap(slots) {
+	if slots := d.slots.now(); len(slots)+packets.Size > cap(slots) {
 		return
 	}
 	for _, b := range d.batches[1:] {

@@ -109,7 +109,7 @@ func TestRepliesReadyTogether(t *testing.T) {
 		gets(t, c, question("%d is my number", i))
 	}
 	d.close(t.Context())
-	slots := d.slots.Load().(chan struct{})
+	slots := d.slots.now()
 	if n := s.over.Load(); n != asked || len(slots) != 0 {
 		t.Errorf("%d queries of %d are over, and %d keep their places", n, asked, len(slots))
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,3 +52,16 @@ type replier interface {
 	LocalAddr() net.Addr // *net.UDPAddr, *net.TCPAddr
 	RemoteAddr() net.Addr
 }
+
+// slots bound how many queries of a transport are answered later at once.
+type slots struct{ free atomic.Value } // chan struct{}: who puts something in has a slot until it takes it out
+
+// limit changes how many there are, those apart that are taken.
+func (s *slots) limit(most int) {
+	if now, ok := s.free.Load().(chan struct{}); !ok || cap(now) != most {
+		s.free.Store(make(chan struct{}, most))
+	}
+}
+
+// now returns where a slot may be taken, and is given back.
+func (s *slots) now() chan struct{} { return s.free.Load().(chan struct{}) }

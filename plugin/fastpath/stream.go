@@ -15,7 +15,7 @@ import (
 
 // Limits bound what clients can take.
 type Limits struct {
-	Pending int // queries over UDP that are answered later at once; no more is read then
+	Pending int // queries over UDP, and as many over TCP, that are answered later at once; no more is read then
 
 	// Of TCP:
 	Idle        time.Duration // a connection is kept so long without a query, counted from its last reply
@@ -62,7 +62,7 @@ type streams struct {
 	ctx      context.Context // ends when no more is to be read
 	stop     context.CancelFunc
 	running  sync.WaitGroup // connections
-	long     atomic.Int64   // connections with a long message
+	room                    // of all connections together (L-15)
 
 	answerers sync.Pool // no connection holds one while it waits
 
@@ -70,6 +70,12 @@ type streams struct {
 	open    map[*connection]struct{}
 	holders map[netip.Prefix]*holder
 	idle    ring.Ring // the head of those that wait for a query, the longest waiting first
+}
+
+// room is what is bounded because it takes memory.
+type room struct {
+	long  atomic.Int64 // connections with a long message
+	slots              // one is taken by each query that is left for later
 }
 
 // holder is an address that holds connections: for IPv6 a /64, of which one client may have any address.
@@ -93,6 +99,7 @@ func newStreams(l net.Listener, s source, limits Limits) *streams {
 	}
 	t.answerers.New = func() any { return s.answerer() }
 	t.limited.Store(&limits)
+	t.slots.limit(limits.Pending)
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	return t
 }
@@ -102,6 +109,7 @@ func (t *streams) limits() *Limits { return t.limited.Load() }
 // limit changes the limits. A connection is held to those of time from the next that it sends on.
 func (t *streams) limit(limits Limits) {
 	t.limited.Store(&limits)
+	t.slots.limit(limits.Pending)
 	for c := t.surplus(); c != nil; c = t.surplus() {
 		c.end()
 		limits.hit(LimitConnections)

@@ -30,6 +30,7 @@ const forever = 20 * time.Second
 // usualLimits are longer than any test, but for those of the clock, which have one of their own.
 var usualLimits = Limits{
 	Idle: time.Hour, Read: time.Hour, Write: time.Hour, Connections: 100, Pipelined: 100,
+	Pending: 1000,
 }
 
 // desk is a source. A query that says "now" is answered at once, one that says "never" gets no reply, and all others
