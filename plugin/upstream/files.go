@@ -43,6 +43,10 @@ func (s *sockets) take() bool {
 
 func (s *sockets) give() { s.open.Add(-1) }
 
+// share is how many sockets one server may have: poolSize, or a quarter of those that may be opened yet, so that the
+// silence of one leaves room for others. The least is the one that it cannot do without.
+func (s *sockets) share() int { return max(1, min(poolSize, (s.most()-int(s.open.Load()))/4)) }
+
 // half reports whether half of those that may be open are.
 func (s *sockets) half() bool { return s.open.Load() >= int64(s.most()/2) }
 

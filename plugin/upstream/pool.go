@@ -11,7 +11,7 @@ import (
 
 const (
 	// poolSize is how many sockets to one server take questions at most. As long as there are fewer each question has
-	// one of its own.
+	// one of its own, unless sockets are scarce (share).
 	poolSize = 64
 	// socketUses is how many questions go out from one socket, and socketLife for how long they do.
 	socketUses = 64
@@ -19,7 +19,9 @@ const (
 )
 
 // pool has the sockets to one server (S-6). A question goes out from a new one, or, while poolSize are open that were
-// new within socketLife, from one of those, drawn at random.
+// new within socketLife, from one of those, drawn at random. Where sockets are scarce those of a server are fewer (see
+// sockets.share): 16 while 64 may be opened yet, and one only when the last eight are left. Nor is a question refused
+// while one is open: that would be a failure for certain, and a port that is shared is as hard to guess.
 //
 // Is that as hard to guess as a socket for each question? By RFC 5452 section 7 a forged reply is taken with a chance
 // of D/(N*P*I): I = 65,536 IDs, P = about 63,900 ports, N = 1 address to forge, and D datagrams under way that ask the
@@ -65,10 +67,7 @@ func (p *pool) take() (*socket, error) {
 
 // draw returns one of the sockets that are open; nil if there are not enough, and one more is to be opened.
 func (p *pool) draw() *socket {
-	enough := poolSize
-	if udpSockets.half() {
-		enough = 1
-	}
+	enough := udpSockets.share()
 	number := randomNumber() // before the lock that all questions share
 	p.mu.Lock()
 	defer p.mu.Unlock()

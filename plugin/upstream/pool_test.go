@@ -224,6 +224,37 @@ func TestFloodedPort(t *testing.T) {
 	all.Wait()
 }
 
+// S-6: a socket takes questions for 1 s, and is closed after that as soon as none waits there.
+func TestSocketLife(t *testing.T) {
+	leakless(t)
+	pool := &datagramTo(t, serve(t, func(*asked) {})).sockets
+	pool.schedule.ringing = true // nothing rings by itself, however busy the machine is
+	earliest := time.Now()
+	s, err := pool.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	latest := time.Now()
+	end := pool.schedule.queue[0]
+	if end.at.Before(earliest.Add(time.Second)) || end.at.After(latest.Add(time.Second)) {
+		t.Errorf("it ends after %v", end.at.Sub(latest))
+	}
+	if !s.join() {
+		t.Error("it takes no second question")
+	}
+	end.ring() // now, in the place of the wait
+	if s.join() {
+		t.Error("it takes questions after its end")
+	}
+	s.leave(nil, false)
+	if s.closed {
+		t.Error("it is closed while a question waits")
+	}
+	if s.leave(nil, false); !s.closed || len(pool.schedule.queue) != 0 {
+		t.Errorf("closed: %v; %d are due", s.closed, len(pool.schedule.queue))
+	}
+}
+
 // S-6: a socket takes 64 questions.
 func TestSocketUses(t *testing.T) {
 	var s socket
@@ -234,13 +265,45 @@ func TestSocketUses(t *testing.T) {
 	}
 }
 
+// datagramTo is what asks a server, without a Set.
+func datagramTo(t *testing.T, s *server) *datagram {
+	d := newDatagram(s.plain(), "it", usually(Config{}), new(reader), new(schedule))
+	t.Cleanup(func() { d.close(); d.sockets.schedule.close(); d.sockets.reader.close() })
+	return d
+}
+
+// S-6: with half of all sockets open, 60 questions at once still have many ports, and servers that are asked after that
+// find a socket too, one after the other.
+func TestScarceSocketsAreShared(t *testing.T) {
+	leakless(t)
+	eventually(t, "all sockets to be closed", func() bool { return udpSockets.open.Load() == 0 })
+	bounded(t, 128)
+	for range 64 {
+		udpSockets.take()
+		defer udpSockets.give()
+	}
+	for server := range 8 {
+		pool, has := &datagramTo(t, serve(t, func(*asked) {})).sockets, map[*socket]bool{}
+		for range 60 {
+			s, err := pool.take()
+			if err != nil {
+				t.Fatalf("server %d: %v", server, err)
+			}
+			defer s.leave(nil, true)
+			has[s] = true
+		}
+		if server == 0 && (len(has) < 12 || len(has) > 16) {
+			t.Errorf("%d sockets for 60 questions, want a quarter of 64", len(has))
+		}
+	}
+}
+
 // L-15: of what was answered nothing is kept while its socket lives on, but for what knows a late reply, which is not
 // counted as one that matches nothing.
 func TestNothingIsKeptOfTheAnswered(t *testing.T) {
 	s := serve(t, func(a *asked) { answerOwn(t, a) })
-	d := newDatagram(s.plain(), "it", usually(Config{}), new(reader), new(schedule))
+	d := datagramTo(t, s)
 	d.measured = func(time.Duration) {}
-	t.Cleanup(func() { d.close(); d.sockets.schedule.close(); d.sockets.reader.close() })
 	socket, err := d.sockets.take()
 	if err != nil {
 		t.Fatal(err)
