@@ -276,7 +276,7 @@ func missesPassBy(t *testing.T, proto string) {
 }
 
 // L-12, L-16: the failure of a question that was waited for is octet by octet what ServeDNS replies, and does not come
-// to it, but for what does not fit.
+// to it, but for what does not fit, and for what CD asks for.
 func TestFailuresPassBy(t *testing.T) {
 	c := config(t)
 	h, twin := open(t, c), open(t, c)
@@ -311,6 +311,13 @@ func TestFailuresPassBy(t *testing.T) {
 	}
 	if n := others.Load(); n > 0 {
 		t.Errorf("%d failures came to ServeDNS", n)
+	}
+	var r dns.Msg // V-76: with CD it is told what the failure is about, which ServeDNS does
+	if err := r.Unpack(ask(h, server, pack(t, newMsg(bogusMX, dns.TypeMX, withCD)))); err != nil {
+		t.Fatal(err)
+	}
+	if r.Rcode != dns.RcodeSuccess || len(r.Answer) == 0 || r.AuthenticatedData || others.Load() != 1 {
+		t.Errorf("with CD: %s, %d came to ServeDNS", describes(&r), others.Load())
 	}
 }
 
@@ -392,7 +399,8 @@ func TestRefusalsPassBy(t *testing.T) {
 	}
 }
 
-// C-1, C-7, C-14: a hit has the TTL that is left, and none is older than that; what ends soon is renewed.
+// C-1, C-7, C-14: a hit has the TTL that is left, and none is older than that, nor than its signatures; what ends soon
+// is renewed.
 func TestHitsEnd(t *testing.T) {
 	clock := world.NewClock(time.Now())
 	c := config(t)
@@ -415,8 +423,24 @@ func TestHitsEnd(t *testing.T) {
 	eventually(t, "it is renewed", func() bool { return exchange(t, "udp", server, m).Answer[0].Header().Ttl == 100 })
 	clock.Set(clock.Now().Add(100 * time.Second))
 	before := others.Load()
-	if exchange(t, "udp", server, m); others.Load() != before+1 {
+	r := exchange(t, "udp", server, m)
+	if others.Load() != before+1 {
 		t.Error("what has ended was a hit")
+	}
+	signed := time.Unix(int64(r.Answer[len(r.Answer)-1].(*dns.RRSIG).Expiration), 0)
+	for _, step := range []struct {
+		left int // seconds for which the signatures hold
+		hit  bool
+	}{{50, false}, {1, true}, {0, false}, {-1, false}} {
+		clock.Set(signed.Add(-time.Duration(step.left) * time.Second))
+		before := others.Load()
+		r := exchange(t, "udp", server, m)
+		if ad := r.AuthenticatedData; ad != (step.left >= 0) || ad && r.Answer[0].Header().Ttl != uint32(step.left) {
+			t.Errorf("signatures hold for %d s: %s", step.left, describes(r))
+		}
+		if hit := others.Load() == before; hit != step.hit {
+			t.Errorf("signatures hold for %d s: a hit: %v", step.left, hit)
+		}
 	}
 }
 
