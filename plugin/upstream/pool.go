@@ -20,25 +20,32 @@ const (
 
 // pool has the sockets to one server (S-6). A question goes out from a new one, or, while poolSize are open that were
 // new within socketLife, from one of those, drawn at random. Where sockets are scarce those of a server are fewer (see
-// sockets.share): 16 while 64 may be opened yet, and one only when the last eight are left. Nor is a question refused
+// sockets.share): 16 while 64 may be opened yet, and one only when fewer than eight are left. Nor is a question refused
 // while one is open: that would be a failure for certain, and a port that is shared is as hard to guess.
 //
-// Is that as hard to guess as a socket for each question? By RFC 5452 section 7 a forged reply is taken with a chance
-// of D/(N*P*I): I = 65,536 IDs, P = about 63,900 ports, N = 1 address to forge, and D datagrams under way that ask the
-// same: identical questions are joined (L-13), and one has three datagrams at most (mostCopies, one of them over TCP),
-// eight where TCP is refused (copiesForTCP), and one more for those who come late. Sharing changes none of these. The
-// ID is drawn for each datagram; the port was drawn from all P when its socket was opened, and who does not know which
-// are open knows no more of it than that. So the chance remains one in 4*10^9 for each datagram that is out. With one
-// out all the time, a flood of 100,000 forged replies a second takes eight hours to have an even chance; with eight,
-// an hour.
+// Is that as hard to guess as a socket for each question? By RFC 5452 section 7 a forged reply is taken with a
+// chance of D/(N*P*I): I = 65,536 IDs, P = some 64,000 ports (the 64,512 from 1024 on, without the some 400 that
+// daemons bind and what is in use here), N = 1 address to forge, and D datagrams under way that ask the same: one
+// question has three at most (mostCopies, one of them over TCP), eight where TCP is refused (copiesForTCP), and one
+// more for those who come late. So that more of the same add none (section 8.1), they are joined (L-13); not joined
+// are the further tries of V-14, two at most, what avoids an upstream that was wrong, and what another server block
+// asks: each of these has its own D. Sharing changes none of this. The ID is drawn for each datagram; the port was
+// drawn from all P when its socket was opened, and who does not know which are open knows no more of it than that.
+// Several are open at once (section 9.2), and which of them a question has is drawn. So the chance remains one in
+// 4*10^9 for each datagram that is out. With one out all the time, a flood of 100,000 forged replies a second takes
+// eight hours to have an even chance; with eight, an hour. What a forger has then is a reply that is judged as any
+// other: data of a signed zone it cannot sign (section 10).
 //
-// What sharing changes is how long a port can be worth finding: a second (longer only while a question there waits, as
-// before), and 64 questions. But nothing is won by it. Who has found an open port, by whatever leak, still has to hit
-// an ID, and the tenth miss ends it (section 9.3, S-7): misses count for the socket and not for each question on it,
-// all that wait there go to TCP, and no more come. So a port that is found is worth ten guesses of 65,536 for each
-// datagram of one question, once, whether one question went out from it or 64. An error without a question (bareError)
-// may hit any that waits there, and has no effect but that of an error. No ID is used twice on a socket, so that a late
-// reply cannot be taken for another, and a question that was given up ends the use of its socket.
+// What sharing changes is how long a port can be worth finding: under load it takes questions for a second (and is
+// open for longer only while one waits there, as before), and 64 of them, where a socket of one question lives for
+// one round trip. But little is won by it. Who has found an open port, by whatever leak, still has to hit an ID,
+// and the tenth miss ends it (section 9.3, S-7): misses count for the socket and not for each question on it, all
+// that wait there go to TCP, and no more come. So a port that is found is worth ten guesses of 65,536 for each
+// datagram of one question, once, whether one question went out from it or 64: one port in 6,554 for one datagram.
+// Who finds one each second, with that question always there, has an even chance after 4,500 of them, an hour and a
+// quarter. An error without a question (bareError) may hit the ID of any that waits there, of 64 as of one, but has
+// no effect but that of an error: no data is believed. No ID is used twice on a socket, so that a late reply cannot
+// be taken for another, and a question that was given up ends the use of its socket.
 type pool struct {
 	server     netip.AddrPort
 	reader     *reader
