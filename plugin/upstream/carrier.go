@@ -12,7 +12,9 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 )
 
-// carrier puts one question to one upstream in its way.
+// carrier puts one question to one upstream in its way. Over UDP nothing waits for a reply but what the reader finds by
+// its ID, however many questions are out. Over TCP, TLS and HTTPS, with a plugin below, and for what a datagram has not
+// settled (detour), a goroutine waits for each (waiting), as what is asked there is asked step by step.
 type carrier interface {
 	// ask has done called with the reply to q, whatever its RCODE, or with an error: a *fault, or that of a context
 	// where the question was given up or its time is over. Another goroutine than the one that asks calls it.

@@ -224,6 +224,33 @@ func TestFloodedPort(t *testing.T) {
 	all.Wait()
 }
 
+// L-15: questions over UDP have no goroutines, however many wait.
+func TestSilenceTakesNoGoroutines(t *testing.T) {
+	leakless(t)
+	const questions = 500
+	s := serve(t, func(*asked) {})
+	set := rootSet(t, s.plain())
+	ask := func(i int) {
+		q := question(fmt.Sprintf("n%d.example.", i), dns.TypeMX)
+		t.Cleanup(set.Ask(q, fetch.Try{Demand: func() int { return 0 }}, func(fetch.Reply, error) {}))
+	}
+	arrived := func(n int) {
+		eventually(t, "the questions", func() bool { return len(s.got("udp")) == n })
+	}
+	ask(0) // what all share begins
+	arrived(1)
+	before, _ := goroutines()
+	for i := 1; i <= questions; i++ {
+		if ask(i); i%25 == 0 { // the queue of the server's socket would lose some of a rush
+			arrived(i + 1)
+		}
+	}
+	eventually(t, "goroutines to end", func() bool { // the server has one for each question that it is looking at
+		now, _ := goroutines()
+		return now < before+20
+	})
+}
+
 // S-6: a socket takes questions for 1 s, and is closed after that as soon as none waits there.
 func TestSocketLife(t *testing.T) {
 	leakless(t)
