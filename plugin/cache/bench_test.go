@@ -42,6 +42,35 @@ func TestNothingInTheHeap(t *testing.T) {
 	}
 }
 
+// L-15: an answer takes its octets in memory and some 40 more, and its part of the index.
+func TestAnswerTakesLittleMore(t *testing.T) {
+	const answers, bare = 100_000, 93
+	wire := message(t, "mail.example.", "mail.example. 3600 IN MX 10 mx.mail.example.",
+		"mail.example. 3600 IN RRSIG MX 13 2 3600 20260701000000 20260601000000 1 mail.example. "+
+			base64.StdEncoding.EncodeToString(make([]byte, 212-bare)))
+	e := Entry{Status: 3, Stored: noon, Life: time.Hour, Expires: after(86400), Wire: wire}
+	c := New(answers * 600)
+	keyOf := func(i int) Key { return Key{Name: fmt.Sprintf("mail.n%06d.example.", i), Type: dns.TypeMX} }
+	for i := range answers {
+		c.Put(keyOf(i), &e, noon)
+	}
+	k := keyOf(answers / 2)
+	s, hash := c.shard(k)
+	r, _ := s.of(hash, k)
+	ttls, _ := ttlOffsets(wire)
+	if len(k.Name) != 21 || len(wire) != 212 || len(ttls) != 2 {
+		t.Fatalf("the answer is not the one that is meant: %d, %d, %d", len(k.Name), len(wire), len(ttls))
+	}
+	most := 40 + len(k.Name) + len(wire) + len(e.Notes) + 2*len(ttls) + alignment - 1
+	if int(r.size) > most {
+		t.Errorf("an answer takes %d octets, want %d at most", r.size, most)
+	}
+	octets, n := c.Size()
+	if each := octets / int64(n); each > int64(most)+24 {
+		t.Errorf("each of %d takes %d octets with its part of the index, want %d at most", n, each, most+24)
+	}
+}
+
 func TestTableIsCharged(t *testing.T) {
 	table, before := NewTable(64<<20, func(int) int64 { return 8 }), heap()
 	for i := range 400_000 {
