@@ -144,6 +144,23 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// TestMutexProfile: one in so many of the waits for a mutex is told, if that is asked for.
+func TestMutexProfile(t *testing.T) {
+	lab := newLab(t)
+	for property, want := range map[string]string{
+		"": "period=0\n", "mutex": "period=1\n", "block\n mutex 7": "period=7\n",
+	} {
+		at := ports.Closed(t)
+		text := fmt.Sprintf("pprof 127.0.0.1:%d {\n %s\n}\n bind", at, property)
+		text = strings.Replace(corefile(ports.Closed(t), lab.Addr(), anchors(t, lab)), "bind", text, 1)
+		p := start(t, nil, "-conf", write(t, "Corefile", text))
+		p.says(t, &p.err, "listens on")
+		if _, told := callAs(t, at, "localhost", "/debug/pprof/mutex?debug=1"); !strings.Contains(told, want) {
+			t.Errorf("%q: want %q in %.300s", property, want, told)
+		}
+	}
+}
+
 // TestEndpointDefaults: without an address, endpoints are on loopback; two of them have no address in common.
 func TestEndpointDefaults(t *testing.T) {
 	for name, setup := range endpointDirectives {
@@ -161,6 +178,7 @@ func TestEndpointDefaults(t *testing.T) {
 		{"ready localhost\n", `"localhost" is no address with a port`},
 		{"ready 127.0.0.1:1 x\n", "Wrong argument count"},
 		{"pprof {\n block x\n}\n", "property 'block'"},
+		{"pprof {\n block 1\n mutex x\n}\n", "property 'mutex'"},
 		{"prometheus {\n tsl\n}\n", "unknown property 'tsl'"},
 		{"ready {\n monitor never\n}\n", "property 'monitor'"},
 		{"ready\nready\n", "once per Server Block"},

@@ -59,8 +59,11 @@ func registerServerType() error {
 	return nil
 }
 
-// arguments reads a directive that may have an address, and one property in a block.
-func arguments(c *caddy.Controller, address, property string, set func(args []string) error) (string, error) {
+// properties are those that a directive may have in a block, and what takes the arguments of each.
+type properties map[string]func(args []string) error
+
+// arguments reads a directive that may have an address, and properties in a block.
+func arguments(c *caddy.Controller, address string, known properties) (string, error) {
 	for n := 0; c.Next(); n++ {
 		if n > 0 {
 			return "", plugin.ErrOnce
@@ -74,8 +77,10 @@ func arguments(c *caddy.Controller, address, property string, set func(args []st
 			return "", c.Errf("%q is no address with a port, such as 127.0.0.1:8181", address)
 		}
 		for c.NextBlock() {
-			if c.Val() != property {
-				return "", c.Errf("unknown property '%s'", c.Val())
+			property := c.Val()
+			set, ok := known[property]
+			if !ok {
+				return "", c.Errf("unknown property '%s'", property)
 			}
 			if err := set(c.RemainingArgs()); err != nil {
 				return "", c.Errf("property '%s': %v", property, err)
@@ -85,10 +90,9 @@ func arguments(c *caddy.Controller, address, property string, set func(args []st
 	return address, nil
 }
 
-// opened has a directive of c's load, which may have an address and one property, answer at a path when it starts.
-func opened(c *caddy.Controller, directive, address, path string, h http.Handler, property string,
-	set func(args []string) error) error {
-	address, err := arguments(c, address, property, set)
+// opened has a directive of c's load, which may have an address and properties, answer at a path when it starts.
+func opened(c *caddy.Controller, directive, address, path string, h http.Handler, known properties) error {
+	address, err := arguments(c, address, known)
 	if err != nil {
 		return plugin.Error(directive, err)
 	}
@@ -101,7 +105,7 @@ func opened(c *caddy.Controller, directive, address, path string, h http.Handler
 	return nil
 }
 
-// setupProfiles is CoreDNS's pprof.
+// setupProfiles is CoreDNS's pprof, with a profile of mutexes too.
 func setupProfiles(c *caddy.Controller) error {
 	mux := http.NewServeMux()
 	mux.Handle("/debug/pprof", http.RedirectHandler("/debug/pprof/", http.StatusFound))
@@ -109,14 +113,23 @@ func setupProfiles(c *caddy.Controller) error {
 		"profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
 		mux.Handle("/debug/pprof/"+path, h)
 	}
-	rate := 0
-	c.OnStartup(func() error { runtime.SetBlockProfileRate(rate); return nil })
-	return opened(c, "pprof", "127.0.0.1:6053", "/", mux, "block", func(args []string) (err error) {
-		if rate = 1; len(args) > 0 {
-			rate, err = strconv.Atoi(args[0])
+	var block, mutex int
+	c.OnStartup(func() error {
+		runtime.SetBlockProfileRate(block)
+		runtime.SetMutexProfileFraction(mutex)
+		return nil
+	})
+	return opened(c, "pprof", "127.0.0.1:6053", "/", mux, properties{"block": rate(&block), "mutex": rate(&mutex)})
+}
+
+// rate takes the argument of a profile: 1 unless another is given.
+func rate(n *int) func(args []string) error {
+	return func(args []string) (err error) {
+		if *n = 1; len(args) > 0 {
+			*n, err = strconv.Atoi(args[0])
 		}
 		return err
-	})
+	}
 }
 
 // readyList is what has to be ready, in all server blocks of a load.
@@ -150,13 +163,13 @@ func setupReady(c *caddy.Controller) error {
 		}
 		return nil
 	})
-	return opened(c, "ready", "127.0.0.1:8181", "/ready", list, "monitor", func(args []string) error {
+	return opened(c, "ready", "127.0.0.1:8181", "/ready", list, properties{"monitor": func(args []string) error {
 		list.continuously = slices.Equal(args, []string{"continuously"})
 		if !list.continuously && !slices.Equal(args, []string{"until-ready"}) {
 			return c.ArgErr()
 		}
 		return nil
-	})
+	}})
 }
 
 // ServeHTTP implements http.Handler: it names what is not ready.
@@ -209,12 +222,14 @@ func setupMetrics(c *caddy.Controller) error {
 	c.OnRestartFailed(enabled)
 	c.OnRestart(func() error { vars.PluginEnabled.Reset(); return nil })
 	shown := promhttp.HandlerFor(m.Reg, promhttp.HandlerOpts{})
-	return opened(c, "prometheus", "127.0.0.1:9153", "/metrics", shown, "runtime_metrics", func(args []string) error {
-		if len(args) > 0 {
-			return c.ArgErr()
-		}
-		runtimeMetrics()
-		return nil
+	return opened(c, "prometheus", "127.0.0.1:9153", "/metrics", shown, properties{
+		"runtime_metrics": func(args []string) error {
+			if len(args) > 0 {
+				return c.ArgErr()
+			}
+			runtimeMetrics()
+			return nil
+		},
 	})
 }
 
@@ -242,7 +257,7 @@ func setupHealth(c *caddy.Controller) error {
 		e.lameduck = max(e.lameduck, lameduck)
 		return err
 	}
-	return opened(c, "health", "127.0.0.1:8080", "/health", http.HandlerFunc(healthy), "lameduck", set)
+	return opened(c, "health", "127.0.0.1:8080", "/health", http.HandlerFunc(healthy), properties{"lameduck": set})
 }
 
 // endpoint is an HTTP server for operators. It lives through reloads, of which each gives it a handler anew.
