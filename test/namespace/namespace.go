@@ -152,6 +152,13 @@ func (s Suite) Danelaw() string { return s.Dir("danelaw") }
 // fails, the end of the server's output is logged.
 func Start(t testing.TB, name, directory string, args ...string) (stop func()) {
 	t.Helper()
+	stop, _ = StartHeard(t, name, directory, args...)
+	return stop
+}
+
+// StartHeard is Start for who wants to know what the server writes.
+func StartHeard(t testing.TB, name, directory string, args ...string) (stop func(), wrote *observe.Output) {
+	t.Helper()
 	c, log := exec.Command(args[0], args[1:]...), new(observe.Output)
 	c.Dir, c.Stdout, c.Stderr = directory, log, log
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -168,5 +175,5 @@ func Start(t testing.TB, name, directory string, args ...string) (stop func()) {
 			t.Logf("%s wrote\n%s", name, text[max(0, len(text)-3000):])
 		}
 	})
-	return stop
+	return stop, log
 }

@@ -200,10 +200,11 @@ func (r resolver) forward(t *testing.T, directory string) []string {
 // stranger is a client that danelaw answers without AD (V-78).
 var stranger = dead.address()
 
-// runDanelaw starts danelaw with an upstream, with further options, and with further plugins.
+// runDanelaw starts danelaw with an upstream, with further options, and with further plugins. It has to read what comes
+// by itself, as users have it.
 func runDanelaw(t *testing.T, address, upstream string, a anchors, options, below string) {
 	directory := suite.Dir(place(t), address)
-	namespace.Start(t, "danelaw", directory, suite.Danelaw(), "-conf", write(t, directory, "Corefile",
+	_, wrote := namespace.StartHeard(t, "danelaw", directory, suite.Danelaw(), "-conf", write(t, directory, "Corefile",
 		fmt.Sprintf(`.:53 {
 	bind %s
 	danelaw {
@@ -216,6 +217,13 @@ func runDanelaw(t *testing.T, address, upstream string, a anchors, options, belo
 	%s
 }
 `, address, upstream, a.as("ds"), stranger, options, below)))
+	t.Cleanup(func() {
+		for _, slow := range []string{"CoreDNS reads what comes", "through CoreDNS"} {
+			if strings.Contains(wrote.String(), slow) {
+				t.Errorf("danelaw says: %s", slow)
+			}
+		}
+	})
 	await(t, address, ".", dns.TypeNS)
 }
 
