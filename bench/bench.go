@@ -57,6 +57,7 @@ type bench struct {
 	scenes    scenes
 	world     *scene                // that most workloads are in
 	signature map[int]time.Duration // what a check of one costs, by algorithm
+	octets    map[string]float64    // of the first server's mean reply, by the manner it was asked in
 	town      *town                 // nil until it is needed
 }
 
@@ -67,7 +68,10 @@ func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{Config: c, place: place, scenes: scenes{p, map[string]*scene{}}, signature: map[int]time.Duration{}}
+	b := &bench{
+		Config: c, place: place, scenes: scenes{p, map[string]*scene{}}, signature: map[int]time.Duration{},
+		octets: map[string]float64{},
+	}
 	defer func() { b.scenes.close(); b.town.close() }()
 	if b.world, err = b.scenes.get(ctx, "all", c.Universe, 0); err != nil {
 		return nil, err

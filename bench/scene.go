@@ -136,6 +136,7 @@ func (p *subject) spend(units func(load.Result) int, ask func() (load.Result, er
 		"busy":       100 * share(own, result.Elapsed), "others": 100 * share(all-own, watched),
 		"rss_mib": float64(rss) / (1 << 20), "asked": float64(p.at.upstream.Asked()-asked) / n,
 		"p50_us": microseconds(result.Percentile(0.5)), "p99_us": microseconds(result.Percentile(0.99)),
+		"octets": float64(result.Octets) / float64(max(1, result.Replies)),
 	}}
 	sample.count(result)
 	return sample, nil

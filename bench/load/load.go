@@ -35,6 +35,7 @@ const MaxLines = 1 << 16
 // Result is what came of a script.
 type Result struct {
 	Replies int             // that came
+	Octets  int             // of these
 	Lost    int             // questions without a reply in time
 	Failed  int             // replies that are SERVFAIL and should not be
 	Wrong   int             // replies that are otherwise not what a validator answers
@@ -231,6 +232,7 @@ func (r *run) take(reply []byte, came, now time.Time) error {
 	}
 	q := r.open[line].question
 	r.result.Replies++
+	r.result.Octets += len(reply)
 	r.last = now.Sub(r.begun)
 	took := came.Sub(r.open[line].asked)
 	if took <= 0 { // the clock was set meanwhile

@@ -54,6 +54,7 @@ func (p *Postfix) Run(ctx context.Context) (Result, error) {
 func together(results []Result) (all Result) {
 	for _, r := range results {
 		all.Replies += r.Replies
+		all.Octets += r.Octets
 		all.Lost += r.Lost
 		all.Failed += r.Failed
 		all.Wrong += r.Wrong
@@ -107,6 +108,7 @@ func (t *talk) ask(ctx context.Context, p *Postfix, connection int) {
 // take looks at a reply.
 func (t *talk) take(lookup *Lookup, reply string, took time.Duration) {
 	t.result.Replies++
+	t.result.Octets += len(reply)
 	switch {
 	case reply == lookup.Reply:
 		t.result.Took = append(t.result.Took, took)

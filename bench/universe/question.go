@@ -68,9 +68,6 @@ func pack(m *dns.Msg) []byte {
 // Missing says whether the right answer is a proof that the name does not exist.
 func (q *Question) Missing() bool { return q.Secure && q.Rcode == dns.RcodeNameError }
 
-// Size is how many octets the right reply has, about: a resolver's may be shorter, as it need not have all of it.
-func (q *Question) Size() int { return len(q.truth) }
-
 // Asked says whether a message is a response to this question: a resolver hands the name back as it was written.
 func (q *Question) Asked(reply []byte) bool {
 	end := len(q.Query)

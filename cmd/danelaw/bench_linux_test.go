@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,6 +87,22 @@ func TestBench(t *testing.T) {
 			t.Errorf("the echo has done %v", got)
 		}
 		measured(t, r)
+		sized(t, r)
+	}
+}
+
+// sized reports an echo whose replies are not as large as the mean of this danelaw's to the same questions.
+func sized(t *testing.T, r benchJSON) {
+	t.Helper()
+	octets := map[string]float64{}
+	for _, s := range r.Samples {
+		octets[s.Server+" "+s.Workload] = s.Values["octets"]
+	}
+	for _, s := range r.Samples {
+		got, want := s.Values["octets"], math.Round(octets["danelaw "+s.Workload])
+		if s.Server == server.EchoName && got != want {
+			t.Errorf("%s: the echo's replies have %v octets, want %v", s.Workload, got, want)
+		}
 	}
 }
 
