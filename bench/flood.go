@@ -58,7 +58,7 @@ func (f flood) workload() workload {
 		return []Sample{sample}, err
 	}
 	return workload{ofFlood + f.name, 10, once, "", run, []table{{
-		workload: ofFlood + f.name, lax: true,
+		workload: ofFlood + f.name, unserved: nothing,
 		title: "Flood: " + f.title + "; 2,000 cached questions of mail per second beside it",
 		columns: []column{
 			{"full_p99_us", "full: mail p99 µs", "%.0f"}, {"full_lost", "mail lost %", "%.2f"},

@@ -34,8 +34,9 @@ type Row struct {
 	Head     string // that column's
 	Server   string
 	Ours     bool              // it is a danelaw
+	Void     string            // why its numbers do not count, though those of others do; "" if they do
 	Values   map[string]Spread // by the keys of columns
-	// Ratios are those of the first column to other servers' in the same round, and to the Floor.
+	// Ratios are those of the first column to other servers' in the same round, and to the Floor; none of what is Void.
 	Ratios   map[string]Spread
 	BestPeer string // the server of others with the least median in the first column; "" without one
 }
@@ -79,10 +80,25 @@ func (r *Report) conclude() {
 		r.Rows = append(r.Rows, rows...)
 		for _, s := range r.Samples {
 			if fault := s.fault(t); s.Workload == t.workload && fault != "" {
-				r.Void = append(r.Void, fmt.Sprintf("%s, %s, round %d: %s", s.Server, s.Workload, s.Round+1, fault))
+				r.Void = append(r.Void, s.sentence(fault))
 			}
 		}
 	}
+}
+
+// sentence says of a fault where it is.
+func (s Sample) sentence(fault string) string {
+	return fmt.Sprintf("%s, %s, round %d: %s", s.Server, s.Workload, s.Round+1, fault)
+}
+
+// faultOf says why a row does not count, though others do; "" if it does. One of its samples is enough.
+func faultOf(t table, samples []Sample) string {
+	for _, s := range samples {
+		if fault := s.unserved(); t.unserved == oneRow && fault != "" {
+			return s.sentence(fault)
+		}
+	}
+	return ""
 }
 
 // rowsOf are the rows of a table, in the order of the servers, the echo last.
@@ -111,7 +127,7 @@ func (r *Report) bestPeer(t table, rows []Row) (best string) {
 	least := 0.0
 	for _, s := range r.Config.Servers {
 		for _, row := range rows {
-			if median := row.Values[t.columns[0].key].Median; row.Server == s.Name && !s.Ours &&
+			if median := row.Values[t.columns[0].key].Median; row.Server == s.Name && row.Void == "" && !s.Ours &&
 				(best == "" || median < least) {
 				best, least = s.Name, median
 			}
@@ -135,7 +151,7 @@ func (r *Report) row(t table, samples []Sample) Row {
 	row := Row{
 		Workload: t.workload, Title: t.title, First: t.columns[0].key, Head: t.columns[0].head,
 		Server: samples[0].Server, Ours: r.isOurs(samples[0].Server),
-		Values: map[string]Spread{}, Ratios: map[string]Spread{},
+		Values: map[string]Spread{}, Ratios: map[string]Spread{}, Void: faultOf(t, samples),
 	}
 	for key := range samples[0].Values {
 		var values []float64
@@ -144,8 +160,14 @@ func (r *Report) row(t table, samples []Sample) Row {
 		}
 		row.Values[key] = spreadOf(values)
 	}
+	if row.Void != "" {
+		return row
+	}
 	for _, name := range r.names() {
 		beside := r.of(t.workload, name)
+		if faultOf(t, beside) != "" {
+			continue
+		}
 		row.ratio(name, samples, func(s Sample) float64 {
 			i := slices.IndexFunc(beside, func(o Sample) bool { return o.Round == s.Round })
 			if i < 0 {
@@ -183,7 +205,15 @@ func (s Sample) fault(t table) string {
 		return fmt.Sprintf("%d of %d replies are wrong, such as %s", s.Wrong, s.Replies, s.Example)
 	case s.Fault != "":
 		return s.Fault
-	case t.lax:
+	case t.unserved == wholeRun:
+		return s.unserved()
+	}
+	return ""
+}
+
+// unserved says that replies failed, or that more were lost than may be; "" if neither is so.
+func (s Sample) unserved() string {
+	switch {
 	case s.Failed > 0:
 		return fmt.Sprintf("%d of %d replies are SERVFAIL, such as %s", s.Failed, s.Replies, s.Example)
 	case float64(s.Lost) > tolerated*float64(s.Replies):
@@ -281,11 +311,20 @@ func (r *Report) printTable(to io.Writer, t table) {
 		fmt.Fprintf(table, "%s\t\n", strings.Join(row.cells(t, compared), "\t"))
 	}
 	table.Flush() //nolint:errcheck // the last line written says whether that works
+	for _, row := range rows {
+		if row.Void != "" {
+			fmt.Fprintf(to, "This row is VOID: %s\n", row.Void)
+		}
+	}
 }
 
 // cells are the texts of a row.
 func (r Row) cells(t table, compared []string) []string {
-	cells := []string{r.Server, r.Values[t.columns[0].key].text(t.columns[0].form)}
+	name := r.Server
+	if r.Void != "" {
+		name += " VOID"
+	}
+	cells := []string{name, r.Values[t.columns[0].key].text(t.columns[0].form)}
 	for _, name := range compared {
 		text := "–"
 		if ratio, ok := r.Ratios[name]; ok {
@@ -313,9 +352,12 @@ func (s Spread) text(form string) string {
 // compared are those by which all are divided in a table: Unbound, the best peer, the danelaw that runs this if there
 // is another, and the floor.
 func (r *Report) compared(rows []Row) (names []string) {
+	measured := func(name string) bool {
+		return slices.ContainsFunc(rows, func(row Row) bool { return row.Ratios[name] != Spread{} })
+	}
 	danelaws := 0
 	for _, s := range r.Config.Servers {
-		if _, measured := rows[0].Ratios[s.Name]; measured && s.Name == server.UnboundName {
+		if s.Name == server.UnboundName && measured(s.Name) {
 			names = append(names, s.Name)
 		}
 		if s.Ours {
@@ -329,7 +371,7 @@ func (r *Report) compared(rows []Row) (names []string) {
 		names = append(names, r.Config.Servers[0].Name)
 	}
 	for _, floor := range []string{server.EchoName, Floor} {
-		if _, ok := rows[0].Ratios[floor]; ok {
+		if measured(floor) {
 			names = append(names, floor)
 		}
 	}

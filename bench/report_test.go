@@ -131,6 +131,49 @@ func TestVoid(t *testing.T) {
 	}
 }
 
+// TestVoidRow: a server that cannot keep up with a rate, or fails at it, has a row that does not count, nor is it the
+// best; the rows of others count, and have no ratio to it.
+func TestVoidRow(t *testing.T) {
+	for want, change := range map[string]func(*Sample){
+		"":                             func(s *Sample) { s.Lost = 1 },
+		"2 of 1002 replies are lost":   func(s *Sample) { s.Lost = 2 },
+		"1 of 1000 replies are SERVFA": func(s *Sample) { s.Failed = 1 },
+	} {
+		for _, workload := range []string{"hot-20k", "hot-60k", "against-20k", "against-60k"} {
+			all := []Sample{
+				sample("danelaw", 0, 10), sample("unbound", 0, 5), sample("bind", 0, 8), sample("unbound", 1, 5),
+				sample("bind", 1, 8), sample("danelaw", 1, 10),
+			}
+			for i := range all {
+				all[i].Workload = workload
+				all[i].Values["p99_us"] = all[i].Values["cpu_us"]
+			}
+			change(&all[3])
+			r := report(all...)
+			var out strings.Builder
+			if err := r.Print(&out); err != nil {
+				t.Fatal(err)
+			}
+			row, void, best, compared := r.Rows[1], "", "unbound", []int{3, 3, 3}
+			if want != "" {
+				void, best, compared = "unbound, "+workload+", round 2: "+want, "bind", []int{2, 0, 2}
+			}
+			for i, row := range r.Rows {
+				if len(row.Ratios) != compared[i] || row.BestPeer != best || i != 1 && row.Void != "" {
+					t.Errorf("%s, %q: %+v", workload, want, row)
+				}
+			}
+			if !strings.HasPrefix(row.Void, void) || (row.Void == "") != (want == "") || len(r.Void) > 0 {
+				t.Errorf("%s, %q: void: %q, the run: %v", workload, want, row.Void, r.Void)
+			}
+			if told := strings.Contains(out.String(), "This row is VOID: unbound") &&
+				strings.Contains(out.String(), "unbound VOID"); told != (want != "") {
+				t.Errorf("%s, %q:\n%s", workload, want, &out)
+			}
+		}
+	}
+}
+
 // TestDisturbed: the table says when something else had the servers' processor, but not if there is one processor for
 // all.
 func TestDisturbed(t *testing.T) {

@@ -28,6 +28,7 @@ type row struct {
 	First    string            `json:"first"` // the key of the value that is drawn
 	Head     string            `json:"head"`  // its name and unit
 	Server   string            `json:"server"`
+	Void     string            `json:"void"` // why it does not count; "" if it does
 	Ours     bool              `json:"ours"`
 	Values   map[string]spread `json:"values"`
 }
@@ -118,7 +119,11 @@ func chart(rows []row) (*plot.Plot, error) {
 			bar.Color = own
 		}
 		p.Add(bar)
-		names = append(names, r.Server)
+		name := r.Server
+		if r.Void != "" {
+			name += " (void)"
+		}
+		names = append(names, name)
 		lines.add(float64(i), value)
 		highest = max(highest, value.High)
 	}

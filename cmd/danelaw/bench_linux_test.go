@@ -48,7 +48,7 @@ func benched(t *testing.T, servers []string, args ...string) (r benchJSON) {
 		}
 	}
 	for _, row := range r.Rows {
-		if row.Ratios[row.Server].Median != 1 {
+		if row.Void == "" && row.Ratios[row.Server].Median != 1 {
 			t.Errorf("%+v", row)
 		}
 	}

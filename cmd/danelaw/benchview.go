@@ -59,9 +59,10 @@ type benchRow struct {
 	First    string                 `json:"first"` // the key of the value by which servers are compared
 	Head     string                 `json:"head"`  // what it is called
 	Server   string                 `json:"server"`
-	Ours     bool                   `json:"ours"`   // it is a danelaw
-	Values   map[string]benchSpread `json:"values"` // by what is measured; bench/README.md has them
-	Ratios   map[string]benchSpread `json:"ratios"` // by server, or "signatures"
+	Void     string                 `json:"void,omitempty"` // why this row does not count, though others do
+	Ours     bool                   `json:"ours"`           // it is a danelaw
+	Values   map[string]benchSpread `json:"values"`         // by what is measured; bench/README.md has them
+	Ratios   map[string]benchSpread `json:"ratios"`         // by server, or "signatures"
 	BestPeer string                 `json:"best_peer,omitempty"`
 }
 
@@ -94,7 +95,7 @@ func benchViewOf(r *bench.Report) *benchJSON {
 	}
 	for _, row := range r.Rows {
 		v.Rows = append(v.Rows, benchRow{
-			row.Workload, row.Title, row.First, row.Head, row.Server, row.Ours,
+			row.Workload, row.Title, row.First, row.Head, row.Server, row.Void, row.Ours,
 			spreadsOf(row.Values), spreadsOf(row.Ratios), row.BestPeer,
 		})
 	}
