@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -117,6 +118,7 @@ func keepable(deliveries [][]universe.Question) []universe.Question {
 
 const (
 	tolerated = 0.001 // the share of questions that may be lost, or of cached answers that may be none
+	uncounted = 0.01  // the share of questions that a server's statistics may lack
 	ofItself  = 10    // questions that a server may ask of itself meanwhile, such as whether its upstream is there
 )
 
@@ -136,22 +138,36 @@ func (p *subject) hits(ctx context.Context, s load.Script) (Sample, error) {
 		return Sample{}, err
 	}
 	sample.Values["lost_share"] = 100 * float64(sample.Lost) / float64(sample.Replies+sample.Lost)
-	replies, asked := float64(sample.Replies), sample.Values["asked"]*sample.Values["units"]
-	if asked > max(ofItself, tolerated*replies) {
-		sample.Fault = fmt.Sprintf("of %.0f answers that should be cached %.0f were asked for", replies, asked)
-	}
-	if !known {
-		return sample, nil
-	}
-	questions, misses := done.Questions-begun.Questions, done.Misses-begun.Misses
-	sample.Values["hits"] = 100 * (1 - misses/max(questions, 1))
-	switch {
-	case questions < (1-0.01)*replies:
-		sample.Fault = fmt.Sprintf("it counts %.0f questions where it was asked %.0f", questions, replies)
-	case misses > max(ofItself, tolerated*questions):
-		sample.Fault = fmt.Sprintf("it counts %.2f %% of its answers as cached, not 99.9", sample.Values["hits"])
+	replies := float64(sample.Replies)
+	sample.Fault = fetched(replies, sample.Values["asked"]*sample.Values["units"])
+	if known {
+		counts := server.Counts{Questions: done.Questions - begun.Questions, Misses: done.Misses - begun.Misses}
+		sample.Values["hits"] = hitShare(counts)
+		sample.Fault = cmp.Or(sample.Fault, missed(replies, counts))
 	}
 	return sample, nil
+}
+
+// fetched finds fault with answers that the upstream was asked for, though they should be cached; "" if they were.
+func fetched(replies, asked float64) string {
+	if asked <= max(ofItself, tolerated*replies) {
+		return ""
+	}
+	return fmt.Sprintf("of %.0f answers that should be cached %.0f were asked for", replies, asked)
+}
+
+// hitShare is the percentage of questions that a server counts as answered from memory.
+func hitShare(c server.Counts) float64 { return 100 * (1 - c.Misses/max(c.Questions, 1)) }
+
+// missed finds fault with answers that should be cached by what a server counts itself; "" if there is none.
+func missed(replies float64, c server.Counts) string {
+	switch {
+	case c.Questions < (1-uncounted)*replies:
+		return fmt.Sprintf("it counts %.0f questions where it was asked %.0f", c.Questions, replies)
+	case c.Misses > max(ofItself, tolerated*c.Questions):
+		return fmt.Sprintf("it counts %.2f %% of its answers as cached, not 99.9", hitShare(c))
+	}
+	return ""
 }
 
 // echoed is hot for the echo, whose replies have as many octets as the first server's in the same manner: it has no
