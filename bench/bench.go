@@ -147,15 +147,24 @@ func (b *bench) contenders(w workload) []server.Server {
 
 func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
-// count adds what came of a script.
+// count adds what came of a script. As an example that a reply was wrong outweighs a failure.
 func (s *Sample) count(r load.Result) {
+	if s.Example == "" || s.Wrong == 0 && r.Wrong > 0 {
+		s.Example = r.Example
+	}
 	s.Replies += r.Replies
 	s.Wrong += r.Wrong
 	s.Failed += r.Failed
 	s.Lost += r.Lost
-	if s.Example == "" {
-		s.Example = r.Example
+}
+
+// countWrong adds what came of a script of which failures and losses are results.
+func (s *Sample) countWrong(r load.Result) {
+	wrong := load.Result{Replies: r.Replies, Wrong: r.Wrong}
+	if r.Wrong > 0 {
+		wrong.Example = r.Example
 	}
+	s.count(wrong)
 }
 
 // share is how much of a time something took.

@@ -250,19 +250,13 @@ func (m memories) silent(ctx context.Context, s server.Server, at *scene, into *
 	known := slices.DeleteFunc(flat(all), func(q universe.Question) bool {
 		return q.Type != dns.TypeMX && q.Type != dns.TypeA
 	})
-	before, err := p.learn(ctx, all)
-	if err != nil {
+	if err := p.learn(ctx, all, into); err != nil {
 		return err
 	}
-	into.count(before)
 	time.Sleep(2 * time.Second) // the TTL, and the second in which it ends
 	at.upstream.Silence(true)
 	defer at.upstream.Silence(false)
-	var each [][]universe.Question
-	for q := range slices.Chunk(known, 1) {
-		each = append(each, q)
-	}
-	first, err := load.Run(ctx, p.Addr, &load.Deliveries{Domains: each, AtOnce: len(each)})
+	first, err := p.suddenly(ctx, known, into)
 	if err != nil {
 		return err
 	}
@@ -295,7 +289,7 @@ func (m memories) hitCost(ctx context.Context, s server.Server, into *Sample, op
 		return 0, err
 	}
 	defer p.Stop()
-	if _, err := p.learn(ctx, few); err != nil {
+	if err := p.learn(ctx, few, into); err != nil {
 		return 0, err
 	}
 	time.Sleep(settle)

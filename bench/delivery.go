@@ -141,11 +141,9 @@ func (b *bench) grow(ctx context.Context, p *subject, all *Sample, distinct floa
 		if err != nil {
 			return err
 		}
-		result, err := p.learn(ctx, more)
-		if err != nil {
+		if err := p.learn(ctx, more, all); err != nil {
 			return err
 		}
-		all.count(result)
 		from = to
 		known, err := at.deliveries(0, to)
 		if err != nil {

@@ -82,11 +82,9 @@ func (b *bench) flooded(ctx context.Context, s server.Server, f flood) (Sample, 
 	}
 	defer p.Stop()
 	sample := Sample{Workload: "flood-" + f.name, Values: map[string]float64{}}
-	before, err := p.learn(ctx, few)
-	if err != nil {
+	if err := p.learn(ctx, few, &sample); err != nil {
 		return Sample{}, err
 	}
-	sample.count(before)
 	chance := rand.New(rand.NewPCG(b.Universe.Seed, 1))
 	attack := attack{ask: universe.Flood(f.trap, chance)}
 	attacks := map[string]load.Script{ratePhase: &steadyAttack{attack, f.rate}, fullPhase: &attack}
@@ -134,7 +132,7 @@ func (b *bench) beside(ctx context.Context, p *subject, s *Sample, key string, m
 		return errors.Join(err, end.err)
 	}
 	s.count(result)
-	s.count(load.Result{Wrong: end.Wrong, Example: end.Example})
+	s.countWrong(end.Result)
 	s.Values[key+"_p99_us"] = microseconds(result.Percentile(0.99))
 	s.Values[key+"_late_p99_us"] = microseconds(result.Lateness(0.99))
 	s.Values[key+"_lost"] = 100 * (1 - float64(result.Right())/float64(result.Replies+result.Lost))

@@ -21,15 +21,16 @@ type manner struct {
 	workload string
 	rate     int // queries per second; 0: as many as the server answers
 	plain    bool
+	told     bool // danelaw's replies have an EDE
 }
 
-var (
-	manners = []manner{
-		{workload: "hot"}, {workload: "hot-do0", plain: true}, {workload: "hot-20k", rate: 20_000},
-		{workload: "hot-60k", rate: 60_000},
-	}
-	told = []manner{{workload: "hot-ede"}}
-)
+var manners = []manner{
+	{workload: "hot"}, {workload: "hot-do0", plain: true}, {workload: "hot-20k", rate: 20_000},
+	{workload: "hot-60k", rate: 60_000},
+}
+
+// explained is how a server is asked for answers of which danelaw has something to say.
+func explained(s server.Server) manner { return manner{workload: "hot-ede", told: s.Ours} }
 
 // hot asks for what has been asked for before, in all manners.
 func (b *bench) hot(ctx context.Context, s server.Server) ([]Sample, error) {
@@ -47,7 +48,7 @@ func (b *bench) hot(ctx context.Context, s server.Server) ([]Sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	more, err := b.warmed(ctx, s, at, told)
+	more, err := b.warmed(ctx, s, at, []manner{explained(s)})
 	return append(all, more...), err
 }
 
@@ -62,8 +63,8 @@ func (b *bench) warmed(ctx context.Context, s server.Server, at *scene, manners 
 		return nil, err
 	}
 	defer p.Stop()
-	before, err := p.learn(ctx, few)
-	if err != nil {
+	var before Sample
+	if err := p.learn(ctx, few, &before); err != nil {
 		return nil, err
 	}
 	time.Sleep(settle)
@@ -72,9 +73,9 @@ func (b *bench) warmed(ctx context.Context, s server.Server, at *scene, manners 
 		if err != nil {
 			return nil, err
 		}
-		sample.count(before)
+		sample.merge(before)
 		sample.Workload = m.workload
-		all, before = append(all, sample), load.Result{}
+		all, before = append(all, sample), Sample{}
 		if _, known := b.octets[m.workload]; !known {
 			b.octets[m.workload] = sample.Values["octets"]
 		}
@@ -84,9 +85,12 @@ func (b *bench) warmed(ctx context.Context, s server.Server, at *scene, manners 
 
 // script asks questions in this manner, the same ones each time.
 func (m manner) script(b *bench, questions []universe.Question) load.Script {
-	if m.plain {
-		for i := range questions {
-			questions[i] = questions[i].Plain()
+	for i, q := range questions {
+		if m.plain {
+			questions[i] = q.Plain()
+		}
+		if m.told {
+			questions[i] = q.Told()
 		}
 	}
 	hot := b.drawn(questions)
@@ -182,7 +186,7 @@ func (b *bench) echoed(ctx context.Context) (all []Sample, err error) {
 		asked := universe.Attack(dns.Question{Name: q.Name, Qtype: q.Type}, dns.RcodeSuccess, true)
 		questions = append(questions, asked)
 	}
-	for _, m := range append(manners, told...) {
+	for _, m := range append(manners, explained(server.Server{})) {
 		sample, err := m.echo(ctx, b, slices.Clone(questions))
 		if err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/danelaw-dns/danelaw/bench/load"
@@ -68,8 +69,21 @@ func (b *bench) start(ctx context.Context, s server.Server, at *scene, more serv
 
 // learn has the server learn what it is asked for later. It is asked few questions at once: of many equal ones that
 // come together, PowerDNS Recursor 4.8 now and then answers one with SERVFAIL.
-func (p *subject) learn(ctx context.Context, domains [][]universe.Question) (load.Result, error) {
-	return load.Run(ctx, p.Addr, &load.Deliveries{Domains: domains, AtOnce: newInFlight})
+func (p *subject) learn(ctx context.Context, domains [][]universe.Question, into *Sample) error {
+	result, err := load.Run(ctx, p.Addr, &load.Deliveries{Domains: domains, AtOnce: newInFlight})
+	into.count(result)
+	return err
+}
+
+// suddenly asks all questions at the same time. That there is no answer is a result; a wrong one is counted.
+func (p *subject) suddenly(ctx context.Context, questions []universe.Question, into *Sample) (load.Result, error) {
+	var each [][]universe.Question
+	for q := range slices.Chunk(questions, 1) {
+		each = append(each, q)
+	}
+	result, err := load.Run(ctx, p.Addr, &load.Deliveries{Domains: each, AtOnce: len(each)})
+	into.countWrong(result)
+	return result, err
 }
 
 // measure has a server do a script, and reads what it costs by domain or query: units says how many these are.

@@ -215,8 +215,8 @@ func (b *bench) coldIn(ctx context.Context, s server.Server, at *scene, setup se
 		return Sample{}, err
 	}
 	defer p.Stop()
-	before, err := p.learn(ctx, all[:warm])
-	if err != nil {
+	var before Sample
+	if err := p.learn(ctx, all[:warm], &before); err != nil {
 		return Sample{}, err
 	}
 	time.Sleep(settle)
@@ -224,7 +224,7 @@ func (b *bench) coldIn(ctx context.Context, s server.Server, at *scene, setup se
 	if err != nil {
 		return Sample{}, err
 	}
-	sample.count(before)
+	sample.merge(before)
 	return sample, b.checked(at, &sample, warm, last)
 }
 

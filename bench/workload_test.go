@@ -1,15 +1,20 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/bench/load"
 	"github.com/danelaw-dns/danelaw/bench/server"
 	"github.com/danelaw-dns/danelaw/bench/universe"
+	"github.com/danelaw-dns/danelaw/bench/upstream"
 )
 
 // TestHits: one answer in a thousand may be none from memory, and a few more of what a server asks of itself; neither
@@ -42,7 +47,7 @@ func TestHits(t *testing.T) {
 // TestRates: cached answers are asked for as fast as they come, and at 20,000 and 60,000 questions a second.
 func TestRates(t *testing.T) {
 	b := &bench{}
-	all := slices.Concat(manners, told)
+	all := append(slices.Clone(manners), explained(server.Server{}))
 	for _, a := range against {
 		all = append(all, a.manner)
 	}
@@ -115,6 +120,80 @@ func small(t *testing.T, algorithms ...int) *scene {
 		t.Fatal(err)
 	}
 	return &scene{u, spec, nil}
+}
+
+// TestExplained: where danelaw has something to say, an answer of its own without that is wrong; of others it is right.
+func TestExplained(t *testing.T) {
+	asked := dns.Question{Name: "example.", Qtype: dns.TypeMX}
+	m := new(dns.Msg).SetQuestion(asked.Name, asked.Qtype).SetEdns0(1232, true)
+	m.Response = true
+	reply, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ours := range []bool{false, true} {
+		questions := []universe.Question{universe.Known(asked, dns.RcodeSuccess, false)}
+		explained(server.Server{Ours: ours}).script(&bench{}, questions)
+		if fault := questions[0].Fault(reply); (fault != "") != ours {
+			t.Errorf("danelaw %t: fault %q", ours, fault)
+		}
+	}
+}
+
+// spoilt answers SERVFAIL to questions for MX, and without AD to all others.
+type spoilt struct{ upstream.Answerer }
+
+// Reply implements [upstream.Answerer].
+func (s spoilt) Reply(dst, query []byte, stream bool) []byte {
+	reply := s.Answerer.Reply(dst, query, stream)
+	if end := bytes.Index(query[12:], []byte{0, 0, byte(dns.TypeMX), 0, 1}); end > 0 {
+		reply[3] |= dns.RcodeServerFailure
+	}
+	return reply
+}
+
+// TestAllCount: each reply to what a server learns counts, and of what it is asked suddenly the wrong ones do, with an
+// example of these.
+func TestAllCount(t *testing.T) {
+	at := small(t, 13)
+	up, err := upstream.Start(spoilt{at}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	p := &subject{Process: &server.Process{Addr: up.Addr()}, at: at}
+	all, err := at.deliveries(0, at.spec.Domains)
+	if err != nil {
+		t.Fatal(err)
+	}
+	questions := flat(all)
+	n, exchangers := len(questions), len(all)
+	var learnt, asked Sample
+	if err := p.learn(t.Context(), all, &learnt); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.suddenly(t.Context(), questions, &asked); err != nil {
+		t.Fatal(err)
+	}
+	for s, failed := range map[*Sample]int{&learnt: exchangers, &asked: 0} {
+		if s.Replies != n || s.Wrong != n-exchangers || s.Failed != failed ||
+			!strings.Contains(s.Example, "NOERROR AD=false") {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// TestExample: the example of a sample is a wrong reply, if there is one, and of a result that does not count there is
+// none.
+func TestExample(t *testing.T) {
+	var s Sample
+	s.countWrong(load.Result{Replies: 9, Failed: 9, Example: "failed"})
+	s.count(load.Result{Replies: 9, Lost: 1, Example: "lost"})
+	s.count(load.Result{Replies: 9, Wrong: 1, Example: "wrong"})
+	s.count(load.Result{Replies: 9, Wrong: 1, Example: "wrong, too"})
+	if s.Example != "wrong" || s.Failed != 0 || s.Lost != 1 || s.Wrong != 2 || s.Replies != 36 {
+		t.Errorf("%+v", s)
+	}
 }
 
 // TestSignatures: the floor of a domain is its signatures, each at the mean price of its algorithms.

@@ -39,10 +39,18 @@ type Result struct {
 	Lost    int             // questions without a reply in time
 	Failed  int             // replies that are SERVFAIL and should not be
 	Wrong   int             // replies that are otherwise not what a validator answers
-	Example string          // says what was wrong, failed or lost first
+	Example string          // says what was wrong first, else what failed or was lost
 	Elapsed time.Duration   // from the first question to the last reply
 	Took    []time.Duration // each reply until it came to the socket, in ascending order, but those that failed
 	Late    []time.Duration // of Paced: each question, after it was due, in ascending order
+}
+
+// wrong counts a wrong reply, which is a better example than what failed or was lost before.
+func (r *Result) wrong() {
+	if r.Wrong == 0 {
+		r.Example = ""
+	}
+	r.Wrong++
 }
 
 // Right is how many replies are as they should be.
@@ -243,7 +251,7 @@ func (r *run) take(reply []byte, came, now time.Time) error {
 		r.result.Failed++
 		r.note(q, fault)
 	case fault != "":
-		r.result.Wrong++
+		r.result.wrong()
 		r.note(q, fault)
 	default:
 		r.result.Took = append(r.result.Took, took)

@@ -53,6 +53,9 @@ func (p *Postfix) Run(ctx context.Context) (Result, error) {
 // together are the results of connections in one.
 func together(results []Result) (all Result) {
 	for _, r := range results {
+		if all.Example == "" || all.Wrong == 0 && r.Wrong > 0 {
+			all.Example = r.Example
+		}
 		all.Replies += r.Replies
 		all.Octets += r.Octets
 		all.Lost += r.Lost
@@ -60,9 +63,6 @@ func together(results []Result) (all Result) {
 		all.Wrong += r.Wrong
 		all.Took = append(all.Took, r.Took...)
 		all.Elapsed = max(all.Elapsed, r.Elapsed)
-		if all.Example == "" {
-			all.Example = r.Example
-		}
 	}
 	slices.Sort(all.Took)
 	return all
@@ -116,7 +116,7 @@ func (t *talk) take(lookup *Lookup, reply string, took time.Duration) {
 	case strings.HasPrefix(reply, "TEMP "):
 		t.result.Failed++
 	default:
-		t.result.Wrong++
+		t.result.wrong()
 	}
 	t.note(lookup, fmt.Sprintf("%q instead of %q", reply, lookup.Reply))
 }

@@ -20,6 +20,7 @@ type Question struct {
 
 	truth []byte // a reply with the right content; nil: that is not known
 	enemy bool   // it is asked by somebody who does not mind a failure
+	told  bool   // the reply says why the answer is Insecure
 	forms []form // replies that have been found right
 	do    bool   // the client wants signatures
 }
@@ -32,7 +33,8 @@ func Ask(q dns.Question, secure bool, truth []byte) Question {
 	return asked
 }
 
-// Attack is such a question by somebody who does not mind a failure: only AD where it does not belong is wrong.
+// Attack is such a question by somebody who does not mind a failure: only AD where it does not belong is wrong, and
+// data where there should be none.
 func Attack(q dns.Question, rcode int, secure bool) Question {
 	asked := Known(q, rcode, secure)
 	asked.enemy = true
@@ -53,6 +55,12 @@ func (q Question) Plain() Question {
 	m := &dns.Msg{Question: []dns.Question{{Name: q.Name, Qtype: q.Type, Qclass: dns.ClassINET}}}
 	m.RecursionDesired = true
 	q.Query, q.Secure, q.do, q.forms = pack(m), false, false, nil
+	return q
+}
+
+// Told is the same question about a name that is Insecure for the algorithm of its signatures: the reply has an EDE 1.
+func (q Question) Told() Question {
+	q.told, q.forms = true, nil
 	return q
 }
 
@@ -79,10 +87,16 @@ func (q *Question) Asked(reply []byte) bool {
 }
 
 // Failed says whether a response is a SERVFAIL where there should be none; for an attack, whether it has another RCODE
-// than it should.
+// than it should, and nothing that is wrong.
 func (q *Question) Failed(reply []byte) bool {
 	rcode := int(reply[3] & 0xf)
-	return rcode != q.Rcode && (rcode == dns.RcodeServerFailure || q.enemy)
+	return rcode != q.Rcode && (rcode == dns.RcodeServerFailure || q.enemy && !q.forged(reply))
+}
+
+// forged says whether a response has AD where it does not belong, or data where there should be none.
+func (q *Question) forged(reply []byte) bool {
+	ad, rcode, data := reply[3]&0x20 != 0, int(reply[3]&0xf), binary.BigEndian.Uint16(reply[6:]) > 0
+	return ad && !q.Secure || data && rcode == dns.RcodeSuccess && q.Rcode != dns.RcodeSuccess
 }
 
 // Fault says what is wrong with a response; "" if nothing is. One that differs in nothing but TTLs from one that was
@@ -94,12 +108,16 @@ func (q *Question) Fault(reply []byte) string {
 		}
 	}
 	truncated, ad, rcode := reply[2]&0x02 != 0, reply[3]&0x20 != 0, int(reply[3]&0xf)
-	if q.enemy && (q.Secure || !ad) {
+	if q.enemy && !q.forged(reply) {
 		return ""
 	}
-	if truncated || ad != q.Secure || rcode != q.Rcode {
+	if q.enemy || truncated || ad != q.Secure || rcode != q.Rcode {
 		return fmt.Sprintf("%s, want %s%s", describe(rcode, ad, truncated), describe(q.Rcode, q.Secure, false),
 			errorsIn(reply))
+	}
+	unsupported := func(e *dns.EDNS0_EDE) bool { return e.InfoCode == dns.ExtendedErrorCodeUnsupportedDNSKEYAlgorithm }
+	if q.told && !slices.ContainsFunc(extended(reply), unsupported) {
+		return "it has no EDE 1" + errorsIn(reply)
 	}
 	if q.truth == nil {
 		return ""
@@ -120,16 +138,24 @@ func describe(rcode int, ad, truncated bool) string {
 
 // errorsIn is what the Extended DNS Errors of a reply say.
 func errorsIn(reply []byte) (text string) {
+	for _, e := range extended(reply) {
+		text += fmt.Sprintf("; EDE %d %q", e.InfoCode, e.ExtraText)
+	}
+	return text
+}
+
+// extended are the Extended DNS Errors of a reply.
+func extended(reply []byte) (all []*dns.EDNS0_EDE) {
 	m := new(dns.Msg)
 	if m.Unpack(reply) != nil || m.IsEdns0() == nil {
-		return ""
+		return nil
 	}
 	for _, o := range m.IsEdns0().Option {
 		if e, ok := o.(*dns.EDNS0_EDE); ok {
-			text += fmt.Sprintf("; EDE %d %q", e.InfoCode, e.ExtraText)
+			all = append(all, e)
 		}
 	}
-	return text
+	return all
 }
 
 // compare says what of a reply's content is not as in the truth.

@@ -2,6 +2,7 @@ package universe
 
 import (
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestFault(t *testing.T) {
 			}
 		}
 	}
-	plain := positive.Plain()
+	plain, told := positive.Plain(), positive.Told()
 	for _, c := range []struct {
 		name   string
 		q      *Question
@@ -45,6 +46,9 @@ func TestFault(t *testing.T) {
 		{"no AD", &positive, func(m *dns.Msg) { m.AuthenticatedData = false }, "AD=false"},
 		{"without EDNS", &plain, func(m *dns.Msg) { m.Answer, m.AuthenticatedData = m.Answer[:1], false }, ""},
 		{"without EDNS, with AD", &plain, func(m *dns.Msg) { m.Answer = m.Answer[:1] }, "AD=true"},
+		{"an EDE that is wanted", &told, func(m *dns.Msg) { explain(m, 1) }, ""},
+		{"no EDE where one is wanted", &told, func(*dns.Msg) {}, "it has no EDE 1"},
+		{"another EDE", &told, func(m *dns.Msg) { explain(m, 22) }, "it has no EDE 1; EDE 22"},
 		{"a denial", &denied, func(*dns.Msg) {}, ""},
 		{"a denial without proof", &denied, func(m *dns.Msg) {
 			m.Ns = slices.DeleteFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeSOA })
@@ -64,6 +68,50 @@ func TestFault(t *testing.T) {
 				t.Errorf("%s, again %t: fault %q, want %q", c.name, again, fault, c.fault)
 			}
 			reply[0]++ // ID
+		}
+	}
+}
+
+// explain adds an Extended DNS Error.
+func explain(m *dns.Msg, code uint16) {
+	m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: code})
+}
+
+// TestAttack: of what attackers ask, a failure is none of ours, but AD where it does not belong is wrong, as is data of
+// a name that does not exist or is bogus; each is told.
+func TestAttack(t *testing.T) {
+	none, data := []dns.RR{}, []dns.RR{&dns.A{
+		Hdr: dns.RR_Header{Name: "x.bogus.", Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(192, 0, 2, 1),
+	}}
+	for _, c := range []struct {
+		rcode         int // the right one
+		secure        bool
+		got           int
+		ad            bool
+		answer        []dns.RR
+		failed, wrong bool
+	}{
+		{dns.RcodeServerFailure, false, dns.RcodeServerFailure, false, none, false, false},
+		{dns.RcodeServerFailure, false, dns.RcodeNameError, false, none, true, false},
+		{dns.RcodeServerFailure, false, dns.RcodeSuccess, false, data, false, true},
+		{dns.RcodeServerFailure, false, dns.RcodeNameError, true, none, false, true},
+		{dns.RcodeServerFailure, false, dns.RcodeServerFailure, true, none, false, true},
+		{dns.RcodeNameError, true, dns.RcodeNameError, true, none, false, false},
+		{dns.RcodeNameError, true, dns.RcodeServerFailure, false, none, true, false},
+		{dns.RcodeNameError, true, dns.RcodeSuccess, true, data, false, true},
+		{dns.RcodeNameError, false, dns.RcodeSuccess, false, none, true, false},
+		{dns.RcodeSuccess, true, dns.RcodeSuccess, true, data, false, false},
+		{dns.RcodeSuccess, true, dns.RcodeServerFailure, false, none, true, false},
+	} {
+		q := Attack(dns.Question{Name: "x.bogus.", Qtype: dns.TypeA}, c.rcode, c.secure)
+		m := new(dns.Msg).SetQuestion("x.bogus.", dns.TypeA)
+		m.Response, m.Rcode, m.AuthenticatedData, m.Answer = true, c.got, c.ad, c.answer
+		reply, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if failed, fault := q.Failed(reply), q.Fault(reply); failed != c.failed || (fault != "") != c.wrong {
+			t.Errorf("%+v: failed %t, fault %q", c, failed, fault)
 		}
 	}
 }
