@@ -111,7 +111,7 @@ func (q *Question) Fault(reply []byte) string {
 	if q.enemy && !q.forged(reply) {
 		return ""
 	}
-	if q.enemy || truncated || ad != q.Secure || rcode != q.Rcode {
+	if truncated || ad != q.Secure || rcode != q.Rcode {
 		return fmt.Sprintf("%s, want %s%s", describe(rcode, ad, truncated), describe(q.Rcode, q.Secure, false),
 			errorsIn(reply))
 	}
