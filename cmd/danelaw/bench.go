@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -91,6 +92,9 @@ func runBench(ctx context.Context, c *cli.Command) error {
 		}
 		return server.RunEcho(ctx, addr, c.Int("echo-size"))
 	}
+	if err := savable(c.String("save")); err != nil {
+		return misused(c, "--save: %v", err)
+	}
 	progress := func(what string, steps int) func(int) { return benchBar(c, what, steps) }
 	if at := c.String("against"); at != "" {
 		return runAgainst(ctx, c, at, progress)
@@ -143,6 +147,23 @@ func interrupted(ctx context.Context) error {
 		return errInterrupted
 	}
 	return nil
+}
+
+// savable says why a file cannot be written, before it takes long to have something to write. Nothing is left of it
+// that was not there, and of what was there nothing is lost.
+func savable(file string) error {
+	if file == "" {
+		return nil
+	}
+	_, before := os.Stat(file)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	if err = f.Close(); errors.Is(before, fs.ErrNotExist) {
+		err = cmp.Or(err, os.Remove(file))
+	}
+	return err
 }
 
 // tellBench prints what a run found. That it is void is an error.

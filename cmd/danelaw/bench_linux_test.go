@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -269,6 +271,27 @@ func TestBenchAgainst(t *testing.T) {
 	says(t, []string{"bench", "--against", closed, "--names", names}, exitFailure, "has answers about none of these")
 	says(t, []string{"bench", "--against", "nonsense"}, exitUsage, "--against nonsense")
 	says(t, []string{"bench", "--against", "127.0.0.1:53", "--names", "/nonexistent"}, exitUsage, "--names")
+}
+
+// TestBenchSave: a file that cannot be written is told before anything is measured. Where nothing is measured none is
+// left, and one that is there stays as it is.
+func TestBenchSave(t *testing.T) {
+	dir := t.TempDir()
+	says(t, []string{"bench", "--peer", "none", "--save", filepath.Join(dir, "none", "run.json")}, exitUsage, "--save")
+	closed := fmt.Sprint("127.0.0.1:", ports.Closed(t))
+	fresh, old := filepath.Join(dir, "fresh.json"), filepath.Join(dir, "old.json")
+	if err := os.WriteFile(old, []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{fresh, old} {
+		says(t, []string{"bench", "--against", closed, "--save", file}, exitFailure, "has answers about none of these")
+	}
+	if _, err := os.Stat(fresh); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is a file: %v", err)
+	}
+	if text, err := os.ReadFile(old); err != nil || string(text) != "kept" {
+		t.Errorf("%q, %v", text, err)
+	}
 }
 
 // TestBenchInterrupted: Ctrl-C ends a run, and the servers with it; what was measured is told.
