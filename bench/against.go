@@ -29,14 +29,10 @@ func Against(ctx context.Context, at netip.AddrPort, domains []string, c Config,
 	for round := range c.Rounds {
 		for _, a := range against {
 			sample, err := b.asked(ctx, at, a.manner.script(b, learnt.questions))
-			if r.Interrupted = ctx.Err() != nil; r.Interrupted {
-				r.conclude()
-				return r, nil
-			}
-			if err != nil {
-				return nil, err
-			}
 			sample.Workload, sample.Server, sample.Round = a.manner.workload, at.String(), round
+			if err != nil {
+				return r.end(ctx, sample.broken(err))
+			}
 			sample.Values["questions"] = float64(len(learnt.questions))
 			sample.Values["first_p50_us"] = microseconds(learnt.first.Percentile(0.5))
 			sample.Values["first_p99_us"] = microseconds(learnt.first.Percentile(0.99))
@@ -44,8 +40,7 @@ func Against(ctx context.Context, at netip.AddrPort, domains []string, c Config,
 			done(1)
 		}
 	}
-	r.conclude()
-	return r, nil
+	return r.end(ctx, nil)
 }
 
 // asked has a resolver do a script.

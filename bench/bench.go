@@ -62,7 +62,8 @@ type bench struct {
 }
 
 // Run measures what has passed [Config.Check]. A [Report] that is void is no error. If ctx ends, the report has what
-// was measured until then and is Interrupted. All servers have been stopped then.
+// was measured until then and is Interrupted; if a server fails, it has that, too, and is void. All servers have been
+// stopped then.
 func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
 	place, err := server.Place()
 	if err != nil {
@@ -83,12 +84,8 @@ func Run(ctx context.Context, c Config, p Progress) (*Report, error) {
 	}
 	r := &Report{Started: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(place), Config: c}
 	err = b.samples(ctx, r)
-	if r.Interrupted = ctx.Err() != nil; err != nil && !r.Interrupted {
-		return nil, err
-	}
 	r.Unforeseen = b.world.Unforeseen()
-	r.conclude()
-	return r, nil
+	return r.end(ctx, err)
 }
 
 // samples has all servers do all workloads in turn, round by round.
@@ -123,7 +120,7 @@ func (b *bench) turn(ctx context.Context, r *Report, w workload, round int, done
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.Name, err)
+			return Sample{Workload: w.name, Server: s.Name, Round: round}.broken(err)
 		}
 		for _, sample := range samples {
 			sample.Server, sample.Round = s.Name, round

@@ -2,6 +2,8 @@ package bench
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -69,6 +71,20 @@ func tables() (all []table) {
 	return all
 }
 
+// end concludes the report of a run that has ended with an error, unless that is nil. What was measured before is kept;
+// it is an error only where nothing was.
+func (r *Report) end(ctx context.Context, err error) (*Report, error) {
+	r.Interrupted = ctx.Err() != nil
+	if err != nil && !r.Interrupted {
+		if len(r.Samples) == 0 {
+			return nil, err
+		}
+		r.Void = append(r.Void, err.Error())
+	}
+	r.conclude()
+	return r, nil
+}
+
 // conclude makes the rows, and says whether the run counts.
 func (r *Report) conclude() {
 	for _, t := range tables() {
@@ -90,6 +106,9 @@ func (r *Report) conclude() {
 func (s Sample) sentence(fault string) string {
 	return fmt.Sprintf("%s, %s, round %d: %s", s.Server, s.Workload, s.Round+1, fault)
 }
+
+// broken says of an error where it is.
+func (s Sample) broken(err error) error { return errors.New(s.sentence(err.Error())) }
 
 // faultOf says why a row does not count, though others do; "" if it does. One of its samples is enough.
 func faultOf(t table, samples []Sample) string {

@@ -294,6 +294,29 @@ func TestBenchSave(t *testing.T) {
 	}
 }
 
+// TestBenchBroken: where a server does not start, what was measured before is printed and saved, and void: it is said
+// which server it was and what it was to do.
+func TestBenchBroken(t *testing.T) {
+	saved := filepath.Join(t.TempDir(), "run.json")
+	args := small("--peer", "none", "--workload", "cold", "--beside", "broken=false", "--save", saved)
+	p := start(t, nil, slices.DeleteFunc(args, func(arg string) bool { return arg == "--json" })...)
+	code := p.end(t)
+	const void = "broken, cold, round 1: broken does not start"
+	if code != exitFailure || !strings.Contains(p.err.String(), "the run is void: "+void) {
+		t.Errorf("exit code %d: %s", code, &p.err)
+	}
+	for _, want := range []string{"Cold: ", "danelaw", "VOID: " + void} {
+		if !strings.Contains(p.out.String(), want) {
+			t.Errorf("it does not tell %q: %s", want, &p.out)
+		}
+	}
+	var r benchJSON
+	text, err := os.ReadFile(saved)
+	if err != nil || json.Unmarshal(text, &r) != nil || len(r.Samples) != 1 || len(r.Void) != 1 || r.Interrupted {
+		t.Errorf("%v, saved %s", err, text)
+	}
+}
+
 // TestBenchInterrupted: Ctrl-C ends a run, and the servers with it; what was measured is told.
 func TestBenchInterrupted(t *testing.T) {
 	p := start(t, nil, "bench", "--rounds", "1000", "--peer", "none", "--domains", "150", "--workload", "cold")
