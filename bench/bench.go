@@ -25,7 +25,7 @@ type Config struct {
 	Servers   []server.Server
 	Self      string        // the path of a danelaw, which is the echo, too
 	Workloads []string      // of [Workloads]; none: all of them
-	Rounds    int           // in each, every server does every workload once; some are done in the first only
+	Rounds    int           // in each, every server does every workload once, but some in the first ones only
 	Hot       time.Duration // how long a sample of cached answers lasts, and each phase of a flood
 	InFlight  int           // deliveries at a time
 	Delay     time.Duration // of the upstream's replies in the latency workload

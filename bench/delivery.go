@@ -38,8 +38,10 @@ func (b *bench) latency(ctx context.Context, s server.Server) ([]Sample, error) 
 	note := func(kind string, domains ...int) error {
 		took, result, err := p.deliver(ctx, domains)
 		sample.count(result)
-		sample.Values[kind+"_ms"] = microseconds(took) / 1000
-		sample.Values[kind+"_trips"] = float64(took) / float64(b.Delay)
+		if took > 0 { // there are domains of this kind
+			sample.Values[kind+"_ms"] = microseconds(took) / 1000
+			sample.Values[kind+"_trips"] = float64(took) / float64(b.Delay)
+		}
 		return err
 	}
 	if err := note("empty", warm[0]); err != nil {
@@ -79,7 +81,8 @@ func (s *scene) kinds() (warm []int, kinds map[string][]int) {
 	return warm, kinds
 }
 
-// deliver asks what deliveries to some domains ask, and returns how long the middle one took.
+// deliver asks what deliveries to some domains ask, and returns how long the middle one took; 0 without
+// any.
 func (p *subject) deliver(ctx context.Context, domains []int) (time.Duration, load.Result, error) {
 	script := &load.Deliveries{AtOnce: distantFlows}
 	for _, i := range domains {
@@ -100,11 +103,14 @@ func (p *subject) deliver(ctx context.Context, domains []int) (time.Duration, lo
 // octets of a cache for each answer, so that none is thrown away.
 const perAnswer = 5 << 10
 
-// stages are how many answers are cached when hits are measured, and the ends of the keys of that.
+const allOfThem = 0 // answers
+
+// stages are how many answers are cached when hits are measured, if there are so many, and the ends of the keys of
+// that.
 var stages = []struct {
 	answers int
 	key     string
-}{{3_000, "few"}, {30_000, "some"}, {1 << 40, "all"}}
+}{{3_000, "few"}, {30_000, "some"}, {allOfThem, "all"}}
 
 // memory fills a server's cache, asks for all of it again, and measures hits as it grows.
 func (b *bench) memory(ctx context.Context, s server.Server) ([]Sample, error) {
@@ -136,7 +142,13 @@ func (b *bench) grow(ctx context.Context, p *subject, all *Sample, distinct floa
 	at := p.at
 	from := 0
 	for _, stage := range stages {
-		to := min(at.spec.Domains, int(float64(stage.answers)/distinct))
+		to := int(float64(stage.answers) / distinct)
+		if stage.answers == allOfThem {
+			to = at.spec.Domains
+		}
+		if to > at.spec.Domains {
+			continue
+		}
 		more, err := at.deliveries(from, to)
 		if err != nil {
 			return err
@@ -158,7 +170,9 @@ func (b *bench) grow(ctx context.Context, p *subject, all *Sample, distinct floa
 		all.merge(sample)
 		all.Values["cpu_us_"+stage.key] = sample.Values["cpu_us"]
 	}
-	all.Values["growth"] = all.Values["cpu_us_all"] / all.Values["cpu_us_few"]
+	if few, ok := all.Values["cpu_us_few"]; ok {
+		all.Values["growth"] = all.Values["cpu_us_all"] / few
+	}
 	return nil
 }
 

@@ -146,9 +146,9 @@ func (r *Report) bestPeer(t table, rows []Row) (best string) {
 	least := 0.0
 	for _, s := range r.Config.Servers {
 		for _, row := range rows {
-			if median := row.Values[t.columns[0].key].Median; row.Server == s.Name && row.Void == "" && !s.Ours &&
-				(best == "" || median < least) {
-				best, least = s.Name, median
+			value, there := row.Values[t.columns[0].key]
+			if row.Server == s.Name && row.Void == "" && there && !s.Ours && (best == "" || value.Median < least) {
+				best, least = s.Name, value.Median
 			}
 		}
 	}
@@ -249,8 +249,8 @@ const (
 
 // Print writes the tables for people.
 func (r *Report) Print(to io.Writer) error {
-	fmt.Fprintf(to, "%s, %d processors, Linux %s; %d rounds, medians (lowest to highest)\n",
-		r.Machine.CPU, r.Machine.CPUs, r.Machine.Kernel, r.Config.Rounds)
+	fmt.Fprintf(to, "%s, %d processors, Linux %s; %s, medians (lowest to highest)\n",
+		r.Machine.CPU, r.Machine.CPUs, r.Machine.Kernel, rounds(r.Config.Rounds))
 	if r.Machine.Shared {
 		fmt.Fprintln(to, "There is one processor: the servers shared it with what asks them, and rates say little.")
 	}
@@ -316,7 +316,7 @@ func (r *Report) printTable(to io.Writer, t table) {
 		return
 	}
 	compared := r.compared(rows)
-	fmt.Fprintf(to, "\n%s\n", t.title)
+	fmt.Fprintf(to, "\n%s%s\n", t.title, r.fewer(t))
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
 	heads := []string{"server", t.columns[0].head}
 	for _, name := range compared {
@@ -337,13 +337,38 @@ func (r *Report) printTable(to io.Writer, t table) {
 	}
 }
 
+func rounds(n int) string {
+	if n == 1 {
+		return "1 round"
+	}
+	return fmt.Sprintf("%d rounds", n)
+}
+
+// fewer says in how many rounds a table was measured, where that is not all of them.
+func (r *Report) fewer(t table) string {
+	last := 0
+	for _, s := range r.Samples {
+		if s.Workload == t.workload {
+			last = max(last, s.Round+1)
+		}
+	}
+	if last < r.Config.Rounds {
+		return fmt.Sprintf(" (%s)", rounds(last))
+	}
+	return ""
+}
+
 // cells are the texts of a row.
 func (r Row) cells(t table, compared []string) []string {
 	name := r.Server
 	if r.Void != "" {
 		name += " VOID"
 	}
-	cells := []string{name, r.Values[t.columns[0].key].text(t.columns[0].form)}
+	first := "–"
+	if value, ok := r.Values[t.columns[0].key]; ok {
+		first = value.text(t.columns[0].form)
+	}
+	cells := []string{name, first}
 	for _, name := range compared {
 		text := "–"
 		if ratio, ok := r.Ratios[name]; ok {

@@ -87,6 +87,51 @@ func TestLateAsker(t *testing.T) {
 	}
 }
 
+// TestFewerRounds: a table that was measured in fewer rounds than others says so, and one round is one.
+func TestFewerRounds(t *testing.T) {
+	latency := sample("danelaw", 0, 1)
+	latency.Workload, latency.Values["own_ms"] = "latency", 1
+	for n, want := range []string{1: "; 1 round,", 3: "; 3 rounds,"} {
+		if want == "" {
+			continue
+		}
+		samples := []Sample{latency}
+		for i := range n {
+			samples = append(samples, sample("danelaw", i, 1))
+		}
+		r := report(samples...)
+		r.Config.Rounds = n
+		var out strings.Builder
+		if err := r.Print(&out); err != nil {
+			t.Fatal(err)
+		}
+		fewer := strings.Contains(out.String(), "round trips (1 round)\n")
+		all := strings.Contains(out.String(), want) && strings.Contains(out.String(), "saturation\n")
+		if !all || fewer != (n > 1) {
+			t.Errorf("%d rounds:\n%s", n, &out)
+		}
+	}
+}
+
+// TestNothing: of what there is none no value is told, nor is who has none the best.
+func TestNothing(t *testing.T) {
+	unknown := sample("unbound", 0, 1)
+	delete(unknown.Values, "cpu_us")
+	r := report(sample("danelaw", 0, 10), unknown, sample("bind", 0, 20))
+	var out strings.Builder
+	if err := r.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if best := r.Rows[0].BestPeer; best != "bind" {
+		t.Errorf("the best is %s", best)
+	}
+	for line := range strings.Lines(out.String()) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "unbound" && (f[1] != "–" || f[2] != "–") {
+			t.Error(line)
+		}
+	}
+}
+
 // TestFloor: what signatures alone cost is a floor, too, where it is known.
 func TestFloor(t *testing.T) {
 	s := sample("danelaw", 0, 300)

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -62,6 +63,19 @@ func TestRates(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s asks each %v, want %v", m.workload, got, want)
+		}
+	}
+}
+
+// TestRounds: what --help and README.md say of how often is so.
+func TestRounds(t *testing.T) {
+	most := map[string]int{"quarter": 1, "memory": 1, "algorithms": 1, "latency": 2}
+	for _, f := range Floods() {
+		most[f] = 1
+	}
+	for _, w := range workloads {
+		if want := cmp.Or(most[w.name], often); w.rounds != want {
+			t.Errorf("%s: %d rounds at most, want %d", w.name, w.rounds, want)
 		}
 	}
 }

@@ -45,7 +45,9 @@ func benchFlags() []cli.Flag {
 		&cli.StringFlag{Name: "names", Usage: "with --against: ask about the mail domains in `FILE`, one a line " +
 			"(default: a few well-known ones)"},
 		&cli.BoolFlag{Name: "quick", Usage: "take a minute or so, for a first look"},
-		&cli.IntFlag{Name: "rounds", Value: 3, Usage: "each server does each workload `N` times", Validator: positive},
+		&cli.IntFlag{Name: "rounds", Value: 3, Validator: positive,
+			Usage: "each server does each workload `N` times; quarter, memory, algorithms and floods once, latency " +
+				"at most twice"},
 		&cli.DurationFlag{Name: "seconds", Value: 2 * time.Second,
 			Usage: "ask cached questions for a `DURATION` each time"},
 		&cli.IntFlag{Name: "in-flight", Value: 200, Usage: "cold: `N` deliveries at a time", Validator: positive},
@@ -62,11 +64,13 @@ func benchFlags() []cli.Flag {
 // universeFlags say what DNS is made up.
 func universeFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "domains", Value: 6000, Usage: "`N` domains are in the DNS made up", Validator: positive},
+		&cli.IntFlag{Name: "domains", Value: 6000, Validator: positive,
+			Usage: "`N` domains are in the DNS made up; latency has 500 of its own, algorithms 1000 at most"},
 		&cli.FloatFlag{Name: "insecure", Value: universe.AsReal, HideDefault: true,
 			Usage: "`SHARE` of domains that are not signed, 0 to 1 (default: as in com, cz, nl, se)"},
 		&cli.FloatFlag{Name: "shared", Value: 0.6, Usage: "`SHARE` of domains whose mail host is a provider's, 0 to 1"},
-		&cli.IntFlag{Name: "providers", Usage: "there are `N` of them (default: a domain in 60)", HideDefault: true},
+		&cli.IntFlag{Name: "providers", HideDefault: true,
+			Usage: "there are `N` of them (default, and always in latency and algorithms: a domain in 60)"},
 		&cli.IntSliceFlag{Name: "algorithm", Value: []int{13}, HideDefault: true,
 			Usage: "sign with algorithm `N`: 8, 10, 13, 14 or 15 (default: 13)"},
 		&cli.StringFlag{Name: "denial", Value: string(universe.Mixed),

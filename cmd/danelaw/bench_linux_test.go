@@ -114,11 +114,26 @@ func measured(t *testing.T, r benchJSON) {
 	for _, row := range r.Rows {
 		for _, key := range map[string][]string{
 			"latency": {"own_ms", "shared_ms", "insecure_ms", "empty_ms"}, "cold": {"signatures", "floor_us"},
-			"hot": {"p50_us", "p99_us"}, "memory": {"answers", "growth"},
+			"hot": {"p50_us", "p99_us"}, "memory": {"answers", "cpu_us_all"},
 		}[row.Workload] {
 			if row.Values[key].Median <= 0 {
 				t.Errorf("%s has no %s: %+v", row.Server, key, row)
 			}
+		}
+		for _, key := range []string{"cpu_us_few", "cpu_us_some", "growth"} {
+			if value, ok := row.Values[key]; ok {
+				t.Errorf("%s of fewer answers is %v", key, value)
+			}
+		}
+	}
+}
+
+// TestBenchNoneInsecure: where no domain is insecure, there is no latency of these.
+func TestBenchNoneInsecure(t *testing.T) {
+	r := benched(t, []string{"danelaw"}, small("--peer", "none", "--workload", "latency", "--insecure", "0")...)
+	for _, row := range r.Rows {
+		if value, ok := row.Values["insecure_ms"]; ok || row.Values["own_ms"].Median <= 0 {
+			t.Errorf("%v: %+v", value, row)
 		}
 	}
 }
