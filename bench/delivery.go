@@ -38,10 +38,8 @@ func (b *bench) latency(ctx context.Context, s server.Server) ([]Sample, error) 
 	note := func(kind string, domains ...int) error {
 		took, result, err := p.deliver(ctx, domains)
 		sample.count(result)
-		if took > 0 { // there are domains of this kind
-			sample.Values[kind+"_ms"] = microseconds(took) / 1000
-			sample.Values[kind+"_trips"] = float64(took) / float64(b.Delay)
-		}
+		sample.Values[kind+"_ms"] = microseconds(took) / 1000
+		sample.Values[kind+"_trips"] = float64(took) / float64(b.Delay)
 		return err
 	}
 	if err := note("empty", warm[0]); err != nil {
@@ -81,8 +79,7 @@ func (s *scene) kinds() (warm []int, kinds map[string][]int) {
 	return warm, kinds
 }
 
-// deliver asks what deliveries to some domains ask, and returns how long the middle one took; 0 without
-// any.
+// deliver asks what deliveries to some domains ask, and returns how long the middle one took.
 func (p *subject) deliver(ctx context.Context, domains []int) (time.Duration, load.Result, error) {
 	script := &load.Deliveries{AtOnce: distantFlows}
 	for _, i := range domains {

@@ -133,7 +133,9 @@ func (b *bench) beside(ctx context.Context, p *subject, s *Sample, key string, m
 	}
 	s.count(result)
 	s.countWrong(end.Result)
-	s.Values[key+"_p99_us"] = microseconds(result.Percentile(0.99))
+	if result.Right() > 0 {
+		s.Values[key+"_p99_us"] = microseconds(result.Percentile(0.99))
+	}
 	s.Values[key+"_late_p99_us"] = microseconds(result.Lateness(0.99))
 	s.Values[key+"_lost"] = 100 * (1 - float64(result.Right())/float64(result.Replies+result.Lost))
 	if attack != nil {

@@ -192,16 +192,19 @@ func (r *Report) row(t table, samples []Sample) Row {
 			if i < 0 {
 				return 0
 			}
-			return s.Values[row.First] / beside[i].Values[row.First]
+			return divided(s.Values[row.First], beside[i].Values[row.First])
 		})
 	}
-	row.ratio(Floor, samples, func(s Sample) float64 {
-		if s.Values["floor_us"] == 0 {
-			return 0
-		}
-		return s.Values[row.First] / s.Values["floor_us"]
-	})
+	row.ratio(Floor, samples, func(s Sample) float64 { return divided(s.Values[row.First], s.Values["floor_us"]) })
 	return row
+}
+
+// divided is a ratio; 0 where there is nothing to divide by.
+func divided(value, by float64) float64 {
+	if by == 0 {
+		return 0
+	}
+	return value / by
 }
 
 // ratio adds one, of the samples where there is such: it is 0 where there is none.

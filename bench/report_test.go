@@ -130,6 +130,11 @@ func TestNothing(t *testing.T) {
 			t.Error(line)
 		}
 	}
+	for _, row := range r.Rows {
+		if ratio, ok := row.Ratios["unbound"]; ok {
+			t.Errorf("%s costs %v times nothing", row.Server, ratio)
+		}
+	}
 }
 
 // TestFloor: what signatures alone cost is a floor, too, where it is known.

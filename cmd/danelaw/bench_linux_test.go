@@ -128,16 +128,6 @@ func measured(t *testing.T, r benchJSON) {
 	}
 }
 
-// TestBenchNoneInsecure: where no domain is insecure, there is no latency of these.
-func TestBenchNoneInsecure(t *testing.T) {
-	r := benched(t, []string{"danelaw"}, small("--peer", "none", "--workload", "latency", "--insecure", "0")...)
-	for _, row := range r.Rows {
-		if value, ok := row.Values["insecure_ms"]; ok || row.Values["own_ms"].Median <= 0 {
-			t.Errorf("%v: %+v", value, row)
-		}
-	}
-}
-
 // TestBenchBeyond: what memory that outlives the process, is shared, or is told past its TTL costs and gives is
 // measured.
 func TestBenchBeyond(t *testing.T) {
