@@ -193,12 +193,8 @@ func (c Config) Check() error {
 		}
 	}
 	switch warm, all := c.warm(), c.Universe.Domains; {
-	case c.Hot <= 0:
-		return errors.New("cached answers are asked for during some time, not none")
 	case c.InFlight < 1 || c.InFlight > load.MaxLines:
 		return fmt.Errorf("from 1 to %d deliveries are under way at a time, not %d", load.MaxLines, c.InFlight)
-	case c.Delay <= 0:
-		return errors.New("in the latency workload the upstream answers after some time, not none")
 	case all <= warm:
 		return fmt.Errorf("there are too few domains, %d: %d are asked about before it is measured", all, warm)
 	}

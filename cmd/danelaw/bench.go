@@ -48,10 +48,10 @@ func benchFlags() []cli.Flag {
 		&cli.IntFlag{Name: "rounds", Value: 3, Validator: positive,
 			Usage: "each server does each workload `N` times; quarter, memory, algorithms and floods once, latency " +
 				"at most twice"},
-		&cli.DurationFlag{Name: "seconds", Value: 2 * time.Second,
+		&cli.DurationFlag{Name: "seconds", Value: 2 * time.Second, Validator: lasting,
 			Usage: "ask cached questions for a `DURATION` each time"},
 		&cli.IntFlag{Name: "in-flight", Value: 200, Usage: "cold: `N` deliveries at a time", Validator: positive},
-		&cli.DurationFlag{Name: "delay", Value: 20 * time.Millisecond,
+		&cli.DurationFlag{Name: "delay", Value: 20 * time.Millisecond, Validator: lasting,
 			Usage: "latency, policy: the upstream answers after a `DURATION`"},
 		&cli.IntFlag{Name: "answers", Value: 100_000, Usage: "memory: `N` answers are cached", Validator: positive},
 		&cli.BoolFlag{Name: "json", Usage: "print all samples, for a program"},
@@ -88,6 +88,13 @@ func positive(n int) error {
 	return nil
 }
 
+func lasting(d time.Duration) error {
+	if d <= 0 {
+		return errors.New("give a time above 0, such as 500ms")
+	}
+	return nil
+}
+
 func runBench(ctx context.Context, c *cli.Command) error {
 	if at := c.String("echo"); at != "" {
 		addr, err := netip.ParseAddrPort(at)
@@ -102,6 +109,9 @@ func runBench(ctx context.Context, c *cli.Command) error {
 	progress := func(what string, steps int) func(int) { return benchBar(c, what, steps) }
 	if at := c.String("against"); at != "" {
 		return runAgainst(ctx, c, at, progress)
+	}
+	if c.IsSet("names") {
+		return misused(c, "--names is for --against HOST:PORT, which is not there")
 	}
 	config, err := benchConfigOf(c)
 	if err != nil {
@@ -119,17 +129,21 @@ func runBench(ctx context.Context, c *cli.Command) error {
 
 // runAgainst measures a resolver that runs already.
 func runAgainst(ctx context.Context, c *cli.Command, at string, progress bench.Progress) error {
-	addr, err := net.ResolveUDPAddr("udp4", at)
+	for _, flag := range c.LocalFlagNames() {
+		if !slices.Contains(ofAgainst, flag) {
+			return misused(c, "--%s says nothing of a resolver that runs already: leave it or --against out", flag)
+		}
+	}
+	addr, err := net.ResolveUDPAddr("udp", at)
 	if err != nil {
 		return misused(c, "--against %s: %v", at, err)
 	}
-	domains := wellKnown
-	if file := c.String("names"); file != "" {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return misused(c, "--names: %v", err)
-		}
-		domains = strings.Fields(string(text))
+	if addr.IP.To4() == nil {
+		return misused(c, "--against %s: resolvers are asked over IPv4 only; give an address of that", at)
+	}
+	domains, err := mailDomains(c)
+	if err != nil {
+		return err
 	}
 	config := bench.Config{Rounds: c.Int("rounds"), Hot: c.Duration("seconds")}
 	to := netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), uint16(addr.Port))
@@ -138,6 +152,26 @@ func runAgainst(ctx context.Context, c *cli.Command, at string, progress bench.P
 		return cmp.Or(interrupted(ctx), err)
 	}
 	return cmp.Or(tellBench(c, report), interrupted(ctx))
+}
+
+// ofAgainst are the flags that say how a resolver is measured that runs already.
+var ofAgainst = []string{"against", "names", "rounds", "seconds", "json", "save"}
+
+// mailDomains are those that a resolver is asked about.
+func mailDomains(c *cli.Command) ([]string, error) {
+	file := c.String("names")
+	if file == "" {
+		return wellKnown, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, misused(c, "--names: %v", err)
+	}
+	domains := strings.Fields(string(text))
+	if len(domains) == 0 {
+		return nil, misused(c, "--names %s: it has no domain; write one a line", file)
+	}
+	return domains, nil
 }
 
 // wellKnown are mail domains whose records are worth asking for, signed or not.

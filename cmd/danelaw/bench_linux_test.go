@@ -365,10 +365,32 @@ func TestBenchUsage(t *testing.T) {
 	says(t, []string{"bench", "--rounds", "0"}, exitUsage, "give a number from 1 on")
 	says(t, []string{"bench", "--peer", "none", "--workload", "tepid"}, exitUsage, `no workload "tepid"`)
 	says(t, []string{"bench", "--peer", "none", "--domains", "1"}, exitUsage, "too few domains, 1")
-	says(t, []string{"bench", "--peer", "none", "--seconds", "0s"}, exitUsage, "during some time")
+	for _, flag := range []string{"--seconds", "--delay"} {
+		for _, none := range []string{"0s", "-1s"} {
+			says(t, []string{"bench", "--peer", "none", flag + "=" + none}, exitUsage, flag[2:], "give a time above 0")
+		}
+	}
+	says(t, []string{"bench", "--peer", "none", "--names", "/dev/null"}, exitUsage, "--names is for --against")
 	says(t, []string{"bench", "--peer", "none", "--in-flight", "65537"}, exitUsage, "from 1 to 65536 deliveries")
 	says(t, []string{"bench", "--peer", "none", "--insecure", "2"}, exitUsage, "from 0 to 1, not 2")
 	says(t, []string{"bench", "more"}, exitUsage, "bench takes no argument")
+}
+
+// TestBenchAgainstUsage: what says nothing of a resolver that runs already is told, with what mends it.
+func TestBenchAgainstUsage(t *testing.T) {
+	for _, none := range []string{"0s", "-1s"} {
+		says(t, []string{"bench", "--against", "127.0.0.1:53", "--seconds=" + none}, exitUsage, "seconds",
+			"give a time above 0")
+	}
+	says(t, []string{"bench", "--against", "127.0.0.1:53", "--names", "/dev/null"}, exitUsage,
+		"--names /dev/null: it has no domain; write one a line")
+	says(t, []string{"bench", "--against", "[::1]:53"}, exitUsage, "over IPv4 only")
+	for flag, value := range map[string]string{
+		"workload": "hot", "peer": "none", "beside": "x=/proc/self/exe", "answers": "1", "domains": "100",
+	} {
+		says(t, []string{"bench", "--against", "127.0.0.1:53", "--" + flag, value}, exitUsage,
+			"--"+flag+" says nothing of a resolver that runs already")
+	}
 }
 
 // children are the processes that one has started.
