@@ -228,11 +228,21 @@ func kinds() (all []table) {
 		t.title = fmt.Sprintf("Cold by algorithm, names denied by %s: µs CPU/domain", way)
 		for _, algorithm := range algorithms {
 			n := strconv.Itoa(algorithm)
-			t.columns = append(t.columns, column{"cpu_us_" + n, "algorithm " + n, "%.1f"})
+			t.columns = append(t.columns, column{"cpu_us_" + n, "algorithm " + n, "%.1f"},
+				column{"times_" + n, "× " + Floor, "%.2f"})
 		}
 		all = append(all, t)
 	}
 	return all
+}
+
+// ofAlgorithm adds what was measured with one algorithm.
+func (s *Sample) ofAlgorithm(algorithm int, one Sample) {
+	s.merge(one)
+	one.Values["times"] = divided(one.Values["cpu_us"], one.Values["floor_us"])
+	for _, key := range []string{"cpu_us", "rest_us", "signatures", "floor_us", "times"} {
+		s.Values[fmt.Sprint(key, "_", algorithm)] = one.Values[key]
+	}
 }
 
 // algorithms is cold with each algorithm and kind of denial.
@@ -257,10 +267,7 @@ func (b *bench) algorithms(ctx context.Context, s server.Server) (all []Sample, 
 			if err != nil {
 				return nil, err
 			}
-			total.merge(sample)
-			for _, key := range []string{"cpu_us", "rest_us", "signatures"} {
-				total.Values[fmt.Sprint(key, "_", algorithm)] = sample.Values[key]
-			}
+			total.ofAlgorithm(algorithm, sample)
 		}
 		all = append(all, total)
 	}

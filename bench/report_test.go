@@ -146,6 +146,25 @@ func TestFloor(t *testing.T) {
 	}
 }
 
+// TestAlgorithms: of each algorithm the table has the cost, and how many times that of its signatures alone.
+func TestAlgorithms(t *testing.T) {
+	total := Sample{Workload: "algorithms-nsec", Server: "danelaw", Values: map[string]float64{}}
+	for i, algorithm := range algorithms {
+		cpu := float64(100 * (i + 3))
+		total.ofAlgorithm(algorithm, Sample{Values: map[string]float64{"cpu_us": cpu, "floor_us": 100}})
+	}
+	r := report(total)
+	var out strings.Builder
+	if err := r.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	const want = "danelaw 300.0 3.00 400.0 4.00 500.0 5.00 600.0 6.00 700.0 7.00"
+	if !strings.Contains(strings.Join(strings.Fields(out.String()), " "), want) ||
+		strings.Count(out.String(), "× signatures") != len(algorithms) {
+		t.Errorf("the table lacks %q:\n%s", want, &out)
+	}
+}
+
 // TestVoid: a wrong reply makes a run void everywhere, as does what a workload finds at fault; a failure, and more than
 // one lost in a thousand, where that is no result.
 func TestVoid(t *testing.T) {
