@@ -138,8 +138,8 @@ func runAgainst(ctx context.Context, c *cli.Command, at string, progress bench.P
 	if err != nil {
 		return misused(c, "--against %s: %v", at, err)
 	}
-	if addr.IP.To4() == nil {
-		return misused(c, "--against %s: resolvers are asked over IPv4 only; give an address of that", at)
+	if addr.IP == nil {
+		return misused(c, "--against %s: no host; give HOST:PORT, such as 127.0.0.1%s", at, at)
 	}
 	domains, err := mailDomains(c)
 	if err != nil {

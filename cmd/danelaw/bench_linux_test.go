@@ -384,7 +384,7 @@ func TestBenchAgainstUsage(t *testing.T) {
 	}
 	says(t, []string{"bench", "--against", "127.0.0.1:53", "--names", "/dev/null"}, exitUsage,
 		"--names /dev/null: it has no domain; write one a line")
-	says(t, []string{"bench", "--against", "[::1]:53"}, exitUsage, "over IPv4 only")
+	says(t, []string{"bench", "--against", ":53"}, exitUsage, "no host; give HOST:PORT, such as 127.0.0.1:53")
 	for flag, value := range map[string]string{
 		"workload": "hot", "peer": "none", "beside": "x=/proc/self/exe", "answers": "1", "domains": "100",
 	} {

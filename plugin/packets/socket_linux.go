@@ -3,13 +3,14 @@ package packets
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Socket is a UDP socket of IPv4. It is for one goroutine.
+// Socket is a UDP socket. It is for one goroutine.
 type Socket struct {
 	fd    int
 	batch *Batch
@@ -21,24 +22,35 @@ const buffer = 4 << 20
 
 // Dial opens a socket that sends to one address and receives from it only.
 func Dial(to netip.AddrPort) (*Socket, error) {
-	return open(func(fd int) error {
+	return open(to, func(fd int, to unix.Sockaddr) error {
 		// a kernel before 5.1 does not know it
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW, 1) //nolint:errcheck // Came says what then
-		return unix.Connect(fd, sockaddr(to))
+		return unix.Connect(fd, to)
 	})
 }
 
 // Listen opens a socket that receives from all; port 0 is a free one.
 func Listen(at netip.AddrPort) (*Socket, error) {
-	return open(func(fd int) error { return unix.Bind(fd, sockaddr(at)) })
+	return open(at, unix.Bind)
 }
 
-func sockaddr(a netip.AddrPort) *unix.SockaddrInet4 {
-	return &unix.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}
+// sockaddr is an address as the kernel has it, and its family.
+func sockaddr(a netip.AddrPort) (family int, at unix.Sockaddr) {
+	addr := a.Addr().Unmap()
+	if addr.Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Addr: addr.As4(), Port: int(a.Port())}
+	}
+	six := &unix.SockaddrInet6{Addr: addr.As16(), Port: int(a.Port())}
+	if on, err := net.InterfaceByName(addr.Zone()); err == nil {
+		six.ZoneId = uint32(on.Index)
+	}
+	return unix.AF_INET6, six
 }
 
-func open(prepare func(fd int) error) (*Socket, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+// open makes a socket for an address and prepares it.
+func open(at netip.AddrPort, prepare func(fd int, at unix.Sockaddr) error) (*Socket, error) {
+	family, to := sockaddr(at)
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
@@ -48,7 +60,7 @@ func open(prepare func(fd int) error) (*Socket, error) {
 	for _, size := range []int{unix.SO_RCVBUFFORCE, unix.SO_SNDBUFFORCE} {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, size, buffer) //nolint:errcheck // only root may
 	}
-	if err := prepare(fd); err != nil {
+	if err := prepare(fd, to); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return &Socket{fd: fd, batch: NewBatch()}, nil
@@ -60,8 +72,11 @@ func (s *Socket) Addr() (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	at := name.(*unix.SockaddrInet4)
-	return netip.AddrPortFrom(netip.AddrFrom4(at.Addr), uint16(at.Port)), nil
+	if six, ok := name.(*unix.SockaddrInet6); ok {
+		return netip.AddrPortFrom(netip.AddrFrom16(six.Addr), uint16(six.Port)), nil
+	}
+	four := name.(*unix.SockaddrInet4)
+	return netip.AddrPortFrom(netip.AddrFrom4(four.Addr), uint16(four.Port)), nil
 }
 
 // Close closes it.

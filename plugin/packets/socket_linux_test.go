@@ -9,7 +9,13 @@ import (
 
 // A datagram comes when it comes to the socket, and not when it is read.
 func TestCame(t *testing.T) {
-	server, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	for _, family := range []string{"127.0.0.1:0", "[::1]:0"} {
+		t.Run(family, func(t *testing.T) { came(t, netip.MustParseAddrPort(family)) })
+	}
+}
+
+func came(t *testing.T, family netip.AddrPort) {
+	server, err := Listen(family)
 	if err != nil {
 		t.Fatal(err)
 	}
