@@ -20,7 +20,7 @@ import (
 func asksMX(t *testing.T, c *coreDNS, domain string) bool {
 	t.Helper()
 	r := ask(t, c.udp, domain, dns.TypeMX, withDO)
-	return r.Rcode == noError && r.AuthenticatedData && len(r.Answer) > 0
+	return r.Rcode == dns.RcodeSuccess && r.AuthenticatedData && len(r.Answer) > 0
 }
 
 // TestCacheFile: what a danelaw has found Secure answers the next one, which has no upstream at all; a reload goes on

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package cluster tries the Helm chart of deploy/helm: what Kubernetes's own tools say of its renderings, that
 // danelaw takes their Corefiles, that AD comes through a CoreDNS in front of it, that the limit on memory suffices,
 // and that replicas behind one address lose nothing when one ends. All of it runs in namespaces of its own; there is

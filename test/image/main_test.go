@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package image builds the container image of deploy/image twice, unpacks it with the tools of others, and runs it with
 // crun, as its README and its compose file say.
 package image

@@ -1,3 +1,5 @@
+//go:build linux
+
 package mta
 
 // overridden gives Debian's Postfix a service `slow` that overrides a setting.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package mta sends mail with Debian's Postfix and Exim, to domains and receivers of many kinds, with and without
 // attackers. DANE is on, and danelaw is their only resolver. The outcome is read from the MTA's log and queue, and from
 // what the receivers got. All programs run in namespaces of their own, and the MTAs in root directories of their own,

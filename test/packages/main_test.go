@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package packages installs the packages that deploy/package makes. The deb is installed in a Debian of its own, which
 // systemd has booted, with Postfix in it; rpm and apk are installed and unpacked into roots of their own. All runs in
 // namespaces, and nothing is installed on the host.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package servers compares danelaw's verdicts with those of other validators, on zones that BIND, NSD and Knot serve.
 // Between these servers and danelaw there are resolvers of other makers. All of it runs in a network namespace of its
 // own, each program on port 53 of an address of its own.
