@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -632,15 +633,26 @@ func TestHitsOfBlocks(t *testing.T) {
 // What keeps hits from passing by CoreDNS, and that the log says it.
 func TestWhatPasses(t *testing.T) {
 	up := lab().Addr()
+	const local = "view local {\n expr incidr(client_ip(), '127.0.0.0/8')\n}"
+	with := func(plugins string) string { return blockOf(".:0", optionsFor(t, up), plugins) }
 	for name, row := range map[string]struct {
 		text string
 		why  string // "": all passes
 	}{
-		"alone":  {blockOf(".:0", optionsFor(t, up), ""), ""},
-		"blind":  {blockOf(".:0", optionsFor(t, up), "errors\nprometheus 127.0.0.1:0"), ""},
-		"off":    {blockOf(".:0", optionsFor(t, up, "fastpath off"), ""), "fastpath off"},
-		"log":    {blockOf(".:0", optionsFor(t, up), "log"), "the plugin log comes before danelaw"},
-		"behind": {blockOf(".:0", optionsFor(t, up), "forward . "+up), ""},
+		"alone":    {blockOf(".:0", optionsFor(t, up), ""), ""},
+		"blind":    {with("errors\nprometheus 127.0.0.1:0"), ""},
+		"others":   {with("ready 127.0.0.1:0\nhealth 127.0.0.1:0\nreload 1h\npprof 127.0.0.1:0"), ""},
+		"off":      {blockOf(".:0", optionsFor(t, up, "fastpath off"), ""), "fastpath off"},
+		"debug":    {with("debug"), "the plugin debug has each reply logged"},
+		"log":      {with("log"), "the plugin log comes before danelaw"},
+		"hosts":    {with("hosts {\n 192.0.2.1 a.example\n fallthrough\n}"), "the plugin hosts comes before danelaw"},
+		"acl":      {with("acl {\n block net 192.0.2.0/24\n}"), "the plugin acl comes before danelaw"},
+		"rewrite":  {with("rewrite name a.example b.example"), "the plugin rewrite comes before danelaw"},
+		"dnstap":   {with("dnstap /nonexistent/dnstap.sock"), "the plugin dnstap comes before danelaw"},
+		"view":     {with(local), "the plugin view looks at each query"},
+		"views":    {with(local) + with(""), ". has views"},
+		"stranger": {with("stranger"), "the plugin stranger comes before danelaw"},
+		"behind":   {with("forward . " + up), ""},
 		"other zone": {
 			blockOf(".:0", optionsFor(t, up), "") + blockOf("dane.:0", optionsFor(t, up), "log"),
 			"dane.: the plugin log",
@@ -648,6 +660,7 @@ func TestWhatPasses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := logged(t)
+			t.Cleanup(clog.D.Clear) // of the whole process
 			startCoreDNS(t, row.text)
 			said := out.String()
 			if strings.Contains(said, "through CoreDNS") != (row.why != "") || !strings.Contains(said, row.why) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
 
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
@@ -37,9 +38,12 @@ const prometheusName = "prometheus"
 // newTold finds out what may pass by CoreDNS, which tells nobody the server blocks of a server.
 func newTold(s *dnsserver.Server, d *directive) told {
 	t := told{Server: s, directive: d, zones: map[string]*passing{}}
+	if clog.D.Value() {
+		t.why = append(t.why, "the plugin debug has each reply logged")
+	}
 	all, ok := hidden(s, "zones", map[string][]*dnsserver.Config{})
 	if !ok {
-		t.why = []string{errUnknownCoreDNS.Error()}
+		t.why = append(t.why, errUnknownCoreDNS.Error())
 		return t
 	}
 	for zones := all.MapRange(); zones.Next(); {
