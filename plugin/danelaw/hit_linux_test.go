@@ -24,6 +24,8 @@ import (
 	"github.com/danelaw-dns/danelaw/test/needs"
 	"github.com/danelaw-dns/danelaw/test/ports"
 	"github.com/danelaw-dns/danelaw/test/world"
+	"github.com/danelaw-dns/danelaw/trustanchors"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // hitNames are asked in all ways.
@@ -442,6 +444,73 @@ func TestHitsEnd(t *testing.T) {
 		if hit := others.Load() == before; hit != step.hit {
 			t.Errorf("signatures hold for %d s: a hit: %v", step.left, hit)
 		}
+	}
+}
+
+// over is a configuration for a tree, with its clock.
+func over(t *testing.T, tree *world.Tree, clock *world.Clock) Config {
+	t.Helper()
+	c := config(t, tree.Upstream().Serve(t, world.AnyPort))
+	c.Anchors, c.Clock = trustanchors.Set{".": tree.DS(".")}, clock.Now
+	return c
+}
+
+// C-1, C-2: no hit outlives the signatures that it or its chain rests on, be it one with them or the variant without.
+func TestHitsEndWithSignatures(t *testing.T) {
+	for name, zone := range map[string]string{"its own": "own.", "those above": "under.above."} {
+		t.Run(name, func(t *testing.T) {
+			clock := world.NewClock(time.Now().Truncate(time.Second))
+			soon := zones.Config{Expiration: clock.Now().Add(time.Minute)}
+			tree := world.New(clock.Now, world.Zone("."), zones.Plan{Name: "own.", Text: world.Mail, Config: soon},
+				zones.Plan{Name: "above.", Text: world.Base, Config: soon}, world.Domain("under.above."))
+			c := over(t, tree, clock)
+			c.Prefetch = false
+			server, others := passes(t, open(t, c), false)
+			for i, step := range []struct {
+				after  time.Duration
+				rcode  int
+				others int64 // of two that are not hits
+			}{
+				{0, dns.RcodeSuccess, 1}, {0, dns.RcodeSuccess, 0}, {59 * time.Second, dns.RcodeSuccess, 0},
+				{2 * time.Second, dns.RcodeServerFailure, 2},
+			} {
+				clock.Advance(step.after)
+				before := others.Load()
+				for _, way := range []change{withEDNS, withDO} {
+					if r := exchange(t, "udp", server, newMsg(zone, dns.TypeMX, way)); r.Rcode != step.rcode {
+						t.Errorf("step %d: %s", i, describes(r))
+					}
+				}
+				if n := others.Load() - before; n != step.others {
+					t.Errorf("step %d: %d of two through ServeDNS, want %d", i, n, step.others)
+				}
+			}
+		})
+	}
+}
+
+// C-14: a hit whose signatures end before half of its TTL would have passed is renewed, though most of the TTL is left.
+func TestHitsRenewSignatures(t *testing.T) {
+	clock := world.NewClock(time.Now().Truncate(time.Second))
+	tree := world.New(clock.Now, world.Zone("."), zones.Plan{Name: "own.", Text: world.Mail,
+		Config: zones.Config{Expiration: clock.Now().Add(2 * time.Minute)}})
+	c := over(t, tree, clock)
+	c.MaxTTL = 100 * time.Second
+	server, others := passes(t, open(t, c), false)
+	ttl := func() uint32 {
+		t.Helper()
+		return exchange(t, "udp", server, newMsg("own.", dns.TypeMX, withDO)).Answer[0].Header().Ttl
+	}
+	ttl()
+	tree.Plan("own.").Config.Expiration = clock.Now().Add(time.Hour)
+	tree.Publish()
+	clock.Advance(75 * time.Second) // 45 s before the end of the signatures, 25 s before that of the TTL
+	if n := ttl(); n != 25 {
+		t.Errorf("TTL %d, want 25", n)
+	}
+	eventually(t, "it is renewed", func() bool { return ttl() == 100 })
+	if n := others.Load(); n != 1 {
+		t.Errorf("%d came to ServeDNS", n)
 	}
 }
 
