@@ -194,32 +194,55 @@ func passes(t *testing.T, h *Handler, misses bool) (server string, others *atomi
 	return server, others
 }
 
-// What is cached does not come to ServeDNS, but for what is not plain.
+// What is cached does not come to ServeDNS, but for what is not plain, is not to be used again (C-7), or does not fit
+// the client (S-3).
 func TestHitsPassBy(t *testing.T) {
-	server, others := passes(t, open(t, config(t)), false)
+	passing := func(_ string, _ int, q, r *dns.Msg) *dns.Msg { // of the one domain all has TTL 0
+		for _, rr := range slices.Concat(r.Answer, r.Ns) {
+			if q.Question[0].Name == "good.nsec3." {
+				rr.Header().Ttl = 0
+			}
+		}
+		return r
+	}
+	server, others := passes(t, open(t, config(t, between(t, passing).addr)), false)
 	came := func(m *dns.Msg) int64 {
 		before := others.Load()
 		exchange(t, "udp", server, m)
 		exchange(t, "tcp", server, m)
 		return others.Load() - before
 	}
-	if came(newMsg("good.dane.", dns.TypeMX)) != 1 {
+	if came(newMsg("good.dane.", dns.TypeMX)) != 1 || came(newMsg(manyTLSA, dns.TypeTLSA)) != 1 {
 		t.Error("a miss, then a hit")
 	}
-	for name, m := range map[string]*dns.Msg{
-		"no EDNS": newMsg("good.dane.", dns.TypeMX), "DO": newMsg("good.dane.", dns.TypeMX, withDO),
-		"mixed": newMsg("gOOd.DANE.", dns.TypeMX, withCD), "AD": newMsg("good.dane.", dns.TypeMX, withAD, withEDNS),
+	for name, row := range map[string]struct {
+		m    *dns.Msg
+		want int64 // of two
+	}{
+		"no EDNS": {newMsg("good.dane.", dns.TypeMX), 0}, "DO": {newMsg("good.dane.", dns.TypeMX, withDO), 0},
+		"mixed":     {newMsg("gOOd.DANE.", dns.TypeMX, withCD), 0},
+		"AD":        {newMsg("good.dane.", dns.TypeMX, withAD, withEDNS), 0},
+		"RD=0":      {newMsg("good.dane.", dns.TypeMX, withoutRD), 2},
+		"type":      {newMsg("good.dane.", dns.TypeNSEC), 2},
+		"special":   {newMsg("localhost.", dns.TypeA), 2},
+		"TTL 0":     {newMsg("good.nsec3.", dns.TypeMX, withDO), 2},
+		"too large": {newMsg(manyTLSA, dns.TypeTLSA, withSize(512)), 1}, // over UDP
 	} {
-		if n := came(m); n != 0 {
-			t.Errorf("%s: %d of two came to ServeDNS", name, n)
+		if n := came(row.m); n != row.want {
+			t.Errorf("%s: %d of two came to ServeDNS, want %d", name, n, row.want)
 		}
 	}
-	for name, m := range map[string]*dns.Msg{
-		"RD=0": newMsg("good.dane.", dns.TypeMX, withoutRD), "type": newMsg("good.dane.", dns.TypeNSEC),
-		"special": newMsg("localhost.", dns.TypeA),
-	} {
-		if n := came(m); n != 2 {
-			t.Errorf("%s: %d of two came to ServeDNS", name, n)
+}
+
+// S-21: a private name is for the plugins below alone, and waits for no answer beside them.
+func TestPrivatePassesNothing(t *testing.T) {
+	c, below := config(t), new(site)
+	c.Next, c.Private = below, []string{"sub.rsasha256.dane."}
+	server, others := passes(t, open(t, c), true)
+	for i, proto := range []string{"udp", "tcp"} {
+		r := exchange(t, proto, server, newMsg("x.SUB.rsasha256.dane.", dns.TypeA, withDO))
+		if asked := below.questions(); len(asked) != 1 || len(r.Answer) != 1 || others.Load() != int64(i+1) {
+			t.Errorf("%s: %s, asked below: %v, through ServeDNS: %d", proto, describes(r), asked, others.Load())
 		}
 	}
 }
