@@ -548,22 +548,29 @@ func TestHitsAsOrdinaryInSize(t *testing.T) {
 	}
 }
 
-// Whatever is sent, both paths reply the same.
+// Whatever is sent, over whichever transport, to whomever, both paths reply the same.
 func FuzzHitsAsOrdinary(f *testing.F) {
-	w := startTwins(f, ".:0")
-	for _, q := range hitNames {
-		f.Add(pack(f, newMsg(q.name, q.qtype, withDO)))
-		f.Add(pack(f, newMsg(q.name, q.qtype)))
+	var all []*twins
+	for _, options := range [][]string{nil, {"allow_clients 192.0.2.0/24"}, {"ad_clients 192.0.2.0/24"},
+		{"cache_ttl 0s 2s"}} {
+		all = append(all, startTwins(f, ".:0", options...))
 	}
-	for _, odd := range oddQueries {
-		f.Add(fromHex(f, "abcd"+odd.octets))
+	for how := range byte(2 * len(all)) {
+		for _, q := range hitNames {
+			f.Add(how, pack(f, newMsg(q.name, q.qtype, withDO)))
+			f.Add(how, pack(f, newMsg(q.name, q.qtype)))
+		}
+		for _, odd := range oddQueries {
+			f.Add(how, fromHex(f, "abcd"+odd.octets))
+		}
 	}
-	f.Fuzz(func(t *testing.T, query []byte) {
+	f.Fuzz(func(t *testing.T, how byte, query []byte) {
 		if len(query) < 12 || len(query) > 4<<10 || query[2]&0x80 != 0 { // is not replied to
 			return
 		}
+		w := all[int(how/2)%len(all)]
 		w.t = t
-		w.same(false, query)
+		w.same(how%2 == 1, query)
 	})
 }
 

@@ -109,6 +109,7 @@ func TestOddQueries(t *testing.T) {
 		"a port of the system's choice": startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr()), "")),
 		"a port of the Corefile's": startCoreDNS(t,
 			blockOf(fmt.Sprintf(".:%d", ports.Closed(t)), optionsFor(t, lab().Addr()), "")),
+		"fastpath off": startCoreDNS(t, blockOf(".:0", optionsFor(t, lab().Addr(), "fastpath off"), "")),
 	} {
 		for name, row := range oddQueries {
 			query := fromHex(t, "abcd"+row.octets)
@@ -182,26 +183,33 @@ func hanging(_ string, _ int, q, r *dns.Msg) *dns.Msg {
 	return r
 }
 
-// TestPipelined: a cached answer waits for no other question of its connection (S-4, RFC 7766 section 6.2.1.1).
+// TestPipelined: a cached answer waits for no other question of its connection, whether it passes by CoreDNS or not
+// (S-4, RFC 7766 section 6.2.1.1).
 func TestPipelined(t *testing.T) {
-	c := startCoreDNS(t, blockOf(".:0", optionsFor(t, between(t, hanging).addr), ""))
-	c.ask("good.dane.", dns.TypeMX, withDO)
-	s := connect(t, c.tcp)
-	var queries [][]byte
-	for i := range 3 {
-		m := newMsg(fmt.Sprintf("h%d.wildcard.dane.", i), dns.TypeA, withDO)
-		m.Id = uint16(i)
-		queries = append(queries, pack(t, m))
+	clients := map[string]stream{}
+	const hang = 3
+	for _, fastpath := range []string{"on", "off"} { // both wait at once
+		c := startCoreDNS(t, blockOf(".:0", optionsFor(t, between(t, hanging).addr, "fastpath "+fastpath), ""))
+		c.ask("good.dane.", dns.TypeMX, withDO)
+		var queries [][]byte
+		for i := range hang {
+			m := newMsg(fmt.Sprintf("h%d.wildcard.dane.", i), dns.TypeA, withDO)
+			m.Id = uint16(i)
+			queries = append(queries, pack(t, m))
+		}
+		cached := newMsg("good.dane.", dns.TypeMX, withDO)
+		cached.Id = 77
+		clients[fastpath] = connect(t, c.tcp)
+		clients[fastpath].send(append(queries, pack(t, cached))...)
 	}
-	cached := newMsg("good.dane.", dns.TypeMX, withDO)
-	cached.Id = 77
-	s.send(append(queries, pack(t, cached))...)
-	if r := s.receive(); r.Id != 77 || !r.AuthenticatedData {
-		t.Fatalf("the first reply is %v, want that of the cached question", r)
-	}
-	for range queries {
-		if r := s.receive(); r.Id > 2 || r.Rcode != dns.RcodeServerFailure {
-			t.Errorf("%v, want SERVFAIL for what hangs", r)
+	for fastpath, s := range clients {
+		if r := s.receive(); r.Id != 77 || !r.AuthenticatedData {
+			t.Fatalf("fastpath %s: the first reply is %v, want that of the cached question", fastpath, r)
+		}
+		for range hang {
+			if r := s.receive(); r.Id >= hang || r.Rcode != dns.RcodeServerFailure {
+				t.Errorf("fastpath %s: %v, want SERVFAIL for what hangs", fastpath, r)
+			}
 		}
 	}
 }
