@@ -30,7 +30,7 @@ type passing struct {
 }
 
 // blind are the plugins that never look at a query. Of the others that a Corefile has for the daemon itself (bind,
-// ready, health, reload, pprof, debug) none is among those that handle queries.
+// ready, health, reload, pprof) none is among those that handle queries.
 var blind = []string{"errors", prometheusName}
 
 const prometheusName = "prometheus"
