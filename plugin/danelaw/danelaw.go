@@ -233,6 +233,9 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 			rcode, err = h.writer.send(q, crash(q)), nil
 		}
 	}()
+	if r, ok := routeOf(w); ok && r.answer(h, q) {
+		return dns.RcodeSuccess, nil
+	}
 	return h.serve(ctx, q)
 }
 

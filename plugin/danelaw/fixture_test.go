@@ -256,6 +256,18 @@ func (c *client) send(t testing.TB, h plugin.Handler, m *dns.Msg) *dns.Msg {
 	return c.reply
 }
 
+// whole is a plugin that wants to see the messages of replies: what is behind it writes none as octets.
+type whole struct{ plugin.Handler }
+
+func (p whole) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	return p.Handler.ServeDNS(ctx, messages{w}, r)
+}
+
+// messages is a writer for messages only.
+type messages struct{ dns.ResponseWriter }
+
+func (messages) Write([]byte) (int, error) { panic("octets that should be a message") }
+
 // canned is a resolver whose answers are given.
 type canned func(q dns.Question) *resolve.Answer
 

@@ -39,21 +39,23 @@ var hitNames = []struct {
 	{"good.dane.", dns.TypeNSEC}, {"good.dane.", dns.TypeANY}, {".", dns.TypeNS}, {".", dns.TypeDNSKEY},
 }
 
-// twins are two CoreDNS that share what they remember, one of which has everything pass by CoreDNS that may. Their
-// clients are a socket each.
+// twins are CoreDNS that share what they remember: one makes a message of each reply, another writes the octets that
+// are kept where CoreDNS hands the query on, and the last has everything pass by CoreDNS that may. Their clients are a
+// socket each.
 type twins struct {
-	t          testing.TB // that asks
-	slow, fast *coreDNS
-	udp        map[*coreDNS]net.Conn
+	t                   testing.TB // that asks
+	slow, written, fast *coreDNS
+	udp                 map[*coreDNS]net.Conn
 }
 
 func startTwins(t testing.TB, key string, options ...string) *twins {
 	t.Helper()
 	up := lab().Addr()
 	w := &twins{t: t, udp: map[*coreDNS]net.Conn{}}
-	w.slow = startCoreDNS(t, blockOf(key, optionsFor(t, up, append(options, "fastpath off")...), ""))
+	w.slow = startCoreDNS(t, blockOf(key, optionsFor(t, up, options...), "whole"))
+	w.written = startCoreDNS(t, blockOf(key, optionsFor(t, up, append(options, "fastpath off")...), ""))
 	w.fast = startCoreDNS(t, blockOf(key, optionsFor(t, up, options...), ""))
-	for _, c := range []*coreDNS{w.slow, w.fast} {
+	for _, c := range []*coreDNS{w.slow, w.written, w.fast} {
 		conn, err := net.Dial("udp", c.udp)
 		if err != nil {
 			t.Fatal(err)
@@ -91,18 +93,19 @@ func (w *twins) ask(c *coreDNS, tcp bool, query []byte) []byte {
 	return buf[:n]
 }
 
-// same compares what both reply, and returns that. TTLs count down between two questions: the one is asked before and
+// same compares what all reply, and returns that. TTLs count down between two questions: the one is asked before and
 // after the other until it has said the same.
 func (w *twins) same(tcp bool, query []byte) []byte {
 	w.t.Helper()
 	for range 20 {
 		before := w.ask(w.slow, tcp, query)
-		reply := w.ask(w.fast, tcp, query)
-		if bytes.Equal(before, reply) {
+		written, reply := w.ask(w.written, tcp, query), w.ask(w.fast, tcp, query)
+		if bytes.Equal(before, written) && bytes.Equal(before, reply) {
 			return reply
 		}
 		if bytes.Equal(before, w.ask(w.slow, tcp, query)) {
-			w.t.Fatalf("TCP %v, to %x:\nthe ordinary path %x\nthe fast path     %x", tcp, query, before, reply)
+			w.t.Fatalf("TCP %v, to %x:\nthe ordinary path %x\nas it is kept     %x\nthe fast path     %x", tcp, query,
+				before, written, reply)
 		}
 	}
 	w.t.Fatalf("to %x there was never the same twice", query)
@@ -361,7 +364,7 @@ func TestRefusalsPassBy(t *testing.T) {
 	server, others := passes(t, h, true)
 	ordinary := ports.Serve(t, dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
 		w = request.NewScrubWriter(r, w)
-		twin.ServeDNS(context.Background(), w, r) //nolint:errcheck // it has written its reply
+		twin.ServeDNS(context.Background(), messages{w}, r) //nolint:errcheck // it has written its reply
 	}))
 	t.Cleanup(twin.Close)
 	t.Cleanup(h.Close)
@@ -548,7 +551,7 @@ func TestHitsAsOrdinaryInSize(t *testing.T) {
 	}
 }
 
-// Whatever is sent, over whichever transport, to whomever, both paths reply the same.
+// Whatever is sent, over whichever transport, to whomever, all paths reply the same.
 func FuzzHitsAsOrdinary(f *testing.F) {
 	var all []*twins
 	for _, options := range [][]string{nil, {"allow_clients 192.0.2.0/24"}, {"ad_clients 192.0.2.0/24"},
@@ -575,14 +578,16 @@ func FuzzHitsAsOrdinary(f *testing.F) {
 	})
 }
 
-// What passes by CoreDNS is counted as what does not: in danelaw's metrics and in CoreDNS's, by types for which CoreDNS
-// has labels and others.
+// What passes by CoreDNS, and what is written as it is kept, is counted as what is made a message: in danelaw's metrics
+// and in CoreDNS's, by types for which CoreDNS has labels and others.
 func TestHitsAreCounted(t *testing.T) {
 	types := append([]uint16{dns.TypeTLSA, dns.TypeCAA, dns.TypeNAPTR, 65280}, labelled...)
 	counts := map[string]map[string]float64{}
-	for _, fastpath := range []string{"off", "on"} {
-		c := startCoreDNS(t, blockOf("fast"+fastpath+".:0 .:0", optionsFor(t, lab().Addr(), "fastpath "+fastpath),
-			"prometheus 127.0.0.1:0"))
+	for name, row := range map[string][2]string{
+		"message": {"fastpath off", "whole"}, "written": {"fastpath off", ""}, "fast": {"fastpath on", ""},
+	} {
+		c := startCoreDNS(t, blockOf("counted"+name+".:0 .:0", optionsFor(t, lab().Addr(), row[0]),
+			row[1]+"\nprometheus 127.0.0.1:0"))
 		ask := func() {
 			for _, name := range []string{"good.dane.", "nothing.good.dane.", "good.insecure.", "tlsa-servfail.dane."} {
 				for _, qtype := range types {
@@ -605,18 +610,24 @@ func TestHitsAreCounted(t *testing.T) {
 				delete(after, series)
 			}
 		}
-		counts[fastpath] = after
+		counts[name] = after
 		c.stop()
 	}
-	if !maps.Equal(counts["on"], counts["off"]) || len(counts["on"]) < 2*len(labelled) {
-		for series, n := range counts["off"] {
-			if counts["on"][series] == n {
-				delete(counts["on"], series)
-				delete(counts["off"], series)
-			}
-		}
-		t.Errorf("where they differ: through CoreDNS\n%v\nby it\n%v", counts["off"], counts["on"])
+	if want := counts["message"]; len(want) < 2*len(labelled) {
+		t.Errorf("too little is counted: %v", want)
 	}
+	for _, name := range []string{"written", "fast"} {
+		if got, want := counts[name], counts["message"]; !maps.Equal(got, want) {
+			t.Errorf("where they differ: as messages\n%v\n%s\n%v", unlike(want, got), name, unlike(got, want))
+		}
+	}
+}
+
+// unlike returns those of some counts that others do not have so.
+func unlike(some, others map[string]float64) map[string]float64 {
+	some = maps.Clone(some)
+	maps.DeleteFunc(some, func(series string, n float64) bool { return others[series] == n })
+	return some
 }
 
 // A hit is counted before its client has the reply, by CoreDNS too: who reads the metrics then sees it.

@@ -28,6 +28,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/rewrite"
 	_ "github.com/coredns/coredns/plugin/root"
 	_ "github.com/coredns/coredns/plugin/timeouts"
+	_ "github.com/coredns/coredns/plugin/tls"
 	_ "github.com/coredns/coredns/plugin/tsig"
 	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
@@ -37,6 +38,9 @@ import (
 // that of danelaw. The plugin kubernetes can take seconds there.
 var meanwhile func()
 
+// begun is what the plugin begun does: danelaw is there, and CoreDNS does not listen yet.
+var begun func()
+
 func init() {
 	plugin.Register("stranger", func(c *caddy.Controller) error {
 		dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler { return stranger{next} })
@@ -44,6 +48,14 @@ func init() {
 	})
 	plugin.Register("pause", func(c *caddy.Controller) error {
 		c.OnStartup(func() error { meanwhile(); return nil })
+		return nil
+	})
+	plugin.Register("begun", func(c *caddy.Controller) error {
+		c.OnStartup(func() error { begun(); return nil })
+		return nil
+	})
+	plugin.Register("whole", func(c *caddy.Controller) error {
+		dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler { return whole{next} })
 		return nil
 	})
 }
@@ -58,8 +70,9 @@ func TestMain(m *testing.M) {
 	defaultControl = "/nonexistent/control.sock"
 	caddy.Quiet, dnsserver.Quiet = true, true
 	if err := dnsserver.SetDirectives([]string{"root", "bind", "debug", "multisocket", "proxyproto", "ready",
-		"health", "pprof", "prometheus", "errors", "log", "dnstap", "reload", "view", "pause", "timeouts", "tsig",
-		"rewrite", "acl", "stranger", "cache", "hosts", "danelaw", "forward", "whoami"}); err != nil {
+		"health", "pprof", "whole", "prometheus", "errors", "log", "dnstap", "reload", "view", "pause", "timeouts",
+		"tsig", "rewrite", "acl", "stranger", "cache", "tls", "hosts", "danelaw", "forward", "whoami",
+		"begun"}); err != nil {
 		panic(err)
 	}
 	syscall.Umask(0o022) // files that a group may write are refused

@@ -57,6 +57,13 @@ func (q *Question) read(message []byte, s query, from client) bool {
 	return q.readOPT(s.opt) && q.readName()
 }
 
+// Take takes a query that the library has unpacked; false if it is not of the usual kind.
+func (q *Question) Take(m *dns.Msg, o Origin) bool {
+	message, err := m.Pack()
+	s := scan(message)
+	return err == nil && s.sort == sound && q.read(message, s, client{netip.AddrPortFrom(o.Client, 0), o.UDP, o.Read})
+}
+
 // readOPT takes what the OPT record at an offset says, if it is of version 0 and its cookies have a length that there
 // is (RFC 7873 sections 4, 5.2.2). Other options change nothing.
 func (q *Question) readOPT(at int) bool {
