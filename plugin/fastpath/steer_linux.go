@@ -74,7 +74,7 @@ func control(c syscall.RawConn, do func(fd int) error) (err error) {
 // steer has the kernel give all datagrams of the socket's group to it. run has to be running. When a socket has joined
 // or left the group, it is to be called again.
 func (d *datagrams) steer() error {
-	d.group = search{raw: d.raw, probes: &d.probes, kind: unix.SOCK_DGRAM}
+	d.group.raw, d.group.probes, d.group.kind = d.raw, &d.probes, unix.SOCK_DGRAM
 	return d.group.steer(d.conn.LocalAddr().(*net.UDPAddr).AddrPort())
 }
 
@@ -102,7 +102,7 @@ func (l *steered) steer() error {
 	if err != nil {
 		return err
 	}
-	l.group = search{raw: raw, probes: &l.probes, kind: unix.SOCK_STREAM}
+	l.group.raw, l.group.probes, l.group.kind = raw, &l.probes, unix.SOCK_STREAM
 	return l.group.steer(l.Addr().(*net.TCPAddr).AddrPort())
 }
 
@@ -150,16 +150,21 @@ type search struct {
 	kind   int            // SOCK_DGRAM or SOCK_STREAM
 	target netip.AddrPort // of the probes
 	number int            // of our socket
+	found  bool           // that number
 }
 
-// steer attaches the program that chooses the socket, if its number is found; else none is left attached.
+// steer attaches the program that chooses the socket, if its number is found; else none is left attached. A number that
+// was found before is tried first: while another is looked for the kernel gives others of the group what comes.
 func (s *search) steer(bound netip.AddrPort) error {
-	found, err := false, s.aim(bound)
-	for count, patience := 8, firstPatience; !found && err == nil && count < 4*mostProbes; patience *= 2 {
-		found, err = s.try(min(count, mostProbes), patience)
+	err := s.aim(bound)
+	if s.found && err == nil {
+		s.found, err = s.confirm(firstPatience)
+	}
+	for count, patience := 8, firstPatience; !s.found && err == nil && count < 4*mostProbes; patience *= 2 {
+		s.found, err = s.try(min(count, mostProbes), patience)
 		count *= 4
 	}
-	if found && err == nil {
+	if s.found && err == nil {
 		return nil
 	}
 	control(s.raw, func(fd int) error {
@@ -205,10 +210,15 @@ func (s *search) try(count int, patience time.Duration) (found bool, err error) 
 		return false, err
 	}
 	s.number = slices.Min(came)
+	return s.confirm(confirmPatience)
+}
+
+// confirm attaches the program that chooses the number, and reports whether that is our socket's.
+func (s *search) confirm(patience time.Duration) (ours bool, err error) {
 	if err = s.attach(always(s.number)); err != nil {
 		return false, err
 	}
-	came, err = s.probe(confirmations, confirmations, confirmPatience)
+	came, err := s.probe(confirmations, confirmations, patience)
 	return len(came) == confirmations, err
 }
 

@@ -171,6 +171,7 @@ func TestSteerLosesNothing(t *testing.T) {
 	asked := make(chan struct{})
 	go func() { manyPorts(t, 160, 50, netip.MustParseAddrPort(address)); close(asked) }()
 	for {
+		d.group.found = false
 		if err := d.steer(); err != nil {
 			t.Fatal(err)
 		}
@@ -179,6 +180,40 @@ func TestSteerLosesNothing(t *testing.T) {
 			return
 		default:
 		}
+	}
+}
+
+// TestSteerGoesOn: while it is seen that ours still has the number that was found, all goes on to come to it.
+func TestSteerGoesOn(t *testing.T) {
+	d, _, strays := datagramGroup(t, echo, 4, 1, "127.0.0.1:0")
+	go d.run()
+	defer d.close(t.Context())
+	steer := func() {
+		if err := d.steer(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	steer()
+	var enough atomic.Bool
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer enough.Store(true)
+	asking.Go(func() {
+		for !enough.Load() {
+			c, err := net.Dial("udp", d.conn.LocalAddr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.Write(question("to whom?")) //nolint:errcheck // most come
+			c.Close()
+		}
+	})
+	for range 50 {
+		steer()
+	}
+	if n := strays.Load(); n > 0 {
+		t.Errorf("%d queries came to others", n)
 	}
 }
 

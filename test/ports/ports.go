@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
@@ -100,9 +101,18 @@ func unforked() (allow func()) {
 	if runtime.GOOS != "linux" {
 		return func() {}
 	}
+	forksAtFirst()
 	syscall.ForkLock.RLock()
 	return syscall.ForkLock.RUnlock
 }
+
+// forksAtFirst has package os look, without that lock, whether processes have file descriptors: for that it starts one,
+// once.
+var forksAtFirst = sync.OnceFunc(func() {
+	if p, err := os.FindProcess(os.Getpid()); err == nil {
+		p.Release() //nolint:errcheck // it is ours
+	}
+})
 
 // Closed returns a port that a program may open for UDP and TCP.
 func Closed(t testing.TB) int {
