@@ -516,26 +516,31 @@ func TestHitsEndWithSignatures(t *testing.T) {
 }
 
 // C-14: a hit whose signatures end before half of its TTL would have passed is renewed, though most of the TTL is left.
+// Those of its zone's keys hold: what is renewed before them ends with them.
 func TestHitsRenewSignatures(t *testing.T) {
 	clock := world.NewClock(time.Now().Truncate(time.Second))
-	tree := world.New(clock.Now, world.Zone("."), zones.Plan{Name: "own.", Text: world.Mail,
-		Config: zones.Config{Expiration: clock.Now().Add(2 * time.Minute)}})
+	tree := world.New(clock.Now, world.Zone("."), world.Domain("own."))
 	c := over(t, tree, clock)
 	c.MaxTTL = 100 * time.Second
 	server, others := passes(t, open(t, c), false)
-	ttl := func() uint32 {
+	ttl := func(qtype uint16) uint32 {
 		t.Helper()
-		return exchange(t, "udp", server, newMsg("own.", dns.TypeMX, withDO)).Answer[0].Header().Ttl
+		return exchange(t, "udp", server, newMsg("own.", qtype, withDO)).Answer[0].Header().Ttl
 	}
-	ttl()
-	tree.Plan("own.").Config.Expiration = clock.Now().Add(time.Hour)
-	tree.Publish()
+	publish := func(signed time.Duration) {
+		tree.Plan("own.").Config.Expiration = clock.Now().Add(signed)
+		tree.Publish()
+	}
+	ttl(dns.TypeDNSKEY)
+	publish(2 * time.Minute)
+	ttl(dns.TypeMX)
+	publish(time.Hour)
 	clock.Advance(75 * time.Second) // 45 s before the end of the signatures, 25 s before that of the TTL
-	if n := ttl(); n != 25 {
+	if n := ttl(dns.TypeMX); n != 25 {
 		t.Errorf("TTL %d, want 25", n)
 	}
-	eventually(t, "it is renewed", func() bool { return ttl() == 100 })
-	if n := others.Load(); n != 1 {
+	eventually(t, "it is renewed", func() bool { return ttl(dns.TypeMX) == 100 })
+	if n := others.Load(); n != 2 {
 		t.Errorf("%d came to ServeDNS", n)
 	}
 }
