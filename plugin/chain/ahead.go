@@ -14,13 +14,34 @@ import (
 const cutsAhead = 2
 
 // Ahead asks for the links of the chain to the answer of q that are not known, at the same moment as for the answer. It
-// only fills the account: what it asks can never change a verdict.
-func (w *Walk) Ahead(q dns.Question) { w.speculate(w.linksTo(q)) }
+// only fills the account: what it asks can never change a verdict. NoteAhead is to tell what became of it.
+func (w *Walk) Ahead(q dns.Question) {
+	links, below := w.linksTo(q)
+	w.below = below
+	w.speculate(links)
+}
+
+// NoteAhead notes, when q has been found Secure or Insecure, whether a zone begins on the way to it below the one that
+// was known when Ahead was called. In a flood of names that are made up none does, and each would cost two questions
+// more (L-9).
+func (w *Walk) NoteAhead(q dns.Question) {
+	became := paid
+	if zone := w.Known(inCharge(q)); zone != nil && zone.Name == w.below {
+		became = inVain
+	}
+	w.chain.Store.noteAhead(w.below, became)
+	w.below = ""
+}
+
+// inCharge is the deepest name on the way to q's at which a zone may begin that answers it.
+func inCharge(q dns.Question) string {
+	return withoutUnderscore(dnssec.InCharge(q.Name, q.Qtype == dns.TypeDS))
+}
 
 // Likely returns the deepest name on the way to q's at which a zone is likely to begin, if nothing is known; "" where
 // that cannot be told.
 func Likely(q dns.Question) string {
-	name := withoutUnderscore(dnssec.InCharge(q.Name, q.Qtype == dns.TypeDS))
+	name := inCharge(q)
 	if isReverse(name) {
 		return ""
 	}
@@ -52,7 +73,8 @@ func (v *view) linksToZone(zone string) (links []dns.Question) {
 	case ends || at == zone:
 		return nil
 	case v.likelyCut(at, zone) != zone:
-		return v.linksTo(dnssec.Question(zone, dns.TypeA))
+		links, _ = v.linksTo(dnssec.Question(zone, dns.TypeA))
+		return links
 	}
 	for _, cut := range slices.Compact([]string{zone, dnssec.Toward(at, zone)}) {
 		links = append(links, dnssec.Question(cut, dns.TypeDS), dnssec.Question(cut, dns.TypeDNSKEY))
@@ -60,17 +82,19 @@ func (v *view) linksToZone(zone string) (links []dns.Question) {
 	return links
 }
 
-// linksTo lists the links worth asking for.
-func (v *view) linksTo(q dns.Question) (links []dns.Question) {
-	name := withoutUnderscore(dnssec.InCharge(q.Name, q.Qtype == dns.TypeDS))
+// linksTo lists the links to the answer of q that are worth asking for, and names the zone above them, if one is known.
+func (v *view) linksTo(q dns.Question) (links []dns.Question, below string) {
+	name := inCharge(q)
 	zone, at, ends := v.deepest(name)
 	switch {
 	case ends || isReverse(name):
-		return nil
+		return nil, ""
 	case zone == nil:
 		links = append(links, dnssec.Question(at, dns.TypeDNSKEY)) // an anchor whose keys are not known yet
-	case v.chain.Store.signs(zone.Name):
-		return nil
+	case v.chain.Store.pays(zone.Name):
+		below = zone.Name
+	default:
+		return nil, zone.Name
 	}
 	for range cutsAhead {
 		if at == name {
@@ -79,7 +103,7 @@ func (v *view) linksTo(q dns.Question) (links []dns.Question) {
 		at = dnssec.Toward(at, name)
 		links = append(links, dnssec.Question(at, dns.TypeDS), dnssec.Question(at, dns.TypeDNSKEY))
 	}
-	return links
+	return links, below
 }
 
 // NoteSigners notes which zones sign names below their apex themselves: cuts are rare there. In registries' zones,
@@ -90,7 +114,7 @@ func (c *Chain) NoteSigners(sets []*dnssec.RRset) {
 			signer := dnssec.Canonical(sig.SignerName)
 			if set.Type != dns.TypeDS && signer != set.Owner && dnssec.IsSubDomain(signer, set.Owner) &&
 				dns.CountLabel(signer) > 1 {
-				c.Store.noteSigner(signer)
+				c.Store.noteAhead(signer, hopeless)
 			}
 		}
 	}

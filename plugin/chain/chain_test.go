@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -144,7 +145,8 @@ func TestSpeculation(t *testing.T) {
 	check := func(name string, qtype uint16, want ...string) {
 		t.Helper()
 		var got []string
-		for _, q := range c.newView().linksTo(question(name, qtype)) {
+		links, _ := c.newView().linksTo(question(name, qtype))
+		for _, q := range links {
 			got = append(got, fetch.Describe(q))
 		}
 		if !slices.Equal(got, want) {
@@ -165,8 +167,53 @@ func TestSpeculation(t *testing.T) {
 	check("mx.insecure.com.", dns.TypeA)
 	know(secure("example.com."))
 	check("mx.example.com.", dns.TypeA, "mx.example.com. DS", "mx.example.com. DNSKEY")
-	c.Store.noteSigner("example.com.")
+	c.Store.noteAhead("example.com.", hopeless)
 	check("other.example.com.", dns.TypeA)
+}
+
+// L-9: where no zone began for seven names in a row none is asked for ahead any more, until one begins; then half of
+// that is enough. So it is after the zone's own links were fetched anew.
+func TestSpeculationInVain(t *testing.T) {
+	c, account := setup(t)
+	for _, zone := range []string{".", "com."} {
+		c.Store.learn(zone, secure(zone), noon, time.Hour)
+	}
+	// resolves reports whether links of a name were worth asking for, and has a zone begin there or not.
+	resolves := func(name string, cut bool) (ahead bool) {
+		w := c.NewWalk(account)
+		q := question(name, dns.TypeMX)
+		links, _ := w.linksTo(q)
+		w.Ahead(q)
+		if cut {
+			w.learn(name, secure(name))
+		}
+		w.NoteAhead(q)
+		return len(links) > 0
+	}
+	names := 0
+	vain := func(most int) {
+		t.Helper()
+		for i := range most + 3 {
+			names++
+			if got := resolves(fmt.Sprintf("n%d.com.", names), false); got != (i < most) {
+				t.Errorf("name %d of %d in vain: asked ahead %v", i, most, got)
+			}
+		}
+	}
+	vain(7)
+	c.Store.learn("com.", secure("com."), noon, 2*time.Hour)
+	vain(0)
+	if resolves("first.com.", true) {
+		t.Error("asked ahead before a zone began")
+	}
+	vain(4)
+	for _, name := range []string{"second.com.", "third.com.", "fourth.com."} {
+		resolves(name, true)
+	}
+	vain(7)
+	if !resolves("name.net.", false) {
+		t.Error("not asked ahead below another zone")
+	}
 }
 
 // L-7: the judge has a zone that is known without a walk, for which it would need a second turn; any other it has to

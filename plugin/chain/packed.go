@@ -19,7 +19,8 @@ type record struct {
 	tried   time.Time // when the links were last fetched past the cache (V-14), to the millisecond
 	// claimed: somebody fetches the links again, or has and got none that live longer (C-14).
 	claimed bool
-	signs   bool // the zone signs names below its apex itself, so that cuts there are rare
+	// vain says how much of what was asked on speculation below it was so lately (L-9): 0 to mostVain.
+	vain uint8
 }
 
 // The kinds of places.
@@ -63,21 +64,20 @@ func (r record) holds(now time.Time) bool {
 	return r.kind != none && now.Before(r.until) && (r.expires.IsZero() || !now.After(r.expires))
 }
 
-// The flags that are in the octet of a packed record's kind.
+// What else is in the octet of a packed record's kind.
 const (
 	claimed = 1 << 7
-	signs   = 1 << 6
+	vain    = mostVain << vainAt
+
+	vainAt = 4
 )
 
-// pack lays out a record: kind and flags, times as varints, the place, if there is one.
+// pack lays out a record: kind and what else is in its octet, times as varints, the place, if there is one.
 func (r record) pack(place []byte) []byte {
 	b := make([]byte, 1, 32+len(place))
-	b[0] = r.kind
+	b[0] = r.kind | r.vain<<vainAt
 	if r.claimed {
 		b[0] |= claimed
-	}
-	if r.signs {
-		b[0] |= signs
 	}
 	b = binary.AppendVarint(b, seconds(r.since))
 	b = binary.AppendVarint(b, milliseconds(r.until))
@@ -95,7 +95,7 @@ func unpackRecord(b []byte) (r record, place []byte) {
 		return r, nil
 	}
 	p := packed(b[1:])
-	r.kind, r.claimed, r.signs = b[0]&^(claimed|signs), b[0]&claimed != 0, b[0]&signs != 0
+	r.kind, r.claimed, r.vain = b[0]&^(claimed|vain), b[0]&claimed != 0, b[0]&vain>>vainAt
 	r.since, r.until = timeOf(p.varint(), time.Second), timeOf(p.varint(), time.Millisecond)
 	r.expires, r.tried = timeOf(p.varint(), time.Second), timeOf(p.varint(), time.Millisecond)
 	return r, p

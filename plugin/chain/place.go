@@ -173,7 +173,7 @@ func (s *Store) learn(name string, p Place, now time.Time, most time.Duration) {
 	fresh.since = now.Truncate(time.Second) // whoever looks at the clock a moment earlier may use it too
 	s.packed.Update(name, func(old []byte) []byte {
 		r, _ := unpackRecord(old)
-		fresh.tried, fresh.signs = r.tried, r.signs
+		fresh.tried, fresh.vain = r.tried, r.vain
 		fresh.claimed = r.claimed && !fresh.until.After(r.until.Add(rounding))
 		return fresh.pack(place)
 	})
@@ -232,15 +232,29 @@ func (s *Store) claim(name string) (may bool) {
 	return may
 }
 
-// noteSigner notes that the zone of an apex, if one is known there, signs names below that itself.
-func (s *Store) noteSigner(apex string) {
-	if !s.signs(apex) {
-		s.update(apex, func(r *record) { r.signs = true })
+// mostVain is how often in a row no zone began where one was asked for on speculation, before none is asked for any
+// more. One that begins there makes up for half of that.
+const mostVain = 7
+
+// pays reports whether zones begin at names below an apex often enough to ask for them on speculation (L-9).
+func (s *Store) pays(apex string) bool { return s.record(apex).vain < mostVain }
+
+// noteAhead notes what became of speculation below an apex, if a zone is known there.
+func (s *Store) noteAhead(apex string, became outcome) {
+	if apex == "" {
+		return
+	}
+	if vain := s.record(apex).vain; became(vain) != vain {
+		s.update(apex, func(r *record) { r.vain = became(r.vain) })
 	}
 }
 
-// signs reports whether the zone of an apex does.
-func (s *Store) signs(apex string) bool { return s.record(apex).signs }
+// outcome is what becomes of speculation: how much was in vain after it, by how much was before.
+type outcome func(vain uint8) uint8
+
+func inVain(vain uint8) uint8 { return min(vain+1, mostVain) }
+func paid(vain uint8) uint8   { return vain / 2 }
+func hopeless(uint8) uint8    { return mostVain }
 
 // EndsSoon reports whether what lives for at least 10 s has a tenth of its life left, or signatures that end before
 // half of it is over (C-14). The zero time of expiration means that it rests on none.

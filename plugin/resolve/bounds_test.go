@@ -17,6 +17,7 @@ import (
 	"github.com/danelaw-dns/danelaw/plugin/dnssec"
 	"github.com/danelaw-dns/danelaw/plugin/fetch"
 	"github.com/danelaw-dns/danelaw/test/scripted"
+	"github.com/danelaw-dns/danelaw/zones"
 )
 
 // eventually waits until ok holds, however slow the machine is.
@@ -123,6 +124,44 @@ func TestNoSpeculationBelowUnderscore(t *testing.T) {
 			strings.Contains(q, "._") && !strings.HasSuffix(q, " TXT") {
 			t.Errorf("asked %s", q)
 		}
+	}
+}
+
+// L-9: a flood of names that are made up costs one question each, soon: where no zone begins below another, none is
+// asked for ahead, be the names denied, be it with opt-out, or a wildcard's.
+func TestSpeculationInVain(t *testing.T) {
+	const names = 20
+	for flood, world := range map[string]struct {
+		zone, below string
+		config      zones.Config // of com.
+		status      dnssec.Status
+		most        int // names whose links are asked for in vain
+	}{
+		"NSEC":    {"com.", "com.", zones.Config{}, dnssec.Secure, 7},
+		"NSEC3":   {"com.", "com.", zones.Config{NSEC3: &zones.NSEC3{}}, dnssec.Secure, 7},
+		"opt-out": {"com.", "com.", zones.Config{NSEC3: &zones.NSEC3{OptOut: true}}, dnssec.Insecure, 7},
+		// which shows that its zone signs names below itself
+		"a wildcard": {"example.com.", "wild.example.com.", zones.Config{}, dnssec.Secure, 1},
+	} {
+		t.Run(flood, func(t *testing.T) {
+			r, u, _ := setup(t, nil)
+			u.Tree.Plan("example.com.").Text += "\n*.wild A 192.0.2.9"
+			u.Tree.Plan("com.").Config = world.config
+			u.Tree.Publish()
+			expect(t, ask(r, world.zone, dns.TypeSOA), dnssec.Secure, dns.RcodeSuccess)
+			for i := range names {
+				if a := ask(r, fmt.Sprintf("n%d.%s", i, world.below), dns.TypeA); a.Status != world.status {
+					t.Fatalf("%v %s", a.Status, notes(a))
+				}
+			}
+			quiet(t, r)
+			ahead := slices.DeleteFunc(u.Asked(), func(q string) bool {
+				return !strings.HasPrefix(q, "n") || !strings.HasSuffix(q, " DS")
+			})
+			if len(ahead) != world.most {
+				t.Errorf("asked for ahead: %v, want %d", ahead, world.most)
+			}
+		})
 	}
 }
 

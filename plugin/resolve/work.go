@@ -129,7 +129,9 @@ func (w *work) resolve(ctx context.Context) *outcome {
 	for visited := []string(nil); ; p, held = w.unasked(ctx, q) {
 		visited = append(visited, q.Name)
 		if !held {
-			p = w.resolvePartOrDenial(ctx, q)
+			if p = w.resolvePartOrDenial(ctx, q); p.Status > dnssec.Bogus {
+				w.walk.NoteAhead(q)
+			}
 		}
 		if p.Status <= dnssec.Bogus && errors.Is(p.Cause, fetch.ErrShort) {
 			p.Cause = fetch.With(p.Cause, fetch.ErrRetries)
