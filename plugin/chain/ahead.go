@@ -14,23 +14,31 @@ import (
 const cutsAhead = 2
 
 // Ahead asks for the links of the chain to the answer of q that are not known, at the same moment as for the answer. It
-// only fills the account: what it asks can never change a verdict. NoteAhead is to tell what became of it.
-func (w *Walk) Ahead(q dns.Question) {
+// only fills the account: what it asks can never change a verdict.
+func (w *Walk) Ahead(q dns.Question) Guess {
 	links, below := w.linksTo(q)
-	w.below = below
 	w.speculate(links)
+	return Guess{w, inCharge(q), below}
 }
 
-// NoteAhead notes, when q has been found Secure or Insecure, whether a zone begins on the way to it below the one that
-// was known when Ahead was called. In a flood of names that are made up none does, and each would cost two questions
-// more (L-9).
-func (w *Walk) NoteAhead(q dns.Question) {
+// Guess is that a zone begins on the way to a name, below the one that is known.
+type Guess struct {
+	walk        *Walk
+	name, below string // below "": nothing was guessed
+}
+
+// Note notes, once the name's records are Secure or Insecure, whether that was so. In a flood of names that are made up
+// it never is, and each would cost two questions more (L-9). What is noted already is not noted again.
+func (g *Guess) Note() {
+	if g.below == "" {
+		return
+	}
 	became := paid
-	if zone := w.Known(inCharge(q)); zone != nil && zone.Name == w.below {
+	if zone := g.walk.Known(g.name); zone != nil && zone.Name == g.below {
 		became = inVain
 	}
-	w.chain.Store.noteAhead(w.below, became)
-	w.below = ""
+	g.walk.chain.Store.noteAhead(g.below, became)
+	g.below = ""
 }
 
 // inCharge is the deepest name on the way to q's at which a zone may begin that answers it.

@@ -241,9 +241,6 @@ func (s *Store) pays(apex string) bool { return s.record(apex).vain < mostVain }
 
 // noteAhead notes what became of speculation below an apex, if a zone is known there.
 func (s *Store) noteAhead(apex string, became outcome) {
-	if apex == "" {
-		return
-	}
 	if vain := s.record(apex).vain; became(vain) != vain {
 		s.update(apex, func(r *record) { r.vain = became(r.vain) })
 	}

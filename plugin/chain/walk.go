@@ -18,7 +18,6 @@ type Walk struct {
 	account *fetch.Account
 
 	found found
-	below string // the zone below which Ahead asked, or could have, until NoteAhead; "": none was known
 
 	asking  sync.Mutex
 	sources names[[]string] // the upstreams that the links of a name were had from in vain

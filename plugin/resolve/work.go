@@ -112,6 +112,7 @@ func (w *work) complete(ctx context.Context) *outcome {
 // resolve fetches, walks and judges until the alias chain ends.
 func (w *work) resolve(ctx context.Context) *outcome {
 	q := w.question
+	var guess chain.Guess
 	p, held := w.unasked(ctx, q)
 	if !held {
 		if o := w.recall(ctx, q); o != nil {
@@ -122,7 +123,7 @@ func (w *work) resolve(ctx context.Context) *outcome {
 		}
 		w.recallLinks(ctx, q)
 		if !w.why.near {
-			w.walk.Ahead(q)
+			guess = w.walk.Ahead(q)
 		}
 	}
 	o := &outcome{}
@@ -130,7 +131,7 @@ func (w *work) resolve(ctx context.Context) *outcome {
 		visited = append(visited, q.Name)
 		if !held {
 			if p = w.resolvePartOrDenial(ctx, q); p.Status > dnssec.Bogus {
-				w.walk.NoteAhead(q)
+				guess.Note()
 			}
 		}
 		if p.Status <= dnssec.Bogus && errors.Is(p.Cause, fetch.ErrShort) {
