@@ -178,6 +178,9 @@ func newListening(udp, tcp string, s told, connections int) (l *listening, err e
 		Size:    func() uint16 { return l.handler().config.EDNSSize },
 		Refused: func() { l.handler().meter.malformed() },
 	})
+	if err == nil && l.reader.WithoutUDP() != nil {
+		log.Infof("CoreDNS reads what comes to %s over UDP, danelaw TCP alone: %v", udp, l.reader.WithoutUDP())
+	}
 	return l, err
 }
 

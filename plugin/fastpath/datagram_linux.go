@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
@@ -44,15 +45,10 @@ type datagrams struct {
 }
 
 // newDatagrams has a source answer what comes to a socket, once run runs, with so many queries answered later at once;
-// what comes meanwhile waits in the kernel, or is lost there. On a wildcard socket a reply leaves from the
-// address that its query came to.
+// what comes meanwhile waits in the kernel, or is lost there.
 func newDatagrams(conn *net.UDPConn, s source, pending int) (*datagrams, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return nil, err
-	}
-	wildcard := conn.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()
-	if err := control(raw, func(fd int) error { return setOptions(fd, wildcard) }); err != nil {
 		return nil, err
 	}
 	d := &datagrams{conn: conn, raw: raw, source: s, outbox: newOutbox(raw)}
@@ -65,18 +61,45 @@ func newDatagrams(conn *net.UDPConn, s source, pending int) (*datagrams, error) 
 	return d, nil
 }
 
-// setOptions enlarges the buffers of a socket as far as the kernel allows: without CAP_NET_ADMIN, net.core.rmem_max and
-// wmem_max are the most. A wildcard socket is to tell which address each datagram has come to.
-func setOptions(fd int, wildcard bool) error {
+// prepare sets what a socket of UDP is to have.
+func prepare(_, address string, c syscall.RawConn) error {
+	return control(c, func(fd int) error {
+		enlarge(fd)
+		if !wildcard(address) {
+			return nil
+		}
+		if err := tellAddress(fd); err != nil {
+			return fmt.Errorf("%w: %w", errUnaddressed, err)
+		}
+		return nil
+	})
+}
+
+// wildcard reports whether a socket at an address, HOST:PORT, has all of this host.
+func wildcard(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && (host == "" || net.ParseIP(host).IsUnspecified())
+}
+
+// enlarge enlarges the buffers of a socket as far as the kernel allows: without CAP_NET_ADMIN, net.core.rmem_max and
+// wmem_max are the most.
+func enlarge(fd int) {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 	}
+}
+
+// errUnaddressed: a reply would leave from another address than its query came to, and the client would drop it.
+var errUnaddressed = errors.New("a socket for all addresses is not told to which of them a query came")
+
+// tellAddress has a socket tell which address each datagram has come to. It is replaced by tests.
+var tellAddress = func(fd int) error {
 	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	switch {
-	case err != nil || !wildcard:
+	case err != nil:
 		return err
 	case family == unix.AF_INET6: // tells it of IPv4 clients, too
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
@@ -84,6 +107,9 @@ func setOptions(fd int, wildcard bool) error {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 	}
 }
+
+// limit changes how many queries are answered later at once.
+func (d *datagrams) limit(limits Limits) { d.slots.limit(limits.Pending) }
 
 // run reads until close. An error of the socket does not end it: after a pause it goes on.
 func (d *datagrams) run() {

@@ -62,9 +62,10 @@ func question(format string, args ...any) []byte {
 // bound is a socket that nobody reads yet.
 func bound(t testing.TB, s source, address string) *datagrams {
 	t.Helper()
-	conn, err := net.ListenUDP(network("udp", address), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(address)))
+	config := net.ListenConfig{Control: prepare}
+	conn, err := config.ListenPacket(t.Context(), network("udp", address), address)
 	needs.Address(t, address, err)
-	d, err := newDatagrams(conn, s, 1000)
+	d, err := newDatagrams(conn.(*net.UDPConn), s, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -439,7 +440,7 @@ func TestLaterIsBounded(t *testing.T) {
 		<-proceed
 		w.Write(query)
 	}), "127.0.0.1:0")
-	d.limit(pending)
+	d.limit(Limits{Pending: pending})
 	c := dialed(t, d, "127.0.0.1")
 	for i := range asked {
 		asks(t, c, question("%d", i))

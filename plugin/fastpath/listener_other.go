@@ -18,6 +18,9 @@ func Listen(string, string, Server, Options) (*Listener, error) {
 // Look does nothing.
 func Look() {}
 
+// WithoutUDP is never called.
+func (*Listener) WithoutUDP() error { return nil }
+
 // Steer is never called.
 func (*Listener) Steer() error { return nil }
 

@@ -66,10 +66,10 @@ func TestLookDoesNotWait(t *testing.T) {
 	for _, b := range d.batches[1:] {
 		b.Unlock()
 	}
-	d.limit(packets.Size - 1)
+	d.limit(Limits{Pending: packets.Size - 1})
 	d.look()
 	d.delist()
-	d.limit(1000)
+	d.limit(Limits{Pending: 1000})
 	time.Sleep(2 * lookEvery)
 	Look()
 	d.raw.Control(func(fd uintptr) {

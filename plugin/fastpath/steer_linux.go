@@ -38,9 +38,12 @@ const (
 	networkHeader = 1<<32 - 0x100000
 )
 
-// listenDatagrams opens another socket at an address, HOST:PORT or :PORT, at which all have SO_REUSEPORT.
+// listenDatagrams opens another socket at an address, HOST:PORT or :PORT, at which all have SO_REUSEPORT. What cannot be
+// read well is not bound, so that nothing is lost there: errUnaddressed.
 func listenDatagrams(address string) (*net.UDPConn, error) {
-	config := net.ListenConfig{Control: share}
+	config := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
+		return cmp.Or(share(network, address, c), prepare(network, address, c))
+	}}
 	conn, err := config.ListenPacket(context.Background(), "udp", address)
 	if err != nil {
 		return nil, err
@@ -75,7 +78,10 @@ func control(c syscall.RawConn, do func(fd int) error) (err error) {
 // or left the group, it is to be called again.
 func (d *datagrams) steer() error {
 	d.group.raw, d.group.probes, d.group.kind = d.raw, &d.probes, unix.SOCK_DGRAM
-	return d.group.steer(d.conn.LocalAddr().(*net.UDPAddr).AddrPort())
+	if err := d.group.steer(d.conn.LocalAddr().(*net.UDPAddr).AddrPort()); err != nil {
+		return fmt.Errorf("UDP: %w", err)
+	}
+	return nil
 }
 
 // steered is a listener that can be steered to.
@@ -103,7 +109,10 @@ func (l *steered) steer() error {
 		return err
 	}
 	l.group.raw, l.group.probes, l.group.kind = raw, &l.probes, unix.SOCK_STREAM
-	return l.group.steer(l.Addr().(*net.TCPAddr).AddrPort())
+	if err := l.group.steer(l.Addr().(*net.TCPAddr).AddrPort()); err != nil {
+		return fmt.Errorf("TCP: %w", err)
+	}
+	return nil
 }
 
 // errNotFound: probes have been sent, and too few of them came.
@@ -114,6 +123,9 @@ type steering struct {
 	probes probes
 	group  search
 }
+
+// away has the kernel give what comes to the other sockets of the group.
+func (s *steering) away() error { return s.group.away() }
 
 // probes are those that are expected at a socket.
 type probes struct {
