@@ -38,8 +38,8 @@ const (
 	networkHeader = 1<<32 - 0x100000
 )
 
-// listenDatagrams opens another socket at an address, HOST:PORT or :PORT, at which all have SO_REUSEPORT. What cannot be
-// read well is not bound, so that nothing is lost there: errUnaddressed.
+// listenDatagrams opens another socket at an address, HOST:PORT or :PORT, at which all have SO_REUSEPORT. What cannot
+// be read well is not bound, so that nothing is lost there: errUnaddressed.
 func listenDatagrams(address string) (*net.UDPConn, error) {
 	config := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
 		return cmp.Or(share(network, address, c), prepare(network, address, c))
