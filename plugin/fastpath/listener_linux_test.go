@@ -28,7 +28,7 @@ func TestUnaddressed(t *testing.T) {
 	tellAddress = func(int) error { return unix.ENOPROTOOPT }
 	t.Cleanup(func() { tellAddress = before })
 	for host, reads := range map[string]string{"": "tcp", "127.0.0.1": "udp tcp"} {
-		t.Run(host, func(t *testing.T) {
+		t.Run("reads "+reads, func(t *testing.T) {
 			others, err := sharing.Listen(t.Context(), "tcp", host+":0")
 			if err != nil {
 				t.Fatal(err)
