@@ -119,6 +119,7 @@ func (d *datagrams) run() {
 	for {
 		err := d.raw.Read(d.serve)
 		if d.closing.Load() || errors.Is(err, net.ErrClosed) {
+			d.raw.Control(d.rest) //nolint:errcheck // it is closed
 			return
 		}
 		time.Sleep(time.Millisecond << d.failures)
@@ -126,10 +127,22 @@ func (d *datagrams) run() {
 	}
 }
 
-// close reads no more, lets the queries in flight be answered until ctx ends, and closes the socket.
+// restPatience is how long what is left is read, should more go on to come.
+const restPatience = time.Second
+
+// rest answers what has come before the close and is not read yet: a busy host keeps the reader from a processor for
+// longer than anything is on its way.
+func (d *datagrams) rest(fd uintptr) {
+	for begun := time.Now(); time.Since(begun) < restPatience; {
+		if full, err := d.take(d.batches[0], fd, packets.Size); !full || err != 0 {
+			return
+		}
+	}
+}
+
+// close reads no more than has come, lets the queries in flight be answered until ctx ends, and closes the socket.
 func (d *datagrams) close(ctx context.Context) {
-	d.closing.Store(true)
-	d.conn.SetReadDeadline(time.Unix(1, 0)) // wakes run
+	d.endReading()
 	answered := make(chan struct{})
 	go func() { d.busy.Wait(); close(answered) }()
 	select {
@@ -138,6 +151,12 @@ func (d *datagrams) close(ctx context.Context) {
 	}
 	d.cancel()
 	d.conn.Close()
+}
+
+// endReading has run end when it has read what has come.
+func (d *datagrams) endReading() {
+	d.closing.Store(true)
+	d.conn.SetReadDeadline(time.Unix(1, 0)) // wakes it
 }
 
 const (

@@ -517,6 +517,22 @@ func TestDatagramsCloseUnderLoad(t *testing.T) {
 	}
 }
 
+// TestDatagramsCloseAnswersTheRest: a busy host has kept the reader from its processor until the close. What has come
+// before is answered, be it more than is read at once (S-26).
+func TestDatagramsCloseAnswersTheRest(t *testing.T) {
+	const come = 3*packets.Size + 1
+	d := bound(t, echo, "127.0.0.1:0")
+	c := dialed(t, d, "127.0.0.1")
+	for i := range come {
+		asks(t, c, question("%d", i))
+	}
+	d.endReading()
+	d.run()
+	for i := range come {
+		gets(t, c, question("%d", i))
+	}
+}
+
 // TestDatagramsCloseWithoutPatience: queries whose answers take too long hear of the end, and cannot reply any more.
 func TestDatagramsCloseWithoutPatience(t *testing.T) {
 	begun, failed := make(chan struct{}), make(chan error)
