@@ -244,10 +244,16 @@ type tests struct {
 	env          []string
 }
 
+// program returns where the test program of a package is built: two packages may be built at once, and have one last
+// name.
+func (b *bench) program(p, name string) string {
+	return filepath.Join(b.dir, name+"-"+strings.ReplaceAll(p, "/", "-"))
+}
+
 // build builds the tests of a package. It uses the user's build cache, so that only what a mutant changes is compiled.
 // When tests run go build themselves, the environment gives them the overlay.
 func (b *bench) build(ctx context.Context, s stage, p, name, overlay string) (*tests, error) {
-	built := &tests{filepath.Join(b.dir, name+"-"+filepath.Base(p)), filepath.Join(b.root, p), s,
+	built := &tests{b.program(p, name), filepath.Join(b.root, p), s,
 		append(append(os.Environ(), "DANELAW_TEST_MUTANTS=", "GOFLAGS="+os.Getenv("GOFLAGS")+" "+overlay), s.env...)}
 	c := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-s -w", "-o", built.program, "./"+p)
 	c.Dir, c.Env = b.root, built.env
@@ -293,6 +299,24 @@ func (t *tests) run(ctx context.Context, flags ...string) (string, error) {
 
 // failed matches the line of a test that failed, or the end of the whole program, which names no test.
 var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)|^((?:panic|fatal error): .+)$`)
+
+// TestPrograms: no two packages that mutants name share a program, as cmd/danelaw and plugin/danelaw once did: the
+// tests of one ran for the other's.
+func TestPrograms(t *testing.T) {
+	b, of := &bench{dir: t.TempDir()}, map[string]string{}
+	for _, m := range mutants(t) {
+		for _, p := range m.packages {
+			program := b.program(p, "sound")
+			if other, ok := of[program]; ok && other != p {
+				t.Errorf("%s and %s are both built as %s", other, p, program)
+			}
+			of[program] = p
+		}
+	}
+	if len(of) < 10 {
+		t.Errorf("mutants name %d packages", len(of))
+	}
+}
 
 // TestStages: the stage and the packages that a patch names exist.
 func TestStages(t *testing.T) {
