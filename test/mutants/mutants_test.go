@@ -126,8 +126,9 @@ func choose(t *testing.T, all []*mutant, how string) []*mutant {
 type bench struct {
 	root, dir string // the module's directory, and one for what is built
 
-	mu   sync.Mutex
-	slow map[string]func() (string, error) // the slow tests by package, see soundness
+	mu    sync.Mutex                        // guards what follows
+	sound map[string]func() (*tests, error) // by package, without a mutant
+	slow  map[string][]string               // tests by package, as far as known
 }
 
 func newBench(t *testing.T) *bench {
@@ -136,7 +137,7 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &bench{root: dir, dir: t.TempDir(), slow: map[string]func() (string, error){}}
+	return &bench{root: dir, dir: t.TempDir(), sound: map[string]func() (*tests, error){}, slow: map[string][]string{}}
 }
 
 var errSurvived = errors.New("it survived: which case is missing?")
@@ -149,20 +150,16 @@ func (b *bench) run(ctx context.Context, m *mutant) (caught string, err error) {
 	}
 	for _, s := range stages() {
 		for _, p := range s.packages(m) {
-			slow, err := b.soundness(ctx, s, p)
-			if err != nil {
-				return "", err
-			}
 			tests, err := b.build(ctx, s, p, m.name, overlay)
 			if err != nil {
 				return "", err
 			}
-			test, err := tests.catcher(ctx, slow)
+			test, err := tests.catcher(ctx)
 			if err := errors.Join(err, os.Remove(tests.program)); err != nil {
 				return "", err
 			}
 			if test != "" {
-				return told(m, s) + p + " " + test, nil
+				return told(m, s) + p + " " + test, b.passes(ctx, s, p, test)
 			}
 		}
 	}
@@ -198,40 +195,53 @@ func (b *bench) overlay(m *mutant) (flag string, err error) {
 	return "-overlay=" + list, os.WriteFile(list, text, 0o600)
 }
 
-// soundness returns an error if the tests of a package fail without a mutant, since they would then seem to catch every
-// one. Otherwise it returns a regular expression for the slow tests.
-func (b *bench) soundness(ctx context.Context, s stage, p string) (slow string, err error) {
+// passes returns an error if the test that has caught a mutant fails without one, too: it would seem to catch all.
+func (b *bench) passes(ctx context.Context, s stage, p, test string) error {
 	b.mu.Lock()
-	once := b.slow[p]
+	once := b.sound[p]
 	if once == nil {
-		once = sync.OnceValues(func() (string, error) { return b.slowTests(ctx, s, p) })
-		b.slow[p] = once
+		once = sync.OnceValues(func() (*tests, error) { return b.build(ctx, s, p, "sound", "") })
+		b.sound[p] = once
 	}
 	b.mu.Unlock()
-	return once()
+	sound, err := once()
+	if err != nil {
+		return err
+	}
+	alone := "^" + test + "$"
+	if !named.MatchString(test) { // a panic, a deadlock or a timeout, in any of them
+		alone = "."
+	}
+	out, err := sound.run(ctx, "-test.run="+alone)
+	if err != nil { // on a busy machine by chance
+		out, err = sound.run(ctx, "-test.run="+alone)
+	}
+	if err != nil {
+		return fmt.Errorf("%s fails without a mutant too: %s\n%s", p, test, out)
+	}
+	return nil
 }
 
-func (b *bench) slowTests(ctx context.Context, s stage, p string) (string, error) {
-	tests, err := b.build(ctx, s, p, "sound", "")
-	if err != nil {
-		return "", err
-	}
-	out, err := tests.run(ctx, "-test.v")
-	if err != nil {
-		switch test, err := tests.catcher(ctx, "^$"); {
-		case err != nil:
-			return "", err
-		case test != "":
-			return "", fmt.Errorf("%s fails without a mutant too: %s", p, test)
-		}
-	}
-	var names []string
+// named matches the name of a test.
+var named = regexp.MustCompile(`^Test\w*$`)
+
+// last returns a regular expression for the tests of a package that are known to be slow.
+func (b *bench) last(p string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return "^(" + strings.Join(b.slow[p], "|") + ")$"
+}
+
+// learn notes which tests of a package the output of a run shows to be slow.
+func (b *bench) learn(p, out string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, found := range passed.FindAllStringSubmatch(out, -1) {
-		if took, err := time.ParseDuration(found[2]); err == nil && took > time.Second/2 {
-			names = append(names, found[1])
+		took, err := time.ParseDuration(found[2])
+		if err == nil && took > time.Second/2 && !slices.Contains(b.slow[p], found[1]) {
+			b.slow[p] = append(b.slow[p], found[1])
 		}
 	}
-	return "^(" + strings.Join(names, "|") + ")$", nil
 }
 
 // passed matches the line of a test that passed, with the time that it took.
@@ -239,9 +249,11 @@ var passed = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)$`)
 
 // tests is the built test program of a package.
 type tests struct {
-	program, dir string
-	stage        stage
-	env          []string
+	*bench
+	p       string // the package
+	program string
+	stage   stage
+	env     []string
 }
 
 // program returns where the test program of a package is built: two packages may be built at once, and have one last
@@ -253,7 +265,7 @@ func (b *bench) program(p, name string) string {
 // build builds the tests of a package. It uses the user's build cache, so that only what a mutant changes is compiled.
 // When tests run go build themselves, the environment gives them the overlay.
 func (b *bench) build(ctx context.Context, s stage, p, name, overlay string) (*tests, error) {
-	built := &tests{b.program(p, name), filepath.Join(b.root, p), s,
+	built := &tests{b, p, b.program(p, name), s,
 		append(append(os.Environ(), "DANELAW_TEST_MUTANTS=", "GOFLAGS="+os.Getenv("GOFLAGS")+" "+overlay), s.env...)}
 	c := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-s -w", "-o", built.program, "./"+p)
 	c.Dir, c.Env = b.root, built.env
@@ -263,13 +275,15 @@ func (b *bench) build(ctx context.Context, s stage, p, name, overlay string) (*t
 	return built, nil
 }
 
-// catcher returns a test of a package that fails, or "" if all pass. The slow tests run last. On a busy machine a test
-// may fail by chance, so a failure counts only if the test fails again when it runs alone; otherwise catcher goes on
-// with the other tests.
-func (t *tests) catcher(ctx context.Context, slow string) (string, error) {
+// catcher returns a test of a package that fails, or "" if all pass. Those known to be slow run last. On a busy machine
+// a test may fail by chance, so a failure counts only if the test fails again when it runs alone; otherwise catcher
+// goes on with the other tests.
+func (t *tests) catcher(ctx context.Context) (string, error) {
+	slow := t.last(t.p)
 	for _, part := range [...]struct{ run, skip string }{{".", slow}, {slow, "^$"}} {
 		for skip := part.skip; ; {
-			out, err := t.run(ctx, "-test.failfast", "-test.run="+part.run, "-test.skip="+skip)
+			out, err := t.run(ctx, "-test.v", "-test.failfast", "-test.run="+part.run, "-test.skip="+skip)
+			t.learn(t.p, out)
 			if err == nil {
 				break
 			}
@@ -292,7 +306,7 @@ func (t *tests) catcher(ctx context.Context, slow string) (string, error) {
 
 func (t *tests) run(ctx context.Context, flags ...string) (string, error) {
 	c := exec.CommandContext(ctx, t.program, append(flags, "-test.timeout="+t.stage.timeout.String())...)
-	c.Dir, c.Env = t.dir, t.env
+	c.Dir, c.Env = filepath.Join(t.root, t.p), t.env
 	out, err := c.CombinedOutput()
 	return string(out), err
 }
