@@ -53,7 +53,9 @@ func newDatagrams(conn *net.UDPConn, s source, pending int) (*datagrams, error) 
 	}
 	d := &datagrams{conn: conn, raw: raw, source: s, outbox: newOutbox(raw)}
 	for i := range d.batches {
-		d.batches[i] = newBatch(s.answerer())
+		b := newBatch(s.answerer())
+		b.look = func(fd uintptr) { d.takeFew(b, fd) }
+		d.batches[i] = b
 	}
 	d.slots.limit(pending)
 	d.ctx, d.cancel = context.WithCancel(context.Background())

@@ -72,18 +72,27 @@ func changeReaders(to func(all []*datagrams) []*datagrams) {
 const looks = 3
 
 // look answers what a batch has room for, unless others do that already, or a query that is answered later would have
-// to wait.
+// to wait. By itself it allocates nothing: who does has to work for the collector first, if he owes it anything, and
+// those who look do at most of their work.
 func (d *datagrams) look() {
 	if slots := d.slots.now(); len(slots)+packets.Size > cap(slots) {
 		return
 	}
 	for _, b := range d.batches[1:] {
-		if b.TryLock() {
-			defer b.Unlock()
-			d.raw.Control(func(fd uintptr) { d.takeFew(b, fd) }) //nolint:errcheck // it is closed
+		if d.lookWith(b) {
 			return
 		}
 	}
+}
+
+// lookWith answers what a batch has room for, unless somebody else looks with it.
+func (d *datagrams) lookWith(b *batch) bool {
+	if !b.TryLock() {
+		return false
+	}
+	defer b.Unlock()
+	d.raw.Control(b.look) //nolint:errcheck // it is closed
+	return true
 }
 
 // takeFew answers what a batch has room for, few at a time.

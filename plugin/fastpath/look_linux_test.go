@@ -79,6 +79,24 @@ func TestLookDoesNotWait(t *testing.T) {
 	})
 }
 
+// L-7: a look that finds nothing, and one that answers, allocate nothing, so that nobody works for the collector first.
+func TestLookAllocatesNothing(t *testing.T) {
+	d := looked(t, datagramSource{atOnce: func(query []byte, _ client, dst []byte) ([]byte, bool) {
+		return append(dst, query...), true
+	}})
+	if n := testing.AllocsPerRun(100, d.look); n >= 1 {
+		t.Errorf("a look allocates %v times", n)
+	}
+	c := dialed(t, d, "127.0.0.1")
+	for range 101 {
+		asks(t, c, question("hit"))
+	}
+	if n := testing.AllocsPerRun(10, d.look); n >= 1 {
+		t.Errorf("a look that answers allocates %v times", n)
+	}
+	gets(t, c, question("hit"))
+}
+
 // Who has read a batch and is kept from answering it keeps no others from theirs.
 func TestLookBesideTheReader(t *testing.T) {
 	begun, over := make(chan struct{}), make(chan struct{})
