@@ -103,14 +103,17 @@ func (r *roles) Fetch(role fetch.Role, _ bool) {
 
 // L-9: speculation ends while the table of client questions is half full.
 func TestNoSpeculationUnderLoad(t *testing.T) {
-	r, u, _ := setup(t, func(c *Config) { c.InFlight = 2 })
-	outstanding, release := hold(u)
-	defer release()
-	go ask(r, "example.com.", dns.TypeMX)
-	eventually(t, "the answer is asked for", func() bool { return outstanding.Load() > 0 })
-	if got := u.Asked(); len(got) != 1 {
-		t.Errorf("asked %v with one of two places taken", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, u, _ := setup(t, func(c *Config) { c.InFlight = 2 })
+		_, release := hold(u)
+		defer r.Close()
+		defer release()
+		go ask(r, "example.com.", dns.TypeMX)
+		synctest.Wait() // until all is asked that is to be
+		if got := u.Asked(); len(got) != 1 {
+			t.Errorf("asked %v with one of two places taken", got)
+		}
+	})
 }
 
 // L-9: speculation never goes to or below a label that begins with an underscore, whatever the hints.
@@ -361,37 +364,42 @@ func TestGoneClientHoldsNoSlot(t *testing.T) {
 
 // L-13, L-15: what a question displaced by a newer one has asked ends with it; what others have joined goes on.
 func TestDisplacedQuestionsLeaveNothing(t *testing.T) {
-	r, u, _ := setup(t, func(c *Config) { c.InFlight = 4 })
-	outstanding, release := hold(u)
-	answers := make(chan *Answer, 5)
-	begin := func(i int) {
-		go func() { answers <- ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA) }()
-		eventually(t, "it is asked", func() bool { return u.Count(fmt.Sprintf("n%d.example.com. A", i)) == 1 })
-	}
-	for i := range 4 {
-		begin(i)
-	}
-	joined := u.Asked()[len(u.Asked())-1]
-	before := outstanding.Load()
-	r.flights.mu.Lock()
-	for e := r.flights.yielding.Front(); e != nil; e = e.Next() {
-		e.Value.(*flight).began = time.Now().Add(-time.Second)
-	}
-	r.flights.mu.Unlock()
-	begin(4)
-	a := <-answers
-	if !errors.Is(a.Notes[0], errYielded) {
-		t.Fatalf("%v %s", a.Status, notes(a))
-	}
-	eventually(t, "its question has ended, "+joined+" has not", func() bool { return outstanding.Load() == before })
-	release()
-	for range 4 {
-		expect(t, <-answers, dnssec.Secure, dns.RcodeNameError)
-	}
-	r.Close()
-	if f, ok := r.Store.failures.alive(question("n2.example.com.", dns.TypeA), r.now()); ok {
-		t.Errorf("it is remembered that there was no room: %v", f.cause)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, u, _ := setup(t, func(c *Config) { c.InFlight = 4 })
+		outstanding, release := hold(u)
+		defer r.Close()
+		defer release()
+		answers := make(chan *Answer, 5)
+		begin := func(i int) {
+			go func() { answers <- ask(r, fmt.Sprintf("n%d.example.com.", i), dns.TypeA) }()
+			synctest.Wait() // until all is asked that is to be, ahead as well
+		}
+		for i := range 4 {
+			begin(i)
+		}
+		before := outstanding.Load()
+		r.flights.mu.Lock()
+		for e := r.flights.yielding.Front(); e != nil; e = e.Next() {
+			e.Value.(*flight).began = time.Now().Add(-time.Second)
+		}
+		r.flights.mu.Unlock()
+		begin(4)
+		a := <-answers
+		if !errors.Is(a.Notes[0], errYielded) {
+			t.Fatalf("%v %s", a.Status, notes(a))
+		}
+		if now := outstanding.Load(); now != before {
+			t.Errorf("%d questions are outstanding, %d were before: %v", now, before, u.Asked())
+		}
+		release()
+		for range 4 {
+			expect(t, <-answers, dnssec.Secure, dns.RcodeNameError)
+		}
+		r.Close()
+		if f, ok := r.Store.failures.alive(question("n2.example.com.", dns.TypeA), r.now()); ok {
+			t.Errorf("it is remembered that there was no room: %v", f.cause)
+		}
+	})
 }
 
 // limits is a Meter that counts limits, and what was joined.
@@ -517,58 +525,62 @@ func TestClientLeaves(t *testing.T) {
 // L-13, L-10: what nobody waits for any more, as all of its clients have gone, holds no slot: it is a luxury, and ends
 // when half of the table is taken. A client that still waits keeps it.
 func TestClientsGone(t *testing.T) {
-	r, u, _ := setup(t, func(c *Config) { c.InFlight = 8 })
-	outstanding, release := hold(u)
-	defer release()
-	var all []context.CancelFunc
-	gone := make(chan *Answer)
-	come := func(name string) {
-		ctx, cancel := context.WithCancel(context.Background())
-		all = append(all, cancel)
-		go func() { gone <- r.Resolve(ctx, question(name, dns.TypeA)) }()
-		key := keyOf(question(name, dns.TypeA))
-		eventually(t, name+" to be asked", func() bool {
-			return r.flights.waitingFor(key) > 0 && u.Count(name+" A") == 1
+	synctest.Test(t, func(t *testing.T) {
+		r, u, _ := setup(t, func(c *Config) { c.InFlight = 8 })
+		outstanding, release := hold(u)
+		defer r.Close()
+		defer release()
+		var all []context.CancelFunc
+		gone := make(chan *Answer)
+		come := func(name string) {
+			ctx, cancel := context.WithCancel(context.Background())
+			all = append(all, cancel)
+			go func() { gone <- r.Resolve(ctx, question(name, dns.TypeA)) }()
+			key := keyOf(question(name, dns.TypeA))
+			eventually(t, name+" to be asked", func() bool {
+				return r.flights.waitingFor(key) > 0 && u.Count(name+" A") == 1
+			})
+		}
+		table := func() (slots, background int) {
+			r.flights.mu.Lock()
+			defer r.flights.mu.Unlock()
+			return r.flights.running + r.flights.yielding.Len(), r.flights.background.Len()
+		}
+		for i := range 4 {
+			come(fmt.Sprintf("n%d.example.com.", i))
+		}
+		come("n0.example.com.")
+		eventually(t, "the second client to have joined", func() bool {
+			return r.flights.waitingFor(keyOf(question("n0.example.com.", dns.TypeA))) == 2
 		})
-	}
-	table := func() (slots, background int) {
-		r.flights.mu.Lock()
-		defer r.flights.mu.Unlock()
-		return r.flights.running + r.flights.yielding.Len(), r.flights.background.Len()
-	}
-	for i := range 4 {
-		come(fmt.Sprintf("n%d.example.com.", i))
-	}
-	come("n0.example.com.")
-	eventually(t, "the second client to have joined", func() bool {
-		return r.flights.waitingFor(keyOf(question("n0.example.com.", dns.TypeA))) == 2
+		leave := func(i int) {
+			all[i]()
+			<-gone
+		}
+		leave(0)
+		leave(1)
+		if slots, background := table(); slots != 3 || background != 1 {
+			t.Errorf("%d slots are held, %d go on in the background; want n0, n2 and n3, and n1", slots, background)
+		}
+		leave(4)
+		if slots, background := table(); slots != 2 || background != 2 {
+			t.Errorf("%d slots are held, %d go on in the background; want n2 and n3, and n0 and n1", slots, background)
+		}
+		for i := range 3 { // with these the table is more than half full
+			come(fmt.Sprintf("late%d.example.com.", i))
+		}
+		synctest.Wait()
+		before := outstanding.Load()
+		leave(2)
+		if slots, background := table(); slots != 4 || background != 0 {
+			t.Errorf("%d slots are held, %d go on in the background of a table that is half full", slots, background)
+		}
+		eventually(t, "their questions to end", func() bool { return outstanding.Load() < before })
+		release()
+		for range 4 {
+			expect(t, <-gone, dnssec.Secure, dns.RcodeNameError)
+		}
 	})
-	leave := func(i int) {
-		all[i]()
-		<-gone
-	}
-	leave(0)
-	leave(1)
-	if slots, background := table(); slots != 3 || background != 1 {
-		t.Errorf("%d slots are held, %d go on in the background; want n0, n2 and n3, and n1", slots, background)
-	}
-	leave(4)
-	if slots, background := table(); slots != 2 || background != 2 {
-		t.Errorf("%d slots are held, %d go on in the background; want n2 and n3, and n0 and n1", slots, background)
-	}
-	for i := range 3 { // with these the table is more than half full
-		come(fmt.Sprintf("late%d.example.com.", i))
-	}
-	before := outstanding.Load()
-	leave(2)
-	if slots, background := table(); slots != 4 || background != 0 {
-		t.Errorf("%d slots are held, %d go on in the background of a table that is half full", slots, background)
-	}
-	eventually(t, "their questions to end", func() bool { return outstanding.Load() < before })
-	release()
-	for range 4 {
-		expect(t, <-gone, dnssec.Secure, dns.RcodeNameError)
-	}
 }
 
 // V-76, C-11: who sets CD gets the data that is there, also when the chain could not be fetched, be that remembered,
