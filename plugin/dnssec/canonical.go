@@ -111,7 +111,7 @@ func skipName(wire []byte) int {
 // appendPrefix appends the part of the signed data that stands before every record: owner, type, class and Original TTL
 // (RFC 4034 section 3.1.8.1). The owner of wildcard-expanded data is the wildcard (V-32).
 func appendPrefix(b []byte, set *RRset, sig *dns.RRSIG) []byte {
-	b = append(b, wireName(signedOwner(set.Owner, sig))...)
+	b = appendWireName(b, signedOwner(set.Owner, sig))
 	b = append(b, byte(set.Type>>8), byte(set.Type), 0, dns.ClassINET)
 	return binary.BigEndian.AppendUint32(b, sig.OrigTtl)
 }
@@ -126,9 +126,14 @@ func signedData(set *RRset, sig *dns.RRSIG) (data, signature []byte) {
 		size += len(set.Owner) + 14 + len(rdata) // a wildcard owner is no longer
 	}
 	data = append(make([]byte, 0, size), rdata[:end]...)
-	prefix := appendPrefix(nil, set, sig)
-	for _, rdata := range set.rdata {
-		data = append(data, prefix...)
+	var prefix []byte
+	for i, rdata := range set.rdata {
+		if i == 0 {
+			data = appendPrefix(data, set, sig)
+			prefix = data[end:]
+		} else {
+			data = append(data, prefix...)
+		}
 		data = binary.BigEndian.AppendUint16(data, uint16(len(rdata)))
 		data = append(data, rdata...)
 	}

@@ -95,20 +95,21 @@ func (j *judgement) disproof(name string) (denial, bool) {
 		return denial{}, true
 	}
 	best := denial{proof: proof{status: Bogus}}
+	claims := [...]int{dns.RcodeSuccess, dns.RcodeNameError} // the reply's goes first
+	if j.reply.Rcode == dns.RcodeNameError {
+		slices.Reverse(claims[:])
+	}
 	for i, z := range zones {
 		if z.Status != Secure || z.Name != signers[i] {
 			continue
 		}
 		e := j.gather(z, j.reply.Authority)
 		j.showDelegation(e, name)
-		nodata := denial{j.nodata(e, name, j.qtype), dns.RcodeSuccess, z}
-		gone := denial{j.nameError(e, name), dns.RcodeNameError, z}
-		first, second := nodata, gone
-		if j.reply.Rcode == dns.RcodeNameError && gone.status == nodata.status {
-			first, second = gone, nodata
-		}
-		for _, d := range []denial{first, second} {
-			if d.betterThan(best) {
+		for _, rcode := range claims {
+			if best.status == Secure {
+				break // nothing is better
+			}
+			if d := j.absence(e, name, rcode); d.betterThan(best) {
 				best = d
 			}
 		}
@@ -117,6 +118,14 @@ func (j *judgement) disproof(name string) (denial, bool) {
 		best.rcode = j.reply.Rcode
 	}
 	return best, false
+}
+
+// absence tries to prove that name does not exist, or that it does without the type asked for.
+func (j *judgement) absence(e *evidence, name string, rcode int) denial {
+	if rcode == dns.RcodeNameError {
+		return denial{j.nameError(e, name), rcode, e.zone}
+	}
+	return denial{j.nodata(e, name, j.qtype), rcode, e.zone}
 }
 
 // showDelegation shows the unsigned delegation on the way to name that evidence proves: the denial of an unsigned zone

@@ -93,6 +93,31 @@ type sets struct {
 	all   []*RRset
 	keys  []setKey
 	byKey map[setKey]*RRset // nil as long as they are few
+	spare []single          // memory for more
+}
+
+// single is an RRset with memory for one record and one signature, as most have.
+type single struct {
+	RRset
+	rr             [1]dns.RR
+	sig            [1]*dns.RRSIG
+	rdata, sigdata [1][]byte
+}
+
+// newSets has memory for as many sets as those records make, if all records of a set stand together.
+func newSets(rrs []dns.RR) *sets {
+	n, before := 0, (*dns.RR_Header)(nil)
+	for _, rr := range rrs {
+		h := rr.Header()
+		if h.Rrtype == dns.TypeRRSIG {
+			continue
+		}
+		if before == nil || h.Rrtype != before.Rrtype || h.Name != before.Name {
+			n++
+		}
+		before = h
+	}
+	return &sets{all: make([]*RRset, 0, n), keys: make([]setKey, 0, n), spare: make([]single, n)}
 }
 
 // fewSets are found without a map as soon as with one.
@@ -113,12 +138,25 @@ func (s *sets) add(rr dns.RR) {
 	key := keyOf(rr)
 	set := s.find(key)
 	if set == nil {
-		set = &RRset{Owner: key.owner, Type: key.rtype, TTL: rr.Header().Ttl}
+		set = s.new()
+		set.Owner, set.Type, set.TTL = key.owner, key.rtype, rr.Header().Ttl
 		s.all, s.keys = append(s.all, set), append(s.keys, key)
 		s.note(key, set)
 	}
 	set.RRs = append(set.RRs, rr)
 	set.TTL = min(set.TTL, rr.Header().Ttl)
+}
+
+// new returns a set without anything.
+func (s *sets) new() *RRset {
+	if len(s.spare) == 0 {
+		return new(RRset)
+	}
+	one := &s.spare[0]
+	s.spare = s.spare[1:]
+	one.RRs, one.Sigs = one.rr[:0], one.sig[:0]
+	one.RRset.rdata, one.RRset.sigdata = one.rdata[:0], one.sigdata[:0]
+	return &one.RRset
 }
 
 // note keeps a new set for find.
@@ -136,7 +174,7 @@ func (s *sets) note(key setKey, set *RRset) {
 
 // section sorts one section.
 func section(rrs []dns.RR, keepSigs bool) ([]*RRset, error) {
-	var s sets
+	s := newSets(rrs)
 	for _, rr := range rrs {
 		if h := rr.Header(); h.Class == dns.ClassINET && h.Rrtype != dns.TypeRRSIG && h.Rrtype != dns.TypeOPT {
 			s.add(rr)
@@ -179,17 +217,17 @@ func tooLarge(sets []*RRset) error {
 // canonicalise puts records and signatures in canonical order, without duplicates and without what cannot be packed,
 // and reports whether anything is left.
 func (s *RRset) canonicalise() bool {
-	s.RRs, s.rdata = sortRRs(s.RRs)
-	s.Sigs, s.sigdata = sortRRs(s.Sigs)
+	s.RRs, s.rdata = sortRRs(s.RRs, s.rdata)
+	s.Sigs, s.sigdata = sortRRs(s.Sigs, s.sigdata)
 	return len(s.RRs) > 0
 }
 
 // sortRRs orders records by their canonical RDATA (V-30) and removes duplicates (V-26): the one with the smallest TTL
-// stays, whichever came first (L-3).
-func sortRRs[R dns.RR](rrs []R) ([]R, [][]byte) {
+// stays, whichever came first (L-3). A single one has its RDATA in the memory given.
+func sortRRs[R dns.RR](rrs []R, memory [][]byte) ([]R, [][]byte) {
 	if len(rrs) == 1 {
 		if rdata := canonicalRDATA(rrs[0]); rdata != nil {
-			return rrs, [][]byte{rdata}
+			return rrs, append(memory[:0], rdata)
 		}
 		return nil, nil
 	}

@@ -2,6 +2,7 @@ package dnssec
 
 import (
 	"iter"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -148,11 +149,14 @@ func labels(to []int, name string) []int {
 }
 
 // wireName returns a name in uncompressed wire form, in the case it has. What is no name gives the root.
-func wireName(name string) []byte {
-	buf := make([]byte, len(name)+2)
-	n, err := dns.PackDomainName(name, buf, 0, nil, false)
+func wireName(name string) []byte { return appendWireName(nil, name) }
+
+// appendWireName appends it.
+func appendWireName(b []byte, name string) []byte {
+	b = slices.Grow(b, len(name)+2)
+	n, err := dns.PackDomainName(name, b[:cap(b)], len(b), nil, false)
 	if err != nil {
-		return []byte{0}
+		return append(b, 0)
 	}
-	return buf[:n]
+	return b[:n]
 }

@@ -36,8 +36,8 @@ type nsec3Set struct {
 
 // admitNSEC3 adds an NSEC3 to its parameter set in the evidence, or says what is wrong with it.
 func (e *evidence) admitNSEC3(rr *dns.NSEC3, r record) string {
-	owner, okOwner := decodeHash(FirstLabel(r.set.Owner))
-	next, okNext := decodeHash(rr.NextDomain)
+	owner, okOwner := DecodeHash(FirstLabel(r.set.Owner))
+	next, okNext := DecodeHash(rr.NextDomain)
 	salt, err := hex.DecodeString(strings.TrimPrefix(rr.Salt, "-"))
 	switch {
 	case rr.Hash != dns.SHA1:
@@ -68,10 +68,20 @@ func (e *evidence) nsec3Set(iterations uint16, salt string) *nsec3Set {
 	return e.nsec3[i]
 }
 
-// decodeHash reads a SHA-1 hash in base32hex without padding, in any case (RFC 4648 section 7).
-func decodeHash(s string) (hash string, ok bool) {
-	b, err := base32.HexEncoding.DecodeString(strings.ToUpper(s))
-	return string(b), err == nil && len(b) == sha1.Size
+// DecodeHash reads a SHA-1 hash in base32hex without padding, in any case (RFC 4648 section 7).
+func DecodeHash(text string) (hash string, ok bool) {
+	var upper [sha1.Size * 8 / 5]byte
+	if len(text) != len(upper) {
+		return "", false
+	}
+	for i := range upper {
+		if upper[i] = text[i]; 'a' <= text[i] && text[i] <= 'z' {
+			upper[i] -= 'a' - 'A'
+		}
+	}
+	var octets [sha1.Size]byte
+	n, err := base32.HexEncoding.Decode(octets[:], upper[:])
+	return string(octets[:]), err == nil && n == len(octets)
 }
 
 // covers says that n shows that no name with the hash h exists. The last of a chain wraps, and a chain of one covers

@@ -67,8 +67,18 @@ func TestNSEC3HashVectors(t *testing.T) {
 		if got := strings.ToLower(base32.HexEncoding.EncodeToString([]byte(sum))); !ok || got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
-		if raw, ok := decodeHash(want); !ok || raw != sum {
-			t.Errorf("%s: base32hex does not read back", name)
+		for _, text := range []string{want, strings.ToUpper(want)} {
+			if raw, ok := DecodeHash(text); !ok || raw != sum {
+				t.Errorf("%s: base32hex does not read back", text)
+			}
+		}
+		for what, text := range map[string]string{
+			"short": want[1:], "long": want + "0", "padded": want[:31] + "=", "of another alphabet": want[:31] + "w",
+			"broken": want[:16] + "\n" + want[17:], "broken, and long": want[:16] + "\r\n" + want[16:],
+		} {
+			if raw, ok := DecodeHash(text); ok {
+				t.Errorf("%s, %s, reads as %x", text, what, raw)
+			}
 		}
 	}
 }
@@ -387,7 +397,7 @@ func TestNSEC3HashBudget(t *testing.T) {
 func TestHashForAggressiveUse(t *testing.T) {
 	c := denialCheck()
 	hash, ok := c.Hash("a.example.", 12, "\xaa\xbb\xcc\xdd")
-	if raw, _ := decodeHash("35mthgpgcu1qg68fab165klnsnk3dpvl"); !ok || hash != raw {
+	if raw, _ := DecodeHash("35mthgpgcu1qg68fab165klnsnk3dpvl"); !ok || hash != raw {
 		t.Errorf("a.example. has the hash %x", hash)
 	}
 	if hash, ok := c.Hash("a.example.", 51, ""); ok {

@@ -311,7 +311,10 @@ func (c *Check) deniers(e *evidence, name string) []denier {
 	if !IsSubDomain(e.zone.Name, name) {
 		return nil
 	}
-	ds := []denier{nsecChain{e.zone.Name, e.nsec}}
+	ds := make([]denier, 0, 1+len(e.nsec3))
+	if len(e.nsec) > 0 {
+		ds = append(ds, nsecChain{e.zone.Name, e.nsec})
+	}
 	for _, set := range e.nsec3 {
 		if !c.over(set) {
 			ds = append(ds, nsec3Chain{c, e.zone.Name, set})

@@ -117,7 +117,8 @@ func flags(qtype uint16, a *Answer) (f uint8) {
 	if a.Status == dnssec.Secure && len(a.Answer)+len(a.Ns) > 0 {
 		f |= vouched
 	}
-	if slices.ContainsFunc(slices.Concat(a.Answer, a.Ns), func(rr dns.RR) bool { return forValidators(qtype, rr) }) {
+	validators := func(rr dns.RR) bool { return forValidators(qtype, rr) }
+	if slices.ContainsFunc(a.Answer, validators) || slices.ContainsFunc(a.Ns, validators) {
 		f |= signed
 	}
 	if slices.ContainsFunc(a.Notes, func(n *dnssec.Failure) bool { return n.Kind == dnssec.OfDistrust }) {

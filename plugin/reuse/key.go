@@ -1,8 +1,6 @@
 package reuse
 
 import (
-	"bytes"
-	"encoding/base32"
 	"encoding/binary"
 	"encoding/hex"
 	"slices"
@@ -54,13 +52,12 @@ func madeToMeasure(name string) bool {
 // made for one question (RFC 7129 appendix B).
 func nsec3RecordKey(zone, owner string, rr *dns.NSEC3) string {
 	const narrow = 18 // octets of 20 that no two hashes of a zone have in common by chance
-	hash, err := base32.HexEncoding.DecodeString(strings.ToUpper(dnssec.FirstLabel(owner)))
-	next, errNext := base32.HexEncoding.DecodeString(strings.ToUpper(rr.NextDomain))
-	if err != nil || errNext != nil || rr.Flags != 0 || len(hash) < narrow || len(next) < narrow ||
-		!bytes.Equal(hash, next) && bytes.Equal(hash[:narrow], next[:narrow]) {
+	hash, ok := dnssec.DecodeHash(dnssec.FirstLabel(owner))
+	next, okNext := dnssec.DecodeHash(rr.NextDomain)
+	if !ok || !okNext || rr.Flags != 0 || hash != next && hash[:narrow] == next[:narrow] {
 		return ""
 	}
-	return zone + nsec3Kind + parametersOf(rr).key() + string(hash)
+	return zone + nsec3Kind + parametersOf(rr).key() + hash
 }
 
 // wildcardKey is where a set that a wildcard gave is kept; "" if none did.

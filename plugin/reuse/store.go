@@ -37,7 +37,8 @@ type place struct {
 
 // pack lays out a place: times as varints, type, name.
 func (p place) pack() []byte {
-	b := binary.AppendVarint(binary.AppendVarint(nil, p.learned.Unix()), int64(p.life/time.Second))
+	b := make([]byte, 0, 2*binary.MaxVarintLen64+2+len(p.answer.Name))
+	b = binary.AppendVarint(binary.AppendVarint(b, p.learned.Unix()), int64(p.life/time.Second))
 	return append(binary.BigEndian.AppendUint16(b, p.answer.Type), p.answer.Name...)
 }
 

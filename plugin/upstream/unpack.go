@@ -55,6 +55,11 @@ func Unpack(wire []byte) (*dns.Msg, error) {
 		return nil, err
 	}
 	into := [sections]*[]dns.RR{answer: &m.Answer, authority: &m.Ns, additional: &m.Extra}
+	for section, rrs := range into {
+		if n := s.count(section); n > 0 {
+			*rrs = make([]dns.RR, 0, n)
+		}
+	}
 	for _, r := range s.records {
 		rr, err := s.unpack(r)
 		if err == nil {
@@ -96,9 +101,13 @@ func scan(wire []byte) (*scanned, error) {
 		return nil, err
 	}
 	s := &scanned{wire: wire, question: end + questionFixed}
-	off := s.question
+	off, claimed := s.question, 0
 	for section := range sections {
-		for range binary.BigEndian.Uint16(wire[6+2*section:]) {
+		claimed += s.count(section)
+	}
+	s.records = make([]record, 0, min(claimed, len(wire)/leastRecord))
+	for section := range sections {
+		for range s.count(section) {
 			if off, err = s.record(section, off); err != nil {
 				return nil, err
 			}
@@ -106,6 +115,12 @@ func scan(wire []byte) (*scanned, error) {
 	}
 	return s, nil
 }
+
+// count returns how many records the header says that a section has.
+func (s *scanned) count(section int) int { return int(binary.BigEndian.Uint16(s.wire[6+2*section:])) }
+
+// leastRecord is how many octets a record takes at least: a name, the root's, what is fixed, and no RDATA.
+const leastRecord = 1 + recordFixed
 
 // record notes the record at off and returns where it ends.
 func (s *scanned) record(section, off int) (int, error) {
