@@ -3,6 +3,7 @@ package fastpath
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -129,10 +130,14 @@ type Reply struct {
 	Options   []byte // for OPT
 }
 
+// optOctets is what an OPT has without options: name, type, size, flags and length (RFC 6891 section 6.1.2).
+const optOctets = 1 + 2 + 2 + 4 + 2
+
 // Append appends the reply to dst, as it is sent: with the client's ID and flags, and the question as it came. What of
 // the reply's names is part of the question is written as there.
 func (q *Question) Append(dst []byte, r Reply) []byte {
 	begin := len(dst)
+	dst = slices.Grow(dst, len(r.Wire)+optOctets+len(r.Options))
 	dst = append(dst, r.Wire[:headerSize]...)
 	flags := flagsOf(q.message)&bitCD | flagsOf(r.Wire)&rcodeMask | bitQR | bitRD | bitRA
 	if r.Authentic {

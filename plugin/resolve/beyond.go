@@ -99,7 +99,7 @@ func (k keeping) link(q dns.Question, reply *dns.Msg, life time.Duration) {
 	r := k.r
 	m := dns.Msg{Question: []dns.Question{q}, Answer: ofLink(q, reply.Answer), Ns: ofLink(q, reply.Ns)}
 	m.Rcode = reply.Rcode
-	wire, err := packed(m)
+	wire, err := packed(m, nil)
 	if err != nil {
 		return
 	}

@@ -101,15 +101,15 @@ func strip(key cache.Key, e *cache.Entry) (err error) {
 	var m dns.Msg
 	if err = dnssec.Unpack(&m, e.Wire); err == nil {
 		m.Answer, m.Ns = Plain(key.Type, m.Answer), Plain(key.Type, m.Ns)
-		e.Wire, err = packed(m)
+		e.Wire, err = packed(m, nil)
 	}
 	return err
 }
 
-// packed is m as it goes out, but for what each client has of its own.
-func packed(m dns.Msg) ([]byte, error) {
+// packed is m as it goes out, but for what each client has of its own. It lies in the memory given if it fits.
+func packed(m dns.Msg, memory []byte) ([]byte, error) {
 	m.Response, m.Compress = true, true
-	return m.Pack()
+	return m.PackBuffer(memory[:cap(memory)])
 }
 
 // flags are those of an answer to a question of that type.

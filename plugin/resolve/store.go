@@ -166,10 +166,13 @@ func (s *Store) put(key cache.Key, e *cache.Entry, a *Answer, now time.Time) {
 	m := dns.Msg{Answer: a.Answer, Ns: a.Ns}
 	m.Question = []dns.Question{dnssec.Question(key.Name, key.Type)}
 	m.Rcode = a.Rcode
-	var err error
-	if e.Wire, err = packed(m); err != nil {
+	spare := s.entries.Get().(*cache.Entry)
+	defer s.entries.Put(spare)
+	wire, err := packed(m, spare.Wire)
+	if err != nil {
 		return // what cannot be packed was odd, and is answered once
 	}
-	e.Notes, e.Flags = packNotes(a.Notes), flags(key.Type, a)
+	spare.Wire = wire
+	e.Wire, e.Notes, e.Flags = wire, packNotes(a.Notes), flags(key.Type, a)
 	s.answers.Put(key, e, now)
 }
