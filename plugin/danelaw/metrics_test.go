@@ -28,7 +28,7 @@ func TestMetricsDocumented(t *testing.T) {
 		got = append(got, strings.ReplaceAll(m[1], " ", ""))
 	}
 	var want []string
-	for d := range described() {
+	for d := range described(collectors...) {
 		m := regexp.MustCompile(`fqName: "(\w+)".*variableLabels: (\{[^}]*\})`).FindStringSubmatch(d.String())
 		want = append(want, m[1]+m[2])
 	}
@@ -48,11 +48,8 @@ var collectors = []prometheus.Collector{
 	reloads, reloadFailed, buildInfo, notifications,
 }
 
-// described returns the descriptions of all metrics, or of those of some collectors.
+// described returns the descriptions of the metrics of collectors.
 func described(of ...prometheus.Collector) chan *prometheus.Desc {
-	if len(of) == 0 {
-		of = collectors
-	}
 	descs := make(chan *prometheus.Desc, 100)
 	for _, c := range of {
 		c.Describe(descs)
@@ -64,7 +61,7 @@ func described(of ...prometheus.Collector) chan *prometheus.Desc {
 // TestMetricsLint: the linter of Prometheus has nothing to say about any metric.
 func TestMetricsLint(t *testing.T) {
 	var families []*dto.MetricFamily
-	for d := range described() {
+	for d := range described(collectors...) {
 		m := regexp.MustCompile(`fqName: "(\w+)", help: "([^"]+)"`).FindStringSubmatch(d.String())
 		kind, metric := dto.MetricType_GAUGE, &dto.Metric{Gauge: new(dto.Gauge)}
 		switch {

@@ -126,14 +126,9 @@ func signedData(set *RRset, sig *dns.RRSIG) (data, signature []byte) {
 		size += len(set.Owner) + 14 + len(rdata) // a wildcard owner is no longer
 	}
 	data = append(make([]byte, 0, size), rdata[:end]...)
-	var prefix []byte
-	for i, rdata := range set.rdata {
-		if i == 0 {
-			data = appendPrefix(data, set, sig)
-			prefix = data[end:]
-		} else {
-			data = append(data, prefix...)
-		}
+	prefix := appendPrefix(data, set, sig)[end:] // where the first one is to be
+	for _, rdata := range set.rdata {
+		data = append(data, prefix...)
 		data = binary.BigEndian.AppendUint16(data, uint16(len(rdata)))
 		data = append(data, rdata...)
 	}

@@ -15,7 +15,7 @@ type batch struct {
 	replies  []byte // one after another
 	misses   []int  // of the queries received: those that are answered later
 	answerer answerer
-	look     func(fd uintptr) // of whoever looks with it; made once, see look
+	look     func(fd uintptr) // answers with it what has come; made once, since a look allocates nothing
 }
 
 // newBatch is a batch that has received nothing yet.

@@ -72,8 +72,8 @@ func changeReaders(to func(all []*datagrams) []*datagrams) {
 const looks = 3
 
 // look answers what a batch has room for, unless others do that already, or a query that is answered later would have
-// to wait. By itself it allocates nothing: who does has to work for the collector first, if he owes it anything, and
-// those who look do at most of their work.
+// to wait. It allocates nothing by itself: who allocates while Go's collector runs may have to work for it first, and
+// what has come would wait.
 func (d *datagrams) look() {
 	if slots := d.slots.now(); len(slots)+packets.Size > cap(slots) {
 		return

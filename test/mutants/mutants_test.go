@@ -222,8 +222,8 @@ func (b *bench) passes(ctx context.Context, s stage, p, test string) error {
 	return nil
 }
 
-// named matches the name of a test.
-var named = regexp.MustCompile(`^Test\w*$`)
+// named matches the name of a test, or of a fuzz target whose seeds are run as one.
+var named = regexp.MustCompile(`^\w+$`)
 
 // last returns a regular expression for the tests of a package that are known to be slow.
 func (b *bench) last(p string) string {
