@@ -86,7 +86,7 @@ func (c *Chain) Distrust(all []NegativeAnchor) (zones []string, elsewhere bool) 
 }
 
 // Restart puts all walks that have begun out of date (C-12).
-func (c *Chain) Restart() { c.generation.Add(1) }
+func (c *Chain) Restart() { c.Store.generation.next() }
 
 // anchor returns the closest anchor at or above name, which alone decides: a configured one (V-12), or a negative one
 // that is still alive (T-18).

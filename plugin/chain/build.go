@@ -66,11 +66,13 @@ func (l *links) keep(p Place) {
 		return
 	}
 	life := p.until().Sub(c.Now())
-	for qtype, f := range map[uint16]fetched{dns.TypeDS: l.ds, dns.TypeDNSKEY: l.keys} {
-		if f.got != nil {
-			c.Keep(dnssec.Question(l.name, qtype), f.got.Raw, life)
+	l.walk.Keep(func() {
+		for qtype, f := range map[uint16]fetched{dns.TypeDS: l.ds, dns.TypeDNSKEY: l.keys} {
+			if f.got != nil {
+				c.Keep(dnssec.Question(l.name, qtype), f.got.Raw, life)
+			}
 		}
-	}
+	})
 }
 
 // anything is enough for a name of which nothing is known.

@@ -39,10 +39,9 @@ type Config struct {
 // Chain is the chain of trust to all names. It is safe for concurrent use.
 type Chain struct {
 	Config
-	building   builders
-	anchors    atomic.Pointer[map[string][]*dns.DS]
-	negative   atomic.Pointer[negativeAnchors]
-	generation atomic.Uint64 // of what walks begin with
+	building builders
+	anchors  atomic.Pointer[map[string][]*dns.DS]
+	negative atomic.Pointer[negativeAnchors]
 }
 
 // New returns a Chain with negative trust anchors.

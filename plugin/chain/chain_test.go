@@ -277,16 +277,69 @@ func TestFailedLinks(t *testing.T) {
 	}
 }
 
+// T-14, T-13, C-12: what fails of a walk that began before other trust anchors came, or before failures or all that is
+// known were forgotten, is not remembered; what fails of one that begins then is, whatever fails of the other after it.
+func TestFailedBefore(t *testing.T) {
+	for name, change := range map[string]func(*Chain){
+		"other trust anchors": func(c *Chain) {
+			c.Trust(map[string][]*dns.DS{".": {c.Trusted()["."][0], {Algorithm: dns.ED25519}}}, secure(".").Zone)
+		},
+		"failures forgotten": func(c *Chain) { c.Store.ForgetFailures() },
+		"all forgotten":      (*Chain).Restart,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, account := setup(t)
+			fail := func(w *Walk) Place {
+				w.findPlace(t.Context(), secure(".").Zone, "com.")
+				return c.Store.place("com.", noon)
+			}
+			before := c.NewWalk(account)
+			change(c)
+			if p := fail(before); p != nil {
+				t.Errorf("remembered: %+v", p)
+			}
+			if _, ok := fail(c.NewWalk(account)).(Failed); !ok {
+				t.Error("what failed since is not")
+			}
+			before.findPlace(t.Context(), nil, ".")
+			if _, ok := fail(before).(Failed); !ok || c.Store.place(".", noon) != nil {
+				t.Error("who began before has changed what is known")
+			}
+		})
+	}
+}
+
+// C-12, T-8: while somebody keeps what he has found no other generation begins, so that what is to be forgotten then is
+// there.
+func TestKeepingIsAwaited(t *testing.T) {
+	c, account := setup(t)
+	w, next := c.NewWalk(account), make(chan struct{})
+	if !w.Keep(func() {
+		go func() { c.Restart(); close(next) }()
+		select {
+		case <-next:
+			t.Error("another generation has begun meanwhile")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}) {
+		t.Error("not kept")
+	}
+	<-next
+	if w.Keep(func() { t.Error("something is kept") }) {
+		t.Error("who began before keeps what he has found")
+	}
+}
+
 // C-8: what failed replaces nothing that was proven and holds.
 func TestFailureReplacesNothing(t *testing.T) {
 	s := NewStore(1 << 20)
 	s.learn("com.", secure("com."), noon, 24*time.Hour)
-	s.fail("com.", tooMany("com."), noon)
+	s.fail("com.", tooMany("com."), noon, s.Epoch())
 	if _, ok := s.place("com.", noon).(Cut); !ok {
 		t.Error("what was proven is lost")
 	}
 	later := noon.Add(time.Hour)
-	s.fail("com.", tooMany("com."), later)
+	s.fail("com.", tooMany("com."), later, s.Epoch())
 	if _, ok := s.place("com.", later).(Failed); !ok {
 		t.Error("what has ended is not replaced")
 	}

@@ -66,7 +66,7 @@ func (w *Walk) findPlace(ctx context.Context, above *dnssec.Zone, name string) P
 		p := (&links{walk: w, name: name, above: above}).build(ctx, anything)
 		// Who is past its time remembers nothing of a link (L-6a), nor who has asked no upstream (C-18).
 		if failed, ok := p.(Failed); ok && !spent(p) && ctx.Err() == nil && !w.stored {
-			w.chain.Store.fail(name, failed, w.chain.Now())
+			w.Keep(func() { w.chain.Store.fail(name, failed, w.chain.Now(), w.epoch) })
 		}
 		return p
 	})

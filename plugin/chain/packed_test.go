@@ -208,7 +208,7 @@ func TestStoreBound(t *testing.T) {
 		z.Name = name
 		s.learn(name, Cut{&z}, noon, time.Hour)
 		s.learn("host."+name, Within{Zone: name, end: noon.Add(time.Hour)}, noon, time.Hour)
-		s.fail("bad."+name, tooMany("bad."+name), noon)
+		s.fail("bad."+name, tooMany("bad."+name), noon, s.Epoch())
 		if i%1000 > 0 {
 			continue
 		}

@@ -49,11 +49,12 @@ func same(a, b Place) bool {
 
 // Store keeps the places of names. It outlives a Chain.
 type Store struct {
-	packed *cache.Octets         // of each name a record
-	opened *cache.Table[*opened] // the zones of those in use
-	shared shared                // those of them that somebody holds
-	failed *cache.Table[mishap]  // of names that have no other place
-	epoch  atomic.Uint64         // of failures
+	packed     *cache.Octets         // of each name a record
+	opened     *cache.Table[*opened] // the zones of those in use
+	shared     shared                // those of them that somebody holds
+	failed     *cache.Table[mishap]  // of names that have no other place
+	epoch      atomic.Uint64         // of failures
+	generation generation
 }
 
 // NewStore returns a Store of at most size octets.
@@ -80,8 +81,11 @@ func (s *Store) Size() (octets int64, entries int) {
 // Evicted returns how many entries were evicted to make room for others.
 func (s *Store) Evicted() uint64 { return s.packed.Evicted() + s.failed.Evicted() }
 
-// ForgetFailures drops all remembered failures.
+// ForgetFailures drops all remembered failures, and has none be remembered of what has begun.
 func (s *Store) ForgetFailures() { s.epoch.Add(1) }
+
+// Epoch counts how often failures were dropped.
+func (s *Store) Epoch() uint64 { return s.epoch.Load() }
 
 // Flush forgets the places at and below name, and returns how many there were, and how many failures beside them.
 func (s *Store) Flush(name string) (places, failures int) {
@@ -133,7 +137,7 @@ func (s *Store) place(name string, now time.Time) Place {
 	if r, place := unpackRecord(b); r.holds(now) && !now.Before(r.since) {
 		return s.open(name, r, place)
 	}
-	if f, ok := s.failed.Get(name); ok && now.Before(f.until) && f.epoch == s.epoch.Load() {
+	if f, ok := s.failed.Get(name); ok && now.Before(f.until) && f.epoch == s.Epoch() {
 		return f.place
 	}
 	return nil
@@ -198,8 +202,12 @@ type mishap struct {
 
 func (m mishap) cost() int64 { return placeOctets + zoneOctets + int64(len(m.place.Zone.Cause.Text)) }
 
-// fail keeps that the links of name failed, unless it is known better.
-func (s *Store) fail(name string, p Failed, now time.Time) {
+// fail keeps that the links of name failed, unless it is known better, or failures were dropped since the epoch in
+// which that began to be found out.
+func (s *Store) fail(name string, p Failed, now time.Time, epoch uint64) {
+	if epoch != s.Epoch() {
+		return
+	}
 	known := false
 	s.update(name, func(r *record) {
 		if known = r.holds(now); !known {
@@ -207,7 +215,7 @@ func (s *Store) fail(name string, p Failed, now time.Time) {
 		}
 	})
 	if !known {
-		s.failed.Put(name, mishap{p, now.Add(failedLife), s.epoch.Load()})
+		s.failed.Put(name, mishap{p, now.Add(failedLife), epoch})
 	}
 }
 

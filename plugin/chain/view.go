@@ -12,8 +12,9 @@ import (
 // view is what one client query knows of names, as it has it and all others have learned it. Nobody is asked.
 type view struct {
 	ground
-	generation uint64
-	stored     bool // it rests on what no upstream was asked for
+	generation uint64 // with which it began
+	epoch      uint64 // of failures, likewise
+	stored     bool   // it rests on what no upstream was asked for
 
 	mu       sync.Mutex
 	learned  names[Place] // by this query; the store may hold it shorter
@@ -22,7 +23,7 @@ type view struct {
 }
 
 func (c *Chain) newView() *view {
-	return &view{generation: c.generation.Load(), ground: c.ground()}
+	return &view{generation: c.Store.generation.now.Load(), epoch: c.Store.Epoch(), ground: c.ground()}
 }
 
 // ground is what a client query begins with.
@@ -39,8 +40,12 @@ func (c *Chain) ground() ground {
 // unanchored is the zone of all names that no anchor covers (V-1a).
 var unanchored = &dnssec.Zone{Status: dnssec.Insecure}
 
-// Current reports whether the walk began with what holds now.
-func (v *view) Current() bool { return v.generation == v.chain.generation.Load() }
+// Keep calls f, which remembers what this query has found, if all that it began with holds, and until f returns. It
+// reports whether that is so: else the finding is for those alone who wait for it (C-12, T-8).
+func (v *view) Keep(f func()) (kept bool) { return v.chain.Store.generation.keep(v.generation, f) }
+
+// Epoch is the Store's when this query began: a failure of it counts no longer in another.
+func (v *view) Epoch() uint64 { return v.epoch }
 
 // InsecureProven reports whether an insecure delegation was proven in this walk, and not known before (C-8).
 func (v *view) InsecureProven() bool {
@@ -169,11 +174,7 @@ func (v *view) learn(name string, p Place) Place {
 		if cut, ok := p.(Cut); v.stored && ok && cut.Zone.Status == dnssec.Insecure {
 			return p
 		}
-		v.chain.Store.learn(name, p, v.chain.Now(), v.chain.MaxTTL)
-		// looked at afterwards, so that whoever changes it meanwhile finds what was learned (C-12, T-8)
-		if !v.Current() {
-			v.chain.Store.forget(name)
-		}
+		v.Keep(func() { v.chain.Store.learn(name, p, v.chain.Now(), v.chain.MaxTTL) })
 	}
 	return p
 }

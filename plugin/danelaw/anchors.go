@@ -165,10 +165,14 @@ func (k *keeper) tell(p *point) {
 		set, old := k.of(h), h.resolving.Trusted()
 		now, is := set[p.Zone]
 		before, was := old[p.Zone]
-		if is != was || !slices.EqualFunc(now, before, func(a, b *dns.DS) bool { return dns.IsDuplicate(a, b) }) {
+		if is != was || !sameAnchors(now, before) {
 			h.resolving.Trust(set, p.Zone, p.sight)
 		}
 	}
+}
+
+func sameAnchors(a, b []*dns.DS) bool {
+	return slices.EqualFunc(a, b, func(a, b *dns.DS) bool { return dns.IsDuplicate(a, b) })
 }
 
 // save writes all down; k.mu is held.
@@ -240,20 +244,26 @@ func (k *keeper) look(ctx context.Context, h *Handler, p *point) {
 		defer k.mu.Unlock()
 		p.asking = false
 	}()
+	by := h.resolving.Trusted()[p.Zone]
 	s, failure := h.resolving.Sight(ctx, p.Zone)
 	if ctx.Err() != nil {
 		return
 	}
-	k.note(p, h.config.Clock().Round(0), s, failure)
-	if failure == nil && s.Zone.Status == dnssec.Secure && h.config.Signal {
+	noted := k.note(h, p, by, s, failure)
+	if noted && failure == nil && s.Zone.Status == dnssec.Secure && h.config.Signal {
 		h.upstreams.signal(ctx, p.Zone, h.resolving.Trusted()[p.Zone])
 	}
 }
 
-// note applies a look at the keys of a point, and has everybody trust what follows.
-func (k *keeper) note(p *point, now time.Time, s dnssec.Sight, failure *dnssec.Failure) {
+// note applies a look of h at the keys of a point, by such anchors, and has everybody trust what follows. It is false
+// if others have come meanwhile, as by an import: nothing follows then, and the point is due as it was.
+func (k *keeper) note(h *Handler, p *point, by []*dns.DS, s dnssec.Sight, failure *dnssec.Failure) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if !sameAnchors(by, h.resolving.Trusted()[p.Zone]) {
+		return false
+	}
+	now := h.config.Clock().Round(0)
 	var changes []trustanchors.Change
 	if failure != nil {
 		p.Point = p.Failed(now)
@@ -271,6 +281,7 @@ func (k *keeper) note(p *point, now time.Time, s dnssec.Sight, failure *dnssec.F
 		p.logFault(old)
 	}
 	k.save()
+	return true
 }
 
 // seenAt is a look in the terms of package trustanchors.

@@ -175,12 +175,13 @@ func outdated(err error) string {
 // are. The error says what kept it from looking.
 func Anchors(ctx context.Context, h *Handler) (points []AnchorPoint, err error) {
 	for zone, p := range h.follows {
+		by := h.resolving.Trusted()[zone]
 		s, failure := h.resolving.Sight(ctx, zone)
 		if failure != nil {
 			err = cmp.Or[error](err, failure)
 			continue
 		}
-		h.keeper.note(p, h.config.Clock().Round(0), s, nil)
+		h.keeper.note(h, p, by, s, nil)
 	}
 	return h.keeper.told(h, h.config.Clock()), err
 }

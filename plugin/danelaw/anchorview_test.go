@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,6 +179,31 @@ func TestImported(t *testing.T) {
 	}
 	r.tend(h)
 	if got := r.states(h); got != "new Valid, old Revoked" {
+		t.Errorf("after a look: %s", got)
+	}
+}
+
+// TestImportedMeanwhile: a look at the keys that fails, and began before anchors were imported, does not put off that
+// which is due because of these (T-12).
+func TestImportedMeanwhile(t *testing.T) {
+	r := newRolling(t)
+	h := r.below(t.TempDir(), r.key(257)) // of no use
+	held, gate, looked := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	hold := sync.OnceFunc(func() { close(held); <-gate })
+	r.upstream.Spoil(func(dns.Question, *dns.Msg) *dns.Msg { hold(); return nil })
+	go func() { lookAt(h, "."); close(looked) }()
+	<-held
+	if err := h.keeper.imports([]*dns.DS{r.old.DS(dns.SHA256)}); err != nil {
+		t.Fatal(err)
+	}
+	close(gate)
+	<-looked
+	r.upstream.Spoil(r.silence)
+	if p := h.follows["."]; !p.Due(r.clock.Now()) {
+		t.Errorf("the keys are looked at only at %v", p.Next())
+	}
+	r.tend(h)
+	if got := r.states(h); got != "old Valid" {
 		t.Errorf("after a look: %s", got)
 	}
 }

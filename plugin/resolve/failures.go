@@ -28,17 +28,17 @@ type failure struct {
 	bridged  bool         // meanwhile a stale answer is told (C-13)
 	until    time.Time
 	life     time.Duration
-	epoch    uint64
+	epoch    uint64 // in which the work for it began
 }
 
 // failures remembers failures by question.
 type failures struct {
 	table *cache.Table[failure]
-	epoch atomic.Uint64
+	epoch func() uint64
 }
 
-func newFailures(size int64) *failures {
-	return &failures{table: cache.NewTable(size, failure.cost)}
+func newFailures(size int64, epoch func() uint64) *failures {
+	return &failures{cache.NewTable(size, failure.cost), epoch}
 }
 
 func (f failure) cost() int64 { return 300 + int64(len(f.cause.Text)) }
@@ -49,13 +49,16 @@ func failureKey(q dns.Question) string { return q.Name + " " + strconv.Itoa(int(
 // alive returns the failure remembered of a question, if it still counts.
 func (t *failures) alive(q dns.Question, now time.Time) (failure, bool) {
 	f, ok := t.table.Get(failureKey(q))
-	return f, ok && f.epoch == t.epoch.Load() && now.Before(f.until)
+	return f, ok && f.epoch == t.epoch() && now.Before(f.until)
 }
 
-// add remembers f. A Bogus one lives twice as long as the one before it, if that has not been over for long.
+// add remembers f, unless all were forgotten since the work for it began. A Bogus one lives twice as long as the one
+// before it, if that has not been over for long.
 func (t *failures) add(f failure, now time.Time) {
+	if f.epoch != t.epoch() {
+		return
+	}
 	t.table.Update(failureKey(f.question), func(old failure, ok bool) (failure, bool) {
-		f.epoch = t.epoch.Load()
 		f.life = f.first()
 		if ok && f.doubles() && old.doubles() && old.epoch == f.epoch && now.Before(old.until.Add(bogusMost)) {
 			f.life = min(2*old.life, bogusMost)
@@ -82,9 +85,6 @@ func (f failure) first() time.Duration {
 
 // drop forgets a question: it has succeeded.
 func (t *failures) drop(q dns.Question) { t.table.Remove(failureKey(q)) }
-
-// forget forgets all.
-func (t *failures) forget() { t.epoch.Add(1) }
 
 // below returns what is remembered of the names at and below one, be it over.
 func (t *failures) below(name string) (all []failure) {

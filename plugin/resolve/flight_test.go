@@ -193,7 +193,7 @@ func TestFailureLives(t *testing.T) {
 		{"limit", limit, []int{1, 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			failures, now := newFailures(1<<20), start
+			failures, now := newFailures(1<<20, func() uint64 { return 0 }), start
 			for i, life := range test.lives {
 				failures.add(test.f, now)
 				end := now.Add(time.Duration(life) * time.Second)
@@ -208,7 +208,7 @@ func TestFailureLives(t *testing.T) {
 		})
 	}
 	t.Run("a long quiet time begins anew", func(t *testing.T) {
-		failures := newFailures(1 << 20)
+		failures := newFailures(1<<20, func() uint64 { return 0 })
 		failures.add(bogus, start)
 		failures.add(bogus, start.Add(time.Hour))
 		if _, ok := failures.alive(q, start.Add(time.Hour+6*time.Second)); ok {
@@ -216,11 +216,19 @@ func TestFailureLives(t *testing.T) {
 		}
 	})
 	t.Run("forgotten", func(t *testing.T) {
-		failures := newFailures(1 << 20)
+		epoch := uint64(0)
+		failures := newFailures(1<<20, func() uint64 { return epoch })
 		failures.add(bogus, start)
-		failures.forget()
+		epoch++
 		if _, ok := failures.alive(q, start); ok {
 			t.Error("still remembered")
+		}
+		again := bogus
+		again.epoch = epoch
+		failures.add(again, start)
+		failures.add(bogus, start) // its work began before
+		if _, ok := failures.alive(q, start); !ok {
+			t.Error("replaced by what was forgotten")
 		}
 	})
 }

@@ -3,6 +3,7 @@ package resolve
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -174,6 +175,75 @@ func TestNegativeAnchorInFlight(t *testing.T) {
 			t.Errorf("%v: later it is %v", tt.after, a.Status)
 		}
 	}
+}
+
+// TestFailedInFlight: what was on its way when trust anchors came, failures or all names were forgotten, or another
+// resolver took over, as after a reload, and fails then, is not remembered to have failed (C-11, C-12, T-13, T-14).
+func TestFailedInFlight(t *testing.T) {
+	for name, change := range map[string]func(r *Resolver) (after *Resolver){
+		"trust anchors": func(r *Resolver) *Resolver {
+			right := r.Trusted()["."][0]
+			wrong := *right
+			wrong.Digest = strings.Repeat("0", len(wrong.Digest))
+			r.Trust(map[string][]*dns.DS{".": {right, &wrong}}, ".", dnssec.Sight{})
+			return r
+		},
+		"failures forgotten": func(r *Resolver) *Resolver { r.Store.ForgetFailures(); return r },
+		"flushed":            func(r *Resolver) *Resolver { r.Flush("example.com."); return r },
+		"reloaded": func(r *Resolver) *Resolver {
+			r.Store.ForgetFailures()
+			after := New(r.Config)
+			t.Cleanup(after.Close)
+			return after
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, u, _ := setup(t, nil)
+			held, gate := make(chan struct{}, 100), make(chan struct{})
+			fails := func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+				held <- struct{}{}
+				<-gate
+				return fetch.Reply{}, &dnssec.Failure{Code: dns.ExtendedErrorCodeNoReachableAuthority}, true
+			}
+			u.Follow(fails)
+			first := make(chan *Answer, 1)
+			go func() { first <- ask(r, "example.com.", dns.TypeMX) }()
+			<-held
+			after := change(r)
+			close(gate)
+			expect(t, <-first, dnssec.Indeterminate, dns.RcodeServerFailure)
+			quiet(t, r)
+			u.Follow(nil)
+			expect(t, ask(after, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
+		})
+	}
+}
+
+// TestPrimedBefore: a daemon whose trust anchors are too old is right at once when others are imported, though what it
+// looks at with the old ones fails only then (T-13).
+func TestPrimedBefore(t *testing.T) {
+	var right map[string][]*dns.DS
+	r, u, _ := setup(t, func(c *Config) {
+		right = c.Anchors
+		wrong := *right["."][0]
+		wrong.KeyTag ^= 1
+		c.Anchors = map[string][]*dns.DS{".": {&wrong}}
+	})
+	held, gate := make(chan struct{}, 100), make(chan struct{})
+	u.Follow(func(context.Context, dns.Question, fetch.Try) (fetch.Reply, error, bool) {
+		held <- struct{}{}
+		<-gate
+		return fetch.Reply{}, nil, false
+	})
+	primed := make(chan error, 1)
+	go func() { primed <- r.Prime(t.Context()) }()
+	<-held
+	r.Trust(map[string][]*dns.DS{".": append(right["."], r.Trusted()["."]...)}, ".", dnssec.Sight{})
+	close(gate)
+	if err := <-primed; err == nil {
+		t.Error("the old trust anchor matches")
+	}
+	expect(t, ask(r, "example.com.", dns.TypeMX), dnssec.Secure, dns.RcodeSuccess)
 }
 
 // TestRetest: what a negative trust anchor covers is tried as if there were none, and what comes is not remembered.

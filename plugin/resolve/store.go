@@ -31,10 +31,11 @@ type Store struct {
 // what may prove other answers, a 32nd for signatures known to hold, the rest for answers.
 func NewStore(size int64) *Store {
 	answers := cache.New(size - size/8 - size/16 - size/16 - size/32)
+	places := chain.NewStore(size / 8)
 	return &Store{
 		answers:  answers,
-		places:   chain.NewStore(size / 8),
-		failures: newFailures(size / 16),
+		places:   places,
+		failures: newFailures(size/16, places.Epoch),
 		proofs:   reuse.NewStore(size/16, answers),
 		verified: cache.NewDigests(size / 32),
 		entries:  sync.Pool{New: func() any { return new(cache.Entry) }},
@@ -85,11 +86,9 @@ func (s *Store) Evicted() uint64 {
 	return s.answers.Evicted() + s.places.Evicted() + s.failures.table.Evicted() + s.proofs.Evicted()
 }
 
-// ForgetFailures drops all remembered failures: the clock was set, or upstream is back (T-14, C-11).
-func (s *Store) ForgetFailures() {
-	s.failures.forget()
-	s.places.ForgetFailures()
-}
+// ForgetFailures drops all remembered failures, and has none be remembered of what has begun: the clock was set, or
+// upstream is back (T-14, C-11).
+func (s *Store) ForgetFailures() { s.places.ForgetFailures() }
 
 // answer returns what is cached for q: its own entry, or that its name does not exist (C-4); and whether it should be
 // renewed.
@@ -149,15 +148,6 @@ func (s *Store) remember(q dns.Question, o *outcome, a *Answer, now time.Time, l
 		e := *e
 		e.Life, e.Expires = min(time.Duration(aged(p.TTL, o.age))*time.Second, most), p.Expires
 		s.put(cache.Key{Name: p.Last, Type: nameError}, &e, denial, now)
-	}
-}
-
-// forget undoes remember.
-func (s *Store) forget(q dns.Question, o *outcome) {
-	s.failures.drop(q)
-	for _, key := range []cache.Key{{Name: q.Name, Type: q.Qtype}, {Name: q.Name, Type: nameError},
-		{Name: o.last().Last, Type: nameError}} {
-		s.answers.Remove(key)
 	}
 }
 

@@ -46,34 +46,36 @@ func (w *work) run(ctx context.Context) (a *Answer) {
 	return w.keep(ctx, o)
 }
 
-// keep remembers the result of a question, unless its flight was displaced or the resolver closed (L-13), and tells of
-// it.
+// keep remembers the result of a question, if what the work for it began with holds (C-12), and tells of it.
 func (w *work) keep(ctx context.Context, o *outcome) *Answer {
 	r := w.r
 	a := o.answer(r.judgedAt(), r.MaxTTL)
-	now := r.now()
 	if a.Status >= dnssec.Bogus {
 		stale{r}.outdate(w.question)
 	}
+	kept := w.walk.Keep(func() { w.remember(ctx, o, a) })
+	if kept && r.Judged != nil && !(w.why.renews() && a.Status <= dnssec.Bogus) {
+		r.Judged(w.question, a.Status, w.reason(a))
+	}
+	return a
+}
+
+// remember remembers the result of a question, but no failure of a flight that was displaced, or by a resolver that is
+// closed (L-13).
+func (w *work) remember(ctx context.Context, o *outcome, a *Answer) {
+	r, now := w.r, w.r.now()
 	switch {
 	case a.failure == nil:
 		r.Store.remember(w.question, o, a, now, r.MinTTL, r.MaxTTL)
 	case w.why.mayFail(a.failure) && !errors.Is(context.Cause(ctx), context.Canceled):
 		r.Store.failures.add(failure{
 			question: w.question, status: a.Status, cause: a.failure, told: a.told,
-			bridged: stale{r}.bridges(w.question, a),
+			bridged: stale{r}.bridges(w.question, a), epoch: w.walk.Epoch(),
 		}, now)
 	}
 	if r.Beyond != nil && a.Status == dnssec.Secure && !o.recalled {
 		keeping{r}.answer(w.question, now)
 	}
-	// looked at afterwards, so that whoever changes it meanwhile finds what was remembered (C-12)
-	if !w.walk.Current() {
-		r.Store.forget(w.question, o)
-	} else if r.Judged != nil && !(w.why.renews() && a.Status <= dnssec.Bogus) {
-		r.Judged(w.question, a.Status, w.reason(a))
-	}
-	return a
 }
 
 // reason says why a is not Secure; "" if it is.
