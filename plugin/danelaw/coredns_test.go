@@ -69,6 +69,7 @@ func startable(t testing.TB, text string) (*coreDNS, error) {
 	}
 	c := &coreDNS{t: t, instance: i}
 	t.Cleanup(c.stop)
+	c.serves()
 	c.tcp = i.Servers()[0].Addr().String()
 	if at := i.Servers()[0].LocalAddr(); at != nil { // over TLS there is none
 		c.udp = at.String()
@@ -88,7 +89,24 @@ func (c *coreDNS) stop() {
 func (c *coreDNS) reload(text string) error {
 	i, err := c.instance.Restart(corefile(text))
 	c.instance = i
+	c.serves()
 	return err
+}
+
+// serves waits until CoreDNS's own servers have begun, each in a goroutine: one that is to stop before never stops.
+func (c *coreDNS) serves() {
+	c.t.Helper()
+	eventually(c.t, "CoreDNS serves", func() bool {
+		stacks := make([]byte, 4<<20)
+		for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			state, _, _ := strings.Cut(g, "\n")
+			if strings.Contains(g, "created by github.com/coredns/caddy.startServers.func1") &&
+				(strings.Contains(state, "[runnable") || strings.Contains(state, "[running")) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func (c *coreDNS) ask(name string, qtype uint16, changes ...change) *dns.Msg {
