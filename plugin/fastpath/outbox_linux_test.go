@@ -126,7 +126,9 @@ func TestReadyAtTheClose(t *testing.T) {
 		<-s.begun
 	}
 	close(s.answer)
-	d.close(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	defer cancel()
+	d.close(ctx)
 	gets(t, a, question("bye"))
 	gets(t, b, question("bye"))
 }

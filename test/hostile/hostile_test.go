@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -53,9 +54,7 @@ func (a *arena) alone(t *testing.T, m *misdeed, over string) {
 	}
 	limited := func(c *danelaw.Config) {
 		c.CacheSize = 4 << 20 // many are open at the same time
-		if timeout != 0 {
-			c.Timeout = timeout
-		}
+		c.Timeout = cmp.Or(timeout, patience-5*time.Second)
 	}
 	server, block := a.open(t, limited, to)
 	name, qtype := m.question("")
