@@ -34,6 +34,26 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
+// L-15: the next run of the collector comes after half a second, if as much memory is asked for until then as was since
+// the last one, and a run at the same moment is no reason to take all memory there is.
+func TestPace(t *testing.T) {
+	const mib = 1 << 20
+	begun := time.Now()
+	p := &pace{at: begun}
+	for _, tt := range []struct {
+		after time.Duration // since the beginning
+		asked uint64
+		want  int64
+	}{
+		{time.Second, 10 * mib, 5 * mib}, {1100 * time.Millisecond, 20 * mib, 50 * mib},
+		{time.Minute + 1100*time.Millisecond, 32 * mib, mib / 10}, {time.Minute + 1100*time.Millisecond, 32 * mib, 0},
+	} {
+		if got := p.next(tt.asked, begun.Add(tt.after)); got < tt.want*99/100 || got > tt.want*101/100 {
+			t.Errorf("%d MiB after %v: %d octets more, want %d", tt.asked/mib, tt.after, got, tt.want)
+		}
+	}
+}
+
 // After each run of the collector the next one is put off, in danelaw's own program only, and GOGC wins.
 func TestSpareCollector(t *testing.T) {
 	percent := func() uint64 {
@@ -51,7 +71,8 @@ func TestSpareCollector(t *testing.T) {
 		t.Errorf("GOGC is set, and is %d", got)
 	}
 	t.Setenv("GOGC", "")
-	spare(1 << 40)
+	p := new(pace)
+	p.spare(1<<40, 1<<40)
 	most := percent()
 	debug.SetGCPercent(usualGrowth)
 	ran, ended := make(chan struct{}, 1), make(chan struct{})
@@ -62,7 +83,7 @@ func TestSpareCollector(t *testing.T) {
 			end.Do(func() { close(ended) })
 			return
 		}
-		spare(1 << 40)
+		p.spare(1<<40, 1<<40)
 		select {
 		case ran <- struct{}{}:
 		default:

@@ -20,7 +20,7 @@ type history struct {
 	minutes [historyMinutes]minute
 
 	mu       sync.Mutex
-	failures []failure // the latest first, one for each question
+	failures []failure // the latest last, one for each question; more of them than are told
 }
 
 // failure is a question that a client got SERVFAIL for.
@@ -91,16 +91,21 @@ func (h *history) failed(q dns.Question, text string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.failures = slices.DeleteFunc(h.failures, func(f failure) bool { return f.Question == q })
-	h.failures = slices.Insert(h.failures, 0, failure{q, now.UTC(), text})
-	h.failures = h.failures[:min(len(h.failures), historyFailures)]
+	if len(h.failures) == 2*historyFailures { // a flood moves none most of the time
+		h.failures = slices.Delete(h.failures, 0, historyFailures)
+	}
+	h.failures = append(h.failures, failure{q, now.UTC(), text})
 }
+
+// told are the failures to tell, the latest last; h.mu is held.
+func (h *history) told() []failure { return h.failures[max(0, len(h.failures)-historyFailures):] }
 
 // latest returns the failures, the latest first.
 func (h *history) latest() []FailureStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	all := []FailureStatus{}
-	for _, f := range h.failures {
+	for _, f := range slices.Backward(h.told()) {
 		all = append(all, FailureStatus{f.Name, dns.Type(f.Qtype).String(), f.at, f.text})
 	}
 	return all
@@ -110,13 +115,14 @@ func (h *history) latest() []FailureStatus {
 func (h *history) question(name, qtype string) (dns.Question, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	i := slices.IndexFunc(h.failures, func(f failure) bool {
+	told := h.told()
+	i := slices.IndexFunc(told, func(f failure) bool {
 		return f.Name == name && dns.Type(f.Qtype).String() == qtype
 	})
 	if i < 0 {
 		return dns.Question{}, false
 	}
-	return h.failures[i].Question, true
+	return told[i].Question, true
 }
 
 // past is what one minute of the last hour was like.

@@ -31,8 +31,10 @@ func With(f *dnssec.Failure, err error) *dnssec.Failure {
 
 // Limit is the failure of a client question that hit a limit (L-16); format tells of it what comes behind the question.
 func Limit(q dns.Question, l dnssec.LimitError, format string, args ...any) *dnssec.Failure {
-	f := dnssec.Failure{Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype, Err: l}
-	return f.Says("%s: %s", Describe(q), fmt.Sprintf(format, args...))
+	return &dnssec.Failure{
+		Code: dns.ExtendedErrorCodeOther, Owner: q.Name, Type: q.Qtype, Err: l,
+		Text: Describe(q) + ": " + fmt.Sprintf(format, args...),
+	}
 }
 
 // Unanswered is what a failure to get a reply to q is, but for its sentence; err may be nil.
