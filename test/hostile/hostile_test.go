@@ -54,7 +54,7 @@ func (a *arena) alone(t *testing.T, m *misdeed, over string) {
 	}
 	limited := func(c *danelaw.Config) {
 		c.CacheSize = 4 << 20 // many are open at the same time
-		c.Timeout = cmp.Or(timeout, patience-5*time.Second)
+		c.Timeout = cmp.Or(timeout, usualTimeout)
 	}
 	server, block := a.open(t, limited, to)
 	name, qtype := m.question("")

@@ -32,7 +32,7 @@ type misdeed struct {
 	qtype   uint16 // 0: MX
 	want    outcome
 	instead map[string]outcome // the outcome over transports where it differs
-	timeout time.Duration      // of danelaw in TestAlone, where want is the outcome; 0: a busy machine's
+	timeout time.Duration      // of danelaw in TestAlone, where want is the outcome; 0: usualTimeout
 	later   *outcome           // the outcome that asking again has in the end
 	// breaks is set if it ends the connection that all share over TLS, or holds it up until danelaw gives it up
 	breaks bool
@@ -545,7 +545,7 @@ func misdeeds() []*misdeed {
 			act: data(change(func(a *asked, m *dns.Msg) {
 				stripped(a, m)
 				m.Ns = nil
-			})), ask: deep, want: told(servfail, other), checks: 128, questions: 115},
+			})), ask: deep, want: told(servfail, other), timeout: patience, checks: 128, questions: 115},
 
 		{name: "aliases without end", act: data(endless), qtype: dns.TypeA, want: told(servfail, noRRSIG)},
 		{name: "aliases without end in an unsigned zone", config: unsigned, act: data(endless), qtype: dns.TypeA,

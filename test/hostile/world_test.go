@@ -162,7 +162,7 @@ func sentences(m *dns.Msg) (texts []string) {
 	return texts
 }
 
-// patience is how long a reply may take on a busy machine.
+// patience is how long a reply may take on a busy machine; danelaw answers in 4.5 s.
 const patience = 20 * time.Second
 
 func ask(t *testing.T, server, name string, qtype uint16) *dns.Msg {
